@@ -1,0 +1,180 @@
+//! DNS for every method: one client, one cache, one kind of failure.
+//!
+//! [`Dns`] is what methods are given. Behind it is either the resolver or a [`zone::Zone`] in memory.
+
+pub mod name;
+pub mod zone;
+
+use std::{
+    fmt,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    sync::Arc,
+};
+
+pub use name::Name;
+use zone::Zone;
+
+/// The record types that mail authentication asks for.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub enum RecordType {
+    /// IPv4 addresses (RFC 1035 §3.4.1).
+    A,
+    /// IPv6 addresses (RFC 3596 §2.1).
+    Aaaa,
+    /// Mail exchangers (RFC 1035 §3.3.9).
+    Mx,
+    /// Texts (RFC 1035 §3.3.14).
+    Txt,
+    /// Names of an address (RFC 1035 §3.3.12).
+    Ptr,
+}
+
+/// A mail exchanger.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Mx {
+    /// Lower is preferred.
+    pub preference: u16,
+    /// The host; `None` where the record has a name that no host can have, such as the `.` of a null MX (RFC 7505).
+    pub exchange: Option<Name>,
+}
+
+/// The records of one type at one name: never none of them.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Answer {
+    /// IPv4 addresses.
+    A(Arc<[Ipv4Addr]>),
+    /// IPv6 addresses.
+    Aaaa(Arc<[Ipv6Addr]>),
+    /// Mail exchangers, in the order of the answer.
+    Mx(Arc<[Mx]>),
+    /// Texts: the character-strings of a record, joined with nothing between them.
+    Txt(Arc<[Box<[u8]>]>),
+    /// Host names; names that no host can have are left out, and so this may be empty.
+    Ptr(Arc<[Name]>),
+}
+
+/// Why a look-up brought no records.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub enum Failure {
+    /// The name does not exist (RCODE 3).
+    NxDomain,
+    /// The name exists, records of this type do not.
+    NoData,
+    /// No answer in time.
+    Timeout,
+    /// The server answered with an error, as the name of its RCODE, such as `SERVFAIL`.
+    Rcode(&'static str),
+    /// No server could be reached, or what came was no DNS answer.
+    Network,
+}
+
+impl Failure {
+    /// Whether the look-up worked and found nothing: a void look-up (RFC 7208 §4.6.4).
+    pub fn is_void(self) -> bool {
+        matches!(self, Self::NxDomain | Self::NoData)
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::NxDomain => "NXDOMAIN",
+            Self::NoData => "no such records",
+            Self::Timeout => "timeout",
+            Self::Rcode(name) => name,
+            Self::Network => "network error",
+        })
+    }
+}
+
+/// What a look-up of records `T` brings.
+pub type Lookup<T> = Result<Arc<[T]>, Failure>;
+
+/// The DNS client. Cheap to clone; all clones share one cache.
+#[derive(Clone, Debug)]
+pub struct Dns {
+    source: Source,
+}
+
+#[derive(Clone, Debug)]
+enum Source {
+    Zone(Arc<Zone>),
+}
+
+impl Dns {
+    /// A client that knows what the zone in memory says and nothing else.
+    pub fn from_zone(zone: Arc<Zone>) -> Self {
+        Self { source: Source::Zone(zone) }
+    }
+
+    /// Looks records up.
+    ///
+    /// # Errors
+    ///
+    /// A [`Failure`]: void (nothing there) or temporary.
+    pub async fn lookup(&self, name: &Name, record_type: RecordType) -> Result<Answer, Failure> {
+        match &self.source {
+            Source::Zone(zone) => zone.lookup(name, record_type).await,
+        }
+    }
+
+    /// The IPv4 addresses of a host.
+    ///
+    /// # Errors
+    ///
+    /// As [`Dns::lookup`].
+    pub async fn a(&self, name: &Name) -> Lookup<Ipv4Addr> {
+        match self.lookup(name, RecordType::A).await? {
+            Answer::A(records) => Ok(records),
+            _ => Err(Failure::NoData),
+        }
+    }
+
+    /// The IPv6 addresses of a host.
+    ///
+    /// # Errors
+    ///
+    /// As [`Dns::lookup`].
+    pub async fn aaaa(&self, name: &Name) -> Lookup<Ipv6Addr> {
+        match self.lookup(name, RecordType::Aaaa).await? {
+            Answer::Aaaa(records) => Ok(records),
+            _ => Err(Failure::NoData),
+        }
+    }
+
+    /// The mail exchangers of a domain.
+    ///
+    /// # Errors
+    ///
+    /// As [`Dns::lookup`].
+    pub async fn mx(&self, name: &Name) -> Lookup<Mx> {
+        match self.lookup(name, RecordType::Mx).await? {
+            Answer::Mx(records) => Ok(records),
+            _ => Err(Failure::NoData),
+        }
+    }
+
+    /// The texts at a name, each with its character-strings joined.
+    ///
+    /// # Errors
+    ///
+    /// As [`Dns::lookup`].
+    pub async fn txt(&self, name: &Name) -> Lookup<Box<[u8]>> {
+        match self.lookup(name, RecordType::Txt).await? {
+            Answer::Txt(records) => Ok(records),
+            _ => Err(Failure::NoData),
+        }
+    }
+
+    /// The names of an address, by its reverse name (RFC 1035 §3.5, RFC 3596 §2.5).
+    ///
+    /// # Errors
+    ///
+    /// As [`Dns::lookup`].
+    pub async fn ptr(&self, address: IpAddr) -> Lookup<Name> {
+        match self.lookup(&Name::reverse(address), RecordType::Ptr).await? {
+            Answer::Ptr(records) => Ok(records),
+            _ => Err(Failure::NoData),
+        }
+    }
+}

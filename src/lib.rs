@@ -1,0 +1,6 @@
+//! SPF Milter: verifies mail senders between an MTA and the world.
+
+#![forbid(unsafe_code)]
+
+pub mod dns;
+pub mod mail;

@@ -1,0 +1,160 @@
+//! Domain names as mail uses them: in A-label form, lower case, without the last dot.
+
+use std::{fmt, sync::Arc};
+
+/// The most octets of a domain name in text form, without the last dot (RFC 1035 §2.3.4).
+pub const MAX_DOMAIN_LENGTH: usize = 253;
+
+/// A domain name: A-labels in lower case, without the last dot.
+///
+/// At most 253 octets in labels of 1 to 63 (RFC 1035 §2.3.4). A label consists of letters, digits, hyphens and underscores:
+/// underscores are no host name characters, but names that have them exist, and senders use them.
+#[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct Domain(Arc<str>);
+
+/// Why a text is not a domain name.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum DomainError {
+    /// There is no text, or nothing but a dot.
+    Empty,
+    /// Two dots in a row, or a dot at the beginning.
+    EmptyLabel,
+    /// A label of more than 63 octets, or more than 253 octets in all.
+    TooLong,
+    /// A character that domain names do not have.
+    BadCharacter,
+    /// An internationalised name that has no A-label form (RFC 5891).
+    BadUnicode,
+}
+
+impl fmt::Display for DomainError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Empty => "empty domain name",
+            Self::EmptyLabel => "empty label in domain name",
+            Self::TooLong => "domain name too long",
+            Self::BadCharacter => "character that a domain name cannot have",
+            Self::BadUnicode => "internationalised domain name without an A-label form",
+        })
+    }
+}
+
+impl std::error::Error for DomainError {}
+
+impl Domain {
+    /// Reads a domain name; U-labels become A-labels (RFC 8616 §4), one dot at the end is dropped.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with the text, as a [`DomainError`].
+    pub fn parse(text: &str) -> Result<Self, DomainError> {
+        let text = text.strip_suffix('.').unwrap_or(text);
+        if text.is_empty() {
+            return Err(DomainError::Empty);
+        }
+        if text.is_ascii() {
+            return Self::from_ascii(text);
+        }
+        // A longer text cannot become a valid name; the bound keeps the conversion's cost in check.
+        if text.len() > 4 * MAX_DOMAIN_LENGTH {
+            return Err(DomainError::TooLong);
+        }
+        let ascii = idna::domain_to_ascii(text).map_err(|_| DomainError::BadUnicode)?;
+        Self::from_ascii(ascii.strip_suffix('.').unwrap_or(&ascii))
+    }
+
+    fn from_ascii(text: &str) -> Result<Self, DomainError> {
+        if text.len() > MAX_DOMAIN_LENGTH {
+            return Err(DomainError::TooLong);
+        }
+        for label in text.split('.') {
+            match label.len() {
+                0 => return Err(DomainError::EmptyLabel),
+                1..=63 => {}
+                _ => return Err(DomainError::TooLong),
+            }
+            if !label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_') {
+                return Err(DomainError::BadCharacter);
+            }
+        }
+        Ok(Self(text.to_ascii_lowercase().into()))
+    }
+
+    /// The name as text: A-labels, lower case, no last dot.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The labels from left to right.
+    pub fn labels(&self) -> impl DoubleEndedIterator<Item = &str> {
+        self.0.split('.')
+    }
+
+    /// Whether the name has two labels or more, as a fully-qualified domain name of mail does (RFC 7208 §4.3).
+    pub fn is_qualified(&self) -> bool {
+        self.0.contains('.')
+    }
+
+    /// The name without its first label; `None` for a name of one label.
+    pub fn parent(&self) -> Option<Self> {
+        self.0.split_once('.').map(|(_, rest)| Self(rest.into()))
+    }
+
+    /// Whether this name lies below the other one; no name lies below itself.
+    pub fn is_subdomain_of(&self, other: &Self) -> bool {
+        self.0.strip_suffix(other.as_str()).is_some_and(|rest| rest.ends_with('.'))
+    }
+}
+
+impl AsRef<str> for Domain {
+    fn as_ref(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for Domain {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ok(text: &str) -> String {
+        Domain::parse(text).unwrap().to_string()
+    }
+
+    #[test]
+    fn names_are_normalised() {
+        assert_eq!(ok("Example.COM."), "example.com");
+        assert_eq!(ok("foo_bar.example.com"), "foo_bar.example.com");
+        assert_eq!(ok("bücher.example"), "xn--bcher-kva.example");
+        assert_eq!(ok("com"), "com");
+    }
+
+    #[test]
+    fn what_is_no_name_is_refused() {
+        let err = |text: &str| Domain::parse(text).unwrap_err();
+        assert_eq!(err(""), DomainError::Empty);
+        assert_eq!(err("."), DomainError::Empty);
+        assert_eq!(err(".example.com"), DomainError::EmptyLabel);
+        assert_eq!(err("a..b"), DomainError::EmptyLabel);
+        assert_eq!(err("a b.example"), DomainError::BadCharacter);
+        assert_eq!(err("[192.0.2.1]"), DomainError::BadCharacter);
+        assert_eq!(err(&format!("{}.example", "a".repeat(64))), DomainError::TooLong);
+        assert_eq!(err(&vec!["abcdefg"; 40].join(".")), DomainError::TooLong);
+        assert_eq!(err("a\u{0}b.example"), DomainError::BadCharacter);
+    }
+
+    #[test]
+    fn subdomains() {
+        let d = |s: &str| Domain::parse(s).unwrap();
+        assert!(d("a.example.com").is_subdomain_of(&d("example.com")));
+        assert!(!d("example.com").is_subdomain_of(&d("example.com")));
+        assert!(!d("badexample.com").is_subdomain_of(&d("example.com")));
+        assert_eq!(d("a.example.com").parent(), Some(d("example.com")));
+        assert_eq!(d("com").parent(), None);
+    }
+}

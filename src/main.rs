@@ -1,0 +1,3 @@
+//! The program `spf-milter`.
+
+fn main() {}
