@@ -3,3 +3,4 @@
 //! Everything here is pure: text in, values out, and back. No I/O, no policy.
 
 pub mod domain;
+pub mod spf_result;
