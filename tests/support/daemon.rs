@@ -4,6 +4,7 @@ use std::{
     env, fs,
     path::{Path, PathBuf},
     process::{Command, ExitStatus},
+    thread,
 };
 
 use super::{
@@ -29,6 +30,14 @@ pub struct Daemon {
     base: String,
     /// Where it listens.
     pub sockets: Vec<Socket>,
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            eprintln!("the daemon's log:\n{}", self.log().lines().join("\n"));
+        }
+    }
 }
 
 /// What a daemon that did not start left behind.

@@ -7,6 +7,7 @@ use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream},
     os::unix::fs::{PermissionsExt, chown},
     process::{Command, Stdio},
+    thread,
 };
 
 use super::{
@@ -121,9 +122,8 @@ impl Postfix {
     pub fn delivered(&self, reply: &Reply) -> Delivered {
         assert_eq!(reply.code, 250, "{reply:?}");
         let id = reply.last().rsplit(' ').next().unwrap().to_owned();
-        let mark = format!("with ESMTP id {id}").into_bytes();
-        let other_mark = format!("with SMTP id {id}").into_bytes();
-        self.wait_for_message(|message| contains(message, &mark) || contains(message, &other_mark))
+        let mark = format!(" id {id}\n").into_bytes();
+        self.wait_for_message(|message| contains(message, &mark))
     }
 
     /// Waits for the delivery of a message that fits.
@@ -146,6 +146,9 @@ impl Postfix {
 
 impl Drop for Postfix {
     fn drop(&mut self) {
+        if thread::panicking() {
+            eprintln!("Postfix's log:\n{}", self.log());
+        }
         // Postfix's own way of stopping waits for its processes; the master process is in a session of its own.
         let _ = Command::new("postfix").arg("-c").arg(self.folder.join("etc")).arg("stop").output();
         if let Some(id) = fs::read_to_string(self.folder.join("queue/pid/master.pid")).ok().and_then(|id| id.trim().parse().ok())
@@ -206,7 +209,7 @@ alias_database =
 inet_interfaces = 127.0.0.1
 inet_protocols = all
 mynetworks = 127.0.0.0/8
-smtpd_authorized_xclient_hosts = 127.0.0.0/8
+smtpd_authorized_xclient_hosts = static:all
 smtpd_peername_lookup = no
 smtpd_relay_restrictions = reject_unauth_destination
 smtpd_recipient_restrictions =

@@ -91,7 +91,9 @@ impl Drop for Process {
 
 /// Sends a signal to a process; whether that worked.
 pub fn send_signal(id: u32, name: &str) -> bool {
-    Command::new("sh").args(["-c", "kill -\"$0\" \"$1\"", name, &id.to_string()]).status().is_ok_and(|status| status.success())
+    let mut command = Command::new("sh");
+    command.args(["-c", "kill -\"$0\" \"$1\"", name, &id.to_string()]).stderr(Stdio::null());
+    command.status().is_ok_and(|status| status.success())
 }
 
 impl Log {

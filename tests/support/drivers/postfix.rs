@@ -5,7 +5,7 @@ use std::io;
 use crate::support::{
     daemon::Daemon,
     nameserver::NameServer,
-    postfix::Postfix,
+    postfix::{LOCAL_DOMAIN, Postfix},
     scenario::{Driver, Event, Observed, Scenario, complete_config, finish},
     scratch::Scratch,
     smtp::{Reply, SmtpClient},
@@ -41,8 +41,16 @@ impl PostfixDriver {
         }
         let Some(smtp) = smtp else { return Err(io::Error::other("not connected")) };
         let reply = match event {
-            Event::Helo(name) => smtp.command([b"EHLO ", name.as_slice()].concat())?,
-            Event::Auth(user) => smtp.command(format!("XCLIENT LOGIN={user}"))?,
+            Event::Helo(name) => {
+                let reply = smtp.command([b"EHLO ", name.as_slice()].concat())?;
+                // Postfix keeps a milter's refusal of EHLO for the commands that follow.
+                if reply.is_ok() { smtp.command(format!("VRFY probe@{LOCAL_DOMAIN}"))? } else { reply }
+            }
+            Event::Auth(user) => {
+                // After this, Postfix begins its session anew.
+                let reply = smtp.command(format!("XCLIENT LOGIN={user}"))?;
+                if reply.is_ok() { smtp.command("EHLO [192.0.2.9]")? } else { reply }
+            }
             Event::Mail(path) => smtp.command([b"MAIL FROM:", path.as_slice()].concat())?,
             Event::Rcpt(path) => smtp.command([b"RCPT TO:", path.as_slice()].concat())?,
             Event::Rset => smtp.command("RSET")?,
