@@ -135,6 +135,8 @@ pub struct Options {
     pub body_in_end: bool,
     /// Macros of one letter are sent as `{j}`, not as `j`.
     pub braces: bool,
+    /// The family of a client without an address is IPv4, the address `unknown`, as with Postfix; else it is unknown.
+    pub unknown_is_inet: bool,
     /// IPv6 addresses are sent as `IPv6:2001:db8::1`, as Sendmail does.
     pub ipv6_prefix: bool,
 }
@@ -147,6 +149,7 @@ impl Default for Options {
             steps: bits::ALL_STEPS,
             body_in_end: true,
             braces: false,
+            unknown_is_inet: true,
             ipv6_prefix: false,
         }
     }
@@ -403,11 +406,12 @@ impl MilterClient {
         reply
     }
 
-    /// A client connected; without an address the family is `unknown`.
+    /// A client connected; without an address it is `unknown` in the way of the MTA.
     pub fn connect(&mut self, host: &str, client: Option<SocketAddr>) -> io::Result<Reply> {
         self.connection_verdict = None;
         self.message_verdict = None;
         let (family, port, address) = match client {
+            None if self.options.unknown_is_inet => ('4', 0, "unknown".to_owned()),
             None => return self.connect_raw(format!("{host}\0U").as_bytes()),
             Some(client @ SocketAddr::V4(_)) => ('4', client.port(), client.ip().to_string()),
             Some(client @ SocketAddr::V6(_)) => {

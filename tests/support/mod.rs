@@ -17,7 +17,9 @@ pub mod postfix;
 pub mod process;
 pub mod scenario;
 pub mod scratch;
+pub mod sendmail;
 pub mod smtp;
+pub mod unbound;
 
 /// The longest wait for anything that should happen at once on an idle machine.
 pub const PATIENCE: Duration = Duration::from_secs(60);

@@ -25,7 +25,16 @@ impl MilterDriver {
 
     /// As Sendmail: the body before the end of the message, macros of one letter in braces, IPv6 addresses with a prefix.
     pub fn like_sendmail() -> Self {
-        Self { name: "milter", options: Options { body_in_end: false, braces: true, ipv6_prefix: true, ..Options::default() } }
+        Self {
+            name: "milter",
+            options: Options {
+                body_in_end: false,
+                braces: true,
+                ipv6_prefix: true,
+                unknown_is_inet: false,
+                ..Options::default()
+            },
+        }
     }
 }
 
