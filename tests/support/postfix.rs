@@ -122,8 +122,8 @@ impl Postfix {
     pub fn delivered(&self, reply: &Reply) -> Delivered {
         assert_eq!(reply.code, 250, "{reply:?}");
         let id = reply.last().rsplit(' ').next().unwrap().to_owned();
-        let mark = format!(" id {id}\n").into_bytes();
-        self.wait_for_message(|message| contains(message, &mark))
+        let marks = [format!(" id {id}\n"), format!(" id {id};\n")];
+        self.wait_for_message(|message| marks.iter().any(|mark| contains(message, mark.as_bytes())))
     }
 
     /// Waits for the delivery of a message that fits.
