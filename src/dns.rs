@@ -29,6 +29,18 @@ pub enum RecordType {
     Ptr,
 }
 
+impl fmt::Display for RecordType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::A => "A",
+            Self::Aaaa => "AAAA",
+            Self::Mx => "MX",
+            Self::Txt => "TXT",
+            Self::Ptr => "PTR",
+        })
+    }
+}
+
 /// A mail exchanger.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Mx {

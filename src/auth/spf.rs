@@ -5,6 +5,9 @@
 
 mod evaluate;
 mod expand;
+mod explanation;
+mod mechanism;
+mod names;
 mod prefetch;
 mod record;
 #[cfg(test)]
@@ -60,17 +63,45 @@ impl Default for Limits {
     }
 }
 
+/// What went wrong.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Problem {
+    /// The kind of problem: one of a few texts that stay as they are, for replies and header fields.
+    pub reason: &'static str,
+    /// What it was in this case, for the log.
+    pub detail: String,
+}
+
+impl Problem {
+    /// The identity has no domain that could have a policy.
+    pub const NO_DOMAIN: &'static str = "no domain to verify";
+    /// A record breaks the grammar.
+    pub const INVALID_RECORD: &'static str = "invalid SPF record found";
+    /// Several records at one name.
+    pub const SEVERAL_RECORDS: &'static str = "more than one SPF record found";
+    /// An include or redirect leads to no record.
+    pub const NO_TARGET: &'static str = "no SPF record found at included domain";
+    /// Too many terms ask DNS, or a term asks too much.
+    pub const TOO_MANY_LOOKUPS: &'static str = "lookup limit exceeded";
+    /// Too many terms ask DNS and find nothing.
+    pub const TOO_MANY_VOID_LOOKUPS: &'static str = "void lookup limit exceeded";
+    /// DNS answered with an error, or could not be asked.
+    pub const LOOKUP_FAILED: &'static str = "DNS lookup failed";
+    /// DNS did not answer in time.
+    pub const TIMEOUT: &'static str = "DNS lookup timed out";
+}
+
 /// What a check found.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Outcome {
     /// The result.
     pub result: SpfResult,
-    /// The directive that matched, as its record spells it in canonical form; `None` where none did.
+    /// The mechanism that matched, in canonical form and without its qualifier; `None` where none did.
     pub mechanism: Option<String>,
-    /// The domain whose record holds the directive, or whose record ended the check without a match.
+    /// The domain whose record holds it, or whose record ended the check without a match.
     pub policy_domain: Option<String>,
     /// What went wrong: for temperror and permerror always, for none where the domain cannot have a policy.
-    pub problem: Option<String>,
+    pub problem: Option<Problem>,
     /// The explanation that the domain published for its fail (RFC 7208 §6.2): ASCII, expanded, not yet safe for a reply.
     pub explanation: Option<String>,
     /// Terms that asked DNS.
@@ -83,7 +114,7 @@ pub struct Outcome {
 
 impl Outcome {
     /// An outcome that no record was needed for.
-    pub fn without_record(result: SpfResult, problem: Option<String>) -> Self {
+    pub fn without_record(result: SpfResult, problem: Option<Problem>) -> Self {
         Self {
             result,
             mechanism: None,
@@ -128,5 +159,8 @@ async fn run(dns: &Dns, query: &Query<'_>, limits: &Limits, trace: Option<Trace>
 }
 
 fn no_policy(problem: &str, trace: Option<Trace>) -> Outcome {
-    Outcome { trace, ..Outcome::without_record(SpfResult::None, Some(problem.to_owned())) }
+    Outcome {
+        trace,
+        ..Outcome::without_record(SpfResult::None, Some(Problem { reason: Problem::NO_DOMAIN, detail: problem.to_owned() }))
+    }
 }

@@ -73,6 +73,8 @@ impl<'a> Variables<'a> {
 }
 
 /// `%{i}`: an IPv4 address as ever, an IPv6 address as nibbles with dots between them (RFC 7208 §7.3).
+///
+/// Nibbles are in upper case, as explanations have always shown them; to DNS, case means nothing.
 fn dotted(address: IpAddr) -> String {
     match address {
         IpAddr::V4(address) => address.to_string(),
@@ -81,7 +83,7 @@ fn dotted(address: IpAddr) -> String {
             for octet in address.octets() {
                 let dot = if text.is_empty() { "" } else { "." };
                 // Writing to a `String` cannot fail.
-                let _ = write!(text, "{dot}{:x}.{:x}", octet >> 4, octet & 0xf);
+                let _ = write!(text, "{dot}{:X}.{:X}", octet >> 4, octet & 0xf);
             }
             text
         }

@@ -14,13 +14,14 @@ use futures_util::{
     future::{BoxFuture, join_all},
     stream::FuturesUnordered,
 };
-use viaspf::record::{DomainSpec, MacroKind, Mechanism, Modifier, SpfRecord, Term};
+use viaspf::record::{DomainSpec, Mechanism, Modifier, SpfRecord, Term};
 
 use super::{
     Query,
-    evaluate::{MAX_MX_HOSTS, matches_network, unusable},
     expand::{Variables, expand_domain},
-    record::{macros, select},
+    mechanism::MAX_MX_HOSTS,
+    names::{asks_for_names, matches_network, unusable},
+    record::select,
 };
 use crate::dns::{Dns, Name, RecordType};
 
@@ -154,5 +155,5 @@ enum Kind {
 }
 
 fn needs_lookup_or_is_unusable(spec: &DomainSpec, variables: &Variables<'_>) -> bool {
-    unusable(spec, variables.local_part) || macros(spec.as_ref()).any(|m| m.kind() == MacroKind::ValidatedDomain)
+    unusable(spec, variables.local_part) || asks_for_names(spec.as_ref())
 }

@@ -84,7 +84,7 @@ fn check(record: &SpfRecord) -> Result<(), RecordError> {
 }
 
 /// The domain-spec of a mechanism, where it has one.
-pub(super) fn mechanism_spec(mechanism: &Mechanism) -> Option<&DomainSpec> {
+fn mechanism_spec(mechanism: &Mechanism) -> Option<&DomainSpec> {
     match mechanism {
         Mechanism::All | Mechanism::Ip4(_) | Mechanism::Ip6(_) => None,
         Mechanism::Include(include) => Some(&include.domain_spec),
