@@ -193,3 +193,146 @@ fn rcode_name(rcode: ResponseCode) -> &'static str {
         ResponseCode::Unknown(_) => "unknown RCODE",
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use hickory_resolver::proto::{
+        op::{MessageType, OpCode},
+        rr::rdata::{CNAME, MX, PTR, SOA, TXT},
+    };
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn wire(text: &str) -> WireName {
+        WireName::from_labels(text.split_terminator('.').map(str::as_bytes)).unwrap()
+    }
+
+    fn asked(name: &str, record_type: RecordType) -> Query {
+        question(&Name::new(name).unwrap(), record_type).unwrap()
+    }
+
+    fn message(question: &Query, answers: Vec<(&str, u32, RData)>) -> Message {
+        let mut message = Message::new(1, MessageType::Response, OpCode::Query);
+        message.queries.push(question.clone());
+        message.answers.extend(answers.into_iter().map(|(name, ttl, data)| Record::from_rdata(wire(name), ttl, data)));
+        message
+    }
+
+    fn read(question: &Query, answers: Vec<(&str, u32, RData)>) -> (Result<Answer, Failure>, u64) {
+        let Reply { outcome, ttl } = Reply::from_message(&message(question, answers), question);
+        (outcome, ttl.as_secs())
+    }
+
+    fn a(octet: u8) -> RData {
+        RData::A(Ipv4Addr::new(192, 0, 2, octet).into())
+    }
+
+    fn cname(target: &str) -> RData {
+        RData::CNAME(CNAME(wire(target)))
+    }
+
+    fn addresses(octets: &[u8]) -> Result<Answer, Failure> {
+        Ok(Answer::A(octets.iter().map(|&octet| Ipv4Addr::new(192, 0, 2, octet)).collect()))
+    }
+
+    #[test]
+    fn chains() {
+        let question = asked("one.example", RecordType::A);
+        // In any order and any case; the least TTL counts; what is beside the chain does not.
+        let answers = vec![
+            ("other.example", 1, a(9)),
+            ("three.example", 300, a(1)),
+            ("TWO.example", 50, cname("three.example")),
+            ("three.example", 200, a(2)),
+            ("One.Example", 100, cname("two.example")),
+            ("three.example", 5, RData::TXT(TXT::from_bytes(vec![b"x"]))),
+        ];
+        assert_eq!(read(&question, answers), (addresses(&[1, 2]), 50));
+        assert_eq!(read(&question, vec![("other.example", 60, a(9))]), (Err(Failure::NoData), 10));
+        assert_eq!(read(&question, vec![("one.example", 5, cname("two.example"))]), (Err(Failure::NoData), 5));
+        let round = vec![("one.example", 60, cname("two.example")), ("two.example", 60, cname("one.example"))];
+        assert_eq!(read(&question, round), (Err(Failure::Rcode("SERVFAIL")), 1));
+    }
+
+    #[test]
+    fn ttls() {
+        let question = asked("one.example", RecordType::A);
+        for (ttl, kept) in [(0, 0), (60, 60), (86400, 86400), (86401, 86400), (u32::MAX >> 1, 86400), (1 << 31, 0), (u32::MAX, 0)]
+        {
+            assert_eq!(read(&question, vec![("one.example", ttl, a(1))]), (addresses(&[1]), kept));
+        }
+        for (ttl, minimum, kept) in [(60, 30, 30), (30, 60, 30), (1 << 30, 1 << 30, 10800)] {
+            let mut message = message(&question, Vec::new());
+            message.metadata.response_code = ResponseCode::NXDomain;
+            let soa = RData::SOA(SOA::new(wire("a.example"), wire("b.example"), 1, 1, 1, 1, minimum));
+            message.authorities.push(Record::from_rdata(wire("example"), ttl, soa));
+            let reply = Reply::from_message(&message, &question);
+            assert_eq!((reply.outcome, reply.ttl.as_secs()), (Err(Failure::NxDomain), kept));
+        }
+    }
+
+    #[test]
+    fn another_question() {
+        let question = asked("one.example", RecordType::A);
+        for other in [asked("two.example", RecordType::A), asked("one.example", RecordType::Txt)] {
+            let message = message(&other, vec![("one.example", 60, a(1))]);
+            assert_eq!(Reply::from_message(&message, &question).outcome, Err(Failure::Network));
+        }
+        let mut message = message(&question, vec![("one.example", 60, a(1))]);
+        message.queries.clear();
+        assert_eq!(Reply::from_message(&message, &question).outcome, Err(Failure::Network));
+    }
+
+    #[test]
+    fn names_that_no_host_can_have() {
+        let question = asked("1.2.0.192.in-addr.arpa", RecordType::Ptr);
+        let owner = "1.2.0.192.in-addr.arpa";
+        let dotted = WireName::from_labels([b"a.b".as_slice(), b"example".as_slice()]).unwrap();
+        let mut answers: Vec<_> = ["", "a b.example", "a\nb.example", "b\u{fc}cher.example", "Mail.Example.COM.", "_x.example"]
+            .into_iter()
+            .map(|name| (owner, 60, RData::PTR(PTR(wire(name)))))
+            .collect();
+        answers.push((owner, 60, RData::PTR(PTR(dotted.clone()))));
+        let names = ["mail.example.com", "_x.example"].map(|name| Name::new(name).unwrap());
+        assert_eq!(read(&question, answers).0, Ok(Answer::Ptr(names.into())));
+        let only = vec![(owner, 60, RData::PTR(PTR(dotted.clone())))];
+        assert_eq!(read(&question, only).0, Ok(Answer::Ptr([].into())));
+
+        let question = asked("example.com", RecordType::Mx);
+        let answers =
+            vec![("example.com", 60, RData::MX(MX::new(0, wire("")))), ("example.com", 60, RData::MX(MX::new(5, dotted)))];
+        let unusable = |preference| Mx { preference, exchange: None };
+        assert_eq!(read(&question, answers).0, Ok(Answer::Mx([unusable(0), unusable(5)].into())));
+    }
+
+    #[test]
+    fn texts() {
+        let question = asked("example.com", RecordType::Txt);
+        let text = |strings: Vec<&[u8]>| ("example.com", 60, RData::TXT(TXT::from_bytes(strings)));
+        let answers = vec![text(vec![b"v=spf1", b"", b" -all"]), text(vec![b""]), text(vec![b"\0\xff\\"])];
+        let texts: Vec<Box<[u8]>> = vec![(*b"v=spf1 -all").into(), (*b"").into(), (*b"\0\xff\\").into()];
+        assert_eq!(read(&question, answers).0, Ok(Answer::Txt(texts.into())));
+    }
+
+    proptest! {
+        /// Whatever arrives: what can be decoded can be read.
+        #[test]
+        fn damaged_replies(place in 0usize..200, octet: u8, cut in 0usize..200) {
+            let question = asked("one.example", RecordType::A);
+            let answers = vec![("one.example", 60, cname("two.example")), ("two.example", 60, a(1)), ("two.example", 60, a(2))];
+            let mut octets = message(&question, answers).to_vec().unwrap();
+            let length = octets.len();
+            octets[place % length] = octet;
+            octets.truncate(length - cut % 20);
+            if let Ok(message) = Message::from_vec(&octets)
+                && let Reply { outcome: Ok(answer), .. } = Reply::from_message(&message, &question)
+            {
+                let Answer::A(addresses) = answer else { panic!("{answer:?}") };
+                prop_assert!((1..=2).contains(&addresses.len()));
+            }
+        }
+    }
+}
