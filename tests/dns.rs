@@ -291,6 +291,35 @@ async fn the_first_asker_may_leave() {
     assert_eq!([statistics.misses, statistics.coalesced, statistics.in_flight], [2, 1, 0]);
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn comings_and_goings_leave_nothing_behind() {
+    let server = NameServer::start(zone());
+    let dns = Dns::new(&Settings { cache_size: 0, ..settings(&[server.address()]) });
+    for round in 0..200 {
+        let waiters: Vec<_> = (0..32)
+            .map(|number| {
+                let dns = dns.clone();
+                tokio::spawn(async move { look_up(&dns, &format!("{}.example", number % 4)).await })
+            })
+            .collect();
+        for (number, waiter) in waiters.iter().enumerate() {
+            if (number + round) % 3 != 0 {
+                waiter.abort();
+            }
+        }
+        for (number, waiter) in waiters.into_iter().enumerate() {
+            match waiter.await {
+                Ok(outcome) => assert_eq!(outcome, Err(Failure::NxDomain)),
+                Err(error) => assert!(error.is_cancelled() && (number + round) % 3 != 0, "{error}"),
+            }
+        }
+        assert_eq!(dns.statistics().in_flight, 0);
+    }
+    let statistics = dns.statistics();
+    assert!(statistics.queries + statistics.coalesced <= statistics.misses);
+    assert!(statistics.coalesced > 0);
+}
+
 #[tokio::test]
 async fn kept_by_ttl() {
     let server = NameServer::start(zone());
