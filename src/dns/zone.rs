@@ -1,7 +1,7 @@
 //! DNS in memory: zones for tests, demonstrations and what-if questions.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
     sync::atomic::{AtomicUsize, Ordering},
     time::Duration,
@@ -18,6 +18,8 @@ const MAX_ALIASES: usize = 8;
 #[derive(Debug, Default)]
 pub struct Zone {
     names: HashMap<String, Entry>,
+    /// The names that have names below them.
+    ancestors: HashSet<String>,
     /// How long each look-up takes.
     pub latency: Duration,
     queries: AtomicUsize,
@@ -101,7 +103,15 @@ impl Zone {
     }
 
     fn entry(&mut self, name: &str) -> &mut Entry {
-        self.names.entry(name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase()).or_default()
+        let name = name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase();
+        let mut rest = name.as_str();
+        while let Some((_, parent)) = rest.split_once('.') {
+            if !self.ancestors.insert(parent.to_owned()) {
+                break;
+            }
+            rest = parent;
+        }
+        self.names.entry(name).or_default()
     }
 
     /// Adds an IPv4 address.
@@ -197,8 +207,17 @@ impl Zone {
         None
     }
 
+    /// The name with which a look-up goes on: where the name has a CNAME, and no records and no failure of this type.
+    pub fn alias(&self, name: &Name, record_type: RecordType) -> Option<Name> {
+        let entry = self.find(name.as_str())?;
+        if entry.answer(record_type).is_some() {
+            return None;
+        }
+        Name::new(entry.cname.as_deref()?)
+    }
+
     fn has_names_below(&self, name: &str) -> bool {
-        self.names.keys().any(|known| known.strip_suffix(name).is_some_and(|rest| rest.ends_with('.')))
+        self.ancestors.contains(name)
     }
 }
 
