@@ -3,4 +3,6 @@
 //! Everything here is pure: text in, values out, and back. No I/O, no policy.
 
 pub mod domain;
+pub mod header_field;
 pub mod spf_result;
+pub mod tokens;
