@@ -4,7 +4,8 @@
 //!
 //! Writing yields printable ASCII alone, because nobody can tell whether the next hop takes UTF-8 in header fields (RFC 6532).
 //! Every other character becomes `\x{HEX}`, the form in which RFC 6533 §3 spells internationalised addresses in ASCII. A
-//! backslash that would begin such a form by chance becomes `\x{5C}`, so that [`decode`] gives back exactly what [`encode`] got.
+//! backslash that would begin such a form by chance becomes `\x{5C}`, so that [`decode`] gives back exactly what [`encode`] got;
+//! so does a `=?`, lest a reader sees an encoded word (RFC 2047) in it.
 
 use std::{borrow::Cow, fmt};
 
@@ -80,12 +81,12 @@ pub fn is_dot_atom(text: &str) -> bool {
 
 /// Writes text as printable ASCII: every other character becomes `\x{HEX}` (RFC 6533 §3). [`decode`] undoes it.
 pub fn encode(text: &str) -> Cow<'_, str> {
-    if text.bytes().all(|b| matches!(b, b' '..=b'~')) && !text.contains("\\x{") {
+    if text.bytes().all(|b| matches!(b, b' '..=b'~')) && !text.contains("\\x{") && !text.contains("=?") {
         return Cow::Borrowed(text);
     }
     let mut out = String::with_capacity(text.len() + 16);
     for (at, c) in text.char_indices() {
-        if !matches!(c, ' '..='~') || text.get(at..).is_some_and(|rest| rest.starts_with("\\x{")) {
+        if !matches!(c, ' '..='~') || text.get(at..).is_some_and(|rest| rest.starts_with("\\x{") || rest.starts_with("=?")) {
             push_escape(&mut out, c);
         } else {
             out.push(c);
@@ -132,8 +133,8 @@ fn escaped_character(text: &str) -> Option<(char, &str)> {
 /// The octets that a character takes at most in a quoted string or a comment, once encoded.
 fn written_length(c: char) -> usize {
     match c {
-        // As if it had to be written `\\x{5C}`.
-        '\\' => 7,
+        // As if they had to be written `\\x{5C}` and `\\x{3D}`.
+        '\\' | '=' => 7,
         '"' | '(' | ')' => 2,
         ' '..='~' => 1,
         // `\\x{HEX}`.
@@ -448,7 +449,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn encoding_is_undone(text in "(\\PC|\\\\|x|\\{|4|1|\\}|[\\x00-\\x1f])*") {
+        fn encoding_is_undone(text in "(\\PC|=|\\?|\\\\|x|\\{|4|1|\\}|[\\x00-\\x1f])*") {
             let written = encode(&text);
             prop_assert!(written.bytes().all(|b| (b' '..=b'~').contains(&b)));
             prop_assert_eq!(decode(&written), text.as_str());
@@ -463,7 +464,7 @@ mod tests {
         }
 
         #[test]
-        fn comments_read_back(text in "[a-c \\\\\"()\\n\u{0}ü]{0,400}") {
+        fn comments_read_back(text in "[a-c=? \\\\\"()\\n\u{0}ü]{0,400}") {
             let words = write_comment(&text);
             prop_assert!(words.iter().all(|word| !word.is_empty() && !word.contains(' ') && word.len() <= MAX_TOKEN_LENGTH + 20));
             let read = Cursor::new(words.join("\n ").as_bytes()).skip_cfws().unwrap();
