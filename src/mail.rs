@@ -2,6 +2,10 @@
 //!
 //! Everything here is pure: text in, values out, and back. No I/O, no policy.
 
+pub mod auth_results;
 pub mod domain;
+pub mod header_field;
 pub mod identity;
+pub mod received_spf;
 pub mod spf_result;
+pub mod tokens;
