@@ -2,32 +2,7 @@
 
 pub mod spf;
 
-use std::fmt;
-
-/// An identity that SPF verifies (RFC 7208 §2.3, §2.4).
-#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
-pub enum Identity {
-    /// The name given with HELO or EHLO.
-    Helo,
-    /// The reverse-path of MAIL FROM, or `postmaster` at the HELO name where that is empty.
-    Mailfrom,
-}
-
-impl Identity {
-    /// The identity's word in Received-SPF (RFC 7208 §9.1) and in the log.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Helo => "helo",
-            Self::Mailfrom => "mailfrom",
-        }
-    }
-}
-
-impl fmt::Display for Identity {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
+pub use crate::mail::received_spf::Identity;
 
 /// An identity and what SPF found of it.
 #[derive(Clone, Debug, PartialEq)]

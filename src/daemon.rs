@@ -52,7 +52,7 @@ const RESOLV_CONF: &str = "/etc/resolv.conf";
 /// # Errors
 ///
 /// What keeps it from starting.
-pub fn run(path: &Path, overrides: Overrides, loaded: Loaded) -> anyhow::Result<()> {
+pub(crate) fn run(path: &Path, overrides: Overrides, loaded: Loaded) -> anyhow::Result<()> {
     // Signals first: one that comes while sockets are being made must not end the process without removing them.
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start the runtime")?;
     runtime.block_on(async {
@@ -101,7 +101,13 @@ impl Daemon {
         let mut files = Vec::new();
         for socket in std::mem::take(&mut self.sockets) {
             files.push(socket.file);
-            accepting.spawn(accept(socket.listener, socket.name, Arc::clone(&self.connections), Arc::clone(&self.server), self.log.clone()));
+            accepting.spawn(accept(
+                socket.listener,
+                socket.name,
+                Arc::clone(&self.connections),
+                Arc::clone(&self.server),
+                self.log.clone(),
+            ));
         }
         self.log.info(|| format!("{} started socket={}", version(), names.join(",")));
         systemd::ready();

@@ -1,8 +1,7 @@
 //! Sockets to listen on: made, taken over, put in order and removed.
 
 use std::{
-    fs,
-    io,
+    fs, io,
     net::{SocketAddr, ToSocketAddrs},
     os::unix::{
         fs::{FileTypeExt, MetadataExt, PermissionsExt},
@@ -23,7 +22,7 @@ const BACKLOG: i32 = 1024;
 
 /// Something to listen on.
 #[derive(Debug)]
-pub enum Listener {
+pub(crate) enum Listener {
     /// TCP.
     Tcp(std::net::TcpListener),
     /// A UNIX socket.
@@ -32,18 +31,18 @@ pub enum Listener {
 
 /// A listening socket, with what it is called in the log. A socket file of ours is removed with it.
 #[derive(Debug)]
-pub struct Listening {
+pub(crate) struct Listening {
     /// The socket.
-    pub listener: Listener,
+    pub(crate) listener: Listener,
     /// Its spelling, with the address and port that it really has.
-    pub name: String,
+    pub(crate) name: String,
     /// The file to remove.
-    pub file: Option<SocketFile>,
+    pub(crate) file: Option<SocketFile>,
 }
 
 /// A socket file of ours.
 #[derive(Debug)]
-pub struct SocketFile {
+pub(crate) struct SocketFile {
     path: PathBuf,
     /// Device and inode: another daemon may have put its own socket there in the meantime.
     identity: (u64, u64),
@@ -59,11 +58,11 @@ impl Drop for SocketFile {
 
 /// Mode and group of UNIX sockets.
 #[derive(Clone, Debug, Default)]
-pub struct Access {
+pub(crate) struct Access {
     /// The mode; `None` leaves it to the umask.
-    pub mode: Option<u32>,
+    pub(crate) mode: Option<u32>,
     /// The name of the group.
-    pub group: Option<String>,
+    pub(crate) group: Option<String>,
 }
 
 /// Opens all sockets, or none.
@@ -71,15 +70,21 @@ pub struct Access {
 /// # Errors
 ///
 /// What is wrong with the first one that cannot be opened.
-pub fn listen(specs: &[SocketSpec], access: &Access) -> anyhow::Result<Vec<Listening>> {
+pub(crate) fn listen(specs: &[SocketSpec], access: &Access) -> anyhow::Result<Vec<Listening>> {
     let mut passed = Passed::from_environment();
     let mut listening = Vec::new();
     for spec in specs {
         match spec {
-            SocketSpec::Inet { host, port } => listening.push(tcp(host, *port, false).with_context(|| format!("cannot listen on {spec}"))?),
-            SocketSpec::Inet6 { host, port } => listening.push(tcp(host, *port, true).with_context(|| format!("cannot listen on {spec}"))?),
+            SocketSpec::Inet { host, port } => {
+                listening.push(tcp(host, *port, false).with_context(|| format!("cannot listen on {spec}"))?)
+            }
+            SocketSpec::Inet6 { host, port } => {
+                listening.push(tcp(host, *port, true).with_context(|| format!("cannot listen on {spec}"))?)
+            }
             SocketSpec::Unix(path) => listening.push(unix(path, access).with_context(|| format!("cannot listen on {spec}"))?),
-            SocketSpec::Fd(name) => listening.extend(passed.take(name.as_deref()).with_context(|| format!("cannot listen on {spec}"))?),
+            SocketSpec::Fd(name) => {
+                listening.extend(passed.take(name.as_deref()).with_context(|| format!("cannot listen on {spec}"))?)
+            }
         }
     }
     Ok(listening)
@@ -120,7 +125,8 @@ fn unix(path: &Path, access: &Access) -> anyhow::Result<Listening> {
     // Before `listen`, so that nobody can connect whom mode or group keep out.
     if let Some(group) = &access.group {
         let found = Group::from_name(group)?.with_context(|| format!("there is no group '{group}'"))?;
-        std::os::unix::fs::chown(path, None, Some(found.gid.as_raw())).with_context(|| format!("cannot give the socket to group '{group}'"))?;
+        std::os::unix::fs::chown(path, None, Some(found.gid.as_raw()))
+            .with_context(|| format!("cannot give the socket to group '{group}'"))?;
     }
     if let Some(mode) = access.mode {
         fs::set_permissions(path, fs::Permissions::from_mode(mode))?;

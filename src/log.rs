@@ -189,7 +189,9 @@ fn escape_line(line: &str) -> String {
             escaped.push_str("...");
             break;
         }
-        if c.is_control() || matches!(c, '\u{2028}' | '\u{2029}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}') {
+        if c.is_control()
+            || matches!(c, '\u{2028}' | '\u{2029}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+        {
             // Writing to a `String` cannot fail.
             let _ = write!(escaped, "\\u{{{:x}}}", u32::from(c));
         } else {

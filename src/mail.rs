@@ -7,5 +7,6 @@ pub mod domain;
 pub mod header_field;
 pub mod identity;
 pub mod received_spf;
+pub mod reply;
 pub mod spf_result;
 pub mod tokens;

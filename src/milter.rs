@@ -10,9 +10,7 @@ use std::{
     borrow::Cow,
     ffi::{CStr, CString},
     io,
-    net::IpAddr,
     panic::AssertUnwindSafe,
-    pin::Pin,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -23,8 +21,7 @@ use std::{
 
 use futures_util::FutureExt as _;
 use indymilter::{
-    Callbacks, Context, ContextActions as _, EomContext, Listener, Macros, NegotiateContext, ProtoOpts, SetErrorReply as _, SocketInfo,
-    Status,
+    Callbacks, Context, ContextActions as _, EomContext, Listener, Macros, ProtoOpts, SetErrorReply as _, SocketInfo, Status,
 };
 use tokio::sync::{Notify, watch};
 
@@ -113,7 +110,6 @@ impl Listener for Once {
         self.0.take().map_or(Poll::Pending, |stream| Poll::Ready(Ok(stream)))
     }
 }
-
 
 fn callbacks(line: Arc<Line>) -> Callbacks<Connection> {
     Callbacks::new()

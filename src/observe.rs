@@ -146,7 +146,8 @@ impl Line {
         }
         self.text.push_str(key);
         self.text.push('=');
-        let plain = !value.is_empty() && value.chars().all(|c| !c.is_whitespace() && !c.is_control() && !matches!(c, '"' | '\\' | '='));
+        let plain =
+            !value.is_empty() && value.chars().all(|c| !c.is_whitespace() && !c.is_control() && !matches!(c, '"' | '\\' | '='));
         if plain {
             push_limited(&mut self.text, value);
         } else {

@@ -67,7 +67,9 @@ fn refusal(config: &Config, verified: &Verified, circumstances: &Circumstances<'
         SpfResult::Softfail => (config.softfail_reply_code, config.softfail_status_code, &config.softfail_reply_text),
         SpfResult::Temperror => (config.temperror_reply_code, config.temperror_status_code, &config.temperror_reply_text),
         SpfResult::Permerror => (config.permerror_reply_code, config.permerror_status_code, &config.permerror_reply_text),
-        _ if verified.outcome.explanation.is_some() => (config.fail_reply_code, config.fail_status_code, &config.fail_reply_text_exp),
+        _ if verified.outcome.explanation.is_some() => {
+            (config.fail_reply_code, config.fail_status_code, &config.fail_reply_text_exp)
+        }
         _ => (config.fail_reply_code, config.fail_status_code, &config.fail_reply_text),
     };
     Reply::new(code, status, &expand_reply_text(text, verified, circumstances))
@@ -89,7 +91,9 @@ fn expand_reply_text(text: &ReplyText, verified: &Verified, circumstances: &Circ
         match segment {
             ReplySegment::Explain(string) => expanded.push_str(&expand_explain_string(string, &variables)),
             ReplySegment::Exp => expanded.push_str(verified.outcome.explanation.as_deref().unwrap_or_default()),
-            ReplySegment::Reason => expanded.push_str(verified.outcome.problem.as_ref().map_or("unknown", |problem| problem.reason)),
+            ReplySegment::Reason => {
+                expanded.push_str(verified.outcome.problem.as_ref().map_or("unknown", |problem| problem.reason))
+            }
             ReplySegment::AuthorDomain => {}
         }
     }

@@ -71,7 +71,7 @@ impl Runtime {
     /// The name of this host: as configured, else as the MTA says, else as the system says.
     pub fn host_name<'a>(&'a self, mta_host: Option<&'a str>) -> &'a str {
         match (&self.config.hostname, mta_host) {
-            (Some(name), _) => name.as_str(),
+            (Some(name), _) => name,
             (None, Some(name)) if !name.is_empty() => name,
             _ => &self.fallback_host,
         }
@@ -82,9 +82,11 @@ impl Runtime {
         self.config.authserv_id.as_deref().unwrap_or(host_name)
     }
 
-    /// The authserv-ids whose incoming fields are deleted, besides this host's own.
-    pub fn foreign_authserv_ids(&self) -> &[AuthservIdPattern] {
-        &self.config.delete_authserv_ids
+    /// The authserv-ids whose incoming fields are deleted.
+    pub fn own_authserv_ids(&self, host_name: &str) -> Vec<AuthservIdPattern> {
+        let own =
+            self.config.delete_incoming_authentication_results.then(|| AuthservIdPattern::exact(self.authserv_id(host_name)));
+        own.into_iter().chain(self.config.delete_authserv_ids.iter().cloned()).collect()
     }
 }
 

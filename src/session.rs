@@ -17,7 +17,7 @@ use crate::{
     },
     config::Config,
     mail::{
-        auth_results::{AUTHENTICATION_RESULTS, claims_authserv_id},
+        auth_results::{self, AuthservIdPattern, claims_authserv_id},
         domain::Domain,
         header_field::HeaderField,
         identity::{ReversePath, helo_domain},
@@ -209,6 +209,8 @@ pub struct Session {
     /// The client's address, or why it is not verified.
     client: Result<IpAddr, Exemption>,
     host_name: String,
+    /// The authserv-ids whose incoming fields are deleted.
+    own_ids: Vec<AuthservIdPattern>,
     helo: Option<Helo>,
     transaction: Option<Transaction>,
     /// What is still to be told.
@@ -238,7 +240,9 @@ impl Session {
     pub fn new(runtime: Arc<Runtime>, client: Client, mta_host: Option<&str>) -> (Self, Reaction) {
         let host_name = runtime.host_name(mta_host).to_owned();
         let admitted = admit(&runtime.config, &client);
-        let mut session = Self { runtime, client: admitted, host_name, helo: None, transaction: None, pending: Record::default() };
+        let own_ids = if admitted.is_ok() { runtime.own_authserv_ids(&host_name) } else { Vec::new() };
+        let mut session =
+            Self { runtime, client: admitted, host_name, own_ids, helo: None, transaction: None, pending: Record::default() };
         let reaction = match admitted {
             Ok(_) => Reaction::proceed(),
             Err(exemption) => {
@@ -313,13 +317,11 @@ impl Session {
     /// A header field, as the MTA passes it on.
     pub fn header(&mut self, name: &[u8], value: &[u8]) {
         let Some(transaction) = &mut self.transaction else { return };
-        if !name.trim_ascii_end().eq_ignore_ascii_case(AUTHENTICATION_RESULTS.as_bytes()) {
+        if !name.trim_ascii_end().eq_ignore_ascii_case(auth_results::NAME.as_bytes()) {
             return;
         }
         transaction.fields_seen = transaction.fields_seen.saturating_add(1);
-        let config = &self.runtime.config;
-        let own = config.delete_incoming_authentication_results.then(|| self.runtime.authserv_id(&self.host_name));
-        if claims_authserv_id(value, own, &config.delete_authserv_ids) {
+        if claims_authserv_id(value, &self.own_ids) {
             transaction.forged.push(transaction.fields_seen);
         }
     }
@@ -329,12 +331,8 @@ impl Session {
         let Some(transaction) = self.transaction.take() else {
             return Finished { verdict: Verdict::Continue, edits: Vec::new(), record: None };
         };
-        let mut edits: Vec<Edit> = transaction
-            .forged
-            .iter()
-            .rev()
-            .map(|&index| Edit::Delete { name: AUTHENTICATION_RESULTS, index })
-            .collect();
+        let mut edits: Vec<Edit> =
+            transaction.forged.iter().rev().map(|&index| Edit::Delete { name: auth_results::NAME, index }).collect();
         self.pending.forged_fields = edits.len();
         self.pending.complete = true;
         if let Some(queue_id) = queue_id {
@@ -416,7 +414,7 @@ impl Session {
                 let query = self.query(client, local_part, parsed.as_str(), &helo);
                 spf::check_host(&self.runtime.dns, &query, &limits(&config)).await
             }
-            None => spf::Outcome::without_domain(),
+            None => spf::Outcome::without_domain("no domain name"),
         };
         Some(Verified { identity: Identity::Mailfrom, local_part: local_part.to_owned(), domain: shown, outcome })
     }

@@ -113,6 +113,11 @@ pub struct Outcome {
 }
 
 impl Outcome {
+    /// The outcome for an identity without a domain that could have a policy (RFC 7208 §4.3).
+    pub fn without_domain(detail: &str) -> Self {
+        Self::without_record(SpfResult::None, Some(Problem { reason: Problem::NO_DOMAIN, detail: detail.to_owned() }))
+    }
+
     /// An outcome that no record was needed for.
     pub fn without_record(result: SpfResult, problem: Option<Problem>) -> Self {
         Self {
@@ -159,8 +164,5 @@ async fn run(dns: &Dns, query: &Query<'_>, limits: &Limits, trace: Option<Trace>
 }
 
 fn no_policy(problem: &str, trace: Option<Trace>) -> Outcome {
-    Outcome {
-        trace,
-        ..Outcome::without_record(SpfResult::None, Some(Problem { reason: Problem::NO_DOMAIN, detail: problem.to_owned() }))
-    }
+    Outcome { trace, ..Outcome::without_domain(problem) }
 }

@@ -8,12 +8,21 @@ use super::Connection;
 use crate::runtime::Needs;
 
 /// Settles stages, actions and macros with the MTA.
-pub(super) fn negotiate(cx: &mut NegotiateContext<Connection>, mut connection: Connection, actions: Actions, opts: ProtoOpts) -> Status {
+pub(super) fn negotiate(
+    cx: &mut NegotiateContext<Connection>,
+    mut connection: Connection,
+    actions: Actions,
+    opts: ProtoOpts,
+) -> Status {
     let needs = &connection.runtime.needs;
     // An MTA that lacks something that is wanted is served as far as it goes: the library would drop it.
     let wanted = wanted_actions(needs);
     if !actions.contains(wanted - Actions::REQUEST_MACROS) {
-        connection.line.server.observer.problem("the MTA does not let milters change header fields as the configuration needs it");
+        connection
+            .line
+            .server
+            .observer
+            .problem("the MTA does not let milters change header fields as the configuration needs it");
     }
     cx.requested_actions = wanted & actions;
     cx.requested_opts = wanted_opts(needs) & opts;

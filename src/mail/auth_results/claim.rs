@@ -71,6 +71,11 @@ impl fmt::Display for AuthservIdPattern {
 }
 
 impl AuthservIdPattern {
+    /// This id and no other.
+    pub fn exact(id: &str) -> Self {
+        Self { id: normalise(id), subdomains: false }
+    }
+
     /// Whether the authserv-id is one of these.
     pub fn matches(&self, authserv_id: &str) -> bool {
         self.matches_normalised(&normalise(authserv_id))
