@@ -3,4 +3,5 @@
 //! Everything here is pure: text in, values out, and back. No I/O, no policy.
 
 pub mod domain;
+pub mod reply;
 pub mod spf_result;
