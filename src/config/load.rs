@@ -11,7 +11,7 @@ use super::{
     check::{contradictions, warnings},
     error::{ConfigError, Errors, Origin, Place, Warning},
     params::{Config, Values, parameters, read_values},
-    parse::{Assignment, lines, parse},
+    parse::{Assignment, control_character, lines, parse},
     skip_senders::{Set, entry},
 };
 
@@ -88,7 +88,11 @@ pub fn load(path: &Path, overrides: &Overrides) -> Result<Loaded, Errors> {
 /// As [`load`].
 pub fn load_text(text: &[u8], path: &Path, overrides: &Overrides) -> Result<Loaded, Errors> {
     let (mut assignments, mut errors) = parse(text, path);
-    for option in overrides.assignments() {
+    for mut option in overrides.assignments() {
+        if let Some((_, problem)) = option.value.as_deref().and_then(control_character) {
+            errors.push(ConfigError::new(option.place.clone(), None, problem));
+            option.value = None;
+        }
         if let Some(index) = assignments.iter().position(|assignment| assignment.parameter.name == option.parameter.name) {
             // What does not count must be right all the same: the option may be missing the next time.
             check_value(&assignments.remove(index), &mut errors);

@@ -44,10 +44,7 @@ pub(super) fn lines<'a>(text: &'a [u8], path: &Path) -> impl Iterator<Item = Lin
         let offset = line.len() - line.trim_start().len();
         let problem = match std::str::from_utf8(octets) {
             Err(error) => Some((error.valid_up_to(), "not UTF-8 (expected UTF-8)".to_owned())),
-            Ok(_) => trimmed.find(|c: char| c.is_control() && c != '\t').map(|found| {
-                let character = trimmed.get(found..).and_then(|rest| rest.chars().next()).unwrap_or_default();
-                (offset + found, format!("control character U+{:04X} (expected text)", u32::from(character)))
-            }),
+            Ok(_) => control_character(trimmed).map(|(found, problem)| (offset + found, problem)),
         };
         if problem.is_none() && (trimmed.is_empty() || trimmed.starts_with('#')) {
             return None;
@@ -56,6 +53,12 @@ pub(super) fn lines<'a>(text: &'a [u8], path: &Path) -> impl Iterator<Item = Lin
         let text = trimmed.to_owned().into();
         Some(Line { place, text, offset, problem })
     })
+}
+
+/// Finds a control character that is no tab: where it is, and what to say about it.
+pub(super) fn control_character(text: &str) -> Option<(usize, String)> {
+    let (offset, character) = text.char_indices().find(|(_, c)| c.is_control() && *c != '\t')?;
+    Some((offset, format!("control character U+{:04X} (expected text)", u32::from(character))))
 }
 
 /// Reads a configuration file that was read into memory.

@@ -121,6 +121,8 @@ fn the_command_line_wins() {
          --socket: 'x' is no socket (expected inet:HOST:PORT, inet:PORT@HOST, inet6:..., unix:PATH, local:PATH or fd:NAME)\n\
          --log-level: 'Info' is unknown (expected error, warn, info or debug)"
     );
+    let sneaky = Overrides { socket: Some("unix:/a\nlog_level = debug".into()), ..Overrides::default() };
+    assert_eq!(load_with("", &sneaky).unwrap_err().to_string(), "--socket: control character U+000A (expected text)");
     let errors = load(Path::new("/nonexistent/a.conf"), &overrides).unwrap_err().to_string();
     assert!(errors.starts_with("/nonexistent/a.conf: No such file") && errors.contains("\n--socket: "), "{errors}");
 }

@@ -25,7 +25,13 @@ pub(super) fn wrong<T>(message: impl Into<String>) -> Parsed<T> {
 /// Quotes what the user wrote, for a message: one line, no control characters, not too long.
 pub(super) fn quote(text: &str) -> String {
     const LONGEST: usize = 60;
-    let mut quoted: String = text.chars().take(LONGEST).flat_map(char::escape_debug).collect();
+    let mut quoted = String::new();
+    for c in text.chars().take(LONGEST) {
+        match c {
+            '"' | '\'' | '\\' => quoted.push(c),
+            _ => quoted.extend(c.escape_debug()),
+        }
+    }
     if text.chars().nth(LONGEST).is_some() {
         quoted.push_str("...");
     }
@@ -234,7 +240,7 @@ mod tests {
 
     #[test]
     fn quotes_are_short_and_safe() {
-        assert_eq!(quote("a\u{1b}[0m'"), "'a\\u{1b}[0m\\''");
+        assert_eq!(quote("a\u{1b}[0m\"\u{200b}\n"), "'a\\u{1b}[0m\"\\u{200b}\\n'");
         assert_eq!(quote(&"x".repeat(100)).len(), 65);
     }
 }
