@@ -315,7 +315,7 @@ mod tests {
     use super::*;
 
     fn syslog_target(socket: &std::path::Path) -> Target {
-        Target { syslog_socket: socket.into(), ..Target::new(LogDestination::Syslog, "mail".parse().unwrap()) }
+        Target { syslog_socket: socket.into(), ..Target::new(LogDestination::Syslog, SyslogFacility::Mail) }
     }
 
     fn receive(socket: &UnixDatagram) -> String {
