@@ -1,7 +1,7 @@
 //! Authentication-Results (RFC 8601) as data: written into a header field, and read back.
 //!
 //! Whatever the values are made of, the field written reads back to them: text that is not printable ASCII is encoded, and what
-//! is too long for a line shortened, as [`tokens`](super::tokens) says. Names, methods and results are [`Keyword`]s.
+//! is too long for a line shortened, as [`tokens`] says. Names, methods and results are [`Keyword`]s.
 
 mod claim;
 mod reader;
@@ -252,7 +252,7 @@ impl AuthenticationResults {
     ///
     /// Takes more than RFC 8601 §2.2 allows, since it is met: no authserv-id, a `;` too many, properties without a type, the
     /// reason behind the properties, values that should have been quoted, UTF-8 (RFC 6532). Escapes of
-    /// [`tokens::encode`](super::tokens::encode) are read.
+    /// [`tokens::encode`] are read.
     ///
     /// # Errors
     ///

@@ -382,6 +382,10 @@ fn method_result() -> impl Strategy<Value = MethodResult> {
     })
 }
 
+fn is_token_character(c: char) -> bool {
+    u8::try_from(c).is_ok_and(tokens::is_token_octet)
+}
+
 fn shortened(text: &str) -> String {
     tokens::shorten(text).into_owned()
 }
@@ -429,6 +433,26 @@ proptest! {
             let field = AuthenticationResults { authserv_id, version, results }.write();
             prop_assert!(claims_authserv_id(field.value.as_bytes(), &[pattern]), "{}", field.value);
         }
+    }
+
+    #[test]
+    fn our_own_id_is_found_in_any_disguise(
+        before in "( |\n |\r\n\t|\\((a|\\\\\\)|\\(\"?\\)|é)*\\)){0,5}",
+        after in "(\\.{0,2}|\"?)( |\n |\\(\\(b\\)\\)|/1| 1|;| x|=|;none|\\(|\"|\\\\|[,<>@:\\[?]){0,5}",
+        noise in prop::collection::vec("(|||\\\\)", 21),
+        shout: [bool; 21],
+        quoted: bool,
+    ) {
+        let mut id = String::new();
+        for ((c, noise), shout) in "mail.receiver.example".chars().zip(noise).zip(shout) {
+            id.push_str(if quoted { &noise } else { "" });
+            id.push(if shout { c.to_ascii_uppercase() } else { c });
+        }
+        let id = if quoted { format!("\"{id}\"") } else { id };
+        // A letter or digit right behind the id makes it another one.
+        prop_assume!(quoted || !after.trim_start_matches('.').starts_with(|c: char| c.is_alphanumeric() || is_token_character(c)));
+        let value = before + &id + &after;
+        prop_assert!(ours(value.as_bytes()), "{value:?}");
     }
 
     #[test]
