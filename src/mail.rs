@@ -2,5 +2,6 @@
 //!
 //! Everything here is pure: text in, values out, and back. No I/O, no policy.
 
+pub mod author;
 pub mod domain;
 pub mod spf_result;
