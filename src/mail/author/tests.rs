@@ -315,9 +315,8 @@ proptest! {
                 domains.push(domain);
             }
         }
-        let author = author(&value);
         // A fold at the very end folds nothing.
-        prop_assume!(!value.ends_with(['\t', ' ']));
+        let author = author(value.trim_end());
         prop_assert_eq!(author.domains(), domains.as_slice(), "{:?}", value);
     }
 
