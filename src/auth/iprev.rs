@@ -70,13 +70,16 @@ pub async fn verify(dns: &Dns, address: IpAddr) -> Outcome {
         Err(failure) => return outcome(IprevResult::Temperror, None, Some(failure)),
     };
     // In the order of the answer, so that the same answer always confirms the same name.
-    let mut confirmations = stream::iter(names.iter().take(MAX_NAMES))
-        .map(|name| async move { (name, has_address(dns, name, address).await) })
+    let mut confirmations = stream::iter(names.iter().take(MAX_NAMES).cloned())
+        .map(|name| async move {
+            let confirmation = has_address(dns, &name, address).await;
+            (name, confirmation)
+        })
         .buffered(CONCURRENT_LOOKUPS);
     let mut trouble = None;
     while let Some((name, confirmation)) = confirmations.next().await {
         match confirmation {
-            Ok(true) => return outcome(IprevResult::Pass, Some(name.clone()), None),
+            Ok(true) => return outcome(IprevResult::Pass, Some(name), None),
             Ok(false) => {}
             Err(failure) => trouble = trouble.or(Some(failure)),
         }

@@ -39,7 +39,8 @@ pub enum Author {
     Missing,
     /// The one From header field cannot be read: `permerror`.
     ///
-    /// Not `none`: that would tell that the author's domain has no policy, which nobody can know.
+    /// Not `none`, though its definition allows that where no domain can be taken out of the message: `none` reads as if the author's
+    /// domain had no policy, and may be hidden, when in truth somebody may be evading one (RFC 9989 §11.5).
     Malformed(Malformed),
 }
 

@@ -375,6 +375,19 @@ async fn a_walk_takes_the_time_of_two_queries() {
     assert_eq!(start.elapsed().as_secs(), 2);
 }
 
+/// The milter runs sessions on several threads.
+#[test]
+fn futures_can_change_threads() {
+    fn send<T: Send>(_: T) {}
+    let dns = Dns::from_zone(Arc::new(Zone::new()));
+    let author = Author::Missing;
+    let discovery = block_on(discover(&dns, &author));
+    let nothing = Identifiers::default();
+    send(discover(&dns, &author));
+    send(evaluate(&dns, &discovery, &nothing));
+    send(crate::auth::iprev::verify(&dns, [192, 0, 2, 1].into()));
+}
+
 #[test]
 fn long_names_do_not_exist() {
     let label = "a".repeat(63);

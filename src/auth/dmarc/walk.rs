@@ -156,6 +156,8 @@ async fn query(dns: &Dns, domain: &Domain) -> Result<Published, Problem> {
 }
 
 /// Whether a domain exists, which any type of record shows (RFC 9989 §3.2.13): it does unless DNS denies the name itself (NXDOMAIN).
+///
+/// An alias of a name that does not exist looks the same, and counts as one that does not exist either.
 pub(super) async fn exists(dns: &Dns, domain: &Domain) -> Result<bool, Problem> {
     let name = Name::from(domain);
     match dns.a(&name).await {
