@@ -1,5 +1,7 @@
 //! The methods of authentication: each finds an outcome, none decides anything.
 
+pub mod dmarc;
+pub mod iprev;
 pub mod spf;
 
 pub use crate::mail::received_spf::Identity;
@@ -11,7 +13,7 @@ pub struct Verified {
     pub identity: Identity,
     /// Its local-part; `postmaster` where it has none.
     pub local_part: String,
-    /// Its domain: A-labels in lower case where it is a domain name, else as it came.
+    /// Its domain as it came; A-labels where it came as U-labels.
     pub domain: String,
     /// What was found.
     pub outcome: spf::Outcome,

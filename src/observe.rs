@@ -106,7 +106,7 @@ fn identity_line(record: &Record, identity: &IdentityRecord) -> String {
     }
     if let Some(domain) = &outcome.policy_domain {
         line.pair("mechanism", outcome.mechanism.as_deref().unwrap_or("default"));
-        if *domain != verified.domain {
+        if !domain.eq_ignore_ascii_case(&verified.domain) {
             line.pair("policy-domain", domain);
         }
     }

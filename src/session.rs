@@ -383,7 +383,7 @@ impl Session {
         let query = self.query(client, POSTMASTER, domain.as_str(), name);
         let outcome = spf::check_host(&self.runtime.dns, &query, &limits(&config)).await;
         let verified =
-            Verified { identity: Identity::Helo, local_part: POSTMASTER.to_owned(), domain: domain.to_string(), outcome };
+            Verified { identity: Identity::Helo, local_part: POSTMASTER.to_owned(), domain: shown(name, Some(&domain)), outcome };
         let circumstances = Circumstances { helo: name, ..self.circumstances(client) };
         let decision = policy::at_helo(&config, &verified, &circumstances);
         Helo { verified: Some(verified), decision, ..open }
@@ -408,7 +408,7 @@ impl Session {
             self.skip(Identity::Mailfrom, &format!("{local_part}@{domain}"), "skip-senders");
             return None;
         }
-        let shown = parsed.as_ref().map_or(domain, Domain::as_str).to_owned();
+        let shown = shown(domain, parsed.as_ref());
         let outcome = match &parsed {
             Some(parsed) => {
                 let query = self.query(client, local_part, parsed.as_str(), &helo);
@@ -471,6 +471,15 @@ impl Session {
         record.helo = self.helo.as_ref().map(|helo| helo.name.clone());
         record.dry_run = self.runtime.config.dry_run;
         Some(record)
+    }
+}
+
+/// A domain as it is shown: in the case in which it came, without a dot at the end; U-labels as A-labels.
+fn shown(text: &str, domain: Option<&Domain>) -> String {
+    match domain {
+        Some(domain) if !text.is_ascii() => domain.to_string(),
+        Some(_) => text.strip_suffix('.').unwrap_or(text).to_owned(),
+        None => text.to_owned(),
     }
 }
 

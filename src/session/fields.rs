@@ -7,6 +7,7 @@ use crate::{
     mail::{
         auth_results::{AuthenticationResults, MethodResult, Property},
         header_field::HeaderField,
+        identity::unquote,
         received_spf::{ReceivedSpf, describe},
         spf_result::SpfResult,
     },
@@ -63,7 +64,7 @@ impl Session {
             Identity::Helo => Property::new("smtp", "helo", verified.domain.as_str()),
             Identity::Mailfrom if verified.domain.is_empty() => Property::new("smtp", "mailfrom", verified.local_part.as_str()),
             Identity::Mailfrom if self.runtime.config.include_mailfrom_local_part => {
-                Property::mailbox("smtp", "mailfrom", &verified.local_part, &verified.domain)
+                Property::mailbox("smtp", "mailfrom", &unquote(&verified.local_part), &verified.domain)
             }
             Identity::Mailfrom => Property::new("smtp", "mailfrom", verified.domain.as_str()),
         };
