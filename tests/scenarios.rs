@@ -1,0 +1,92 @@
+//! Plays the files of `tests/scenarios` through several drivers, which must all see the same.
+//!
+//! A scenario is a text file of three sections. Blank lines and lines that begin with `#` mean nothing.
+//!
+//! ```text
+//! drivers milter                          only these drivers can play it (without the line: all)
+//!
+//! [zone]                                  DNS, as `spf_milter::dns::zone::Zone::parse` reads it
+//! example.com TXT "v=spf1 ip4:192.0.2.1 -all"
+//!
+//! [config]                                lines of the configuration file; the driver adds sockets, log and name server
+//! header = Authentication-Results
+//!
+//! [session]                               events, one a line, and what should come of them
+//! connect 192.0.2.9 mail.example.com      client address (or `unknown`) and host name (may be left out)
+//! helo mail.example.com
+//! auth joe                                the client authenticates
+//! mail <a@example.com> => 550 5.7.23 *    the reply that the SMTP client should see; nothing said means `ok`
+//! rset
+//! mail <a@example.org>
+//! rcpt <b@rcpt.example.org>
+//! message                                 DATA, a message of the fields below, and its end
+//!   | Authentication-Results: mta.example.org; spf=pass
+//!   | Subject: hello
+//!   + Authentication-Results: mta.example.org; spf=none *
+//!   - Authentication-Results: mta.example.org; spf=pass
+//! reload                                  SIGHUP with these configuration lines
+//!   | reject_results =
+//! ```
+//!
+//! Indented lines belong to the event above them: `|` gives a line of the message or of a configuration; `+` a field that should be
+//! at the very top afterwards, from top to bottom; `-` a field sent that should be gone. All other fields sent must be there, in
+//! their order, and nothing else. `log WORD WORD...` wants a log line that has all these words, `nolog TEXT` none that has the text.
+//! Fields are compared unfolded, with single spaces; in replies and `+` lines, `*` stands for any text. `\xHH`, `\n`, `\t` and
+//! `\\` are escapes in names, addresses and fields sent.
+//!
+//! `SCENARIO=name` in the environment plays only the files whose names have that in them.
+
+#![allow(clippy::panic, reason = "a test fails by panicking")]
+
+mod support;
+
+use std::{env, path::Path};
+
+use support::{
+    drivers::{milter::MilterDriver, postfix::PostfixDriver},
+    scenario::{Driver, Scenario},
+};
+
+fn play_all(driver: &impl Driver) {
+    let all = Scenario::read_all(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/scenarios"));
+    assert!(all.len() >= 50, "only {} scenarios found", all.len());
+    let wanted = env::var("SCENARIO").unwrap_or_default();
+    let mut failures = Vec::new();
+    let mut played = 0;
+    for scenario in all.iter().filter(|scenario| scenario.is_for(driver.name()) && scenario.name.contains(&wanted)) {
+        played += 1;
+        match driver.play(scenario) {
+            Ok((observed, log)) => {
+                let differences = scenario.differences(&observed, &log);
+                if !differences.is_empty() {
+                    failures.push(format!("{}\n    log\n      {}", differences.join("\n"), log.join("\n      ")));
+                }
+            }
+            Err(problem) => failures.push(problem),
+        }
+    }
+    assert!(
+        failures.is_empty(),
+        "{}: {} of {played} scenarios failed:\n{}",
+        driver.name(),
+        failures.len(),
+        failures.join("\n\n")
+    );
+    assert!(played > 0, "no scenario for {}", driver.name());
+}
+
+#[test]
+fn through_the_milter_protocol_like_postfix() {
+    play_all(&MilterDriver::like_postfix());
+}
+
+#[test]
+fn through_the_milter_protocol_like_sendmail() {
+    play_all(&MilterDriver::like_sendmail());
+}
+
+#[test]
+#[ignore = "needs Postfix and root: make test"]
+fn through_postfix() {
+    play_all(&PostfixDriver::start());
+}

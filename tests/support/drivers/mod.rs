@@ -1,0 +1,4 @@
+//! What scenarios are played through.
+
+pub mod milter;
+pub mod postfix;

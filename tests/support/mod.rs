@@ -1,0 +1,41 @@
+//! What the integration tests share: a milter client, the daemon as a child process, real MTAs and name servers on loopback.
+//!
+//! Nothing here sleeps to be in time: everything waits for a condition, for at most [`PATIENCE`]. Processes and folders go with the
+//! value that owns them, also when a test panics.
+
+#![allow(dead_code, unreachable_pub, reason = "every test binary uses a part of this")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic, reason = "a test fails by panicking")]
+
+use std::time::{Duration, Instant};
+
+pub mod daemon;
+pub mod drivers;
+pub mod fields;
+pub mod milter_client;
+pub mod nameserver;
+pub mod postfix;
+pub mod process;
+pub mod scenario;
+pub mod scratch;
+pub mod sendmail;
+pub mod smtp;
+pub mod unbound;
+
+/// The longest wait for anything that should happen at once on an idle machine.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Asks every few milliseconds until there is an answer.
+///
+/// # Panics
+///
+/// When [`PATIENCE`] is at its end; the message names `what` was awaited.
+pub fn wait_for<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        if let Some(answer) = ask() {
+            return answer;
+        }
+        assert!(Instant::now() < deadline, "waited {PATIENCE:?} for {what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}

@@ -1,0 +1,259 @@
+//! A real Postfix with a configuration directory, queue and mailboxes of its own.
+
+use std::{
+    collections::HashSet,
+    fs,
+    io::{self, Write},
+    net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream},
+    os::unix::fs::{PermissionsExt, chown},
+    process::{Command, Stdio},
+    thread,
+};
+
+use super::{
+    fields::{Field, split_message},
+    process::{self, Process},
+    scenario::HOST,
+    scratch::Scratch,
+    smtp::{Reply, SmtpClient},
+    wait_for,
+};
+
+/// The domain of which every address is delivered.
+pub const LOCAL_DOMAIN: &str = "rcpt.example.org";
+
+/// As whom messages are delivered: the user `nobody`.
+const DELIVERY_USER: u32 = 65534;
+
+/// A running Postfix; stopped when dropped.
+#[derive(Debug)]
+pub struct Postfix {
+    address: SocketAddr,
+    master: Process,
+    folder: Scratch,
+}
+
+/// A message as delivered.
+#[derive(Clone, Debug)]
+pub struct Delivered {
+    /// Header fields, those left out that Postfix adds on top at reception and delivery.
+    pub fields: Vec<Field>,
+    /// The body, line ends as LF.
+    pub body: Vec<u8>,
+}
+
+impl Postfix {
+    /// Starts Postfix with these lines added to its `main.cf`.
+    ///
+    /// # Panics
+    ///
+    /// When it cannot be started: it must be installed, and the test must run as root.
+    pub fn start(settings: &str) -> Self {
+        assert!(
+            Command::new("postconf").arg("-d").arg("mail_version").output().is_ok(),
+            "Postfix is not installed; `make test` as root installs it"
+        );
+        let folder = Scratch::new("postfix");
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let address = listener.local_addr().unwrap();
+        configure(&folder, address.port(), settings);
+        drop(listener);
+        let master = Process::start(Command::new("postfix").arg("-c").arg(folder.join("etc")).arg("start-fg"));
+        let mut postfix = Self { address, master, folder };
+        wait_for("Postfix to listen", || {
+            assert!(
+                postfix.master.ended().is_none(),
+                "Postfix did not start:\n{}\n{}",
+                postfix.master.log.to_end(),
+                postfix.log()
+            );
+            TcpStream::connect(address).is_ok().then_some(())
+        });
+        postfix
+    }
+
+    /// What Postfix logged.
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.folder.join("maillog")).unwrap_or_default()
+    }
+
+    /// Waits for a line in Postfix's log.
+    pub fn wait_for_log(&self, words: &[&str]) -> String {
+        wait_for(&format!("a line with {words:?} in Postfix's log"), || {
+            self.log().lines().find(|line| words.iter().all(|word| line.contains(word))).map(str::to_owned)
+        })
+    }
+
+    /// Where it takes mail.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Connects from loopback.
+    pub fn connect_local(&self) -> SmtpClient {
+        SmtpClient::connect(self.address).unwrap()
+    }
+
+    /// Connects as if from another address; the greeting is the answer to that.
+    ///
+    /// Without an EHLO before, nothing about the loopback client reaches the milter but its address.
+    pub fn connect(&self, client: Option<IpAddr>, host: Option<&str>) -> SmtpClient {
+        let mut smtp = SmtpClient::connect(self.address).unwrap();
+        assert_eq!(smtp.greeting.code, 220, "{:?}", smtp.greeting);
+        let address = match client {
+            None => "[UNAVAILABLE]".to_owned(),
+            Some(IpAddr::V4(address)) => address.to_string(),
+            Some(IpAddr::V6(address)) => format!("IPV6:{address}"),
+        };
+        smtp.greeting = smtp.command(format!("XCLIENT NAME={} ADDR={address}", host.unwrap_or("[UNAVAILABLE]"))).unwrap();
+        smtp
+    }
+
+    /// Submits a message with `sendmail`, as a program on the host does.
+    pub fn submit(&self, from: &str, to: &str, message: &[u8]) -> io::Result<bool> {
+        let mut command = Command::new("sendmail");
+        command.arg("-C").arg(self.folder.join("etc")).args(["-i", "-f", from, to]).stdin(Stdio::piped());
+        let mut child = command.spawn()?;
+        child.stdin.take().unwrap().write_all(message)?;
+        Ok(child.wait()?.success())
+    }
+
+    /// Waits for the delivery of the message of which `reply` gives the queue id.
+    pub fn delivered(&self, reply: &Reply) -> Delivered {
+        assert_eq!(reply.code, 250, "{reply:?}");
+        let id = reply.last().rsplit(' ').next().unwrap().to_owned();
+        let mark = format!(" id {id}\n").into_bytes();
+        self.wait_for_message(|message| contains(message, &mark))
+    }
+
+    /// Waits for the delivery of a message that fits.
+    pub fn wait_for_message(&self, fits: impl Fn(&[u8]) -> bool) -> Delivered {
+        let mut known = HashSet::new();
+        wait_for("a delivery", || {
+            for entry in fs::read_dir(self.folder.join("mail/all/new")).ok()? {
+                let path = entry.ok()?.path();
+                if known.insert(path.clone()) {
+                    let message = fs::read(path).ok()?;
+                    if fits(&message) {
+                        return Some(Delivered::parse(&message));
+                    }
+                }
+            }
+            None
+        })
+    }
+}
+
+impl Drop for Postfix {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            eprintln!("Postfix's log:\n{}", self.log());
+        }
+        // Postfix's own way of stopping waits for its processes; the master process is in a session of its own.
+        let _ = Command::new("postfix").arg("-c").arg(self.folder.join("etc")).arg("stop").output();
+        if let Some(id) = fs::read_to_string(self.folder.join("queue/pid/master.pid")).ok().and_then(|id| id.trim().parse().ok())
+        {
+            process::send_signal(id, "TERM");
+        }
+        self.master.stop();
+    }
+}
+
+impl Delivered {
+    fn parse(message: &[u8]) -> Self {
+        let (mut fields, body) = split_message(message);
+        fields.retain(|field| !["Return-Path", "X-Original-To", "Delivered-To"].iter().any(|name| field.is(name)));
+        let own = fields
+            .iter()
+            .position(|field| field.is("Received") && contains(&field.value, format!("by {HOST} (Postfix").as_bytes()));
+        if let Some(own) = own {
+            fields.remove(own);
+        }
+        Self { fields, body }
+    }
+
+    /// The values of the fields of a name, unfolded.
+    pub fn values(&self, name: &str) -> Vec<String> {
+        let same = self.fields.iter().filter(|field| field.is(name));
+        same.map(|field| field.unfolded()[name.len() + 1..].trim().to_owned()).collect()
+    }
+}
+
+fn contains(text: &[u8], part: &[u8]) -> bool {
+    text.windows(part.len()).any(|window| window == part)
+}
+
+fn configure(folder: &Scratch, port: u16, settings: &str) {
+    let root = folder.path().display();
+    for name in ["queue", "data", "mail/all"] {
+        fs::create_dir_all(folder.join(name)).unwrap();
+    }
+    let output = Command::new("id").args(["-u", "postfix"]).output().unwrap();
+    let user: u32 = String::from_utf8_lossy(&output.stdout).trim().parse().expect("there is no user 'postfix'");
+    let own = |name: &str, user| chown(folder.join(name), Some(user), None).expect("tests with Postfix run as root");
+    own("data", user);
+    own("mail/all", DELIVERY_USER);
+    fs::set_permissions(folder.join("queue"), fs::Permissions::from_mode(0o755)).unwrap();
+    folder.write(
+        "etc/main.cf",
+        format!(
+            "compatibility_level = 3.6
+queue_directory = {root}/queue
+data_directory = {root}/data
+maillog_file = {root}/maillog
+maillog_file_prefixes = {root}
+myhostname = {HOST}
+mydestination =
+alias_maps =
+alias_database =
+inet_interfaces = 127.0.0.1
+inet_protocols = all
+mynetworks = 127.0.0.0/8
+smtpd_authorized_xclient_hosts = static:all
+smtpd_peername_lookup = no
+smtpd_relay_restrictions = reject_unauth_destination
+smtpd_recipient_restrictions =
+smtpd_client_connection_count_limit = 0
+smtpd_error_sleep_time = 0
+smtpd_hard_error_limit = 1000
+smtputf8_enable = no
+local_header_rewrite_clients =
+default_transport = error:no mail leaves this host
+virtual_transport = virtual
+virtual_mailbox_domains = {LOCAL_DOMAIN}
+virtual_mailbox_base = {root}/mail
+virtual_mailbox_maps = static:all/
+virtual_uid_maps = static:{DELIVERY_USER}
+virtual_gid_maps = static:{DELIVERY_USER}
+milter_protocol = 6
+{settings}
+"
+        ),
+    );
+    folder.write(
+        "etc/master.cf",
+        format!(
+            "127.0.0.1:{port} inet n - n - - smtpd
+pickup unix n - n 1 1 pickup
+cleanup unix n - n - 0 cleanup
+qmgr unix n - n 1 1 qmgr
+tlsmgr unix - - n 1000? 1 tlsmgr
+rewrite unix - - n - - trivial-rewrite
+bounce unix - - n - 0 bounce
+defer unix - - n - 0 bounce
+trace unix - - n - 0 bounce
+verify unix - - n - 1 verify
+flush unix n - n 1000? 0 flush
+proxymap unix - - n - - proxymap
+showq unix n - n - - showq
+error unix - - n - - error
+retry unix - - n - - error
+discard unix - - n - - discard
+virtual unix - n n - - virtual
+anvil unix - - n - 1 anvil
+scache unix - - n - 1 scache
+postlog unix-dgram n - n - 1 postlogd
+"
+        ),
+    );
+}
