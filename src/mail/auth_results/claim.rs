@@ -23,7 +23,7 @@ pub struct AuthservIdPattern {
 pub enum AuthservIdPatternError {
     /// There is no text, or nothing but dots.
     Empty,
-    /// White space or a control character.
+    /// A control character, or white space at an end.
     BadCharacter,
     /// Behind the dot at the beginning stands no domain name.
     BadDomain,
@@ -35,7 +35,7 @@ impl fmt::Display for AuthservIdPatternError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Empty => "empty authserv-id",
-            Self::BadCharacter => "white space or control character in authserv-id",
+            Self::BadCharacter => "control character in authserv-id",
             Self::BadDomain => "no domain name after the dot",
             Self::TooLong => "authserv-id too long",
         })
@@ -49,7 +49,7 @@ impl FromStr for AuthservIdPattern {
 
     /// Reads `example.com`, or `.example.com` for the subdomains of that.
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        if text.contains(|c: char| c.is_whitespace() || c.is_control()) {
+        if text.contains(char::is_control) || text.trim() != text {
             return Err(AuthservIdPatternError::BadCharacter);
         }
         if tokens::token_length(text) > tokens::MAX_TOKEN_LENGTH {

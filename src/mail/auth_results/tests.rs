@@ -344,7 +344,8 @@ fn patterns() {
     assert_eq!(pattern(""), Err(AuthservIdPatternError::Empty));
     assert_eq!(pattern("."), Err(AuthservIdPatternError::Empty));
     assert_eq!(pattern("..a"), Err(AuthservIdPatternError::BadDomain));
-    assert_eq!(pattern("a b"), Err(AuthservIdPatternError::BadCharacter));
+    assert_eq!(pattern("a b").unwrap().to_string(), "a b");
+    assert_eq!(pattern("a\u{7f}b"), Err(AuthservIdPatternError::BadCharacter));
     assert_eq!(pattern(&"a".repeat(1000)), Err(AuthservIdPatternError::TooLong));
 }
 
