@@ -4,6 +4,7 @@
 //! or stops speaking ends alone, and one that is between messages can be told to go.
 
 mod negotiation;
+mod packets;
 mod stream;
 
 use std::{

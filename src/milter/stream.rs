@@ -1,7 +1,7 @@
 //! The MTA's connection, as the milter library reads and writes it.
 //!
-//! The library knows nothing of a peer that is gone while it waits for us, nor of one that speaks something else or stops in the
-//! middle of a packet. This layer does.
+//! The library does not notice a peer that leaves while it waits for us, nor mind one that stops in the middle of a packet. This
+//! layer does.
 
 use std::{
     future::Future as _,
@@ -12,6 +12,7 @@ use std::{
     time::Duration,
 };
 
+use super::packets::Packets;
 use socket2::SockRef;
 use tokio::{
     io::{AsyncRead, AsyncWrite, Interest, ReadBuf},
@@ -20,15 +21,8 @@ use tokio::{
     time::{Sleep, sleep},
 };
 
-/// How long a new connection may take until its first packet is there.
-const NEGOTIATION_LIMIT: Duration = Duration::from_secs(30);
-
-/// How long a packet may take from its first octet to its last.
-const PACKET_LIMIT: Duration = Duration::from_secs(60);
-
-/// The command that opens a milter session, and the lengths that its packet has: version, actions, steps and no more.
-const NEGOTIATE: u8 = b'O';
-const NEGOTIATE_LENGTHS: std::ops::RangeInclusive<u32> = 13..=1024;
+/// Octets read at once where packets begin; most packets are smaller.
+const SMALL_READ: usize = 4096;
 
 /// How often a peer that has sent more than was asked of it is looked at again.
 const PENDING_INPUT_INTERVAL: Duration = Duration::from_millis(250);
@@ -75,70 +69,38 @@ impl Socket {
 #[derive(Debug)]
 pub(crate) struct Stream {
     socket: Arc<Socket>,
-    position: Position,
-    /// The octets of a packet's length and command that have come.
-    head: Vec<u8>,
-    negotiated: bool,
+    packets: Packets,
     limit: Option<Pin<Box<Sleep>>>,
     ended: Arc<Notify>,
-}
-
-/// Where in a packet the next octet belongs.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Position {
-    /// To the length or the command.
-    Head,
-    /// To the rest, of so many octets.
-    Rest(usize),
 }
 
 impl Stream {
     /// A stream that tells `ended` when the library has let go of it.
     pub(crate) fn new(socket: Arc<Socket>, ended: Arc<Notify>) -> Self {
-        Self { socket, position: Position::Head, head: Vec::new(), negotiated: false, limit: None, ended }
+        Self { socket, packets: Packets::default(), limit: None, ended }
     }
 
-    /// Follows the packets. The first one must open a session: whoever speaks something else is not listened to.
-    ///
-    /// Returns whether a packet was completed.
-    fn follow(&mut self, mut octets: &[u8]) -> io::Result<bool> {
-        let mut completed = false;
-        while let Some((&first, rest)) = octets.split_first() {
-            match self.position {
-                Position::Rest(length) => {
-                    let taken = length.min(octets.len());
-                    octets = octets.get(taken..).unwrap_or_default();
-                    completed |= taken == length;
-                    self.position = if taken == length { Position::Head } else { Position::Rest(length - taken) };
-                }
-                Position::Head => {
-                    self.head.push(first);
-                    octets = rest;
-                    if let [a, b, c, d, command] = *self.head.as_slice() {
-                        let length = u32::from_be_bytes([a, b, c, d]);
-                        if !self.negotiated && !(command == NEGOTIATE && NEGOTIATE_LENGTHS.contains(&length)) {
-                            return Err(io::Error::new(io::ErrorKind::InvalidData, "peer does not speak milter"));
-                        }
-                        self.negotiated = true;
-                        self.head.clear();
-                        let rest = usize::try_from(length).unwrap_or(usize::MAX).saturating_sub(1);
-                        completed |= rest == 0;
-                        self.position = if rest == 0 { Position::Head } else { Position::Rest(rest) };
-                    }
-                }
+    /// Reads what is there; `Pending` when there is nothing and the peer owes nothing, or not for too long.
+    fn poll_socket(&mut self, cx: &mut Context<'_>, room: &mut [u8]) -> Poll<io::Result<usize>> {
+        loop {
+            let ready = match &*self.socket {
+                Socket::Tcp(stream) => stream.poll_read_ready(cx),
+                Socket::Unix(stream) => stream.poll_read_ready(cx),
+            };
+            if ready.is_pending() {
+                let Some(limit) = self.packets.limit_in_force() else { return Poll::Pending };
+                let timer = self.limit.get_or_insert_with(|| Box::pin(sleep(limit)));
+                ready!(timer.as_mut().poll(cx));
+                return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
             }
-        }
-        Ok(completed)
-    }
-
-    /// Whether the peer owes something now: the first packet, or the rest of one.
-    fn limit_in_force(&self) -> Option<Duration> {
-        if self.position != Position::Head || !self.head.is_empty() {
-            Some(PACKET_LIMIT)
-        } else if !self.negotiated {
-            Some(NEGOTIATION_LIMIT)
-        } else {
-            None
+            let result = match &*self.socket {
+                Socket::Tcp(stream) => stream.try_read(room),
+                Socket::Unix(stream) => stream.try_read(room),
+            };
+            match result {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                result => return Poll::Ready(result),
+            }
         }
     }
 }
@@ -147,33 +109,25 @@ impl AsyncRead for Stream {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = &mut *self;
         loop {
-            let ready = match &*this.socket {
-                Socket::Tcp(stream) => stream.poll_read_ready(cx),
-                Socket::Unix(stream) => stream.poll_read_ready(cx),
-            };
-            if ready.is_pending() {
-                let Some(limit) = this.limit_in_force() else { return Poll::Pending };
-                let timer = this.limit.get_or_insert_with(|| Box::pin(sleep(limit)));
-                ready!(timer.as_mut().poll(cx));
-                return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+            if this.packets.deliver(buf) {
+                return Poll::Ready(Ok(()));
             }
-            let room = buf.initialize_unfilled();
-            let result = match &*this.socket {
-                Socket::Tcp(stream) => stream.try_read(room),
-                Socket::Unix(stream) => stream.try_read(room),
-            };
-            match result {
-                Ok(length) => {
-                    let started = this.negotiated || !this.head.is_empty();
-                    // The time runs from the first octet of what is owed, not from the last that came.
-                    if this.follow(room.get(..length).unwrap_or_default())? || !started {
-                        this.limit = None;
-                    }
-                    buf.advance(length);
-                    return Poll::Ready(Ok(()));
+            if let Some(room) = this.packets.direct_room(buf) {
+                let length = ready!(this.poll_socket(cx, room))?;
+                buf.advance(length);
+                if this.packets.passed(length) {
+                    this.limit = None;
                 }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(error) => return Poll::Ready(Err(error)),
+                return Poll::Ready(Ok(()));
+            }
+            let mut room = [0; SMALL_READ];
+            let length = ready!(this.poll_socket(cx, &mut room))?;
+            if length == 0 {
+                return Poll::Ready(Ok(()));
+            }
+            // The time runs from the first octet of what is owed, not from the last that came.
+            if this.packets.take(room.get(..length).unwrap_or_default())? {
+                this.limit = None;
             }
         }
     }
