@@ -1,8 +1,17 @@
 //! DNS for every method: one client, one cache, one kind of failure.
 //!
 //! [`Dns`] is what methods are given. Behind it is either the resolver or a [`zone::Zone`] in memory.
+//!
+//! A look-up goes through the cache; if that does not know, to an equal look-up that is under way; if there is none, to the name
+//! servers in turn. It lives as long as someone waits for it.
 
+mod cache;
 pub mod name;
+mod reply;
+mod resolv_conf;
+mod resolver;
+mod statistics;
+mod upstream;
 pub mod zone;
 
 use std::{
@@ -12,6 +21,9 @@ use std::{
 };
 
 pub use name::Name;
+use resolver::Resolver;
+pub use resolver::Settings;
+pub use statistics::Statistics;
 use zone::Zone;
 
 /// The record types that mail authentication asks for.
@@ -27,6 +39,18 @@ pub enum RecordType {
     Txt,
     /// Names of an address (RFC 1035 §3.3.12).
     Ptr,
+}
+
+impl fmt::Display for RecordType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::A => "A",
+            Self::Aaaa => "AAAA",
+            Self::Mx => "MX",
+            Self::Txt => "TXT",
+            Self::Ptr => "PTR",
+        })
+    }
 }
 
 /// A mail exchanger.
@@ -99,9 +123,36 @@ pub struct Dns {
 #[derive(Clone, Debug)]
 enum Source {
     Zone(Arc<Zone>),
+    Resolver(Arc<Resolver>),
 }
 
 impl Dns {
+    /// A client of name servers. Needs no name server to be there yet.
+    pub fn new(settings: &Settings) -> Self {
+        Self { source: Source::Resolver(Arc::new(Resolver::new(settings))) }
+    }
+
+    /// This client with other settings; the resolv.conf is read again. What is in the cache stays there if it came from the same
+    /// servers. This client goes on with its old settings. A zone in memory stays what it is.
+    #[must_use]
+    pub fn reconfigured(&self, settings: &Settings) -> Self {
+        match &self.source {
+            Source::Zone(_) => self.clone(),
+            Source::Resolver(resolver) => Self { source: Source::Resolver(Arc::new(resolver.reconfigured(settings))) },
+        }
+    }
+
+    /// What was counted so far. A zone in memory counts its queries only.
+    pub fn statistics(&self) -> Statistics {
+        match &self.source {
+            Source::Zone(zone) => {
+                let queries = u64::try_from(zone.queries()).unwrap_or(u64::MAX);
+                Statistics { misses: queries, queries, ..Statistics::default() }
+            }
+            Source::Resolver(resolver) => resolver.statistics(),
+        }
+    }
+
     /// A client that knows what the zone in memory says and nothing else.
     pub fn from_zone(zone: Arc<Zone>) -> Self {
         Self { source: Source::Zone(zone) }
@@ -115,6 +166,7 @@ impl Dns {
     pub async fn lookup(&self, name: &Name, record_type: RecordType) -> Result<Answer, Failure> {
         match &self.source {
             Source::Zone(zone) => zone.lookup(name, record_type).await,
+            Source::Resolver(resolver) => resolver.lookup(name, record_type).await,
         }
     }
 

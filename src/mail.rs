@@ -2,5 +2,12 @@
 //!
 //! Everything here is pure: text in, values out, and back. No I/O, no policy.
 
+pub mod auth_results;
+pub mod author;
 pub mod domain;
+pub mod header_field;
+pub mod identity;
+pub mod received_spf;
+pub mod reply;
 pub mod spf_result;
+pub mod tokens;

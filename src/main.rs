@@ -1,3 +1,7 @@
 //! The program `spf-milter`.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    spf_milter::main()
+}

@@ -1,0 +1,30 @@
+//! The methods of authentication: each finds an outcome, none decides anything.
+
+pub mod dmarc;
+pub mod iprev;
+pub mod spf;
+
+pub use crate::mail::received_spf::Identity;
+
+/// An identity and what SPF found of it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Verified {
+    /// Which identity.
+    pub identity: Identity,
+    /// Its local-part; `postmaster` where it has none.
+    pub local_part: String,
+    /// Its domain as it came; A-labels where it came as U-labels.
+    pub domain: String,
+    /// What was found.
+    pub outcome: spf::Outcome,
+}
+
+impl Verified {
+    /// The sender that the identity stands for: `local-part@domain`, or what came instead of one.
+    pub fn sender(&self) -> String {
+        match (self.local_part.as_str(), self.domain.as_str()) {
+            (local_part, "") => local_part.to_owned(),
+            (local_part, domain) => format!("{local_part}@{domain}"),
+        }
+    }
+}

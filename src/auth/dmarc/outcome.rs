@@ -1,0 +1,168 @@
+//! What DMARC finds.
+
+use std::fmt;
+
+use super::record::Policy;
+use crate::{
+    dns::{Failure, Name},
+    mail::{author::Malformed, domain::Domain},
+};
+
+/// A result of DMARC (RFC 9989 §9, IANA registry "Email Authentication Result Names").
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub enum DmarcResult {
+    /// No policy applies to the author domain.
+    None,
+    /// The author domain is authenticated: an aligned identifier passed.
+    Pass,
+    /// A policy applies, and no aligned identifier passed.
+    Fail,
+    /// DNS trouble that may go away, and could have changed the outcome.
+    Temperror,
+    /// The author domain cannot be told.
+    Permerror,
+}
+
+impl DmarcResult {
+    /// The result's word, in lower case.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Pass => "pass",
+            Self::Fail => "fail",
+            Self::Temperror => "temperror",
+            Self::Permerror => "permerror",
+        }
+    }
+}
+
+impl fmt::Display for DmarcResult {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// What DMARC found about a message.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Outcome {
+    /// The result.
+    pub result: DmarcResult,
+    /// The author domain that the result is about; `None` where no domain can be told.
+    pub author_domain: Option<Domain>,
+    /// The policy that applies; `None` where there is none, or DNS trouble keeps it unknown. A policy may be known with a temperror, and
+    /// must not be carried out then (RFC 9989 §5.3.6).
+    pub policy: Option<AppliedPolicy>,
+    /// The organizational domain of the author domain, where it had to be found out.
+    pub organizational_domain: Option<Domain>,
+    /// With a pass: the identifiers that authenticate the author domain, as far as they were looked at: at least one. Otherwise empty.
+    pub aligned: Vec<Identifier>,
+    /// Why the result is none, temperror or permerror; with a pass or fail, what was wrong beside.
+    pub problem: Option<Problem>,
+}
+
+/// A published policy, as it applies to an author domain (RFC 9989 §4.10.1).
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct AppliedPolicy {
+    /// What is published for the author domain, without regard to test mode.
+    pub published: Policy,
+    /// The tag that says so.
+    pub tag: PolicyTag,
+    /// The domain whose record it is.
+    pub domain: Domain,
+    /// Whether the domain owner is testing (`t=y`).
+    pub testing: bool,
+}
+
+impl AppliedPolicy {
+    /// What the domain owner asks for: the published policy, one level lower in test mode.
+    pub fn effective(&self) -> Policy {
+        if self.testing { self.published.lowered() } else { self.published }
+    }
+}
+
+/// The tag of a record that a policy was taken from.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub enum PolicyTag {
+    /// `p`: for the domain of the record, and for subdomains that nothing else is said about.
+    P,
+    /// `sp`: for subdomains.
+    Sp,
+    /// `np`: for subdomains that do not exist.
+    Np,
+}
+
+impl PolicyTag {
+    /// The tag's name.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::P => "p",
+            Self::Sp => "sp",
+            Self::Np => "np",
+        }
+    }
+}
+
+impl fmt::Display for PolicyTag {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// An authenticated identifier (RFC 9989 §4.3).
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Identifier {
+    /// The domain of the MAIL FROM identity, authorized by SPF.
+    Spf(Domain),
+    /// The domain that signed.
+    Dkim(Domain),
+}
+
+impl fmt::Display for Identifier {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Spf(domain) => write!(f, "SPF {domain}"),
+            Self::Dkim(domain) => write!(f, "DKIM {domain}"),
+        }
+    }
+}
+
+/// What stood in the way of an outcome.
+///
+/// Names and domains come from strangers; they are valid domain names, and nothing else from the message is in here.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Problem {
+    /// There is no From header field.
+    NoFrom,
+    /// The From header field cannot be read.
+    MalformedFrom(Malformed),
+    /// There are several From header fields.
+    SeveralFromFields,
+    /// From has addresses of several domains.
+    SeveralAuthorDomains,
+    /// No record applies to the author domain.
+    NoRecord,
+    /// There are several records at this domain, and none beyond that applies.
+    SeveralRecords(Domain),
+    /// The record of this domain has no policy that can be used.
+    UnusableRecord(Domain),
+    /// A name could not be looked up.
+    Lookup(Name, Failure),
+    /// An aligned identifier could not be verified for trouble that may go away.
+    Unverified(Identifier),
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoFrom => f.write_str("no From field"),
+            Self::MalformedFrom(reason) => write!(f, "malformed From: {reason}"),
+            Self::SeveralFromFields => f.write_str("several From fields"),
+            Self::SeveralAuthorDomains => f.write_str("several author domains"),
+            Self::NoRecord => f.write_str("no DMARC record"),
+            Self::SeveralRecords(domain) => write!(f, "several DMARC records of {domain}"),
+            Self::UnusableRecord(domain) => write!(f, "unusable DMARC record of {domain}"),
+            Self::Lookup(name, failure) => write!(f, "{name}: {failure}"),
+            Self::Unverified(identifier) => write!(f, "temporary error of {identifier}"),
+        }
+    }
+}

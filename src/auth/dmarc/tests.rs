@@ -1,0 +1,582 @@
+use std::sync::Arc;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::{
+    dns::{Dns, Failure, Name, RecordType, zone::Zone},
+    mail::{author::Author, domain::Domain, spf_result::SpfResult},
+};
+
+fn domain(text: &str) -> Domain {
+    Domain::parse(text).unwrap()
+}
+
+fn block_on<T>(future: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(future)
+}
+
+/// Reads `spf=pass:x.example dkim=temperror:y.example`.
+fn identifiers(text: &str) -> Identifiers {
+    let mut identifiers = Identifiers::default();
+    for word in text.split_whitespace() {
+        let (method, rest) = word.split_once('=').unwrap();
+        let (result, name) = rest.split_once(':').unwrap();
+        match method {
+            "spf" => identifiers.spf = Some((domain(name), result.parse().unwrap())),
+            _ => identifiers.dkim.push(DkimIdentifier {
+                domain: domain(name),
+                status: match result {
+                    "pass" => DkimStatus::Pass,
+                    "temperror" => DkimStatus::Temperror,
+                    _ => DkimStatus::Other,
+                },
+            }),
+        }
+    }
+    identifiers
+}
+
+fn run(zone: Zone, fields: &[&str], text: &str) -> (Outcome, usize) {
+    let zone = Arc::new(zone);
+    let dns = Dns::from_zone(zone.clone());
+    let outcome = block_on(async {
+        let discovery = discover(&dns, &Author::from_fields(fields)).await;
+        evaluate(&dns, &discovery, &identifiers(text)).await
+    });
+    (outcome, zone.queries())
+}
+
+/// The outcome in short, such as `fail sub.x.example p=reject sp@x.example test (reason)`.
+fn short(outcome: &Outcome) -> String {
+    let mut short = outcome.result.to_string();
+    if let Some(author_domain) = &outcome.author_domain {
+        short += &format!(" {author_domain}");
+    }
+    if let Some(policy) = &outcome.policy {
+        short += &format!(" {}={} of {}", policy.tag, policy.published, policy.domain);
+        if policy.testing {
+            short += &format!(", effective {}", policy.effective());
+        }
+    }
+    if let Some(problem) = &outcome.problem {
+        short += &format!(" ({problem})");
+    }
+    short
+}
+
+/// The outcome for one From field.
+fn dmarc(zone: &str, from: &str, text: &str) -> String {
+    let (outcome, _) = run(Zone::parse(zone).unwrap(), &[from], text);
+    assert_eq!(outcome.result == DmarcResult::Pass, !outcome.aligned.is_empty());
+    short(&outcome)
+}
+
+#[test]
+fn alignment_in_both_directions() {
+    // The mode of both methods, the domain that passes, whether it is aligned to a@x.example and to a@sub.x.example.
+    for (mode, passing, at_org, at_sub) in [
+        ("r", "x.example", true, true),
+        ("r", "sub.x.example", true, true),
+        ("r", "other.x.example", true, true),
+        ("r", "a.b.c.x.example", true, true),
+        ("r", "y.example", false, false),
+        ("r", "badx.example", false, false),
+        ("r", "example", false, false),
+        ("r", "x.test", false, false),
+        ("s", "x.example", true, false),
+        ("s", "sub.x.example", false, true),
+        ("s", "other.x.example", false, false),
+        ("s", "X.EXAMPLE.", true, false),
+    ] {
+        for method in ["spf", "dkim"] {
+            let (adkim, aspf) = if method == "spf" { ("r", mode) } else { (mode, "r") };
+            let zone = format!("_dmarc.x.example TXT \"v=DMARC1; p=reject; adkim={adkim}; aspf={aspf}\"");
+            for (from, aligned) in [("a@x.example", at_org), ("a@sub.x.example", at_sub)] {
+                let outcome = dmarc(&zone, from, &format!("{method}=pass:{passing}"));
+                assert_eq!(outcome.starts_with("pass"), aligned, "{mode} {method} {passing} {from}");
+                assert!(outcome.starts_with("pass") || outcome.starts_with("fail"), "{outcome}");
+            }
+        }
+    }
+}
+
+#[test]
+fn only_an_aligned_identifier_that_passed_counts() {
+    let zone = "_dmarc.x.example TXT \"v=DMARC1; p=reject\"";
+    let fail = "fail x.example p=reject of x.example";
+    for text in [
+        "",
+        "spf=fail:x.example",
+        "spf=softfail:x.example",
+        "spf=neutral:x.example",
+        "spf=none:x.example",
+        "spf=permerror:x.example",
+        "dkim=fail:x.example",
+        "dkim=fail:x.example dkim=pass:y.example",
+        "spf=fail:x.example dkim=pass:y.example",
+        "spf=pass:y.example dkim=fail:x.example",
+    ] {
+        assert_eq!(dmarc(zone, "a@x.example", text), fail, "{text}");
+    }
+    for text in [
+        "dkim=fail:x.example dkim=pass:x.example",
+        "spf=fail:x.example dkim=pass:x.example",
+        "spf=pass:x.example dkim=fail:x.example",
+    ] {
+        assert_eq!(dmarc(zone, "a@x.example", text), "pass x.example p=reject of x.example", "{text}");
+    }
+}
+
+#[test]
+fn trouble_that_matters() {
+    let zone = "
+        _dmarc.x.example TXT \"v=DMARC1; p=reject; np=none\"
+        _dmarc.broken.x.example TXT !servfail
+        _dmarc.y.example TXT !timeout
+        ghost.x.example A !servfail
+        _dmarc.z.test TXT \"v=DMARC1; p=reject\"
+        _dmarc.test TXT !refused
+        _dmarc.s.test TXT \"v=DMARC1; p=reject; adkim=s; aspf=s\"
+        _dmarc.psd.test TXT \"v=DMARC1; p=reject; psd=y\"
+    ";
+    for (from, text, expected) in [
+        (
+            "a@x.example",
+            "spf=temperror:x.example",
+            "temperror x.example p=reject of x.example (temporary error of SPF x.example)",
+        ),
+        (
+            "a@x.example",
+            "spf=temperror:m.x.example",
+            "temperror x.example p=reject of x.example (temporary error of SPF m.x.example)",
+        ),
+        (
+            "a@x.example",
+            "spf=fail:x.example dkim=temperror:x.example",
+            "temperror x.example p=reject of x.example (temporary error of DKIM x.example)",
+        ),
+        ("a@x.example", "spf=temperror:x.example dkim=pass:x.example", "pass x.example p=reject of x.example"),
+        ("a@x.example", "spf=pass:m.x.example dkim=temperror:x.example", "pass x.example p=reject of x.example"),
+        ("a@x.example", "spf=temperror:y.test dkim=temperror:y.example", "fail x.example p=reject of x.example"),
+        (
+            "a@x.example",
+            "dkim=pass:broken.x.example",
+            "temperror x.example p=reject of x.example (_dmarc.broken.x.example: SERVFAIL)",
+        ),
+        (
+            "a@x.example",
+            "dkim=temperror:broken.x.example",
+            "temperror x.example p=reject of x.example (_dmarc.broken.x.example: SERVFAIL)",
+        ),
+        ("a@x.example", "dkim=pass:broken.x.example dkim=pass:x.example", "pass x.example p=reject of x.example"),
+        ("a@x.example", "dkim=pass:broken.x.example dkim=pass:m.x.example", "pass x.example p=reject of x.example"),
+        ("a@x.example", "dkim=fail:broken.x.example", "fail x.example p=reject of x.example"),
+        ("a@broken.x.example", "spf=pass:broken.x.example", "temperror broken.x.example (_dmarc.broken.x.example: SERVFAIL)"),
+        ("a@y.example", "", "temperror y.example (_dmarc.y.example: timeout)"),
+        ("a@sub.y.example", "spf=pass:sub.y.example", "temperror sub.y.example (_dmarc.y.example: timeout)"),
+        ("a@ghost.x.example", "", "temperror ghost.x.example (ghost.x.example: SERVFAIL)"),
+        ("a@ghost.x.example", "spf=pass:ghost.x.example", "pass ghost.x.example (ghost.x.example: SERVFAIL)"),
+        ("a@z.test", "dkim=pass:z.test", "pass z.test p=reject of z.test"),
+        ("a@z.test", "", "fail z.test p=reject of z.test"),
+        ("a@z.test", "dkim=pass:x.example", "fail z.test p=reject of z.test"),
+        ("a@z.test", "dkim=pass:other.test", "temperror z.test p=reject of z.test (_dmarc.test: REFUSED)"),
+        ("a@s.test", "dkim=pass:m.s.test spf=temperror:m.s.test", "fail s.test p=reject of s.test"),
+        // The walk ends below the trouble.
+        ("a@m.psd.test", "dkim=pass:n.psd.test", "fail m.psd.test p=reject of psd.test"),
+        ("a@none.test", "", "temperror none.test (_dmarc.test: REFUSED)"),
+    ] {
+        assert_eq!(dmarc(zone, from, text), expected, "{from} {text}");
+    }
+}
+
+#[test]
+fn which_policy_applies() {
+    let zone = "
+        _dmarc.x.example TXT \"v=DMARC1; p=reject; sp=quarantine; np=none\"
+        sub.x.example A 192.0.2.1
+        below.mx.x.example MX 0 mx.x.example
+        _dmarc.own.x.example TXT \"v=DMARC1; p=none; sp=reject; np=reject\"
+        _dmarc.two.x.example TXT \"v=DMARC1; p=none\"
+        _dmarc.two.x.example TXT \"v=DMARC1; p=none; rua=mailto:a@x.example\"
+        _dmarc.two.x.example TXT \"unrelated\"
+        _dmarc.one.x.example TXT \"unrelated\"
+        _dmarc.one.x.example TXT \"v=DMARC1; p=none\"
+        _dmarc.one.x.example TXT \"v=dmarc1; p=none\"
+        _dmarc.bad.x.example TXT \"v=DMARC1; p=bogus\"
+        _dmarc.t.example TXT \"v=DMARC1; p=reject; sp=quarantine; t=y\"
+        _dmarc.n.example TXT \"v=DMARC1; p=none; t=y\"
+        _dmarc.np.example TXT \"v=DMARC1; p=none; np=reject\"
+        _dmarc.old.example TXT \"v=DMARC1; p=reject; pct=0; rf=afrf; ri=1\"
+        _dmarc.several.example TXT \"v=DMARC1; p=reject\"
+        _dmarc.several.example TXT \"v=DMARC1; p=reject\"
+        _dmarc.alias.example CNAME _dmarc.old.example
+        _dmarc.split.example TXT \"v=DMARC1; p=rej\" \"ect\"
+        _dmarc.xn--bcher-kva.example TXT \"v=DMARC1; p=reject\"
+    ";
+    for (from, expected) in [
+        ("a@x.example", "fail x.example p=reject of x.example"),
+        ("a@X.Example", "fail x.example p=reject of x.example"),
+        ("a@sub.x.example", "fail sub.x.example sp=quarantine of x.example"),
+        // It has records below it, or of any other type: so it exists.
+        ("a@mx.x.example", "fail mx.x.example sp=quarantine of x.example"),
+        ("a@below.mx.x.example", "fail below.mx.x.example sp=quarantine of x.example"),
+        ("a@ghost.x.example", "fail ghost.x.example np=none of x.example"),
+        ("a@a.b.c.d.ghost.x.example", "fail a.b.c.d.ghost.x.example np=none of x.example"),
+        ("a@own.x.example", "fail own.x.example p=none of own.x.example"),
+        // Not the record on the way, but that of the organizational domain.
+        ("a@sub.own.x.example", "fail sub.own.x.example np=none of x.example"),
+        ("a@two.x.example", "fail two.x.example sp=quarantine of x.example"),
+        ("a@one.x.example", "fail one.x.example p=none of one.x.example"),
+        ("a@bad.x.example", "none bad.x.example (unusable DMARC record of bad.x.example)"),
+        ("a@t.example", "fail t.example p=reject of t.example, effective quarantine"),
+        ("a@sub.t.example", "fail sub.t.example sp=quarantine of t.example, effective none"),
+        ("a@n.example", "fail n.example p=none of n.example, effective none"),
+        ("a@ghost.np.example", "fail ghost.np.example np=reject of np.example"),
+        ("a@old.example", "fail old.example p=reject of old.example"),
+        ("a@alias.example", "fail alias.example p=reject of alias.example"),
+        ("a@split.example", "fail split.example p=reject of split.example"),
+        ("a@several.example", "none several.example (several DMARC records of several.example)"),
+        ("a@none.example", "none none.example (no DMARC record)"),
+        ("a@bücher.example", "fail xn--bcher-kva.example p=reject of xn--bcher-kva.example"),
+    ] {
+        assert_eq!(dmarc(zone, from, ""), expected, "{from}");
+    }
+}
+
+#[test]
+fn public_suffix_domains() {
+    let zone = "
+        _dmarc.bank.example TXT \"v=DMARC1; p=quarantine; sp=reject; np=none; psd=y\"
+        mega.bank.example A 192.0.2.1
+        mail.mega.bank.example A 192.0.2.1
+        _dmarc.giant.bank.example TXT \"v=DMARC1; p=none\"
+        _dmarc.dept.x.example TXT \"v=DMARC1; p=reject; psd=n\"
+        _dmarc.x.example TXT \"v=DMARC1; p=none; psd=maybe\"
+    ";
+    for (from, text, expected) in [
+        ("a@mega.bank.example", "", "fail mega.bank.example sp=reject of bank.example"),
+        ("a@ghost.bank.example", "", "fail ghost.bank.example np=none of bank.example"),
+        ("a@mail.mega.bank.example", "dkim=pass:mega.bank.example", "pass mail.mega.bank.example sp=reject of bank.example"),
+        ("a@mega.bank.example", "dkim=pass:giant.bank.example", "fail mega.bank.example sp=reject of bank.example"),
+        ("a@mega.bank.example", "spf=pass:bank.example", "fail mega.bank.example sp=reject of bank.example"),
+        ("a@sub.giant.bank.example", "dkim=pass:giant.bank.example", "pass sub.giant.bank.example p=none of giant.bank.example"),
+        ("a@bank.example", "", "fail bank.example p=quarantine of bank.example"),
+        ("a@bank.example", "spf=pass:bank.example", "pass bank.example p=quarantine of bank.example"),
+        ("a@bank.example", "spf=pass:mega.bank.example", "fail bank.example p=quarantine of bank.example"),
+        ("a@sub.dept.x.example", "dkim=pass:other.dept.x.example", "pass sub.dept.x.example p=reject of dept.x.example"),
+        ("a@dept.x.example", "dkim=pass:x.example", "fail dept.x.example p=reject of dept.x.example"),
+        ("a@x.example", "dkim=pass:dept.x.example", "fail x.example p=none of x.example"),
+        ("a@other.x.example", "dkim=pass:x.example", "pass other.x.example p=none of x.example"),
+    ] {
+        assert_eq!(dmarc(zone, from, text), expected, "{from} {text}");
+    }
+}
+
+#[test]
+fn authors_that_are_not_one_domain() {
+    let zone = "
+        _dmarc.x.example TXT \"v=DMARC1; p=reject\"
+        _dmarc.y.example TXT \"v=DMARC1; p=quarantine\"
+        _dmarc.t.example TXT \"v=DMARC1; p=reject; t=y\"
+        _dmarc.broken.example TXT !servfail
+    ";
+    let run = |fields: &[&str], text: &str| short(&run(Zone::parse(zone).unwrap(), fields, text).0);
+    let passing = "spf=pass:x.example dkim=pass:y.example dkim=pass:n.example";
+    for (fields, expected) in [
+        (&[][..], "permerror (no From field)"),
+        (&[""], "permerror (malformed From: no address)"),
+        (&["x@x.example@y.example"], "permerror (malformed From: address syntax)"),
+        (&["a@x.example, b@x.example"], "pass x.example p=reject of x.example"),
+        (&["a@x.example, b@y.example"], "permerror x.example (several author domains)"),
+        (&["a@n.example, b@x.example"], "permerror n.example (several author domains)"),
+        (&["a@n.example, b@m.example"], "none n.example (no DMARC record)"),
+        (&["a@y.example, b@t.example"], "fail t.example p=reject of t.example, effective quarantine (several author domains)"),
+        (&["a@broken.example, b@x.example"], "temperror broken.example (_dmarc.broken.example: SERVFAIL)"),
+        (
+            &["a@broken.example, b@t.example"],
+            "fail t.example p=reject of t.example, effective quarantine (several author domains)",
+        ),
+        (&["a@1.test, b@2.test, c@3.test, d@4.test"], "none 1.test (no DMARC record)"),
+        (&["a@1.test, b@2.test, c@3.test, d@4.test, e@x.example"], "permerror 1.test (several author domains)"),
+        (&["a@x.example", "a@x.example"], "fail x.example p=reject of x.example (several From fields)"),
+        (&["a@y.example", "a@x.example"], "fail x.example p=reject of x.example (several From fields)"),
+        (&["a@x.example", "nonsense"], "fail x.example p=reject of x.example (several From fields)"),
+        (&["a@n.example", "a@n.example"], "permerror n.example (several From fields)"),
+        (&["", ""], "permerror (several From fields)"),
+        (&["a@broken.example", "a@n.example"], "temperror broken.example (_dmarc.broken.example: SERVFAIL)"),
+    ] {
+        assert_eq!(run(fields, passing), expected, "{fields:?}");
+    }
+    let unrelated = "dkim=pass:z.example";
+    assert!(run(&["a@y.example, b@x.example"], unrelated).starts_with("fail x.example p=reject"));
+    assert!(run(&["a@t.example, b@y.example"], unrelated).starts_with("fail t.example p=reject"), "the first of equals");
+}
+
+#[test]
+fn queries_are_counted() {
+    let deep = "a.b.c.d.e.f.g.h.x.example";
+    let zone = "
+        _dmarc.x.example TXT \"v=DMARC1; p=reject; np=none\"
+        _dmarc.strict.example TXT \"v=DMARC1; p=reject; adkim=s; aspf=s\"
+        _dmarc.own.x.example TXT \"v=DMARC1; p=reject\"
+    ";
+    let many = (0..10).map(|n| format!(" dkim=pass:{n}.a.b.c.d{n}.e.f.g.h.y.test")).collect::<String>();
+    let related = (0..10).map(|n| format!(" dkim=pass:a.b.c{n}.d.e{n}.f.test")).collect::<String>();
+    let top = "_dmarc.test TXT \"v=DMARC1; p=none\"\n".to_owned()
+        + &(0..10).map(|n| format!("_dmarc.c{n}.d.e{n}.f.test TXT \"v=DMARC1; p=none; psd=n\"\n")).collect::<String>();
+    for (zone, from, text, expected) in [
+        (zone, "a@x.example", "", 1),
+        (zone, "a@x.example", "spf=pass:x.example dkim=pass:x.example", 1),
+        (zone, "a@x.example", "spf=pass:y.test dkim=fail:m.x.example dkim=pass:x.example", 1),
+        (zone, "a@strict.example", "spf=pass:m.strict.example dkim=pass:n.strict.example", 1),
+        // Another top-level domain: nothing in common.
+        (zone, "a@x.example", "spf=pass:y.test", 1),
+        // The author's walk alone.
+        (zone, "a@x.example", "spf=pass:y.example", 2),
+        // And that of the identifier.
+        (zone, "a@x.example", "spf=pass:m.x.example", 3),
+        (zone, "a@x.example", "spf=pass:m.x.example dkim=pass:n.x.example", 3),
+        (zone, &format!("a@{deep}"), "", 9),
+        (zone, "a@nothing.example", &many, 2),
+        (zone, "a@x.example", &many, 1),
+        // The rest of a walk is asked for at once, even if it then ends early.
+        (&top, "a@x.test", &related, 2 + 6 + 9 * 5),
+        (zone, "nonsense", &many, 0),
+    ] {
+        let (outcome, queries) = run(Zone::parse(zone).unwrap(), &[from], text);
+        assert_eq!(queries, expected, "{from} {text}: {outcome:?}");
+    }
+}
+
+#[test]
+fn the_bound_on_queries_is_reached_and_not_passed() {
+    let mut zone = Zone::new();
+    zone.add_txt("_dmarc.test", b"v=DMARC1; p=reject; np=none");
+    zone.add_txt("_dmarc.example", b"v=DMARC1; p=reject; np=none; psd=u");
+    let author = "1.2.3.4.5.6.7.8.9.test";
+    let signatures = (0..11).map(|n| format!("dkim=temperror:z.y.a{n}.b{n}.c{n}.d{n}.e{n}.f{n}.test ")).collect::<String>();
+    // Each of these is an organizational domain of its own, so that nothing is ever aligned.
+    for n in 0..11 {
+        zone.add_txt(&format!("_dmarc.f{n}.test"), b"v=DMARC1; p=none; psd=n");
+    }
+    let (outcome, queries) = run(zone, &[&format!("a@{author}")], &signatures);
+    assert_eq!(outcome.result, DmarcResult::Fail);
+    assert_eq!(queries, 8 + 1 + 11 * 7);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_walk_takes_the_time_of_two_queries() {
+    let mut zone = Zone::parse("_dmarc.example TXT \"v=DMARC1; p=none\"").unwrap();
+    zone.latency = std::time::Duration::from_secs(1);
+    let dns = Dns::from_zone(Arc::new(zone));
+    let start = tokio::time::Instant::now();
+    discover(&dns, &Author::One(domain("a.b.c.d.e.f.example"))).await;
+    assert_eq!(start.elapsed().as_secs(), 2);
+}
+
+/// The milter runs sessions on several threads.
+#[test]
+fn futures_can_change_threads() {
+    fn send<T: Send>(_: T) {}
+    let dns = Dns::from_zone(Arc::new(Zone::new()));
+    let author = Author::Missing;
+    let discovery = block_on(discover(&dns, &author));
+    let nothing = Identifiers::default();
+    send(discover(&dns, &author));
+    send(evaluate(&dns, &discovery, &nothing));
+    send(crate::auth::iprev::verify(&dns, [192, 0, 2, 1].into()));
+}
+
+#[test]
+fn long_names_do_not_exist() {
+    let label = "a".repeat(63);
+    let long = format!("{label}.{label}.{label}.{}.example", "b".repeat(53));
+    assert_eq!(long.len(), 253);
+    assert_eq!(
+        dmarc("_dmarc.example TXT \"v=DMARC1; p=reject\"", &format!("a@{long}"), ""),
+        format!("fail {long} p=reject of example")
+    );
+}
+
+#[test]
+fn organizational_domains() {
+    let zone = Zone::parse(
+        "
+        _dmarc.x.example TXT \"v=DMARC1; p=reject\"
+        _dmarc.mail.x.example TXT \"v=DMARC1; p=reject\"
+        _dmarc.psd.test TXT \"v=DMARC1; p=reject; psd=y\"
+        ",
+    )
+    .unwrap();
+    let dns = Dns::from_zone(Arc::new(zone));
+    for (start, expected) in [
+        ("a.mail.x.example", "x.example"),
+        ("x.example", "x.example"),
+        ("y.example", "y.example"),
+        ("a.b.y.example", "a.b.y.example"),
+        ("a.b.psd.test", "b.psd.test"),
+        ("psd.test", "psd.test"),
+        ("1.2.3.4.5.6.7.8.9.psd.test", "9.psd.test"),
+    ] {
+        assert_eq!(block_on(organizational_domain(&dns, &domain(start))), Ok(domain(expected)), "{start}");
+    }
+}
+
+// A second evaluation: all walks in full, one query after the other, no short cuts. The zones have no trouble.
+
+const DOMAINS: &[&str] = &["x", "a.x", "b.a.x", "c.b.a.x", "d.b.a.x", "e.x", "1.2.3.4.5.6.7.8.a.x", "y", "a.y"];
+const TEXTS: &[&[&str]] = &[
+    &[],
+    &[],
+    &["v=DMARC1; p=reject"],
+    &["v=DMARC1; p=reject; sp=quarantine; np=none"],
+    &["v=DMARC1; p=none; np=reject; t=y"],
+    &["v=DMARC1; p=quarantine; adkim=s"],
+    &["v=DMARC1; p=reject; aspf=s"],
+    &["v=DMARC1; p=reject; psd=y"],
+    &["v=DMARC1; p=quarantine; psd=n"],
+    &["v=DMARC1; p=bogus"],
+    &["v=DMARC1; p=none", "v=DMARC1; p=reject"],
+];
+
+/// What is at each of [`DOMAINS`]: an index of [`TEXTS`], `None` for trouble; and whether the domain has an address.
+type Content = Vec<(Option<usize>, bool)>;
+
+fn zone_of(content: &Content) -> Zone {
+    let mut zone = Zone::new();
+    for (name, (texts, exists)) in DOMAINS.iter().zip(content) {
+        match texts {
+            Some(index) => TEXTS[*index].iter().for_each(|text| zone.add_txt(&format!("_dmarc.{name}"), text.as_bytes())),
+            None => zone.add_failure(&format!("_dmarc.{name}"), Some(RecordType::Txt), Failure::Timeout),
+        }
+        if *exists {
+            zone.add_a(name, [192, 0, 2, 1].into());
+        }
+    }
+    zone
+}
+
+fn reference_record(zone: &Zone, at: &str) -> Option<Record> {
+    match zone.answer(&Name::new(&format!("_dmarc.{at}")).unwrap(), RecordType::Txt) {
+        Ok(crate::dns::Answer::Txt(texts)) => match texts.iter().filter_map(|text| Record::parse(text)).collect::<Vec<_>>()[..] {
+            [record] => Some(record),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+fn reference_walk(zone: &Zone, start: &str) -> (String, Vec<(String, Record)>) {
+    let mut found = Vec::new();
+    let mut target = start.to_owned();
+    let mut first = true;
+    loop {
+        if let Some(record) = reference_record(zone, &target) {
+            found.push((target.clone(), record));
+            if record.psd != Psd::Unstated {
+                break;
+            }
+        }
+        let labels: Vec<_> = target.split('.').collect();
+        let keep = if first && labels.len() >= 8 { 7 } else { labels.len() - 1 };
+        if keep == 0 {
+            break;
+        }
+        target = labels[labels.len() - keep..].join(".");
+        first = false;
+    }
+    let labels: Vec<_> = start.split('.').collect();
+    for (at, record) in &found {
+        if record.psd == Psd::No {
+            return (at.clone(), found.clone());
+        }
+        if record.psd == Psd::Yes && at != start {
+            return (labels[labels.len() - at.split('.').count() - 1..].join("."), found.clone());
+        }
+    }
+    (found.last().map_or(start.to_owned(), |(at, _)| at.clone()), found)
+}
+
+/// Result and effective policy.
+fn reference(zone: &Zone, author: &str, identifiers: &Identifiers) -> (DmarcResult, Option<Policy>) {
+    let (organizational, found) = reference_walk(zone, author);
+    let record_at = |at: &str| found.iter().find(|(name, _)| name == at).cloned();
+    let applied = record_at(author).or_else(|| record_at(&organizational)).or_else(|| found.last().cloned());
+    let Some((at, record)) = applied else { return (DmarcResult::None, None) };
+    let Some(policies) = record.policies else { return (DmarcResult::None, None) };
+    let missing = zone.answer(&Name::new(author).unwrap(), RecordType::Mx) == Err(Failure::NxDomain);
+    let policy = match (at == author, missing) {
+        (true, _) => policies.p,
+        (false, true) => policies.np.or(policies.sp).unwrap_or(policies.p),
+        (false, false) => policies.sp.unwrap_or(policies.p),
+    };
+    let policy = if record.testing { policy.lowered() } else { policy };
+    let aligned = |domain: &Domain, mode| {
+        domain.as_str() == author || mode == Alignment::Relaxed && reference_walk(zone, domain.as_str()).0 == organizational
+    };
+    let status = |wanted_spf, wanted_dkim| {
+        identifiers.spf.iter().any(|(domain, result)| *result == wanted_spf && aligned(domain, record.aspf))
+            || identifiers.dkim.iter().any(|dkim| dkim.status == wanted_dkim && aligned(&dkim.domain, record.adkim))
+    };
+    let result = match (status(SpfResult::Pass, DkimStatus::Pass), status(SpfResult::Temperror, DkimStatus::Temperror)) {
+        (true, _) => DmarcResult::Pass,
+        (false, true) => DmarcResult::Temperror,
+        (false, false) => DmarcResult::Fail,
+    };
+    (result, Some(policy))
+}
+
+fn content() -> impl Strategy<Value = Content> {
+    prop::collection::vec(
+        (prop::sample::select((0..TEXTS.len()).collect::<Vec<_>>()).prop_map(Some), any::<bool>()),
+        DOMAINS.len(),
+    )
+}
+
+fn some_identifiers() -> impl Strategy<Value = Identifiers> {
+    let any_domain = || prop::sample::select(DOMAINS).prop_map(domain);
+    let result = prop::sample::select(vec![SpfResult::Pass, SpfResult::Fail, SpfResult::Temperror]);
+    let status = prop::sample::select(vec![DkimStatus::Pass, DkimStatus::Other, DkimStatus::Temperror]);
+    let dkim = (any_domain(), status).prop_map(|(domain, status)| DkimIdentifier { domain, status });
+    (prop::option::of((any_domain(), result)), prop::collection::vec(dkim, 0..3))
+        .prop_map(|(spf, dkim)| Identifiers { spf, dkim })
+}
+
+fn evaluate_in(zone: Zone, author: &str, identifiers: &Identifiers) -> Outcome {
+    let dns = Dns::from_zone(Arc::new(zone));
+    block_on(async {
+        let discovery = discover(&dns, &Author::One(domain(author))).await;
+        evaluate(&dns, &discovery, identifiers).await
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(1000))]
+
+    #[test]
+    fn agrees_with_a_second_evaluation(content in content(), author in prop::sample::select(DOMAINS), identifiers in some_identifiers()) {
+        let outcome = evaluate_in(zone_of(&content), author, &identifiers);
+        let effective = outcome.policy.as_ref().map(AppliedPolicy::effective);
+        prop_assert_eq!((outcome.result, effective), reference(&zone_of(&content), author, &identifiers));
+        if let Some(found) = outcome.organizational_domain {
+            prop_assert_eq!(found.to_string(), reference_walk(&zone_of(&content), author).0);
+        }
+    }
+
+    /// What comes out in spite of trouble is what would have come out without it, whatever the lost answers were.
+    #[test]
+    fn trouble_changes_nothing_but_to_temperror(
+        content in content(),
+        lost in prop::collection::vec(prop::bool::weighted(0.2), DOMAINS.len()),
+        author in prop::sample::select(DOMAINS),
+        identifiers in some_identifiers(),
+    ) {
+        let broken = content.iter().zip(&lost).map(|((texts, exists), lost)| (texts.filter(|_| !lost), *exists)).collect();
+        let outcome = evaluate_in(zone_of(&broken), author, &identifiers);
+        if outcome.result != DmarcResult::Temperror {
+            let effective = outcome.policy.as_ref().map(AppliedPolicy::effective);
+            prop_assert_eq!((outcome.result, effective), reference(&zone_of(&content), author, &identifiers));
+        }
+    }
+}

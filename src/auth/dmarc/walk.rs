@@ -1,0 +1,168 @@
+//! The DNS tree walk: from a domain to its organizational domain (RFC 9989 §4.10).
+
+use std::{collections::HashMap, iter};
+
+use futures_util::future::join_all;
+
+use super::{
+    outcome::Problem,
+    record::{Psd, Record},
+};
+use crate::{
+    dns::{Dns, Failure, Name},
+    mail::domain::Domain,
+};
+
+/// A domain of this many labels or more is cut to [`LABELS_AFTER_CUT`] labels after the first query (RFC 9989 §4.10, step 4).
+const LABELS_OF_LONG_DOMAIN: usize = 8;
+/// See [`LABELS_OF_LONG_DOMAIN`].
+const LABELS_AFTER_CUT: usize = 7;
+
+/// Finds the organizational domain of a domain (RFC 9989 §4.10.2), with at most 8 queries.
+///
+/// # Errors
+///
+/// The [`Problem::Lookup`] that keeps it unknown.
+pub async fn organizational_domain(dns: &Dns, domain: &Domain) -> Result<Domain, Problem> {
+    Records::default().climb(dns, domain).await.map(|climb| climb.organizational_domain())
+}
+
+/// What is published at one name.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Published {
+    /// No DMARC record.
+    Nothing,
+    /// One.
+    One(Record),
+    /// Several, which are all discarded (RFC 9989 §4.10, step 2).
+    Several,
+}
+
+impl Published {
+    fn ends_walk(self) -> bool {
+        matches!(self, Self::One(record) if record.psd != Psd::Unstated)
+    }
+}
+
+/// What was looked up for a message so far.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Records {
+    known: HashMap<Domain, Result<Published, Problem>>,
+}
+
+impl Records {
+    /// Looks up what is published for a domain.
+    pub(super) async fn look_up(&mut self, dns: &Dns, domain: &Domain) -> Result<Published, Problem> {
+        self.look_up_all(dns, std::slice::from_ref(domain)).await;
+        self.known.get(domain).cloned().unwrap_or(Ok(Published::Nothing))
+    }
+
+    /// Looks up what is published for several domains, all at the same time.
+    async fn look_up_all(&mut self, dns: &Dns, domains: &[Domain]) {
+        let unknown = domains.iter().filter(|domain| !self.known.contains_key(*domain));
+        let found = join_all(unknown.map(|domain| async move { (domain.clone(), query(dns, domain).await) })).await;
+        self.known.extend(found);
+    }
+
+    /// Walks up the tree.
+    ///
+    /// The start is asked for first, for most walks end there; then all the rest at once, so that a walk takes the time of two queries.
+    /// Trouble counts only as far as the walk goes.
+    pub(super) async fn climb(&mut self, dns: &Dns, start: &Domain) -> Result<Climb, Problem> {
+        let above = targets_above(start);
+        let mut climb = Climb { start: start.clone(), records: Vec::new(), several: None };
+        if climb.step(start, self.look_up(dns, start).await?) {
+            return Ok(climb);
+        }
+        self.look_up_all(dns, &above).await;
+        for target in &above {
+            if climb.step(target, self.look_up(dns, target).await?) {
+                break;
+            }
+        }
+        Ok(climb)
+    }
+}
+
+/// What a walk found.
+#[derive(Clone, Debug)]
+pub(super) struct Climb {
+    start: Domain,
+    /// From the longest domain to the shortest.
+    records: Vec<(Domain, Record)>,
+    /// The first domain that had several records.
+    pub(super) several: Option<Domain>,
+}
+
+impl Climb {
+    /// Takes what was found at a step. Tells whether the walk ends here.
+    fn step(&mut self, domain: &Domain, published: Published) -> bool {
+        match published {
+            Published::Nothing => {}
+            Published::One(record) => self.records.push((domain.clone(), record)),
+            Published::Several => self.several = self.several.take().or_else(|| Some(domain.clone())),
+        }
+        published.ends_walk()
+    }
+
+    /// Selects the organizational domain (RFC 9989 §4.10.2).
+    ///
+    /// Only the last record can have `psd=y` or `psd=n`, since either ends the walk.
+    pub(super) fn organizational_domain(&self) -> Domain {
+        match self.records.last() {
+            Some((domain, record)) if record.psd == Psd::Yes && *domain != self.start => {
+                ancestors(&self.start).find(|below| below.parent().as_ref() == Some(domain)).unwrap_or_else(|| self.start.clone())
+            }
+            Some((domain, _)) => domain.clone(),
+            None => self.start.clone(),
+        }
+    }
+
+    /// Selects the record that applies to the start, which has none of its own: that of the organizational domain, else that of the
+    /// public suffix domain (RFC 9989 §4.10.1).
+    pub(super) fn policy_record(&self) -> Option<&(Domain, Record)> {
+        let organizational_domain = self.organizational_domain();
+        self.records.iter().find(|(domain, _)| *domain == organizational_domain).or_else(|| self.records.last())
+    }
+}
+
+/// The domain and all above it, up to the top-level domain.
+fn ancestors(domain: &Domain) -> impl Iterator<Item = Domain> {
+    iter::successors(Some(domain.clone()), Domain::parent)
+}
+
+/// The targets of a walk after the start: at most 7.
+fn targets_above(start: &Domain) -> Vec<Domain> {
+    let labels = start.labels().count();
+    let skipped = if labels >= LABELS_OF_LONG_DOMAIN { labels.saturating_sub(LABELS_AFTER_CUT) } else { 1 };
+    ancestors(start).skip(skipped).collect()
+}
+
+async fn query(dns: &Dns, domain: &Domain) -> Result<Published, Problem> {
+    // A name that is too long cannot exist.
+    let Some(name) = Name::new(&format!("_dmarc.{domain}")) else { return Ok(Published::Nothing) };
+    match dns.txt(&name).await {
+        Ok(texts) => {
+            let mut records = texts.iter().filter_map(|text| Record::parse(text));
+            Ok(match (records.next(), records.next()) {
+                (None, _) => Published::Nothing,
+                (Some(record), None) => Published::One(record),
+                (Some(_), Some(_)) => Published::Several,
+            })
+        }
+        Err(failure) if failure.is_void() => Ok(Published::Nothing),
+        Err(failure) => Err(Problem::Lookup(name, failure)),
+    }
+}
+
+/// Whether a domain exists, which any type of record shows (RFC 9989 §3.2.13): it does unless DNS denies the name itself (NXDOMAIN).
+///
+/// An alias of a name that does not exist looks the same, and counts as one that does not exist either.
+pub(super) async fn exists(dns: &Dns, domain: &Domain) -> Result<bool, Problem> {
+    let name = Name::from(domain);
+    match dns.a(&name).await {
+        Ok(_) | Err(Failure::NoData) => Ok(true),
+        Err(Failure::NxDomain) => Ok(false),
+        Err(failure) => Err(Problem::Lookup(name, failure)),
+    }
+}

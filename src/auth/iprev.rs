@@ -1,0 +1,185 @@
+//! The method iprev: whether the name of the client's address leads back to that address (RFC 8601 §3).
+//!
+//! A fact about how well the client's network is kept; it authenticates nobody.
+
+use std::{fmt, net::IpAddr};
+
+use futures_util::{StreamExt as _, stream};
+
+use crate::dns::{Dns, Failure, Name};
+
+/// The most names of an address that are looked up; the rest are left out (RFC 8601 §7.9, RFC 7208 §4.6.4).
+pub const MAX_NAMES: usize = 10;
+
+/// How many names are looked up at the same time.
+const CONCURRENT_LOOKUPS: usize = 5;
+
+/// A result of iprev (RFC 8601 §2.7.3).
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub enum IprevResult {
+    /// A name of the address has that address.
+    Pass,
+    /// The address has names; none of them has the address.
+    Fail,
+    /// DNS trouble that may go away.
+    Temperror,
+    /// The address has no name.
+    Permerror,
+}
+
+impl IprevResult {
+    /// The result's word, in lower case.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Pass => "pass",
+            Self::Fail => "fail",
+            Self::Temperror => "temperror",
+            Self::Permerror => "permerror",
+        }
+    }
+}
+
+impl fmt::Display for IprevResult {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// What iprev found.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Outcome {
+    /// The result.
+    pub result: IprevResult,
+    /// The client's address that was looked up.
+    pub address: IpAddr,
+    /// The confirmed name: with a pass, the first in the order of the answer that leads back; otherwise `None`.
+    pub name: Option<Name>,
+    /// The trouble behind a temperror; for a permerror, what the answer was in place of names.
+    pub failure: Option<Failure>,
+}
+
+/// Looks up the names of an address, and of these the addresses of the same family.
+///
+/// One look-up and at most [`MAX_NAMES`] more, some of them at the same time. An IPv4-mapped address must be given as the IPv4 address
+/// that it stands for. There is no time limit: the caller sets one and drops the future.
+pub async fn verify(dns: &Dns, address: IpAddr) -> Outcome {
+    let outcome = |result, name, failure| Outcome { result, address, name, failure };
+    let names = match dns.ptr(address).await {
+        Ok(names) => names,
+        Err(failure) if failure.is_void() => return outcome(IprevResult::Permerror, None, Some(failure)),
+        Err(failure) => return outcome(IprevResult::Temperror, None, Some(failure)),
+    };
+    // In the order of the answer, so that the same answer always confirms the same name.
+    let mut confirmations = stream::iter(names.iter().take(MAX_NAMES).cloned())
+        .map(|name| async move {
+            let confirmation = has_address(dns, &name, address).await;
+            (name, confirmation)
+        })
+        .buffered(CONCURRENT_LOOKUPS);
+    let mut trouble = None;
+    while let Some((name, confirmation)) = confirmations.next().await {
+        match confirmation {
+            Ok(true) => return outcome(IprevResult::Pass, Some(name), None),
+            Ok(false) => {}
+            Err(failure) => trouble = trouble.or(Some(failure)),
+        }
+    }
+    match trouble {
+        Some(failure) => outcome(IprevResult::Temperror, None, Some(failure)),
+        None => outcome(IprevResult::Fail, None, None),
+    }
+}
+
+/// Whether a name has an address; an error is trouble, never a void look-up.
+async fn has_address(dns: &Dns, name: &Name, address: IpAddr) -> Result<bool, Failure> {
+    let found = match address {
+        IpAddr::V4(address) => dns.a(name).await.map(|addresses| addresses.contains(&address)),
+        IpAddr::V6(address) => dns.aaaa(name).await.map(|addresses| addresses.contains(&address)),
+    };
+    found.or_else(|failure| if failure.is_void() { Ok(false) } else { Err(failure) })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fmt::Write as _, sync::Arc, time::Duration};
+
+    use super::*;
+    use crate::dns::zone::Zone;
+
+    async fn verify_in(zone: &str, address: &str) -> (Outcome, usize) {
+        let zone = Arc::new(Zone::parse(zone).unwrap());
+        let outcome = verify(&Dns::from_zone(zone.clone()), address.parse().unwrap()).await;
+        (outcome, zone.queries())
+    }
+
+    async fn result(zone: &str, address: &str) -> String {
+        let (outcome, _) = verify_in(zone, address).await;
+        let name = outcome.name.map(|name| format!(" {name}")).unwrap_or_default();
+        let failure = outcome.failure.map(|failure| format!(" ({failure})")).unwrap_or_default();
+        format!("{}{name}{failure}", outcome.result)
+    }
+
+    #[tokio::test]
+    async fn results() {
+        let zone = "
+            192.0.2.1 PTR mail.example.com
+            mail.example.com A 192.0.2.1
+            mail.example.com AAAA 2001:db8::1
+            2001:db8::1 PTR mail.example.com
+            192.0.2.2 PTR mail.example.com
+            192.0.2.3 PTR none.example.com
+            192.0.2.5 PTR six.example.com
+            six.example.com AAAA 2001:db8::2
+            192.0.2.6 PTR slow.example.com
+            192.0.2.6 PTR mail.example.com
+            slow.example.com A !timeout
+            192.0.2.7 PTR slow.example.com
+            192.0.2.7 PTR alias.example.com
+            alias.example.com CNAME seven.example.com
+            seven.example.com A 192.0.2.7
+            192.0.2.8 PTR two..dots
+            4.2.0.192.in-addr.arpa PTR !servfail
+        ";
+        for (address, expected) in [
+            ("192.0.2.1", "pass mail.example.com"),
+            ("2001:db8::1", "pass mail.example.com"),
+            ("192.0.2.2", "fail"),
+            ("192.0.2.3", "fail"),
+            ("192.0.2.4", "temperror (SERVFAIL)"),
+            ("192.0.2.5", "fail"),
+            ("192.0.2.6", "temperror (timeout)"),
+            ("192.0.2.7", "pass alias.example.com"),
+            ("192.0.2.8", "permerror (no such records)"),
+            ("192.0.2.9", "permerror (NXDOMAIN)"),
+            ("2001:db8::2", "permerror (NXDOMAIN)"),
+        ] {
+            assert_eq!(result(zone, address).await, expected, "{address}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn ten_names_and_no_more() {
+        let mut zone = String::new();
+        for n in 1..=30 {
+            let _ = writeln!(zone, "192.0.2.1 PTR m{n}.example.com\nm{n}.example.com A 192.0.2.{}", if n > 10 { 1 } else { 2 });
+        }
+        let mut zone = Zone::parse(&zone).unwrap();
+        zone.latency = Duration::from_secs(1);
+        let zone = Arc::new(zone);
+        let start = tokio::time::Instant::now();
+        let outcome = verify(&Dns::from_zone(zone.clone()), "192.0.2.1".parse().unwrap()).await;
+        assert_eq!(outcome.result, IprevResult::Fail);
+        assert_eq!(zone.queries(), 11);
+        assert_eq!(start.elapsed().as_secs(), 3);
+    }
+
+    #[tokio::test]
+    async fn the_tenth_name_counts() {
+        let mut zone = String::new();
+        for n in 1..=10 {
+            let _ = writeln!(zone, "192.0.2.1 PTR m{n}.example.com\nm{n}.example.com A 192.0.2.{}", if n == 10 { 1 } else { 2 });
+        }
+        let (outcome, _) = verify_in(&zone, "192.0.2.1").await;
+        assert_eq!(outcome.name, Name::new("m10.example.com"));
+    }
+}

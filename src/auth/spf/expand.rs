@@ -1,0 +1,164 @@
+//! Macro expansion (RFC 7208 §7).
+
+use std::{borrow::Cow, fmt::Write as _, net::IpAddr};
+
+use viaspf::record::{
+    Escape, ExplainString, ExplainStringSegment, Macro, MacroExpand, MacroKind, MacroString, MacroStringSegment,
+};
+
+use super::{POSTMASTER, Query};
+use crate::{dns::Name, mail::domain::MAX_DOMAIN_LENGTH};
+
+/// What `%{p}` expands to where no name of the client is validated (RFC 7208 §7.3).
+const UNKNOWN: &str = "unknown";
+
+/// An expansion stops growing here. The longest sensible one is far shorter; macros could otherwise repeat a long local-part.
+const MAX_EXPANSION: usize = 16 * 1024;
+
+/// What the macros stand for.
+#[derive(Clone, Copy, Debug)]
+pub struct Variables<'a> {
+    /// The client's address.
+    pub client: IpAddr,
+    /// The local-part of the sender.
+    pub local_part: &'a str,
+    /// The domain of the sender, `%{o}`.
+    pub sender_domain: &'a str,
+    /// The domain whose record is evaluated, `%{d}`.
+    pub domain: &'a str,
+    /// The HELO name, `%{h}`.
+    pub helo: &'a str,
+    /// This host, `%{r}`.
+    pub receiver: &'a str,
+    /// Seconds since 1970, `%{t}`.
+    pub timestamp: u64,
+    /// The validated name of the client, `%{p}`, where it was asked for and found.
+    pub validated: Option<&'a str>,
+}
+
+impl<'a> Variables<'a> {
+    /// What the macros stand for in the record of `domain`.
+    pub(super) fn new(query: &Query<'a>, sender_domain: &'a str, domain: &'a str) -> Self {
+        Self {
+            client: query.client.to_canonical(),
+            local_part: if query.local_part.is_empty() { POSTMASTER } else { query.local_part },
+            sender_domain,
+            domain,
+            helo: query.helo,
+            receiver: query.receiver,
+            timestamp: query.timestamp,
+            validated: None,
+        }
+    }
+
+    fn value(&self, kind: MacroKind) -> Cow<'a, str> {
+        match kind {
+            MacroKind::Sender => format!("{}@{}", self.local_part, self.sender_domain).into(),
+            MacroKind::LocalPart => self.local_part.into(),
+            MacroKind::DomainPart => self.sender_domain.into(),
+            MacroKind::Domain => self.domain.into(),
+            MacroKind::Ip => dotted(self.client).into(),
+            MacroKind::ValidatedDomain => self.validated.unwrap_or(UNKNOWN).into(),
+            MacroKind::HeloDomain => self.helo.into(),
+            MacroKind::PrettyIp => self.client.to_string().into(),
+            MacroKind::Receiver => if self.receiver.is_empty() { UNKNOWN } else { self.receiver }.into(),
+            MacroKind::Timestamp => self.timestamp.to_string().into(),
+            MacroKind::VersionLabel => match self.client {
+                IpAddr::V4(_) => "in-addr",
+                IpAddr::V6(_) => "ip6",
+            }
+            .into(),
+        }
+    }
+}
+
+/// `%{i}`: an IPv4 address as ever, an IPv6 address as nibbles with dots between them (RFC 7208 §7.3).
+///
+/// Nibbles are in upper case, as explanations have always shown them; to DNS, case means nothing.
+fn dotted(address: IpAddr) -> String {
+    match address {
+        IpAddr::V4(address) => address.to_string(),
+        IpAddr::V6(address) => {
+            let mut text = String::with_capacity(63);
+            for octet in address.octets() {
+                let dot = if text.is_empty() { "" } else { "." };
+                // Writing to a `String` cannot fail.
+                let _ = write!(text, "{dot}{:X}.{:X}", octet >> 4, octet & 0xf);
+            }
+            text
+        }
+    }
+}
+
+/// Expands a domain-spec to the name that it stands for.
+///
+/// `None` where that is no name that can be asked for. A name that is too long loses labels on the left (RFC 7208 §7.3).
+pub(super) fn expand_domain(string: &MacroString, variables: &Variables<'_>) -> Option<Name> {
+    let mut text = String::new();
+    expand(&mut text, string, variables);
+    let mut rest = text.strip_suffix('.').unwrap_or(&text);
+    while rest.len() > MAX_DOMAIN_LENGTH {
+        rest = rest.split_once('.')?.1;
+    }
+    Name::new(rest)
+}
+
+/// Expands an explain-string (RFC 7208 §6.2).
+pub fn expand_explain_string(string: &ExplainString, variables: &Variables<'_>) -> String {
+    let mut text = String::new();
+    for segment in &string.segments {
+        match segment {
+            ExplainStringSegment::MacroString(string) => expand(&mut text, string, variables),
+            ExplainStringSegment::Space => text.push(' '),
+        }
+    }
+    text
+}
+
+fn expand(text: &mut String, string: &MacroString, variables: &Variables<'_>) {
+    for segment in &string.segments {
+        if text.len() > MAX_EXPANSION {
+            return;
+        }
+        match segment {
+            MacroStringSegment::MacroLiteral(literal) => text.push_str(literal.as_ref()),
+            MacroStringSegment::MacroExpand(MacroExpand::Escape(escape)) => text.push_str(match escape {
+                Escape::Percent => "%",
+                Escape::Space => " ",
+                Escape::UrlEncodedSpace => "%20",
+            }),
+            MacroStringSegment::MacroExpand(MacroExpand::Macro(m)) => expand_macro(text, m, variables),
+        }
+    }
+}
+
+fn expand_macro(text: &mut String, m: &Macro, variables: &Variables<'_>) {
+    let value = variables.value(m.kind());
+    let value: Cow<'_, str> =
+        if m.limit().is_none() && !m.reverse() && m.delimiters().is_none() { value } else { transform(&value, m).into() };
+    if m.url_encode() { url_encode(text, &value) } else { text.push_str(&value) }
+}
+
+/// Splits at the delimiters, turns round, takes the right-hand parts, joins with dots (RFC 7208 §7.3).
+fn transform(value: &str, m: &Macro) -> String {
+    let delimiters = m.delimiters().map_or(".", AsRef::as_ref);
+    let mut parts: Vec<&str> = value.split(|c| delimiters.contains(c)).collect();
+    if m.reverse() {
+        parts.reverse();
+    }
+    let limit = m.limit().map_or(parts.len(), |limit| usize::from(limit.get()));
+    let skipped = parts.len().saturating_sub(limit);
+    parts.into_iter().skip(skipped).collect::<Vec<_>>().join(".")
+}
+
+/// Upper-case macro letters: everything but the unreserved characters of RFC 3986 §2.3 is escaped.
+fn url_encode(text: &mut String, value: &str) {
+    for byte in value.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+            text.push(char::from(byte));
+        } else {
+            // Writing to a `String` cannot fail.
+            let _ = write!(text, "%{byte:02X}");
+        }
+    }
+}

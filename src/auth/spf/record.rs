@@ -1,0 +1,194 @@
+//! Finding and reading SPF records (RFC 7208 §4.4 to §4.6).
+
+use std::borrow::Cow;
+
+use viaspf::record::{
+    DomainSpec, Macro, MacroExpand, MacroKind, MacroString, MacroStringSegment, Mechanism, Modifier, SpfRecord, Term,
+};
+
+/// The most that a macro's digits can say; more parts no name has (RFC 7208 §7.1, §7.3).
+const MAX_DIGITS: &str = "255";
+
+/// Why the texts at a name are no record that can be evaluated.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(super) enum RecordError {
+    /// None of them is an SPF record.
+    NotFound,
+    /// More than one is (RFC 7208 §4.5).
+    Several,
+    /// The record breaks the grammar (RFC 7208 §4.6), for the reason given.
+    Syntax(String),
+}
+
+/// The one SPF record among the texts.
+///
+/// ```text
+/// record  = version terms *SP
+/// version = "v=spf1"
+/// terms   = *( 1*SP ( directive / modifier ) )
+/// ```
+pub(super) fn select(texts: &[Box<[u8]>]) -> Result<SpfRecord, RecordError> {
+    let mut records = texts.iter().filter(|text| is_record(text));
+    let record = records.next().ok_or(RecordError::NotFound)?;
+    if records.next().is_some() {
+        return Err(RecordError::Several);
+    }
+    parse(record)
+}
+
+fn is_record(text: &[u8]) -> bool {
+    match text.split_at_checked(6) {
+        Some((version, rest)) => version.eq_ignore_ascii_case(b"v=spf1") && matches!(rest.first(), None | Some(b' ')),
+        None => false,
+    }
+}
+
+fn parse(text: &[u8]) -> Result<SpfRecord, RecordError> {
+    let text = match str::from_utf8(text) {
+        Ok(text) if text.is_ascii() => text,
+        _ => return Err(RecordError::Syntax("octets that are not ASCII".into())),
+    };
+    let text = cap_digits(text);
+    let record: SpfRecord = text.parse().map_err(|_| RecordError::Syntax(explain_syntax_error(&text)))?;
+    check(&record)?;
+    Ok(record)
+}
+
+/// What the grammar does not say but the RFC does: modifiers that occur at most once (§6), macros for explanations alone (§7.2).
+fn check(record: &SpfRecord) -> Result<(), RecordError> {
+    let (mut redirects, mut explanations) = (0, 0);
+    for term in &record.terms {
+        let spec = match term {
+            Term::Directive(directive) => mechanism_spec(&directive.mechanism),
+            Term::Modifier(Modifier::Redirect(redirect)) => {
+                redirects += 1;
+                Some(&redirect.domain_spec)
+            }
+            Term::Modifier(Modifier::Explanation(explanation)) => {
+                explanations += 1;
+                Some(&explanation.domain_spec)
+            }
+            Term::Modifier(Modifier::Unknown(_)) => None,
+        };
+        if let Some(spec) = spec
+            && macros(spec.as_ref()).any(|m| matches!(m.kind(), MacroKind::PrettyIp | MacroKind::Receiver | MacroKind::Timestamp))
+        {
+            return Err(RecordError::Syntax(format!("macro in '{term}' that only explanations may have")));
+        }
+    }
+    match (redirects, explanations) {
+        (2.., _) => Err(RecordError::Syntax("more than one redirect modifier".into())),
+        (_, 2..) => Err(RecordError::Syntax("more than one exp modifier".into())),
+        _ => Ok(()),
+    }
+}
+
+/// The domain-spec of a mechanism, where it has one.
+fn mechanism_spec(mechanism: &Mechanism) -> Option<&DomainSpec> {
+    match mechanism {
+        Mechanism::All | Mechanism::Ip4(_) | Mechanism::Ip6(_) => None,
+        Mechanism::Include(include) => Some(&include.domain_spec),
+        Mechanism::A(a) => a.domain_spec.as_ref(),
+        Mechanism::Mx(mx) => mx.domain_spec.as_ref(),
+        Mechanism::Ptr(ptr) => ptr.domain_spec.as_ref(),
+        Mechanism::Exists(exists) => Some(&exists.domain_spec),
+    }
+}
+
+/// The macros of a macro-string.
+pub(super) fn macros(string: &MacroString) -> impl Iterator<Item = &Macro> {
+    string.segments.iter().filter_map(|segment| match segment {
+        MacroStringSegment::MacroExpand(MacroExpand::Macro(m)) => Some(m),
+        _ => None,
+    })
+}
+
+/// Names the first term that cannot be read.
+fn explain_syntax_error(text: &str) -> String {
+    let terms = text.get(6..).unwrap_or_default();
+    let bad =
+        terms.split(' ').filter(|term| !term.is_empty()).find(|term| format!("v=spf1 {term}").parse::<SpfRecord>().is_err());
+    match bad {
+        Some(term) => format!("syntax error in '{}'", term.chars().take(60).collect::<String>()),
+        None => "syntax error".into(),
+    }
+}
+
+/// Writes digits of macros that are larger than the parser takes as the largest that it takes: both mean all parts.
+///
+/// ```text
+/// macro-expand = ( "%{" macro-letter transformers *delimiter "}" ) / "%%" / "%_" / "%-"
+/// transformers = *DIGIT [ "r" ]
+/// ```
+pub(super) fn cap_digits(text: &str) -> Cow<'_, str> {
+    if !text.contains("%{") {
+        return Cow::Borrowed(text);
+    }
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(position) = rest.find('%') {
+        // The introducer, and the character behind it: `%%{` is no macro.
+        let (before, from) = rest.split_at(position);
+        out.push_str(before);
+        let letter = from.strip_prefix("%{").and_then(|inner| inner.chars().next()).filter(char::is_ascii_alphabetic);
+        let taken = if letter.is_some() { 3 } else { from.len().min(2) };
+        let Some((head, tail)) = from.split_at_checked(taken) else {
+            rest = from;
+            break;
+        };
+        out.push_str(head);
+        rest = tail;
+        if letter.is_some() {
+            let digits = tail.bytes().take_while(u8::is_ascii_digit).count();
+            let (number, after) = tail.split_at(digits);
+            let significant = number.trim_start_matches('0');
+            let too_large = significant.len() > 3 || significant.len() == 3 && significant > MAX_DIGITS;
+            out.push_str(if too_large { MAX_DIGITS } else { number });
+            rest = after;
+        }
+    }
+    out.push_str(rest);
+    Cow::Owned(out)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text(s: &str) -> Box<[u8]> {
+        s.as_bytes().into()
+    }
+
+    #[test]
+    fn one_record_is_selected() {
+        let terms = |texts: &[&str]| select(&texts.iter().map(|t| text(t)).collect::<Vec<_>>()).map(|r| r.terms.len());
+        assert_eq!(terms(&["other", "v=spf1 -all"]), Ok(1));
+        assert_eq!(terms(&["V=SPF1 -all  "]), Ok(1));
+        assert_eq!(terms(&["v=spf1"]), Ok(0));
+        assert_eq!(terms(&["v=spf10 -all", "v=spf1\t-all", "", "spf2.0/pra -all"]), Err(RecordError::NotFound));
+        assert_eq!(terms(&["v=spf1 -all", "V=spf1"]), Err(RecordError::Several));
+    }
+
+    #[test]
+    fn syntax_errors_name_the_term() {
+        let problem = |s: &str| match select(&[text(s)]) {
+            Err(RecordError::Syntax(problem)) => problem,
+            other => panic!("{s}: {other:?}"),
+        };
+        assert_eq!(problem("v=spf1 mx ip4:1.2.3.4~all -all"), "syntax error in 'ip4:1.2.3.4~all'");
+        assert_eq!(problem("v=spf1 a\u{a0}-all"), "octets that are not ASCII");
+        assert_eq!(problem("v=spf1 a\t-all"), "syntax error in 'a\t-all'");
+        assert!(problem("v=spf1 redirect=a.example redirect=b.example").contains("redirect"));
+        assert!(problem("v=spf1 exp=a.example exp=b.example").contains("exp"));
+        assert!(problem("v=spf1 -all exp=%{r}.example.com").contains("%{r}"));
+        assert!(problem("v=spf1 exists:%{d0}.example").contains("%{d0}"));
+    }
+
+    #[test]
+    fn large_digits_mean_all_parts() {
+        assert_eq!(cap_digits("exists:%{d2147483648}.x"), "exists:%{d255}.x");
+        assert_eq!(cap_digits("exists:%{d300r-}.x %%{d300} %{d0} %{d002}"), "exists:%{d255r-}.x %%{d300} %{d0} %{d002}");
+        assert_eq!(cap_digits("%{"), "%{");
+        assert_eq!(cap_digits("%{é} %"), "%{é} %");
+    }
+}

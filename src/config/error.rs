@@ -1,0 +1,209 @@
+//! What is wrong with a configuration, and where.
+
+use std::{fmt, path::Path, sync::Arc};
+
+/// Errors of one configuration that are kept; a file that is no configuration at all has one on every line.
+const MAX_ERRORS: usize = 100;
+
+/// What a configuration comes from.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(super) enum Origin {
+    /// A file.
+    File(Arc<Path>),
+    /// An option on the command line, with its hyphens.
+    Option(&'static str),
+}
+
+/// A place in a file or on the command line.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(super) struct Place {
+    pub(super) origin: Origin,
+    /// From 1; 0 for the whole of the file, and on the command line.
+    pub(super) line: usize,
+    /// Characters from 1.
+    pub(super) column: usize,
+    /// The line.
+    pub(super) source: Arc<str>,
+}
+
+impl Place {
+    /// A file as a whole.
+    pub(super) fn file(path: &Path) -> Self {
+        Self::line(&Origin::File(path.into()), 0, &Arc::from(""))
+    }
+
+    /// The beginning of a line.
+    pub(super) fn line(origin: &Origin, line: usize, source: &Arc<str>) -> Self {
+        Self { origin: origin.clone(), line, column: 1, source: source.clone() }
+    }
+
+    /// The place so many octets into the line.
+    pub(super) fn at(&self, octets: usize) -> Self {
+        let before = self.source.char_indices().take_while(|(index, _)| *index < octets).count();
+        Self { column: before + 1, ..self.clone() }
+    }
+
+    /// Orders the places of one reading: by origin, then from top to bottom.
+    pub(super) fn order(&self, config_file: &Path) -> (u8, usize, usize) {
+        let origin = match &self.origin {
+            Origin::File(path) if **path == *config_file => 0,
+            Origin::File(_) => 1,
+            Origin::Option(_) => 2,
+        };
+        (origin, self.line, self.column)
+    }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.origin {
+            Origin::File(path) if self.line == 0 => write!(f, "{}", path.display()),
+            Origin::File(path) => write!(f, "{}:{}:{}", path.display(), self.line, self.column),
+            Origin::Option(name) => f.write_str(name),
+        }
+    }
+}
+
+/// One thing that is wrong with a configuration, or looks wrong.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct ConfigError {
+    pub(super) place: Place,
+    /// The parameter, where there is one and the place does not say it.
+    pub(super) parameter: Option<String>,
+    /// What is wrong, and in parentheses what is expected.
+    pub(super) message: String,
+}
+
+impl ConfigError {
+    pub(super) fn new(place: Place, parameter: Option<&str>, message: impl Into<String>) -> Self {
+        let parameter = parameter.filter(|_| matches!(place.origin, Origin::File(_))).map(str::to_owned);
+        Self { place, parameter, message: message.into() }
+    }
+
+    /// The line of the file with a caret below the place; nothing where there is no line.
+    fn excerpt(&self) -> String {
+        const BEFORE: usize = 60;
+        const WIDTH: usize = 100;
+        if self.place.line == 0 {
+            return String::new();
+        }
+        // Long lines are cut to what is around the place; tabs and control characters take one column.
+        let first = (self.place.column - 1).saturating_sub(BEFORE);
+        let shown = self.place.source.chars().skip(first).take(WIDTH);
+        let shown: String = shown.map(|c| if c.is_control() { ' ' } else { c }).collect();
+        let indent = self.place.column - 1 - first;
+        format!("    {}\n    {}^\n", shown.trim_end(), " ".repeat(indent))
+    }
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.parameter {
+            Some(parameter) => write!(f, "{}: {parameter}: {}", self.place, self.message),
+            None => write!(f, "{}: {}", self.place, self.message),
+        }
+    }
+}
+
+/// Something that is no error, but hardly meant. Written as an error is.
+pub type Warning = ConfigError;
+
+/// Everything that is wrong with a configuration; never nothing.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Errors {
+    errors: Vec<ConfigError>,
+    /// How many more there were.
+    more: usize,
+}
+
+impl Errors {
+    /// The errors: those of the configuration file from top to bottom, then those of other files and of the command line, then
+    /// those of values that contradict each other.
+    pub fn iter(&self) -> impl Iterator<Item = &ConfigError> {
+        self.errors.iter()
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.errors.is_empty()
+    }
+
+    pub(super) fn push(&mut self, error: ConfigError) {
+        if self.errors.len() < MAX_ERRORS {
+            self.errors.push(error);
+        } else {
+            self.more += 1;
+        }
+    }
+
+    pub(super) fn extend(&mut self, errors: impl IntoIterator<Item = ConfigError>) {
+        errors.into_iter().for_each(|error| self.push(error));
+    }
+
+    pub(super) fn append(&mut self, other: Self) {
+        self.more += other.more;
+        for error in other.errors {
+            self.push(error);
+        }
+    }
+
+    pub(super) fn sort(&mut self, config_file: &Path) {
+        self.errors.sort_by_key(|error| error.place.order(config_file));
+    }
+
+    /// The errors, each on a line of its own; on request with the line of the file and a caret below the place.
+    pub fn render(&self, with_source: bool) -> String {
+        let mut text = String::new();
+        for error in &self.errors {
+            text.push_str(&format!("{error}\n"));
+            if with_source {
+                text.push_str(&error.excerpt());
+            }
+        }
+        if self.more > 0 {
+            text.push_str(&format!("and {} errors more\n", self.more));
+        }
+        text
+    }
+}
+
+impl fmt::Display for Errors {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.render(false).trim_end())
+    }
+}
+
+impl std::error::Error for Errors {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn error(source: &str, column: usize) -> ConfigError {
+        let place = Place { origin: Origin::File(Path::new("a.conf").into()), line: 3, column, source: source.into() };
+        ConfigError::new(place, Some("socket"), "wrong")
+    }
+
+    #[test]
+    fn errors_show_the_place() {
+        let mut errors = Errors::default();
+        errors.push(error("söcket\t= x", 10));
+        assert_eq!(errors.to_string(), "a.conf:3:10: socket: wrong");
+        assert_eq!(errors.render(true), "a.conf:3:10: socket: wrong\n    söcket = x\n             ^\n");
+    }
+
+    #[test]
+    fn long_lines_are_cut_around_the_place() {
+        let long = "x".repeat(100_000) + "!" + &"y".repeat(1000);
+        let excerpt = error(&long, 100_001).excerpt();
+        let (line, caret) = excerpt.split_once('\n').unwrap();
+        assert_eq!(line.len(), 104);
+        assert_eq!(line.find('!'), caret.find('^'));
+    }
+
+    #[test]
+    fn a_flood_of_errors_is_counted() {
+        let mut errors = Errors::default();
+        (0..105).for_each(|_| errors.push(error("", 1)));
+        assert!(errors.to_string().ends_with("and 5 errors more"));
+    }
+}

@@ -1,0 +1,176 @@
+//! From files and the command line to a configuration.
+
+use std::{
+    fs::File,
+    io::{self, Read},
+    path::Path,
+    sync::Arc,
+};
+
+use super::{
+    check::{contradictions, warnings},
+    error::{ConfigError, Errors, Origin, Place, Warning},
+    params::{Config, Values, parameters, read_values},
+    parse::{Assignment, control_character, lines, parse},
+    skip_senders::{Set, entry},
+};
+
+/// The most octets of a file: what is longer is no configuration, but perhaps a device.
+const MAX_FILE: u64 = 1 << 26;
+
+/// What the command line says instead of the configuration file, in the same spelling.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Overrides {
+    /// `--log-destination`.
+    pub log_destination: Option<String>,
+    /// `--log-level`.
+    pub log_level: Option<String>,
+    /// `--socket`.
+    pub socket: Option<String>,
+    /// `--syslog-facility`.
+    pub syslog_facility: Option<String>,
+    /// `--dry-run`.
+    pub dry_run: bool,
+}
+
+impl Overrides {
+    /// The options as if they were lines of a file.
+    fn assignments(&self) -> Vec<Assignment> {
+        let options = [
+            ("log_destination", "--log-destination", self.log_destination.as_deref()),
+            ("log_level", "--log-level", self.log_level.as_deref()),
+            ("socket", "--socket", self.socket.as_deref()),
+            ("syslog_facility", "--syslog-facility", self.syslog_facility.as_deref()),
+            ("dry_run", "--dry-run", self.dry_run.then_some("yes")),
+        ];
+        let mut assignments = Vec::new();
+        for (name, option, value) in options {
+            let parameter = parameters().iter().find(|parameter| parameter.name == name);
+            if let (Some(parameter), Some(value)) = (parameter, value) {
+                let place = Place::line(&Origin::Option(option), 0, &Arc::from(value));
+                assignments.push(Assignment { parameter, value: Some(value.trim().into()), place, offset: 0 });
+            }
+        }
+        assignments
+    }
+}
+
+/// A configuration that was loaded.
+#[derive(Clone, Debug)]
+pub struct Loaded {
+    /// The configuration.
+    pub config: Config,
+    /// What is no error, but hardly meant.
+    pub warnings: Vec<Warning>,
+}
+
+/// Reads the configuration file, and the files that it names.
+///
+/// # Errors
+///
+/// Everything that is wrong with them and with the command line.
+pub fn load(path: &Path, overrides: &Overrides) -> Result<Loaded, Errors> {
+    match read_file(path) {
+        Ok(text) => load_text(&text, path, overrides),
+        Err(error) => {
+            let mut errors = Errors::default();
+            errors.push(ConfigError::new(Place::file(path), None, format!("{error} (expected a configuration file)")));
+            overrides.assignments().iter().for_each(|assignment| check_value(assignment, &mut errors));
+            Err(errors)
+        }
+    }
+}
+
+/// Reads a configuration file that is in memory; `path` is what errors call it. Files that it names are read.
+///
+/// # Errors
+///
+/// As [`load`].
+pub fn load_text(text: &[u8], path: &Path, overrides: &Overrides) -> Result<Loaded, Errors> {
+    let (mut assignments, mut errors) = parse(text, path);
+    for mut option in overrides.assignments() {
+        if let Some((_, problem)) = option.value.as_deref().and_then(control_character) {
+            errors.push(ConfigError::new(option.place.clone(), None, problem));
+            option.value = None;
+        }
+        if let Some(index) = assignments.iter().position(|assignment| assignment.parameter.name == option.parameter.name) {
+            // What does not count must be right all the same: the option may be missing the next time.
+            check_value(&assignments.remove(index), &mut errors);
+        }
+        assignments.push(option);
+    }
+    let senders = assignments.iter().find(|assignment| assignment.parameter.name == "skip_senders_file");
+    let senders = senders.and_then(|assignment| read_senders(assignment, &mut errors));
+    let mut values = Values { assignments: &assignments, file: Place::file(path), errors: Errors::default() };
+    let config = read_values(&mut values);
+    errors.append(values.errors);
+    errors.sort(path);
+    errors.append(contradictions(&assignments));
+    match config {
+        Some(mut config) if errors.is_empty() => {
+            config.skip_senders.set_file(senders.unwrap_or_default());
+            complete(&mut config, &assignments);
+            let warnings = warnings(&config, &assignments);
+            Ok(Loaded { config, warnings })
+        }
+        _ => Err(errors),
+    }
+}
+
+fn check_value(assignment: &Assignment, errors: &mut Errors) {
+    let value = assignment.value.as_deref().unwrap_or_default();
+    for error in (assignment.parameter.check)(value) {
+        let place = assignment.place.at(assignment.offset + error.offset);
+        errors.push(ConfigError::new(place, Some(assignment.parameter.name), error.message));
+    }
+}
+
+/// Gives what is not set the defaults that depend on other parameters.
+fn complete(config: &mut Config, assignments: &[Assignment]) {
+    let is_set = |name| assignments.iter().any(|assignment| assignment.parameter.name == name);
+    for parameter in parameters().iter().filter(|parameter| !is_set(parameter.name)) {
+        config.derive(parameter.name);
+    }
+    // An empty one is as good as none.
+    if config.authserv_id.is_none() {
+        config.derive("authserv_id");
+    }
+}
+
+/// Reads `skip_senders_file`: one entry in a line. Entries that are there twice do no harm in a list that programs write.
+fn read_senders(assignment: &Assignment, errors: &mut Errors) -> Option<Set> {
+    let path = Path::new(assignment.value.as_deref().filter(|value| !value.is_empty())?);
+    let text = match read_file(path) {
+        Ok(text) => text,
+        Err(error) => {
+            let place = assignment.place.at(assignment.offset);
+            let message = format!("{}: {error} (expected a file of senders)", path.display());
+            errors.push(ConfigError::new(place, Some(assignment.parameter.name), message));
+            return None;
+        }
+    };
+    let mut set = Set::default();
+    for line in lines(&text, path) {
+        let mut refuse = |offset, message| {
+            errors.push(ConfigError::new(line.place.at(offset), Some(assignment.parameter.name), message));
+        };
+        match (&line.problem, entry(&line.text)) {
+            (Some((offset, problem)), _) => refuse(*offset, problem.clone()),
+            (None, Ok(entry)) => {
+                set.insert(&entry);
+            }
+            (None, Err(wrong)) => wrong.into_iter().for_each(|error| refuse(line.offset + error.offset, error.message)),
+        }
+    }
+    Some(set)
+}
+
+/// Reads a file of bounded size.
+fn read_file(path: &Path) -> io::Result<Vec<u8>> {
+    let mut text = Vec::new();
+    File::open(path)?.take(MAX_FILE + 1).read_to_end(&mut text)?;
+    if u64::try_from(text.len()).is_ok_and(|length| length > MAX_FILE) {
+        return Err(io::Error::other(format!("longer than {MAX_FILE} octets")));
+    }
+    Ok(text)
+}

@@ -1,0 +1,281 @@
+//! The table of parameters: one row is all that there is to say about one.
+//!
+//! A row gives the field of [`Config`] its name, its type and its one-line description, the default as text, whether the parameter
+//! can be reloaded, and the function that reads it. Everything else is made from the rows.
+
+use std::{net::SocketAddr, path::PathBuf};
+
+use super::{
+    error::{ConfigError, Errors, Place},
+    names::{authserv_id, authserv_id_pattern, hostname},
+    networks::{Networks, networks},
+    parse::Assignment,
+    reply_text::{self, ReplyText},
+    skip_senders::{SkipSenders, skip_senders},
+    socket::{SocketSpec, nameserver, socket},
+    spf_results::{SpfResults, definitive, rejectable},
+    value::{
+        Mode, Parsed, Spell, ValueErrors, boolean, count, group_name, list, mode, optional, path, positive, quote, seconds, wrong,
+    },
+    words::{ErrorAction, HeaderName, LogDestination, LogLevel, SyslogFacility, header_name, word},
+};
+use crate::mail::auth_results::AuthservIdPattern;
+use crate::mail::reply::{EnhancedStatusCode, ReplyCode};
+
+/// A parameter of the configuration file.
+#[derive(Debug)]
+pub struct Parameter {
+    /// The name, which is that of the field of [`Config`] too.
+    pub name: &'static str,
+    /// The group that it belongs to, as a heading.
+    pub group: &'static str,
+    /// What holds when it is not set.
+    pub default: DefaultValue,
+    /// Whether it keeps its value until the milter is started anew.
+    pub fixed: bool,
+    /// What it does, in one line.
+    doc: &'static str,
+    /// What is wrong with a value.
+    pub(super) check: fn(&str) -> ValueErrors,
+    pub(super) spell: fn(&Config) -> String,
+    pub(super) same: fn(&Config, &Config) -> bool,
+    pub(super) copy: fn(&mut Config, &Config),
+}
+
+/// What holds when a parameter is not set.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum DefaultValue {
+    /// Nothing: it must be set.
+    Mandatory,
+    /// A value, in the form of the configuration file. Empty also for what is then not set at all.
+    Text(&'static str),
+    /// A value that depends on other parameters.
+    Derived {
+        /// The value when the others have their defaults, in the form of the configuration file.
+        text: &'static str,
+        /// How it depends on them, as the rest of a sentence that begins with "default:".
+        rule: &'static str,
+    },
+}
+
+impl DefaultValue {
+    /// The default in the form of the configuration file; `None` where there is no default.
+    pub fn text(self) -> Option<&'static str> {
+        match self {
+            Self::Mandatory => None,
+            Self::Text(text) | Self::Derived { text, .. } => Some(text),
+        }
+    }
+}
+
+impl Parameter {
+    /// What the parameter does, in one line.
+    pub fn doc(&self) -> &'static str {
+        self.doc.trim()
+    }
+}
+
+/// Every parameter, group by group.
+pub fn parameters() -> &'static [Parameter] {
+    PARAMETERS
+}
+
+use DefaultValue::{Derived, Mandatory, Text};
+
+const FIXED: bool = true;
+const RELOADED: bool = false;
+
+/// Makes [`Config`], the table and the function that reads all values from the rows.
+macro_rules! parameters {
+    ($($group:literal { $($(#[doc = $doc:literal])+ $name:ident: $type:ty = $default:expr, $fixed:ident, $parse:expr;)+ })+) => {
+        /// The configuration in force: plain values, checked once, never changed. A field is named as its parameter is.
+        #[derive(Clone, Debug, PartialEq)]
+        pub struct Config { $($($(#[doc = $doc])+ pub $name: $type,)+)+ }
+
+        static PARAMETERS: &[Parameter] = &[$($(Parameter {
+            name: stringify!($name),
+            group: $group,
+            default: $default,
+            fixed: $fixed,
+            doc: concat!($($doc),+),
+            check: |text| {
+                let value: Parsed<$type> = ($parse)(text);
+                value.err().unwrap_or_default()
+            },
+            spell: |config| config.$name.spell(),
+            same: |one, other| one.$name == other.$name,
+            copy: |to, from| to.$name.clone_from(&from.$name),
+        },)+)+];
+
+        /// Reads all values; a configuration comes of it if there is no error.
+        pub(super) fn read_values(values: &mut Values<'_>) -> Option<Config> {
+            $($(let $name = values.read(stringify!($name), $default, $parse);)+)+
+            Some(Config { $($($name: $name?,)+)+ })
+        }
+    };
+}
+
+parameters! {
+    "Sockets and process" {
+        /// Sockets to listen on.
+        socket: Vec<SocketSpec> = Mandatory, FIXED, sockets;
+        /// Mode of UNIX sockets, in octal; not set: what the umask leaves.
+        socket_mode: Option<Mode> = Text(""), FIXED, |text| optional(text, mode);
+        /// Group of UNIX sockets; not set: the group of the process.
+        socket_group: Option<String> = Text(""), FIXED, |text| optional(text, group_name);
+        /// Connections that are served at the same time; more of them wait.
+        max_connections: usize = Text("1000"), RELOADED, positive;
+        /// What the MTA is told when the milter could not do its work on a message.
+        error_action: ErrorAction = Text("tempfail"), RELOADED, word;
+    }
+    "Logging" {
+        /// Where log messages go.
+        log_destination: LogDestination = Text("syslog"), RELOADED, word;
+        /// The least important log messages that are written.
+        log_level: LogLevel = Text("info"), RELOADED, word;
+        /// Facility of the messages that go to syslog.
+        syslog_facility: SyslogFacility = Text("mail"), RELOADED, word;
+    }
+    "Host and exemptions" {
+        /// Name of this host in header fields and in the macro r; not set: what the MTA calls itself.
+        hostname: Option<String> = Text(""), RELOADED, |text| optional(text, hostname);
+        /// Networks of clients that are not verified.
+        trusted_networks: Networks = Text("loopback"), RELOADED, networks;
+        /// Whether clients that authenticated are not verified from MAIL FROM on.
+        trust_authenticated_senders: bool = Text("yes"), RELOADED, boolean;
+        /// Senders that are not verified with SPF, here and in `skip_senders_file`.
+        skip_senders: SkipSenders = Text(""), RELOADED, skip_senders;
+        /// File of more `skip_senders`, one in a line.
+        skip_senders_file: Option<PathBuf> = Text(""), RELOADED, |text| optional(text, path);
+    }
+    "SPF verification" {
+        /// Whether the HELO identity is verified.
+        verify_helo: bool = Text("yes"), RELOADED, boolean;
+        /// Results of HELO after which MAIL FROM is not verified.
+        definitive_helo_results: SpfResults = Text(""), RELOADED, definitive;
+        /// Results that are rejected.
+        reject_results: SpfResults = Text("fail, temperror, permerror"), RELOADED, rejectable;
+        /// Results of HELO that are rejected.
+        reject_helo_results: SpfResults =
+            Derived { text: "fail, temperror, permerror", rule: "the value of reject_results" }, RELOADED, rejectable;
+        /// DNS look-ups that one verification may cause (RFC 7208 §4.6.4).
+        max_lookups: usize = Text("10"), RELOADED, count;
+        /// DNS look-ups without an answer that one verification may cause (RFC 7208 §4.6.4).
+        max_void_lookups: usize = Text("2"), RELOADED, count;
+        /// Seconds that one verification may take.
+        timeout_secs: u64 = Text("20"), RELOADED, seconds;
+        /// Whether to verify and log, but neither reject nor change anything.
+        dry_run: bool = Text("no"), RELOADED, boolean;
+    }
+    "SMTP replies" {
+        /// Reply code for the result fail.
+        fail_reply_code: ReplyCode = Text("550"), RELOADED, reply_code;
+        /// Enhanced status code for the result fail.
+        fail_status_code: EnhancedStatusCode = Text("5.7.23"), RELOADED, status_code;
+        /// Text of the reply for the result fail.
+        fail_reply_text: ReplyText = Text("SPF validation failed"), RELOADED, reply_text::plain;
+        /// Text of the reply for the result fail when the sender's domain published an explanation.
+        fail_reply_text_exp: ReplyText =
+            Text("SPF validation failed: %{o} explains: %{exp}"), RELOADED, reply_text::with_exp;
+        /// Reply code for the result softfail.
+        softfail_reply_code: ReplyCode = Text("550"), RELOADED, reply_code;
+        /// Enhanced status code for the result softfail.
+        softfail_status_code: EnhancedStatusCode = Text("5.7.23"), RELOADED, status_code;
+        /// Text of the reply for the result softfail.
+        softfail_reply_text: ReplyText = Text("SPF validation failed"), RELOADED, reply_text::plain;
+        /// Reply code for the result temperror.
+        temperror_reply_code: ReplyCode = Text("451"), RELOADED, reply_code;
+        /// Enhanced status code for the result temperror.
+        temperror_status_code: EnhancedStatusCode = Text("4.7.24"), RELOADED, status_code;
+        /// Text of the reply for the result temperror.
+        temperror_reply_text: ReplyText = Text("SPF validation error: %{reason}"), RELOADED, reply_text::with_reason;
+        /// Reply code for the result permerror.
+        permerror_reply_code: ReplyCode = Text("550"), RELOADED, reply_code;
+        /// Enhanced status code for the result permerror.
+        permerror_status_code: EnhancedStatusCode = Text("5.7.24"), RELOADED, status_code;
+        /// Text of the reply for the result permerror.
+        permerror_reply_text: ReplyText = Text("SPF validation error: %{reason}"), RELOADED, reply_text::with_reason;
+    }
+    "Header fields" {
+        /// Header fields to add, each above those before it.
+        header: Vec<HeaderName> = Text("Received-SPF"), RELOADED, |text| list(text, header_name);
+        /// Name under which results are recorded in Authentication-Results.
+        authserv_id: Option<String> =
+            Derived { text: "", rule: "the value of hostname" }, RELOADED, |text| optional(text, authserv_id);
+        /// Whether the results of both identities are recorded, not the deciding one alone.
+        include_all_results: bool = Text("no"), RELOADED, boolean;
+        /// Whether the local-part of the sender is recorded in Authentication-Results.
+        include_mailfrom_local_part: bool = Text("no"), RELOADED, boolean;
+        /// Whether incoming Authentication-Results that claim to be ours are deleted.
+        delete_incoming_authentication_results: bool =
+            Derived { text: "no", rule: "yes if header has Authentication-Results" }, RELOADED, boolean;
+        /// More authserv-ids whose incoming Authentication-Results are deleted.
+        delete_authserv_ids: Vec<AuthservIdPattern> = Text(""), RELOADED, |text| list(text, authserv_id_pattern);
+        /// Whether results that are none are left out of Authentication-Results.
+        hide_none_results: bool = Text("no"), RELOADED, boolean;
+    }
+    "DNS" {
+        /// Name servers to ask; not set: those of /etc/resolv.conf.
+        nameservers: Option<Vec<SocketAddr>> = Text(""), RELOADED, nameservers;
+        /// Seconds that one attempt of a look-up may take.
+        dns_timeout_secs: u64 = Text("5"), RELOADED, seconds;
+        /// Attempts of a look-up.
+        dns_attempts: usize = Text("2"), RELOADED, positive;
+        /// Answers that are kept; 0: none.
+        dns_cache_size: usize = Text("16384"), RELOADED, count;
+    }
+}
+
+fn sockets(text: &str) -> Parsed<Vec<SocketSpec>> {
+    if text.is_empty() {
+        return wrong("no socket (expected one at least)");
+    }
+    list(text, socket)
+}
+
+fn nameservers(text: &str) -> Parsed<Option<Vec<SocketAddr>>> {
+    optional(text, |text| list(text, nameserver))
+}
+
+fn reply_code(text: &str) -> Parsed<ReplyCode> {
+    text.parse().or_else(|_| wrong(format!("{} is no reply code (expected 400 to 459 or 500 to 559)", quote(text))))
+}
+
+fn status_code(text: &str) -> Parsed<EnhancedStatusCode> {
+    text.parse().or_else(|_| wrong(format!("{} is no enhanced status code (expected one such as 4.7.1 or 5.7.1)", quote(text))))
+}
+
+/// The assignments of a configuration, while they are read.
+pub(super) struct Values<'a> {
+    pub(super) assignments: &'a [Assignment],
+    /// The configuration file as a whole.
+    pub(super) file: Place,
+    pub(super) errors: Errors,
+}
+
+impl Values<'_> {
+    fn read<T>(&mut self, name: &'static str, default: DefaultValue, parse: impl Fn(&str) -> Parsed<T>) -> Option<T> {
+        let Some(assignment) = self.assignments.iter().find(|assignment| assignment.parameter.name == name) else {
+            let Some(text) = default.text() else {
+                self.errors.push(ConfigError::new(
+                    self.file.clone(),
+                    Some(name),
+                    "not set (expected a value, there is no default)",
+                ));
+                return None;
+            };
+            // The test of the table sees to it that defaults are good.
+            return parse(text).ok();
+        };
+        match parse(assignment.value.as_deref()?) {
+            Ok(value) => Some(value),
+            Err(errors) => {
+                for error in errors {
+                    let place = assignment.place.at(assignment.offset + error.offset);
+                    self.errors.push(ConfigError::new(place, Some(name), error.message));
+                }
+                None
+            }
+        }
+    }
+}

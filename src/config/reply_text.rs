@@ -1,0 +1,209 @@
+//! Texts of replies: macro-strings of SPF with a few macros of our own.
+
+use std::fmt;
+
+use viaspf::record::ExplainString;
+
+use super::value::{Parsed, ValueError, ValueErrors, quote, spell_as_displayed};
+
+/// The text of a reply: an explain-string (RFC 7208 §7.1) in which macros of our own may stand.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ReplyText {
+    text: String,
+    segments: Vec<ReplySegment>,
+}
+
+/// A part of a [`ReplyText`].
+#[derive(Clone, Debug, PartialEq)]
+pub enum ReplySegment {
+    /// Text and macros of RFC 7208 §7.2.
+    Explain(ExplainString),
+    /// `%{exp}`: the explanation that the sender's domain published.
+    Exp,
+    /// `%{reason}`: why there was an error.
+    Reason,
+    /// `%{author_domain}`: the domain in From.
+    AuthorDomain,
+}
+
+impl ReplyText {
+    /// The parts, to be expanded and joined with nothing between them.
+    pub fn segments(&self) -> &[ReplySegment] {
+        &self.segments
+    }
+}
+
+impl fmt::Display for ReplyText {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+spell_as_displayed!(ReplyText);
+
+/// Reads a text without macros of our own.
+pub(super) fn plain(text: &str) -> Parsed<ReplyText> {
+    reply_text(text, None)
+}
+
+/// Reads a text in which `%{exp}` may stand.
+pub(super) fn with_exp(text: &str) -> Parsed<ReplyText> {
+    reply_text(text, Some(&ReplySegment::Exp))
+}
+
+/// Reads a text in which `%{reason}` may stand.
+pub(super) fn with_reason(text: &str) -> Parsed<ReplyText> {
+    reply_text(text, Some(&ReplySegment::Reason))
+}
+
+/// The macros of our own.
+const OWN_MACROS: [(&str, ReplySegment); 3] =
+    [("%{exp}", ReplySegment::Exp), ("%{reason}", ReplySegment::Reason), ("%{author_domain}", ReplySegment::AuthorDomain)];
+
+// explain-string   = *( macro-string / SP )
+// macro-string     = *( macro-expand / macro-literal )
+// macro-expand     = ( "%{" macro-letter transformers *delimiter "}" ) / "%%" / "%_" / "%-"
+// macro-literal    = %x21-24 / %x26-7E
+// (RFC 7208 §7.1)
+//
+// Our own macros are cut out first; what is between them is read by the parser that reads published explanations.
+fn reply_text(text: &str, allowed: Option<&ReplySegment>) -> Parsed<ReplyText> {
+    let mut segments = Vec::new();
+    let mut errors = ValueErrors::new();
+    let mut explain = String::new();
+    let mut rest = text;
+    while let Some(first) = rest.chars().next() {
+        let offset = text.len() - rest.len();
+        let own = OWN_MACROS.iter().find(|(name, _)| rest.starts_with(name));
+        let length = match (own, first) {
+            (Some((name, segment)), _) => {
+                if allowed != Some(segment) {
+                    errors.push(ValueError {
+                        offset,
+                        message: format!("{name} cannot be used here (expected {})", expected(allowed)),
+                    });
+                } else if segments.contains(segment) {
+                    errors.push(ValueError { offset, message: format!("{name} is used twice (expected once)") });
+                }
+                end_explain(&mut explain, &mut segments, &mut errors);
+                segments.push(segment.clone());
+                name.len()
+            }
+            (None, '%') => match macro_length(rest) {
+                Ok(length) => {
+                    explain.extend(rest.get(..length));
+                    length
+                }
+                Err((length, message)) => {
+                    errors.push(ValueError { offset, message: format!("{message} (expected {})", expected(allowed)) });
+                    length
+                }
+            },
+            (None, ' '..='~') => {
+                explain.push(first);
+                first.len_utf8()
+            }
+            (None, _) => {
+                errors.push(ValueError { offset, message: format!("{} in a reply (expected ASCII)", quote(&first.to_string())) });
+                first.len_utf8()
+            }
+        };
+        rest = rest.get(length..).unwrap_or_default();
+    }
+    end_explain(&mut explain, &mut segments, &mut errors);
+    if errors.is_empty() { Ok(ReplyText { text: text.into(), segments }) } else { Err(errors) }
+}
+
+/// Ends the explain-string before a macro of our own, or before the end. Its parts were found to be good one by one.
+fn end_explain(explain: &mut String, segments: &mut Vec<ReplySegment>, errors: &mut ValueErrors) {
+    match std::mem::take(explain).parse::<ExplainString>() {
+        Ok(part) if part.segments.is_empty() => {}
+        Ok(part) => segments.push(ReplySegment::Explain(part)),
+        Err(_) => errors.push(ValueError { offset: 0, message: format!("no macro-string (expected {})", expected(None)) }),
+    }
+}
+
+/// The length of the macro at the beginning; or what is wrong with it, and how much of it is to be skipped.
+fn macro_length(text: &str) -> Result<usize, (usize, String)> {
+    if ["%%", "%_", "%-"].iter().any(|escape| text.starts_with(escape)) {
+        return Ok(2);
+    }
+    if !text.starts_with("%{") {
+        return Err((1, "'%' begins no macro".into()));
+    }
+    let Some(end) = text.find('}') else {
+        return Err((text.len(), "'%{' without '}'".into()));
+    };
+    let whole = text.get(..=end).unwrap_or_default();
+    match whole.parse::<ExplainString>() {
+        Ok(_) => Ok(whole.len()),
+        Err(_) => Err((whole.len(), format!("{} is no macro", quote(whole)))),
+    }
+}
+
+/// What a text may contain.
+fn expected(allowed: Option<&ReplySegment>) -> String {
+    let own = OWN_MACROS.iter().find(|(_, segment)| allowed == Some(segment));
+    let own = own.map(|(name, _)| format!(", {name} once")).unwrap_or_default();
+    format!("%% for '%', or a macro of RFC 7208 such as %{{o}}{own}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn texts_are_cut_at_our_macros() {
+        let text = with_exp("%{o} explains: %{exp}!").unwrap();
+        assert_eq!(
+            text.segments(),
+            [
+                ReplySegment::Explain("%{o} explains: ".parse().unwrap()),
+                ReplySegment::Exp,
+                ReplySegment::Explain("!".parse().unwrap()),
+            ]
+        );
+        assert_eq!(text.to_string(), "%{o} explains: %{exp}!");
+        assert_eq!(with_reason("%{reason}").unwrap().segments(), [ReplySegment::Reason]);
+        assert_eq!(plain("").unwrap().segments(), []);
+        assert_eq!(with_exp("%%{exp}").unwrap().segments(), [ReplySegment::Explain("%%{exp}".parse().unwrap())]);
+        assert_eq!(with_exp("%%%{exp}").unwrap().segments().len(), 2);
+    }
+
+    #[test]
+    fn all_macros_of_spf_are_accepted() {
+        for good in [
+            "%{s} %{l} %{o} %{d} %{i} %{p} %{h} %{c} %{r} %{t} %{v}",
+            "%{S} %{d1r.-+,/_=} %- %_ %{d128}",
+            "a  b",
+            "\"a\" = # \\ { }",
+            "100%% sure",
+        ] {
+            assert_eq!(plain(good).unwrap().to_string(), good);
+        }
+    }
+
+    #[test]
+    fn errors_have_places() {
+        for (text, offset) in [
+            ("100% sure", 3),
+            ("a%{x}", 1),
+            ("%{D0}", 0),
+            ("%{d999}", 0),
+            ("%{EXP}", 0),
+            ("%{ d}", 0),
+            ("a %{d", 2),
+            ("b\u{fc}cher", 1),
+            ("a\tb", 1),
+            ("x %{exp}", 2),
+            ("%{reason}", 0),
+            ("%{author_domain}", 0),
+        ] {
+            let errors = plain(text).unwrap_err();
+            assert_eq!((errors.len(), errors[0].offset), (1, offset), "{text}: {errors:?}");
+        }
+        assert_eq!(with_exp("%{exp} %{exp}").unwrap_err()[0].offset, 7);
+        assert_eq!(with_exp("%{exp} %{reason} % %{exp1r}").unwrap_err().len(), 3);
+        assert!(with_reason("%{reason} %{reason}").is_err());
+    }
+}

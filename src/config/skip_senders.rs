@@ -1,0 +1,217 @@
+//! Senders that are not verified with SPF.
+
+use std::{
+    collections::{HashMap, HashSet},
+    net::IpAddr,
+    sync::Arc,
+};
+
+use super::value::{Parsed, Spell, list_with, quote, wrong};
+use crate::mail::domain::Domain;
+
+/// Senders that are not verified: those of `skip_senders` and of `skip_senders_file`. Cheap to clone.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct SkipSenders {
+    /// From the parameter, as it is spelt.
+    listed: Vec<Entry>,
+    listed_set: Arc<Set>,
+    file_set: Arc<Set>,
+}
+
+/// Entries, each kind in a table of its own, so that a look-up costs the same however many there are.
+#[derive(Debug, Default, PartialEq)]
+pub(super) struct Set {
+    domains: HashSet<Box<str>>,
+    /// Domains whose subdomains are meant.
+    parents: HashSet<Box<str>>,
+    /// Domains, with local-parts in lower case.
+    addresses: HashMap<Box<str>, HashSet<Box<str>>>,
+}
+
+/// One entry.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Entry {
+    /// `example.com`: the domain itself.
+    Domain(Domain),
+    /// `.example.com`: its subdomains.
+    Subdomains(Domain),
+    /// `user@example.com`; the local-part in lower case.
+    Address(Box<str>, Domain),
+}
+
+impl SkipSenders {
+    /// Whether a sender is in the set.
+    ///
+    /// A HELO identity has no local-part, and is matched by domains alone. Local-parts are compared as they are written, quotes
+    /// and all, but for the case of ASCII letters.
+    pub fn matches(&self, local_part: Option<&str>, domain: &Domain) -> bool {
+        self.listed_set.matches(local_part, domain) || self.file_set.matches(local_part, domain)
+    }
+
+    /// Whether the set is empty.
+    pub fn is_empty(&self) -> bool {
+        *self.listed_set == Set::default() && *self.file_set == Set::default()
+    }
+
+    /// Whether the parameter `skip_senders` is the same in both.
+    pub(super) fn same_list(&self, other: &Self) -> bool {
+        self.listed_set == other.listed_set
+    }
+
+    /// Whether the file had the same entries in both.
+    pub(super) fn same_file(&self, other: &Self) -> bool {
+        self.file_set == other.file_set
+    }
+
+    /// Takes the entries of the file, in place of the former ones.
+    pub(super) fn set_file(&mut self, entries: Set) {
+        self.file_set = Arc::new(entries);
+    }
+}
+
+impl Spell for SkipSenders {
+    fn spell(&self) -> String {
+        self.listed.spell()
+    }
+}
+
+impl Set {
+    /// Adds an entry, unless it is there already: then the answer is `false`.
+    pub(super) fn insert(&mut self, entry: &Entry) -> bool {
+        match entry {
+            Entry::Domain(domain) => self.domains.insert(domain.as_str().into()),
+            Entry::Subdomains(domain) => self.parents.insert(domain.as_str().into()),
+            Entry::Address(local_part, domain) => {
+                self.addresses.entry(domain.as_str().into()).or_default().insert(local_part.clone())
+            }
+        }
+    }
+
+    fn matches(&self, local_part: Option<&str>, domain: &Domain) -> bool {
+        let domain = domain.as_str();
+        if self.domains.contains(domain) {
+            return true;
+        }
+        if let Some(local_part) = local_part
+            && let Some(local_parts) = self.addresses.get(domain)
+            && local_parts.contains(local_part.to_ascii_lowercase().as_str())
+        {
+            return true;
+        }
+        if self.parents.is_empty() {
+            return false;
+        }
+        let mut rest = domain;
+        while let Some((_, parent)) = rest.split_once('.') {
+            if self.parents.contains(parent) {
+                return true;
+            }
+            rest = parent;
+        }
+        false
+    }
+}
+
+impl Spell for Entry {
+    fn spell(&self) -> String {
+        match self {
+            Self::Domain(domain) => domain.to_string(),
+            Self::Subdomains(domain) => format!(".{domain}"),
+            Self::Address(local_part, domain) => format!("{local_part}@{domain}"),
+        }
+    }
+}
+
+/// Reads the value of `skip_senders`.
+pub(super) fn skip_senders(text: &str) -> Parsed<SkipSenders> {
+    let mut set = Set::default();
+    let listed = list_with(text, entry, |_, entry| !set.insert(entry))?;
+    Ok(SkipSenders { listed, listed_set: Arc::new(set), file_set: Arc::default() })
+}
+
+/// Reads one entry.
+pub(super) fn entry(text: &str) -> Parsed<Entry> {
+    const EXPECTED: &str = "expected example.com, .example.com or user@example.com";
+    if text.trim_matches(['[', ']']).parse::<IpAddr>().is_ok() {
+        return wrong(format!("{} is an address of a host ({EXPECTED}; trusted_networks is for hosts)", quote(text)));
+    }
+    let bad = |why: &dyn std::fmt::Display| wrong(format!("{} is no sender: {why} ({EXPECTED})", quote(text)));
+    if let Some((local_part, domain)) = text.rsplit_once('@') {
+        return match Domain::parse(domain) {
+            Ok(domain) if !domain.is_qualified() => bad(&"domain name of one label"),
+            Ok(domain) => Ok(Entry::Address(local_part.to_ascii_lowercase().into(), domain)),
+            Err(error) => bad(&error),
+        };
+    }
+    match text.strip_prefix('.') {
+        Some(parent) => Domain::parse(parent).map(Entry::Subdomains).or_else(|error| bad(&error)),
+        None => match Domain::parse(text) {
+            Ok(domain) if !domain.is_qualified() => bad(&"domain name of one label"),
+            Ok(domain) => Ok(Entry::Domain(domain)),
+            Err(error) => bad(&error),
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn matches(senders: &str, sender: &str) -> bool {
+        let (local_part, domain) = match sender.rsplit_once('@') {
+            Some((local_part, domain)) => (Some(local_part), domain),
+            None => (None, sender),
+        };
+        skip_senders(senders).unwrap().matches(local_part, &Domain::parse(domain).unwrap())
+    }
+
+    #[test]
+    fn domains_match() {
+        assert!(matches("Example.COM.", "user@example.com") && matches("example.com", "example.com"));
+        assert!(!matches("example.com", "a.example.com") && !matches("example.com", "badexample.com"));
+        assert!(matches(".example.com", "user@a.b.example.com") && matches(".example.com", "a.example.com"));
+        assert!(!matches(".example.com", "example.com") && !matches(".example.com", "badexample.com"));
+        assert!(matches("BÜcher.example", "user@xn--bcher-kva.example"));
+        assert!(matches(".internal", "host.internal") && matches("a_b.example.com", "a_b.example.com"));
+    }
+
+    #[test]
+    fn addresses_match() {
+        assert!(matches("User@Example.com", "useR@example.com"));
+        assert!(!matches("user@example.com", "example.com"), "HELO has no local-part");
+        assert!(!matches("user@example.com", "user@a.example.com") && !matches("user@example.com", "other@example.com"));
+        assert!(
+            matches("\"us er\"@example.com", "\"us er\"@example.com") && !matches("\"user\"@example.com", "user@example.com")
+        );
+        assert!(matches("Üser@example.com", "Üser@example.com") && !matches("Üser@example.com", "üser@example.com"));
+        assert!(matches("@example.com", "@example.com") && !matches("@example.com", "user@example.com"));
+        assert!(matches("a@b@example.com", "a@b@example.com"));
+    }
+
+    #[test]
+    fn what_is_no_sender_is_refused() {
+        for bad in [
+            "com",
+            "user@localhost",
+            "user@.example.com",
+            "<user@example.com>",
+            "*.example.com",
+            "@",
+            ".",
+            "..a",
+            "user@[192.0.2.1]",
+        ] {
+            assert!(skip_senders(bad).is_err(), "{bad}");
+        }
+        assert!(entry("192.0.2.1").unwrap_err()[0].message.contains("trusted_networks"));
+        assert_eq!(skip_senders("example.com, EXAMPLE.com").unwrap_err()[0].offset, 13);
+    }
+
+    #[test]
+    fn many_entries_are_no_burden() {
+        let text: Vec<_> = (0..100_000).map(|n| format!("user{n}@d{}.example.com", n % 1000)).collect();
+        let senders = skip_senders(&text.join(",")).unwrap();
+        let domain = Domain::parse("d999.example.com").unwrap();
+        assert!(senders.matches(Some("user99999"), &domain) && !senders.matches(Some("user99998"), &domain));
+    }
+}

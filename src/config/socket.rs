@@ -1,0 +1,190 @@
+//! Where to listen, and which name servers to ask.
+
+use std::{
+    fmt,
+    net::{IpAddr, Ipv6Addr, SocketAddr},
+    path::PathBuf,
+};
+
+use super::value::{Parsed, Spell, quote, spell_as_displayed, wrong};
+use crate::mail::domain::Domain;
+
+/// A socket to listen on.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum SocketSpec {
+    /// TCP: `inet:HOST:PORT` or `inet:PORT@HOST`.
+    Inet {
+        /// An address, without brackets, or a name.
+        host: String,
+        /// The port; 0 lets the kernel choose.
+        port: u16,
+    },
+    /// TCP over IPv6 alone: `inet6:HOST:PORT` or `inet6:PORT@HOST`.
+    Inet6 {
+        /// An IPv6 address, without brackets, or a name.
+        host: String,
+        /// The port; 0 lets the kernel choose.
+        port: u16,
+    },
+    /// A UNIX socket: `unix:PATH` or `local:PATH`.
+    Unix(PathBuf),
+    /// Sockets from the service manager: `fd:NAME` for those of a name, `fd:` for all.
+    Fd(Option<String>),
+}
+
+/// What a socket may look like.
+const EXPECTED: &str = "expected inet:HOST:PORT, inet:PORT@HOST, inet6:..., unix:PATH, local:PATH or fd:NAME";
+
+/// Reads a socket.
+pub(super) fn socket(text: &str) -> Parsed<SocketSpec> {
+    let Some((kind, rest)) = text.split_once(':') else {
+        return wrong(format!("{} is no socket ({EXPECTED})", quote(text)));
+    };
+    match kind {
+        "inet" => host_and_port(text, rest).map(|(host, port)| SocketSpec::Inet { host, port }),
+        "inet6" => match host_and_port(text, rest)? {
+            (host, _) if matches!(host.parse(), Ok(IpAddr::V4(_))) => {
+                wrong(format!("{} has an IPv4 address (expected an IPv6 address or a name)", quote(text)))
+            }
+            (host, port) => Ok(SocketSpec::Inet6 { host, port }),
+        },
+        "unix" | "local" if rest.is_empty() => wrong(format!("{} has no path (expected {kind}:PATH)", quote(text))),
+        "unix" | "local" => Ok(SocketSpec::Unix(rest.into())),
+        "fd" if rest.contains(|c: char| c.is_whitespace() || c == ':') => {
+            wrong(format!("{} has no usable name (expected fd:NAME, or fd: for all)", quote(text)))
+        }
+        "fd" => Ok(SocketSpec::Fd(Some(rest.into()).filter(|name: &String| !name.is_empty()))),
+        _ => wrong(format!("{} is of an unknown kind ({EXPECTED})", quote(text))),
+    }
+}
+
+fn host_and_port(text: &str, rest: &str) -> Parsed<(String, u16)> {
+    let parts = match rest.split_once('@') {
+        Some((port, host)) => Some((host, port)),
+        None => rest.rsplit_once(':'),
+    };
+    let Some((host, port)) = parts else {
+        return wrong(format!("{} lacks a host or a port ({EXPECTED})", quote(text)));
+    };
+    let bare = match host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
+        Some(bare) if bare.parse::<Ipv6Addr>().is_ok() => bare,
+        _ => host,
+    };
+    if bare.parse::<IpAddr>().is_err() && Domain::parse(bare).is_err() {
+        return wrong(format!("{} is no host (expected an address or a name in {})", quote(host), quote(text)));
+    }
+    match port.parse() {
+        Ok(port) => Ok((bare.into(), port)),
+        Err(_) => wrong(format!("{} is no port (expected a number from 0 to 65535 in {})", quote(port), quote(text))),
+    }
+}
+
+impl fmt::Display for SocketSpec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (kind, host, port) = match self {
+            Self::Inet { host, port } => ("inet", host, port),
+            Self::Inet6 { host, port } => ("inet6", host, port),
+            Self::Unix(path) => return write!(f, "unix:{}", path.display()),
+            Self::Fd(name) => return write!(f, "fd:{}", name.as_deref().unwrap_or_default()),
+        };
+        if host.contains(':') { write!(f, "{kind}:[{host}]:{port}") } else { write!(f, "{kind}:{host}:{port}") }
+    }
+}
+
+spell_as_displayed!(SocketSpec);
+
+/// The port of DNS (RFC 1035 §4.2).
+const DNS_PORT: u16 = 53;
+
+/// Reads the address of a name server.
+pub(super) fn nameserver(text: &str) -> Parsed<SocketAddr> {
+    let bare = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(text);
+    if let Ok(address) = bare.parse::<IpAddr>()
+        && (address.is_ipv6() || bare == text)
+    {
+        return Ok(SocketAddr::new(address, DNS_PORT));
+    }
+    match text.parse::<SocketAddr>() {
+        Ok(address) if address.port() != 0 => Ok(address),
+        _ => wrong(format!("{} is no name server (expected IP, IP:PORT or [IPv6]:PORT)", quote(text))),
+    }
+}
+
+impl Spell for SocketAddr {
+    fn spell(&self) -> String {
+        match self {
+            Self::V6(address) if address.scope_id() != 0 => address.to_string(),
+            _ if self.port() == DNS_PORT => self.ip().to_string(),
+            _ => self.to_string(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sockets_are_spelt_in_many_ways() {
+        for (text, spelt) in [
+            ("inet:127.0.0.1:8890", "inet:127.0.0.1:8890"),
+            ("inet:localhost:08890", "inet:localhost:8890"),
+            ("inet:[::1]:8890", "inet:[::1]:8890"),
+            ("inet:::1:8890", "inet:[::1]:8890"),
+            ("inet:8890@127.0.0.1", "inet:127.0.0.1:8890"),
+            ("inet:8890@[::1]", "inet:[::1]:8890"),
+            ("inet6:8890@::1", "inet6:[::1]:8890"),
+            ("inet6:localhost:8890", "inet6:localhost:8890"),
+            ("unix:/run/a.sock", "unix:/run/a.sock"),
+            ("local:a.sock", "unix:a.sock"),
+            ("fd:", "fd:"),
+            ("fd:milter", "fd:milter"),
+        ] {
+            let read = socket(text).unwrap();
+            assert_eq!(read.to_string(), spelt);
+            assert_eq!(socket(spelt), Ok(read));
+        }
+    }
+
+    #[test]
+    fn what_is_no_socket_is_refused() {
+        for bad in [
+            "",
+            "8890",
+            "/run/a.sock",
+            "unix:",
+            "UNIX:/a",
+            "tcp:a:1",
+            "inet:8890",
+            "inet:127.0.0.1",
+            "inet:127.0.0.1:99999",
+            "inet:127.0.0.1:smtp",
+            "inet::8890",
+            "inet: 127.0.0.1:8890",
+            "inet:[127.0.0.1]:1",
+            "inet6:1@127.0.0.1",
+            "fd:a b",
+        ] {
+            assert!(socket(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn name_servers() {
+        for (text, address) in [
+            ("192.0.2.1", "192.0.2.1:53"),
+            ("192.0.2.1:5353", "192.0.2.1:5353"),
+            ("2001:db8::1", "[2001:db8::1]:53"),
+            ("[2001:db8::1]", "[2001:db8::1]:53"),
+            ("[2001:db8::1]:5353", "[2001:db8::1]:5353"),
+            ("[fe80::1%2]:53", "[fe80::1%2]:53"),
+        ] {
+            let read = nameserver(text).unwrap();
+            assert_eq!(read.to_string(), address);
+            assert_eq!(nameserver(&read.spell()), Ok(read));
+        }
+        for bad in ["", "localhost", "192.0.2.1:0", "192.0.2.1:", "[192.0.2.1]", "2001:db8::1:99999"] {
+            assert!(nameserver(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,106 @@
+//! Sets of SPF results.
+
+use std::fmt;
+
+use super::{
+    value::{Parsed, list, quote, spell_as_displayed, wrong},
+    words::one_of,
+};
+use crate::mail::spf_result::SpfResult;
+
+/// A set of SPF results.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct SpfResults(u8);
+
+/// Every result, in the order in which a set is spelt.
+const ALL: [SpfResult; 7] = [
+    SpfResult::None,
+    SpfResult::Neutral,
+    SpfResult::Pass,
+    SpfResult::Fail,
+    SpfResult::Softfail,
+    SpfResult::Temperror,
+    SpfResult::Permerror,
+];
+
+/// The results that can be rejected.
+const REJECTABLE: &[SpfResult] = &[SpfResult::Fail, SpfResult::Softfail, SpfResult::Temperror, SpfResult::Permerror];
+
+/// The results of HELO that can be final.
+const DEFINITIVE: &[SpfResult] =
+    &[SpfResult::Pass, SpfResult::Fail, SpfResult::Softfail, SpfResult::Temperror, SpfResult::Permerror];
+
+impl SpfResults {
+    /// Whether the result is in the set.
+    pub fn contains(self, result: SpfResult) -> bool {
+        self.0 & bit(result) != 0
+    }
+
+    /// Whether the set is empty.
+    pub fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
+    /// The results in the set.
+    pub fn iter(self) -> impl Iterator<Item = SpfResult> {
+        ALL.into_iter().filter(move |result| self.contains(*result))
+    }
+}
+
+fn bit(result: SpfResult) -> u8 {
+    1 << (result as u8)
+}
+
+impl FromIterator<SpfResult> for SpfResults {
+    fn from_iter<I: IntoIterator<Item = SpfResult>>(results: I) -> Self {
+        Self(results.into_iter().fold(0, |set, result| set | bit(result)))
+    }
+}
+
+impl fmt::Display for SpfResults {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, result) in self.iter().enumerate() {
+            write!(f, "{}{result}", if index == 0 { "" } else { ", " })?;
+        }
+        Ok(())
+    }
+}
+
+spell_as_displayed!(SpfResults);
+
+/// Reads a set of results that can be rejected.
+pub(super) fn rejectable(text: &str) -> Parsed<SpfResults> {
+    list(text, |word| one(word, REJECTABLE)).map(SpfResults::from_iter)
+}
+
+/// Reads a set of results of HELO that can be final.
+pub(super) fn definitive(text: &str) -> Parsed<SpfResults> {
+    list(text, |word| one(word, DEFINITIVE)).map(SpfResults::from_iter)
+}
+
+fn one(word: &str, allowed: &[SpfResult]) -> Parsed<SpfResult> {
+    let words: Vec<_> = allowed.iter().map(|result| result.as_str()).collect();
+    match word.parse() {
+        Ok(result) if allowed.contains(&result) => Ok(result),
+        Ok(_) => wrong(format!("{} cannot be used here (expected {})", quote(word), one_of(&words))),
+        Err(_) => wrong(format!("{} is no SPF result (expected {})", quote(word), one_of(&words))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sets() {
+        let set = rejectable("permerror,fail").unwrap();
+        assert_eq!(set.to_string(), "fail, permerror");
+        assert!(set.contains(SpfResult::Fail) && !set.contains(SpfResult::Pass));
+        assert!(rejectable("").unwrap().is_empty());
+        assert!(rejectable("pass").is_err());
+        assert!(rejectable("neutral").is_err());
+        assert!(rejectable("Fail").is_err());
+        assert!(definitive("pass").is_ok());
+        assert!(definitive("none").is_err());
+    }
+}

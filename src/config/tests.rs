@@ -1,0 +1,289 @@
+use std::{fs, path::Path};
+
+use proptest::{
+    prelude::{Strategy, any, prop, prop_assert_eq, proptest},
+    sample::select,
+};
+
+use super::*;
+use crate::mail::{domain::Domain, spf_result::SpfResult};
+
+const SOCKET: &str = "socket = inet:127.0.0.1:8890\n";
+
+fn load_with(text: &str, overrides: &Overrides) -> Result<Loaded, Errors> {
+    load_text(text.as_bytes(), Path::new("a.conf"), overrides)
+}
+
+fn config(text: &str) -> Config {
+    load_with(&format!("{SOCKET}{text}"), &Overrides::default()).unwrap().config
+}
+
+fn errors(text: &str) -> Vec<String> {
+    let errors = load_with(&format!("{SOCKET}{text}"), &Overrides::default()).unwrap_err();
+    errors.iter().map(ToString::to_string).collect()
+}
+
+#[test]
+fn defaults_are_valid_and_spelt_as_they_are_shown() {
+    let default = config("");
+    for parameter in parameters() {
+        if let Some(text) = parameter.default.text() {
+            assert_eq!((parameter.check)(text), [], "{}", parameter.name);
+            assert_eq!((parameter.spell)(&default), text, "{}", parameter.name);
+        }
+        assert!(!parameter.doc().is_empty() && parameter.doc().ends_with('.'), "{}", parameter.name);
+    }
+    let mandatory: Vec<_> = parameters().iter().filter(|p| p.default == DefaultValue::Mandatory).map(|p| p.name).collect();
+    assert_eq!(mandatory, ["socket"]);
+    assert_eq!(default.show(false), "# Sockets and process\nsocket = inet:127.0.0.1:8890\n");
+}
+
+/// The `name = value` lines of a file in which defaults are commented out as `#name = value`.
+fn sample_values(text: &str) -> Vec<(&str, &str)> {
+    text.lines()
+        .filter_map(|line| line.strip_prefix('#').unwrap_or(line).split_once('='))
+        .map(|(name, value)| (name.strip_suffix(' ').unwrap_or(name), value.trim()))
+        .filter(|(name, _)| !name.is_empty() && name.bytes().all(|b| b.is_ascii_lowercase() || b == b'_'))
+        .collect()
+}
+
+#[test]
+fn the_sample_file_has_every_parameter_and_no_other() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("etc/spf-milter.conf");
+    let text = fs::read_to_string(&path).unwrap();
+    let in_file = sample_values(&text);
+    let in_table: Vec<_> =
+        parameters().iter().map(|p| (p.name, p.default.text().unwrap_or("unix:/run/spf-milter/spf-milter.sock"))).collect();
+    assert_eq!(in_file, in_table);
+    let groups: Vec<_> = text.lines().filter_map(|line| line.strip_prefix("### ")).collect();
+    let mut expected: Vec<_> = parameters().iter().map(|p| p.group).collect();
+    expected.dedup();
+    assert_eq!(groups, expected);
+    let loaded = load(&path, &Overrides::default()).unwrap();
+    assert!(loaded.warnings.is_empty());
+    assert_eq!(loaded.config.show(false), "# Sockets and process\nsocket = unix:/run/spf-milter/spf-milter.sock\n");
+    let all_set: String = text
+        .lines()
+        .map(|line| {
+            if in_file.iter().any(|(name, _)| line.starts_with(&format!("#{name} ="))) {
+                line.trim_start_matches('#')
+            } else {
+                line
+            }
+            .to_owned()
+                + "\n"
+        })
+        .collect();
+    assert_eq!(load_with(&all_set, &Overrides::default()).unwrap().config, loaded.config);
+}
+
+#[test]
+fn some_defaults_follow_other_parameters() {
+    let one = config("reject_results = softfail\nhostname = mail.example.com\nheader = Authentication-Results\n");
+    assert!(one.reject_helo_results.contains(SpfResult::Softfail) && !one.reject_helo_results.contains(SpfResult::Fail));
+    assert_eq!(one.authserv_id.as_deref(), Some("mail.example.com"));
+    assert!(one.delete_incoming_authentication_results);
+    assert_eq!(
+        one.show(false),
+        "# Sockets and process\nsocket = inet:127.0.0.1:8890\n\n# Host and exemptions\nhostname = mail.example.com\n\n\
+         # SPF verification\nreject_results = softfail\n\n# Header fields\nheader = Authentication-Results\n"
+    );
+    let other = config(
+        "reject_results = softfail\nreject_helo_results =\nhostname = mail.example.com\nauthserv_id =\n\
+         header = Authentication-Results\ndelete_incoming_authentication_results = no\n",
+    );
+    assert!(other.reject_helo_results.is_empty() && !other.delete_incoming_authentication_results);
+    assert_eq!(other.authserv_id.as_deref(), Some("mail.example.com"));
+    assert!(other.show(false).contains("\nreject_helo_results =\n"));
+}
+
+#[test]
+fn the_command_line_wins() {
+    let overrides = Overrides {
+        log_level: Some("debug".into()),
+        log_destination: Some("stderr".into()),
+        socket: Some("inet:127.0.0.1:0".into()),
+        syslog_facility: Some("daemon".into()),
+        dry_run: true,
+    };
+    let loaded = load_with("log_level = error\n", &overrides).unwrap().config;
+    assert_eq!(loaded.log_level, LogLevel::Debug);
+    assert_eq!(loaded.log_destination, LogDestination::Stderr);
+    assert_eq!(loaded.syslog_facility, SyslogFacility::Daemon);
+    assert_eq!(loaded.socket, [SocketSpec::Inet { host: "127.0.0.1".into(), port: 0 }]);
+    assert!(loaded.dry_run);
+
+    let overrides = Overrides { socket: Some("x".into()), log_level: Some("Info".into()), ..Overrides::default() };
+    let errors = load_with("log_level = verbose\n", &overrides).unwrap_err().to_string();
+    assert_eq!(
+        errors,
+        "a.conf:1:13: log_level: 'verbose' is unknown (expected error, warn, info or debug)\n\
+         --socket: 'x' is no socket (expected inet:HOST:PORT, inet:PORT@HOST, inet6:..., unix:PATH, local:PATH or fd:NAME)\n\
+         --log-level: 'Info' is unknown (expected error, warn, info or debug)"
+    );
+    let sneaky = Overrides { socket: Some("unix:/a\nlog_level = debug".into()), ..Overrides::default() };
+    assert_eq!(load_with("", &sneaky).unwrap_err().to_string(), "--socket: control character U+000A (expected text)");
+    let errors = load(Path::new("/nonexistent/a.conf"), &overrides).unwrap_err().to_string();
+    assert!(errors.starts_with("/nonexistent/a.conf: No such file") && errors.contains("\n--socket: "), "{errors}");
+}
+
+#[test]
+fn fixed_values_stay() {
+    let running = config("socket_mode = 0660\nmax_lookups = 5\n");
+    let mut reloaded = config("socket_group = postfix\nmax_lookups = 6\nmax_connections = 5\n");
+    assert_eq!(reloaded.changed(&running), ["socket_mode", "socket_group", "max_connections", "max_lookups"]);
+    assert_eq!(reloaded.keep_fixed(&running), ["socket_mode", "socket_group"]);
+    assert_eq!(reloaded.changed(&running), ["max_connections", "max_lookups"]);
+    assert!(reloaded.keep_fixed(&running).is_empty());
+    let fixed: Vec<_> = parameters().iter().filter(|p| p.fixed).map(|p| p.name).collect();
+    assert_eq!(fixed, ["socket", "socket_mode", "socket_group"]);
+}
+
+#[test]
+fn senders_come_from_both_places() {
+    let directory = std::env::temp_dir().join(format!("spf-milter-config-{}", std::process::id()));
+    fs::create_dir_all(&directory).unwrap();
+    let file = directory.join("senders");
+    let text = format!("skip_senders = a.example\nskip_senders_file = {}\n", file.display());
+    let domain = |name| Domain::parse(name).unwrap();
+
+    fs::write(&file, "\u{feff}# ours\r\n\r\n  b.example  \r\na.example\nb.example").unwrap();
+    let before = config(&text);
+    assert!(before.skip_senders.matches(None, &domain("a.example")) && before.skip_senders.matches(None, &domain("b.example")));
+    assert!(before.show(true).contains("\nskip_senders = a.example\n"));
+    assert_eq!(load_with(&before.show(true), &Overrides::default()).unwrap().config, before);
+
+    fs::write(&file, "c.example\n").unwrap();
+    let after = config(&text);
+    assert!(!after.skip_senders.matches(None, &domain("b.example")) && after.skip_senders.matches(None, &domain("c.example")));
+    assert_eq!(after.changed(&before), ["skip_senders_file"]);
+
+    fs::write(&file, b"ok.example\n x y\n\xff\n").unwrap();
+    let name = file.display();
+    assert_eq!(
+        errors(&format!("{text}log_level = x\n")),
+        [
+            "a.conf:4:13: log_level: 'x' is unknown (expected error, warn, info or debug)".to_owned(),
+            format!(
+                "{name}:2:2: skip_senders_file: 'x y' is no sender: character that a domain name cannot have \
+                 (expected example.com, .example.com or user@example.com)"
+            ),
+            format!("{name}:3:1: skip_senders_file: not UTF-8 (expected UTF-8)"),
+        ]
+    );
+    fs::remove_dir_all(&directory).unwrap();
+}
+
+#[test]
+fn contradictions_name_both_places() {
+    assert_eq!(
+        errors("fail_reply_code = 450\n"),
+        ["a.conf:2:19: fail_reply_code: 450 contradicts fail_status_code = 5.7.23 (the default) (expected the same first digit)"]
+    );
+    assert_eq!(
+        errors("fail_status_code = 4.7.1\nmax_lookups = x\nfail_reply_code = 551\n"),
+        [
+            "a.conf:3:15: max_lookups: 'x' is no integer (expected an integer from 0 to 4294967295)",
+            "a.conf:4:19: fail_reply_code: 551 contradicts fail_status_code = 4.7.1 (line 2) (expected the same first digit)",
+        ]
+    );
+    config("permerror_reply_code = 451\npermerror_status_code = 4.7.24\n");
+}
+
+#[test]
+fn what_has_no_effect_is_warned_about() {
+    let text = format!("{SOCKET}socket_mode = 0660\nhide_none_results = yes\ninclude_mailfrom_local_part = no\n");
+    let warnings = load_with(&text, &Overrides::default()).unwrap().warnings;
+    let warnings: Vec<_> = warnings.iter().map(ToString::to_string).collect();
+    assert_eq!(
+        warnings,
+        [
+            "a.conf:2:15: socket_mode: has no effect: there is no UNIX socket in socket",
+            "a.conf:3:21: hide_none_results: has no effect: header lacks Authentication-Results",
+        ]
+    );
+}
+
+/// Values for each parameter, in spellings that people use.
+fn spellings(name: &str) -> Vec<&'static str> {
+    match name {
+        "socket" => vec!["inet:8890@localhost", "inet:::1:8890, unix:/a b", "fd:, fd:x, inet6:1@::1", "local:x"],
+        "socket_mode" => vec!["660", "0770", ""],
+        "socket_group" => vec!["postfix", ""],
+        "error_action" => vec!["accept", "tempfail"],
+        "log_destination" => vec!["stderr", "syslog"],
+        "log_level" => vec!["error", "warn", "info", "debug"],
+        "syslog_facility" => vec!["kern", "authpriv", "local7"],
+        "hostname" => vec!["", "Mail.Example.COM.", "bücher.example"],
+        "trusted_networks" => vec!["", "loopback", "10.1.2.3/8,::ffff:10.0.0.1 , 2001:db8::/32"],
+        "skip_senders" => vec!["", ".example.com,example.com", "\"a b\"@Example.COM, @x.example, Ü@bücher.example"],
+        "skip_senders_file" => vec![""],
+        "definitive_helo_results" => vec!["", "pass", "permerror,pass"],
+        "reject_results" | "reject_helo_results" => vec!["", "softfail,fail", "temperror"],
+        "fail_reply_code" | "softfail_reply_code" | "permerror_reply_code" => vec!["550", "500", "559"],
+        "fail_status_code" | "softfail_status_code" | "permerror_status_code" => vec!["5.7.1", "5.999.0"],
+        "temperror_reply_code" => vec!["421", "459"],
+        "temperror_status_code" => vec!["4.0.0", "4.7.24"],
+        "fail_reply_text" | "softfail_reply_text" => vec!["", "a  b # c = %% %_%-", "%{d1r.}%{S}"],
+        "fail_reply_text_exp" => vec!["", "%{exp}", "x %{exp}%{i} y", "%%{exp}"],
+        "temperror_reply_text" | "permerror_reply_text" => vec!["%{reason}", "no", "%{h}: %{reason}!"],
+        "header" => vec!["", "received-spf", "Authentication-Results, Received-SPF"],
+        "authserv_id" => vec!["", "mail.example.com", "Mail Server; \"1\"", "ü"],
+        "delete_authserv_ids" => vec!["", ".example.com", "A B, mail.Example.com, bücher.example"],
+        "nameservers" => vec!["", "192.0.2.1", "[::1]:5353, 192.0.2.1:54, ::2"],
+        _ if config("").show(true).contains(&format!("\n{name} = yes\n")) => vec!["no", "true"],
+        _ if config("").show(true).contains(&format!("\n{name} = no\n")) => vec!["yes", "false"],
+        _ => vec!["1", "+7", "010", "4294967295"],
+    }
+}
+
+/// A valid configuration, in which any parameter may be set.
+fn valid_text() -> impl Strategy<Value = String> {
+    let settings: Vec<_> = parameters()
+        .iter()
+        .map(|parameter| {
+            let is_mandatory = parameter.default == DefaultValue::Mandatory;
+            let line = select(spellings(parameter.name)).prop_map(move |value| format!("{} = {value}\n", parameter.name));
+            (any::<bool>(), line).prop_map(move |(is_set, line)| if is_set || is_mandatory { line } else { String::new() })
+        })
+        .collect();
+    settings.prop_map(|lines| lines.concat())
+}
+
+proptest! {
+    #[test]
+    fn any_octets_are_read_without_a_panic(text in prop::collection::vec(any::<u8>(), 0..500)) {
+        if let Err(errors) = load_text(&text, Path::new("a.conf"), &Overrides::default()) {
+            errors.render(true);
+        }
+    }
+
+    #[test]
+    fn any_value_is_read_without_a_panic(index in 0..parameters().len(), value in any::<String>()) {
+        let name = parameters()[index].name;
+        if name != "skip_senders_file"
+            && let Err(errors) = load_with(&format!("{name} = {value}\n"), &Overrides::default())
+        {
+            errors.render(true);
+        }
+    }
+
+    #[test]
+    fn likely_values_are_read_without_a_panic(index in 0..parameters().len(), value in "[%{}a-z0-9:@\\[\\].,/ é\u{0}-]{0,40}") {
+        let name = parameters()[index].name;
+        if name != "skip_senders_file" {
+            let text = format!("{name} = {value}\n");
+            match load_text(format!("{SOCKET}{text}").as_bytes(), Path::new("a.conf"), &Overrides::default()) {
+                Err(errors) => assert!(!errors.render(true).is_empty()),
+                Ok(loaded) => assert_eq!(load_with(&loaded.config.show(true), &Overrides::default()).unwrap().config, loaded.config),
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_shown_reads_back(text in valid_text()) {
+        let config = load_with(&text, &Overrides::default()).unwrap().config;
+        prop_assert_eq!(&load_with(&config.show(true), &Overrides::default()).unwrap().config, &config);
+        prop_assert_eq!(&load_with(&config.show(false), &Overrides::default()).unwrap().config, &config);
+    }
+}

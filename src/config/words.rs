@@ -1,0 +1,199 @@
+//! Values that are one of a few words.
+
+use std::fmt;
+
+use super::value::{Parsed, quote, spell_as_displayed, wrong};
+
+/// A type whose values are words.
+pub(super) trait Word: Copy + 'static {
+    /// Every value.
+    const ALL: &'static [Self];
+
+    /// The word.
+    fn word(self) -> &'static str;
+}
+
+/// Makes an enumeration whose values are words.
+macro_rules! words {
+    ($($(#[$meta:meta])* $name:ident { $($(#[$value_meta:meta])* $value:ident = $word:literal,)+ })+) => { $(
+        $(#[$meta])*
+        #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+        pub enum $name { $($(#[$value_meta])* $value,)+ }
+
+        impl Word for $name {
+            const ALL: &'static [Self] = &[$(Self::$value),+];
+
+            fn word(self) -> &'static str {
+                match self { $(Self::$value => $word),+ }
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(self.word())
+            }
+        }
+
+        spell_as_displayed!($name);
+    )+ };
+}
+
+words! {
+    /// What the MTA is told when the milter could not do its work on a message.
+    ErrorAction {
+        /// To try again later.
+        Tempfail = "tempfail",
+        /// To go on without it.
+        Accept = "accept",
+    }
+
+    /// Where log messages go.
+    LogDestination {
+        /// To the syslog daemon.
+        Syslog = "syslog",
+        /// To standard error.
+        Stderr = "stderr",
+    }
+
+    /// Which log messages are written: those of a level and of the levels before it.
+    LogLevel {
+        /// What keeps the milter from its work.
+        Error = "error",
+        /// What an administrator should look at.
+        Warn = "warn",
+        /// What was verified, and what became of it.
+        Info = "info",
+        /// What helps to find a fault.
+        Debug = "debug",
+    }
+
+    /// A facility of syslog (RFC 5424 §6.2.1).
+    SyslogFacility {
+        /// The kernel.
+        Kern = "kern",
+        /// User programs.
+        User = "user",
+        /// The mail system.
+        Mail = "mail",
+        /// System daemons.
+        Daemon = "daemon",
+        /// Security and authorization.
+        Auth = "auth",
+        /// The syslog daemon itself.
+        Syslog = "syslog",
+        /// The printing system.
+        Lpr = "lpr",
+        /// The news system.
+        News = "news",
+        /// UUCP.
+        Uucp = "uucp",
+        /// The clock daemon.
+        Cron = "cron",
+        /// Security and authorization, private.
+        Authpriv = "authpriv",
+        /// The FTP daemon.
+        Ftp = "ftp",
+        /// Local use 0.
+        Local0 = "local0",
+        /// Local use 1.
+        Local1 = "local1",
+        /// Local use 2.
+        Local2 = "local2",
+        /// Local use 3.
+        Local3 = "local3",
+        /// Local use 4.
+        Local4 = "local4",
+        /// Local use 5.
+        Local5 = "local5",
+        /// Local use 6.
+        Local6 = "local6",
+        /// Local use 7.
+        Local7 = "local7",
+    }
+
+    /// A header field that the milter can add.
+    HeaderName {
+        /// RFC 7208 §9.1.
+        ReceivedSpf = "Received-SPF",
+        /// RFC 8601.
+        AuthenticationResults = "Authentication-Results",
+    }
+}
+
+impl SyslogFacility {
+    /// The numerical code (RFC 5424 §6.2.1); 12 to 15 belong to no word here.
+    pub fn code(self) -> u8 {
+        match self {
+            Self::Kern => 0,
+            Self::User => 1,
+            Self::Mail => 2,
+            Self::Daemon => 3,
+            Self::Auth => 4,
+            Self::Syslog => 5,
+            Self::Lpr => 6,
+            Self::News => 7,
+            Self::Uucp => 8,
+            Self::Cron => 9,
+            Self::Authpriv => 10,
+            Self::Ftp => 11,
+            Self::Local0 => 16,
+            Self::Local1 => 17,
+            Self::Local2 => 18,
+            Self::Local3 => 19,
+            Self::Local4 => 20,
+            Self::Local5 => 21,
+            Self::Local6 => 22,
+            Self::Local7 => 23,
+        }
+    }
+}
+
+/// Reads a word.
+pub(super) fn word<T: Word>(text: &str) -> Parsed<T> {
+    find(text, |word| word == text)
+}
+
+/// Reads the name of a header field, in upper or lower case.
+pub(super) fn header_name(text: &str) -> Parsed<HeaderName> {
+    find(text, |word| word.eq_ignore_ascii_case(text))
+}
+
+fn find<T: Word>(text: &str, is_it: impl Fn(&str) -> bool) -> Parsed<T> {
+    match T::ALL.iter().find(|value| is_it(value.word())) {
+        Some(value) => Ok(*value),
+        None => {
+            let words: Vec<_> = T::ALL.iter().map(|value| value.word()).collect();
+            wrong(format!("{} is unknown (expected {})", quote(text), one_of(&words)))
+        }
+    }
+}
+
+/// Joins words as a sentence does: `a, b or c`.
+pub(super) fn one_of(words: &[&str]) -> String {
+    match words {
+        [] => String::new(),
+        [word] => (*word).into(),
+        [words @ .., last] => format!("{} or {last}", words.join(", ")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_are_read_and_refused() {
+        assert_eq!(word("warn"), Ok(LogLevel::Warn));
+        assert_eq!(word::<LogLevel>("Warn").unwrap_err()[0].message, "'Warn' is unknown (expected error, warn, info or debug)");
+        assert_eq!(header_name("received-spf"), Ok(HeaderName::ReceivedSpf));
+        assert!(LogLevel::Error < LogLevel::Debug);
+    }
+
+    #[test]
+    fn facilities_have_the_codes_of_syslog() {
+        for facility in SyslogFacility::ALL {
+            let theirs: syslog::Facility = facility.word().parse().unwrap();
+            assert_eq!(u32::from(facility.code()) << 3, theirs as u32, "{facility}");
+        }
+    }
+}

@@ -1,0 +1,350 @@
+//! The daemon: listens, reloads, drains.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use anyhow::Context as _;
+use futures_util::StreamExt as _;
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook_tokio::Signals;
+use tokio::{
+    net::{TcpListener, UnixListener},
+    sync::{Notify, watch},
+    task::{JoinError, JoinSet},
+    time::{sleep, timeout},
+};
+
+use crate::{
+    config::{Config, Loaded, Overrides, load},
+    dns::{Dns, Settings},
+    listen::{Access, Listener, Listening, listen},
+    log::{Log, Target},
+    milter::{Server, Socket, serve},
+    observe::Observer,
+    runtime::{Runtime, Shared},
+    systemd,
+};
+
+/// How long messages under way may take when the daemon is told to stop.
+const DRAIN_LIMIT: Duration = Duration::from_secs(10);
+
+/// How long the log may take to be written at the end.
+const FLUSH_LIMIT: Duration = Duration::from_secs(2);
+
+/// The pause after a connection that could not be accepted, at first and at most.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+const MAX_ACCEPT_PAUSE: Duration = Duration::from_millis(500);
+
+/// How often the same trouble with connections is told.
+const COMPLAINT_INTERVAL: Duration = Duration::from_secs(60);
+
+/// A resolver's configuration.
+const RESOLV_CONF: &str = "/etc/resolv.conf";
+
+/// Runs the daemon until it is told to stop.
+///
+/// # Errors
+///
+/// What keeps it from starting.
+pub(crate) fn run(path: &Path, overrides: Overrides, loaded: Loaded) -> anyhow::Result<()> {
+    // Signals first: one that comes while sockets are being made must not end the process without removing them.
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start the runtime")?;
+    runtime.block_on(async {
+        let signals = Signals::new([SIGHUP, SIGINT, SIGTERM]).context("cannot listen to signals")?;
+        let daemon = Daemon::start(path.to_owned(), overrides, loaded)?;
+        daemon.run(signals).await;
+        Ok(())
+    })
+}
+
+/// The daemon.
+struct Daemon {
+    path: PathBuf,
+    overrides: Overrides,
+    started: Instant,
+    log: Log,
+    observer: Observer,
+    shared: Shared,
+    connections: Arc<Connections>,
+    server: Arc<Server>,
+    draining: watch::Sender<bool>,
+    sockets: Vec<Listening>,
+}
+
+impl Daemon {
+    fn start(path: PathBuf, overrides: Overrides, loaded: Loaded) -> anyhow::Result<Self> {
+        let Loaded { config, warnings, .. } = loaded;
+        let access = Access { mode: config.socket_mode.as_ref().map(|mode| mode.0), group: config.socket_group.clone() };
+        let sockets = listen(&config.socket, &access)?;
+        let log = Log::start(log_target(&config), config.log_level).context("cannot start the log")?;
+        let observer = Observer::new(log.clone());
+        for warning in &warnings {
+            log.warn(|| warning.to_string());
+        }
+        let connections = Arc::new(Connections::new(config.max_connections));
+        let dns = Dns::new(&dns_settings(&config));
+        let shared = Shared::new(Runtime::new(config, dns, system_host_name(), 0));
+        let (draining, receiver) = watch::channel(false);
+        let server = Arc::new(Server { shared: shared.clone(), observer: observer.clone(), draining: receiver });
+        Ok(Self { path, overrides, started: Instant::now(), log, observer, shared, connections, server, draining, sockets })
+    }
+
+    async fn run(mut self, mut signals: Signals) {
+        let mut accepting = JoinSet::new();
+        let names: Vec<String> = self.sockets.iter().map(|socket| socket.name.clone()).collect();
+        let mut files = Vec::new();
+        for socket in std::mem::take(&mut self.sockets) {
+            files.push(socket.file);
+            accepting.spawn(accept(
+                socket.listener,
+                socket.name,
+                Arc::clone(&self.connections),
+                Arc::clone(&self.server),
+                self.log.clone(),
+            ));
+        }
+        self.log.info(|| format!("{} started socket={}", version(), names.join(",")));
+        systemd::ready();
+        loop {
+            tokio::select! {
+                signal = signals.next() => match signal {
+                    Some(SIGHUP) => self.reload(),
+                    _ => break,
+                },
+                Some(ended) = accepting.join_next() => self.complain_of_end(ended),
+            }
+        }
+        systemd::stopping();
+        accepting.shutdown().await;
+        drop(files);
+        self.drain(&mut signals).await;
+        let seconds = self.started.elapsed().as_secs();
+        let messages = self.observer.messages();
+        self.log.info(|| format!("{} stopped uptime={seconds}s messages={messages}", version()));
+        self.log.flush(FLUSH_LIMIT);
+    }
+
+    /// Lets messages under way finish; ends what is left at the limit, or at another signal.
+    async fn drain(&self, signals: &mut Signals) {
+        let _ = self.draining.send(true);
+        tokio::select! {
+            done = timeout(DRAIN_LIMIT, self.connections.wait_for_none()) => if done.is_err() {
+                let left = self.connections.count();
+                self.log.warn(|| format!("{left} connections were still in use after {} seconds", DRAIN_LIMIT.as_secs()));
+            },
+            () = stop_signal(signals) => self.log.warn(|| "told to stop again, ending at once".into()),
+        }
+    }
+
+    /// Loads the configuration again; all of it comes into force, or nothing.
+    fn reload(&self) {
+        systemd::reloading();
+        match load(&self.path, &self.overrides) {
+            Ok(loaded) => self.replace(loaded),
+            Err(errors) => {
+                for error in errors.iter() {
+                    self.log.error(|| error.to_string());
+                }
+                self.log.error(|| format!("configuration not reloaded, the former one stays in force: {}", self.path.display()));
+            }
+        }
+        systemd::ready();
+    }
+
+    fn replace(&self, Loaded { mut config, warnings, .. }: Loaded) {
+        let running = self.shared.load();
+        let fixed = config.keep_fixed(&running.config);
+        let changed = running.config.changed(&config);
+        for warning in &warnings {
+            self.log.warn(|| warning.to_string());
+        }
+        for name in fixed {
+            self.log.warn(|| format!("parameter {name} is only read at start, the running value stays in force until a restart"));
+        }
+        self.log.redirect(log_target(&config), config.log_level);
+        self.connections.set_limit(config.max_connections);
+        let dns = running.dns.reconfigured(&dns_settings(&config));
+        let generation = running.generation + 1;
+        self.shared.replace(Runtime::new(config, dns, running.fallback_host.clone(), generation));
+        let changed = if changed.is_empty() { "none".to_owned() } else { changed.join(",") };
+        self.log.info(|| format!("configuration reloaded changed={changed}"));
+    }
+
+    /// Accepting goes on for ever; should it end, that is told. The other sockets are still served.
+    fn complain_of_end(&self, ended: Result<(), JoinError>) {
+        let reason = ended.err().map_or_else(String::new, |error| error.to_string());
+        self.log.error(|| format!("a socket is not served any more: {reason}"));
+    }
+}
+
+async fn stop_signal(signals: &mut Signals) {
+    while signals.next().await == Some(SIGHUP) {}
+}
+
+/// The program's name and version.
+fn version() -> String {
+    format!("spf-milter {}", env!("CARGO_PKG_VERSION"))
+}
+
+fn log_target(config: &Config) -> Target {
+    Target::new(config.log_destination, config.syslog_facility)
+}
+
+fn dns_settings(config: &Config) -> Settings {
+    Settings {
+        nameservers: config.nameservers.clone(),
+        resolv_conf: RESOLV_CONF.into(),
+        timeout: Duration::from_secs(config.dns_timeout_secs),
+        attempts: config.dns_attempts,
+        cache_size: config.dns_cache_size,
+    }
+}
+
+fn system_host_name() -> String {
+    nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok()).unwrap_or_else(|| "localhost".into())
+}
+
+//--- Connections ---
+
+/// How many connections there are, and may be.
+#[derive(Debug)]
+struct Connections {
+    count: AtomicUsize,
+    limit: AtomicUsize,
+    changed: Notify,
+    /// When trouble with connections was told last.
+    told: Mutex<Option<Instant>>,
+}
+
+/// One of the connections.
+struct Place(Arc<Connections>);
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.count.fetch_sub(1, Ordering::AcqRel);
+        self.0.changed.notify_waiters();
+    }
+}
+
+impl Connections {
+    fn new(limit: usize) -> Self {
+        Self { count: AtomicUsize::new(0), limit: AtomicUsize::new(limit), changed: Notify::new(), told: Mutex::new(None) }
+    }
+
+    fn count(&self) -> usize {
+        self.count.load(Ordering::Acquire)
+    }
+
+    fn set_limit(&self, limit: usize) {
+        self.limit.store(limit, Ordering::Release);
+        self.changed.notify_waiters();
+    }
+
+    fn try_take(self: &Arc<Self>) -> Option<Place> {
+        let limit = self.limit.load(Ordering::Acquire);
+        let taken = self.count.fetch_update(Ordering::AcqRel, Ordering::Acquire, |count| (count < limit).then_some(count + 1));
+        taken.is_ok().then(|| Place(Arc::clone(self)))
+    }
+
+    /// Waits until there is room for another connection.
+    async fn take(self: &Arc<Self>, log: &Log) -> Place {
+        loop {
+            let mut changed = std::pin::pin!(self.changed.notified());
+            changed.as_mut().enable();
+            if let Some(place) = self.try_take() {
+                return place;
+            }
+            if self.may_tell() {
+                let limit = self.limit.load(Ordering::Acquire);
+                log.warn(|| format!("max_connections={limit} reached, further connections wait"));
+            }
+            changed.await;
+        }
+    }
+
+    async fn wait_for_none(&self) {
+        loop {
+            let mut changed = std::pin::pin!(self.changed.notified());
+            changed.as_mut().enable();
+            if self.count() == 0 {
+                return;
+            }
+            changed.await;
+        }
+    }
+
+    /// Whether trouble may be told; not more than once in the interval.
+    fn may_tell(&self) -> bool {
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        let may = told.is_none_or(|told| told.elapsed() >= COMPLAINT_INTERVAL);
+        if may {
+            *told = Some(Instant::now());
+        }
+        may
+    }
+}
+
+/// Something to accept connections from.
+enum Source {
+    Tcp(TcpListener),
+    Unix(UnixListener),
+}
+
+impl Source {
+    fn new(listener: Listener) -> std::io::Result<Self> {
+        Ok(match listener {
+            Listener::Tcp(listener) => Self::Tcp(TcpListener::from_std(listener)?),
+            Listener::Unix(listener) => Self::Unix(UnixListener::from_std(listener)?),
+        })
+    }
+
+    async fn accept(&self) -> std::io::Result<Socket> {
+        Ok(match self {
+            Self::Tcp(listener) => {
+                let (stream, _) = listener.accept().await?;
+                // Each packet is an answer that the MTA waits for.
+                stream.set_nodelay(true)?;
+                Socket::Tcp(stream)
+            }
+            Self::Unix(listener) => Socket::Unix(listener.accept().await?.0),
+        })
+    }
+}
+
+/// Accepts connections for ever. What goes wrong with one does not keep the next one waiting for long.
+async fn accept(listener: Listener, name: String, connections: Arc<Connections>, server: Arc<Server>, log: Log) {
+    let source = match Source::new(listener) {
+        Ok(source) => source,
+        Err(error) => return log.error(|| format!("cannot accept connections on {name}: {error}")),
+    };
+    let mut pause = ACCEPT_PAUSE;
+    loop {
+        let place = connections.take(&log).await;
+        match source.accept().await {
+            Ok(socket) => {
+                pause = ACCEPT_PAUSE;
+                let (server, log) = (Arc::clone(&server), log.clone());
+                tokio::spawn(async move {
+                    if let Err(error) = serve(socket, server).await {
+                        log.debug(|| format!("connection ended: {error}"));
+                    }
+                    drop(place);
+                });
+            }
+            Err(error) => {
+                if connections.may_tell() {
+                    log.error(|| format!("cannot accept a connection on {name}: {error}"));
+                }
+                // Out of descriptors, say: trying again at once would be no use.
+                sleep(pause).await;
+                pause = (pause * 2).min(MAX_ACCEPT_PAUSE);
+            }
+        }
+    }
+}

@@ -1,0 +1,380 @@
+//! The log: a queue that never blocks mail, and a thread that writes it to syslog or stderr.
+
+use std::{
+    collections::VecDeque,
+    fmt::Write as _,
+    io::{self, Write as _},
+    os::unix::net::UnixDatagram,
+    path::PathBuf,
+    sync::{
+        Arc, Condvar, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU8, AtomicU64, Ordering},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use crate::config::{LogDestination, LogLevel, SyslogFacility};
+
+/// Lines that wait to be written; further ones are dropped and counted.
+const QUEUE_LENGTH: usize = 4096;
+
+/// A line longer than this is cut: syslog daemons take about 8 KiB.
+const MAX_LINE: usize = 4096;
+
+/// How often a syslog that cannot be reached is tried again.
+const RECONNECT_INTERVAL: Duration = Duration::from_secs(1);
+
+/// How long a syslog that is there but takes nothing is waited for.
+const CONGESTION_LIMIT: Duration = Duration::from_millis(200);
+
+/// Where the local syslog listens.
+const SYSLOG_SOCKET: &str = "/dev/log";
+
+/// Where lines go.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Target {
+    /// Syslog or stderr.
+    pub destination: LogDestination,
+    /// The facility of syslog.
+    pub facility: SyslogFacility,
+    /// The socket of syslog.
+    pub syslog_socket: PathBuf,
+}
+
+impl Target {
+    /// The local syslog, or stderr.
+    pub fn new(destination: LogDestination, facility: SyslogFacility) -> Self {
+        Self { destination, facility, syslog_socket: SYSLOG_SOCKET.into() }
+    }
+}
+
+/// The log. Cheap to clone; all clones are one log.
+#[derive(Clone, Debug)]
+pub struct Log {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    level: AtomicU8,
+    dropped: AtomicU64,
+    queue: Mutex<Queue>,
+    /// Told when there is something to write.
+    filled: Condvar,
+    /// Told when everything is written.
+    emptied: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct Queue {
+    lines: VecDeque<(LogLevel, String)>,
+    new_target: Option<Target>,
+    writing: bool,
+    /// Lines are kept here instead of being written.
+    kept: Option<Vec<String>>,
+}
+
+impl Log {
+    /// Starts a log and its thread.
+    ///
+    /// # Errors
+    ///
+    /// The thread could not be started.
+    pub fn start(target: Target, level: LogLevel) -> io::Result<Self> {
+        let log = Self::new(level, None);
+        let shared = Arc::clone(&log.shared);
+        thread::Builder::new().name("log".into()).spawn(move || Writer::new(target).run(&shared))?;
+        Ok(log)
+    }
+
+    /// A log that keeps its lines, for tests.
+    pub fn keep(level: LogLevel) -> Self {
+        Self::new(level, Some(Vec::new()))
+    }
+
+    fn new(level: LogLevel, kept: Option<Vec<String>>) -> Self {
+        let queue = Mutex::new(Queue { kept, ..Queue::default() });
+        let shared = Shared {
+            level: AtomicU8::new(level as u8),
+            dropped: AtomicU64::new(0),
+            queue,
+            filled: Condvar::new(),
+            emptied: Condvar::new(),
+        };
+        Self { shared: Arc::new(shared) }
+    }
+
+    /// The lines of a log that keeps them, taken out of it.
+    pub fn take_kept(&self) -> Vec<String> {
+        self.shared.lock().kept.as_mut().map(std::mem::take).unwrap_or_default()
+    }
+
+    /// Changes where lines go and which.
+    pub fn redirect(&self, target: Target, level: LogLevel) {
+        self.shared.level.store(level as u8, Ordering::Relaxed);
+        self.shared.lock().new_target = Some(target);
+        self.shared.filled.notify_one();
+    }
+
+    /// Whether lines of this level are written.
+    pub fn takes(&self, level: LogLevel) -> bool {
+        level as u8 <= self.shared.level.load(Ordering::Relaxed)
+    }
+
+    /// Writes a line, if lines of its level are written; never waits.
+    pub fn write(&self, level: LogLevel, line: impl FnOnce() -> String) {
+        if !self.takes(level) {
+            return;
+        }
+        let line = escape_line(&line());
+        let mut queue = self.shared.lock();
+        if let Some(kept) = &mut queue.kept {
+            kept.push(line);
+        } else if queue.lines.len() < QUEUE_LENGTH {
+            queue.lines.push_back((level, line));
+            drop(queue);
+            self.shared.filled.notify_one();
+        } else {
+            self.shared.dropped.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Writes a line at `error`.
+    pub fn error(&self, line: impl FnOnce() -> String) {
+        self.write(LogLevel::Error, line);
+    }
+
+    /// Writes a line at `warn`.
+    pub fn warn(&self, line: impl FnOnce() -> String) {
+        self.write(LogLevel::Warn, line);
+    }
+
+    /// Writes a line at `info`.
+    pub fn info(&self, line: impl FnOnce() -> String) {
+        self.write(LogLevel::Info, line);
+    }
+
+    /// Writes a line at `debug`.
+    pub fn debug(&self, line: impl FnOnce() -> String) {
+        self.write(LogLevel::Debug, line);
+    }
+
+    /// Waits until everything is written, but no longer than `limit`.
+    pub fn flush(&self, limit: Duration) {
+        let deadline = Instant::now() + limit;
+        let mut queue = self.shared.lock();
+        while queue.kept.is_none() && (queue.writing || !queue.lines.is_empty()) {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return;
+            }
+            queue = self.shared.emptied.wait_timeout(queue, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+}
+
+impl Shared {
+    /// The queue is whole whatever happened to another thread that held it.
+    fn lock(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Makes control characters visible: nothing in a line can begin another one, or reach a terminal as a command.
+fn escape_line(line: &str) -> String {
+    let mut escaped = String::with_capacity(line.len());
+    for c in line.chars() {
+        if escaped.len() > MAX_LINE {
+            escaped.push_str("...");
+            break;
+        }
+        if c.is_control()
+            || matches!(c, '\u{2028}' | '\u{2029}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+        {
+            // Writing to a `String` cannot fail.
+            let _ = write!(escaped, "\\u{{{:x}}}", u32::from(c));
+        } else {
+            escaped.push(c);
+        }
+    }
+    escaped
+}
+
+/// What the thread owns.
+struct Writer {
+    target: Target,
+    syslog: Option<UnixDatagram>,
+    /// When syslog was tried last, and in vain.
+    tried: Option<Instant>,
+    /// Whether that was told on stderr.
+    told: bool,
+    /// Lines on stderr begin with a severity, for the service manager.
+    prefixed: bool,
+}
+
+impl Writer {
+    fn new(target: Target) -> Self {
+        let prefixed = std::env::var_os("JOURNAL_STREAM").is_some();
+        Self { target, syslog: None, tried: None, told: false, prefixed }
+    }
+
+    fn run(mut self, shared: &Shared) {
+        loop {
+            let mut queue = shared.lock();
+            let (level, line) = loop {
+                if let Some(target) = queue.new_target.take() {
+                    self.syslog = None;
+                    self.tried = None;
+                    self.target = target;
+                }
+                if let Some(entry) = queue.lines.pop_front() {
+                    break entry;
+                }
+                queue.writing = false;
+                shared.emptied.notify_all();
+                queue = shared.filled.wait(queue).unwrap_or_else(PoisonError::into_inner);
+            };
+            queue.writing = true;
+            drop(queue);
+            let dropped = shared.dropped.swap(0, Ordering::Relaxed);
+            if dropped > 0 {
+                self.write(LogLevel::Warn, &format!("log lines dropped: {dropped}"));
+            }
+            self.write(level, &line);
+        }
+    }
+
+    fn write(&mut self, level: LogLevel, line: &str) {
+        match self.target.destination {
+            LogDestination::Stderr => self.write_stderr(level, line),
+            LogDestination::Syslog => {
+                if let Err(error) = self.write_syslog(level, line) {
+                    self.syslog = None;
+                    if !self.told {
+                        self.told = true;
+                        let socket = self.target.syslog_socket.display();
+                        self.write_stderr(LogLevel::Warn, &format!("cannot write to syslog at {socket}, trying on: {error}"));
+                    }
+                    self.write_stderr(level, line);
+                }
+            }
+        }
+    }
+
+    fn write_stderr(&self, level: LogLevel, line: &str) {
+        let prefix = if self.prefixed { format!("<{}>", severity(level)) } else { String::new() };
+        // Nobody is left to tell when stderr is gone.
+        let _ = io::stderr().write_all(format!("{prefix}{line}\n").as_bytes());
+    }
+
+    fn write_syslog(&mut self, level: LogLevel, line: &str) -> io::Result<()> {
+        if self.syslog.is_none() {
+            if self.tried.is_some_and(|tried| tried.elapsed() < RECONNECT_INTERVAL) {
+                return Err(io::ErrorKind::NotConnected.into());
+            }
+            self.tried = Some(Instant::now());
+            let socket = UnixDatagram::unbound()?;
+            socket.connect(&self.target.syslog_socket)?;
+            socket.set_write_timeout(Some(CONGESTION_LIMIT))?;
+            self.syslog = Some(socket);
+            self.told = false;
+        }
+        let Some(socket) = &self.syslog else { return Err(io::ErrorKind::NotConnected.into()) };
+        // Without a time stamp: the receiver knows the time and the time zone.
+        let priority = self.target.facility.code() * 8 + severity(level);
+        let packet = format!("<{priority}>spf-milter[{}]: {line}", std::process::id());
+        match socket.send(packet.as_bytes()) {
+            Ok(_) => Ok(()),
+            // A syslog daemon that was started anew has a new socket at the same place.
+            Err(error) if matches!(error.kind(), io::ErrorKind::ConnectionRefused | io::ErrorKind::NotConnected) => {
+                let socket = UnixDatagram::unbound()?;
+                socket.connect(&self.target.syslog_socket)?;
+                socket.set_write_timeout(Some(CONGESTION_LIMIT))?;
+                socket.send(packet.as_bytes())?;
+                self.syslog = Some(socket);
+                Ok(())
+            }
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// The severity of a level (RFC 5424 §6.2.1).
+fn severity(level: LogLevel) -> u8 {
+    match level {
+        LogLevel::Error => 3,
+        LogLevel::Warn => 4,
+        LogLevel::Info => 6,
+        LogLevel::Debug => 7,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn syslog_target(socket: &std::path::Path) -> Target {
+        Target { syslog_socket: socket.into(), ..Target::new(LogDestination::Syslog, SyslogFacility::Mail) }
+    }
+
+    fn receive(socket: &UnixDatagram) -> String {
+        let mut buffer = [0; 9000];
+        let length = socket.recv(&mut buffer).unwrap();
+        String::from_utf8(buffer[..length].to_vec()).unwrap()
+    }
+
+    fn directory(name: &str) -> PathBuf {
+        let directory = std::env::current_exe().unwrap().with_file_name(format!("log-test-{name}-{}", std::process::id()));
+        let _ = std::fs::remove_dir_all(&directory);
+        std::fs::create_dir_all(&directory).unwrap();
+        directory
+    }
+
+    #[test]
+    fn syslog_gets_lines_and_is_found_again() {
+        let directory = directory("syslog");
+        let path = directory.join("log");
+        let socket = UnixDatagram::bind(&path).unwrap();
+        let log = Log::start(syslog_target(&path), LogLevel::Info).unwrap();
+        log.info(|| "result=pass\nforged".into());
+        log.debug(|| panic!("not asked for"));
+        assert_eq!(receive(&socket), format!("<22>spf-milter[{}]: result=pass\\u{{a}}forged", std::process::id()));
+        // The daemon is started anew.
+        drop(socket);
+        std::fs::remove_file(&path).unwrap();
+        let socket = UnixDatagram::bind(&path).unwrap();
+        log.error(|| "second".into());
+        assert!(receive(&socket).starts_with("<19>"));
+        std::fs::remove_dir_all(&directory).unwrap();
+    }
+
+    #[test]
+    fn a_stuck_syslog_blocks_nobody() {
+        let directory = directory("stuck");
+        let path = directory.join("log");
+        let _never_read = UnixDatagram::bind(&path).unwrap();
+        let log = Log::start(syslog_target(&path), LogLevel::Info).unwrap();
+        for _ in 0..3 * QUEUE_LENGTH {
+            log.write(LogLevel::Info, || "x".into());
+        }
+        // Getting here is the point; the queue has its limit.
+        assert!(log.shared.lock().lines.len() <= QUEUE_LENGTH);
+        assert!(log.shared.dropped.load(Ordering::Relaxed) > 0);
+        std::fs::remove_dir_all(&directory).unwrap();
+    }
+
+    #[test]
+    fn lines_are_one_line_each() {
+        assert_eq!(escape_line("a\r\n\u{1b}[2J\u{7f}é\u{202e}"), "a\\u{d}\\u{a}\\u{1b}[2J\\u{7f}é\\u{202e}");
+        assert!(escape_line(&"x".repeat(10_000)).len() < 5000);
+    }
+
+    #[test]
+    fn kept_lines() {
+        let log = Log::keep(LogLevel::Debug);
+        log.debug(|| "x".into());
+        assert_eq!(log.take_kept(), ["x"]);
+        log.flush(Duration::from_secs(1));
+    }
+}

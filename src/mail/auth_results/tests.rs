@@ -1,0 +1,464 @@
+use super::*;
+use crate::mail::{header_field::check_lines, tokens::ParseErrorKind};
+use proptest::prelude::*;
+
+fn parse(value: &str) -> AuthenticationResults {
+    AuthenticationResults::parse(value.as_bytes()).unwrap_or_else(|error| panic!("{value:?}: {error}"))
+}
+
+fn error(value: &str) -> ParseErrorKind {
+    AuthenticationResults::parse(value.as_bytes()).unwrap_err().kind
+}
+
+fn spf(value: &str) -> String {
+    let mut results = AuthenticationResults::new("mx.example");
+    results.results.push(MethodResult::new("spf", "pass").with_property(Property::new("smtp", "mailfrom", value)));
+    let field = results.write();
+    check_lines(&field);
+    assert_eq!(parse(&field.value), results);
+    field.value.split_once("smtp.mailfrom=").unwrap().1.to_owned()
+}
+
+#[test]
+fn fields_are_written_by_the_grammar() {
+    let mut results = AuthenticationResults::new("mail.receiver.example");
+    assert_eq!(results.write().value, "mail.receiver.example; none");
+    results.results.push(
+        MethodResult::new("spf", "permerror").with_reason("more than one SPF record").with_property(Property::new(
+            "smtp",
+            "helo",
+            "client.example",
+        )),
+    );
+    results.results.push(
+        MethodResult::new("dkim", "pass")
+            .with_comment("2048 bits")
+            .with_property(Property::new("header", "d", "example.com"))
+            .with_property(Property::new("header", "s", "sel")),
+    );
+    results.results.push(
+        MethodResult::new("iprev", "pass")
+            .with_property(Property::new("policy", "iprev", "2001:db8::1").with_comment("a.example")),
+    );
+    let field = results.write();
+    assert_eq!(field.name, "Authentication-Results");
+    let expected = concat!(
+        "mail.receiver.example;\n",
+        " spf=permerror reason=\"more than one SPF record\" smtp.helo=client.example;\n",
+        " dkim=pass (2048 bits) header.d=example.com header.s=sel;\n",
+        " iprev=pass policy.iprev=\"2001:db8::1\" (a.example)",
+    );
+    assert_eq!(field.value, expected);
+    assert_eq!(parse(&field.value), results);
+}
+
+#[test]
+fn addresses_stay_bare_where_they_may() {
+    for bare in [
+        "example.com",
+        "u@example.com",
+        "u+tag=x@example.com",
+        "\"a b\"@example.com",
+        "\"a\\\"b\"@example.com",
+        "@example.com",
+        "user",
+    ] {
+        assert_eq!(spf(bare), bare);
+    }
+    for (value, written) in [
+        ("a b@example.com", "\"a b@example.com\""),
+        ("a@b@example.com", "\"a@b@example.com\""),
+        ("very..dots@example.com", "\"very..dots@example.com\""),
+        ("u@[192.0.2.1]", "\"u@[192.0.2.1]\""),
+        ("u;x@example.com", "\"u;x@example.com\""),
+        ("a(b)@example.com", "\"a(b)@example.com\""),
+        ("example.net(.example.com", "\"example.net(.example.com\""),
+        ("\"a\"b\"@example.com", "\"\\\"a\\\"b\\\"@example.com\""),
+        ("\"a\\\"@example.com", "\"\\\"a\\\\\\\"@example.com\""),
+        ("a\nX-Evil: 1@example.com", "\"a\\\\x{A}X-Evil: 1@example.com\""),
+        ("ü@example.com", "\"\\\\x{FC}@example.com\""),
+        ("=?utf-8?q?x?=@example.com", "\"\\\\x{3D}?utf-8?q?x?=@example.com\""),
+        ("", "\"\""),
+        ("@", "\"@\""),
+    ] {
+        assert_eq!(spf(value), written);
+    }
+}
+
+#[test]
+fn mailboxes_are_quoted_where_the_local_part_needs_it() {
+    let value = |local_part| Property::mailbox("smtp", "mailfrom", local_part, "example.com").value;
+    assert_eq!(value("a.b"), "a.b@example.com");
+    assert_eq!(value("a b"), "\"a b\"@example.com");
+    assert_eq!(value("a\"\\b"), "\"a\\\"\\\\b\"@example.com");
+    assert_eq!(value(""), "\"\"@example.com");
+}
+
+#[test]
+fn keywords_are_tamed() {
+    assert_eq!(Keyword::new("pass"), "pass");
+    assert_eq!(Keyword::new("Pa ss;\n"), "pa-ss--");
+    assert_eq!(Keyword::new(""), "-");
+    assert_eq!(Keyword::parse("DKIM").unwrap(), "dkim");
+    assert_eq!(Keyword::parse("a b"), None);
+    assert_eq!(Keyword::parse(&"a".repeat(65)), None);
+}
+
+#[test]
+fn comments_and_folding_may_be_anywhere() {
+    let plain = parse("foo.example.net 1; dkim=pass reason=\"good\" header.i=@example.com");
+    let odd = parse(
+        " (a (b\\)) c)\r\n foo.example.net (d) 1\n (e) ; (f) DKIM (g) / (h) 1 (i) = (j) Pass\n reason (l) = (m) \"good\" (n) header (o) . (p) i (q) = (r) @example.com (s)",
+    );
+    assert_eq!(odd.results[0].comment.as_deref(), Some("n"));
+    assert_eq!(odd.results[0].properties[0].comment.as_deref(), Some("s"));
+    let mut bare = odd;
+    bare.results[0].comment = None;
+    bare.results[0].properties[0].comment = None;
+    assert_eq!(bare, plain);
+}
+
+#[test]
+fn what_others_write_is_read() {
+    // Without authserv-id and with a property without type, as Exchange Online writes it.
+    let results = parse(
+        " spf=pass (sender IP is 192.0.2.1)\r\n smtp.mailfrom=example.net; dkim=timeout\r\n header.d=example.net;dmarc=pass action=none header.from=example.net;compauth=pass reason=100",
+    );
+    assert_eq!(results.authserv_id, "");
+    assert_eq!(results.results.len(), 4);
+    assert_eq!(results.results[0].comment.as_deref(), Some("sender IP is 192.0.2.1"));
+    assert_eq!(results.results[2].properties[0].ptype, None);
+    assert_eq!(results.results[3].reason.as_deref(), Some("100"));
+    assert_eq!(parse("dkim/1=pass").results[0].method, "dkim");
+    // A `;` too many, `none` with and without company, no results at all.
+    assert_eq!(parse("x; auth=pass (cram-md5) smtp.auth=u@example.com;").results.len(), 1);
+    assert_eq!(parse("x; ;; none").results.len(), 0);
+    assert_eq!(parse("x; none (not checked)").results.len(), 0);
+    assert_eq!(parse("x; none=pass").results.len(), 1);
+    assert_eq!(parse("x 1").results.len(), 0);
+    assert_eq!(parse(""), AuthenticationResults::new(""));
+    assert_eq!(parse("x/1; none").authserv_id, "x");
+    assert_eq!(parse("x 2; none").version, 2);
+    assert_eq!(parse("\"a/b\"; none").authserv_id, "a/b");
+    // Values that want quotes; UTF-8; an unknown method of another version.
+    let results = parse("éxample.org; new/3=fine smtp.mailfrom=<é@b.example> a.b=\"c;d\" e.f=2001:db8::1 g.h=\"x y\"@z.example");
+    assert_eq!(results.authserv_id, "éxample.org");
+    assert_eq!(results.results[0].method_version, 3);
+    let values: Vec<_> = results.results[0].properties.iter().map(|property| property.value.as_str()).collect();
+    assert_eq!(values, ["<é@b.example>", "c;d", "2001:db8::1", "\"x y\"@z.example"]);
+}
+
+#[test]
+fn what_cannot_be_read_is_refused() {
+    assert_eq!(error("x; spf=pass (oops"), ParseErrorKind::UnterminatedComment);
+    assert_eq!(error("x; spf=pass a.b=\"oops"), ParseErrorKind::UnterminatedQuotedString);
+    assert_eq!(error("x; spf=pass a.b=\"o\u{0}ps\""), ParseErrorKind::ControlCharacter);
+    assert_eq!(error("x;\nspf=pass"), ParseErrorKind::ControlCharacter);
+    assert_eq!(error("x; spf"), ParseErrorKind::Unexpected);
+    assert_eq!(error("x y; spf=pass"), ParseErrorKind::Unexpected);
+    assert_eq!(error("x; =pass"), ParseErrorKind::NoWord);
+    assert_eq!(error("x; spf="), ParseErrorKind::NoWord);
+    assert_eq!(error("x 99999999999; none"), ParseErrorKind::Unexpected);
+}
+
+/// Inputs of a megabyte, each the worst for some part of the reader. Anything but linear time would not end.
+#[test]
+fn large_and_hostile_values_are_read_in_linear_time() {
+    let patterns = ["mail.receiver.example".parse().unwrap(), ".receiver.example".parse().unwrap()];
+    let repeat = |text: &str| text.repeat(1_000_000 / text.len());
+    for unit in [
+        "(",
+        "()",
+        "\"",
+        "\\",
+        ";",
+        "a",
+        ".",
+        "=",
+        "/",
+        "é",
+        "\u{0}",
+        " ",
+        "\n ",
+        "(\\",
+        "x; a=b c.d=e ",
+        "a=b;",
+        "\"a\"",
+        "mail.receiver.exampl",
+    ] {
+        for start in ["", "x; a=b ", "mail"] {
+            let value = start.to_owned() + &repeat(unit);
+            let _ = AuthenticationResults::parse(value.as_bytes());
+            let _ = claims_authserv_id(value.as_bytes(), &patterns);
+        }
+    }
+    let value = format!("x;{}", repeat(" a=b;"));
+    assert_eq!(parse(&value).results.len(), 200_000);
+}
+
+fn ours(value: &[u8]) -> bool {
+    claims_authserv_id(value, &["mail.receiver.example".parse().unwrap()])
+}
+
+#[test]
+fn our_id_is_found_however_it_is_spelt() {
+    let long = format!("({}) mail.receiver.example; none", "c ".repeat(32 * 1024));
+    let long_after = format!("mail.receiver.example; spf=pass ({})", "c ".repeat(32 * 1024));
+    for value in [
+        "mail.receiver.example; spf=pass",
+        "mail.receiver.example;none",
+        " MAIL.Receiver.Example ; none",
+        "\n mail.receiver.example\n ; none",
+        "\r\n\tmail.receiver.example\r\n\t; none",
+        "(c (n) \\) (m)) mail.receiver.example; none",
+        "(c)(d)\n (e)mail.receiver.example(f); none",
+        "\"mail.receiver.example\"; none",
+        "\"mail.rec\\eiver.example\"; none",
+        "\"mail.receiver.example\" 1; none",
+        "\"\\\\x{6D}ail.receiver.example\"; none",
+        "mail.receiver.example 1; none",
+        "mail.receiver.example 1(c);",
+        "mail.receiver.example (c) 1",
+        "mail.receiver.example 2; none",
+        "mail.receiver.example/1; none",
+        "mail.receiver.example / 1; none",
+        "mail.receiver.example x; none",
+        "mail.receiver.example.; none",
+        "mail.receiver.example..; none",
+        "mail.receiver.example\u{3002}; none",
+        "ｍａｉｌ.receiver.example; none",
+        "ma\u{ad}il.receiver.example; none",
+        "mail.receiver.example",
+        "mail.receiver.example none",
+        "mail.receiver.example spf=pass",
+        "mail.receiver.example=pass",
+        "mail.receiver.example(",
+        "mail.receiver.example; spf=pass (",
+        &long,
+        &long_after,
+    ] {
+        assert!(ours(value.as_bytes()), "{value:?}");
+    }
+}
+
+#[test]
+fn what_cannot_be_read_for_sure_is_ours() {
+    let values: &[&[u8]] = &[
+        b"",
+        b" \n ",
+        b"(only a comment)",
+        b";",
+        b";mail.receiver.example",
+        b"; spf=pass",
+        b"(unterminated mail.receiver.example; none",
+        b"(unterminated",
+        b"\"mail.receiver.example; none",
+        b"\"unterminated\\",
+        b"\"\"; none",
+        b"mail.receiver.example\x01; none",
+        b"mail.rec\x00eiver.example; none",
+        b"\x00",
+        b"\nmail.receiver.example; none",
+        b"\r mail.receiver.example; none",
+        b"mail.receiver.example\rx; none",
+        b"=?utf-8?q?mail.receiver.example?=; none",
+        b"=?utf-8?b?bWFpbC5yZWNlaXZlci5leGFtcGxl?=; none",
+        b"\"=?utf-8?b?bWFpbC5yZWNlaXZlci5leGFtcGxl?=\"; none",
+        b"mail.receiver.example\xa0; none",
+        b"m\xffail.receiver.example; none",
+        "mail.receiver.example\u{a0}; none".as_bytes(),
+        b"mail . receiver . example; none",
+        b"(c)mail.(x)receiver.example;none",
+        b"mail.receiver.\"example\"; none",
+        b"\" mail.receiver.example \"; none",
+        b"\"mail.\n receiver.example\"; none",
+        b"\"mail.receiver.example;\" x",
+        b"mail.rec\\eiver.example; none",
+        b"<mail.receiver.example>; none",
+        b"[mail.receiver.example]; none",
+        b"foreign.example, mail.receiver.example; none",
+        b"foreign.example mail.receiver.example; none",
+        b"foreign.example (mail.receiver.example",
+        b"i=1; mail.receiver.example; spf=pass",
+    ];
+    for value in values {
+        assert!(ours(value), "{:?}", String::from_utf8_lossy(value));
+    }
+}
+
+#[test]
+fn foreign_fields_are_left_alone() {
+    let long = format!("foreign.example; spf=pass ({})", "mail.receiver.example ".repeat(3000));
+    for value in [
+        "foreign.example; spf=pass",
+        "foreign.example 1; spf=pass smtp.mailfrom=u@mail.receiver.example",
+        "foreign.example (mail.receiver.example); none",
+        "foreign.example; spf=pass (mail.receiver.example",
+        "(mail.receiver.example) foreign.example; none",
+        "\"foreign.example\"; none",
+        "receiver.example; none",
+        "x.mail.receiver.example; none",
+        "mail.receiver.examplex; none",
+        "mail.receiver.example.foreign.example; none",
+        "xmail.receiver.example; none",
+        "none",
+        "spf=pass smtp.mailfrom=mail.receiver.example; dkim=none",
+        "dkim/1=pass",
+        "bücher.example; none",
+        "foreign.example x; none",
+        &long,
+    ] {
+        assert!(!ours(value.as_bytes()), "{value:?}");
+    }
+    assert!(!claims_authserv_id(b"(unterminated", &[]));
+}
+
+#[test]
+fn patterns() {
+    let pattern = |text: &str| text.parse::<AuthservIdPattern>();
+    let below = [pattern(".Example.COM").unwrap()];
+    assert!(claims_authserv_id(b"a.b.example.com; none", &below));
+    assert!(claims_authserv_id(b"a . example.com; none", &below));
+    assert!(!claims_authserv_id(b"example.com; none", &below));
+    assert!(!claims_authserv_id(b".example.com; none", &below));
+    assert!(!claims_authserv_id(b"badexample.com; none", &below));
+    let idn = [pattern("xn--bcher-kva.example").unwrap()];
+    for value in [
+        "bücher.example; none",
+        "BÜCHER.example; none",
+        "bu\u{308}cher.example.; none",
+        "\"XN--bcher-kva.example\"",
+        "bücher . example;",
+    ] {
+        assert!(claims_authserv_id(value.as_bytes(), &idn), "{value}");
+    }
+    let odd = [pattern("a/b").unwrap(), pattern("mx1").unwrap()];
+    assert!(claims_authserv_id(b"\"A/b\"; none", &odd));
+    assert!(claims_authserv_id(b"a/b; none", &odd));
+    assert!(!claims_authserv_id(b"a; none", &odd));
+    assert!(claims_authserv_id(b"MX1; none", &odd));
+    assert!(claims_authserv_id(b"mx1=pass", &odd));
+    assert_eq!(below[0].to_string(), ".example.com");
+    assert_eq!(pattern("Bücher.example.").unwrap(), idn[0]);
+    assert!(idn[0].matches("bücher.example"));
+    assert_eq!(pattern(""), Err(AuthservIdPatternError::Empty));
+    assert_eq!(pattern("."), Err(AuthservIdPatternError::Empty));
+    assert_eq!(pattern("..a"), Err(AuthservIdPatternError::BadDomain));
+    assert_eq!(pattern("a b").unwrap().to_string(), "a b");
+    assert_eq!(pattern("a\u{7f}b"), Err(AuthservIdPatternError::BadCharacter));
+    assert_eq!(pattern(&"a".repeat(1000)), Err(AuthservIdPatternError::TooLong));
+}
+
+fn text() -> impl Strategy<Value = String> {
+    prop_oneof![
+        ".{0,60}",
+        "[ -~]{0,60}",
+        "[\\x00-\\x20\\\\\"();=?@./ax{}é\u{fffd}]{0,60}",
+        "[a-z\"\\\\ ]{0,20}@[a-z.]{1,20}",
+        "[a-z.@\\\\\" ]{0,2000}",
+    ]
+}
+
+fn property() -> impl Strategy<Value = Property> {
+    ("[a-z]{1,9}", "[a-z-]{1,9}", text(), prop::option::of(text()), any::<bool>()).prop_map(
+        |(ptype, property, value, comment, with_type)| {
+            // Without a type, "reason" would be the reason.
+            let property = Keyword::parse(&format!("x{property}")).unwrap();
+            Property { ptype: Keyword::parse(&ptype).filter(|_| with_type), property, value, comment }
+        },
+    )
+}
+
+fn method_result() -> impl Strategy<Value = MethodResult> {
+    let texts = (prop::option::of(text()), prop::option::of(text()), prop::collection::vec(property(), 0..4));
+    ("[a-z]{1,9}", 0_u32.., "[a-z]{1,9}", texts).prop_map(|(method, method_version, result, (comment, reason, properties))| {
+        MethodResult {
+            method: Keyword::parse(&method).unwrap(),
+            method_version,
+            result: Keyword::parse(&result).unwrap(),
+            comment,
+            reason,
+            properties,
+        }
+    })
+}
+
+fn is_token_character(c: char) -> bool {
+    u8::try_from(c).is_ok_and(tokens::is_token_octet)
+}
+
+fn shortened(text: &str) -> String {
+    tokens::shorten(text).into_owned()
+}
+
+/// What is left of the values where they are too long for a line.
+fn limited(results: &AuthenticationResults) -> AuthenticationResults {
+    let comment = |text: &mut Option<String>| {
+        *text = text.take().map(|text| text.split(' ').map(shortened).collect::<Vec<_>>().join(" "));
+    };
+    let mut results = results.clone();
+    results.authserv_id = shortened(&results.authserv_id);
+    for result in &mut results.results {
+        comment(&mut result.comment);
+        result.reason = result.reason.take().map(|text| shortened(&text));
+        for property in &mut result.properties {
+            property.value = shortened(&property.value);
+            comment(&mut property.comment);
+        }
+    }
+    results
+}
+
+proptest! {
+    #[test]
+    fn fields_read_back(authserv_id in text(), version: u32, results in prop::collection::vec(method_result(), 0..4)) {
+        let results = AuthenticationResults { authserv_id, version, results };
+        let field = results.write();
+        check_lines(&field);
+        prop_assert_eq!(parse(&field.value), limited(&results), "{}", field.value);
+    }
+
+    #[test]
+    fn nothing_panics(value: Vec<u8>, text in "[\\x00-\\x20\\\\\"();=?@./1ax{}é\n]{0,60}") {
+        let patterns = ["a.example".parse().unwrap(), ".x".parse().unwrap()];
+        for value in [value.as_slice(), text.as_bytes()] {
+            let _ = AuthenticationResults::parse(value);
+            let _ = claims_authserv_id(value, &patterns);
+        }
+    }
+
+    #[test]
+    fn our_own_id_is_found_in_what_we_write(authserv_id in text(), version: u32, results in prop::collection::vec(method_result(), 0..3)) {
+        if let Ok(pattern) = authserv_id.strip_prefix('.').unwrap_or(&authserv_id).parse::<AuthservIdPattern>() {
+            prop_assume!(!authserv_id.starts_with('.'));
+            let field = AuthenticationResults { authserv_id, version, results }.write();
+            prop_assert!(claims_authserv_id(field.value.as_bytes(), &[pattern]), "{}", field.value);
+        }
+    }
+
+    #[test]
+    fn our_own_id_is_found_in_any_disguise(
+        before in "( |\n |\r\n\t|\\((a|\\\\\\)|\\(\"?\\)|é)*\\)){0,5}",
+        after in "(\\.{0,2}|\"?)( |\n |\\(\\(b\\)\\)|/1| 1|;| x|=|;none|\\(|\"|\\\\|[,<>@:\\[?]){0,5}",
+        noise in prop::collection::vec("(|||\\\\)", 21),
+        shout: [bool; 21],
+        quoted: bool,
+    ) {
+        let mut id = String::new();
+        for ((c, noise), shout) in "mail.receiver.example".chars().zip(noise).zip(shout) {
+            id.push_str(if quoted { &noise } else { "" });
+            id.push(if shout { c.to_ascii_uppercase() } else { c });
+        }
+        let id = if quoted { format!("\"{id}\"") } else { id };
+        // A letter or digit right behind the id makes it another one.
+        prop_assume!(quoted || !after.trim_start_matches('.').starts_with(|c: char| c.is_alphanumeric() || is_token_character(c)));
+        let value = before + &id + &after;
+        prop_assert!(ours(value.as_bytes()), "{value:?}");
+    }
+
+    #[test]
+    fn fields_of_others_stay(results in prop::collection::vec(method_result(), 0..3), authserv_id in "[a-z]{1,9}\\.[a-z]{1,9}") {
+        let field = AuthenticationResults { authserv_id, version: 1, results }.write();
+        prop_assert!(!claims_authserv_id(field.value.as_bytes(), &["mail.receiver.example".parse().unwrap()]), "{}", field.value);
+    }
+}

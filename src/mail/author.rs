@@ -1,0 +1,178 @@
+//! The author domain: the domain of the address in the From header field, as strictly as it must be read.
+//!
+//! DMARC tells a recipient that the domain shown as the author's is the one that was authenticated. That holds only as long as this
+//! reader and every mail client take the same domain out of the field. So the grammar of RFC 5322 is followed to the letter, and of
+//! what the grammar allows, the few forms are refused that clients are known to read in different ways (see [`Malformed`]).
+
+mod parse;
+#[cfg(test)]
+mod tests;
+
+use std::fmt;
+
+use super::domain::Domain;
+
+/// The most distinct domains that are kept of the From header fields; any more are counted as one.
+///
+/// Some bound is needed (RFC 9989 §11.5). Messages of more than two authors' domains are practically always abuse.
+pub const MAX_AUTHOR_DOMAINS: usize = 4;
+
+/// Who wrote the message, as far as DMARC asks.
+///
+/// The DMARC result that follows is given with each value. A `pass` is possible for [`Author::One`] alone.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Author {
+    /// One From header field, with one address or more, all of one domain: the usual. DMARC applies to that domain.
+    One(Domain),
+    /// One From header field with addresses of several domains, in the order of appearance.
+    ///
+    /// Valid, and a way around DMARC for who adds a second address (RFC 9989 §11.5). DMARC applies to each domain: `fail` with the
+    /// strictest policy of the domains that fail, `temperror` where there was DNS trouble, `none` where no domain has a policy, and
+    /// `permerror` where nothing failed: which of the authors a client shows cannot be known.
+    Several(AuthorDomains),
+    /// Several From header fields; the domains of all of them that could be read, which may be none.
+    ///
+    /// No identifier is aligned with such a message (RFC 9989 §4.4): `fail` where a domain has a policy, `temperror` where there was
+    /// DNS trouble, `permerror` otherwise.
+    SeveralFields(AuthorDomains),
+    /// No From header field: `permerror`.
+    Missing,
+    /// The one From header field cannot be read: `permerror`.
+    ///
+    /// Not `none`, though its definition allows that where no domain can be taken out of the message: `none` reads as if the author's
+    /// domain had no policy, and may be hidden, when in truth somebody may be evading one (RFC 9989 §11.5).
+    Malformed(Malformed),
+}
+
+/// Distinct author domains, in the order of appearance.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct AuthorDomains {
+    domains: Vec<Domain>,
+    truncated: bool,
+}
+
+impl AuthorDomains {
+    /// The domains: at most [`MAX_AUTHOR_DOMAINS`].
+    pub fn as_slice(&self) -> &[Domain] {
+        &self.domains
+    }
+
+    /// Whether there were more domains than [`MAX_AUTHOR_DOMAINS`].
+    pub fn is_truncated(&self) -> bool {
+        self.truncated
+    }
+
+    fn add(&mut self, domain: &Domain) {
+        if self.domains.contains(domain) {
+            return;
+        }
+        if self.domains.len() < MAX_AUTHOR_DOMAINS {
+            self.domains.push(domain.clone());
+        } else {
+            self.truncated = true;
+        }
+    }
+}
+
+/// Why a From header field does not tell an author domain.
+///
+/// Beyond what RFC 5322 does not allow at all, these forms are refused on purpose, because clients read them in different ways:
+///
+/// - routes before the address (`<@a.example:user@b.example>`, obsolete, RFC 5322 §4.4);
+/// - white space or comments inside of a domain or local part (obsolete);
+/// - `@`, `<` or `>` in a comment or in a quoted local part: readers that do not know comments and quotes find addresses there;
+/// - encoded words in a local part (RFC 2047 §5 forbids them; clients that decode them show another address);
+/// - control characters, lines of nothing but white space (obsolete) and line breaks that fold nothing;
+/// - text that is not UTF-8 and has a backslash after an 8-bit octet: in some encodings that is the second half of a character.
+///
+/// Other obsolete forms are accepted: dots in a display name, and empty elements of a list.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub enum Malformed {
+    /// There is no address: nothing at all, a name alone, or a group without members.
+    NoAddress,
+    /// An address is followed or interrupted by something that cannot be there.
+    Syntax,
+    /// A quoted string, comment, angle bracket or group has no end.
+    Unterminated,
+    /// A control character, or a line break that does not fold the field.
+    ControlCharacter,
+    /// Comments within comments, deeper than any that people write.
+    NestedComments,
+    /// A comment holds `@`, `<` or `>`.
+    AmbiguousComment,
+    /// A local part holds `@`, `<`, `>` or an encoded word, or is not UTF-8.
+    AmbiguousLocalPart,
+    /// A local part is empty or has an empty atom, such as `a..b`.
+    LocalPart,
+    /// The address begins with a route.
+    Route,
+    /// The domain is an address literal, and so there is no domain.
+    AddressLiteral,
+    /// What follows the `@` is no domain name.
+    Domain,
+    /// A backslash after an 8-bit octet in text that is not UTF-8.
+    Encoding,
+}
+
+impl fmt::Display for Malformed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::NoAddress => "no address",
+            Self::Syntax => "address syntax",
+            Self::Unterminated => "something has no end",
+            Self::ControlCharacter => "control character",
+            Self::NestedComments => "comments nested too deeply",
+            Self::AmbiguousComment => "address in a comment",
+            Self::AmbiguousLocalPart => "ambiguous local part",
+            Self::LocalPart => "bad local part",
+            Self::Route => "route in an address",
+            Self::AddressLiteral => "address literal",
+            Self::Domain => "bad domain name",
+            Self::Encoding => "ambiguous character encoding",
+        })
+    }
+}
+
+impl std::error::Error for Malformed {}
+
+impl Author {
+    /// Reads the From header fields of a message: their raw values, in the order of appearance.
+    ///
+    /// A value may begin with white space, be folded with CRLF or LF, and end with a line break.
+    pub fn from_fields<V: AsRef<[u8]>>(values: &[V]) -> Self {
+        match values {
+            [] => Self::Missing,
+            [value] => match parse::domains(value.as_ref()) {
+                Ok(domains) => match domains.as_slice() {
+                    [domain] => Self::One(domain.clone()),
+                    _ => Self::Several(domains),
+                },
+                Err(reason) => Self::Malformed(reason),
+            },
+            _ => {
+                let mut all = AuthorDomains::default();
+                for domains in values.iter().filter_map(|value| parse::domains(value.as_ref()).ok()) {
+                    domains.domains.iter().for_each(|domain| all.add(domain));
+                    all.truncated |= domains.truncated;
+                }
+                Self::SeveralFields(all)
+            }
+        }
+    }
+
+    /// The domains that DMARC applies to, in the order of appearance.
+    pub fn domains(&self) -> &[Domain] {
+        match self {
+            Self::One(domain) => std::slice::from_ref(domain),
+            Self::Several(domains) | Self::SeveralFields(domains) => domains.as_slice(),
+            Self::Missing | Self::Malformed(_) => &[],
+        }
+    }
+}
+
+/// Whether a header field's name is that of a From field, in any case.
+///
+/// White space before the colon is obsolete (RFC 5322 §4.5) and yet accepted: clients show such a field as the author.
+pub fn is_from(name: &[u8]) -> bool {
+    name.trim_ascii_end().eq_ignore_ascii_case(b"From")
+}

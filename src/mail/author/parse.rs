@@ -1,0 +1,325 @@
+//! The parser of From header fields: one pass over the octets, no recursion, no copy.
+
+use super::{AuthorDomains, Malformed};
+use crate::mail::domain::Domain;
+
+/// How deep comments may be nested.
+const MAX_COMMENT_DEPTH: usize = 8;
+
+/// Reads a From header field's value: the distinct domains of its addresses, at least one.
+///
+/// ```text
+/// from            = "From:" (mailbox-list / address-list) CRLF    ; RFC 6854 §2.1
+/// address-list    = (address *("," address)) / obs-addr-list
+/// address         = mailbox / group
+/// mailbox         = name-addr / addr-spec
+/// name-addr       = [display-name] angle-addr
+/// angle-addr      = [CFWS] "<" addr-spec ">" [CFWS]
+/// group           = display-name ":" [group-list] ";" [CFWS]
+/// display-name    = phrase                                        ; RFC 5322 §3.4
+/// phrase          = 1*word / obs-phrase
+/// obs-phrase      = word *(word / "." / CFWS)                     ; RFC 5322 §4.1
+/// obs-addr-list   = *([CFWS] ",") address *("," [address / CFWS]) ; RFC 5322 §4.4
+/// ```
+pub(super) fn domains(value: &[u8]) -> Result<AuthorDomains, Malformed> {
+    if std::str::from_utf8(value).is_err() && value.windows(2).any(|pair| matches!(pair, [0x80..=0xff, b'\\'])) {
+        return Err(Malformed::Encoding);
+    }
+    let mut parser = Parser { rest: without_line_end(value), found: AuthorDomains::default() };
+    parser.address_list()?;
+    if parser.found.as_slice().is_empty() { Err(Malformed::NoAddress) } else { Ok(parser.found) }
+}
+
+fn without_line_end(value: &[u8]) -> &[u8] {
+    let value = value.strip_suffix(b"\n").unwrap_or(value);
+    value.strip_suffix(b"\r").unwrap_or(value)
+}
+
+struct Parser<'a> {
+    rest: &'a [u8],
+    found: AuthorDomains,
+}
+
+/// A word of a display name, or a local part.
+enum Word<'a> {
+    /// Atoms and dots with nothing between them.
+    Atoms(&'a [u8]),
+    /// What is between the quotes of a quoted string.
+    Quoted(&'a [u8]),
+}
+
+impl<'a> Parser<'a> {
+    fn peek(&self) -> Option<u8> {
+        self.rest.first().copied()
+    }
+
+    fn bump(&mut self) {
+        self.rest = self.rest.get(1..).unwrap_or_default();
+    }
+
+    fn accept(&mut self, octet: u8) -> bool {
+        let found = self.peek() == Some(octet);
+        if found {
+            self.bump();
+        }
+        found
+    }
+
+    fn take(&mut self, length: usize) -> &'a [u8] {
+        let (taken, rest) = self.rest.split_at_checked(length).unwrap_or((self.rest, &[]));
+        self.rest = rest;
+        taken
+    }
+
+    fn address_list(&mut self) -> Result<(), Malformed> {
+        let mut in_group = false;
+        loop {
+            self.skip_cfws()?;
+            match self.peek() {
+                None if in_group => return Err(Malformed::Unterminated),
+                None => return Ok(()),
+                Some(b',') => self.bump(),
+                Some(b';') if in_group => {
+                    self.bump();
+                    in_group = false;
+                    self.skip_cfws()?;
+                    if !matches!(self.peek(), None | Some(b',')) {
+                        return Err(Malformed::Syntax);
+                    }
+                }
+                Some(_) => in_group = self.address(in_group)?,
+            }
+        }
+    }
+
+    /// Reads a mailbox, or the display name and colon of a group. Tells whether a group is open afterwards.
+    fn address(&mut self, in_group: bool) -> Result<bool, Malformed> {
+        let mut words = 0_usize;
+        loop {
+            match self.peek() {
+                Some(b'<') => {
+                    self.bump();
+                    self.angle_address()?;
+                    break;
+                }
+                Some(b':') if words > 0 && !in_group => {
+                    self.bump();
+                    return Ok(true);
+                }
+                None | Some(b',' | b';') => return Err(Malformed::NoAddress),
+                _ => {}
+            }
+            let word = self.word()?;
+            self.skip_cfws()?;
+            words = words.saturating_add(1);
+            if words == 1 && self.accept(b'@') {
+                check_local_part(&word)?;
+                self.domain()?;
+                break;
+            }
+            if words == 1 && matches!(word, Word::Atoms([b'.', ..])) {
+                return Err(Malformed::Syntax);
+            }
+        }
+        match self.peek() {
+            None | Some(b',') => Ok(in_group),
+            Some(b';') if in_group => Ok(in_group),
+            Some(_) => Err(Malformed::Syntax),
+        }
+    }
+
+    /// Reads what follows the `<`, the `>`, and CFWS.
+    fn angle_address(&mut self) -> Result<(), Malformed> {
+        self.skip_cfws()?;
+        match self.peek() {
+            None => return Err(Malformed::Unterminated),
+            Some(b'@') => return Err(Malformed::Route),
+            Some(b'>') => return Err(Malformed::NoAddress),
+            Some(_) => {}
+        }
+        let local_part = self.word()?;
+        check_local_part(&local_part)?;
+        self.skip_cfws()?;
+        if !self.accept(b'@') {
+            return Err(if self.rest.is_empty() { Malformed::Unterminated } else { Malformed::Syntax });
+        }
+        self.domain()?;
+        if !self.accept(b'>') {
+            return Err(if self.rest.is_empty() { Malformed::Unterminated } else { Malformed::Syntax });
+        }
+        self.skip_cfws()
+    }
+
+    /// Reads the domain after an `@`, and CFWS.
+    ///
+    /// ```text
+    /// addr-spec = local-part "@" domain               ; RFC 5322 §3.4.1
+    /// domain    = dot-atom / domain-literal / obs-domain
+    /// dot-atom  = [CFWS] dot-atom-text [CFWS]         ; RFC 5322 §3.2.3
+    /// ```
+    fn domain(&mut self) -> Result<(), Malformed> {
+        self.skip_cfws()?;
+        if self.peek() == Some(b'[') {
+            return Err(Malformed::AddressLiteral);
+        }
+        let atoms = self.atoms();
+        if !is_dot_atom(atoms) {
+            return Err(Malformed::Domain);
+        }
+        let text = std::str::from_utf8(atoms).map_err(|_| Malformed::Domain)?;
+        let domain = Domain::parse(text).map_err(|_| Malformed::Domain)?;
+        self.found.add(&domain);
+        self.skip_cfws()
+    }
+
+    fn word(&mut self) -> Result<Word<'a>, Malformed> {
+        match self.peek() {
+            Some(b'"') => {
+                self.bump();
+                self.quoted_string()
+            }
+            Some(octet) if is_atext(octet) || octet == b'.' => Ok(Word::Atoms(self.atoms())),
+            Some(octet) if octet.is_ascii_control() => Err(Malformed::ControlCharacter),
+            _ => Err(Malformed::Syntax),
+        }
+    }
+
+    /// Reads the longest run of atoms and dots, which may be empty.
+    fn atoms(&mut self) -> &'a [u8] {
+        let length = self.rest.iter().take_while(|octet| is_atext(**octet) || **octet == b'.').count();
+        self.take(length)
+    }
+
+    /// Reads what follows the opening quote.
+    ///
+    /// ```text
+    /// quoted-string = [CFWS] DQUOTE *([FWS] qcontent) [FWS] DQUOTE [CFWS] ; RFC 5322 §3.2.4
+    /// qcontent      = qtext / quoted-pair
+    /// quoted-pair   = "\" (VCHAR / WSP)                                   ; RFC 5322 §3.2.1
+    /// ```
+    fn quoted_string(&mut self) -> Result<Word<'a>, Malformed> {
+        let start = self.rest;
+        loop {
+            match self.peek().ok_or(Malformed::Unterminated)? {
+                b'"' => {
+                    let length = start.len().saturating_sub(self.rest.len());
+                    self.bump();
+                    return Ok(Word::Quoted(start.get(..length).unwrap_or_default()));
+                }
+                b'\\' => self.quoted_pair()?,
+                _ => self.text()?,
+            }
+        }
+    }
+
+    fn quoted_pair(&mut self) -> Result<(), Malformed> {
+        self.bump();
+        match self.peek().ok_or(Malformed::Unterminated)? {
+            octet if octet.is_ascii_control() && octet != b'\t' => Err(Malformed::ControlCharacter),
+            _ => {
+                self.bump();
+                Ok(())
+            }
+        }
+    }
+
+    /// Skips an octet of text or a line break that folds.
+    fn text(&mut self) -> Result<(), Malformed> {
+        match self.peek() {
+            Some(b'\r' | b'\n') => self.line_break(),
+            Some(octet) if octet.is_ascii_control() && octet != b'\t' => Err(Malformed::ControlCharacter),
+            _ => {
+                self.bump();
+                Ok(())
+            }
+        }
+    }
+
+    /// Skips CRLF or LF, which must be followed by white space and then by something else on the same line.
+    fn line_break(&mut self) -> Result<(), Malformed> {
+        self.accept(b'\r');
+        if !self.accept(b'\n') || !matches!(self.peek(), Some(b' ' | b'\t')) {
+            return Err(Malformed::ControlCharacter);
+        }
+        while matches!(self.peek(), Some(b' ' | b'\t')) {
+            self.bump();
+        }
+        match self.peek() {
+            None | Some(b'\r' | b'\n') => Err(Malformed::ControlCharacter),
+            Some(_) => Ok(()),
+        }
+    }
+
+    /// Skips white space, folding and comments.
+    ///
+    /// ```text
+    /// CFWS     = (1*([FWS] comment) [FWS]) / FWS            ; RFC 5322 §3.2.2
+    /// comment  = "(" *([FWS] ccontent) [FWS] ")"
+    /// ccontent = ctext / quoted-pair / comment
+    /// ```
+    fn skip_cfws(&mut self) -> Result<(), Malformed> {
+        loop {
+            match self.peek() {
+                Some(b' ' | b'\t') => self.bump(),
+                Some(b'\r' | b'\n') => self.line_break()?,
+                Some(b'(') => self.comment()?,
+                _ => return Ok(()),
+            }
+        }
+    }
+
+    fn comment(&mut self) -> Result<(), Malformed> {
+        let mut depth = 0_usize;
+        loop {
+            match self.peek().ok_or(Malformed::Unterminated)? {
+                b'(' => {
+                    depth = depth.saturating_add(1);
+                    if depth > MAX_COMMENT_DEPTH {
+                        return Err(Malformed::NestedComments);
+                    }
+                    self.bump();
+                }
+                b')' => {
+                    depth = depth.saturating_sub(1);
+                    self.bump();
+                    if depth == 0 {
+                        return Ok(());
+                    }
+                }
+                b'@' | b'<' | b'>' => return Err(Malformed::AmbiguousComment),
+                b'\\' => {
+                    if matches!(self.rest.get(1), Some(b'@' | b'<' | b'>')) {
+                        return Err(Malformed::AmbiguousComment);
+                    }
+                    self.quoted_pair()?;
+                }
+                _ => self.text()?,
+            }
+        }
+    }
+}
+
+fn check_local_part(word: &Word<'_>) -> Result<(), Malformed> {
+    let (text, ambiguous) = match word {
+        Word::Atoms(text) if !is_dot_atom(text) => return Err(Malformed::LocalPart),
+        Word::Atoms(text) => (text, is_encoded_word(text)),
+        Word::Quoted(text) => (text, text.iter().any(|octet| matches!(octet, b'@' | b'<' | b'>')) || is_encoded_word(text)),
+    };
+    if ambiguous || std::str::from_utf8(text).is_err() { Err(Malformed::AmbiguousLocalPart) } else { Ok(()) }
+}
+
+/// Whether there may be an encoded word in the text: `"=?" charset "?" encoding "?" encoded-text "?="` (RFC 2047 §2).
+fn is_encoded_word(text: &[u8]) -> bool {
+    let find = |text: &[u8], wanted: &[u8]| text.windows(2).position(|pair| pair == wanted);
+    find(text, b"=?").is_some_and(|start| find(text.get(start.saturating_add(2)..).unwrap_or_default(), b"?=").is_some())
+}
+
+/// `dot-atom-text = 1*atext *("." 1*atext)` (RFC 5322 §3.2.3), of text that has nothing but atext and dots.
+fn is_dot_atom(text: &[u8]) -> bool {
+    text.split(|octet| *octet == b'.').all(|atom| !atom.is_empty())
+}
+
+/// `atext` (RFC 5322 §3.2.3), and any octet of 8-bit text (RFC 6532 §3.2).
+fn is_atext(octet: u8) -> bool {
+    octet.is_ascii_alphanumeric() || octet >= 0x80 || b"!#$%&'*+-/=?^_`{|}~".contains(&octet)
+}

@@ -1,0 +1,158 @@
+//! Header fields as they are added to a message, and the folding of their values.
+
+/// The most octets that a line should have (RFC 5322 §2.1.1).
+const PREFERRED_LINE_LENGTH: usize = 78;
+
+/// A header field to add to a message.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct HeaderField {
+    /// The name.
+    pub name: &'static str,
+    /// The value, folded with LF and a space, never CR, as the milter protocol has it: the MTA makes CR LF of it.
+    ///
+    /// Without the space after the colon: the MTA adds that, unless leading spaces were negotiated (`SMFIP_HDR_LEADSPC`), in which
+    /// case the milter adapter does.
+    pub value: String,
+}
+
+/// Lays out the value of a header field in lines.
+///
+/// A value consists of chunks, which are never broken, with one space or fold between two of them. Chunks that belong together
+/// make a group: one that fits into a line of its own is not broken where it could begin a new one.
+#[derive(Debug)]
+pub struct Folding {
+    name: &'static str,
+    groups: Vec<Vec<String>>,
+}
+
+impl Folding {
+    /// Begins the value of a field of this name.
+    pub fn new(name: &'static str) -> Self {
+        Self { name, groups: vec![Vec::new()] }
+    }
+
+    /// Begins a group of chunks.
+    pub fn begin_group(&mut self) {
+        self.groups.push(Vec::new());
+    }
+
+    /// Adds a chunk to the group.
+    ///
+    /// A chunk is a token that may not be folded, in printable ASCII and of not much more than
+    /// [`MAX_TOKEN_LENGTH`](super::tokens::MAX_TOKEN_LENGTH) octets; its writer sees to that.
+    pub fn push(&mut self, chunk: impl Into<String>) {
+        if let Some(group) = self.groups.last_mut() {
+            group.push(chunk.into());
+        }
+    }
+
+    /// Adds text to the last chunk, where nothing may come between.
+    pub fn attach(&mut self, text: &str) {
+        match self.groups.last_mut().and_then(|group| group.last_mut()) {
+            Some(chunk) => chunk.push_str(text),
+            None => self.push(text),
+        }
+    }
+
+    /// Lays out the lines: at most 78 octets, name and colon included, unless a single chunk is longer.
+    pub fn finish(self) -> HeaderField {
+        let mut value = String::new();
+        let mut column = self.name.len() + 2;
+        for group in &self.groups {
+            let width = group.iter().map(|chunk| chunk.len() + 1).sum::<usize>();
+            let mut fold = column + width > PREFERRED_LINE_LENGTH && width <= PREFERRED_LINE_LENGTH;
+            for chunk in group {
+                if value.is_empty() {
+                    // Nothing but the name in the first line would make it a blank one to some.
+                } else if fold || column + 1 + chunk.len() > PREFERRED_LINE_LENGTH {
+                    value.push_str("\n ");
+                    column = 1;
+                } else {
+                    value.push(' ');
+                    column += 1;
+                }
+                fold = false;
+                value.push_str(chunk);
+                column += chunk.len();
+            }
+        }
+        HeaderField { name: self.name, value }
+    }
+}
+
+/// Asserts what must hold of every line of a field.
+#[cfg(test)]
+pub(super) fn check_lines(field: &HeaderField) {
+    let text = format!("{}: {}", field.name, field.value);
+    for (number, line) in text.split('\n').enumerate() {
+        assert!(line.bytes().all(|b| (b' '..=b'~').contains(&b)), "{line:?}");
+        assert!(line.len() <= 998, "{line:?}");
+        assert!(number == 0 || line.starts_with(' '), "{line:?}");
+        assert!(!line.trim().is_empty(), "{text:?}");
+        // Nothing but a single token, a quoted string with its spaces perhaps, makes a line longer than it should be.
+        let (mut quoted, mut previous, mut spaces) = (false, ' ', 0);
+        for c in line.chars() {
+            match c {
+                '"' if previous != '\\' => quoted = !quoted,
+                ' ' if !quoted => spaces += 1,
+                _ => {}
+            }
+            previous = if previous == '\\' && c == '\\' { ' ' } else { c };
+        }
+        let comment = line.contains('(') || line.contains(')');
+        assert!(line.len() <= 78 || comment || spaces <= 1, "{line:?}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn lay_out(groups: &[&[&str]]) -> String {
+        let mut folding = Folding::new("Subject");
+        for group in groups {
+            folding.begin_group();
+            group.iter().for_each(|chunk| folding.push(*chunk));
+        }
+        folding.finish().value
+    }
+
+    #[test]
+    fn groups_stay_together_where_they_fit() {
+        let (a, b) = ("a".repeat(30), "b".repeat(30));
+        assert_eq!(lay_out(&[&[&a], &[&b, "c"]]), format!("{a} {b} c"));
+        assert_eq!(lay_out(&[&[&a], &[&b, "c", "d12345"]]), format!("{a}\n {b} c d12345"));
+        assert_eq!(lay_out(&[&["a"], &[&a, &b, &a]]), format!("a {a} {b}\n {a}"));
+    }
+
+    #[test]
+    fn attached_text_is_not_parted() {
+        let mut folding = Folding::new("Subject");
+        folding.attach("x");
+        folding.attach(";");
+        folding.push("y");
+        assert_eq!(folding.finish(), HeaderField { name: "Subject", value: "x; y".into() });
+    }
+
+    proptest! {
+        #[test]
+        fn lines_are_short_where_chunks_allow(groups in prop::collection::vec(prop::collection::vec("[a-z]{1,100}", 0..6), 0..6)) {
+            let mut folding = Folding::new("Authentication-Results");
+            for group in &groups {
+                folding.begin_group();
+                group.iter().for_each(|chunk| folding.push(chunk.as_str()));
+            }
+            let field = folding.finish();
+            let chunks: Vec<_> = groups.concat();
+            prop_assert_eq!(field.value.split_whitespace().collect::<Vec<_>>(), chunks);
+            let text = format!("{}: {}", field.name, field.value);
+            for (number, line) in text.split('\n').enumerate() {
+                prop_assert!(number == 0 || line.starts_with(' '));
+                prop_assert!(!line.trim().is_empty() && !line.ends_with(' ') || text.ends_with(": "));
+                let words = line.split(' ').filter(|word| !word.is_empty()).count();
+                prop_assert!(line.len() <= 78 || words <= if number == 0 { 2 } else { 1 }, "{line:?}");
+            }
+        }
+    }
+}

@@ -1,0 +1,134 @@
+//! Who a client says it is: the HELO name and the reverse-path, as they came.
+
+use std::borrow::Cow;
+
+use super::domain::Domain;
+
+/// The reverse-path of MAIL FROM (RFC 5321 §4.1.2), split at the `@` that its domain begins behind.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum ReversePath {
+    /// `<>`: a notification, which its sender's HELO name answers for (RFC 7208 §2.4).
+    Empty,
+    /// A mailbox.
+    Mailbox {
+        /// What is before the last `@`; may be empty, quoted, or nothing that RFC 5321 allows.
+        local_part: String,
+        /// What is behind it; need not be a domain name.
+        domain: String,
+    },
+    /// Text without a domain.
+    Other(String),
+}
+
+impl ReversePath {
+    /// Reads what an MTA passes on: with or without angle brackets, with a source route or without (RFC 5321 §4.1.1.3).
+    ///
+    /// Octets that are not UTF-8 become U+FFFD: no domain name has them, and local-parts that do match nothing in DNS.
+    ///
+    /// ```text
+    /// Reverse-path   = Path / "<>"
+    /// Path           = "<" [ A-d-l ":" ] Mailbox ">"
+    /// ```
+    pub fn parse(bytes: &[u8]) -> Self {
+        let text = String::from_utf8_lossy(bytes);
+        let text = text.trim_matches([' ', '\t', '\r', '\n']);
+        let path = text.strip_prefix('<').unwrap_or(text);
+        let path = path.strip_suffix('>').unwrap_or(path);
+        let mailbox = match path.strip_prefix('@').and_then(|route| route.split_once(':')) {
+            Some((_, mailbox)) => mailbox,
+            None => path,
+        };
+        if mailbox.is_empty() {
+            return Self::Empty;
+        }
+        // The last one: a domain cannot have an `@`, a quoted local-part can.
+        match mailbox.rsplit_once('@') {
+            Some((local_part, domain)) => Self::Mailbox { local_part: local_part.into(), domain: domain.into() },
+            None => Self::Other(mailbox.into()),
+        }
+    }
+}
+
+/// The path without its angle brackets.
+impl std::fmt::Display for ReversePath {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Empty => Ok(()),
+            Self::Mailbox { local_part, domain } => write!(f, "{local_part}@{domain}"),
+            Self::Other(text) => f.write_str(text),
+        }
+    }
+}
+
+/// A local-part without the quotes and quoted-pairs of a quoted-string (RFC 5321 §4.1.2); as it is where it has none.
+pub fn unquote(local_part: &str) -> Cow<'_, str> {
+    let Some(content) = local_part.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')) else { return local_part.into() };
+    let mut plain = String::with_capacity(content.len());
+    let mut characters = content.chars();
+    while let Some(c) = characters.next() {
+        match c {
+            '\\' => plain.extend(characters.next()),
+            // The string ends before the local-part does: it is none.
+            '"' => return local_part.into(),
+            c => plain.push(c),
+        }
+    }
+    plain.into()
+}
+
+/// The domain of a HELO name that can be verified: fully qualified, no address literal (RFC 7208 §2.3).
+///
+/// `None` for all others. A last label of digits alone is an address without brackets, not a name.
+pub fn helo_domain(name: &str) -> Option<Domain> {
+    let domain = Domain::parse(name).ok().filter(Domain::is_qualified)?;
+    let last = domain.labels().next_back()?;
+    (!last.bytes().all(|b| b.is_ascii_digit())).then_some(domain)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mailbox(local_part: &str, domain: &str) -> ReversePath {
+        ReversePath::Mailbox { local_part: local_part.into(), domain: domain.into() }
+    }
+
+    #[test]
+    fn reverse_paths() {
+        let parse = |text: &str| ReversePath::parse(text.as_bytes());
+        assert_eq!(parse("<>"), ReversePath::Empty);
+        assert_eq!(parse(""), ReversePath::Empty);
+        assert_eq!(parse("<a@example.com>"), mailbox("a", "example.com"));
+        assert_eq!(parse("a@example.com"), mailbox("a", "example.com"));
+        assert_eq!(parse("<\"a@b\"@example.com>"), mailbox("\"a@b\"", "example.com"));
+        assert_eq!(parse("<a@b@example.com>"), mailbox("a@b", "example.com"));
+        assert_eq!(parse("<@x.example,@y.example:a@example.com>"), mailbox("a", "example.com"));
+        assert_eq!(parse("<@example.com>"), mailbox("", "example.com"));
+        assert_eq!(parse("<a>"), ReversePath::Other("a".into()));
+        assert_eq!(parse("<a=b+c@example.com>"), mailbox("a=b+c", "example.com"));
+        assert_eq!(parse("<jörg@bücher.example>"), mailbox("jörg", "bücher.example"));
+        assert_eq!(ReversePath::parse(b"<\xff@example.com>"), mailbox("\u{fffd}", "example.com"));
+        assert_eq!(parse("<a@[192.0.2.1]>"), mailbox("a", "[192.0.2.1]"));
+    }
+
+    #[test]
+    fn quoted_local_parts() {
+        for (quoted, plain) in
+            [("a", "a"), (r#""a b""#, "a b"), (r#""a\"b\\""#, r#"a"b\"#), (r#""a"b""#, r#""a"b""#), ("\"", "\""), (r#""""#, "")]
+        {
+            assert_eq!(unquote(quoted), plain);
+        }
+    }
+
+    #[test]
+    fn helo_names() {
+        assert_eq!(helo_domain("Mail.Example.COM.").unwrap().as_str(), "mail.example.com");
+        assert!(helo_domain("foo_bar.example.com").is_some());
+        for name in
+            ["", ".", "localhost", "[192.0.2.1]", "[IPv6:2001:db8::1]", "192.0.2.1", "a b.example", "a..b", "a\u{1}.b", "::1"]
+        {
+            assert_eq!(helo_domain(name), None, "{name}");
+        }
+        assert_eq!(helo_domain(&"a.".repeat(200)), None);
+    }
+}

@@ -1,0 +1,340 @@
+//! Received-SPF (RFC 7208 §9.1): written into a header field, and read back.
+
+use super::{
+    header_field::{Folding, HeaderField},
+    spf_result::SpfResult,
+    tokens::{self, Cursor, ParseError, ParseErrorKind},
+};
+use std::{fmt, net::IpAddr};
+
+/// The name of the header field.
+pub const NAME: &str = "Received-SPF";
+
+/// An identity that SPF verifies (RFC 7208 §2.3, §2.4).
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub enum Identity {
+    /// The name that the client gave in HELO or EHLO.
+    Helo,
+    /// The reverse-path.
+    Mailfrom,
+}
+
+impl Identity {
+    /// The identity's word in header fields.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Helo => "helo",
+            Self::Mailfrom => "mailfrom",
+        }
+    }
+}
+
+impl fmt::Display for Identity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// A Received-SPF header field: the result of one identity.
+///
+/// Text is as it was received, without quotes or angle brackets of its own; it reads back as it was written, unless
+/// [`shorten`](tokens::shorten) has to cut it.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct ReceivedSpf {
+    /// The result.
+    pub result: SpfResult,
+    /// A remark for people; [`describe`] makes one.
+    pub comment: Option<String>,
+    /// The name of the host that verified.
+    pub receiver: Option<String>,
+    /// The address of the client; an IPv4-mapped one is written as IPv4.
+    pub client_ip: Option<IpAddr>,
+    /// The name in HELO or EHLO.
+    pub helo: Option<String>,
+    /// The reverse-path; `postmaster@` and the HELO name for an empty one.
+    pub envelope_from: Option<String>,
+    /// What was verified.
+    pub identity: Option<Identity>,
+    /// The mechanism that matched, `default` when none did.
+    pub mechanism: Option<String>,
+    /// Why the result is temperror or permerror.
+    pub problem: Option<String>,
+}
+
+impl ReceivedSpf {
+    /// A field with a result, and nothing more to say.
+    pub fn new(result: SpfResult) -> Self {
+        Self {
+            result,
+            comment: None,
+            receiver: None,
+            client_ip: None,
+            helo: None,
+            envelope_from: None,
+            identity: None,
+            mechanism: None,
+            problem: None,
+        }
+    }
+
+    /// Writes the header field.
+    ///
+    /// ```text
+    /// header-field   = "Received-SPF:" [CFWS] result [FWS comment] [FWS key-value-list] [FWS] CRLF
+    /// key-value-list = key-value-pair *( ";" [CFWS] key-value-pair ) [";"]
+    /// key-value-pair = key [CFWS] "=" ( dot-atom / quoted-string )
+    /// ```
+    ///
+    /// `[FWS]` by erratum 5436.
+    pub fn write(&self) -> HeaderField {
+        let mut field = Folding::new(NAME);
+        field.push(self.result.as_str());
+        for word in self.comment.as_deref().map(tokens::write_comment).into_iter().flatten() {
+            field.push(word);
+        }
+        let client_ip = self.client_ip.map(|ip| ip.to_canonical().to_string());
+        let pairs = [
+            ("receiver", self.receiver.as_deref()),
+            ("client-ip", client_ip.as_deref()),
+            ("helo", self.helo.as_deref()),
+            ("envelope-from", self.envelope_from.as_deref()),
+            ("identity", self.identity.map(Identity::as_str)),
+            ("mechanism", self.mechanism.as_deref()),
+            ("problem", self.problem.as_deref()),
+        ];
+        let mut first = true;
+        for (key, value) in pairs {
+            let Some(value) = value else { continue };
+            if !first {
+                field.attach(";");
+            }
+            first = false;
+            field.push(format!("{key}={}", write_value(value)));
+        }
+        field.finish()
+    }
+
+    /// Reads the value of a header field, folded or not. Unknown keys are skipped; of a key given twice the first counts.
+    ///
+    /// # Errors
+    ///
+    /// Where the field cannot be read, and why.
+    pub fn parse(value: &[u8]) -> Result<Self, ParseError> {
+        let mut cursor = Cursor::new(value);
+        cursor.skip_cfws()?;
+        let error = cursor.error(ParseErrorKind::Unexpected);
+        let mut field = Self::new(read_word(&mut cursor).parse().map_err(|_| error)?);
+        field.comment = cursor.skip_cfws()?;
+        while !cursor.is_at_end() {
+            let error = cursor.error(ParseErrorKind::Unexpected);
+            let key = read_word(&mut cursor);
+            cursor.skip_cfws()?;
+            if key.is_empty() || !cursor.take(b'=') {
+                return Err(error);
+            }
+            cursor.skip_cfws()?;
+            let value = if cursor.peek() == Some(b'"') { cursor.quoted_string()? } else { read_dot_atom(&mut cursor)? };
+            field.set(&key, value).map_err(|()| error)?;
+            cursor.skip_cfws()?;
+            if !cursor.take(b';') && !cursor.is_at_end() {
+                return Err(cursor.error(ParseErrorKind::Unexpected));
+            }
+            cursor.skip_cfws()?;
+        }
+        Ok(field)
+    }
+
+    fn set(&mut self, key: &str, value: String) -> Result<(), ()> {
+        let text = match key {
+            "receiver" => &mut self.receiver,
+            "helo" => &mut self.helo,
+            "envelope-from" => &mut self.envelope_from,
+            "mechanism" => &mut self.mechanism,
+            "problem" => &mut self.problem,
+            "client-ip" => {
+                let ip = value.parse().map_err(|_| ())?;
+                self.client_ip.get_or_insert(ip);
+                return Ok(());
+            }
+            "identity" => {
+                let identity = [Identity::Helo, Identity::Mailfrom].into_iter().find(|identity| identity.as_str() == value);
+                self.identity = self.identity.or(identity);
+                return Ok(());
+            }
+            _ => return Ok(()),
+        };
+        text.get_or_insert(value);
+        Ok(())
+    }
+}
+
+/// Words for people about a result, to go into the comment.
+///
+/// The sender is the domain of the HELO identity or the address of the MAIL FROM identity.
+pub fn describe(result: SpfResult, identity: Identity, sender: &str, client_ip: Option<IpAddr>, receiver: &str) -> String {
+    let sender = match identity {
+        Identity::Helo => format!("domain {}", tokens::shorten(sender)),
+        Identity::Mailfrom => format!("domain of {}", tokens::shorten(sender)),
+    };
+    let client = client_ip.map_or_else(|| "client without address".into(), |ip| ip.to_canonical().to_string());
+    let facts = match result {
+        SpfResult::None => format!("{sender} publishes no SPF record to go by"),
+        SpfResult::Neutral => format!("{sender} neither permits nor denies {client}"),
+        SpfResult::Pass => format!("{sender} permits {client}"),
+        SpfResult::Fail => format!("{sender} denies {client}"),
+        SpfResult::Softfail => format!("{sender} probably denies {client}"),
+        SpfResult::Temperror => format!("{sender} could not be asked about {client}, DNS error that may pass"),
+        SpfResult::Permerror => format!("{sender} has no SPF records that can be evaluated for {client}"),
+    };
+    if receiver.is_empty() { facts } else { format!("{receiver}: {facts}") }
+}
+
+fn write_value(value: &str) -> String {
+    let value = tokens::shorten(value);
+    if tokens::is_dot_atom(&value) && !value.contains("=?") { value.into_owned() } else { tokens::quote(&value) }
+}
+
+/// Reads a result or key, in lower case.
+fn read_word(cursor: &mut Cursor<'_>) -> String {
+    let octets = cursor.take_while(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'));
+    String::from_utf8_lossy(octets).to_ascii_lowercase()
+}
+
+fn read_dot_atom(cursor: &mut Cursor<'_>) -> Result<String, ParseError> {
+    let error = cursor.error(ParseErrorKind::NoWord);
+    let octets = cursor.take_while(|b| b == b'.' || tokens::is_atom_octet(b) || !b.is_ascii());
+    if octets.is_empty() { Err(error) } else { Ok(String::from_utf8_lossy(octets).into_owned()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn full() -> ReceivedSpf {
+        let client_ip = Some("192.0.2.1".parse().unwrap());
+        let (sender, receiver) = ("u@example.com", "mail.receiver.example");
+        ReceivedSpf {
+            comment: Some(describe(SpfResult::Pass, Identity::Mailfrom, sender, client_ip, receiver)),
+            receiver: Some(receiver.into()),
+            client_ip,
+            helo: Some("[192.0.2.1]".into()),
+            envelope_from: Some(sender.into()),
+            identity: Some(Identity::Mailfrom),
+            mechanism: Some("ip4:192.0.2.1".into()),
+            ..ReceivedSpf::new(SpfResult::Pass)
+        }
+    }
+
+    #[test]
+    fn values_that_are_no_dot_atoms_are_quoted() {
+        let field = full().write();
+        assert_eq!(field.name, "Received-SPF");
+        let expected = concat!(
+            "pass (mail.receiver.example: domain of u@example.com permits\n",
+            " 192.0.2.1) receiver=mail.receiver.example; client-ip=192.0.2.1;\n",
+            " helo=\"[192.0.2.1]\"; envelope-from=\"u@example.com\"; identity=mailfrom;\n",
+            " mechanism=\"ip4:192.0.2.1\"",
+        );
+        assert_eq!(field.value, expected);
+        assert_eq!(ReceivedSpf::parse(field.value.as_bytes()), Ok(full()));
+    }
+
+    #[test]
+    fn client_addresses() {
+        let write =
+            |ip: &str| ReceivedSpf { client_ip: Some(ip.parse().unwrap()), ..ReceivedSpf::new(SpfResult::None) }.write().value;
+        assert_eq!(write("2001:db8::1"), "none client-ip=\"2001:db8::1\"");
+        assert_eq!(write("::ffff:192.0.2.1"), "none client-ip=192.0.2.1");
+        assert_eq!(ReceivedSpf::new(SpfResult::None).write().value, "none");
+    }
+
+    #[test]
+    fn what_others_write_is_read() {
+        let field = ReceivedSpf::parse(
+            b" Pass (mybox.example.org: domain of\r\n myname@example.com (really) designates 192.0.2.1 as permitted sender)\r\n\treceiver=mybox.example.org;\
+              client-ip = 192.0.2.1; x-extra=1; envelope-from=\"myname@example.com\"; helo=foo.example.com; helo=second; identity=pra;",
+        )
+        .unwrap();
+        assert_eq!(field.result, SpfResult::Pass);
+        assert_eq!(field.helo.as_deref(), Some("foo.example.com"));
+        assert_eq!(field.envelope_from.as_deref(), Some("myname@example.com"));
+        assert_eq!(field.identity, None);
+        assert!(field.comment.unwrap().contains("(really)"));
+        for bad in [
+            "",
+            "maybe",
+            "pass x",
+            "pass helo=",
+            "pass helo=a b=c",
+            "pass client-ip=1",
+            "pass (x",
+            "pass helo=\"x",
+            "pass helo=a\nb",
+        ] {
+            assert!(ReceivedSpf::parse(bad.as_bytes()).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn every_result_is_described() {
+        let results = ["none", "neutral", "pass", "fail", "softfail", "temperror", "permerror"];
+        let texts = results.map(|result| describe(result.parse().unwrap(), Identity::Helo, "example.com", None, "mx.example"));
+        for (at, text) in texts.iter().enumerate() {
+            assert!(text.starts_with("mx.example: domain example.com "), "{text}");
+            assert!(!texts.iter().skip(at + 1).any(|other| other == text), "{text}");
+        }
+    }
+
+    #[test]
+    fn long_names_stay_within_lines() {
+        let (sender, helo) = (format!("{}@example.com", "l".repeat(5000)), "h".repeat(5000));
+        let comment = describe(SpfResult::Fail, Identity::Mailfrom, &sender, None, "mx.example");
+        let field = ReceivedSpf { comment: Some(comment), helo: Some(helo), envelope_from: Some(sender), ..full() }.write();
+        assert!(field.value.split('\n').all(|line| line.len() <= 998));
+        assert!(field.value.contains("l...@example.com\""));
+        assert!(ReceivedSpf::parse(field.value.as_bytes()).is_ok());
+    }
+
+    fn text() -> impl Strategy<Value = Option<String>> {
+        prop::option::of(prop_oneof![".{0,60}", "[ -~]{0,60}", "[\\x00-\\x20\\\\\"();=?@.ax{}é]{0,60}", "[a-z.@\\\\\"]{0,2000}"])
+    }
+
+    proptest! {
+        #[test]
+        fn fields_read_back(
+            comment in text(), receiver in text(), helo in text(), envelope_from in text(), mechanism in text(), problem in text(),
+            ip: Option<IpAddr>,
+        ) {
+            let comment = comment.map(|text| text.split(' ').map(tokens::shorten).collect::<Vec<_>>().join(" "));
+            let shorten = |text: Option<String>| text.map(|text| tokens::shorten(&text).into_owned());
+            let written = ReceivedSpf {
+                result: SpfResult::Fail,
+                comment,
+                receiver: receiver.clone(),
+                client_ip: ip.map(|ip| ip.to_canonical()),
+                helo: helo.clone(),
+                envelope_from: envelope_from.clone(),
+                identity: Some(Identity::Helo),
+                mechanism: mechanism.clone(),
+                problem: problem.clone(),
+            };
+            let field = written.write();
+            crate::mail::header_field::check_lines(&field);
+            let expected = ReceivedSpf {
+                receiver: shorten(receiver),
+                helo: shorten(helo),
+                envelope_from: shorten(envelope_from),
+                mechanism: shorten(mechanism),
+                problem: shorten(problem),
+                ..written
+            };
+            prop_assert_eq!(ReceivedSpf::parse(field.value.as_bytes()), Ok(expected));
+        }
+
+        #[test]
+        fn reading_never_panics(value: Vec<u8>) {
+            let _ = ReceivedSpf::parse(&value);
+        }
+    }
+}

@@ -1,0 +1,474 @@
+//! Lexical tokens of structured header fields: reading them, and writing text from the network as one of them.
+//!
+//! Reading is one pass without recursion: comments nest as deep as they like and cost a counter.
+//!
+//! Writing yields printable ASCII alone, because nobody can tell whether the next hop takes UTF-8 in header fields (RFC 6532).
+//! Every other character becomes `\x{HEX}`, the form in which RFC 6533 §3 spells internationalised addresses in ASCII. A
+//! backslash that would begin such a form by chance becomes `\x{5C}`, so that [`decode`] gives back exactly what [`encode`] got;
+//! so does a `=?`, lest a reader sees an encoded word (RFC 2047) in it.
+
+use std::{borrow::Cow, fmt};
+
+/// The most octets that a token made of text from the network takes as written, quotes included.
+///
+/// A token cannot be folded, and a line must not be over 998 octets (RFC 5322 §2.1.1): what is longer is cut by [`shorten`].
+pub const MAX_TOKEN_LENGTH: usize = 900;
+
+/// What [`shorten`] puts where it cut something out.
+const CUT: &str = "...";
+
+/// The most octets after the last `@` that survive a cut: a domain name in quotes, and a little more.
+const MAX_TAIL_LENGTH: usize = 300;
+
+/// Why a header field cannot be read.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct ParseError {
+    /// The offset into the field's value, in octets.
+    pub at: usize,
+    /// What is wrong there.
+    pub kind: ParseErrorKind,
+}
+
+/// What is wrong with a header field.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum ParseErrorKind {
+    /// A comment without its closing parenthesis.
+    UnterminatedComment,
+    /// A quoted string without its closing quote.
+    UnterminatedQuotedString,
+    /// A control character, or a line break that no white space follows.
+    ControlCharacter,
+    /// A word was expected here.
+    NoWord,
+    /// Something else was expected here.
+    Unexpected,
+}
+
+impl fmt::Display for ParseError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let what = match self.kind {
+            ParseErrorKind::UnterminatedComment => "unterminated comment",
+            ParseErrorKind::UnterminatedQuotedString => "unterminated quoted string",
+            ParseErrorKind::ControlCharacter => "control character",
+            ParseErrorKind::NoWord => "missing word",
+            ParseErrorKind::Unexpected => "unexpected character",
+        };
+        write!(f, "{what} at octet {}", self.at)
+    }
+}
+
+impl std::error::Error for ParseError {}
+
+/// Whether the octet may be in a token (RFC 2045 §5.1: printable, no space, none of `tspecials`).
+pub fn is_token_octet(octet: u8) -> bool {
+    octet.is_ascii_graphic() && !b"()<>@,;:\\\"/[]?=".contains(&octet)
+}
+
+/// Whether the octet may be in an atom (RFC 5322 §3.2.3, `atext`).
+pub fn is_atom_octet(octet: u8) -> bool {
+    octet.is_ascii_graphic() && !b"()<>@,;:\\\"[].".contains(&octet)
+}
+
+/// Whether the text is a token (RFC 2045 §5.1).
+pub fn is_token(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(is_token_octet)
+}
+
+/// Whether the text is a `dot-atom-text` (RFC 5322 §3.2.3).
+pub fn is_dot_atom(text: &str) -> bool {
+    text.split('.').all(|atom| !atom.is_empty() && atom.bytes().all(is_atom_octet))
+}
+
+/// Writes text as printable ASCII: every other character becomes `\x{HEX}` (RFC 6533 §3). [`decode`] undoes it.
+pub fn encode(text: &str) -> Cow<'_, str> {
+    if text.bytes().all(|b| matches!(b, b' '..=b'~')) && !text.contains("\\x{") && !text.contains("=?") {
+        return Cow::Borrowed(text);
+    }
+    let mut out = String::with_capacity(text.len() + 16);
+    for (at, c) in text.char_indices() {
+        if !matches!(c, ' '..='~') || text.get(at..).is_some_and(|rest| rest.starts_with("\\x{") || rest.starts_with("=?")) {
+            push_escape(&mut out, c);
+        } else {
+            out.push(c);
+        }
+    }
+    Cow::Owned(out)
+}
+
+fn push_escape(out: &mut String, c: char) {
+    out.push_str("\\x{");
+    out.push_str(&format!("{:X}", u32::from(c)));
+    out.push('}');
+}
+
+/// Reads what [`encode`] wrote. What is no `\x{HEX}` stays as it is.
+pub fn decode(text: &str) -> Cow<'_, str> {
+    if !text.contains("\\x{") {
+        return Cow::Borrowed(text);
+    }
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some((before, after)) = rest.split_once("\\x{") {
+        out.push_str(before);
+        if let Some((c, tail)) = escaped_character(after) {
+            out.push(c);
+            rest = tail;
+        } else {
+            out.push_str("\\x{");
+            rest = after;
+        }
+    }
+    out.push_str(rest);
+    Cow::Owned(out)
+}
+
+/// Reads `HEX}`: 1 to 6 hexadecimal digits.
+fn escaped_character(text: &str) -> Option<(char, &str)> {
+    let digits = text.bytes().take(6).take_while(u8::is_ascii_hexdigit).count();
+    let (hex, rest) = text.split_at_checked(digits)?;
+    let c = u32::from_str_radix(hex, 16).ok().and_then(char::from_u32)?;
+    Some((c, rest.strip_prefix('}')?))
+}
+
+/// The octets that a character takes at most in a quoted string or a comment, once encoded.
+fn written_length(c: char) -> usize {
+    match c {
+        // As if they had to be written `\\x{5C}` and `\\x{3D}`.
+        '\\' | '=' => 7,
+        '"' | '(' | ')' => 2,
+        ' '..='~' => 1,
+        // `\\x{HEX}`.
+        c => 5 + hex_digits(c),
+    }
+}
+
+fn hex_digits(c: char) -> usize {
+    (1..6).find(|digits| u32::from(c) >> (4 * digits) == 0).unwrap_or(6)
+}
+
+/// The octets that a text takes at most as a token, quotes included.
+pub fn token_length(text: &str) -> usize {
+    2 + text.chars().map(written_length).sum::<usize>()
+}
+
+/// Cuts a text that would be too long as a token: at most [`MAX_TOKEN_LENGTH`] octets are left as written, with `...` where
+/// something is missing.
+///
+/// Of an address the local-part is cut, not the domain (what follows the last `@`), which says more about a sender.
+pub fn shorten(text: &str) -> Cow<'_, str> {
+    // No character takes more than 11 octets: short texts, which is nearly all of them, need not be counted.
+    if text.len() * 11 + 2 <= MAX_TOKEN_LENGTH || token_length(text) <= MAX_TOKEN_LENGTH {
+        return Cow::Borrowed(text);
+    }
+    let tail = text.rfind('@').and_then(|at| text.get(at..)).filter(|tail| token_length(tail) <= MAX_TAIL_LENGTH);
+    let (tail, tail_length) = tail.map_or(("", 2), |tail| (tail, token_length(tail)));
+    let mut room = MAX_TOKEN_LENGTH - CUT.len() - tail_length;
+    let mut out = String::with_capacity(MAX_TOKEN_LENGTH);
+    for c in text.chars() {
+        match room.checked_sub(written_length(c)) {
+            Some(left) => room = left,
+            None => break,
+        }
+        out.push(c);
+    }
+    out.push_str(CUT);
+    out.push_str(tail);
+    Cow::Owned(out)
+}
+
+/// Writes a text as a quoted string (RFC 5322 §3.2.4), shortened and encoded.
+pub fn quote(text: &str) -> String {
+    let text = shorten(text);
+    let text = encode(&text);
+    let mut out = String::with_capacity(text.len() + 2);
+    out.push('"');
+    for c in text.chars() {
+        if matches!(c, '"' | '\\') {
+            out.push('\\');
+        }
+        out.push(c);
+    }
+    out.push('"');
+    out
+}
+
+/// Writes a text as a `value` of MIME (RFC 2045 §5.1): a token if it is one, else a quoted string.
+pub fn write_value(text: &str) -> String {
+    let text = shorten(text);
+    if is_token(&text) { text.into_owned() } else { quote(&text) }
+}
+
+/// Writes a text as a comment (RFC 5322 §3.2.2): the words between which it may be folded.
+///
+/// Each word is shortened on its own. A space that begins or ends the text or follows another space is encoded, so that no line
+/// of a folded comment is blank.
+pub fn write_comment(text: &str) -> Vec<String> {
+    let text = text.split(' ').map(shorten).collect::<Vec<_>>().join(" ");
+    let text = encode(&text);
+    let mut words = Vec::new();
+    let mut word = String::from("(");
+    let mut blank = true;
+    let mut characters = text.chars().peekable();
+    while let Some(c) = characters.next() {
+        if c == ' ' && !blank && characters.peek().is_some() {
+            words.push(std::mem::take(&mut word));
+            blank = true;
+            continue;
+        }
+        match c {
+            ' ' => word.push_str("\\\\x{20}"),
+            '(' | ')' | '\\' => word.extend(['\\', c]),
+            c => word.push(c),
+        }
+        blank = false;
+    }
+    word.push(')');
+    words.push(word);
+    words
+}
+
+/// A place in a header field's value that is being read.
+#[derive(Clone, Copy, Debug)]
+pub struct Cursor<'a> {
+    value: &'a [u8],
+    at: usize,
+}
+
+impl<'a> Cursor<'a> {
+    /// Begins at the beginning.
+    pub fn new(value: &'a [u8]) -> Self {
+        Self { value, at: 0 }
+    }
+
+    /// The next octet, if there is one.
+    pub fn peek(&self) -> Option<u8> {
+        self.value.get(self.at).copied()
+    }
+
+    /// Whether nothing is left.
+    pub fn is_at_end(&self) -> bool {
+        self.at >= self.value.len()
+    }
+
+    /// The octets from the beginning to here.
+    pub fn before(&self) -> &'a [u8] {
+        self.value.get(..self.at).unwrap_or_default()
+    }
+
+    /// An error at this place.
+    pub fn error(&self, kind: ParseErrorKind) -> ParseError {
+        ParseError { at: self.at, kind }
+    }
+
+    /// Steps over the octet if it comes next; says whether it did.
+    pub fn take(&mut self, octet: u8) -> bool {
+        let found = self.peek() == Some(octet);
+        self.at += usize::from(found);
+        found
+    }
+
+    /// Takes the octets, maybe none, for which the condition holds.
+    pub fn take_while(&mut self, condition: impl Fn(u8) -> bool) -> &'a [u8] {
+        let rest = self.value.get(self.at..).unwrap_or_default();
+        let length = rest.iter().position(|&b| !condition(b)).unwrap_or(rest.len());
+        self.at += length;
+        rest.get(..length).unwrap_or_default()
+    }
+
+    /// Steps over white space, folded or not; says whether there was any.
+    ///
+    /// The MTA hands over a line break as LF; CR LF is taken too. White space at the very end of the value may lack its octets
+    /// after the line break.
+    ///
+    /// # Errors
+    ///
+    /// A line break in front of something other than white space.
+    pub fn skip_white_space(&mut self) -> Result<bool, ParseError> {
+        let start = self.at;
+        loop {
+            match self.peek() {
+                Some(b' ' | b'\t') => self.at += 1,
+                Some(b'\r' | b'\n') => self.line_break()?,
+                _ => return Ok(self.at > start),
+            }
+        }
+    }
+
+    /// Steps over LF or CR LF, which white space or the end must follow.
+    fn line_break(&mut self) -> Result<(), ParseError> {
+        let error = self.error(ParseErrorKind::ControlCharacter);
+        self.take(b'\r');
+        if self.take(b'\n') && matches!(self.peek(), None | Some(b' ' | b'\t' | b'\r' | b'\n')) { Ok(()) } else { Err(error) }
+    }
+
+    /// Steps over `CFWS` (RFC 5322 §3.2.2), maybe none, and returns the text of the first comment in it.
+    ///
+    /// ```text
+    /// comment = "(" *([FWS] ccontent) [FWS] ")"
+    /// ccontent = ctext / quoted-pair / comment
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// A comment that does not end, a control character.
+    pub fn skip_cfws(&mut self) -> Result<Option<String>, ParseError> {
+        let mut first = None;
+        loop {
+            self.skip_white_space()?;
+            if self.peek() != Some(b'(') {
+                return Ok(first);
+            }
+            let text = self.comment()?;
+            first.get_or_insert(text);
+        }
+    }
+
+    /// Reads a comment; comments in it keep their parentheses.
+    fn comment(&mut self) -> Result<String, ParseError> {
+        let unterminated = self.error(ParseErrorKind::UnterminatedComment);
+        self.at += 1;
+        let mut text = Vec::new();
+        let mut depth = 1_usize;
+        loop {
+            let Some(octet) = self.content(&mut text, unterminated)? else { continue };
+            match octet {
+                b'(' => depth += 1,
+                b')' => depth -= 1,
+                _ => {}
+            }
+            if depth == 0 {
+                return Ok(decoded(&text));
+            }
+            text.push(octet);
+        }
+    }
+
+    /// Reads a quoted string (RFC 5322 §3.2.4) and returns its content.
+    ///
+    /// # Errors
+    ///
+    /// A string that does not end, a control character.
+    pub fn quoted_string(&mut self) -> Result<String, ParseError> {
+        let unterminated = self.error(ParseErrorKind::UnterminatedQuotedString);
+        self.at += 1;
+        let mut text = Vec::new();
+        loop {
+            match self.content(&mut text, unterminated)? {
+                Some(b'"') => return Ok(decoded(&text)),
+                Some(octet) => text.push(octet),
+                None => {}
+            }
+        }
+    }
+
+    /// Steps over one piece of a comment or quoted string: an octet, which is returned, or a quoted pair or a line break, for
+    /// which the text gets what it stands for.
+    fn content(&mut self, text: &mut Vec<u8>, unterminated: ParseError) -> Result<Option<u8>, ParseError> {
+        let octet = self.peek().ok_or(unterminated)?;
+        match octet {
+            b'\\' => {
+                self.at += 1;
+                let quoted = self.peek().ok_or(unterminated)?;
+                if quoted.is_ascii_control() && quoted != b'\t' {
+                    return Err(self.error(ParseErrorKind::ControlCharacter));
+                }
+                text.push(quoted);
+                self.at += 1;
+                Ok(None)
+            }
+            b'\r' | b'\n' => self.line_break().map(|()| None),
+            b if b.is_ascii_control() && b != b'\t' => Err(self.error(ParseErrorKind::ControlCharacter)),
+            b => {
+                self.at += 1;
+                Ok(Some(b))
+            }
+        }
+    }
+}
+
+/// Text as it was meant: UTF-8 where it is that, and without [`encode`]'s escapes.
+fn decoded(text: &[u8]) -> String {
+    decode(&String::from_utf8_lossy(text)).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn printable_text_is_left_alone() {
+        assert!(matches!(encode("a \"b\" (c) \\d"), Cow::Borrowed(_)));
+        assert_eq!(encode("bücher\n"), "b\\x{FC}cher\\x{A}");
+        assert_eq!(encode("\\x{41}"), "\\x{5C}x{41}");
+        assert_eq!(decode("\\x{110000} \\x{} \\x{41 \\x{1F600}"), "\\x{110000} \\x{} \\x{41 \u{1F600}");
+    }
+
+    #[test]
+    fn long_addresses_keep_their_domain() {
+        let short = shorten("u@example.com");
+        assert_eq!(short, "u@example.com");
+        let long = format!("{}@example.com", "l".repeat(2000));
+        let cut = shorten(&long);
+        assert_eq!(token_length(&cut), MAX_TOKEN_LENGTH);
+        assert!(cut.ends_with("l...@example.com"));
+        let name = "n".repeat(2000);
+        assert!(shorten(&name).ends_with("n..."));
+        assert!(shorten(&"@".repeat(2000)).ends_with("@...@"));
+    }
+
+    #[test]
+    fn comments_nest_without_recursion() {
+        let depth = 500_000;
+        let value = ["(".repeat(depth), ")".repeat(depth), "x".into()].concat();
+        let mut cursor = Cursor::new(value.as_bytes());
+        cursor.skip_cfws().unwrap();
+        assert_eq!(cursor.peek(), Some(b'x'));
+        let open = "(".repeat(depth);
+        assert_eq!(Cursor::new(open.as_bytes()).skip_cfws().unwrap_err().kind, ParseErrorKind::UnterminatedComment);
+    }
+
+    #[test]
+    fn line_breaks_need_white_space() {
+        for good in ["\n x", "\r\n\tx", " \n x", "\n \n x"] {
+            let mut cursor = Cursor::new(good.as_bytes());
+            assert!(cursor.skip_white_space().unwrap());
+            assert_eq!(cursor.peek(), Some(b'x'), "{good:?}");
+        }
+        for bad in ["\nx", "\r x", "\r\nx", " \n\u{0}"] {
+            assert!(Cursor::new(bad.as_bytes()).skip_white_space().is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn blanks_in_comments_survive_folding() {
+        assert_eq!(write_comment("a  b").join(" "), "(a \\\\x{20}b)");
+        assert_eq!(write_comment(" ").join(" "), "(\\\\x{20})");
+        assert_eq!(write_comment("").join(" "), "()");
+    }
+
+    proptest! {
+        #[test]
+        fn encoding_is_undone(text in "(\\PC|=|\\?|\\\\|x|\\{|4|1|\\}|[\\x00-\\x1f])*") {
+            let written = encode(&text);
+            prop_assert!(written.bytes().all(|b| (b' '..=b'~').contains(&b)));
+            prop_assert_eq!(decode(&written), text.as_str());
+        }
+
+        #[test]
+        fn tokens_are_bounded_and_read_back(text in ".{0,3000}") {
+            let text = text + "\\\"()\n";
+            let quoted = quote(&text);
+            prop_assert!(quoted.len() <= MAX_TOKEN_LENGTH);
+            prop_assert_eq!(Cursor::new(quoted.as_bytes()).quoted_string().unwrap(), shorten(&text).into_owned());
+        }
+
+        #[test]
+        fn comments_read_back(text in "[a-c=? \\\\\"()\\n\u{0}ü]{0,400}") {
+            let words = write_comment(&text);
+            prop_assert!(words.iter().all(|word| !word.is_empty() && !word.contains(' ') && word.len() <= MAX_TOKEN_LENGTH + 20));
+            let read = Cursor::new(words.join("\n ").as_bytes()).skip_cfws().unwrap();
+            prop_assert_eq!(read, Some(text));
+        }
+    }
+}

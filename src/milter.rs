@@ -1,0 +1,311 @@
+//! The milter protocol: MTA events into the [`Session`], what it says back to the MTA.
+//!
+//! The only place that names the milter library. One run of the library serves one connection: so a connection that fails, leaves
+//! or stops speaking ends alone, and one that is between messages can be told to go.
+
+mod negotiation;
+mod packets;
+mod stream;
+
+use std::{
+    borrow::Cow,
+    ffi::{CStr, CString},
+    io,
+    panic::AssertUnwindSafe,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::{Context as TaskContext, Poll},
+    time::Duration,
+};
+
+use futures_util::FutureExt as _;
+use indymilter::{
+    Callbacks, Context, ContextActions as _, EomContext, Listener, Macros, ProtoOpts, SetErrorReply as _, SocketInfo, Status,
+};
+use tokio::sync::{Notify, watch};
+
+pub(crate) use stream::Socket;
+use stream::Stream;
+
+use crate::{
+    config::ErrorAction,
+    mail::reply::Reply,
+    observe::Observer,
+    runtime::{Runtime, Shared},
+    session::{Client, Edit, Finished, Reaction, Session, Verdict},
+};
+
+/// How long a session may be silent between packets. An SMTP client may be idle for an hour under some MTAs.
+const IDLE_LIMIT: Duration = Duration::from_secs(7210);
+
+/// What all connections share.
+#[derive(Debug)]
+pub struct Server {
+    /// The configuration in force, and what is built from it.
+    pub shared: Shared,
+    /// Where records go.
+    pub observer: Observer,
+    /// Whether the daemon is about to end.
+    pub draining: watch::Receiver<bool>,
+}
+
+/// What the callbacks of one connection share with the task that serves it.
+#[derive(Debug)]
+struct Line {
+    server: Arc<Server>,
+    socket: Arc<Socket>,
+    /// Whether a message is under way.
+    busy: AtomicBool,
+    /// Told when a message has ended.
+    idle: Notify,
+}
+
+/// The state of one connection, kept by the library between callbacks.
+struct Connection {
+    line: Arc<Line>,
+    runtime: Arc<Runtime>,
+    opts: ProtoOpts,
+    session: Option<Session>,
+}
+
+/// Serves one connection until it ends, or until the daemon drains and no message is under way.
+///
+/// # Errors
+///
+/// What the milter library says when it cannot go on.
+pub(crate) async fn serve(socket: Socket, server: Arc<Server>) -> io::Result<()> {
+    let socket = Arc::new(socket);
+    let ended = Arc::new(Notify::new());
+    let stream = Stream::new(Arc::clone(&socket), Arc::clone(&ended));
+    let mut draining = server.draining.clone();
+    let line = Arc::new(Line { server, socket, busy: AtomicBool::new(false), idle: Notify::new() });
+    let config = indymilter::Config { max_connections: 1, connection_timeout: IDLE_LIMIT, ..Default::default() };
+    let shutdown = {
+        let line = Arc::clone(&line);
+        async move {
+            let drained = async {
+                // The sender lives as long as the daemon; should it be gone, that is the end as well.
+                let _ = draining.wait_for(|draining| *draining).await;
+                while line.busy.load(Ordering::Acquire) {
+                    line.idle.notified().await;
+                }
+            };
+            tokio::select! {
+                () = ended.notified() => {}
+                () = drained => {}
+            }
+        }
+    };
+    indymilter::run(Once(Some(stream)), callbacks(line), config, shutdown).await
+}
+
+/// A listener that has one connection and no more.
+struct Once(Option<Stream>);
+
+impl Listener for Once {
+    type Io = Stream;
+
+    fn poll_accept(&mut self, _: &mut TaskContext<'_>) -> Poll<io::Result<Stream>> {
+        self.0.take().map_or(Poll::Pending, |stream| Poll::Ready(Ok(stream)))
+    }
+}
+
+fn callbacks(line: Arc<Line>) -> Callbacks<Connection> {
+    Callbacks::new()
+        .on_negotiate(move |cx, actions, opts| {
+            let connection = Connection {
+                line: Arc::clone(&line),
+                runtime: line.server.shared.load(),
+                opts: ProtoOpts::empty(),
+                session: None,
+            };
+            Box::pin(async move { negotiation::negotiate(cx, connection, actions, opts) })
+        })
+        .on_connect(|cx, host, info| Box::pin(on_connect(cx, host, info)))
+        .on_helo(|cx, name| Box::pin(on_helo(cx, name)))
+        .on_mail(|cx, arguments| Box::pin(on_mail(cx, arguments)))
+        .on_header(|cx, name, value| Box::pin(on_header(cx, name, value)))
+        .on_eom(|cx| Box::pin(on_eom(cx)))
+        .on_abort(|cx| Box::pin(on_abort(cx)))
+        .on_close(|cx| Box::pin(on_close(cx)))
+}
+
+//--- Callbacks ---
+
+// The milter library awaits callbacks, whether or not they wait for anything.
+#[expect(clippy::unused_async)]
+async fn on_connect(cx: &mut Context<Connection>, host: CString, info: SocketInfo) -> Status {
+    let Some(connection) = &mut cx.data else { return Status::Continue };
+    let client = match info {
+        SocketInfo::Inet(address) => Client { address: Some(address.ip()), port: address.port(), host: text(&host).into_owned() },
+        _ => Client { address: None, port: 0, host: text(&host).into_owned() },
+    };
+    // Another SMTP session over the same connection (quit without closing): what was negotiated still holds.
+    if connection.session.is_some() {
+        connection.end_session();
+    }
+    let mta_host = macro_value(&cx.macros, c"j");
+    let (session, reaction) = Session::new(Arc::clone(&connection.runtime), client, mta_host.as_deref());
+    connection.session = Some(session);
+    connection.react(reaction, ProtoOpts::NOREPLY_CONNECT, &mut cx.reply)
+}
+
+async fn on_helo(cx: &mut Context<Connection>, name: CString) -> Status {
+    let Some(connection) = &mut cx.data else { return Status::Continue };
+    let Some(session) = &mut connection.session else { return connection.nothing_to_say(ProtoOpts::NOREPLY_HELO) };
+    let reaction = while_connected(&connection.line, session.helo(&text(&name))).await;
+    connection.react(reaction, ProtoOpts::NOREPLY_HELO, &mut cx.reply)
+}
+
+async fn on_mail(cx: &mut Context<Connection>, arguments: Vec<CString>) -> Status {
+    let Some(connection) = &mut cx.data else { return Status::Continue };
+    let Some(session) = &mut connection.session else { return connection.nothing_to_say(ProtoOpts::NOREPLY_MAIL) };
+    connection.line.busy.store(true, Ordering::Release);
+    let reverse_path = arguments.first().map(|path| path.to_bytes()).unwrap_or_default();
+    let authenticated = macro_value(&cx.macros, c"{auth_authen}").is_some_and(|name| !name.is_empty());
+    let queue_id = macro_value(&cx.macros, c"i");
+    let reaction = while_connected(&connection.line, session.mail(reverse_path, authenticated, queue_id.as_deref())).await;
+    if !matches!(reaction.verdict, Verdict::Continue) {
+        connection.line.message_ended();
+    }
+    connection.react(reaction, ProtoOpts::NOREPLY_MAIL, &mut cx.reply)
+}
+
+#[expect(clippy::unused_async)]
+async fn on_header(cx: &mut Context<Connection>, name: CString, value: CString) -> Status {
+    let Some(connection) = &mut cx.data else { return Status::Continue };
+    if let Some(session) = &mut connection.session {
+        session.header(name.to_bytes(), value.to_bytes());
+    }
+    connection.nothing_to_say(ProtoOpts::NOREPLY_HEADER)
+}
+
+async fn on_eom(cx: &mut EomContext<Connection>) -> Status {
+    let Some(connection) = &mut cx.data else { return Status::Continue };
+    let Some(session) = &mut connection.session else { return Status::Continue };
+    let queue_id = macro_value(&cx.macros, c"i");
+    let finished = AssertUnwindSafe(async { session.end_of_message(queue_id.as_deref()) }).catch_unwind().await;
+    let Ok(Finished { mut verdict, edits, mut record }) = finished else {
+        connection.line.server.observer.problem("internal error at the end of a message");
+        connection.line.message_ended();
+        return error_status(connection.runtime.config.error_action);
+    };
+    for edit in &edits {
+        let done = match edit {
+            Edit::Delete { name, index } => cx.actions.change_header(*name, *index, None::<CString>).await,
+            Edit::Insert { index, field } => cx.actions.insert_header(*index, field.name, c_string(&field.value)).await,
+        };
+        if let Err(error) = done {
+            connection.line.server.observer.problem(&format!("cannot change the header of a message: {error}"));
+            verdict = Verdict::Failed;
+            break;
+        }
+    }
+    if matches!(verdict, Verdict::Failed)
+        && let Some(record) = &mut record
+    {
+        record.failed = true;
+    }
+    connection.line.message_ended();
+    connection.react(Reaction { verdict, record }, ProtoOpts::empty(), &mut cx.reply)
+}
+
+#[expect(clippy::unused_async)]
+async fn on_abort(cx: &mut Context<Connection>) -> Status {
+    if let Some(connection) = &mut cx.data {
+        if let Some(record) = connection.session.as_mut().and_then(Session::abort) {
+            connection.line.server.observer.observe(&record);
+        }
+        connection.line.message_ended();
+    }
+    Status::Continue
+}
+
+#[expect(clippy::unused_async)]
+async fn on_close(cx: &mut Context<Connection>) -> Status {
+    if let Some(connection) = &mut cx.data {
+        connection.end_session();
+        connection.line.message_ended();
+    }
+    Status::Continue
+}
+
+//--- What callbacks share ---
+
+impl Line {
+    fn message_ended(&self) {
+        self.busy.store(false, Ordering::Release);
+        self.idle.notify_one();
+    }
+}
+
+impl Connection {
+    fn end_session(&mut self) {
+        if let Some(record) = self.session.take().and_then(Session::close) {
+            self.line.server.observer.observe(&record);
+        }
+    }
+
+    /// Tells operators and the MTA what the session says.
+    fn react(&self, reaction: Reaction, no_reply: ProtoOpts, smtp_reply: &mut indymilter::SmtpReply) -> Status {
+        if let Some(record) = &reaction.record {
+            self.line.server.observer.observe(record);
+        }
+        let status = match reaction.verdict {
+            Verdict::Continue => Status::Continue,
+            Verdict::Accept(_) => Status::Accept,
+            Verdict::Reply(reply) => self.reply_status(&reply, smtp_reply),
+            Verdict::Failed => error_status(self.runtime.config.error_action),
+        };
+        if self.opts.contains(no_reply) && !no_reply.is_empty() { Status::Noreply } else { status }
+    }
+
+    fn reply_status(&self, reply: &Reply, smtp_reply: &mut indymilter::SmtpReply) -> Status {
+        let (code, status) = (reply.code().to_string(), reply.status().to_string());
+        if let Err(error) = smtp_reply.set_error_reply(&code, Some(&status), [c_string(&reply.text_for_mta())]) {
+            // The MTA then says it in its own words.
+            self.line.server.observer.problem(&format!("cannot pass on a reply: {error}"));
+        }
+        if reply.code().is_temporary() { Status::Tempfail } else { Status::Reject }
+    }
+
+    fn nothing_to_say(&self, no_reply: ProtoOpts) -> Status {
+        if self.opts.contains(no_reply) { Status::Noreply } else { Status::Continue }
+    }
+}
+
+/// Lets the session work as long as the peer is there. What it does not do, or does not survive, is for `error_action`.
+async fn while_connected(line: &Line, work: impl Future<Output = Reaction>) -> Reaction {
+    let work = AssertUnwindSafe(work).catch_unwind();
+    tokio::select! {
+        biased;
+        done = work => done.unwrap_or_else(|_| {
+            line.server.observer.problem("internal error while an identity was verified");
+            Reaction::failed()
+        }),
+        () = line.socket.closed_by_peer() => Reaction::failed(),
+    }
+}
+
+fn error_status(action: ErrorAction) -> Status {
+    match action {
+        ErrorAction::Tempfail => Status::Tempfail,
+        ErrorAction::Accept => Status::Accept,
+    }
+}
+
+/// The value of a macro; `j` is found under `{j}` as well.
+fn macro_value(macros: &Macros, name: &CStr) -> Option<String> {
+    macros.get(name).map(|value| text(value).into_owned())
+}
+
+fn text(octets: &CStr) -> Cow<'_, str> {
+    String::from_utf8_lossy(octets.to_bytes())
+}
+
+/// Our own texts have no NUL; should one have, it ends there.
+fn c_string(text: &str) -> CString {
+    CString::new(text.split('\0').next().unwrap_or_default()).unwrap_or_default()
+}

@@ -1,0 +1,173 @@
+//! The MTA's connection, as the milter library reads and writes it.
+//!
+//! The library does not notice a peer that leaves while it waits for us, nor mind one that stops in the middle of a packet. This
+//! layer does.
+
+use std::{
+    future::Future as _,
+    io,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use super::packets::Packets;
+use socket2::SockRef;
+use tokio::{
+    io::{AsyncRead, AsyncWrite, Interest, ReadBuf},
+    net::{TcpStream, UnixStream},
+    sync::Notify,
+    time::{Sleep, sleep},
+};
+
+/// Octets read at once where packets begin; most packets are smaller.
+const SMALL_READ: usize = 4096;
+
+/// How often a peer that has sent more than was asked of it is looked at again.
+const PENDING_INPUT_INTERVAL: Duration = Duration::from_millis(250);
+
+/// An accepted connection.
+#[derive(Debug)]
+pub(crate) enum Socket {
+    /// Over TCP.
+    Tcp(TcpStream),
+    /// Over a UNIX socket.
+    Unix(UnixStream),
+}
+
+impl Socket {
+    fn try_io<T>(&self, f: impl FnOnce(SockRef<'_>) -> io::Result<T>) -> io::Result<T> {
+        match self {
+            Self::Tcp(stream) => stream.try_io(Interest::READABLE, || f(SockRef::from(stream))),
+            Self::Unix(stream) => stream.try_io(Interest::READABLE, || f(SockRef::from(stream))),
+        }
+    }
+
+    /// Returns when the peer has closed the connection.
+    pub(crate) async fn closed_by_peer(&self) {
+        loop {
+            let ready = match self {
+                Self::Tcp(stream) => stream.readable().await,
+                Self::Unix(stream) => stream.readable().await,
+            };
+            if ready.is_err() {
+                return;
+            }
+            match self.try_io(|socket| socket.peek(&mut [std::mem::MaybeUninit::uninit()])) {
+                Ok(0) => return,
+                // It has something to say, and so is there; behind that, its end cannot be seen.
+                Ok(_) => sleep(PENDING_INPUT_INTERVAL).await,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(_) => return,
+            }
+        }
+    }
+}
+
+/// What the library reads from and writes to.
+#[derive(Debug)]
+pub(crate) struct Stream {
+    socket: Arc<Socket>,
+    packets: Packets,
+    limit: Option<Pin<Box<Sleep>>>,
+    ended: Arc<Notify>,
+}
+
+impl Stream {
+    /// A stream that tells `ended` when the library has let go of it.
+    pub(crate) fn new(socket: Arc<Socket>, ended: Arc<Notify>) -> Self {
+        Self { socket, packets: Packets::default(), limit: None, ended }
+    }
+
+    /// Reads what is there; `Pending` when there is nothing and the peer owes nothing, or not for too long.
+    fn poll_socket(&mut self, cx: &mut Context<'_>, room: &mut [u8]) -> Poll<io::Result<usize>> {
+        loop {
+            let ready = match &*self.socket {
+                Socket::Tcp(stream) => stream.poll_read_ready(cx),
+                Socket::Unix(stream) => stream.poll_read_ready(cx),
+            };
+            if ready.is_pending() {
+                let Some(limit) = self.packets.limit_in_force() else { return Poll::Pending };
+                let timer = self.limit.get_or_insert_with(|| Box::pin(sleep(limit)));
+                ready!(timer.as_mut().poll(cx));
+                return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+            }
+            let result = match &*self.socket {
+                Socket::Tcp(stream) => stream.try_read(room),
+                Socket::Unix(stream) => stream.try_read(room),
+            };
+            match result {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                result => return Poll::Ready(result),
+            }
+        }
+    }
+}
+
+impl AsyncRead for Stream {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let this = &mut *self;
+        loop {
+            if this.packets.deliver(buf) {
+                return Poll::Ready(Ok(()));
+            }
+            if let Some(room) = this.packets.direct_room(buf) {
+                let length = ready!(this.poll_socket(cx, room))?;
+                buf.advance(length);
+                if this.packets.passed(length) {
+                    this.limit = None;
+                }
+                return Poll::Ready(Ok(()));
+            }
+            let mut room = [0; SMALL_READ];
+            let length = ready!(this.poll_socket(cx, &mut room))?;
+            if length == 0 {
+                return Poll::Ready(Ok(()));
+            }
+            // The time runs from the first octet of what is owed, not from the last that came.
+            if this.packets.take(room.get(..length).unwrap_or_default())? {
+                this.limit = None;
+            }
+        }
+    }
+}
+
+impl AsyncWrite for Stream {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, octets: &[u8]) -> Poll<io::Result<usize>> {
+        loop {
+            let result = match &*self.socket {
+                Socket::Tcp(stream) => {
+                    ready!(stream.poll_write_ready(cx))?;
+                    stream.try_write(octets)
+                }
+                Socket::Unix(stream) => {
+                    ready!(stream.poll_write_ready(cx))?;
+                    stream.try_write(octets)
+                }
+            };
+            match result {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                result => return Poll::Ready(result),
+            }
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let result = match &*self.socket {
+            Socket::Tcp(stream) => SockRef::from(stream).shutdown(std::net::Shutdown::Write),
+            Socket::Unix(stream) => SockRef::from(stream).shutdown(std::net::Shutdown::Write),
+        };
+        Poll::Ready(result)
+    }
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        self.ended.notify_one();
+    }
+}

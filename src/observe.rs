@@ -1,0 +1,244 @@
+//! Records as operators see them: log lines, and counters.
+
+use std::{
+    fmt::Write as _,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use crate::{
+    auth::Identity,
+    config::LogLevel,
+    log::Log,
+    session::{IdentityRecord, Record},
+};
+
+/// Tells operators what happens to messages.
+#[derive(Clone, Debug)]
+pub struct Observer {
+    log: Log,
+    counters: Arc<Counters>,
+}
+
+/// What was done since the start.
+#[derive(Debug, Default)]
+struct Counters {
+    messages: AtomicU64,
+}
+
+impl Observer {
+    /// An observer that writes to a log.
+    pub fn new(log: Log) -> Self {
+        Self { log, counters: Arc::default() }
+    }
+
+    /// Messages that were received to their end.
+    pub fn messages(&self) -> u64 {
+        self.counters.messages.load(Ordering::Relaxed)
+    }
+
+    /// Tells a record: one line per identity, and more for those who debug.
+    pub fn observe(&self, record: &Record) {
+        if record.complete {
+            self.counters.messages.fetch_add(1, Ordering::Relaxed);
+        }
+        for identity in &record.identities {
+            self.log.write(LogLevel::Info, || identity_line(record, identity));
+        }
+        if record.forged_fields > 0 {
+            self.log.info(|| {
+                let mut line = Line::new();
+                line.pair("deleted-authentication-results", &record.forged_fields.to_string());
+                line.circumstances(record);
+                line.text
+            });
+        }
+        for skipped in &record.skipped {
+            self.log.debug(|| {
+                let mut line = Line::new();
+                line.pair("identity", skipped.identity.as_str());
+                line.pair("action", "skip");
+                line.pair("reason", skipped.reason);
+                line.pair(if skipped.identity == Identity::Helo { "helo" } else { "envelope-from" }, &skipped.value);
+                line.circumstances(record);
+                line.text
+            });
+        }
+        if let Some(exemption) = record.exemption {
+            self.log.debug(|| {
+                let mut line = Line::new();
+                line.pair("action", "exempt");
+                line.pair("reason", exemption.as_str());
+                line.circumstances(record);
+                line.text
+            });
+        }
+    }
+
+    /// Tells a problem of the program or of the MTA, not of mail.
+    pub fn problem(&self, problem: &str) {
+        self.log.error(|| problem.to_owned());
+    }
+}
+
+/// The line of a verified identity (`spf-milter(8)`, LOGGING).
+fn identity_line(record: &Record, identity: &IdentityRecord) -> String {
+    let verified = &identity.verified;
+    let outcome = &verified.outcome;
+    let mut line = Line::new();
+    line.pair("identity", verified.identity.as_str());
+    line.pair("result", outcome.result.as_str());
+    line.pair("action", identity.action.as_str());
+    if record.dry_run && identity.reply.is_some() {
+        line.pair("dry-run", "yes");
+    }
+    if let Some(client) = record.client {
+        line.pair("client-ip", &client.to_string());
+    }
+    line.pair("domain", &verified.domain);
+    if verified.identity == Identity::Mailfrom {
+        line.pair("envelope-from", &verified.sender());
+    }
+    if let Some(helo) = &record.helo {
+        line.pair("helo", helo);
+    }
+    if let Some(domain) = &outcome.policy_domain {
+        line.pair("mechanism", outcome.mechanism.as_deref().unwrap_or("default"));
+        if !domain.eq_ignore_ascii_case(&verified.domain) {
+            line.pair("policy-domain", domain);
+        }
+    }
+    if let Some(problem) = &outcome.problem {
+        line.pair("problem", problem.reason);
+        line.pair("detail", &problem.detail);
+    }
+    if outcome.lookups > 0 {
+        line.pair("lookups", &outcome.lookups.to_string());
+    }
+    if outcome.void_lookups > 0 {
+        line.pair("void-lookups", &outcome.void_lookups.to_string());
+    }
+    if let Some(reply) = &identity.reply {
+        line.pair("reply", &format!("{} {}", reply.code(), reply.status()));
+    }
+    if let Some(queue_id) = &record.queue_id {
+        line.pair("queue-id", queue_id);
+    }
+    line.text
+}
+
+/// A log line of `key=value` pairs.
+struct Line {
+    text: String,
+}
+
+impl Line {
+    fn new() -> Self {
+        Self { text: String::with_capacity(256) }
+    }
+
+    /// Adds a pair. Values that are not plain words are quoted; quotes and backslashes in them escaped.
+    fn pair(&mut self, key: &str, value: &str) {
+        if !self.text.is_empty() {
+            self.text.push(' ');
+        }
+        self.text.push_str(key);
+        self.text.push('=');
+        let plain =
+            !value.is_empty() && value.chars().all(|c| !c.is_whitespace() && !c.is_control() && !matches!(c, '"' | '\\' | '='));
+        if plain {
+            push_limited(&mut self.text, value);
+        } else {
+            self.text.push('"');
+            let escaped = value.chars().fold(String::new(), |mut escaped, c| {
+                match c {
+                    '"' | '\\' => escaped.extend(['\\', c]),
+                    // Writing to a `String` cannot fail.
+                    c if c.is_control() => drop(write!(escaped, "\\u{{{:x}}}", u32::from(c))),
+                    c => escaped.push(c),
+                }
+                escaped
+            });
+            push_limited(&mut self.text, &escaped);
+            self.text.push('"');
+        }
+    }
+
+    fn circumstances(&mut self, record: &Record) {
+        if let Some(client) = record.client {
+            self.pair("client-ip", &client.to_string());
+        }
+        if let Some(queue_id) = &record.queue_id {
+            self.pair("queue-id", queue_id);
+        }
+    }
+}
+
+/// Values that the network made long are cut, so that the pairs behind them are not lost.
+fn push_limited(text: &mut String, value: &str) {
+    const LIMIT: usize = 512;
+    if value.len() <= LIMIT {
+        text.push_str(value);
+    } else {
+        let mut end = LIMIT;
+        while !value.is_char_boundary(end) {
+            end -= 1;
+        }
+        // A backslash at the cut would escape what follows.
+        text.push_str(value.get(..end).unwrap_or_default().trim_end_matches('\\'));
+        text.push_str("...");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::IpAddr;
+
+    use super::*;
+    use crate::{
+        auth::{Verified, spf::Outcome},
+        mail::spf_result::SpfResult,
+        session::Action,
+    };
+
+    fn line(domain: &str, local_part: &str) -> String {
+        let mut outcome = Outcome::without_record(SpfResult::Fail, None);
+        outcome.mechanism = Some("all".into());
+        outcome.policy_domain = Some(domain.into());
+        let verified = Verified { identity: Identity::Mailfrom, local_part: local_part.into(), domain: domain.into(), outcome };
+        let identity = IdentityRecord { verified, action: Action::Reject, reply: None };
+        let record = Record {
+            client: Some(IpAddr::from([192, 0, 2, 1])),
+            queue_id: Some("4X".into()),
+            identities: vec![identity],
+            ..Record::default()
+        };
+        let log = Log::keep(LogLevel::Info);
+        Observer::new(log.clone()).observe(&record);
+        log.take_kept().pop().unwrap()
+    }
+
+    #[test]
+    fn identities_are_told_in_pairs() {
+        assert_eq!(
+            line("example.com", "amy"),
+            "identity=mailfrom result=fail action=reject client-ip=192.0.2.1 domain=example.com \
+             envelope-from=amy@example.com mechanism=all queue-id=4X"
+        );
+    }
+
+    #[test]
+    fn values_cannot_break_out() {
+        let line = line("example.com", "a\" result=pass\r\n\\");
+        assert!(line.contains(r#"envelope-from="a\" result=pass\u{d}\u{a}\\@example.com""#), "{line}");
+    }
+
+    #[test]
+    fn long_values_are_cut() {
+        let line = line("example.com", &"\"".repeat(5000));
+        assert!(line.len() < 1000);
+        assert!(line.ends_with("queue-id=4X"), "{line}");
+    }
+}

@@ -1,0 +1,114 @@
+//! The configuration in force, and what is built from it once, not once a message.
+
+use std::sync::{Arc, PoisonError, RwLock};
+
+use crate::{
+    config::{Config, HeaderName},
+    dns::Dns,
+    mail::auth_results::AuthservIdPattern,
+};
+
+/// What a session works with, from its beginning to its end.
+#[derive(Debug)]
+pub struct Runtime {
+    /// The configuration.
+    pub config: Arc<Config>,
+    /// The DNS client.
+    pub dns: Dns,
+    /// What the MTA is asked for.
+    pub needs: Needs,
+    /// This host's own idea of its name, where neither the configuration nor the MTA has one.
+    pub fallback_host: String,
+    /// How often the configuration was loaded before.
+    pub generation: u64,
+}
+
+/// What is needed from the MTA to do what the configuration says.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Needs {
+    /// There is something to say when a client connects.
+    pub connect_reply: bool,
+    /// There is something to say to HELO.
+    pub helo_reply: bool,
+    /// There is something to say to MAIL FROM.
+    pub mail_reply: bool,
+    /// The header fields of messages.
+    pub header_fields: bool,
+    /// Leave to add header fields.
+    pub add_fields: bool,
+    /// Leave to delete header fields.
+    pub delete_fields: bool,
+    /// The MTA's name of the host.
+    pub host_macro: bool,
+    /// The name that a client authenticated as.
+    pub authentication_macro: bool,
+}
+
+impl Needs {
+    fn new(config: &Config) -> Self {
+        let live = !config.dry_run;
+        let writes = |name| config.header.contains(&name);
+        Self {
+            connect_reply: !config.trusted_networks.is_empty(),
+            helo_reply: live && config.verify_helo && !config.reject_helo_results.is_empty(),
+            mail_reply: live && !config.reject_results.is_empty(),
+            header_fields: config.delete_incoming_authentication_results || !config.delete_authserv_ids.is_empty(),
+            add_fields: live && !config.header.is_empty(),
+            delete_fields: live && (config.delete_incoming_authentication_results || !config.delete_authserv_ids.is_empty()),
+            host_macro: config.hostname.is_none()
+                && (config.authserv_id.is_none() || writes(HeaderName::ReceivedSpf) || !config.reject_results.is_empty()),
+            authentication_macro: config.trust_authenticated_senders,
+        }
+    }
+}
+
+impl Runtime {
+    /// Builds what sessions work with.
+    pub fn new(config: Config, dns: Dns, fallback_host: String, generation: u64) -> Self {
+        Self { needs: Needs::new(&config), config: Arc::new(config), dns, fallback_host, generation }
+    }
+
+    /// The name of this host: as configured, else as the MTA says, else as the system says.
+    pub fn host_name<'a>(&'a self, mta_host: Option<&'a str>) -> &'a str {
+        match (&self.config.hostname, mta_host) {
+            (Some(name), _) => name,
+            (None, Some(name)) if !name.is_empty() => name,
+            _ => &self.fallback_host,
+        }
+    }
+
+    /// The authserv-id of this host.
+    pub fn authserv_id<'a>(&'a self, host_name: &'a str) -> &'a str {
+        self.config.authserv_id.as_deref().unwrap_or(host_name)
+    }
+
+    /// The authserv-ids whose incoming fields are deleted.
+    pub fn own_authserv_ids(&self, host_name: &str) -> Vec<AuthservIdPattern> {
+        let own =
+            self.config.delete_incoming_authentication_results.then(|| AuthservIdPattern::exact(self.authserv_id(host_name)));
+        own.into_iter().chain(self.config.delete_authserv_ids.iter().cloned()).collect()
+    }
+}
+
+/// The runtime in force. Cheap to clone; all clones see a replacement at once.
+#[derive(Clone, Debug)]
+pub struct Shared {
+    runtime: Arc<RwLock<Arc<Runtime>>>,
+}
+
+impl Shared {
+    /// Begins with a runtime.
+    pub fn new(runtime: Runtime) -> Self {
+        Self { runtime: Arc::new(RwLock::new(Arc::new(runtime))) }
+    }
+
+    /// The runtime in force now; whoever holds it keeps it, whatever is put in force later.
+    pub fn load(&self) -> Arc<Runtime> {
+        Arc::clone(&self.runtime.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Puts another runtime in force, for sessions that begin from now on.
+    pub fn replace(&self, runtime: Runtime) {
+        *self.runtime.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(runtime);
+    }
+}

@@ -1,0 +1,1 @@
+//! Sessions from their events to their edits.
