@@ -30,7 +30,7 @@ pub use self::{
     socket::SocketSpec,
     spf_results::SpfResults,
     value::Mode,
-    words::{ErrorAction, HeaderName, LogDestination, LogLevel, SyslogFacility},
+    words::{EnforcedPolicy, ErrorAction, HeaderName, LogDestination, LogLevel, SyslogFacility},
 };
 
 impl Config {

@@ -5,12 +5,13 @@ use super::{
     params::{Config, parameters},
     parse::Assignment,
     socket::SocketSpec,
+    value::boolean,
     words::HeaderName,
 };
 use crate::mail::reply::{EnhancedStatusCode, ReplyCode};
 
 /// The beginnings of the names of the parameters that make a reply.
-const REPLIES: [&str; 4] = ["fail", "softfail", "temperror", "permerror"];
+const REPLIES: [&str; 5] = ["fail", "softfail", "temperror", "permerror", "dmarc_fail"];
 
 /// Finds values that contradict each other.
 pub(super) fn contradictions(assignments: &[Assignment]) -> Errors {
@@ -22,7 +23,22 @@ pub(super) fn contradictions(assignments: &[Assignment]) -> Errors {
             errors.extend(check_codes(&code, &status));
         }
     }
+    let dkim = Effective::find("verify_dkim", assignments);
+    let dmarc = Effective::find("verify_dmarc", assignments);
+    if let (Some(dkim), Some(dmarc)) = (dkim, dmarc) {
+        errors.extend(check_methods(&dkim, &dmarc));
+    }
     errors
+}
+
+/// A DMARC result without DKIM would be wrong wherever SPF alone does not pass.
+fn check_methods(dkim: &Effective<'_>, dmarc: &Effective<'_>) -> Option<ConfigError> {
+    let (Ok(false), Ok(true)) = (boolean(dkim.text), boolean(dmarc.text)) else {
+        return None;
+    };
+    let assignment = dmarc.assignment?;
+    let message = format!("{} contradicts verify_dkim = {} ({}) (expected yes for both)", dmarc.text, dkim.text, dkim.place());
+    Some(ConfigError::new(assignment.place.at(assignment.offset), Some(dmarc.name), message))
 }
 
 /// The first digit of an enhanced status code is that of the reply code (RFC 2034 §4).
@@ -73,24 +89,40 @@ impl<'a> Effective<'a> {
 
 /// Finds what was set to no effect.
 pub(super) fn warnings(config: &Config, assignments: &[Assignment]) -> Vec<Warning> {
-    let records_results = config.header.contains(&HeaderName::AuthenticationResults);
-    let has_unix = config.socket.iter().any(|socket| matches!(socket, SocketSpec::Unix(_)));
+    let no_unix = !config.socket.iter().any(|socket| matches!(socket, SocketSpec::Unix(_)));
+    let no_unix = (no_unix, "has no effect: there is no UNIX socket in socket");
+    let no_header = (config.header.is_empty(), "has no effect: header is empty");
+    let lacks_results = !config.header.contains(&HeaderName::AuthenticationResults);
+    let no_results = (lacks_results, "has no effect: header lacks Authentication-Results");
+    let unrecorded = (lacks_results, "is not recorded in the message: header lacks Authentication-Results");
+    let no_dmarc = (!config.verify_dmarc, "has no effect: verify_dmarc is no");
+    let no_dkim = (!config.verify_dkim, "has no effect: verify_dkim is no");
     let findings = [
-        ("socket_mode", config.socket_mode.is_some() && !has_unix, "there is no UNIX socket in socket"),
-        ("socket_group", config.socket_group.is_some() && !has_unix, "there is no UNIX socket in socket"),
-        ("include_all_results", config.include_all_results && config.header.is_empty(), "header is empty"),
-        (
-            "include_mailfrom_local_part",
-            config.include_mailfrom_local_part && !records_results,
-            "header lacks Authentication-Results",
-        ),
-        ("hide_none_results", config.hide_none_results && !records_results, "header lacks Authentication-Results"),
+        ("socket_mode", no_unix),
+        ("socket_group", no_unix),
+        ("include_all_results", no_header),
+        ("include_mailfrom_local_part", no_results),
+        ("hide_none_results", no_results),
+        ("verify_iprev", unrecorded),
+        ("verify_dkim", unrecorded),
+        ("verify_dmarc", unrecorded),
+        ("defer_spf_rejection", no_dmarc),
+        ("max_dkim_signatures", no_dkim),
+        ("min_dkim_key_bits", no_dkim),
+        ("enforce_dmarc_policies", no_dmarc),
+        ("defer_dmarc_temperror", no_dmarc),
+        ("dmarc_exempt_networks", no_dmarc),
+        ("dmarc_exempt_dkim_domains", no_dmarc),
+        ("dmarc_exempt_mailing_lists", no_dmarc),
     ];
     let mut warnings = Vec::new();
-    for (name, is_found, why) in findings {
-        if let Some(assignment) = assignments.iter().find(|assignment| is_found && assignment.parameter.name == name) {
-            let place = assignment.place.at(assignment.offset);
-            warnings.push(ConfigError::new(place, Some(name), format!("has no effect: {why}")));
+    for (name, (is_found, why)) in findings {
+        let Some(assignment) = assignments.iter().find(|assignment| is_found && assignment.parameter.name == name) else {
+            continue;
+        };
+        // Who writes a default down means nothing by it.
+        if assignment.parameter.default.text() != Some((assignment.parameter.spell)(config).as_str()) {
+            warnings.push(ConfigError::new(assignment.place.at(assignment.offset), Some(name), why));
         }
     }
     warnings

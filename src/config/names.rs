@@ -12,6 +12,12 @@ pub(super) fn hostname(text: &str) -> Parsed<String> {
     }
 }
 
+/// Reads a domain name.
+pub(super) fn domain(text: &str) -> Parsed<Domain> {
+    Domain::parse(text)
+        .or_else(|error| wrong(format!("{} is no domain: {error} (expected one such as example.com)", quote(text))))
+}
+
 /// Reads an authserv-id (RFC 8601 §2.5). Whatever is no token there can still be written as a quoted-string.
 pub(super) fn authserv_id(text: &str) -> Parsed<String> {
     Ok(text.into())

@@ -7,7 +7,7 @@ use std::{net::SocketAddr, path::PathBuf};
 
 use super::{
     error::{ConfigError, Errors, Place},
-    names::{authserv_id, authserv_id_pattern, hostname},
+    names::{authserv_id, authserv_id_pattern, domain, hostname},
     networks::{Networks, networks},
     parse::Assignment,
     reply_text::{self, ReplyText},
@@ -15,12 +15,15 @@ use super::{
     socket::{SocketSpec, nameserver, socket},
     spf_results::{SpfResults, definitive, rejectable},
     value::{
-        Mode, Parsed, Spell, ValueErrors, boolean, count, group_name, list, mode, optional, path, positive, quote, seconds, wrong,
+        Mode, Parsed, Spell, ValueErrors, boolean, count, count_from, group_name, list, mode, optional, path, positive, quote,
+        seconds, wrong,
     },
-    words::{ErrorAction, HeaderName, LogDestination, LogLevel, SyslogFacility, header_name, word},
+    words::{EnforcedPolicy, ErrorAction, HeaderName, LogDestination, LogLevel, SyslogFacility, header_name, word},
 };
-use crate::mail::auth_results::AuthservIdPattern;
-use crate::mail::reply::{EnhancedStatusCode, ReplyCode};
+use crate::mail::{
+    domain::Domain,
+    reply::{EnhancedStatusCode, ReplyCode},
+};
 
 /// A parameter of the configuration file.
 #[derive(Debug)]
@@ -166,6 +169,8 @@ parameters! {
         timeout_secs: u64 = Text("20"), RELOADED, seconds;
         /// Whether to verify and log, but neither reject nor change anything.
         dry_run: bool = Text("no"), RELOADED, boolean;
+        /// Whether MAIL FROM results are rejected only at the end of the message, if DMARC does not pass.
+        defer_spf_rejection: bool = Text("no"), RELOADED, boolean;
     }
     "SMTP replies" {
         /// Reply code for the result fail.
@@ -213,6 +218,35 @@ parameters! {
         delete_authserv_ids: Vec<AuthservIdPattern> = Text(""), RELOADED, |text| list(text, authserv_id_pattern);
         /// Whether results that are none are left out of Authentication-Results.
         hide_none_results: bool = Text("no"), RELOADED, boolean;
+    }
+    "DKIM, DMARC, iprev" {
+        /// Whether the client's reverse name is verified (RFC 8601 §3).
+        verify_iprev: bool = Text("no"), RELOADED, boolean;
+        /// Whether DKIM signatures are verified (RFC 6376).
+        verify_dkim: bool = Text("no"), RELOADED, boolean;
+        /// Signatures of a message that are verified.
+        max_dkim_signatures: usize = Text("10"), RELOADED, count;
+        /// Bits that an RSA key of a signature must have (RFC 8301 §3.2).
+        min_dkim_key_bits: usize = Text("1024"), RELOADED, |text| count_from(text, 512);
+        /// Whether DMARC is evaluated (RFC 9989).
+        verify_dmarc: bool = Text("no"), RELOADED, boolean;
+        /// Policies of author domains that are carried out.
+        enforce_dmarc_policies: Vec<EnforcedPolicy> = Text(""), RELOADED, |text| list(text, word);
+        /// Reply code for what DMARC rejects.
+        dmarc_fail_reply_code: ReplyCode = Text("550"), RELOADED, reply_code;
+        /// Enhanced status code for what DMARC rejects.
+        dmarc_fail_status_code: EnhancedStatusCode = Text("5.7.26"), RELOADED, status_code;
+        /// Text of the reply for what DMARC rejects.
+        dmarc_fail_reply_text: ReplyText =
+            Text("DMARC validation failed for %{author_domain}"), RELOADED, reply_text::with_author_domain;
+        /// Whether a DMARC temperror is answered with 451 4.7.26.
+        defer_dmarc_temperror: bool = Text("no"), RELOADED, boolean;
+        /// Networks of clients for which DMARC is recorded, but not enforced.
+        dmarc_exempt_networks: Networks = Text(""), RELOADED, networks;
+        /// Domains with whose passing DKIM signature DMARC is recorded, but not enforced.
+        dmarc_exempt_dkim_domains: Vec<Domain> = Text(""), RELOADED, |text| list(text, domain);
+        /// Whether DMARC is recorded, but not enforced, for messages with a List-Id.
+        dmarc_exempt_mailing_lists: bool = Text("yes"), RELOADED, boolean;
     }
     "DNS" {
         /// Name servers to ask; not set: those of /etc/resolv.conf.

@@ -56,6 +56,11 @@ pub(super) fn with_reason(text: &str) -> Parsed<ReplyText> {
     reply_text(text, Some(&ReplySegment::Reason))
 }
 
+/// Reads a text in which `%{author_domain}` may stand.
+pub(super) fn with_author_domain(text: &str) -> Parsed<ReplyText> {
+    reply_text(text, Some(&ReplySegment::AuthorDomain))
+}
+
 /// The macros of our own.
 const OWN_MACROS: [(&str, ReplySegment); 3] =
     [("%{exp}", ReplySegment::Exp), ("%{reason}", ReplySegment::Reason), ("%{author_domain}", ReplySegment::AuthorDomain)];
@@ -205,5 +210,7 @@ mod tests {
         assert_eq!(with_exp("%{exp} %{exp}").unwrap_err()[0].offset, 7);
         assert_eq!(with_exp("%{exp} %{reason} % %{exp1r}").unwrap_err().len(), 3);
         assert!(with_reason("%{reason} %{reason}").is_err());
+        assert!(with_author_domain("%{author_domain} of %{o}").is_ok());
+        assert!(with_author_domain("%{author_domain} %{author_domain}").is_err());
     }
 }

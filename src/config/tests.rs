@@ -187,6 +187,15 @@ fn contradictions_name_both_places() {
             "a.conf:4:19: fail_reply_code: 551 contradicts fail_status_code = 4.7.1 (line 2) (expected the same first digit)",
         ]
     );
+    assert_eq!(
+        errors("verify_dmarc = yes\n"),
+        ["a.conf:2:16: verify_dmarc: yes contradicts verify_dkim = no (the default) (expected yes for both)"]
+    );
+    assert_eq!(
+        errors("verify_dkim = false\nverify_dmarc = true\n"),
+        ["a.conf:3:16: verify_dmarc: true contradicts verify_dkim = false (line 2) (expected yes for both)"]
+    );
+    config("verify_dkim = yes\nverify_dmarc = yes\n");
     config("permerror_reply_code = 451\npermerror_status_code = 4.7.24\n");
 }
 
@@ -202,6 +211,26 @@ fn what_has_no_effect_is_warned_about() {
             "a.conf:3:21: hide_none_results: has no effect: header lacks Authentication-Results",
         ]
     );
+}
+
+#[test]
+fn methods_without_a_record_or_an_effect_are_warned_about() {
+    let text =
+        format!("{SOCKET}verify_dkim = yes\ndefer_spf_rejection = yes\nenforce_dmarc_policies = reject\nverify_iprev = no\n");
+    let warnings = load_with(&text, &Overrides::default()).unwrap().warnings;
+    let warnings: Vec<_> = warnings.iter().map(ToString::to_string).collect();
+    assert_eq!(
+        warnings,
+        [
+            "a.conf:2:15: verify_dkim: is not recorded in the message: header lacks Authentication-Results",
+            "a.conf:3:23: defer_spf_rejection: has no effect: verify_dmarc is no",
+            "a.conf:4:26: enforce_dmarc_policies: has no effect: verify_dmarc is no",
+        ]
+    );
+    let text = format!(
+        "{SOCKET}header = Authentication-Results\nverify_dkim = yes\nverify_dmarc = yes\nenforce_dmarc_policies = reject\n"
+    );
+    assert!(load_with(&text, &Overrides::default()).unwrap().warnings.is_empty());
 }
 
 /// Values for each parameter, in spellings that people use.
@@ -221,6 +250,15 @@ fn spellings(name: &str) -> Vec<&'static str> {
         "definitive_helo_results" => vec!["", "pass", "permerror,pass"],
         "reject_results" | "reject_helo_results" => vec!["", "softfail,fail", "temperror"],
         "fail_reply_code" | "softfail_reply_code" | "permerror_reply_code" => vec!["550", "500", "559"],
+        "dmarc_fail_reply_code" => vec!["554"],
+        "dmarc_fail_status_code" => vec!["5.7.1"],
+        "dmarc_fail_reply_text" => vec!["", "%{author_domain}", "%{o}: %{author_domain}."],
+        "enforce_dmarc_policies" => vec!["", "reject", "reject, quarantine"],
+        "min_dkim_key_bits" => vec!["512", "2048"],
+        "dmarc_exempt_networks" => vec!["", "loopback", "192.0.2.1"],
+        "dmarc_exempt_dkim_domains" => vec!["", "Example.com, bücher.example"],
+        "verify_dkim" => vec!["yes"],
+        "verify_dmarc" => vec!["no"],
         "fail_status_code" | "softfail_status_code" | "permerror_status_code" => vec!["5.7.1", "5.999.0"],
         "temperror_reply_code" => vec!["421", "459"],
         "temperror_status_code" => vec!["4.0.0", "4.7.24"],

@@ -56,7 +56,14 @@ macro_rules! spell_as_displayed {
 }
 pub(super) use spell_as_displayed;
 
-spell_as_displayed!(usize, u64, String, crate::mail::reply::ReplyCode, crate::mail::reply::EnhancedStatusCode);
+spell_as_displayed!(
+    usize,
+    u64,
+    String,
+    crate::mail::domain::Domain,
+    crate::mail::reply::ReplyCode,
+    crate::mail::reply::EnhancedStatusCode
+);
 
 impl Spell for bool {
     fn spell(&self) -> String {
@@ -102,7 +109,7 @@ fn integer<T: From<u32>>(text: &str, least: u32) -> Parsed<T> {
 }
 
 /// Reads a number of things, of at least `least`.
-fn count_from(text: &str, least: u32) -> Parsed<usize> {
+pub(super) fn count_from(text: &str, least: u32) -> Parsed<usize> {
     // A count that does not fit stands for "no limit" as well as the largest does.
     integer::<u64>(text, least).map(|number| usize::try_from(number).unwrap_or(usize::MAX))
 }

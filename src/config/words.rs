@@ -111,6 +111,14 @@ words! {
         Local7 = "local7",
     }
 
+    /// A policy of an author domain that can be carried out (RFC 9989).
+    EnforcedPolicy {
+        /// The MTA sets the message aside.
+        Quarantine = "quarantine",
+        /// The message is rejected.
+        Reject = "reject",
+    }
+
     /// A header field that the milter can add.
     HeaderName {
         /// RFC 7208 §9.1.
