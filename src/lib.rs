@@ -2,5 +2,6 @@
 
 #![forbid(unsafe_code)]
 
+pub mod auth;
 pub mod dns;
 pub mod mail;

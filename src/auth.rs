@@ -1,0 +1,3 @@
+//! The methods of authentication: each finds an outcome, none decides anything.
+
+pub mod dkim;
