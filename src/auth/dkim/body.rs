@@ -127,6 +127,3 @@ impl FinishedHashes {
         self.0.iter().find(wanted).map(|entry| entry.2)
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -137,6 +137,3 @@ fn positive(number: &[u8]) -> Option<&[u8]> {
 fn bit_length(number: &[u8]) -> usize {
     number.first().map_or(0, |first| number.len() * 8 - first.leading_zeros() as usize)
 }
-
-#[cfg(test)]
-mod tests;

@@ -110,6 +110,3 @@ impl Header {
         signature.header_canonicalization.append_field(self.name(own), &value, output);
     }
 }
-
-#[cfg(test)]
-mod tests;

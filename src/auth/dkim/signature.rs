@@ -207,6 +207,3 @@ fn check_times(tags: &TagList<'_>, now: u64) -> Result<(), Reason> {
     }
     Ok(())
 }
-
-#[cfg(test)]
-mod tests;
