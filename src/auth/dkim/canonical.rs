@@ -221,7 +221,7 @@ fn white_run(text: &[u8]) -> usize {
         start += STEP;
     }
     let rest = text.get(start..).unwrap_or_default();
-    let next = rest.iter().skip(1).chain(&[b' ']);
+    let next = rest.iter().skip(1).chain(b" ");
     rest.iter().zip(next).position(|(&byte, &next)| is_run(byte, next)).map_or(text.len(), |position| start + position)
 }
 
