@@ -7,9 +7,6 @@ use super::{
     outcome::BodyCoverage,
 };
 
-/// Canonical text is collected to this many octets before it is hashed: hashing costs less per octet in larger pieces.
-const BUFFER: usize = 4096;
-
 /// A hash of a body, or of its beginning.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) struct BodyHash {
@@ -34,7 +31,6 @@ struct Form {
 
 /// The hashes of one canonical form.
 struct Hashed {
-    buffer: Vec<u8>,
     total: u64,
     hashes: Vec<(Option<u64>, Context)>,
 }
@@ -44,7 +40,7 @@ impl BodyHashes {
     pub(super) fn add(&mut self, canonicalization: Canonicalization, length: Option<u64>) {
         let index = self.forms.iter().position(|form| form.canonicalization == canonicalization).unwrap_or(self.forms.len());
         if index == self.forms.len() {
-            let hashed = Hashed { buffer: Vec::new(), total: 0, hashes: Vec::new() };
+            let hashed = Hashed { total: 0, hashes: Vec::new() };
             self.forms.push(Form { canonicalization, canonicalizer: BodyCanonicalizer::new(canonicalization), hashed });
         }
         if let Some(form) = self.forms.get_mut(index)
@@ -62,7 +58,7 @@ impl BodyHashes {
     /// Takes the next octets of the body.
     pub(super) fn write(&mut self, chunk: &[u8]) {
         for Form { canonicalizer, hashed, .. } in &mut self.forms {
-            canonicalizer.write(chunk, &mut |text| hashed.write(text));
+            canonicalizer.write(chunk, &mut |text| hashed.hash(text));
         }
     }
 
@@ -70,8 +66,7 @@ impl BodyHashes {
     pub(super) fn finish(self) -> FinishedHashes {
         let mut hashes = Vec::new();
         for Form { canonicalization, canonicalizer, mut hashed } in self.forms {
-            canonicalizer.finish(&mut |text| hashed.write(text));
-            hashed.flush();
+            canonicalizer.finish(&mut |text| hashed.hash(text));
             let total = hashed.total;
             for (length, context) in hashed.hashes {
                 let digest = context.finish();
@@ -87,26 +82,6 @@ impl BodyHashes {
 }
 
 impl Hashed {
-    fn write(&mut self, text: &[u8]) {
-        if text.len() >= BUFFER / 2 {
-            self.flush();
-            self.hash(text);
-            return;
-        }
-        if self.buffer.len() + text.len() > BUFFER {
-            self.flush();
-        }
-        // Small bodies get small buffers.
-        self.buffer.extend_from_slice(text);
-    }
-
-    fn flush(&mut self) {
-        let mut buffer = std::mem::take(&mut self.buffer);
-        self.hash(&buffer);
-        buffer.clear();
-        self.buffer = buffer;
-    }
-
     fn hash(&mut self, text: &[u8]) {
         for (length, context) in &mut self.hashes {
             let left = length.map_or(u64::MAX, |length| length.saturating_sub(self.total));

@@ -35,8 +35,8 @@ fn append_relaxed_value(value: &[u8], output: &mut Vec<u8>) {
     while let Some((&byte, tail)) = rest.split_first() {
         match (byte, tail) {
             (b' ' | b'\t', _) => white = true,
-            // A fold, or the end of the field.
-            (b'\r', [b'\n', b' ' | b'\t', ..] | [b'\n']) => {
+            // A fold: white space follows it, or it would end the field.
+            (b'\r', [b'\n', ..]) => {
                 rest = tail.get(1..).unwrap_or_default();
                 continue;
             }
@@ -153,7 +153,7 @@ impl Lines {
 
 /// Makes each run of white space one space, and drops it at the end of a line.
 ///
-/// Text without such runs passes as it is, in pieces as large as they come.
+/// Works in steps of [`STEP`] octets: one that needs no change is copied, which the compiler makes a few wide instructions of.
 #[derive(Debug, Default)]
 struct Spaces {
     /// Whether white space was seen and not yet passed on.
@@ -162,40 +162,95 @@ struct Spaces {
     cr: bool,
 }
 
+/// Octets looked at in one go.
+const STEP: usize = 32;
+
+/// Room for what a step adds.
+const ROOM: usize = 2 * STEP;
+
+/// Octets passed on in one go.
+const BUFFER: usize = 4096;
+
+/// A piece of canonical text under construction. White space that may have to go again is its last octet.
+struct Piece {
+    text: [u8; BUFFER],
+    length: usize,
+}
+
 impl Spaces {
     fn write(&mut self, mut chunk: &[u8], mut output: impl FnMut(&[u8])) {
+        let Some(&first) = chunk.first() else { return };
         if self.cr {
-            let Some(first) = chunk.first() else { return };
-            if *first != b'\n' {
-                output(b" ");
-            }
-            output(b"\r");
+            output(if first == b'\n' { b"\r" } else { b" \r" });
             *self = Self::default();
         }
-        loop {
-            if self.white {
-                let end = chunk.iter().position(|&byte| byte != b' ' && byte != b'\t').unwrap_or(chunk.len());
-                chunk = chunk.get(end..).unwrap_or_default();
-                match chunk {
-                    [] => return,
-                    [b'\r'] => {
-                        self.cr = true;
-                        return;
-                    }
-                    [b'\r', b'\n', ..] => {}
-                    _ => output(b" "),
+        let mut piece = Piece { text: [b' '; BUFFER], length: usize::from(self.white) };
+        // A step needs the octet that follows it.
+        while let Some((step, next)) = chunk.split_first_chunk::<STEP>().and_then(|(step, rest)| Some((step, *rest.first()?))) {
+            if piece.length + ROOM > BUFFER {
+                self.pass(&mut piece, &mut output);
+            }
+            let follows_white = self.white && matches!(step.first(), Some(b' ' | b'\t' | b'\r'));
+            match piece.text.get_mut(piece.length..piece.length + STEP) {
+                Some(room) if !follows_white && is_clean(step, next) => {
+                    room.copy_from_slice(step);
+                    piece.length += STEP;
+                    self.white = step.last() == Some(&b' ');
                 }
-                self.white = false;
+                _ => self.write_step(step, next, &mut piece),
             }
-            let (text, rest) = chunk.split_at_checked(white_run(chunk)).unwrap_or((chunk, &[]));
-            if !text.is_empty() {
-                output(text);
+            chunk = chunk.get(STEP..).unwrap_or_default();
+        }
+        if piece.length + ROOM > BUFFER {
+            self.pass(&mut piece, &mut output);
+        }
+        if let Some((&last, text)) = chunk.split_last() {
+            self.write_step(text, last, &mut piece);
+            // Whether a CR ends a line is not known before the next octet.
+            self.cr = self.white && last == b'\r';
+            if !self.cr {
+                self.write_step(&[last], b' ', &mut piece);
             }
-            if rest.is_empty() {
-                return;
+        }
+        self.pass(&mut piece, &mut output);
+    }
+
+    /// Adds at most [`STEP`] octets, and `next` follows them. No branches: whatever the text, none is foreseen wrongly.
+    fn write_step(&mut self, step: &[u8], next: u8, piece: &mut Piece) {
+        // White space before the step is its first octet, since it may have to go.
+        let mut white = self.white;
+        let mut text = [b' '; ROOM];
+        let mut length = usize::from(white);
+        piece.length -= length;
+        let following = step.iter().skip(1).chain(std::iter::once(&next));
+        for (&byte, &next) in step.iter().zip(following) {
+            let is_white = (byte == b' ') | (byte == b'\t');
+            let ends_line = (byte == b'\r') & (next == b'\n');
+            // White space before a line end gives its place to it, white space after white space adds nothing.
+            length -= usize::from(white & (ends_line | is_white));
+            if let Some(place) = text.get_mut(length % ROOM) {
+                *place = if is_white { b' ' } else { byte };
             }
-            self.white = true;
-            chunk = rest;
+            length += 1;
+            white = is_white;
+        }
+        self.white = white;
+        if let Some(room) = piece.text.get_mut(piece.length..piece.length + ROOM) {
+            room.copy_from_slice(&text);
+        }
+        piece.length += length;
+    }
+
+    /// Passes on what is certain; white space at the end stays.
+    fn pass(&self, piece: &mut Piece, output: &mut impl FnMut(&[u8])) {
+        let kept = usize::from(self.white);
+        let text = piece.text.get(..piece.length.saturating_sub(kept)).unwrap_or_default();
+        if !text.is_empty() {
+            output(text);
+        }
+        piece.length = kept;
+        if let Some(first) = piece.text.first_mut() {
+            *first = b' ';
         }
     }
 
@@ -207,22 +262,17 @@ impl Spaces {
     }
 }
 
-/// Where the first white space is that cannot stay as it is, or may not: a tab, or a space before white space, a CR or the end.
-fn white_run(text: &[u8]) -> usize {
-    /// Octets looked at in one go: the compiler makes a few wide instructions of it.
-    const STEP: usize = 64;
-    let is_run = |byte: u8, next: u8| byte == b'\t' || (byte == b' ' && (next == b' ' || next == b'\t' || next == b'\r'));
-    let mut start = 0;
-    while let Some(window) = text.get(start..).and_then(|rest| rest.first_chunk::<{ STEP + 1 }>()) {
-        let found = window.iter().zip(&window[1..]).fold(false, |found, (&byte, &next)| found | is_run(byte, next));
-        if found {
-            break;
-        }
-        start += STEP;
+/// Whether the text, which `next` follows, stays as it is: no tabs, and no space before white space or a CR.
+fn is_clean(text: &[u8; STEP], next: u8) -> bool {
+    let mut following = [next; STEP];
+    if let (Some(following), Some(text)) = (following.get_mut(..STEP - 1), text.get(1..)) {
+        following.copy_from_slice(text);
     }
-    let rest = text.get(start..).unwrap_or_default();
-    let next = rest.iter().skip(1).chain(b" ");
-    rest.iter().zip(next).position(|(&byte, &next)| is_run(byte, next)).map_or(text.len(), |position| start + position)
+    let is = |byte: u8, wanted: u8| u8::from(byte == wanted);
+    let check = |found: u8, (&byte, next): (&u8, u8)| {
+        found | is(byte, b'\t') | (is(byte, b' ') & (is(next, b' ') | is(next, b'\t') | is(next, b'\r')))
+    };
+    text.iter().zip(following).fold(0, check) == 0
 }
 
 #[cfg(test)]

@@ -47,9 +47,9 @@ fn fields() {
     let relaxed = |value| field(Canonicalization::Relaxed, "X-Y", value);
     assert_eq!(relaxed(""), "x-y:");
     assert_eq!(relaxed(" \t\r\n "), "x-y:");
-    assert_eq!(relaxed("a\r\n\r\n b\r\n"), "x-y:a\r\n b");
-    // No fold: a CR or LF that stands alone, and a line end that nothing white follows.
-    assert_eq!(relaxed("a\rb\nc\r\nd "), "x-y:a\rb\nc\r\nd");
+    assert_eq!(relaxed("a\r\n\r\n b\r\n"), "x-y:a b");
+    // A CR or LF that stands alone is no fold.
+    assert_eq!(relaxed("a\rb\nc "), "x-y:a\rb\nc");
     assert_eq!(relaxed("grüße  an"), "x-y:grüße an");
 }
 
@@ -152,6 +152,8 @@ proptest! {
         prop_assert_eq!(simple(&once), once);
         let once = relaxed(&body);
         prop_assert_eq!(relaxed(&once), once);
+        // As the header keeps it.
+        let value = value.replace("\r\n", "\n").replace('\n', "\r\n");
         let once = field(Canonicalization::Relaxed, "Name", &value);
         let (name, value) = once.split_once(':').unwrap();
         prop_assert_eq!(field(Canonicalization::Relaxed, name, value), once.clone());
