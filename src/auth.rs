@@ -1,5 +1,6 @@
 //! The methods of authentication: each finds an outcome, none decides anything.
 
+pub mod dkim;
 pub mod dmarc;
 pub mod iprev;
 pub mod spf;

@@ -21,6 +21,7 @@ use super::{
     words::{EnforcedPolicy, ErrorAction, HeaderName, LogDestination, LogLevel, SyslogFacility, header_name, word},
 };
 use crate::mail::{
+    auth_results::AuthservIdPattern,
     domain::Domain,
     reply::{EnhancedStatusCode, ReplyCode},
 };

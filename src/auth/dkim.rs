@@ -1,0 +1,294 @@
+//! DKIM: verifies DKIM-Signature fields while the message arrives (RFC 6376, 8301, 8463, 8616).
+//!
+//! [`Verifier`] takes the header; at its end it becomes a [`Verification`], which looks the keys up beside the body and hashes the body
+//! as it comes. What is kept is the header, at most 1 MiB, and the state of a few hashes; of the body nothing.
+//!
+//! Where the RFCs leave a choice:
+//!
+//! - Signatures with rsa-sha1 are permerror without a key look-up (RFC 8301 §3.1 says that they have permanently failed).
+//! - RSA keys that are too short are policy (RFC 8301 §3.2; a site may go down to 512 bits against it), and those of more than 8192 bits
+//!   permerror.
+//! - From must be in `h=` at least as often as the message has From fields, otherwise permerror: the reader might be shown a From that
+//!   nobody signed.
+//! - With several key records at a name (undefined in RFC 6376 §3.6.2.2) the signature passes if it does with one of the first three, in
+//!   alphabetical order, that are keys of its algorithm. Texts that are no key records do not count.
+//! - A key that DNS has no answer for is temperror, except where the body alone tells that the signature fails.
+//! - An `l=` larger than the body is permerror; one that is smaller is verified, and [`BodyCoverage`] tells of it.
+//! - A CR or LF that stands alone in the body is an octet like others.
+
+use std::{collections::HashMap, time::Duration};
+
+use tokio::{task::JoinSet, time};
+
+use crate::dns::{Dns, Failure, Lookup, Name};
+
+mod body;
+mod canonical;
+mod crypto;
+mod header;
+mod key;
+mod outcome;
+mod signature;
+mod tags;
+
+pub use outcome::{BodyCoverage, DkimResult, Reason, SignatureOutcome, signature_prefixes};
+
+use body::{BodyHash, BodyHashes};
+use crypto::{MAX_RSA_BITS, MIN_RSA_BITS};
+use header::Header;
+use key::KeyRecord;
+use signature::{Algorithm, Signature};
+
+/// Signatures beyond the limit that are recorded one by one.
+const MAX_RECORDED: usize = 20;
+
+/// Keys at one name that a signature is checked with.
+const MAX_KEYS: usize = 3;
+
+/// What a verifier goes by.
+#[derive(Clone, Copy, Debug)]
+pub struct Settings {
+    /// How many signatures are verified, from the top of the header; further ones are `policy`.
+    pub max_signatures: usize,
+    /// RSA keys with fewer bits are `policy`; below 512 no key is ever taken.
+    pub min_key_bits: usize,
+    /// How long key look-ups may take, from the end of the header on.
+    pub timeout: Duration,
+    /// The time, in seconds since 1970.
+    pub now: u64,
+}
+
+/// Collects the header of a message.
+#[derive(Debug)]
+pub struct Verifier {
+    settings: Settings,
+    header: Header,
+}
+
+impl Verifier {
+    /// A verifier for one message.
+    pub fn new(settings: Settings) -> Self {
+        Self { settings, header: Header::default() }
+    }
+
+    /// Takes the next header field as the client sent it.
+    ///
+    /// `value` is all that follows the colon: leading white space is part of it (SMFIP_HDR_LEADSPC; where the MTA does not offer that, put
+    /// the usual one space there). Folds are LF, as in the milter protocol, or CRLF.
+    pub fn header(&mut self, name: &[u8], value: &[u8]) {
+        self.header.push(name, value);
+    }
+
+    /// Ends the header: reads the signatures and starts to look up their keys.
+    ///
+    /// # Panics
+    ///
+    /// Outside of a Tokio runtime, if there is a key to look up.
+    pub fn end_of_header(self, dns: &Dns) -> Verification {
+        let Self { settings, header } = self;
+        if header.is_cut() {
+            let outcome = SignatureOutcome { reason: Some(Reason::HeaderTooLarge), ..SignatureOutcome::default() };
+            return Verification::new(settings, Header::default(), vec![Entry { outcome, pending: None }]);
+        }
+        let from_fields = header.find("From").count();
+        let mut entries = Vec::new();
+        let mut further = Vec::new();
+        for field in header.find("DKIM-Signature") {
+            if entries.len() < settings.max_signatures {
+                entries.push(Entry::read(&header, field, from_fields, settings.now));
+            } else {
+                further.push(field);
+            }
+        }
+        for number in 1..=further.len().min(MAX_RECORDED) {
+            let more = if number == MAX_RECORDED { further.len() - number + 1 } else { 1 };
+            let outcome = SignatureOutcome { reason: Some(Reason::TooManySignatures(more)), ..SignatureOutcome::default() };
+            entries.push(Entry { outcome, pending: None });
+        }
+        let mut verification = Verification::new(settings, header, entries);
+        verification.look_keys_up(dns);
+        verification
+    }
+}
+
+/// A signature and what is known of it so far.
+#[derive(Debug)]
+struct Entry {
+    outcome: SignatureOutcome,
+    /// `None` once the outcome is final.
+    pending: Option<Pending>,
+}
+
+/// A signature to be verified.
+#[derive(Debug)]
+struct Pending {
+    /// Its place in the header.
+    field: usize,
+    signature: Signature,
+}
+
+impl Entry {
+    fn read(header: &Header, field: usize, from_fields: usize, now: u64) -> Self {
+        let mut outcome = SignatureOutcome::default();
+        let signature = signature::parse(header.value(field), now, &mut outcome).and_then(|signature| {
+            let signed = signature.signed_fields.iter().filter(|name| ***name == *b"from").count();
+            if signed < from_fields { Err(Reason::FromNotSignedAsOften) } else { Ok(signature) }
+        });
+        match signature {
+            Ok(signature) => Self { outcome, pending: Some(Pending { field, signature }) },
+            Err(reason) => {
+                outcome.reason = Some(reason);
+                Self { outcome, pending: None }
+            }
+        }
+    }
+}
+
+/// The texts at the names of keys.
+type Records = HashMap<Name, Lookup<Box<[u8]>>>;
+
+/// Verifies the signatures of a message whose header is there. Dropping it ends the look-ups that are under way.
+pub struct Verification {
+    settings: Settings,
+    header: Header,
+    entries: Vec<Entry>,
+    bodies: BodyHashes,
+    lookups: JoinSet<(Name, Lookup<Box<[u8]>>)>,
+}
+
+impl Verification {
+    fn new(settings: Settings, header: Header, entries: Vec<Entry>) -> Self {
+        let mut bodies = BodyHashes::default();
+        let pending: Vec<&Pending> = entries.iter().filter_map(|entry| entry.pending.as_ref()).collect();
+        for Pending { signature, .. } in &pending {
+            bodies.add(signature.body_canonicalization, signature.body_length);
+        }
+        // Without a signature to verify the header is of no more use.
+        let header = if pending.is_empty() { Header::default() } else { header };
+        Self { settings, header, entries, bodies, lookups: JoinSet::new() }
+    }
+
+    /// Starts to look up the keys, each once.
+    fn look_keys_up(&mut self, dns: &Dns) {
+        let mut names: Vec<&Name> = Vec::new();
+        for Pending { signature, .. } in self.entries.iter().filter_map(|entry| entry.pending.as_ref()) {
+            if names.contains(&&signature.key_name) {
+                continue;
+            }
+            names.push(&signature.key_name);
+            let (dns, name, timeout) = (dns.clone(), signature.key_name.clone(), self.settings.timeout);
+            self.lookups.spawn(async move {
+                let records = time::timeout(timeout, dns.txt(&name)).await.unwrap_or(Err(Failure::Timeout));
+                (name, records)
+            });
+        }
+    }
+
+    /// Whether the body is of use. If not, it need not be brought.
+    pub fn needs_body(&self) -> bool {
+        !self.bodies.is_empty()
+    }
+
+    /// Takes the next octets of the body, lines ending in CRLF, cut anywhere.
+    pub fn body(&mut self, chunk: &[u8]) {
+        self.bodies.write(chunk);
+    }
+
+    /// Ends the message: what was found out about its signatures, from the top of the header. None where it has none.
+    pub async fn finish(mut self) -> Vec<SignatureOutcome> {
+        let mut records = Records::new();
+        while let Some(lookup) = self.lookups.join_next().await {
+            // A task that did not end well leaves its key out: no answer.
+            records.extend(lookup);
+        }
+        let bodies = self.bodies.finish();
+        let index = if self.entries.iter().any(|entry| entry.pending.is_some()) { self.header.index() } else { HashMap::new() };
+        let mut text = Vec::new();
+        let mut outcomes = Vec::with_capacity(self.entries.len());
+        for Entry { mut outcome, pending } in self.entries {
+            if let Some(Pending { field, signature }) = pending {
+                let body = bodies.find(signature.body_canonicalization, signature.body_length);
+                outcome.body = body.map(|body| body.coverage);
+                let texts = records.get(&signature.key_name).unwrap_or(&Err(Failure::Network));
+                let keys = find_keys(texts, &signature, self.settings.min_key_bits);
+                let write_signed = |text: &mut Vec<u8>| self.header.write_signed(&index, field, &signature, text);
+                outcome.reason = check(&signature, keys, body, &mut text, write_signed, &mut outcome).err();
+            }
+            outcomes.push(outcome);
+        }
+        outcomes
+    }
+}
+
+/// The keys that a signature may be checked with, best known order first; never none of them.
+fn find_keys(texts: &Lookup<Box<[u8]>>, signature: &Signature, min_bits: usize) -> Result<Vec<KeyRecord>, Reason> {
+    let mut texts: Vec<&[u8]> = match texts {
+        Ok(texts) => texts.iter().map(|text| &**text).collect(),
+        Err(failure) if failure.is_void() => return Err(Reason::NoKey),
+        Err(failure) => return Err(Reason::KeyUnavailable(*failure)),
+    };
+    // The order of an answer is no order: the result must not hang on it.
+    texts.sort_unstable();
+    let mut keys = Vec::new();
+    let mut reason = Reason::KeySyntax;
+    for text in texts {
+        match find_key(text, signature, min_bits) {
+            Ok(key) if keys.len() < MAX_KEYS => keys.push(key),
+            Ok(_) => {}
+            // What is no key record says least.
+            Err(problem) if reason == Reason::KeySyntax => reason = problem,
+            Err(_) => {}
+        }
+    }
+    if keys.is_empty() { Err(reason) } else { Ok(keys) }
+}
+
+/// Reads one key record and judges whether it may be used.
+fn find_key(text: &[u8], signature: &Signature, min_bits: usize) -> Result<KeyRecord, Reason> {
+    let record = KeyRecord::parse(text, signature.algorithm)?;
+    if record.strict && !signature.identity_is_domain {
+        return Err(Reason::Identity);
+    }
+    if signature.algorithm == Algorithm::Rsa {
+        match record.key.bits() {
+            bits if bits < min_bits.max(MIN_RSA_BITS) => return Err(Reason::KeyTooShort(bits)),
+            bits if bits > MAX_RSA_BITS => return Err(Reason::KeyTooLong(bits)),
+            _ => {}
+        }
+    }
+    Ok(record)
+}
+
+/// Checks body hash and signature. `text` is room for what is signed of the header.
+fn check(
+    signature: &Signature,
+    keys: Result<Vec<KeyRecord>, Reason>,
+    body: Option<BodyHash>,
+    text: &mut Vec<u8>,
+    write_signed: impl FnOnce(&mut Vec<u8>),
+    outcome: &mut SignatureOutcome,
+) -> Result<(), Reason> {
+    let body = match body {
+        None => Err(Reason::BodyHash),
+        Some(body) if body.is_short => Err(Reason::LengthBeyondBody),
+        Some(body) if body.hash != signature.body_hash => Err(Reason::BodyHash),
+        Some(_) => Ok(()),
+    };
+    let keys = match keys {
+        Ok(keys) => keys,
+        // No key could make it pass: there is nothing to wait for.
+        Err(Reason::KeyUnavailable(failure)) => return Err(body.err().unwrap_or(Reason::KeyUnavailable(failure))),
+        Err(reason) => return Err(reason),
+    };
+    if let Some(first) = keys.first() {
+        (outcome.key_bits, outcome.testing) = (Some(first.key.bits()), first.testing);
+    }
+    body?;
+    write_signed(text);
+    let key = keys.iter().find(|record| record.key.verify(text, &signature.signature)).ok_or(Reason::Signature)?;
+    (outcome.key_bits, outcome.testing) = (Some(key.key.bits()), key.testing);
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;

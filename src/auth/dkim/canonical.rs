@@ -1,0 +1,279 @@
+//! Canonicalization (RFC 6376 §3.4).
+
+/// The canonicalization algorithms.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Canonicalization {
+    /// Next to no change is tolerated.
+    Simple,
+    /// Other white space and other folds are tolerated.
+    Relaxed,
+}
+
+impl Canonicalization {
+    /// Appends a header field without the CRLF at its end.
+    pub(super) fn append_field(self, name: &[u8], value: &[u8], output: &mut Vec<u8>) {
+        match self {
+            Self::Simple => {
+                output.extend_from_slice(name);
+                output.push(b':');
+                output.extend_from_slice(value);
+            }
+            Self::Relaxed => {
+                output.extend(name.trim_ascii_end().iter().map(u8::to_ascii_lowercase));
+                output.push(b':');
+                append_relaxed_value(value, output);
+            }
+        }
+    }
+}
+
+/// Appends the value unfolded, runs of white space as one space each, none at the beginning and the end (RFC 6376 §3.4.2).
+fn append_relaxed_value(value: &[u8], output: &mut Vec<u8>) {
+    let start = output.len();
+    let mut white = false;
+    let mut rest = value;
+    while let Some((&byte, tail)) = rest.split_first() {
+        match (byte, tail) {
+            (b' ' | b'\t', _) => white = true,
+            // A fold: white space follows it, or it would end the field.
+            (b'\r', [b'\n', ..]) => {
+                rest = tail.get(1..).unwrap_or_default();
+                continue;
+            }
+            _ => {
+                if white && output.len() > start {
+                    output.push(b' ');
+                }
+                white = false;
+                output.push(byte);
+            }
+        }
+        rest = tail;
+    }
+}
+
+/// Canonicalizes a body that arrives in chunks, whatever their borders.
+///
+/// Lines end in CRLF. A CR or LF that stands alone is an octet like others: it ends no line and is no white space.
+#[derive(Debug)]
+pub(super) struct BodyCanonicalizer {
+    /// `None` for simple canonicalization.
+    spaces: Option<Spaces>,
+    lines: Lines,
+}
+
+impl BodyCanonicalizer {
+    pub(super) fn new(canonicalization: Canonicalization) -> Self {
+        let spaces = (canonicalization == Canonicalization::Relaxed).then(Spaces::default);
+        Self { spaces, lines: Lines::default() }
+    }
+
+    /// Takes the next octets of the body; what is certain of the canonical form goes to `output`.
+    pub(super) fn write(&mut self, chunk: &[u8], output: &mut impl FnMut(&[u8])) {
+        match &mut self.spaces {
+            None => self.lines.write(chunk, output),
+            Some(spaces) => spaces.write(chunk, |part| self.lines.write(part, output)),
+        }
+    }
+
+    /// Ends the body.
+    pub(super) fn finish(mut self, output: &mut impl FnMut(&[u8])) {
+        let is_relaxed = self.spaces.is_some();
+        if let Some(spaces) = self.spaces {
+            spaces.finish(|part| self.lines.write(part, output));
+        }
+        self.lines.finish(is_relaxed, output);
+    }
+}
+
+/// Drops the empty lines at the end, which are counted until something follows them.
+#[derive(Debug, Default)]
+struct Lines {
+    /// Whether anything but line ends was there.
+    has_text: bool,
+    /// Line ends not yet passed on.
+    line_ends: u64,
+    /// Whether a CR came after them.
+    cr: bool,
+}
+
+impl Lines {
+    fn write(&mut self, mut chunk: &[u8], output: &mut impl FnMut(&[u8])) {
+        let Some(&first) = chunk.first() else { return };
+        if self.cr {
+            self.cr = false;
+            if first == b'\n' {
+                self.line_ends += 1;
+                chunk = chunk.get(1..).unwrap_or_default();
+            } else {
+                self.pass_line_ends(output);
+                output(b"\r");
+                self.has_text = true;
+            }
+        }
+        let (mut text, cr) = chunk.strip_suffix(b"\r").map_or((chunk, false), |text| (text, true));
+        let mut line_ends = 0;
+        while let Some(front) = text.strip_suffix(b"\r\n") {
+            text = front;
+            line_ends += 1;
+        }
+        if !text.is_empty() {
+            self.pass_line_ends(output);
+            output(text);
+            self.has_text = true;
+        }
+        self.line_ends += line_ends;
+        self.cr = cr;
+    }
+
+    fn pass_line_ends(&mut self, output: &mut impl FnMut(&[u8])) {
+        const LINE_ENDS: [[u8; 2]; 256] = [*b"\r\n"; 256];
+        let line_ends = LINE_ENDS.as_flattened();
+        let mut octets = self.line_ends.saturating_mul(2);
+        self.line_ends = 0;
+        while octets > 0 {
+            let count = usize::try_from(octets).unwrap_or(usize::MAX).min(line_ends.len());
+            output(line_ends.get(..count).unwrap_or_default());
+            octets -= count as u64;
+        }
+    }
+
+    /// A body that has text gets one line end; one that has none is a line end when simple, and nothing when relaxed.
+    fn finish(mut self, is_relaxed: bool, output: &mut impl FnMut(&[u8])) {
+        if self.cr {
+            self.pass_line_ends(output);
+            output(b"\r");
+            self.has_text = true;
+        }
+        if self.has_text || !is_relaxed {
+            output(b"\r\n");
+        }
+    }
+}
+
+/// Makes each run of white space one space, and drops it at the end of a line.
+///
+/// Works in steps of [`STEP`] octets: one that needs no change is copied, which the compiler makes a few wide instructions of.
+#[derive(Debug, Default)]
+struct Spaces {
+    /// Whether white space was seen and not yet passed on.
+    white: bool,
+    /// Whether a CR came after it.
+    cr: bool,
+}
+
+/// Octets looked at in one go.
+const STEP: usize = 32;
+
+/// Room for what a step adds.
+const ROOM: usize = 2 * STEP;
+
+/// Octets passed on in one go.
+const BUFFER: usize = 4096;
+
+/// A piece of canonical text under construction. White space that may have to go again is its last octet.
+struct Piece {
+    text: [u8; BUFFER],
+    length: usize,
+}
+
+impl Spaces {
+    fn write(&mut self, mut chunk: &[u8], mut output: impl FnMut(&[u8])) {
+        let Some(&first) = chunk.first() else { return };
+        if self.cr {
+            output(if first == b'\n' { b"\r" } else { b" \r" });
+            *self = Self::default();
+        }
+        let mut piece = Piece { text: [b' '; BUFFER], length: usize::from(self.white) };
+        // A step needs the octet that follows it.
+        while let Some((step, next)) = chunk.split_first_chunk::<STEP>().and_then(|(step, rest)| Some((step, *rest.first()?))) {
+            if piece.length + ROOM > BUFFER {
+                self.pass(&mut piece, &mut output);
+            }
+            let follows_white = self.white && matches!(step.first(), Some(b' ' | b'\t' | b'\r'));
+            match piece.text.get_mut(piece.length..piece.length + STEP) {
+                Some(room) if !follows_white && is_clean(step, next) => {
+                    room.copy_from_slice(step);
+                    piece.length += STEP;
+                    self.white = step.last() == Some(&b' ');
+                }
+                _ => self.write_step(step, next, &mut piece),
+            }
+            chunk = chunk.get(STEP..).unwrap_or_default();
+        }
+        if piece.length + ROOM > BUFFER {
+            self.pass(&mut piece, &mut output);
+        }
+        if let Some((&last, text)) = chunk.split_last() {
+            self.write_step(text, last, &mut piece);
+            // Whether a CR ends a line is not known before the next octet.
+            self.cr = self.white && last == b'\r';
+            if !self.cr {
+                self.write_step(&[last], b' ', &mut piece);
+            }
+        }
+        self.pass(&mut piece, &mut output);
+    }
+
+    /// Adds at most [`STEP`] octets, and `next` follows them. No branches: whatever the text, none is foreseen wrongly.
+    fn write_step(&mut self, step: &[u8], next: u8, piece: &mut Piece) {
+        // White space before the step is its first octet, since it may have to go.
+        let mut white = self.white;
+        let mut text = [b' '; ROOM];
+        let mut length = usize::from(white);
+        piece.length -= length;
+        let following = step.iter().skip(1).chain(std::iter::once(&next));
+        for (&byte, &next) in step.iter().zip(following) {
+            let is_white = (byte == b' ') | (byte == b'\t');
+            let ends_line = (byte == b'\r') & (next == b'\n');
+            // White space before a line end gives its place to it, white space after white space adds nothing.
+            length -= usize::from(white & (ends_line | is_white));
+            if let Some(place) = text.get_mut(length % ROOM) {
+                *place = if is_white { b' ' } else { byte };
+            }
+            length += 1;
+            white = is_white;
+        }
+        self.white = white;
+        if let Some(room) = piece.text.get_mut(piece.length..piece.length + ROOM) {
+            room.copy_from_slice(&text);
+        }
+        piece.length += length;
+    }
+
+    /// Passes on what is certain; white space at the end stays.
+    fn pass(&self, piece: &mut Piece, output: &mut impl FnMut(&[u8])) {
+        let kept = usize::from(self.white);
+        let text = piece.text.get(..piece.length.saturating_sub(kept)).unwrap_or_default();
+        if !text.is_empty() {
+            output(text);
+        }
+        piece.length = kept;
+        if let Some(first) = piece.text.first_mut() {
+            *first = b' ';
+        }
+    }
+
+    /// White space at the end belongs to a line without a line end: it goes. A CR after it is no line end.
+    fn finish(self, mut output: impl FnMut(&[u8])) {
+        if self.cr {
+            output(b" \r");
+        }
+    }
+}
+
+/// Whether the text, which `next` follows, stays as it is: no tabs, and no space before white space or a CR.
+fn is_clean(text: &[u8; STEP], next: u8) -> bool {
+    let mut following = [next; STEP];
+    if let (Some(following), Some(text)) = (following.get_mut(..STEP - 1), text.get(1..)) {
+        following.copy_from_slice(text);
+    }
+    let is = |byte: u8, wanted: u8| u8::from(byte == wanted);
+    let check = |found: u8, (&byte, next): (&u8, u8)| {
+        found | is(byte, b'\t') | (is(byte, b' ') & (is(next, b' ') | is(next, b'\t') | is(next, b'\r')))
+    };
+    text.iter().zip(following).fold(0, check) == 0
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,139 @@
+//! Public keys, and signatures checked with them.
+
+use num_bigint::BigUint;
+use ring::{
+    digest,
+    signature::{ED25519, RSA_PKCS1_1024_8192_SHA256_FOR_LEGACY_USE_ONLY, RsaPublicKeyComponents, UnparsedPublicKey},
+};
+
+/// The most bits of an RSA key: more cost more to check than a sender should be able to ask for.
+pub(super) const MAX_RSA_BITS: usize = 8192;
+
+/// The fewest bits of an RSA key, whatever a site accepts: a signature has to have room for the hash.
+pub(super) const MIN_RSA_BITS: usize = 512;
+
+/// `rsaEncryption` (RFC 8017 appendix C), as the contents of an OBJECT IDENTIFIER.
+const RSA_ENCRYPTION: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x01];
+
+/// The DER of a DigestInfo for SHA-256, up to the hash (RFC 8017 §9.2).
+const SHA256_PREFIX: &[u8] =
+    &[0x30, 0x31, 0x30, 0x0d, 0x06, 0x09, 0x60, 0x86, 0x48, 0x01, 0x65, 0x03, 0x04, 0x02, 0x01, 0x05, 0x00, 0x04, 0x20];
+
+const SEQUENCE: u8 = 0x30;
+const INTEGER: u8 = 0x02;
+const OBJECT_IDENTIFIER: u8 = 0x06;
+const BIT_STRING: u8 = 0x03;
+
+/// A public key.
+#[derive(Debug)]
+pub(super) enum PublicKey {
+    /// Modulus and exponent, both big-endian and without leading zeros.
+    Rsa { modulus: Box<[u8]>, exponent: Box<[u8]> },
+    /// The key itself.
+    Ed25519([u8; 32]),
+}
+
+impl PublicKey {
+    /// An Ed25519 key: 32 octets (RFC 8463 §4.2).
+    pub(super) fn ed25519(data: &[u8]) -> Option<Self> {
+        data.try_into().ok().map(Self::Ed25519)
+    }
+
+    /// An RSA key, as SubjectPublicKeyInfo (RFC 5280 §4.1) or RSAPublicKey (RFC 8017 appendix A.1.1).
+    ///
+    /// ```text
+    /// SubjectPublicKeyInfo ::= SEQUENCE { SEQUENCE { algorithm OBJECT IDENTIFIER, parameters ANY }, BIT STRING }
+    /// RSAPublicKey         ::= SEQUENCE { modulus INTEGER, publicExponent INTEGER }
+    /// ```
+    ///
+    /// Modulus and exponent must be odd, and the exponent from 3 to 2^33 - 1: others are no RSA keys, or cost too much.
+    pub(super) fn rsa(data: &[u8]) -> Option<Self> {
+        let (outer, []) = element(data, SEQUENCE)? else { return None };
+        let key = match element(outer, SEQUENCE) {
+            None => outer,
+            Some((algorithm, rest)) => {
+                let (identifier, _) = element(algorithm, OBJECT_IDENTIFIER)?;
+                let (bits, []) = element(rest, BIT_STRING)? else { return None };
+                let (0, key) = bits.split_first().map(|(unused, key)| (*unused, key))? else { return None };
+                let (key, []) = element(key, SEQUENCE)? else { return None };
+                (identifier == RSA_ENCRYPTION).then_some(key)?
+            }
+        };
+        let (modulus, rest) = element(key, INTEGER)?;
+        let (exponent, []) = element(rest, INTEGER)? else { return None };
+        let (modulus, exponent) = (positive(modulus)?, positive(exponent)?);
+        let is_odd = |number: &[u8]| number.last().is_some_and(|last| last & 1 == 1);
+        let exponent_fits = (2..=33).contains(&bit_length(exponent));
+        (is_odd(modulus) && is_odd(exponent) && exponent_fits)
+            .then(|| Self::Rsa { modulus: modulus.into(), exponent: exponent.into() })
+    }
+
+    /// How many bits the key has.
+    pub(super) fn bits(&self) -> usize {
+        match self {
+            Self::Rsa { modulus, .. } => bit_length(modulus),
+            Self::Ed25519(_) => 256,
+        }
+    }
+
+    /// Whether the signature is that of the text: RSASSA-PKCS1-v1_5 with SHA-256 (RFC 6376 §3.3.2), or Ed25519 over the SHA-256 of the
+    /// text (RFC 8463 §3).
+    pub(super) fn verify(&self, text: &[u8], signature: &[u8]) -> bool {
+        match self {
+            Self::Ed25519(key) => {
+                let hash = digest::digest(&digest::SHA256, text);
+                UnparsedPublicKey::new(&ED25519, key).verify(hash.as_ref(), signature).is_ok()
+            }
+            // ring counts whole octets of the modulus and takes none that are shorter.
+            Self::Rsa { modulus, exponent } if modulus.len() < 128 => verify_short_rsa(modulus, exponent, text, signature),
+            Self::Rsa { modulus, exponent } => RsaPublicKeyComponents { n: modulus, e: exponent }
+                .verify(&RSA_PKCS1_1024_8192_SHA256_FOR_LEGACY_USE_ONLY, text, signature)
+                .is_ok(),
+        }
+    }
+}
+
+/// RSASSA-PKCS1-v1_5 with SHA-256 (RFC 8017 §8.2.2) for keys that only a site that lowered the limit accepts.
+fn verify_short_rsa(modulus: &[u8], exponent: &[u8], text: &[u8], signature: &[u8]) -> bool {
+    let size = modulus.len();
+    let hash = digest::digest(&digest::SHA256, text);
+    let digest_info = [SHA256_PREFIX, hash.as_ref()].concat();
+    // 0x00 0x01, at least eight 0xff, 0x00.
+    let Some(padding) = size.checked_sub(digest_info.len() + 3).filter(|&padding| padding >= 8) else { return false };
+    let encoded = [&[0, 1], vec![0xff; padding].as_slice(), &[0], &digest_info].concat();
+    let [modulus, exponent, number] = [modulus, exponent, signature].map(BigUint::from_bytes_be);
+    signature.len() == size && number < modulus && number.modpow(&exponent, &modulus) == BigUint::from_bytes_be(&encoded)
+}
+
+/// Takes a DER element of this type: its contents, and what follows it.
+fn element(data: &[u8], element_type: u8) -> Option<(&[u8], &[u8])> {
+    let (&first, rest) = data.split_first()?;
+    let (&length, rest) = rest.split_first()?;
+    let (length, rest) = match length {
+        0..=0x7f => (usize::from(length), rest),
+        0x81 => {
+            let (&length, rest) = rest.split_first()?;
+            (usize::from(length), rest)
+        }
+        0x82 => {
+            let (length, rest) = rest.split_first_chunk::<2>()?;
+            (usize::from(u16::from_be_bytes(*length)), rest)
+        }
+        // A key never is that large.
+        _ => return None,
+    };
+    (first == element_type).then(|| rest.split_at_checked(length))?
+}
+
+/// The contents of an INTEGER without leading zeros; `None` where it is not above zero.
+fn positive(number: &[u8]) -> Option<&[u8]> {
+    if number.first().is_none_or(|first| first & 0x80 != 0) {
+        return None;
+    }
+    number.get(number.iter().position(|&byte| byte != 0)?..)
+}
+
+/// The bits of a number without leading zeros.
+fn bit_length(number: &[u8]) -> usize {
+    number.first().map_or(0, |first| number.len() * 8 - first.leading_zeros() as usize)
+}

@@ -1,0 +1,112 @@
+//! The header of a message as it was sent, and what of it a signature covers.
+
+use std::collections::HashMap;
+
+use super::signature::Signature;
+
+/// The most octets of a header that are kept.
+const MAX_HEADER: usize = 1 << 20;
+
+/// A header field in the text of the header: `name:value`.
+#[derive(Clone, Copy, Debug)]
+struct Place {
+    start: usize,
+    colon: usize,
+    end: usize,
+}
+
+/// The header fields of a message, one after the other.
+#[derive(Debug, Default)]
+pub(super) struct Header {
+    text: Vec<u8>,
+    places: Vec<Place>,
+    is_cut: bool,
+}
+
+impl Header {
+    /// Adds a field as the milter protocol brings it: folds are LF, which becomes CRLF again; a CRLF stays one.
+    ///
+    /// A header that becomes too large is forgotten.
+    pub(super) fn push(&mut self, name: &[u8], value: &[u8]) {
+        // Folds grow by an octet each.
+        if self.is_cut || self.text.len() + name.len() + 2 * value.len() + 1 > MAX_HEADER {
+            *self = Self { is_cut: true, ..Self::default() };
+            return;
+        }
+        let start = self.text.len();
+        self.text.extend_from_slice(name);
+        let colon = self.text.len();
+        self.text.push(b':');
+        for line in value.split_inclusive(|&byte| byte == b'\n') {
+            match line.strip_suffix(b"\n") {
+                Some(line) => {
+                    self.text.extend_from_slice(line.strip_suffix(b"\r").unwrap_or(line));
+                    self.text.extend_from_slice(b"\r\n");
+                }
+                None => self.text.extend_from_slice(line),
+            }
+        }
+        self.places.push(Place { start, colon, end: self.text.len() });
+    }
+
+    /// Whether it was too large and is forgotten.
+    pub(super) fn is_cut(&self) -> bool {
+        self.is_cut
+    }
+
+    /// The fields of this name, by their places in the header from the top.
+    pub(super) fn find(&self, name: &str) -> impl Iterator<Item = usize> {
+        let is_wanted = |index: &usize| self.name(*index).trim_ascii_end().eq_ignore_ascii_case(name.as_bytes());
+        (0..self.places.len()).filter(is_wanted)
+    }
+
+    /// The name of a field, as written.
+    fn name(&self, index: usize) -> &[u8] {
+        self.places.get(index).and_then(|place| self.text.get(place.start..place.colon)).unwrap_or_default()
+    }
+
+    /// The value of a field: all that follows the colon, without a line end.
+    pub(super) fn value(&self, index: usize) -> &[u8] {
+        self.places.get(index).and_then(|place| self.text.get(place.colon + 1..place.end)).unwrap_or_default()
+    }
+
+    /// The fields of each name, from the top.
+    pub(super) fn index(&self) -> HashMap<Vec<u8>, Vec<usize>> {
+        let mut index: HashMap<Vec<u8>, Vec<usize>> = HashMap::new();
+        for field in 0..self.places.len() {
+            index.entry(self.name(field).trim_ascii_end().to_ascii_lowercase()).or_default().push(field);
+        }
+        index
+    }
+
+    /// Writes what a signature signs of the header (RFC 6376 §3.7): for each name of `h=` the lowest field of that name not yet taken,
+    /// nothing where there is none left; then the DKIM-Signature field itself, with `b=` empty and without a line end.
+    ///
+    /// The signature's own field is never one of the fields of `h=` (RFC 6376 §3.5).
+    pub(super) fn write_signed(
+        &self,
+        index: &HashMap<Vec<u8>, Vec<usize>>,
+        own: usize,
+        signature: &Signature,
+        output: &mut Vec<u8>,
+    ) {
+        output.clear();
+        let mut left: HashMap<&[u8], &[usize]> = HashMap::new();
+        for name in &signature.signed_fields {
+            let left = left.entry(name).or_insert_with(|| index.get(&**name).map_or(&[], Vec::as_slice));
+            while let Some((&field, above)) = left.split_last() {
+                *left = above;
+                if field != own {
+                    signature.header_canonicalization.append_field(self.name(field), self.value(field), output);
+                    output.extend_from_slice(b"\r\n");
+                    break;
+                }
+            }
+        }
+        let value = self.value(own);
+        let before = value.get(..signature.signature_place.start).unwrap_or_default();
+        let after = value.get(signature.signature_place.end..).unwrap_or_default();
+        let value = [before, after].concat();
+        signature.header_canonicalization.append_field(self.name(own), &value, output);
+    }
+}

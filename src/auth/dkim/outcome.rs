@@ -1,0 +1,289 @@
+//! What is found out about signatures.
+
+use std::fmt;
+
+use crate::{dns::Failure, mail::domain::Domain};
+
+/// The results of DKIM (RFC 8601 §2.7.1).
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub enum DkimResult {
+    /// The message is not signed.
+    None,
+    /// A signature that is acceptable and verified.
+    Pass,
+    /// A signature that is acceptable and did not verify.
+    Fail,
+    /// A signature that something is not acceptable of.
+    Policy,
+    /// A signature that cannot be made sense of.
+    Neutral,
+    /// No verdict for now; a later attempt may bring one.
+    TempError,
+    /// No verdict, and there will be none.
+    PermError,
+}
+
+impl DkimResult {
+    /// The word for it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Pass => "pass",
+            Self::Fail => "fail",
+            Self::Policy => "policy",
+            Self::Neutral => "neutral",
+            Self::TempError => "temperror",
+            Self::PermError => "permerror",
+        }
+    }
+}
+
+impl fmt::Display for DkimResult {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// Why a signature did not pass.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Reason {
+    /// More signatures than are verified; the number is how many more this outcome stands for, itself included.
+    TooManySignatures(usize),
+    /// The header is larger than what is kept of it.
+    HeaderTooLarge,
+    /// `h=` has more names than are taken.
+    TooManyFields,
+    /// The field is no tag-list, or has a tag twice (RFC 6376 §3.2).
+    Syntax,
+    /// A tag that every signature has is not there (RFC 6376 §3.5).
+    MissingTag(&'static str),
+    /// The value of a tag does not have the form that it must have (RFC 6376 §3.5).
+    BadTag(&'static str),
+    /// `v=` is another version than 1.
+    Version,
+    /// `a=` is an algorithm that is not known.
+    Algorithm,
+    /// `a=rsa-sha1`, which has permanently failed evaluation (RFC 8301 §3.1).
+    Sha1,
+    /// `c=` is a canonicalization that is not known.
+    Canonicalization,
+    /// `q=` has no query method that is known.
+    QueryMethod,
+    /// The domain of `i=` is neither that of `d=` nor below it, or not the same where the key says `t=s`.
+    Identity,
+    /// `h=` does not have From (RFC 6376 §5.4).
+    FromNotSigned,
+    /// There are more From fields than `h=` has (RFC 6376 §8.15).
+    FromNotSignedAsOften,
+    /// `x=` is not after `t=`.
+    Times,
+    /// `t=` is in the future.
+    Future,
+    /// `x=` is past.
+    Expired,
+    /// There is no key record.
+    NoKey,
+    /// DNS gave no answer about the key.
+    KeyUnavailable(Failure),
+    /// No record at the key's name is a key record (RFC 6376 §3.6.1), or its key is no key.
+    KeySyntax,
+    /// The key is revoked: its `p=` is empty.
+    KeyRevoked,
+    /// The key is for other things than mail (`s=`).
+    KeyService,
+    /// The key is for another algorithm than the signature's (`k=`).
+    KeyAlgorithm,
+    /// The key is not for SHA-256 (`h=`).
+    KeyHash,
+    /// The RSA key has fewer bits than are accepted.
+    KeyTooShort(usize),
+    /// The RSA key has more than 8192 bits.
+    KeyTooLong(usize),
+    /// `l=` is larger than the body.
+    LengthBeyondBody,
+    /// The body is not what was signed.
+    BodyHash,
+    /// The header is not what was signed, or the key is another.
+    Signature,
+}
+
+impl Reason {
+    /// The result that follows from it.
+    ///
+    /// As RFC 8601 §2.7.1 has it: what cannot be read or processed is neutral, what is not acceptable is policy, what lacks
+    /// something that it needs is permerror. RFC 8301 §3.1 and §3.2: SHA-1 "has permanently failed", a short key is not acceptable.
+    pub fn result(self) -> DkimResult {
+        match self {
+            Self::TooManySignatures(_)
+            | Self::HeaderTooLarge
+            | Self::TooManyFields
+            | Self::Future
+            | Self::Expired
+            | Self::KeyTooShort(_) => DkimResult::Policy,
+            Self::Syntax
+            | Self::BadTag(_)
+            | Self::Version
+            | Self::Algorithm
+            | Self::Canonicalization
+            | Self::QueryMethod
+            | Self::Times => DkimResult::Neutral,
+            Self::MissingTag(_)
+            | Self::Sha1
+            | Self::Identity
+            | Self::FromNotSigned
+            | Self::FromNotSignedAsOften
+            | Self::NoKey
+            | Self::KeySyntax
+            | Self::KeyRevoked
+            | Self::KeyService
+            | Self::KeyAlgorithm
+            | Self::KeyHash
+            | Self::KeyTooLong(_)
+            | Self::LengthBeyondBody => DkimResult::PermError,
+            Self::KeyUnavailable(_) => DkimResult::TempError,
+            Self::BodyHash | Self::Signature => DkimResult::Fail,
+        }
+    }
+}
+
+/// The text of it, for `reason=` (RFC 8601 §2.2): ASCII without quotation marks and backslashes, and nothing in it is the sender's.
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let text = match self {
+            Self::TooManySignatures(1) => "too many signatures",
+            Self::TooManySignatures(more) => return write!(f, "too many signatures ({more} more)"),
+            Self::HeaderTooLarge => "header too large",
+            Self::TooManyFields => "too many names in h= tag",
+            Self::Syntax => "syntax error in signature",
+            Self::MissingTag(tag) => return write!(f, "signature without {tag}= tag"),
+            Self::BadTag(tag) => return write!(f, "bad {tag}= tag in signature"),
+            Self::Version => "unknown signature version",
+            Self::Algorithm => "unknown signature algorithm",
+            Self::Sha1 => "rsa-sha1 is no longer valid",
+            Self::Canonicalization => "unknown canonicalization",
+            Self::QueryMethod => "unknown key query method",
+            Self::Identity => "i= tag outside of d= domain",
+            Self::FromNotSigned => "From field not signed",
+            Self::FromNotSignedAsOften => "more From fields than were signed",
+            Self::Times => "signature expires before it was made",
+            Self::Future => "signature made in the future",
+            Self::Expired => "signature expired",
+            Self::NoKey => "no key for signature",
+            Self::KeyUnavailable(failure) => return write!(f, "key look-up: {failure}"),
+            Self::KeySyntax => "syntax error in key record",
+            Self::KeyRevoked => "key revoked",
+            Self::KeyService => "key not for mail",
+            Self::KeyAlgorithm => "key for another algorithm",
+            Self::KeyHash => "key not for sha256",
+            Self::KeyTooShort(bits) => return write!(f, "key of {bits} bits too short"),
+            Self::KeyTooLong(bits) => return write!(f, "key of {bits} bits too long"),
+            Self::LengthBeyondBody => "l= tag larger than body",
+            Self::BodyHash => "body hash did not verify",
+            Self::Signature => "signature did not verify",
+        };
+        f.write_str(text)
+    }
+}
+
+/// How much of a canonicalized body a signature covers.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct BodyCoverage {
+    /// Octets covered.
+    pub covered: u64,
+    /// Octets in all.
+    pub total: u64,
+}
+
+impl BodyCoverage {
+    /// Whether the body has octets that the signature says nothing about (RFC 6376 §8.2).
+    pub fn is_partial(self) -> bool {
+        self.covered < self.total
+    }
+}
+
+/// What is found out about one DKIM-Signature field.
+///
+/// A signature that is broken shows as much of itself as could be read.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct SignatureOutcome {
+    /// Why it did not pass; `None` for a pass.
+    pub reason: Option<Reason>,
+    /// The signing domain (`d=`), for comparison.
+    pub domain: Option<Domain>,
+    /// The signing domain as written: it may have U-labels (RFC 8616 §5).
+    pub domain_text: Option<Box<str>>,
+    /// The selector (`s=`) as written: it may have U-labels.
+    pub selector: Option<Box<str>>,
+    /// The algorithm (`a=`), lower case: letters, digits and hyphens.
+    pub algorithm: Option<Box<str>>,
+    /// The identity (`i=`), decoded: any text without control characters. `None` where the signature has none.
+    pub identity: Option<Box<str>>,
+    /// The signature data (`b=`): base64 without white space, empty where there is none.
+    pub signature: Box<str>,
+    /// How much of the body it covers; `None` where the body was not hashed for it.
+    pub body: Option<BodyCoverage>,
+    /// How many bits the key has that was used.
+    pub key_bits: Option<usize>,
+    /// The domain is testing DKIM (`t=y` in the key): as good as unsigned, should it not pass (RFC 6376 §3.6.1).
+    pub testing: bool,
+}
+
+impl SignatureOutcome {
+    /// The result.
+    pub fn result(&self) -> DkimResult {
+        self.reason.map_or(DkimResult::Pass, Reason::result)
+    }
+
+    /// Whether it passed and leaves no octet of the body uncovered: what DMARC may rely on.
+    pub fn covers_message(&self) -> bool {
+        self.reason.is_none() && self.body.is_some_and(|body| !body.is_partial())
+    }
+}
+
+/// For each outcome what stands in `header.b` (RFC 6008 §4): the first 8 characters of the signature, or more where two would be the
+/// same. `None` where there is no signature data. Identical signatures cannot be told apart: they are shown in full.
+pub fn signature_prefixes(outcomes: &[SignatureOutcome]) -> Vec<Option<&str>> {
+    // In sorted order the longest prefix shared with any other is shared with a neighbour.
+    let mut sorted: Vec<usize> = (0..outcomes.len()).collect();
+    let text = |index: usize| outcomes.get(index).map_or("", |outcome| &*outcome.signature);
+    sorted.sort_by_key(|&index| text(index));
+    let mut lengths = vec![8_usize; outcomes.len()];
+    for pair in sorted.windows(2) {
+        if let &[first, second] = pair {
+            let shared = text(first).bytes().zip(text(second).bytes()).take_while(|(a, b)| a == b).count();
+            for index in [first, second] {
+                if let Some(length) = lengths.get_mut(index) {
+                    *length = (*length).max(shared + 1);
+                }
+            }
+        }
+    }
+    let prefix = |(outcome, length)| {
+        let outcome: &SignatureOutcome = outcome;
+        (!outcome.signature.is_empty()).then(|| outcome.signature.get(..length).unwrap_or(&outcome.signature))
+    };
+    outcomes.iter().zip(lengths).map(prefix).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn prefixes(signatures: &[&str]) -> Vec<Option<String>> {
+        let outcome = |text: &&str| SignatureOutcome { signature: (*text).into(), ..SignatureOutcome::default() };
+        let outcomes: Vec<_> = signatures.iter().map(outcome).collect();
+        signature_prefixes(&outcomes).into_iter().map(|text| text.map(str::to_owned)).collect()
+    }
+
+    #[test]
+    fn prefixes_are_long_enough_to_tell_signatures_apart() {
+        let some = |text: &str| Some(text.to_owned());
+        assert_eq!(prefixes(&["abcdefghijk", "xyz", ""]), [some("abcdefgh"), some("xyz"), None]);
+        assert_eq!(
+            prefixes(&["abcdefghijklm1", "abcdefgh2", "abcdefghijkl9", "zzzzzzzzzz"]),
+            [some("abcdefghijklm"), some("abcdefgh2"), some("abcdefghijkl9"), some("zzzzzzzz")]
+        );
+        assert_eq!(prefixes(&["abcdefghij", "abcdefghij"]), [some("abcdefghij"), some("abcdefghij")]);
+        assert_eq!(prefixes(&["abcdefgh", "abcdefghij"]), [some("abcdefgh"), some("abcdefghi")]);
+    }
+}

@@ -1,0 +1,209 @@
+//! The DKIM-Signature field (RFC 6376 §3.5).
+
+use std::{ops::Range, str};
+
+use super::{
+    canonical::Canonicalization,
+    outcome::{Reason, SignatureOutcome},
+    tags::{TagList, decode_base64, items, number, without_fws},
+};
+use crate::{dns::Name, mail::domain::Domain};
+
+/// More names in `h=` than this are not taken: signatures have about forty at most.
+const MAX_SIGNED_FIELDS: usize = 1000;
+
+/// How far a signer's clock may be off, in seconds.
+const CLOCK_SKEW: u64 = 300;
+
+/// Longer `b=` texts belong to no signature that could be verified: 8192 bits are 1368 characters.
+const MAX_SIGNATURE_TEXT: usize = 1400;
+
+/// The signature algorithms (RFC 8301 §3.1, RFC 8463 §3).
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Algorithm {
+    /// `rsa-sha256`.
+    Rsa,
+    /// `ed25519-sha256`.
+    Ed25519,
+}
+
+/// A signature that can be verified.
+#[derive(Debug, Eq, PartialEq)]
+pub(super) struct Signature {
+    pub(super) algorithm: Algorithm,
+    pub(super) header_canonicalization: Canonicalization,
+    pub(super) body_canonicalization: Canonicalization,
+    /// How many octets of the body it covers (`l=`).
+    pub(super) body_length: Option<u64>,
+    pub(super) body_hash: [u8; 32],
+    /// The names of the signed fields, lower case.
+    pub(super) signed_fields: Vec<Box<[u8]>>,
+    pub(super) signature: Vec<u8>,
+    /// Where in the field's value the signature data lies that is to be taken out of it.
+    pub(super) signature_place: Range<usize>,
+    /// Where the key is: `selector._domainkey.domain`.
+    pub(super) key_name: Name,
+    /// Whether the domains of `i=` and `d=` are the same.
+    pub(super) identity_is_domain: bool,
+}
+
+/// Reads the value of a DKIM-Signature field, and judges what can be judged from it alone.
+///
+/// What can be read of a bad signature goes into the outcome.
+///
+/// # Errors
+///
+/// Why the signature cannot pass.
+pub(super) fn parse(value: &[u8], now: u64, outcome: &mut SignatureOutcome) -> Result<Signature, Reason> {
+    let tags = TagList::parse(value).ok_or(Reason::Syntax)?;
+    identify(&tags, outcome);
+    let required = |name| tags.value(name).ok_or(Reason::MissingTag(name));
+    if required("v")? != b"1" {
+        return Err(Reason::Version);
+    }
+    let algorithm = match required("a")?.to_ascii_lowercase().as_slice() {
+        b"rsa-sha256" => Algorithm::Rsa,
+        b"ed25519-sha256" => Algorithm::Ed25519,
+        b"rsa-sha1" => return Err(Reason::Sha1),
+        _ => return Err(Reason::Algorithm),
+    };
+    let signature_tag = tags.tag("b").ok_or(Reason::MissingTag("b"))?;
+    let signature = decode_base64(signature_tag.value).filter(|data| !data.is_empty()).ok_or(Reason::BadTag("b"))?;
+    let body_hash = decode_base64(required("bh")?).and_then(|hash| hash.try_into().ok()).ok_or(Reason::BadTag("bh"))?;
+    required("d")?;
+    let domain = outcome.domain.clone().ok_or(Reason::BadTag("d"))?;
+    let selector = domain_name(required("s")?).ok_or(Reason::BadTag("s"))?;
+    let key_name = Name::new(&format!("{selector}._domainkey.{domain}")).ok_or(Reason::BadTag("s"))?;
+    let (header_canonicalization, body_canonicalization) = canonicalizations(&tags)?;
+    let signed_fields = signed_fields(required("h")?)?;
+    let body_length = tags.value("l").map(|text| number(text).ok_or(Reason::BadTag("l"))).transpose()?;
+    if tags.value("q").is_some_and(|methods| !items(methods).any(|method| method.eq_ignore_ascii_case(b"dns/txt"))) {
+        return Err(Reason::QueryMethod);
+    }
+    let identity_is_domain = match tags.value("i") {
+        None => true,
+        Some(identity) => {
+            let identity = identity_domain(identity).ok_or(Reason::BadTag("i"))?;
+            if identity != domain && !identity.is_subdomain_of(&domain) {
+                return Err(Reason::Identity);
+            }
+            identity == domain
+        }
+    };
+    check_times(&tags, now)?;
+    Ok(Signature {
+        algorithm,
+        header_canonicalization,
+        body_canonicalization,
+        body_length,
+        body_hash,
+        signed_fields,
+        signature,
+        signature_place: signature_tag.place.clone(),
+        key_name,
+        identity_is_domain,
+    })
+}
+
+/// Notes what a reader can know the signature by.
+fn identify(tags: &TagList<'_>, outcome: &mut SignatureOutcome) {
+    if let Some(text) = tags.value("d") {
+        outcome.domain = domain_name(text);
+        outcome.domain_text = outcome.domain.as_ref().and_then(|_| str::from_utf8(text).ok()).map(Into::into);
+    }
+    if let Some(text) = tags.value("s") {
+        outcome.selector = domain_name(text).and_then(|_| str::from_utf8(text).ok()).map(Into::into);
+    }
+    if let Some(text) = tags.value("a") {
+        let is_word = text.len() <= 32 && text.iter().all(|&byte| byte.is_ascii_alphanumeric() || byte == b'-');
+        outcome.algorithm =
+            str::from_utf8(text).ok().filter(|text| is_word && !text.is_empty()).map(|a| a.to_ascii_lowercase().into());
+    }
+    if let Some(text) = tags.value("b") {
+        let mut text = without_fws(text);
+        text.truncate(MAX_SIGNATURE_TEXT);
+        if text.iter().all(|&byte| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/' | b'=')) {
+            outcome.signature = String::from_utf8(text).unwrap_or_default().into();
+        }
+    }
+    let identity = tags.value("i").and_then(unquote).and_then(|text| String::from_utf8(text).ok());
+    outcome.identity = identity.filter(|text| !text.chars().any(char::is_control)).map(Into::into);
+}
+
+/// A domain name without a dot at its end: `domain-name` and `selector` (RFC 6376 §3.1, §3.5).
+///
+/// A single label is taken as a domain too, unlike in the ABNF: top-level domains can send mail, and their keys are theirs.
+fn domain_name(text: &[u8]) -> Option<Domain> {
+    str::from_utf8(text).ok().filter(|text| !text.ends_with('.')).and_then(|text| Domain::parse(text).ok())
+}
+
+/// `sig-c-tag-alg = ("simple" / "relaxed") ["/" ("simple" / "relaxed")]`, and simple where a part is absent.
+fn canonicalizations(tags: &TagList<'_>) -> Result<(Canonicalization, Canonicalization), Reason> {
+    let Some(text) = tags.value("c") else { return Ok((Canonicalization::Simple, Canonicalization::Simple)) };
+    let mut parts = text.splitn(2, |&byte| byte == b'/');
+    let mut part = || match parts.next() {
+        None => Ok(Canonicalization::Simple),
+        Some(word) if word.eq_ignore_ascii_case(b"simple") => Ok(Canonicalization::Simple),
+        Some(word) if word.eq_ignore_ascii_case(b"relaxed") => Ok(Canonicalization::Relaxed),
+        Some(_) => Err(Reason::Canonicalization),
+    };
+    Ok((part()?, part()?))
+}
+
+/// `sig-h-tag = %x68 [FWS] "=" [FWS] hdr-name *( [FWS] ":" [FWS] hdr-name )`.
+fn signed_fields(text: &[u8]) -> Result<Vec<Box<[u8]>>, Reason> {
+    if items(text).nth(MAX_SIGNED_FIELDS).is_some() {
+        return Err(Reason::TooManyFields);
+    }
+    let is_name = |name: &[u8]| !name.is_empty() && name.iter().all(u8::is_ascii_graphic);
+    if !items(text).all(is_name) {
+        return Err(Reason::BadTag("h"));
+    }
+    let names: Vec<Box<[u8]>> = items(text).map(|name| name.to_ascii_lowercase().into()).collect();
+    if !names.iter().any(|name| **name == *b"from") {
+        return Err(Reason::FromNotSigned);
+    }
+    Ok(names)
+}
+
+/// The domain of an identity: `[ Local-part ] "@" domain-name` in DKIM-Quoted-Printable (RFC 6376 §3.5).
+fn identity_domain(text: &[u8]) -> Option<Domain> {
+    let text = unquote(text)?;
+    let at = text.iter().rposition(|&byte| byte == b'@')?;
+    domain_name(text.get(at + 1..)?)
+}
+
+/// Decodes DKIM-Quoted-Printable: white space falls away, `=` and two upper case hexadecimal digits stand for an octet
+/// (RFC 6376 §2.11).
+fn unquote(text: &[u8]) -> Option<Vec<u8>> {
+    let digit = |byte: u8| match byte {
+        b'0'..=b'9' => Some(byte - b'0'),
+        b'A'..=b'F' => Some(byte - b'A' + 10),
+        _ => None,
+    };
+    let mut decoded = Vec::with_capacity(text.len());
+    let mut bytes = without_fws(text).into_iter();
+    while let Some(byte) = bytes.next() {
+        decoded.push(match byte {
+            b'=' => digit(bytes.next()?)? << 4 | digit(bytes.next()?)?,
+            other => other,
+        });
+    }
+    Some(decoded)
+}
+
+/// Judges `t=` and `x=` (RFC 6376 §3.5), with tolerance for clocks that differ.
+fn check_times(tags: &TagList<'_>, now: u64) -> Result<(), Reason> {
+    let time = |name| tags.value(name).map(|text| number(text).ok_or(Reason::BadTag(name))).transpose();
+    let (made, expires) = (time("t")?, time("x")?);
+    if made.zip(expires).is_some_and(|(made, expires)| expires <= made) {
+        return Err(Reason::Times);
+    }
+    if made.is_some_and(|made| made > now.saturating_add(CLOCK_SKEW)) {
+        return Err(Reason::Future);
+    }
+    if expires.is_some_and(|expires| expires < now.saturating_sub(CLOCK_SKEW)) {
+        return Err(Reason::Expired);
+    }
+    Ok(())
+}

@@ -1,0 +1,180 @@
+//! Tag-lists: the form of DKIM-Signature fields and key records.
+
+use std::ops::Range;
+
+use base64::{
+    Engine as _, alphabet,
+    engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig},
+};
+
+/// More tags than this and the list counts as broken; signatures and key records have about fifteen at most.
+const MAX_TAGS: usize = 64;
+
+/// Padding may be missing (RFC 6376 §3.2), and bits beyond the last octet are of no interest.
+const BASE64: GeneralPurpose = GeneralPurpose::new(
+    &alphabet::STANDARD,
+    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent).with_decode_allow_trailing_bits(true),
+);
+
+/// A tag and its value.
+#[derive(Debug, Eq, PartialEq)]
+pub(super) struct Tag<'a> {
+    /// The name; its case counts.
+    pub(super) name: &'a [u8],
+    /// The value without the white space around it.
+    pub(super) value: &'a [u8],
+    /// Where the value lies in the list, with the white space around it.
+    pub(super) place: Range<usize>,
+}
+
+/// A list of tags, no two of one name.
+#[derive(Debug, Eq, PartialEq)]
+pub(super) struct TagList<'a>(Vec<Tag<'a>>);
+
+impl<'a> TagList<'a> {
+    /// Reads a tag-list (RFC 6376 §3.2); `None` where it is none, or has a tag twice.
+    ///
+    /// ```text
+    /// tag-list  = tag-spec *( ";" tag-spec ) [ ";" ]
+    /// tag-spec  = [FWS] tag-name [FWS] "=" [FWS] tag-value [FWS]
+    /// tag-name  = ALPHA *ALNUMPUNC
+    /// tag-value = [ tval *( 1*(WSP / FWS) tval ) ]
+    /// tval      = 1*VALCHAR
+    /// VALCHAR   = %x21-3A / %x3C-7E
+    /// ```
+    ///
+    /// Octets beyond ASCII are taken too (RFC 8616 §5 lets some values have them), and white space at the end of the list.
+    pub(super) fn parse(list: &'a [u8]) -> Option<Self> {
+        let mut tags: Vec<Tag<'a>> = Vec::with_capacity(12);
+        let mut start = 0;
+        for spec in list.split(|&byte| byte == b';') {
+            let end = start + spec.len();
+            if trim(spec).is_empty() && end == list.len() && !tags.is_empty() {
+                break;
+            }
+            let equals = spec.iter().position(|&byte| byte == b'=')?;
+            let (name, value) = spec.split_at_checked(equals)?;
+            let (name, value) = (trim(name), trim(value.get(1..)?));
+            let is_name =
+                name.first()?.is_ascii_alphabetic() && name.iter().all(|&byte| byte.is_ascii_alphanumeric() || byte == b'_');
+            let is_value = value.iter().all(|&byte| byte.is_ascii_graphic() || is_fws(byte) || !byte.is_ascii());
+            if !is_name || !is_value || tags.len() == MAX_TAGS || tags.iter().any(|tag| tag.name == name) {
+                return None;
+            }
+            tags.push(Tag { name, value, place: start + equals + 1..end });
+            start = end + 1;
+        }
+        Some(Self(tags))
+    }
+
+    /// The tag of this name.
+    pub(super) fn tag(&self, name: &str) -> Option<&Tag<'a>> {
+        self.0.iter().find(|tag| tag.name == name.as_bytes())
+    }
+
+    /// The value of the tag of this name.
+    pub(super) fn value(&self, name: &str) -> Option<&'a [u8]> {
+        self.tag(name).map(|tag| tag.value)
+    }
+
+    /// The name of the first tag.
+    pub(super) fn first_name(&self) -> Option<&'a [u8]> {
+        self.0.first().map(|tag| tag.name)
+    }
+}
+
+/// Whether the octet is part of folding white space.
+pub(super) fn is_fws(byte: u8) -> bool {
+    matches!(byte, b' ' | b'\t' | b'\r' | b'\n')
+}
+
+/// The text without folding white space around it.
+pub(super) fn trim(text: &[u8]) -> &[u8] {
+    let start = text.iter().position(|&byte| !is_fws(byte)).unwrap_or(text.len());
+    let end = text.iter().rposition(|&byte| !is_fws(byte)).map_or(start, |last| last + 1);
+    text.get(start..end).unwrap_or_default()
+}
+
+/// The items of a list with colons between them, each without the white space around it.
+pub(super) fn items(list: &[u8]) -> impl Iterator<Item = &[u8]> {
+    list.split(|&byte| byte == b':').map(trim)
+}
+
+/// The text without any folding white space.
+pub(super) fn without_fws(text: &[u8]) -> Vec<u8> {
+    text.iter().copied().filter(|&byte| !is_fws(byte)).collect()
+}
+
+/// Decodes base64 in which folding white space may stand anywhere (RFC 6376 §3.2, `base64string`).
+pub(super) fn decode_base64(text: &[u8]) -> Option<Vec<u8>> {
+    BASE64.decode(without_fws(text)).ok()
+}
+
+/// Reads a decimal number; one too large for the type is as good as endless.
+pub(super) fn number(text: &[u8]) -> Option<u64> {
+    let digit = |byte: &u8| byte.is_ascii_digit().then(|| u64::from(byte - b'0'));
+    if text.is_empty() {
+        return None;
+    }
+    text.iter().try_fold(0_u64, |number, byte| Some(number.saturating_mul(10).saturating_add(digit(byte)?)))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::{any, prop, proptest};
+
+    use super::*;
+
+    #[test]
+    fn lists() {
+        let list = TagList::parse(b" v=1; a =\r\n\trsa-sha256 ;b= x\r\n y ;empty=;u=\xc3\xbc=; ").unwrap();
+        assert_eq!(list.first_name(), Some(b"v".as_slice()));
+        assert_eq!(list.value("a"), Some(b"rsa-sha256".as_slice()));
+        assert_eq!(list.value("b"), Some(b"x\r\n y".as_slice()));
+        assert_eq!(list.value("empty"), Some(b"".as_slice()));
+        assert_eq!(list.value("u"), Some(b"\xc3\xbc=".as_slice()));
+        assert_eq!(list.value("A"), None);
+    }
+
+    #[test]
+    fn places_include_the_white_space_around_the_value() {
+        let text = b"a=1; b = x y\t;c=";
+        let list = TagList::parse(text).unwrap();
+        let place = |name| &text[list.tag(name).unwrap().place.clone()];
+        assert_eq!(place("a"), b"1");
+        assert_eq!(place("b"), b" x y\t");
+        assert_eq!(place("c"), b"");
+    }
+
+    #[test]
+    fn what_is_no_list() {
+        for bad in ["", " ", ";", "a", "a=1;;b=2", "=1", "1a=1", "a=1;a=2", "a b=1", "a=\x01", "a=1;b", "a-b=1", "a=1;; "] {
+            assert_eq!(TagList::parse(bad.as_bytes()), None, "{bad:?}");
+        }
+        let many = |count: u32| (0..count).map(|n| format!("t{n}=;")).collect::<String>();
+        assert!(TagList::parse(many(64).as_bytes()).is_some());
+        assert!(TagList::parse(many(65).as_bytes()).is_none());
+    }
+
+    #[test]
+    fn values() {
+        assert_eq!(decode_base64(b"TW\r\n\tFu"), Some(b"Man".to_vec()));
+        assert_eq!(decode_base64(b"TWE"), Some(b"Ma".to_vec()));
+        assert_eq!(decode_base64(b"TWE="), Some(b"Ma".to_vec()));
+        assert_eq!(decode_base64(b"TW$u"), None);
+        assert_eq!(decode_base64(b"TWFu="), None);
+        assert_eq!(number(b"0120"), Some(120));
+        assert_eq!(number(b"99999999999999999999999"), Some(u64::MAX));
+        assert_eq!(number(b""), None);
+        assert_eq!(number(b"-1"), None);
+    }
+
+    proptest! {
+        #[test]
+        fn any_octets_are_read_without_a_panic(text in prop::collection::vec(any::<u8>(), 0..200)) {
+            let _ = TagList::parse(&text);
+            let _ = decode_base64(&text);
+            let _ = number(&text);
+        }
+    }
+}
