@@ -1,6 +1,6 @@
 //! The public SPF suites end to end: through the milter protocol, the daemon, and DNS on the wire; run with `make test CORPUS=DIR`.
 
-#![allow(missing_docs)]
+#![allow(missing_docs, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
 
 #[path = "support/corpus.rs"]
 mod corpus;
