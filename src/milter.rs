@@ -127,6 +127,8 @@ fn callbacks(line: Arc<Line>) -> Callbacks<Connection> {
         .on_helo(|cx, name| Box::pin(on_helo(cx, name)))
         .on_mail(|cx, arguments| Box::pin(on_mail(cx, arguments)))
         .on_header(|cx, name, value| Box::pin(on_header(cx, name, value)))
+        .on_eoh(|cx| Box::pin(on_eoh(cx)))
+        .on_body(|cx, chunk| Box::pin(on_body(cx, chunk)))
         .on_eom(|cx| Box::pin(on_eom(cx)))
         .on_abort(|cx| Box::pin(on_abort(cx)))
         .on_close(|cx| Box::pin(on_close(cx)))
@@ -177,9 +179,33 @@ async fn on_mail(cx: &mut Context<Connection>, arguments: Vec<CString>) -> Statu
 async fn on_header(cx: &mut Context<Connection>, name: CString, value: CString) -> Status {
     let Some(connection) = &mut cx.data else { return Status::Continue };
     if let Some(session) = &mut connection.session {
-        session.header(name.to_bytes(), value.to_bytes());
+        if connection.opts.contains(ProtoOpts::LEADING_SPACE) {
+            session.header(name.to_bytes(), value.to_bytes());
+        } else {
+            // The MTA has taken the space after the colon away; nearly always it was one.
+            session.header(name.to_bytes(), &[b" ", value.to_bytes()].concat());
+        }
     }
     connection.nothing_to_say(ProtoOpts::NOREPLY_HEADER)
+}
+
+#[expect(clippy::unused_async)]
+async fn on_eoh(cx: &mut Context<Connection>) -> Status {
+    let Some(connection) = &mut cx.data else { return Status::Continue };
+    if let Some(session) = &mut connection.session {
+        session.end_of_header();
+    }
+    connection.nothing_to_say(ProtoOpts::NOREPLY_EOH)
+}
+
+// Also called for what comes inside the end-of-message packet. The library goes on to the end of the message only if this says
+// `Continue`; where no reply was negotiated, it sends none all the same.
+#[expect(clippy::unused_async)]
+async fn on_body(cx: &mut Context<Connection>, chunk: Bytes) -> Status {
+    if let Some(session) = cx.data.as_mut().and_then(|connection| connection.session.as_mut()) {
+        session.body(&chunk);
+    }
+    Status::Continue
 }
 
 async fn on_eom(cx: &mut EomContext<Connection>) -> Status {

@@ -1,12 +1,18 @@
 //! What follows from what was found. Pure: configuration and outcomes in, a decision out.
 
+use std::net::IpAddr;
+
 use crate::{
     auth::{
-        Identity, Verified,
+        Identity, Verified, dkim,
+        dmarc::{self, DmarcResult, Policy},
         spf::{Variables, expand_explain_string},
     },
-    config::{Config, ReplySegment, ReplyText},
-    mail::{reply::Reply, spf_result::SpfResult},
+    config::{Config, EnforcedPolicy, ReplySegment, ReplyText},
+    mail::{
+        reply::{EnhancedStatusCode, Reply, ReplyCode},
+        spf_result::SpfResult,
+    },
 };
 
 /// What is decided of a HELO identity.
@@ -24,7 +30,7 @@ pub enum HeloDecision {
 #[derive(Clone, Copy, Debug)]
 pub struct Circumstances<'a> {
     /// The client's address.
-    pub client: std::net::IpAddr,
+    pub client: IpAddr,
     /// The HELO name.
     pub helo: &'a str,
     /// This host.
@@ -45,9 +51,180 @@ pub fn at_helo(config: &Config, verified: &Verified, circumstances: &Circumstanc
     }
 }
 
-/// Decides at MAIL FROM: a reply that refuses the sender, or nothing.
-pub fn at_mail(config: &Config, verified: &Verified, circumstances: &Circumstances<'_>) -> Option<Reply> {
-    config.reject_results.contains(verified.outcome.result).then(|| refusal(config, verified, circumstances))
+/// What is decided of a MAIL FROM identity.
+#[derive(Clone, Debug, PartialEq)]
+pub enum MailDecision {
+    /// The message goes on.
+    Accept,
+    /// The sender is refused.
+    Refuse(Reply),
+    /// The sender is refused at the end of the message, unless DMARC passes.
+    Defer(Reply),
+}
+
+/// Decides at MAIL FROM.
+pub fn at_mail(config: &Config, verified: &Verified, circumstances: &Circumstances<'_>) -> MailDecision {
+    if !config.reject_results.contains(verified.outcome.result) {
+        MailDecision::Accept
+    } else if config.defer_spf_rejection && config.verify_dmarc {
+        MailDecision::Defer(refusal(config, verified, circumstances))
+    } else {
+        MailDecision::Refuse(refusal(config, verified, circumstances))
+    }
+}
+
+/// What is decided at the end of a message.
+#[derive(Clone, Debug, PartialEq)]
+pub enum EndDecision {
+    /// The message goes on.
+    Accept,
+    /// The MTA keeps the message back, for the reason given.
+    Quarantine(String),
+    /// The message is refused.
+    Refuse(Reply),
+}
+
+/// What was done about a message of which DMARC says something.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Disposition {
+    /// Nothing.
+    None,
+    /// The MTA keeps it back.
+    Quarantine,
+    /// It was refused, for good or for now.
+    Reject,
+}
+
+impl Disposition {
+    /// The disposition's word, in header fields and in the log.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Quarantine => "quarantine",
+            Self::Reject => "reject",
+        }
+    }
+}
+
+/// Why a policy that applies was not carried out.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum DmarcExemption {
+    /// The client is in `dmarc_exempt_networks`.
+    Network,
+    /// The message has a passing signature of a domain in `dmarc_exempt_dkim_domains`.
+    DkimDomain,
+    /// The message has a List-Id (`dmarc_exempt_mailing_lists`).
+    MailingList,
+    /// The policy is not in `enforce_dmarc_policies`.
+    NotEnforced,
+}
+
+impl DmarcExemption {
+    /// The exemption's word, in header fields and in the log.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Network => "exempt-network",
+            Self::DkimDomain => "exempt-dkim-domain",
+            Self::MailingList => "mailing-list",
+            Self::NotEnforced => "not-enforced",
+        }
+    }
+}
+
+/// What the end of a message is decided by.
+#[derive(Clone, Copy, Debug)]
+pub struct EndFacts<'a> {
+    /// The client and this host.
+    pub circumstances: Circumstances<'a>,
+    /// The MAIL FROM identity, where it was verified.
+    pub mailfrom: Option<&'a Verified>,
+    /// The reply of an SPF rejection that was deferred.
+    pub deferred: Option<&'a Reply>,
+    /// The signatures.
+    pub dkim: &'a [dkim::SignatureOutcome],
+    /// What DMARC found, where it was evaluated.
+    pub dmarc: Option<&'a dmarc::Outcome>,
+    /// The message has a List-Id.
+    pub is_list: bool,
+}
+
+/// What follows at the end of a message.
+#[derive(Clone, Debug, PartialEq)]
+pub struct End {
+    /// The decision.
+    pub decision: EndDecision,
+    /// What became of it, in the words of DMARC.
+    pub disposition: Disposition,
+    /// Why the policy of the author domain was not carried out.
+    pub exemption: Option<DmarcExemption>,
+}
+
+/// Decides at the end of the message. `spf-milter(8)` shows the same as a table.
+///
+/// 1. An SPF rejection that was deferred is carried out, unless DMARC passes.
+/// 2. The policy of the author domain is carried out where DMARC fails, it is to be enforced and nothing exempts the message.
+/// 3. A DMARC temperror is answered with a temporary reply where that is wanted.
+pub fn at_end(config: &Config, facts: &EndFacts<'_>) -> End {
+    let result = facts.dmarc.map(|outcome| outcome.result);
+    let refuse = |reply: Reply| End { decision: EndDecision::Refuse(reply), disposition: Disposition::Reject, exemption: None };
+    if let Some(reply) = facts.deferred
+        && result != Some(DmarcResult::Pass)
+    {
+        return refuse(reply.clone());
+    }
+    let accept = End { decision: EndDecision::Accept, disposition: Disposition::None, exemption: None };
+    let Some(outcome) = facts.dmarc else { return accept };
+    match outcome.result {
+        DmarcResult::Fail => {
+            let policy = outcome.policy.as_ref().map_or(Policy::None, dmarc::AppliedPolicy::effective);
+            if policy == Policy::None {
+                return accept;
+            }
+            if let Some(exemption) = dmarc_exemption(config, policy, facts) {
+                return End { exemption: Some(exemption), ..accept };
+            }
+            if policy == Policy::Quarantine {
+                let reason = format!("DMARC policy of {}", outcome.author_domain.as_ref().map_or("", |domain| domain.as_str()));
+                return End { decision: EndDecision::Quarantine(reason), disposition: Disposition::Quarantine, exemption: None };
+            }
+            refuse(dmarc_refusal(config, outcome, facts))
+        }
+        DmarcResult::Temperror if config.defer_dmarc_temperror => refuse(temporary_dmarc_refusal()),
+        _ => accept,
+    }
+}
+
+fn dmarc_exemption(config: &Config, policy: Policy, facts: &EndFacts<'_>) -> Option<DmarcExemption> {
+    let enforced = config.enforce_dmarc_policies.iter().any(|enforced| match enforced {
+        EnforcedPolicy::Quarantine => policy == Policy::Quarantine,
+        EnforcedPolicy::Reject => policy == Policy::Reject,
+    });
+    let is_exempt = |signature: &dkim::SignatureOutcome| {
+        signature.covers_message()
+            && signature.domain.as_ref().is_some_and(|domain| config.dmarc_exempt_dkim_domains.contains(domain))
+    };
+    if !enforced {
+        Some(DmarcExemption::NotEnforced)
+    } else if config.dmarc_exempt_networks.contains(facts.circumstances.client) {
+        Some(DmarcExemption::Network)
+    } else if facts.dkim.iter().any(is_exempt) {
+        Some(DmarcExemption::DkimDomain)
+    } else if config.dmarc_exempt_mailing_lists && facts.is_list {
+        Some(DmarcExemption::MailingList)
+    } else {
+        None
+    }
+}
+
+fn dmarc_refusal(config: &Config, outcome: &dmarc::Outcome, facts: &EndFacts<'_>) -> Reply {
+    let author_domain = outcome.author_domain.as_ref().map_or("", |domain| domain.as_str());
+    let values = Values { author_domain, ..Values::of(facts.mailfrom, &facts.circumstances) };
+    Reply::new(config.dmarc_fail_reply_code, config.dmarc_fail_status_code, &values.expand(&config.dmarc_fail_reply_text))
+}
+
+/// RFC 7372 §3.1 has no code of its own for this; the class and subject are those of a DMARC rejection.
+fn temporary_dmarc_refusal() -> Reply {
+    Reply::new(ReplyCode::TRY_AGAIN, EnhancedStatusCode::DMARC_TEMPERROR, "DMARC validation error")
 }
 
 /// The results that go into the header, in order.
@@ -72,30 +249,52 @@ fn refusal(config: &Config, verified: &Verified, circumstances: &Circumstances<'
         }
         _ => (config.fail_reply_code, config.fail_status_code, &config.fail_reply_text),
     };
-    Reply::new(code, status, &expand_reply_text(text, verified, circumstances))
+    Reply::new(code, status, &Values::of(Some(verified), circumstances).expand(text))
 }
 
-fn expand_reply_text(text: &ReplyText, verified: &Verified, circumstances: &Circumstances<'_>) -> String {
-    let variables = Variables {
-        client: circumstances.client,
-        local_part: &verified.local_part,
-        sender_domain: &verified.domain,
-        domain: &verified.domain,
-        helo: if verified.identity == Identity::Helo { &verified.domain } else { circumstances.helo },
-        receiver: circumstances.receiver,
-        timestamp: circumstances.timestamp,
-        validated: None,
-    };
-    let mut expanded = String::new();
-    for segment in text.segments() {
-        match segment {
-            ReplySegment::Explain(string) => expanded.push_str(&expand_explain_string(string, &variables)),
-            ReplySegment::Exp => expanded.push_str(verified.outcome.explanation.as_deref().unwrap_or_default()),
-            ReplySegment::Reason => {
-                expanded.push_str(verified.outcome.problem.as_ref().map_or("unknown", |problem| problem.reason))
-            }
-            ReplySegment::AuthorDomain => {}
+/// What the macros of a reply text stand for.
+struct Values<'a> {
+    variables: Variables<'a>,
+    explanation: &'a str,
+    reason: &'a str,
+    author_domain: &'a str,
+}
+
+impl<'a> Values<'a> {
+    fn of(verified: Option<&'a Verified>, circumstances: &Circumstances<'a>) -> Self {
+        let domain = verified.map_or("", |verified| verified.domain.as_str());
+        let variables = Variables {
+            client: circumstances.client,
+            local_part: verified.map_or("", |verified| verified.local_part.as_str()),
+            sender_domain: domain,
+            domain,
+            helo: match verified {
+                Some(verified) if verified.identity == Identity::Helo => domain,
+                _ => circumstances.helo,
+            },
+            receiver: circumstances.receiver,
+            timestamp: circumstances.timestamp,
+            validated: None,
+        };
+        let outcome = verified.map(|verified| &verified.outcome);
+        Self {
+            variables,
+            explanation: outcome.and_then(|outcome| outcome.explanation.as_deref()).unwrap_or_default(),
+            reason: outcome.and_then(|outcome| outcome.problem.as_ref()).map_or("unknown", |problem| problem.reason),
+            author_domain: "",
         }
     }
-    expanded
+
+    fn expand(&self, text: &ReplyText) -> String {
+        let mut expanded = String::new();
+        for segment in text.segments() {
+            match segment {
+                ReplySegment::Explain(string) => expanded.push_str(&expand_explain_string(string, &self.variables)),
+                ReplySegment::Exp => expanded.push_str(self.explanation),
+                ReplySegment::Reason => expanded.push_str(self.reason),
+                ReplySegment::AuthorDomain => expanded.push_str(self.author_domain),
+            }
+        }
+        expanded
+    }
 }

@@ -3,7 +3,7 @@
 use std::sync::{Arc, PoisonError, RwLock};
 
 use crate::{
-    config::{Config, HeaderName},
+    config::{Config, EnforcedPolicy, HeaderName},
     dns::Dns,
     mail::auth_results::AuthservIdPattern,
 };
@@ -34,6 +34,10 @@ pub struct Needs {
     pub mail_reply: bool,
     /// The header fields of messages.
     pub header_fields: bool,
+    /// Header fields exactly as the client sent them, the end of the header, and the body.
+    pub content: bool,
+    /// Leave to have messages kept back.
+    pub quarantine: bool,
     /// Leave to add header fields.
     pub add_fields: bool,
     /// Leave to delete header fields.
@@ -51,8 +55,13 @@ impl Needs {
         Self {
             connect_reply: !config.trusted_networks.is_empty(),
             helo_reply: live && config.verify_helo && !config.reject_helo_results.is_empty(),
-            mail_reply: live && !config.reject_results.is_empty(),
-            header_fields: config.delete_incoming_authentication_results || !config.delete_authserv_ids.is_empty(),
+            mail_reply: live && !config.reject_results.is_empty() && !(config.defer_spf_rejection && config.verify_dmarc),
+            header_fields: config.verify_dkim
+                || config.verify_dmarc
+                || config.delete_incoming_authentication_results
+                || !config.delete_authserv_ids.is_empty(),
+            content: config.verify_dkim,
+            quarantine: live && config.verify_dmarc && config.enforce_dmarc_policies.contains(&EnforcedPolicy::Quarantine),
             add_fields: live && !config.header.is_empty(),
             delete_fields: live && (config.delete_incoming_authentication_results || !config.delete_authserv_ids.is_empty()),
             host_macro: config.hostname.is_none()

@@ -1,6 +1,10 @@
 //! One SMTP session: events in; verdicts, edits and records out. Knows nothing of milter.
 
+mod content;
 mod fields;
+mod identities;
+mod record;
+mod task;
 #[cfg(test)]
 mod tests;
 
@@ -10,20 +14,22 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
+use content::{Content, Findings};
+use identities::Mailfrom;
+pub use record::{Action, ContentRecord, Exemption, IdentityRecord, Record, Skipped};
+use task::Task;
+use tokio::time::timeout;
+
 use crate::{
-    auth::{
-        Identity, Verified,
-        spf::{self, Limits, POSTMASTER, Query},
-    },
+    auth::{Identity, Verified, iprev},
     config::Config,
     mail::{
         auth_results::{self, AuthservIdPattern, claims_authserv_id},
-        domain::Domain,
         header_field::HeaderField,
-        identity::{ReversePath, helo_domain},
+        identity::ReversePath,
         reply::Reply,
     },
-    policy::{self, Circumstances, HeloDecision},
+    policy::{self, Circumstances, End, EndDecision, EndFacts, HeloDecision, MailDecision},
     runtime::Runtime,
 };
 
@@ -38,31 +44,6 @@ pub struct Client {
     pub host: String,
 }
 
-/// Why nothing is verified.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Exemption {
-    /// The client has no address.
-    NoAddress,
-    /// The message does not come from an SMTP client, but from this host itself.
-    LocalSubmission,
-    /// The client is in `trusted_networks`.
-    TrustedNetwork,
-    /// The client authenticated.
-    Authenticated,
-}
-
-impl Exemption {
-    /// The exemption's word in the log.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::NoAddress => "no-address",
-            Self::LocalSubmission => "local-submission",
-            Self::TrustedNetwork => "trusted-network",
-            Self::Authenticated => "authenticated",
-        }
-    }
-}
-
 /// What the MTA is to be told.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Verdict {
@@ -72,6 +53,8 @@ pub enum Verdict {
     Accept(Exemption),
     /// Answer the client with this reply.
     Reply(Reply),
+    /// Keep the message back, for the reason given.
+    Quarantine(String),
     /// The work could not be done: `error_action` says what follows.
     Failed,
 }
@@ -93,81 +76,6 @@ pub enum Edit {
         /// The field.
         field: HeaderField,
     },
-}
-
-/// What was done about an identity.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Action {
-    /// Nothing; the message may go on.
-    Accept,
-    /// The client was told no for good.
-    Reject,
-    /// The client was told to try again.
-    Tempfail,
-}
-
-impl Action {
-    /// The action's word in the log.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Accept => "accept",
-            Self::Reject => "reject",
-            Self::Tempfail => "tempfail",
-        }
-    }
-
-    fn of(reply: &Reply) -> Self {
-        if reply.code().is_temporary() { Self::Tempfail } else { Self::Reject }
-    }
-}
-
-/// One verified identity, and what was done about it.
-#[derive(Clone, Debug, PartialEq)]
-pub struct IdentityRecord {
-    /// The identity and what was found.
-    pub verified: Verified,
-    /// What was done, or would have been in a dry run.
-    pub action: Action,
-    /// The reply, where there was one.
-    pub reply: Option<Reply>,
-}
-
-/// What operators are told: of one message, or of a session that had none.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Record {
-    /// The MTA's queue id.
-    pub queue_id: Option<String>,
-    /// The client's address.
-    pub client: Option<IpAddr>,
-    /// The HELO name.
-    pub helo: Option<String>,
-    /// The reverse-path, where there was one.
-    pub reverse_path: Option<String>,
-    /// The identities verified since the last record.
-    pub identities: Vec<IdentityRecord>,
-    /// Why nothing was verified.
-    pub exemption: Option<Exemption>,
-    /// What was not verified although it could have been, and why.
-    pub skipped: Vec<Skipped>,
-    /// How many incoming fields claimed to be ours.
-    pub forged_fields: usize,
-    /// Nothing of this was done (`dry_run`).
-    pub dry_run: bool,
-    /// A message was received to its end.
-    pub complete: bool,
-    /// The message could not be changed as it should.
-    pub failed: bool,
-}
-
-/// An identity that was not verified, and why.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Skipped {
-    /// Which identity.
-    pub identity: Identity,
-    /// Its text.
-    pub value: String,
-    /// Why: one of a few words.
-    pub reason: &'static str,
 }
 
 /// The answer to an event.
@@ -212,6 +120,8 @@ pub struct Session {
     /// The authserv-ids whose incoming fields are deleted.
     own_ids: Vec<AuthservIdPattern>,
     helo: Option<Helo>,
+    /// The client's name, verified beside its first message.
+    iprev: Iprev,
     transaction: Option<Transaction>,
     /// What is still to be told.
     pending: Record,
@@ -225,10 +135,22 @@ struct Helo {
     decision: HeloDecision,
 }
 
+/// How far the verification of the client's name is.
+#[derive(Debug)]
+enum Iprev {
+    NotBegun,
+    UnderWay(Task<iprev::Outcome>),
+    Done(Option<iprev::Outcome>),
+}
+
 /// A message under way.
 #[derive(Debug, Default)]
 struct Transaction {
-    mailfrom: Option<Verified>,
+    mailfrom: Option<Mailfrom>,
+    /// The reply that SPF would refuse the sender with, unless DMARC passes.
+    deferred: Option<Reply>,
+    /// `None` where nothing of the content is looked at.
+    content: Option<Content>,
     /// Incoming Authentication-Results fields so far.
     fields_seen: i32,
     /// Those of them that claim to be ours.
@@ -241,8 +163,16 @@ impl Session {
         let host_name = runtime.host_name(mta_host).to_owned();
         let admitted = admit(&runtime.config, client);
         let own_ids = if admitted.is_ok() { runtime.own_authserv_ids(&host_name) } else { Vec::new() };
-        let mut session =
-            Self { runtime, client: admitted, host_name, own_ids, helo: None, transaction: None, pending: Record::default() };
+        let mut session = Self {
+            runtime,
+            client: admitted,
+            host_name,
+            own_ids,
+            helo: None,
+            iprev: Iprev::NotBegun,
+            transaction: None,
+            pending: Record::default(),
+        };
         let reaction = match admitted {
             Ok(_) => Reaction::proceed(),
             Err(exemption) => {
@@ -267,7 +197,7 @@ impl Session {
             HeloDecision::Definitive | HeloDecision::Open => Verdict::Continue,
         };
         if let (Some(verified), false) = (&helo.verified, repeated) {
-            self.note(verified.clone(), &verdict);
+            self.note(verified.clone(), &verdict, false);
         }
         self.helo = Some(helo);
         self.settle(verdict)
@@ -296,16 +226,25 @@ impl Session {
         if authenticated && self.runtime.config.trust_authenticated_senders {
             return self.exempt(Exemption::Authenticated);
         }
-        self.transaction = Some(Transaction::default());
-        if self.helo_is_definitive() {
-            return Reaction::proceed();
-        }
-        let Some(verified) = self.verify_mailfrom(client, &path).await else { return Reaction::proceed() };
-        let decision = policy::at_mail(&self.runtime.config, &verified, &self.circumstances(client));
-        let verdict = decision.map_or(Verdict::Continue, Verdict::Reply);
-        self.note(verified.clone(), &verdict);
+        self.begin_iprev(client);
+        let config = Arc::clone(&self.runtime.config);
+        let content = (config.verify_dkim || config.verify_dmarc).then(|| Content::new(&self.runtime));
+        self.transaction = Some(Transaction { content, ..Transaction::default() });
+        let Some(mailfrom) = self.verify_mailfrom(client, &path).await else { return Reaction::proceed() };
+        let decision = if mailfrom.for_dmarc {
+            MailDecision::Accept
+        } else {
+            policy::at_mail(&config, &mailfrom.verified, &self.circumstances(client))
+        };
+        let (verdict, deferred) = match decision {
+            MailDecision::Accept => (Verdict::Continue, None),
+            MailDecision::Refuse(reply) => (Verdict::Reply(reply), None),
+            MailDecision::Defer(reply) => (Verdict::Continue, Some(reply)),
+        };
+        self.note(mailfrom.verified.clone(), &verdict, mailfrom.for_dmarc);
         if let Some(transaction) = &mut self.transaction {
-            transaction.mailfrom = Some(verified);
+            transaction.mailfrom = Some(mailfrom);
+            transaction.deferred = deferred;
         }
         let reaction = self.settle(verdict);
         if !matches!(reaction.verdict, Verdict::Continue) {
@@ -314,9 +253,12 @@ impl Session {
         reaction
     }
 
-    /// A header field, as the MTA passes it on.
+    /// A header field, as the client sent it: the value begins right behind the colon.
     pub fn header(&mut self, name: &[u8], value: &[u8]) {
         let Some(transaction) = &mut self.transaction else { return };
+        if let Some(content) = &mut transaction.content {
+            content.header(&self.runtime.dns, name, value);
+        }
         if !name.trim_ascii_end().eq_ignore_ascii_case(auth_results::NAME.as_bytes()) {
             return;
         }
@@ -326,31 +268,70 @@ impl Session {
         }
     }
 
+    /// The end of the header.
+    pub fn end_of_header(&mut self) {
+        if let Some(content) = self.transaction.as_mut().and_then(|transaction| transaction.content.as_mut()) {
+            content.end_of_header(&self.runtime.dns);
+        }
+    }
+
+    /// The next octets of the body, lines ending in CRLF, cut anywhere.
+    pub fn body(&mut self, chunk: &[u8]) {
+        if let Some(content) = self.transaction.as_mut().and_then(|transaction| transaction.content.as_mut()) {
+            content.body(&self.runtime.dns, chunk);
+        }
+    }
+
     /// The end of the message.
-    pub fn end_of_message(&mut self, queue_id: Option<&str>) -> Finished {
-        let Some(transaction) = self.transaction.take() else {
+    pub async fn end_of_message(&mut self, queue_id: Option<&str>) -> Finished {
+        let (Some(transaction), Ok(client)) = (self.transaction.take(), self.client) else {
             return Finished { verdict: Verdict::Continue, edits: Vec::new(), record: None };
         };
-        let mut edits: Vec<Edit> =
-            transaction.forged.iter().rev().map(|&index| Edit::Delete { name: auth_results::NAME, index }).collect();
-        self.pending.forged_fields = edits.len();
+        let Transaction { mailfrom, deferred, content, forged, .. } = transaction;
+        self.pending.forged_fields = forged.len();
         self.pending.complete = true;
         if let Some(queue_id) = queue_id {
             self.pending.queue_id = Some(queue_id.to_owned());
         }
-        let helo = self.helo.as_ref().filter(|helo| !matches!(helo.decision, HeloDecision::Refuse(_)));
-        let recorded: Vec<&Verified> = policy::recorded(
+        let verified = mailfrom.as_ref().map(|mailfrom| &mailfrom.verified);
+        let findings = match content {
+            Some(content) => content.finish(&self.runtime, verified).await,
+            None => Findings::default(),
+        };
+        let iprev = self.join_iprev().await;
+        let end = policy::at_end(
             &self.runtime.config,
-            helo.and_then(|helo| helo.verified.as_ref()),
-            self.helo_is_definitive(),
-            transaction.mailfrom.as_ref(),
-        )
-        .collect();
-        edits.extend(self.fields(&recorded).into_iter().map(|field| Edit::Insert { index: 0, field }));
-        if self.runtime.config.dry_run {
-            edits.clear();
-        }
-        Finished { verdict: Verdict::Continue, edits, record: self.tell() }
+            &EndFacts {
+                circumstances: self.circumstances(client),
+                mailfrom: verified,
+                deferred: deferred.as_ref(),
+                dkim: findings.dkim.as_deref().unwrap_or_default(),
+                dmarc: findings.dmarc.as_ref(),
+                is_list: findings.is_list,
+            },
+        );
+        let edits = self.edits(&forged, mailfrom.as_ref(), &findings, &end, iprev.as_ref());
+        self.note_end(findings, &end, deferred.is_some());
+        self.settle_end(end, edits)
+    }
+
+    /// The fields to delete, from last to first, then those to insert.
+    fn edits(
+        &self,
+        forged: &[i32],
+        mailfrom: Option<&Mailfrom>,
+        findings: &Findings,
+        end: &End,
+        iprev: Option<&iprev::Outcome>,
+    ) -> Vec<Edit> {
+        let helo = self.helo.as_ref().filter(|helo| !matches!(helo.decision, HeloDecision::Refuse(_)));
+        let helo = helo.and_then(|helo| helo.verified.as_ref());
+        let for_spf = mailfrom.filter(|mailfrom| !mailfrom.for_dmarc).map(|mailfrom| &mailfrom.verified);
+        let for_dmarc = mailfrom.filter(|mailfrom| mailfrom.for_dmarc).map(|mailfrom| &mailfrom.verified);
+        let recorded = policy::recorded(&self.runtime.config, helo, self.helo_is_definitive(), for_spf).collect();
+        let fields = self.fields(&fields::Results { recorded, for_dmarc, findings, end, iprev });
+        let deletions = forged.iter().rev().map(|&index| Edit::Delete { name: auth_results::NAME, index });
+        deletions.chain(fields.into_iter().map(|field| Edit::Insert { index: 0, field })).collect()
     }
 
     /// The message under way is given up.
@@ -364,63 +345,26 @@ impl Session {
         self.tell()
     }
 
-    //--- Verification ---
+    //--- What the session knows ---
 
-    async fn verify_helo(&mut self, client: IpAddr, name: &str) -> Helo {
-        let open = Helo { name: name.to_owned(), verified: None, decision: HeloDecision::Open };
-        let config = Arc::clone(&self.runtime.config);
-        if !config.verify_helo {
-            return open;
+    fn begin_iprev(&mut self, client: IpAddr) {
+        if self.runtime.config.verify_iprev && matches!(self.iprev, Iprev::NotBegun) {
+            let (dns, limit) = (self.runtime.dns.clone(), Duration::from_secs(self.runtime.config.timeout_secs));
+            self.iprev = Iprev::UnderWay(Task::start(async move {
+                timeout(limit, iprev::verify(&dns, client)).await.unwrap_or_else(|_| iprev::Outcome::out_of_time(client))
+            }));
         }
-        let Some(domain) = helo_domain(name) else {
-            self.skip(Identity::Helo, name, "no-domain-name");
-            return open;
-        };
-        if config.skip_senders.matches(None, &domain) {
-            self.skip(Identity::Helo, name, "skip-senders");
-            return open;
-        }
-        let query = self.query(client, POSTMASTER, domain.as_str(), name);
-        let outcome = spf::check_host(&self.runtime.dns, &query, &limits(&config)).await;
-        let verified =
-            Verified { identity: Identity::Helo, local_part: POSTMASTER.to_owned(), domain: shown(name, Some(&domain)), outcome };
-        let circumstances = Circumstances { helo: name, ..self.circumstances(client) };
-        let decision = policy::at_helo(&config, &verified, &circumstances);
-        Helo { verified: Some(verified), decision, ..open }
     }
 
-    async fn verify_mailfrom(&mut self, client: IpAddr, path: &ReversePath) -> Option<Verified> {
-        let config = Arc::clone(&self.runtime.config);
-        let helo = self.helo.as_ref().map_or("", |helo| helo.name.as_str()).to_owned();
-        let (local_part, domain) = match path {
-            ReversePath::Empty => (POSTMASTER, helo.as_str()),
-            ReversePath::Mailbox { local_part, domain } if local_part.is_empty() => (POSTMASTER, domain.as_str()),
-            ReversePath::Mailbox { local_part, domain } => (local_part.as_str(), domain.as_str()),
-            ReversePath::Other(text) => (text.as_str(), ""),
-        };
-        let parsed = match path {
-            ReversePath::Empty => helo_domain(domain),
-            _ => Domain::parse(domain).ok(),
-        };
-        if let Some(parsed) = &parsed
-            && config.skip_senders.matches(Some(local_part), parsed)
-        {
-            self.skip(Identity::Mailfrom, &format!("{local_part}@{domain}"), "skip-senders");
-            return None;
+    async fn join_iprev(&mut self) -> Option<iprev::Outcome> {
+        if let Iprev::UnderWay(task) = &mut self.iprev {
+            let outcome = task.join().await;
+            self.iprev = Iprev::Done(outcome);
         }
-        let shown = shown(domain, parsed.as_ref());
-        let outcome = match &parsed {
-            Some(parsed) => {
-                let query = self.query(client, local_part, parsed.as_str(), &helo);
-                spf::check_host(&self.runtime.dns, &query, &limits(&config)).await
-            }
-            None => spf::Outcome::without_domain("no domain name"),
-        };
-        Some(Verified { identity: Identity::Mailfrom, local_part: local_part.to_owned(), domain: shown, outcome })
-    }
-
-    fn query<'a>(&'a self, client: IpAddr, local_part: &'a str, domain: &'a str, helo: &'a str) -> Query<'a> {
-        Query { client, domain, local_part, helo, receiver: &self.host_name, timestamp: now() }
+        match &self.iprev {
+            Iprev::Done(outcome) => outcome.clone(),
+            Iprev::NotBegun | Iprev::UnderWay(_) => None,
+        }
     }
 
     fn circumstances(&self, client: IpAddr) -> Circumstances<'_> {
@@ -434,13 +378,32 @@ impl Session {
 
     //--- What is told ---
 
-    fn note(&mut self, verified: Verified, verdict: &Verdict) {
+    fn note(&mut self, verified: Verified, verdict: &Verdict, for_dmarc: bool) {
         let reply = match verdict {
             Verdict::Reply(reply) => Some(reply.clone()),
             _ => None,
         };
         let action = reply.as_ref().map_or(Action::Accept, Action::of);
-        self.pending.identities.push(IdentityRecord { verified, action, reply });
+        self.pending.identities.push(IdentityRecord { verified, action, reply, for_dmarc });
+    }
+
+    fn note_end(&mut self, findings: Findings, end: &End, was_deferred: bool) {
+        let reply = match &end.decision {
+            EndDecision::Refuse(reply) => Some(reply.clone()),
+            EndDecision::Accept | EndDecision::Quarantine(_) => None,
+        };
+        // A refusal that was put off is one of the MAIL FROM identity after all.
+        if let (true, Some(reply)) = (was_deferred, &reply)
+            && let Some(last) = self.pending.identities.iter_mut().rfind(|record| record.verified.identity == Identity::Mailfrom)
+        {
+            last.action = Action::of(reply);
+            last.reply = Some(reply.clone());
+        }
+        let Findings { dkim, dmarc, .. } = findings;
+        if dkim.is_some() || dmarc.is_some() {
+            self.pending.content =
+                Some(ContentRecord { dkim, dmarc, disposition: end.disposition, exemption: end.exemption, reply });
+        }
     }
 
     fn skip(&mut self, identity: Identity, value: &str, reason: &'static str) {
@@ -461,6 +424,18 @@ impl Session {
         }
     }
 
+    /// The same for the end of a message.
+    fn settle_end(&mut self, end: End, edits: Vec<Edit>) -> Finished {
+        let (verdict, edits) = match end.decision {
+            _ if self.runtime.config.dry_run => (Verdict::Continue, Vec::new()),
+            // What is refused needs no changes.
+            EndDecision::Refuse(reply) => (Verdict::Reply(reply), Vec::new()),
+            EndDecision::Quarantine(reason) => (Verdict::Quarantine(reason), edits),
+            EndDecision::Accept => (Verdict::Continue, edits),
+        };
+        Finished { verdict, edits, record: self.tell() }
+    }
+
     /// What has gathered since the last time, if it is anything.
     fn tell(&mut self) -> Option<Record> {
         let mut record = std::mem::take(&mut self.pending);
@@ -471,23 +446,6 @@ impl Session {
         record.helo = self.helo.as_ref().map(|helo| helo.name.clone());
         record.dry_run = self.runtime.config.dry_run;
         Some(record)
-    }
-}
-
-/// A domain as it is shown: in the case in which it came, without a dot at the end; U-labels as A-labels.
-fn shown(text: &str, domain: Option<&Domain>) -> String {
-    match domain {
-        Some(domain) if !text.is_ascii() => domain.to_string(),
-        Some(_) => text.strip_suffix('.').unwrap_or(text).to_owned(),
-        None => text.to_owned(),
-    }
-}
-
-fn limits(config: &Config) -> Limits {
-    Limits {
-        max_lookups: config.max_lookups,
-        max_void_lookups: config.max_void_lookups,
-        timeout: Duration::from_secs(config.timeout_secs),
     }
 }
 

@@ -58,6 +58,13 @@ pub struct Outcome {
     pub failure: Option<Failure>,
 }
 
+impl Outcome {
+    /// The outcome where the caller's time limit came first.
+    pub fn out_of_time(address: IpAddr) -> Self {
+        Self { result: IprevResult::Temperror, address, name: None, failure: Some(Failure::Timeout) }
+    }
+}
+
 /// Looks up the names of an address, and of these the addresses of the same family.
 ///
 /// One look-up and at most [`MAX_NAMES`] more, some of them at the same time. An IPv4-mapped address must be given as the IPv4 address

@@ -22,6 +22,9 @@ pub struct EnhancedStatusCode {
 pub struct BadCode;
 
 impl ReplyCode {
+    /// 451: the action was not taken, the client may try again (RFC 5321 §4.2.3).
+    pub const TRY_AGAIN: Self = Self(451);
+
     /// The first digit, 4 or 5. That of the enhanced status code must be the same (RFC 2034 §4).
     pub fn class(self) -> u8 {
         if self.is_temporary() { 4 } else { 5 }
@@ -52,6 +55,9 @@ impl fmt::Display for ReplyCode {
 }
 
 impl EnhancedStatusCode {
+    /// 4.7.26: several checks of authentication failed, for now (RFC 7372 §3.3).
+    pub const DMARC_TEMPERROR: Self = Self { class: 4, subject: 7, detail: 26 };
+
     /// The first number, 4 or 5.
     pub fn class(self) -> u8 {
         self.class

@@ -22,7 +22,7 @@ pub(super) fn negotiate(
             .line
             .server
             .observer
-            .problem("the MTA does not let milters change header fields as the configuration needs it");
+            .problem("the MTA does not let milters change messages as the configuration needs it");
     }
     cx.requested_actions = wanted & actions;
     cx.requested_opts = wanted_opts(needs) & opts;
@@ -36,11 +36,14 @@ fn wanted_actions(needs: &Needs) -> Actions {
     let mut actions = Actions::REQUEST_MACROS;
     actions.set(Actions::ADD_HEADER, needs.add_fields);
     actions.set(Actions::CHANGE_HEADER, needs.delete_fields);
+    actions.set(Actions::QUARANTINE, needs.quarantine);
     actions
 }
 
 fn wanted_opts(needs: &Needs) -> ProtoOpts {
-    let mut opts = ProtoOpts::NO_RCPT | ProtoOpts::NO_DATA | ProtoOpts::NO_EOH | ProtoOpts::NO_BODY | ProtoOpts::NO_UNKNOWN;
+    let mut opts = ProtoOpts::NO_RCPT | ProtoOpts::NO_DATA | ProtoOpts::NO_UNKNOWN;
+    opts.set(ProtoOpts::NO_EOH | ProtoOpts::NO_BODY, !needs.content);
+    opts.set(ProtoOpts::NOREPLY_EOH | ProtoOpts::NOREPLY_BODY | ProtoOpts::LEADING_SPACE, needs.content);
     opts.set(ProtoOpts::NO_HEADER, !needs.header_fields);
     opts.set(ProtoOpts::NOREPLY_HEADER, needs.header_fields);
     opts.set(ProtoOpts::NOREPLY_CONNECT, !needs.connect_reply);

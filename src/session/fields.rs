@@ -1,8 +1,13 @@
 //! Outcomes as header fields.
 
-use super::Session;
+use super::{Session, content::Findings};
 use crate::{
-    auth::{Identity, Verified, spf::Problem},
+    auth::{
+        Identity, Verified,
+        dkim::{DkimResult, SignatureOutcome, signature_prefixes},
+        dmarc, iprev,
+        spf::Problem,
+    },
     config::HeaderName,
     mail::{
         auth_results::{AuthenticationResults, MethodResult, Property},
@@ -11,18 +16,28 @@ use crate::{
         received_spf::{ReceivedSpf, describe},
         spf_result::SpfResult,
     },
+    policy::End,
 };
+
+/// What the fields are about.
+pub(super) struct Results<'a> {
+    /// The identities that SPF's rules record.
+    pub(super) recorded: Vec<&'a Verified>,
+    /// The MAIL FROM identity, where it was verified for DMARC alone.
+    pub(super) for_dmarc: Option<&'a Verified>,
+    pub(super) findings: &'a Findings,
+    pub(super) end: &'a End,
+    pub(super) iprev: Option<&'a iprev::Outcome>,
+}
 
 impl Session {
     /// The fields to add, in the order in which each goes to the very top.
-    pub(super) fn fields(&self, recorded: &[&Verified]) -> Vec<HeaderField> {
+    pub(super) fn fields(&self, results: &Results<'_>) -> Vec<HeaderField> {
         let mut fields = Vec::new();
         for name in &self.runtime.config.header {
             match name {
-                HeaderName::ReceivedSpf => fields.extend(recorded.iter().map(|verified| self.received_spf(verified).write())),
-                HeaderName::AuthenticationResults => {
-                    fields.extend(self.authentication_results(recorded).map(|field| field.write()))
-                }
+                HeaderName::ReceivedSpf => fields.extend(results.recorded.iter().map(|verified| self.received_spf(verified).write())),
+                HeaderName::AuthenticationResults => fields.extend(self.authentication_results(results).map(|field| field.write())),
             }
         }
         fields
@@ -48,14 +63,22 @@ impl Session {
     }
 
     /// RFC 8601. `None` where nothing was verified, so that there is nothing to say.
-    fn authentication_results(&self, recorded: &[&Verified]) -> Option<AuthenticationResults> {
-        if recorded.is_empty() {
+    fn authentication_results(&self, results: &Results<'_>) -> Option<AuthenticationResults> {
+        let mut methods: Vec<MethodResult> = results.recorded.iter().map(|verified| self.method_result(verified)).collect();
+        methods.extend(results.for_dmarc.map(|verified| self.method_result(verified).with_comment("for DMARC alone")));
+        if let Some(signatures) = &results.findings.dkim {
+            methods.extend(dkim_results(signatures));
+        }
+        methods.extend(results.findings.dmarc.as_ref().map(|outcome| dmarc_result(outcome, results.end)));
+        methods.extend(results.iprev.map(iprev_result));
+        if methods.is_empty() {
             return None;
         }
+        if self.runtime.config.hide_none_results {
+            methods.retain(|method| method.result.as_str() != "none");
+        }
         let mut field = AuthenticationResults::new(self.runtime.authserv_id(&self.host_name));
-        let hidden = self.runtime.config.hide_none_results;
-        let shown = recorded.iter().filter(|verified| !(hidden && verified.outcome.result == SpfResult::None));
-        field.results.extend(shown.map(|verified| self.method_result(verified)));
+        field.results = methods;
         Some(field)
     }
 
@@ -79,4 +102,75 @@ impl Session {
 /// The problem to tell recipients of: that of temperror and permerror. That an identity has no domain is seen from its text.
 fn problem_of(verified: &Verified) -> Option<&Problem> {
     verified.outcome.problem.as_ref().filter(|_| matches!(verified.outcome.result, SpfResult::Temperror | SpfResult::Permerror))
+}
+
+/// RFC 8601 §2.7.1, RFC 6008: one result per signature, or one `none`.
+fn dkim_results(signatures: &[SignatureOutcome]) -> Vec<MethodResult> {
+    if signatures.is_empty() {
+        return vec![MethodResult::new("dkim", DkimResult::None.as_str())];
+    }
+    signatures.iter().zip(signature_prefixes(signatures)).map(|(signature, prefix)| dkim_result(signature, prefix)).collect()
+}
+
+fn dkim_result(signature: &SignatureOutcome, prefix: Option<&str>) -> MethodResult {
+    let mut result = MethodResult::new("dkim", signature.result().as_str());
+    let comments = [
+        signature.body.filter(|body| body.is_partial()).map(|body| format!("{} of {} body octets signed", body.covered, body.total)),
+        signature.testing.then(|| "testing".to_owned()),
+    ];
+    let comment = comments.into_iter().flatten().collect::<Vec<_>>().join(", ");
+    if !comment.is_empty() {
+        result = result.with_comment(comment);
+    }
+    if let Some(reason) = signature.reason {
+        result = result.with_reason(reason.to_string());
+    }
+    let domain = signature.domain.as_ref().map(|domain| domain.as_str()).or(signature.domain_text.as_deref());
+    let properties =
+        [("d", domain), ("s", signature.selector.as_deref()), ("a", signature.algorithm.as_deref()), ("b", prefix)];
+    for (name, value) in properties {
+        if let Some(value) = value {
+            result = result.with_property(Property::new("header", name, value));
+        }
+    }
+    result
+}
+
+/// RFC 9989 §9: the author domain, the policy that applies to it, and in a comment what was done.
+fn dmarc_result(outcome: &dmarc::Outcome, end: &End) -> MethodResult {
+    let mut result = MethodResult::new("dmarc", outcome.result.as_str());
+    if let Some(policy) = &outcome.policy {
+        let mut comment = format!("p={}", policy.published);
+        if policy.testing {
+            comment.push_str(" t=y");
+        }
+        comment.push_str(&format!(" dis={}", end.disposition.as_str()));
+        if let Some(exemption) = end.exemption {
+            comment.push_str(&format!(" reason={}", exemption.as_str()));
+        }
+        result = result.with_comment(comment);
+    }
+    if let Some(problem) = &outcome.problem {
+        result = result.with_reason(problem.to_string());
+    }
+    if let Some(domain) = &outcome.author_domain {
+        result = result.with_property(Property::new("header", "from", domain.as_str()));
+    }
+    if let Some(policy) = &outcome.policy {
+        result = result.with_property(Property::new("policy", "dmarc", policy.effective().as_str()));
+    }
+    result
+}
+
+/// RFC 8601 §3.
+fn iprev_result(outcome: &iprev::Outcome) -> MethodResult {
+    let mut property = Property::new("policy", "iprev", outcome.address.to_string());
+    if let Some(name) = &outcome.name {
+        property = property.with_comment(name.as_str());
+    }
+    let result = MethodResult::new("iprev", outcome.result.as_str()).with_property(property);
+    match outcome.failure {
+        Some(failure) => result.with_reason(failure.to_string()),
+        None => result,
+    }
 }

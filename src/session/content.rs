@@ -1,0 +1,172 @@
+//! What a message's content tells: DKIM signatures, author, mailing list.
+
+use std::time::Duration;
+
+use tokio::time::timeout;
+
+use super::{now, task::Task};
+use crate::{
+    auth::{
+        Verified, dkim,
+        dmarc::{self, DkimIdentifier, DkimStatus, Discovery, DmarcResult, Identifiers, Problem},
+    },
+    dns::{Dns, Failure, Name},
+    mail::{
+        author::{Author, is_from},
+        domain::Domain,
+    },
+    runtime::Runtime,
+};
+
+/// From fields that are kept; a message may have one, and more are as bad as two.
+const MAX_FROM_FIELDS: usize = 4;
+
+/// The content of a message under way, as far as methods need it.
+#[derive(Debug)]
+pub(super) struct Content {
+    dkim: Dkim,
+    dmarc: bool,
+    from: Vec<Box<[u8]>>,
+    is_list: bool,
+    /// The policy of the author domain, looked up since From arrived.
+    discovery: Option<Task<Discovery>>,
+}
+
+/// How far DKIM is.
+#[derive(Debug)]
+enum Dkim {
+    Off,
+    Header(dkim::Verifier),
+    Body(Box<dkim::Verification>),
+}
+
+/// What was found out about a message's content.
+#[derive(Debug, Default)]
+pub(super) struct Findings {
+    /// The signatures, from the top of the header; `None` where DKIM is not verified.
+    pub(super) dkim: Option<Vec<dkim::SignatureOutcome>>,
+    /// `None` where DMARC is not evaluated.
+    pub(super) dmarc: Option<dmarc::Outcome>,
+    /// The message comes from a mailing list, by its own word (RFC 2919).
+    pub(super) is_list: bool,
+}
+
+impl Content {
+    pub(super) fn new(runtime: &Runtime) -> Self {
+        let config = &runtime.config;
+        let dkim = if config.verify_dkim {
+            Dkim::Header(dkim::Verifier::new(dkim::Settings {
+                max_signatures: config.max_dkim_signatures,
+                min_key_bits: config.min_dkim_key_bits,
+                timeout: Duration::from_secs(config.timeout_secs),
+                now: now(),
+            }))
+        } else {
+            Dkim::Off
+        };
+        Self { dkim, dmarc: config.verify_dmarc, from: Vec::new(), is_list: false, discovery: None }
+    }
+
+    /// A header field; the value begins right behind the colon.
+    pub(super) fn header(&mut self, dns: &Dns, name: &[u8], value: &[u8]) {
+        if let Dkim::Header(verifier) = &mut self.dkim {
+            verifier.header(name, value);
+        }
+        if !self.dmarc {
+            return;
+        }
+        if is_from(name) && self.from.len() < MAX_FROM_FIELDS {
+            self.from.push(value.into());
+            // A second From makes another author of it; what was begun for the first is of no use then.
+            self.discovery = match &*self.from {
+                [from] => {
+                    let (dns, author) = (dns.clone(), Author::from_fields(&[from]));
+                    Some(Task::start(async move { dmarc::discover(&dns, &author).await }))
+                }
+                _ => None,
+            };
+        } else if name.trim_ascii_end().eq_ignore_ascii_case(b"List-Id") {
+            self.is_list = true;
+        }
+    }
+
+    /// The end of the header: the keys of signatures are looked up from here on.
+    pub(super) fn end_of_header(&mut self, dns: &Dns) {
+        self.dkim = match std::mem::replace(&mut self.dkim, Dkim::Off) {
+            Dkim::Header(verifier) => Dkim::Body(Box::new(verifier.end_of_header(dns))),
+            other => other,
+        };
+    }
+
+    /// The next octets of the body.
+    pub(super) fn body(&mut self, dns: &Dns, chunk: &[u8]) {
+        // An MTA that did not tell the end of the header has told it now.
+        if matches!(self.dkim, Dkim::Header(_)) {
+            self.end_of_header(dns);
+        }
+        if let Dkim::Body(verification) = &mut self.dkim {
+            verification.body(chunk);
+        }
+    }
+
+    /// The end of the message: DKIM, then DMARC on what SPF and DKIM found.
+    pub(super) async fn finish(mut self, runtime: &Runtime, spf: Option<&Verified>) -> Findings {
+        self.end_of_header(&runtime.dns);
+        let dkim = match std::mem::replace(&mut self.dkim, Dkim::Off) {
+            Dkim::Body(verification) => Some(verification.finish().await),
+            Dkim::Off | Dkim::Header(_) => None,
+        };
+        let dmarc = if self.dmarc {
+            let identifiers = Identifiers {
+                spf: spf.and_then(|verified| Some((Domain::parse(&verified.domain).ok()?, verified.outcome.result))),
+                dkim: dkim.iter().flatten().filter_map(identifier).collect(),
+            };
+            Some(self.evaluate(runtime, &identifiers).await)
+        } else {
+            None
+        };
+        Findings { dkim, dmarc, is_list: self.is_list }
+    }
+
+    async fn evaluate(&mut self, runtime: &Runtime, identifiers: &Identifiers) -> dmarc::Outcome {
+        let author = Author::from_fields(&self.from);
+        let limit = Duration::from_secs(runtime.config.timeout_secs);
+        let dns = &runtime.dns;
+        let evaluated = timeout(limit, async {
+            let begun = match &mut self.discovery {
+                Some(discovery) => discovery.join().await.filter(|discovery| *discovery.author() == author),
+                None => None,
+            };
+            let discovery = match begun {
+                Some(discovery) => discovery,
+                None => dmarc::discover(dns, &author).await,
+            };
+            dmarc::evaluate(dns, &discovery, identifiers).await
+        });
+        evaluated.await.unwrap_or_else(|_| out_of_time(&author))
+    }
+}
+
+/// A signature as DMARC sees it: it counts where it passed and leaves nothing of the body open.
+fn identifier(signature: &dkim::SignatureOutcome) -> Option<DkimIdentifier> {
+    let status = if signature.covers_message() {
+        DkimStatus::Pass
+    } else if signature.result() == dkim::DkimResult::TempError {
+        DkimStatus::Temperror
+    } else {
+        DkimStatus::Other
+    };
+    Some(DkimIdentifier { domain: signature.domain.clone()?, status })
+}
+
+fn out_of_time(author: &Author) -> dmarc::Outcome {
+    let author_domain = author.domains().first().cloned();
+    dmarc::Outcome {
+        result: DmarcResult::Temperror,
+        problem: author_domain.as_ref().map(|domain| Problem::Lookup(Name::from(domain), Failure::Timeout)),
+        author_domain,
+        policy: None,
+        organizational_domain: None,
+        aligned: Vec::new(),
+    }
+}

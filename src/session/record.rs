@@ -1,0 +1,128 @@
+//! What operators are told.
+
+use std::net::IpAddr;
+
+use crate::{
+    auth::{Identity, Verified, dkim, dmarc},
+    mail::reply::Reply,
+    policy::{Disposition, DmarcExemption},
+};
+
+/// Why nothing is verified.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Exemption {
+    /// The client has no address.
+    NoAddress,
+    /// The message does not come from an SMTP client, but from this host itself.
+    LocalSubmission,
+    /// The client is in `trusted_networks`.
+    TrustedNetwork,
+    /// The client authenticated.
+    Authenticated,
+}
+
+impl Exemption {
+    /// The exemption's word in the log.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::NoAddress => "no-address",
+            Self::LocalSubmission => "local-submission",
+            Self::TrustedNetwork => "trusted-network",
+            Self::Authenticated => "authenticated",
+        }
+    }
+}
+
+/// What was done about an identity.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Action {
+    /// Nothing; the message may go on.
+    Accept,
+    /// The client was told no for good.
+    Reject,
+    /// The client was told to try again.
+    Tempfail,
+}
+
+impl Action {
+    /// The action's word in the log.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Accept => "accept",
+            Self::Reject => "reject",
+            Self::Tempfail => "tempfail",
+        }
+    }
+
+    pub(super) fn of(reply: &Reply) -> Self {
+        if reply.code().is_temporary() { Self::Tempfail } else { Self::Reject }
+    }
+}
+
+/// One verified identity, and what was done about it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct IdentityRecord {
+    /// The identity and what was found.
+    pub verified: Verified,
+    /// What was done, or would have been in a dry run.
+    pub action: Action,
+    /// The reply, where there was one.
+    pub reply: Option<Reply>,
+    /// It was verified for DMARC alone: SPF's own rules would have left it out.
+    pub for_dmarc: bool,
+}
+
+/// What DKIM and DMARC found of a message, and what was done about it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ContentRecord {
+    /// The signatures, from the top of the header; `None` where DKIM is not verified.
+    pub dkim: Option<Vec<dkim::SignatureOutcome>>,
+    /// What DMARC found, where it was evaluated.
+    pub dmarc: Option<dmarc::Outcome>,
+    /// What was done, or would have been in a dry run.
+    pub disposition: Disposition,
+    /// Why the policy of the author domain was not carried out.
+    pub exemption: Option<DmarcExemption>,
+    /// The reply, where there was one.
+    pub reply: Option<Reply>,
+}
+
+/// What operators are told: of one message, or of a session that had none.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Record {
+    /// The MTA's queue id.
+    pub queue_id: Option<String>,
+    /// The client's address.
+    pub client: Option<IpAddr>,
+    /// The HELO name.
+    pub helo: Option<String>,
+    /// The reverse-path, where there was one.
+    pub reverse_path: Option<String>,
+    /// The identities verified since the last record.
+    pub identities: Vec<IdentityRecord>,
+    /// What DKIM and DMARC found, where they are on.
+    pub content: Option<ContentRecord>,
+    /// Why nothing was verified.
+    pub exemption: Option<Exemption>,
+    /// What was not verified although it could have been, and why.
+    pub skipped: Vec<Skipped>,
+    /// How many incoming fields claimed to be ours.
+    pub forged_fields: usize,
+    /// Nothing of this was done (`dry_run`).
+    pub dry_run: bool,
+    /// A message was received to its end.
+    pub complete: bool,
+    /// The message could not be changed as it should.
+    pub failed: bool,
+}
+
+/// An identity that was not verified, and why.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Skipped {
+    /// Which identity.
+    pub identity: Identity,
+    /// Its text.
+    pub value: String,
+    /// Why: one of a few words.
+    pub reason: &'static str,
+}
