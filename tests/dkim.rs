@@ -35,6 +35,10 @@ fn messages() -> Vec<(String, Message)> {
 }
 
 async fn verify(message: &Message, dns: &Dns, chunk: usize) -> SignatureOutcome {
+    verify_all(message, dns, chunk).await.pop().unwrap()
+}
+
+async fn verify_all(message: &Message, dns: &Dns, chunk: usize) -> Vec<SignatureOutcome> {
     let settings = Settings { max_signatures: 10, min_key_bits: 1024, timeout: Duration::from_secs(5), now: 1_795_400_000 };
     let mut verifier = Verifier::new(settings);
     for (name, value) in &message.fields {
@@ -44,7 +48,23 @@ async fn verify(message: &Message, dns: &Dns, chunk: usize) -> SignatureOutcome 
     for part in message.body.chunks(chunk) {
         verification.body(part);
     }
-    verification.finish().await.pop().unwrap()
+    verification.finish().await
+}
+
+/// RFC 6376 appendix A.2 and RFC 8463 appendix A.3.
+#[tokio::test]
+async fn examples_of_the_rfcs_pass() {
+    let directory = directory().join("rfc");
+    let zone = Zone::parse(&fs::read_to_string(directory.join("zone")).unwrap()).unwrap();
+    let dns = Dns::from_zone(Arc::new(zone));
+    for (file, algorithms) in
+        [("rfc6376-A.2.eml", ["rsa-sha256"].as_slice()), ("rfc8463-A.3.eml", &["ed25519-sha256", "rsa-sha256"])]
+    {
+        let message = Message::parse(&fs::read(directory.join(file)).unwrap());
+        let outcomes = verify_all(&message, &dns, 5).await;
+        assert_eq!(outcomes.iter().filter_map(|outcome| outcome.algorithm.as_deref()).collect::<Vec<_>>(), algorithms);
+        assert!(outcomes.iter().all(SignatureOutcome::covers_message), "{file}: {outcomes:?}");
+    }
 }
 
 #[tokio::test]

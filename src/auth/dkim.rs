@@ -16,7 +16,7 @@
 //! - An `l=` larger than the body is permerror; one that is smaller is verified, and [`BodyCoverage`] tells of it.
 //! - A CR or LF that stands alone in the body is an octet like others.
 
-use std::{collections::HashMap, time::Duration};
+use std::{collections::HashMap, fmt, time::Duration};
 
 use tokio::{task::JoinSet, time};
 
@@ -63,12 +63,14 @@ pub struct Settings {
 pub struct Verifier {
     settings: Settings,
     header: Header,
+    /// Whether there is a signature, be the header kept or not.
+    is_signed: bool,
 }
 
 impl Verifier {
     /// A verifier for one message.
     pub fn new(settings: Settings) -> Self {
-        Self { settings, header: Header::default() }
+        Self { settings, header: Header::default(), is_signed: false }
     }
 
     /// Takes the next header field as the client sent it.
@@ -76,6 +78,7 @@ impl Verifier {
     /// `value` is all that follows the colon: leading white space is part of it (SMFIP_HDR_LEADSPC; where the MTA does not offer that, put
     /// the usual one space there). Folds are LF, as in the milter protocol, or CRLF.
     pub fn header(&mut self, name: &[u8], value: &[u8]) {
+        self.is_signed |= name.trim_ascii_end().eq_ignore_ascii_case(b"DKIM-Signature");
         self.header.push(name, value);
     }
 
@@ -85,10 +88,11 @@ impl Verifier {
     ///
     /// Outside of a Tokio runtime, if there is a key to look up.
     pub fn end_of_header(self, dns: &Dns) -> Verification {
-        let Self { settings, header } = self;
-        if header.is_cut() {
+        let Self { settings, header, is_signed } = self;
+        if !is_signed || header.is_cut() {
             let outcome = SignatureOutcome { reason: Some(Reason::HeaderTooLarge), ..SignatureOutcome::default() };
-            return Verification::new(settings, Header::default(), vec![Entry { outcome, pending: None }]);
+            let entries = is_signed.then_some(Entry { outcome, pending: None });
+            return Verification::new(settings, Header::default(), entries.into_iter().collect());
         }
         let from_fields = header.find("From").count();
         let mut entries = Vec::new();
@@ -156,6 +160,12 @@ pub struct Verification {
     lookups: JoinSet<(Name, Lookup<Box<[u8]>>)>,
 }
 
+impl fmt::Debug for Verification {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Verification").field("entries", &self.entries).finish_non_exhaustive()
+    }
+}
+
 impl Verification {
     fn new(settings: Settings, header: Header, entries: Vec<Entry>) -> Self {
         let mut bodies = BodyHashes::default();
@@ -220,7 +230,7 @@ impl Verification {
     }
 }
 
-/// The keys that a signature may be checked with, best known order first; never none of them.
+/// The keys that a signature may be checked with, in a fixed order; never none of them.
 fn find_keys(texts: &Lookup<Box<[u8]>>, signature: &Signature, min_bits: usize) -> Result<Vec<KeyRecord>, Reason> {
     let mut texts: Vec<&[u8]> = match texts {
         Ok(texts) => texts.iter().map(|text| &**text).collect(),

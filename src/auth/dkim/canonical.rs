@@ -186,44 +186,43 @@ impl Spaces {
         }
         let mut piece = Piece { text: [b' '; BUFFER], length: usize::from(self.white) };
         // A step needs the octet that follows it.
-        while let Some((step, next)) = chunk.split_first_chunk::<STEP>().and_then(|(step, rest)| Some((step, *rest.first()?))) {
+        while let Some(step) = chunk.first_chunk::<{ STEP + 1 }>() {
             if piece.length + ROOM > BUFFER {
                 self.pass(&mut piece, &mut output);
             }
             let follows_white = self.white && matches!(step.first(), Some(b' ' | b'\t' | b'\r'));
             match piece.text.get_mut(piece.length..piece.length + STEP) {
-                Some(room) if !follows_white && is_clean(step, next) => {
-                    room.copy_from_slice(step);
+                Some(room) if !follows_white && is_clean(step) => {
+                    room.copy_from_slice(step.first_chunk::<STEP>().unwrap_or(&[0; STEP]));
                     piece.length += STEP;
-                    self.white = step.last() == Some(&b' ');
+                    self.white = room.last() == Some(&b' ');
                 }
-                _ => self.write_step(step, next, &mut piece),
+                _ => self.write_step(step, &mut piece),
             }
             chunk = chunk.get(STEP..).unwrap_or_default();
         }
         if piece.length + ROOM > BUFFER {
             self.pass(&mut piece, &mut output);
         }
-        if let Some((&last, text)) = chunk.split_last() {
-            self.write_step(text, last, &mut piece);
+        if let Some(&last) = chunk.last() {
+            self.write_step(chunk, &mut piece);
             // Whether a CR ends a line is not known before the next octet.
             self.cr = self.white && last == b'\r';
             if !self.cr {
-                self.write_step(&[last], b' ', &mut piece);
+                self.write_step(&[last, b' '], &mut piece);
             }
         }
         self.pass(&mut piece, &mut output);
     }
 
-    /// Adds at most [`STEP`] octets, and `next` follows them. No branches: whatever the text, none is foreseen wrongly.
-    fn write_step(&mut self, step: &[u8], next: u8, piece: &mut Piece) {
+    /// Adds at most [`STEP`] octets: all but the last one, which is there to be seen. No branches: whatever the text, none is foreseen wrongly.
+    fn write_step(&mut self, step: &[u8], piece: &mut Piece) {
         // White space before the step is its first octet, since it may have to go.
         let mut white = self.white;
         let mut text = [b' '; ROOM];
         let mut length = usize::from(white);
         piece.length -= length;
-        let following = step.iter().skip(1).chain(std::iter::once(&next));
-        for (&byte, &next) in step.iter().zip(following) {
+        for (&byte, &next) in step.iter().zip(step.get(1..).unwrap_or_default()) {
             let is_white = (byte == b' ') | (byte == b'\t');
             let ends_line = (byte == b'\r') & (next == b'\n');
             // White space before a line end gives its place to it, white space after white space adds nothing.
@@ -262,17 +261,13 @@ impl Spaces {
     }
 }
 
-/// Whether the text, which `next` follows, stays as it is: no tabs, and no space before white space or a CR.
-fn is_clean(text: &[u8; STEP], next: u8) -> bool {
-    let mut following = [next; STEP];
-    if let (Some(following), Some(text)) = (following.get_mut(..STEP - 1), text.get(1..)) {
-        following.copy_from_slice(text);
-    }
+/// Whether the text, all but its last octet, stays as it is: no tabs, and no space before white space or a CR.
+fn is_clean(text: &[u8; STEP + 1]) -> bool {
     let is = |byte: u8, wanted: u8| u8::from(byte == wanted);
-    let check = |found: u8, (&byte, next): (&u8, u8)| {
+    let check = |found: u8, (&byte, &next): (&u8, &u8)| {
         found | is(byte, b'\t') | (is(byte, b' ') & (is(next, b' ') | is(next, b'\t') | is(next, b'\r')))
     };
-    text.iter().zip(following).fold(0, check) == 0
+    text.iter().zip(text.get(1..).unwrap_or_default()).fold(0, check) == 0
 }
 
 #[cfg(test)]

@@ -415,6 +415,23 @@ async fn keys_are_looked_up_side_by_side_and_once() {
     assert_eq!(start.elapsed(), Duration::from_secs(5));
 }
 
+#[tokio::test(start_paused = true)]
+async fn look_ups_end_with_the_verification() {
+    let mut zone = zone_of("");
+    zone.latency = Duration::from_secs(3600);
+    let zone = Arc::new(zone);
+    let mut verifier = Verifier::new(Settings { timeout: Duration::from_secs(3600), ..settings() });
+    for (name, value) in &Message::new().signed(TAGS, &Key::Ed25519).fields {
+        verifier.header(name.as_bytes(), value.as_bytes());
+    }
+    let verification = verifier.end_of_header(&Dns::from_zone(zone.clone()));
+    tokio::task::yield_now().await;
+    assert_eq!((zone.queries(), Arc::strong_count(&zone)), (1, 2));
+    drop(verification);
+    tokio::task::yield_now().await;
+    assert_eq!(Arc::strong_count(&zone), 1);
+}
+
 #[tokio::test]
 async fn large_headers() {
     let names = |count: usize| format!("v=1; a=ed25519-sha256; d=example.com; s=ed; h=from{}", ":x".repeat(count));
@@ -426,6 +443,8 @@ async fn large_headers() {
     let huge = message(TAGS).with("X", &"x".repeat(1 << 19)).with("From", " late");
     let outcomes = huge.verify_with(settings(), &dns("")).await;
     assert_eq!(outcomes.iter().map(|outcome| outcome.reason).collect::<Vec<_>>(), [Some(Reason::HeaderTooLarge)]);
+    let unsigned = Message::new().with("X", &"x".repeat(1 << 19));
+    assert_eq!(unsigned.verify_with(settings(), &dns("")).await, []);
 }
 
 #[tokio::test]
