@@ -20,6 +20,7 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
 use futures_util::FutureExt as _;
 use indymilter::{
     Callbacks, Context, ContextActions as _, EomContext, Listener, Macros, ProtoOpts, SetErrorReply as _, SocketInfo, Status,
@@ -157,7 +158,7 @@ async fn on_connect(cx: &mut Context<Connection>, host: CString, info: SocketInf
 async fn on_helo(cx: &mut Context<Connection>, name: CString) -> Status {
     let Some(connection) = &mut cx.data else { return Status::Continue };
     let Some(session) = &mut connection.session else { return connection.nothing_to_say(ProtoOpts::NOREPLY_HELO) };
-    let reaction = while_connected(&connection.line, session.helo(&text(&name))).await;
+    let reaction = while_connected(&connection.line, session.helo(&text(&name))).await.unwrap_or_else(Reaction::failed);
     connection.react(reaction, ProtoOpts::NOREPLY_HELO, &mut cx.reply)
 }
 
@@ -168,7 +169,8 @@ async fn on_mail(cx: &mut Context<Connection>, arguments: Vec<CString>) -> Statu
     let reverse_path = arguments.first().map(|path| path.to_bytes()).unwrap_or_default();
     let authenticated = macro_value(&cx.macros, c"{auth_authen}").is_some_and(|name| !name.is_empty());
     let queue_id = macro_value(&cx.macros, c"i");
-    let reaction = while_connected(&connection.line, session.mail(reverse_path, authenticated, queue_id.as_deref())).await;
+    let work = session.mail(reverse_path, authenticated, queue_id.as_deref());
+    let reaction = while_connected(&connection.line, work).await.unwrap_or_else(Reaction::failed);
     if !matches!(reaction.verdict, Verdict::Continue) {
         connection.line.message_ended();
     }
@@ -212,22 +214,29 @@ async fn on_eom(cx: &mut EomContext<Connection>) -> Status {
     let Some(connection) = &mut cx.data else { return Status::Continue };
     let Some(session) = &mut connection.session else { return Status::Continue };
     let queue_id = macro_value(&cx.macros, c"i");
-    let finished = AssertUnwindSafe(async { session.end_of_message(queue_id.as_deref()) }).catch_unwind().await;
-    let Ok(Finished { mut verdict, edits, mut record }) = finished else {
-        connection.line.server.observer.problem("internal error at the end of a message");
+    let work = session.end_of_message(queue_id.as_deref());
+    let Some(Finished { mut verdict, edits, mut record }) = while_connected(&connection.line, work).await else {
         connection.line.message_ended();
         return error_status(connection.runtime.config.error_action);
     };
+    // A milter that is given white space as it was has to give it the same way.
+    let space = if connection.opts.contains(ProtoOpts::LEADING_SPACE) { " " } else { "" };
     for edit in &edits {
         let done = match edit {
             Edit::Delete { name, index } => cx.actions.change_header(*name, *index, None::<CString>).await,
-            Edit::Insert { index, field } => cx.actions.insert_header(*index, field.name, c_string(&field.value)).await,
+            Edit::Insert { index, field } => {
+                cx.actions.insert_header(*index, field.name, c_string(&format!("{space}{}", field.value))).await
+            }
         };
         if let Err(error) = done {
-            connection.line.server.observer.problem(&format!("cannot change the header of a message: {error}"));
-            verdict = Verdict::Failed;
+            verdict = connection.failed(&format!("cannot change the header of a message: {error}"));
             break;
         }
+    }
+    if let Verdict::Quarantine(reason) = &verdict
+        && let Err(error) = cx.actions.quarantine(c_string(reason)).await
+    {
+        verdict = connection.failed(&format!("cannot have a message kept back: {error}"));
     }
     if matches!(verdict, Verdict::Failed)
         && let Some(record) = &mut record
@@ -280,7 +289,8 @@ impl Connection {
             self.line.server.observer.observe(record);
         }
         let status = match reaction.verdict {
-            Verdict::Continue => Status::Continue,
+            // Keeping a message back is an action of its own, and no answer.
+            Verdict::Continue | Verdict::Quarantine(_) => Status::Continue,
             Verdict::Accept(_) => Status::Accept,
             Verdict::Reply(reply) => self.reply_status(&reply, smtp_reply),
             Verdict::Failed => error_status(self.runtime.config.error_action),
@@ -297,21 +307,28 @@ impl Connection {
         if reply.code().is_temporary() { Status::Tempfail } else { Status::Reject }
     }
 
+    fn failed(&self, problem: &str) -> Verdict {
+        self.line.server.observer.problem(problem);
+        Verdict::Failed
+    }
+
     fn nothing_to_say(&self, no_reply: ProtoOpts) -> Status {
         if self.opts.contains(no_reply) { Status::Noreply } else { Status::Continue }
     }
 }
 
-/// Lets the session work as long as the peer is there. What it does not do, or does not survive, is for `error_action`.
-async fn while_connected(line: &Line, work: impl Future<Output = Reaction>) -> Reaction {
+/// Lets the session work as long as the peer is there; `None` where it did not come to an end, or not to a good one.
+async fn while_connected<T>(line: &Line, work: impl Future<Output = T>) -> Option<T> {
     let work = AssertUnwindSafe(work).catch_unwind();
     tokio::select! {
         biased;
-        done = work => done.unwrap_or_else(|_| {
-            line.server.observer.problem("internal error while an identity was verified");
-            Reaction::failed()
-        }),
-        () = line.socket.closed_by_peer() => Reaction::failed(),
+        done = work => {
+            if done.is_err() {
+                line.server.observer.problem("internal error in the work on a message");
+            }
+            done.ok()
+        }
+        () = line.socket.closed_by_peer() => None,
     }
 }
 

@@ -18,11 +18,7 @@ pub(super) fn negotiate(
     // An MTA that lacks something that is wanted is served as far as it goes: the library would drop it.
     let wanted = wanted_actions(needs);
     if !actions.contains(wanted - Actions::REQUEST_MACROS) {
-        connection
-            .line
-            .server
-            .observer
-            .problem("the MTA does not let milters change messages as the configuration needs it");
+        connection.line.server.observer.problem("the MTA does not let milters change messages as the configuration needs it");
     }
     cx.requested_actions = wanted & actions;
     cx.requested_opts = wanted_opts(needs) & opts;

@@ -8,7 +8,7 @@ use super::{now, task::Task};
 use crate::{
     auth::{
         Verified, dkim,
-        dmarc::{self, DkimIdentifier, DkimStatus, Discovery, DmarcResult, Identifiers, Problem},
+        dmarc::{self, Discovery, DkimIdentifier, DkimStatus, DmarcResult, Identifiers, Problem},
     },
     dns::{Dns, Failure, Name},
     mail::{

@@ -36,8 +36,12 @@ impl Session {
         let mut fields = Vec::new();
         for name in &self.runtime.config.header {
             match name {
-                HeaderName::ReceivedSpf => fields.extend(results.recorded.iter().map(|verified| self.received_spf(verified).write())),
-                HeaderName::AuthenticationResults => fields.extend(self.authentication_results(results).map(|field| field.write())),
+                HeaderName::ReceivedSpf => {
+                    fields.extend(results.recorded.iter().map(|verified| self.received_spf(verified).write()))
+                }
+                HeaderName::AuthenticationResults => {
+                    fields.extend(self.authentication_results(results).map(|field| field.write()))
+                }
             }
         }
         fields
@@ -75,7 +79,7 @@ impl Session {
             return None;
         }
         if self.runtime.config.hide_none_results {
-            methods.retain(|method| method.result.as_str() != "none");
+            methods.retain(|method| *method.result != *"none");
         }
         let mut field = AuthenticationResults::new(self.runtime.authserv_id(&self.host_name));
         field.results = methods;
@@ -115,7 +119,10 @@ fn dkim_results(signatures: &[SignatureOutcome]) -> Vec<MethodResult> {
 fn dkim_result(signature: &SignatureOutcome, prefix: Option<&str>) -> MethodResult {
     let mut result = MethodResult::new("dkim", signature.result().as_str());
     let comments = [
-        signature.body.filter(|body| body.is_partial()).map(|body| format!("{} of {} body octets signed", body.covered, body.total)),
+        signature
+            .body
+            .filter(|body| body.is_partial())
+            .map(|body| format!("{} of {} body octets signed", body.covered, body.total)),
         signature.testing.then(|| "testing".to_owned()),
     ];
     let comment = comments.into_iter().flatten().collect::<Vec<_>>().join(", ");
@@ -126,8 +133,7 @@ fn dkim_result(signature: &SignatureOutcome, prefix: Option<&str>) -> MethodResu
         result = result.with_reason(reason.to_string());
     }
     let domain = signature.domain.as_ref().map(|domain| domain.as_str()).or(signature.domain_text.as_deref());
-    let properties =
-        [("d", domain), ("s", signature.selector.as_deref()), ("a", signature.algorithm.as_deref()), ("b", prefix)];
+    let properties = [("d", domain), ("s", signature.selector.as_deref()), ("a", signature.algorithm.as_deref()), ("b", prefix)];
     for (name, value) in properties {
         if let Some(value) = value {
             result = result.with_property(Property::new("header", name, value));
