@@ -36,7 +36,7 @@ pub(super) fn select(texts: &[Box<[u8]>]) -> Result<SpfRecord, RecordError> {
     parse(record)
 }
 
-fn is_record(text: &[u8]) -> bool {
+pub(super) fn is_record(text: &[u8]) -> bool {
     match text.split_at_checked(6) {
         Some((version, rest)) => version.eq_ignore_ascii_case(b"v=spf1") && matches!(rest.first(), None | Some(b' ')),
         None => false,
@@ -49,9 +49,39 @@ fn parse(text: &[u8]) -> Result<SpfRecord, RecordError> {
         _ => return Err(RecordError::Syntax("octets that are not ASCII".into())),
     };
     let text = cap_digits(text);
+    let text = drop_misread_modifiers(text)?;
     let record: SpfRecord = text.parse().map_err(|_| RecordError::Syntax(explain_syntax_error(&text)))?;
     check(&record)?;
     Ok(record)
+}
+
+/// Drops unknown modifiers whose names begin as a mechanism does, such as `accredit=` and `mx_hosts=`: the parser would read the
+/// mechanism and stumble over the rest. Unknown modifiers mean nothing, only their syntax matters (RFC 7208 §6).
+///
+/// ```text
+/// unknown-modifier = name "=" macro-string
+/// name             = ALPHA *( ALPHA / DIGIT / "-" / "_" / "." )
+/// ```
+fn drop_misread_modifiers(text: Cow<'_, str>) -> Result<Cow<'_, str>, RecordError> {
+    let misread = |term: &str| {
+        let Some((name, _)) = term.split_once('=') else { return false };
+        let begins = |mechanism: &str| name.get(..mechanism.len()).is_some_and(|start| start.eq_ignore_ascii_case(mechanism));
+        ["a", "mx", "ptr"].into_iter().any(begins) && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b))
+    };
+    if !text.split(' ').any(misread) {
+        return Ok(text);
+    }
+    let mut kept = String::with_capacity(text.len());
+    for term in text.split(' ') {
+        if misread(term) {
+            let value = term.split_once('=').map_or("", |(_, value)| value);
+            value.parse::<MacroString>().map_err(|_| RecordError::Syntax(syntax_error_in(term)))?;
+            continue;
+        }
+        kept.push_str(term);
+        kept.push(' ');
+    }
+    Ok(kept.into())
 }
 
 /// What the grammar does not say but the RFC does: modifiers that occur at most once (§6), macros for explanations alone (§7.2).
@@ -109,9 +139,13 @@ fn explain_syntax_error(text: &str) -> String {
     let bad =
         terms.split(' ').filter(|term| !term.is_empty()).find(|term| format!("v=spf1 {term}").parse::<SpfRecord>().is_err());
     match bad {
-        Some(term) => format!("syntax error in '{}'", term.chars().take(60).collect::<String>()),
+        Some(term) => syntax_error_in(term),
         None => "syntax error".into(),
     }
+}
+
+fn syntax_error_in(term: &str) -> String {
+    format!("syntax error in '{}'", term.chars().take(60).collect::<String>())
 }
 
 /// Writes digits of macros that are larger than the parser takes as the largest that it takes: both mean all parts.
