@@ -164,7 +164,7 @@ async fn run(dns: &Dns, query: &Query<'_>, limits: &Limits, trace: Option<Trace>
                 Ok(text) => format!("explanation: {text}"),
                 Err(reason) => format!("no explanation: {reason}"),
             };
-            trace.add(0, policy_domain, &event);
+            trace.add(0, &policy_domain, &event);
         }
         outcome.explanation = found.ok();
     }
@@ -173,7 +173,7 @@ async fn run(dns: &Dns, query: &Query<'_>, limits: &Limits, trace: Option<Trace>
 
 fn no_policy(problem: &str, mut trace: Option<Trace>) -> Outcome {
     if let Some(trace) = &mut trace {
-        trace.add(0, String::new(), &format!("{problem}: result none"));
+        trace.add(0, "", &format!("{problem}: result none"));
     }
     Outcome {
         trace,

@@ -139,9 +139,10 @@ impl<'a> Evaluation<'a> {
     /// Fetches the record of a domain (RFC 7208 §4.4, §4.5).
     async fn enter(&mut self, domain: Name, include: Option<Qualifier>, redirected: bool) -> Next {
         let is_target = include.is_some() || redirected;
+        let mut told = None;
         let record = match self.lookup(&domain, RecordType::Txt).await {
             Ok(Answer::Txt(texts)) => {
-                self.tell(|| told_texts(&domain, &texts));
+                told = self.outcome.trace.is_some().then(|| told_texts(&domain, &texts));
                 select(&texts)
             }
             Ok(_) => Err(RecordError::NotFound),
@@ -154,9 +155,15 @@ impl<'a> Evaluation<'a> {
             }
             Err(failure) => return Next::Finish(self.fail_temporarily(failure, RecordType::Txt, &domain).0),
         };
+        if record.is_err()
+            && let Some(told) = told.take()
+        {
+            self.tell(|| told);
+        }
         let stop = match record {
             Ok(record) => {
                 self.stack.push(Frame { domain, record: Arc::new(record), next: 0, include, prefetched: false });
+                self.tell(|| told.unwrap_or_default());
                 return Next::Term;
             }
             Err(RecordError::NotFound) if !is_target => return Next::Finish(SpfResult::None),
@@ -268,15 +275,15 @@ impl<'a> Evaluation<'a> {
 
     /// As [`Self::lookup`]; to be awaited by [`Self::wait`], together with others.
     pub(super) fn start_lookup<'n>(
-        &self,
+        &mut self,
         name: &'n Name,
         record_type: RecordType,
     ) -> impl Future<Output = Result<Answer, Failure>> + use<'a, 'n>
     where
         'a: 'n,
     {
-        match self.prefetch.as_ref().and_then(|prefetch| prefetch.find(name, record_type)) {
-            Some(lookup) => Either::Left(lookup),
+        match &mut self.prefetch {
+            Some(prefetch) => Either::Left(prefetch.take_up(self.dns, name, record_type)),
             None => Either::Right(self.dns.lookup(name, record_type)),
         }
     }
@@ -348,7 +355,7 @@ impl<'a> Evaluation<'a> {
 
     pub(super) fn tell(&mut self, event: impl FnOnce() -> String) {
         if let Some(trace) = &mut self.outcome.trace {
-            let domain = self.stack.last().map_or_else(|| self.sender_domain.to_string(), |frame| frame.domain.to_string());
+            let domain = self.stack.last().map_or(self.sender_domain.as_str(), |frame| frame.domain.as_str());
             trace.add(self.stack.len().saturating_sub(1), domain, &event());
         }
     }
@@ -368,11 +375,12 @@ impl<'a> Evaluation<'a> {
     }
 }
 
-/// The SPF records among the texts, as they were published.
+/// What is at a domain, as it was published.
 fn told_texts(domain: &Name, texts: &[Box<[u8]>]) -> String {
     let records: Vec<_> = texts.iter().filter(|text| is_record(text)).map(|text| String::from_utf8_lossy(text)).collect();
     match records.as_slice() {
-        [] => format!("TXT {domain}: {} texts, no SPF record", texts.len()),
+        [] => format!("TXT {domain}: no SPF record, {} other texts", texts.len()),
+        [record] => format!("record {record}"),
         records => format!("TXT {domain}: {}", records.join(" | ")),
     }
 }

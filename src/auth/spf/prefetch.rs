@@ -33,7 +33,7 @@ pub(super) type StartedLookup = Shared<BoxFuture<'static, Result<Answer, Failure
 
 /// The look-ups under way.
 pub(super) struct Prefetch {
-    /// Every look-up started here.
+    /// Every look-up since there was one to wait for.
     started: HashMap<(Name, RecordType), StartedLookup>,
     /// What drives them, and tells what to ask for next.
     running: FuturesUnordered<BoxFuture<'static, Option<Found>>>,
@@ -71,15 +71,17 @@ impl Prefetch {
         Self {
             started: HashMap::new(),
             running: FuturesUnordered::new(),
-            terms: max_lookups.min(MAX_TERMS),
+            // The first term to ask is never early.
+            terms: max_lookups.saturating_sub(1).min(MAX_TERMS),
             hosts: MAX_MX_HOSTS,
             max_lookups,
         }
     }
 
-    /// The look-up, where it is under way or done.
-    pub(super) fn find(&self, name: &Name, record_type: RecordType) -> Option<StartedLookup> {
-        self.started.get(&(name.clone(), record_type)).cloned()
+    /// The look-up whose turn has come: the one under way where there is one, else a new one.
+    pub(super) fn take_up(&mut self, dns: &Dns, name: &Name, record_type: RecordType) -> StartedLookup {
+        let lookup = self.started.entry((name.clone(), record_type));
+        lookup.or_insert_with(|| start(dns, name.clone(), record_type)).clone()
     }
 
     /// Lets the look-ups under way make progress, and starts those that follow from what has come.
@@ -175,9 +177,8 @@ impl Prefetch {
         if self.started.contains_key(&key) {
             return false;
         }
-        let (dns, name) = (dns.clone(), key.0.clone());
-        let lookup = async move { dns.lookup(&name, record_type).await }.boxed().shared();
         let domain = key.0.clone();
+        let lookup = start(dns, domain.clone(), record_type);
         self.started.insert(key, lookup.clone());
         self.running.push(Box::pin(async move {
             match (lookup.await.ok()?, purpose) {
@@ -193,4 +194,9 @@ impl Prefetch {
         }));
         true
     }
+}
+
+fn start(dns: &Dns, name: Name, record_type: RecordType) -> StartedLookup {
+    let dns = dns.clone();
+    async move { dns.lookup(&name, record_type).await }.boxed().shared()
 }

@@ -22,8 +22,8 @@ pub struct Step {
 
 impl Trace {
     /// Adds a step; control characters, which DNS can put into an event, are escaped.
-    pub(super) fn add(&mut self, depth: usize, domain: String, event: &str) {
-        self.steps.push(Step { depth, domain: printable(&domain), event: printable(event) });
+    pub(super) fn add(&mut self, depth: usize, domain: &str, event: &str) {
+        self.steps.push(Step { depth, domain: printable(domain), event: printable(event) });
     }
 }
 
