@@ -10,7 +10,7 @@ use super::{
     explanation::WantedExplanation,
     names::{matches_network, unusable},
     prefetch::Prefetch,
-    record::{RecordError, is_record, select},
+    record::{RecordError, is_record, select, shorten},
     trace::Trace,
 };
 use crate::{
@@ -104,17 +104,13 @@ impl<'a> Evaluation<'a> {
                 }
             }
             None => {
+                let detail = format!("no result within {} seconds{}", self.limits.timeout.as_secs(), self.place());
+                self.tell(|| detail.clone());
                 self.outcome = Outcome {
                     lookups: self.outcome.lookups,
                     void_lookups: self.outcome.void_lookups,
                     trace: self.outcome.trace.take(),
-                    ..Outcome::without_record(
-                        SpfResult::Temperror,
-                        Some(Problem {
-                            reason: Problem::TIMEOUT,
-                            detail: format!("no result within {} seconds", self.limits.timeout.as_secs()),
-                        }),
-                    )
+                    ..Outcome::without_record(SpfResult::Temperror, Some(Problem { reason: Problem::TIMEOUT, detail }))
                 };
             }
         }
@@ -221,7 +217,7 @@ impl<'a> Evaluation<'a> {
         let counts = self.counts(true);
         self.tell(|| format!("{redirect}{counts}"));
         let Some(domain) = self.record_target(&redirect.domain_spec).await else {
-            return Err(self.fail(Problem::NO_TARGET, format!("'{redirect}' leads to no domain name")));
+            return Err(self.fail(Problem::NO_TARGET, format!("'{}' leads to no domain name", shorten(redirect))));
         };
         let include = self.stack.pop().and_then(|frame| frame.include);
         Ok(Next::Enter { domain, include, redirected: true })
@@ -313,7 +309,8 @@ impl<'a> Evaluation<'a> {
 
     pub(super) fn count_lookup(&mut self) -> Result<(), Stop> {
         if self.outcome.lookups >= self.limits.max_lookups {
-            return Err(self.fail(Problem::TOO_MANY_LOOKUPS, format!("more than {} DNS look-ups", self.limits.max_lookups)));
+            let detail = format!("more than {} DNS look-ups{}", self.limits.max_lookups, self.place());
+            return Err(self.fail(Problem::TOO_MANY_LOOKUPS, detail));
         }
         self.outcome.lookups += 1;
         Ok(())
@@ -322,10 +319,15 @@ impl<'a> Evaluation<'a> {
     pub(super) fn count_void(&mut self) -> Result<(), Stop> {
         self.outcome.void_lookups += 1;
         if self.outcome.void_lookups > self.limits.max_void_lookups {
-            return Err(self
-                .fail(Problem::TOO_MANY_VOID_LOOKUPS, format!("more than {} void DNS look-ups", self.limits.max_void_lookups)));
+            let detail = format!("more than {} void DNS look-ups{}", self.limits.max_void_lookups, self.place());
+            return Err(self.fail(Problem::TOO_MANY_VOID_LOOKUPS, detail));
         }
         Ok(())
+    }
+
+    /// Where the evaluation is: it may be deep in someone else's record.
+    fn place(&self) -> String {
+        self.stack.last().map_or_else(String::new, |frame| format!(" in the SPF record of {}", frame.domain))
     }
 
     pub(super) fn void_or_stop(&mut self, failure: Failure, record_type: RecordType, name: &Name) -> Result<(), Stop> {

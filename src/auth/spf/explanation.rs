@@ -6,7 +6,7 @@ use super::{
     Query,
     expand::{Variables, expand_domain, expand_whole_explain_string},
     names::{asks_for_names, unusable, validate_once, validated_name},
-    record::cap_digits,
+    record::{cap_digits, shorten},
 };
 use crate::{
     dns::{Dns, Name},
@@ -30,7 +30,7 @@ impl WantedExplanation {
     /// Why there is none: any trouble means that (RFC 7208 §6.2).
     pub(super) async fn fetch(self, dns: &Dns, query: &Query<'_>, sender_domain: &Domain) -> Result<String, String> {
         let spec = &self.spec;
-        let no_name = || format!("'exp={spec}' leads to no domain name");
+        let no_name = || format!("'exp={}' leads to no domain name", shorten(spec));
         if unusable(spec, query.local_part) {
             return Err(no_name());
         }

@@ -8,6 +8,7 @@ use super::{
     evaluate::{Evaluation, Stop},
     expand::{Variables, expand_domain},
     names::{Prefix, address_type, any_matches, asks_for_names, is_at_or_below, unusable, validate_names, validated_name},
+    record::shorten,
 };
 use crate::dns::{Answer, Failure, Name, RecordType};
 
@@ -25,7 +26,7 @@ impl Evaluation<'_> {
         self.tell(|| format!("{include}{counts}"));
         match self.record_target(&include.domain_spec).await {
             Some(domain) => Ok(Some(domain)),
-            None => Err(self.fail(Problem::NO_TARGET, format!("'{include}' leads to no domain name"))),
+            None => Err(self.fail(Problem::NO_TARGET, format!("'{}' leads to no domain name", shorten(include)))),
         }
     }
 

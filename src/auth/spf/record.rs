@@ -1,6 +1,6 @@
 //! Finding and reading SPF records (RFC 7208 §4.4 to §4.6).
 
-use std::borrow::Cow;
+use std::{borrow::Cow, fmt::Display};
 
 use viaspf::record::{
     DomainSpec, Macro, MacroExpand, MacroKind, MacroString, MacroStringSegment, Mechanism, Modifier, SpfRecord, Term,
@@ -68,7 +68,9 @@ fn drop_misread_modifiers(text: Cow<'_, str>) -> Result<Cow<'_, str>, RecordErro
         let begins = |mechanism: &str| name.get(..mechanism.len()).is_some_and(|start| start.eq_ignore_ascii_case(mechanism));
         ["a", "mx", "ptr"].into_iter().any(begins) && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b))
     };
-    if !text.split(' ').any(misread) {
+    // Few records have a modifier at all.
+    let after_version = text.get(7..).unwrap_or_default();
+    if !after_version.contains('=') || !after_version.split(' ').any(misread) {
         return Ok(text);
     }
     let mut kept = String::with_capacity(text.len());
@@ -103,7 +105,7 @@ fn check(record: &SpfRecord) -> Result<(), RecordError> {
         if let Some(spec) = spec
             && macros(spec.as_ref()).any(|m| matches!(m.kind(), MacroKind::PrettyIp | MacroKind::Receiver | MacroKind::Timestamp))
         {
-            return Err(RecordError::Syntax(format!("macro in '{term}' that only explanations may have")));
+            return Err(RecordError::Syntax(format!("macro in '{}' that only explanations may have", shorten(term))));
         }
     }
     match (redirects, explanations) {
@@ -145,7 +147,16 @@ fn explain_syntax_error(text: &str) -> String {
 }
 
 fn syntax_error_in(term: &str) -> String {
-    format!("syntax error in '{}'", term.chars().take(60).collect::<String>())
+    format!("syntax error in '{}'", shorten(term))
+}
+
+/// A term as logs can have it.
+pub(super) fn shorten(term: impl Display) -> String {
+    let term = term.to_string();
+    match term.char_indices().nth(60) {
+        Some((end, _)) => format!("{}...", term.get(..end).unwrap_or_default()),
+        None => term,
+    }
 }
 
 /// Writes digits of macros that are larger than the parser takes as the largest that it takes: both mean all parts.

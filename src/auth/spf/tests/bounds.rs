@@ -91,6 +91,34 @@ fn large_records() {
 }
 
 #[test]
+fn records_of_one_large_term() {
+    let start = Instant::now();
+    for part in [".1", ".-", "-", "a-", ".a", "1", "a", "%%", "%{d}", "%{d}.", ":", "=", "/", "::", "1:", "%", "%{", "\u{e9}"] {
+        let long = part.repeat(60_000 / part.len());
+        for term in ["", "a:", "exists:", "ip6:", "ip4:", "x=", "a", "mx=", "exp=", "a:%{l", "include:x"] {
+            let mut zone = Zone::new();
+            zone.add_txt("example.com", format!("v=spf1 {term}{long} -all exp=x.example").as_bytes());
+            zone.add_txt("x.example", format!("{term}{long}").as_bytes());
+            let outcome = Asked::new("192.0.2.1", "u@example.com").of(&Arc::new(zone));
+            assert!(matches!(outcome.result, Permerror | Fail), "{term} {part} {outcome:?}");
+            let detail = outcome.problem.map_or(0, |problem| problem.detail.len());
+            assert!(detail < 400, "{term} {part} {detail}");
+        }
+    }
+    assert!(start.elapsed() < 2 * QUICK, "{:?}", start.elapsed());
+}
+
+/// A session holds its check's future as long as that takes.
+#[test]
+fn the_future_is_small() {
+    let dns = Dns::from_zone(Arc::new(Zone::new()));
+    let asked = Asked::new("192.0.2.1", "u@example.com");
+    let query = asked.query();
+    let size = std::mem::size_of_val(&check_host(&dns, &query, &asked.limits));
+    assert!(size < 6 * 1024, "{size}");
+}
+
+#[test]
 fn records_of_many_macros() {
     let local_part = "a-".repeat(32_000);
     let start = Instant::now();

@@ -129,4 +129,5 @@ x.example TXT \"explained\"",
     let (outcome, seconds) = took(17);
     assert_eq!((result_and_reason(&outcome), seconds), ((Temperror, Problem::TIMEOUT), 17));
     assert_eq!((outcome.mechanism, outcome.policy_domain, outcome.lookups), (None, None, 5));
+    assert_eq!(outcome.problem.unwrap().detail, "no result within 17 seconds in the SPF record of d.example");
 }

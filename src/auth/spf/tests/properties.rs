@@ -139,6 +139,18 @@ proptest! {
         prop_assert!(late.queries() <= 132, "{} queries", late.queries());
     }
 
+    /// Addresses of version 6 are read as everyone reads them.
+    #[test]
+    fn addresses_are_read_as_the_standard_library_does(
+        text in prop_oneof!["[0-9a-f:.]{0,20}", "(([0-9a-f]{0,4}|192[.]0[.]2[.]1):){0,8}(:|[0-9a-f]{0,4}|[0-9]{1,3}[.]0[.]2[.]1)", "((1|ff):){0,7}:(:?(2|a)){0,7}"],
+    ) {
+        let expected = text.parse::<std::net::Ipv6Addr>();
+        let client = expected.as_ref().map_or_else(|_| "::1".to_owned(), |address| address.to_string());
+        let outcome = check_from(&client, &format!("example.com TXT \"v=spf1 ip6:{text} -all\""));
+        let mapped = expected.as_ref().is_ok_and(|address| address.to_ipv4_mapped().is_some());
+        prop_assert_eq!(outcome.result, if mapped { Fail } else if expected.is_ok() { Pass } else { Permerror });
+    }
+
     /// Nor does anything in the arguments of the check.
     #[test]
     fn any_identity_ends(domain in "(?s).{0,40}", local_part in "(?s).{0,40}", helo in "(?s).{0,40}") {
