@@ -96,13 +96,7 @@ impl<'a> Evaluation<'a> {
     /// The outcome, given the result; none means that the time ran out.
     pub(super) fn into_outcome(mut self, result: Option<SpfResult>) -> (Outcome, Option<WantedExplanation>) {
         match result {
-            Some(result) => {
-                self.outcome.result = result;
-                if matches!(result, SpfResult::Temperror | SpfResult::Permerror) {
-                    self.outcome.mechanism = None;
-                    self.outcome.policy_domain = None;
-                }
-            }
+            Some(result) => self.outcome.result = result,
             None => {
                 let detail = format!("no result within {} seconds{}", self.limits.timeout.as_secs(), self.place());
                 self.tell(|| detail.clone());

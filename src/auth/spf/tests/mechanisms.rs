@@ -45,6 +45,9 @@ fn include_maps_results() {
     // Names that have no record: a single label, labels that DNS does not have.
     assert_eq!(result("%{d1}"), (Permerror, Problem::NO_TARGET));
     assert_eq!(result("a..example"), (Permerror, Problem::NO_TARGET));
+    let tld = "com TXT \"v=spf1 +all\"";
+    assert_eq!(reason(&check_record("v=spf1 include:%{d1} -all", tld)), Problem::NO_TARGET);
+    assert_eq!(reason(&check_record("v=spf1 redirect=%{d1}", tld)), Problem::NO_TARGET);
 }
 
 #[test]

@@ -48,6 +48,9 @@ fn a_tree_costs_its_depth() {
     assert_eq!((outcome.lookups, outcome.void_lookups), (9, 0));
     // Nothing was asked twice: 6 records, 2 hosts, 2 MX, 3 of their hosts.
     assert_eq!(queries, 13);
+    // A client with an IPv4-mapped address is no other client.
+    let mapped = Asked { client: "::ffff:192.0.2.1", ..asked.clone() };
+    assert_eq!(timed(TREE, &mapped), (outcome, round_trips, queries));
     // As many terms without MX take one less.
     let (_, round_trips, _) =
         timed(&TREE.replace("mx:m1.example", "a:h3.example").replace("mx:m2.example", "a:h5.example"), &asked);
@@ -83,6 +86,17 @@ fn nothing_is_asked_behind_a_certain_match_or_the_limit() {
     let limits = Limits { max_void_lookups: 100, ..Limits::default() };
     let (outcome, _, queries) = timed(&format!("example.com TXT \"v=spf1 {terms}\""), &Asked { limits, ..asked });
     assert_eq!((reason(&outcome), queries), (Problem::TOO_MANY_LOOKUPS, 11));
+}
+
+/// Terms that were evaluated before count for what may be asked early.
+#[test]
+fn limits_hold_deep_down() {
+    let chain: String = (0..5).map(|n| format!("i{n}.example TXT \"v=spf1 include:i{}.example\"\n", n + 1)).collect();
+    let terms: String = (0..9).map(|n| format!("a:h{n}.example ")).collect();
+    let hosts: String = (0..9).map(|n| format!("h{n}.example A 203.0.113.{n}\n")).collect();
+    let text = format!("example.com TXT \"v=spf1 include:i0.example\"\n{chain}i5.example TXT \"v=spf1 {terms}\"\n{hosts}");
+    let (outcome, _, queries) = timed(&text, &Asked::new("192.0.2.1", "user@example.com"));
+    assert_eq!((reason(&outcome), outcome.lookups, queries), (Problem::TOO_MANY_LOOKUPS, 10, 11));
 }
 
 /// What comes early and is never evaluated has no say.
