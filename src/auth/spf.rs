@@ -2,6 +2,11 @@
 //!
 //! A pure function of the client, the identity and what DNS says. DNS trouble and broken records are results (`temperror`,
 //! `permerror`), never errors. Every limit of RFC 7208 §4.6.4 holds, and one deadline holds over all of it.
+//!
+//! The worst record makes a check with these limits ask 132 questions: the record; an `include`; nine `mx` of eleven (ten hosts
+//! each); the client's names and ten addresses of them; the explanation; and nine terms and ten hosts asked for early and in vain.
+//! Without early look-ups the worst one makes it ask 123: ten `mx` and no `include`. With `n` look-ups allowed these are at most
+//! `12n + 12` and `11n + 13`.
 
 mod evaluate;
 mod expand;

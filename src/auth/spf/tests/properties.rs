@@ -1,6 +1,6 @@
 //! What holds for any zone.
 
-use proptest::prelude::*;
+use proptest::{prelude::*, test_runner::RngSeed};
 
 use super::*;
 
@@ -108,7 +108,7 @@ fn build(lines: &[(usize, Line)], records: &[Vec<u8>]) -> Zone {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 1_500, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 1_500, failure_persistence: None, rng_seed: RngSeed::Fixed(7208), ..ProptestConfig::default() })]
 
     /// Any zone gives a result within the bounds; look-ups under way early change the time that takes, and nothing else.
     #[test]
