@@ -9,10 +9,11 @@ use std::{
 };
 
 use crate::{
-    auth::Identity,
+    auth::{Identity, dkim::SignatureOutcome, dmarc::Identifier},
     config::LogLevel,
     log::Log,
-    session::{IdentityRecord, Record},
+    policy::Disposition,
+    session::{Action, ContentRecord, IdentityRecord, Record},
 };
 
 /// Tells operators what happens to messages.
@@ -46,6 +47,9 @@ impl Observer {
         }
         for identity in &record.identities {
             self.log.write(LogLevel::Info, || identity_line(record, identity));
+        }
+        if let Some(content) = &record.content {
+            self.log.info(|| content_line(record, content));
         }
         if record.forged_fields > 0 {
             self.log.info(|| {
@@ -91,6 +95,9 @@ fn identity_line(record: &Record, identity: &IdentityRecord) -> String {
     line.pair("identity", verified.identity.as_str());
     line.pair("result", outcome.result.as_str());
     line.pair("action", identity.action.as_str());
+    if identity.for_dmarc {
+        line.pair("purpose", "dmarc");
+    }
     if record.dry_run && identity.reply.is_some() {
         line.pair("dry-run", "yes");
     }
@@ -127,6 +134,63 @@ fn identity_line(record: &Record, identity: &IdentityRecord) -> String {
         line.pair("queue-id", queue_id);
     }
     line.text
+}
+
+/// The line of a message that DKIM or DMARC looked at (`spf-milter(8)`, LOGGING).
+fn content_line(record: &Record, content: &ContentRecord) -> String {
+    let mut line = Line::new();
+    if let Some(outcome) = &content.dmarc {
+        line.pair("dmarc", outcome.result.as_str());
+    }
+    if let Some(signatures) = &content.dkim {
+        // One word for each signature; none where there is none.
+        let words: Vec<String> = signatures.iter().map(signature_word).collect();
+        line.pair("dkim", &if words.is_empty() { "none".to_owned() } else { words.join(",") });
+    }
+    line.pair("action", content.reply.as_ref().map_or(Action::Accept, Action::of).as_str());
+    if record.dry_run && (content.reply.is_some() || content.disposition != Disposition::None) {
+        line.pair("dry-run", "yes");
+    }
+    if let Some(outcome) = &content.dmarc {
+        if let Some(domain) = &outcome.author_domain {
+            line.pair("author-domain", domain.as_str());
+        }
+        if let Some(policy) = &outcome.policy {
+            line.pair("policy", policy.effective().as_str());
+            line.pair("policy-domain", policy.domain.as_str());
+        }
+        line.pair("disposition", content.disposition.as_str());
+        if let Some(exemption) = content.exemption {
+            line.pair("reason", exemption.as_str());
+        }
+        for identifier in &outcome.aligned {
+            let (key, domain) = match identifier {
+                Identifier::Spf(domain) => ("aligned-spf", domain),
+                Identifier::Dkim(domain) => ("aligned-dkim", domain),
+            };
+            line.pair(key, domain.as_str());
+        }
+        if let Some(problem) = &outcome.problem {
+            line.pair("problem", &problem.to_string());
+        }
+    }
+    if let Some(reply) = &content.reply {
+        line.pair("reply", &format!("{} {}", reply.code(), reply.status()));
+    }
+    line.circumstances(record);
+    line.text
+}
+
+/// A signature in a word: `domain/selector:result`, and why where it did not pass.
+fn signature_word(signature: &SignatureOutcome) -> String {
+    let domain = signature.domain.as_ref().map(|domain| domain.as_str()).or(signature.domain_text.as_deref()).unwrap_or("?");
+    let selector = signature.selector.as_deref().unwrap_or("?");
+    let mut word = format!("{domain}/{selector}:{}", signature.result());
+    if let Some(reason) = signature.reason {
+        // Writing to a `String` cannot fail.
+        let _ = write!(word, "({reason})");
+    }
+    word
 }
 
 /// A log line of `key=value` pairs.
@@ -200,7 +264,6 @@ mod tests {
     use crate::{
         auth::{Verified, spf::Outcome},
         mail::spf_result::SpfResult,
-        session::Action,
     };
 
     fn line(domain: &str, local_part: &str) -> String {
@@ -208,7 +271,7 @@ mod tests {
         outcome.mechanism = Some("all".into());
         outcome.policy_domain = Some(domain.into());
         let verified = Verified { identity: Identity::Mailfrom, local_part: local_part.into(), domain: domain.into(), outcome };
-        let identity = IdentityRecord { verified, action: Action::Reject, reply: None };
+        let identity = IdentityRecord { verified, action: Action::Reject, reply: None, for_dmarc: false };
         let record = Record {
             client: Some(IpAddr::from([192, 0, 2, 1])),
             queue_id: Some("4X".into()),

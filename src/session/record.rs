@@ -54,7 +54,8 @@ impl Action {
         }
     }
 
-    pub(super) fn of(reply: &Reply) -> Self {
+    /// What a reply does.
+    pub fn of(reply: &Reply) -> Self {
         if reply.code().is_temporary() { Self::Tempfail } else { Self::Reject }
     }
 }

@@ -109,7 +109,7 @@ impl Conversation {
                 }
                 return Ok(observed);
             }
-            Event::Message(fields) => return self.message(fields),
+            Event::Message(fields) => return self.message(fields).await,
             Event::Rset => {
                 self.message_verdict = None;
                 Reaction { verdict: Verdict::Continue, record: session.abort() }
@@ -135,15 +135,17 @@ impl Conversation {
         observed
     }
 
-    fn message(&mut self, fields: &[Field]) -> Result<Observed, String> {
+    async fn message(&mut self, fields: &[Field]) -> Result<Observed, String> {
         if self.message_verdict.take().is_some() {
             return Ok(Observed { fields: Some(fields.to_vec()), ..Observed::ok() });
         }
         let session = self.session.as_mut().ok_or("not connected")?;
         for field in fields {
-            session.header(field.name.as_bytes(), field.value.trim_ascii_start());
+            session.header(field.name.as_bytes(), &field.value);
         }
-        let Finished { verdict, edits, record } = session.end_of_message(self.queue_id.take());
+        session.end_of_header();
+        session.body(b"Hello\r\n");
+        let Finished { verdict, edits, record } = session.end_of_message(self.queue_id.take()).await;
         let edits: Vec<milter_client::Edit> = edits.into_iter().map(in_protocol).collect();
         let fields = apply(fields, &edits, bits::ALL_ACTIONS, false).map_err(|error| error.to_string())?;
         let mut observed = self.observe(Reaction { verdict, record });
@@ -166,7 +168,7 @@ impl Conversation {
     fn observe(&self, Reaction { verdict, record }: Reaction) -> Observed {
         self.tell(record);
         match verdict {
-            Verdict::Continue | Verdict::Accept(_) => Observed::ok(),
+            Verdict::Continue | Verdict::Accept(_) | Verdict::Quarantine(_) => Observed::ok(),
             Verdict::Reply(reply) => Observed::refused(format!("{} {} {}", reply.code(), reply.status(), reply.text())),
             Verdict::Failed => Observed::refused("451 4.7.1 Service unavailable - try again later"),
         }
