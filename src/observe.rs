@@ -13,7 +13,7 @@ use crate::{
     config::LogLevel,
     log::Log,
     policy::Disposition,
-    session::{Action, ContentRecord, IdentityRecord, Record},
+    session::{ContentRecord, IdentityRecord, Record},
 };
 
 /// Tells operators what happens to messages.
@@ -42,6 +42,10 @@ impl Observer {
 
     /// Tells a record: one line per identity, and more for those who debug.
     pub fn observe(&self, record: &Record) {
+        // There is never more than one before another.
+        if let Some(unfinished) = &record.unfinished {
+            self.observe(unfinished);
+        }
         if record.complete {
             self.counters.messages.fetch_add(1, Ordering::Relaxed);
         }
@@ -55,6 +59,9 @@ impl Observer {
             self.log.info(|| {
                 let mut line = Line::new();
                 line.pair("deleted-authentication-results", &record.forged_fields.to_string());
+                if record.dry_run {
+                    line.pair("dry-run", "yes");
+                }
                 line.circumstances(record);
                 line.text
             });
@@ -136,18 +143,19 @@ fn identity_line(record: &Record, identity: &IdentityRecord) -> String {
     line.text
 }
 
-/// The line of a message that DKIM or DMARC looked at (`spf-milter(8)`, LOGGING).
+/// The line of a message that DKIM, DMARC or iprev looked at (`spf-milter(8)`, LOGGING).
 fn content_line(record: &Record, content: &ContentRecord) -> String {
     let mut line = Line::new();
     if let Some(outcome) = &content.dmarc {
         line.pair("dmarc", outcome.result.as_str());
     }
-    if let Some(signatures) = &content.dkim {
-        // One word for each signature; none where there is none.
-        let words: Vec<String> = signatures.iter().map(signature_word).collect();
-        line.pair("dkim", &if words.is_empty() { "none".to_owned() } else { words.join(",") });
+    if let Some(outcome) = &content.iprev {
+        line.pair("iprev", outcome.result.as_str());
+        if let Some(name) = &outcome.name {
+            line.pair("client-name", name.as_str());
+        }
     }
-    line.pair("action", content.reply.as_ref().map_or(Action::Accept, Action::of).as_str());
+    line.pair("action", content.action());
     if record.dry_run && (content.reply.is_some() || content.disposition != Disposition::None) {
         line.pair("dry-run", "yes");
     }
@@ -178,12 +186,24 @@ fn content_line(record: &Record, content: &ContentRecord) -> String {
         line.pair("reply", &format!("{} {}", reply.code(), reply.status()));
     }
     line.circumstances(record);
+    if let Some(signatures) = &content.dkim {
+        // Last, for a sender can make them long; and a pair for each, so that none is lost behind the names of another.
+        if signatures.is_empty() {
+            line.pair("dkim", "none");
+        }
+        for signature in signatures {
+            line.pair("dkim", &signature_word(signature));
+        }
+    }
     line.text
 }
 
-/// A signature in a word: `domain/selector:result`, and why where it did not pass.
+/// A signature in a word: `domain/selector:result`, and why where it did not pass; without the names where it has none.
 fn signature_word(signature: &SignatureOutcome) -> String {
-    let domain = signature.domain.as_ref().map(|domain| domain.as_str()).or(signature.domain_text.as_deref()).unwrap_or("?");
+    if signature.domain.is_none() && signature.selector.is_none() {
+        return signature.reason.map_or_else(String::new, |reason| format!("{}({reason})", signature.result()));
+    }
+    let domain = signature.domain.as_ref().map_or("?", |domain| domain.as_str());
     let selector = signature.selector.as_deref().unwrap_or("?");
     let mut word = format!("{domain}/{selector}:{}", signature.result());
     if let Some(reason) = signature.reason {

@@ -106,12 +106,12 @@ impl Disposition {
     }
 }
 
-/// Why a policy that applies was not carried out.
+/// Why what would follow from DMARC was not carried out.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum DmarcExemption {
     /// The client is in `dmarc_exempt_networks`.
     Network,
-    /// The message has a passing signature of a domain in `dmarc_exempt_dkim_domains`.
+    /// The message has a passing signature, of all of its body, of a domain in `dmarc_exempt_dkim_domains`.
     DkimDomain,
     /// The message has a List-Id (`dmarc_exempt_mailing_lists`).
     MailingList,
@@ -153,20 +153,26 @@ pub struct EndFacts<'a> {
 pub struct End {
     /// The decision.
     pub decision: EndDecision,
-    /// What became of it, in the words of DMARC.
+    /// What became of it, by SPF or DMARC, in the words of DMARC.
     pub disposition: Disposition,
-    /// Why the policy of the author domain was not carried out.
+    /// Why what would follow from DMARC was not carried out.
     pub exemption: Option<DmarcExemption>,
 }
 
 /// Decides at the end of the message. `spf-milter(8)` shows the same as a table.
 ///
-/// 1. An SPF rejection that was deferred is carried out, unless DMARC passes.
-/// 2. The policy of the author domain is carried out where DMARC fails, it is to be enforced and nothing exempts the message.
-/// 3. A DMARC temperror is answered with a temporary reply where that is wanted.
+/// 1. A DMARC temperror is answered with a temporary reply where that is wanted and nothing exempts the message. That comes before
+///    what SPF says: the next attempt may bring a pass.
+/// 2. An SPF rejection that was deferred is carried out, unless DMARC passes.
+/// 3. The policy of the author domain is carried out where DMARC fails, it is to be enforced and nothing exempts the message.
 pub fn at_end(config: &Config, facts: &EndFacts<'_>) -> End {
     let result = facts.dmarc.map(|outcome| outcome.result);
     let refuse = |reply: Reply| End { decision: EndDecision::Refuse(reply), disposition: Disposition::Reject, exemption: None };
+    let may_retry = config.defer_dmarc_temperror && result == Some(DmarcResult::Temperror);
+    let exemption = message_exemption(config, facts);
+    if may_retry && exemption.is_none() {
+        return refuse(temporary_dmarc_refusal());
+    }
     if let Some(reply) = facts.deferred
         && result != Some(DmarcResult::Pass)
     {
@@ -180,8 +186,9 @@ pub fn at_end(config: &Config, facts: &EndFacts<'_>) -> End {
             if policy == Policy::None {
                 return accept;
             }
-            if let Some(exemption) = dmarc_exemption(config, policy, facts) {
-                return End { exemption: Some(exemption), ..accept };
+            let exemption = if is_enforced(config, policy) { exemption } else { Some(DmarcExemption::NotEnforced) };
+            if exemption.is_some() {
+                return End { exemption, ..accept };
             }
             if policy == Policy::Quarantine {
                 let reason = format!("DMARC policy of {}", outcome.author_domain.as_ref().map_or("", |domain| domain.as_str()));
@@ -189,23 +196,25 @@ pub fn at_end(config: &Config, facts: &EndFacts<'_>) -> End {
             }
             refuse(dmarc_refusal(config, outcome, facts))
         }
-        DmarcResult::Temperror if config.defer_dmarc_temperror => refuse(temporary_dmarc_refusal()),
+        DmarcResult::Temperror if may_retry => End { exemption, ..accept },
         _ => accept,
     }
 }
 
-fn dmarc_exemption(config: &Config, policy: Policy, facts: &EndFacts<'_>) -> Option<DmarcExemption> {
-    let enforced = config.enforce_dmarc_policies.iter().any(|enforced| match enforced {
+fn is_enforced(config: &Config, policy: Policy) -> bool {
+    config.enforce_dmarc_policies.iter().any(|enforced| match enforced {
         EnforcedPolicy::Quarantine => policy == Policy::Quarantine,
         EnforcedPolicy::Reject => policy == Policy::Reject,
-    });
+    })
+}
+
+/// What exempts a message from whatever follows from DMARC.
+fn message_exemption(config: &Config, facts: &EndFacts<'_>) -> Option<DmarcExemption> {
     let is_exempt = |signature: &dkim::SignatureOutcome| {
         signature.covers_message()
             && signature.domain.as_ref().is_some_and(|domain| config.dmarc_exempt_dkim_domains.contains(domain))
     };
-    if !enforced {
-        Some(DmarcExemption::NotEnforced)
-    } else if config.dmarc_exempt_networks.contains(facts.circumstances.client) {
+    if config.dmarc_exempt_networks.contains(facts.circumstances.client) {
         Some(DmarcExemption::Network)
     } else if facts.dkim.iter().any(is_exempt) {
         Some(DmarcExemption::DkimDomain)
@@ -222,7 +231,7 @@ fn dmarc_refusal(config: &Config, outcome: &dmarc::Outcome, facts: &EndFacts<'_>
     Reply::new(config.dmarc_fail_reply_code, config.dmarc_fail_status_code, &values.expand(&config.dmarc_fail_reply_text))
 }
 
-/// RFC 7372 §3.1 has no code of its own for this; the class and subject are those of a DMARC rejection.
+/// There is no code of its own for this; subject and detail are those of a DMARC rejection (RFC 7372 §3.3).
 fn temporary_dmarc_refusal() -> Reply {
     Reply::new(ReplyCode::TRY_AGAIN, EnhancedStatusCode::DMARC_TEMPERROR, "DMARC validation error")
 }

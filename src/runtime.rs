@@ -1,12 +1,35 @@
 //! The configuration in force, and what is built from it once, not once a message.
 
-use std::sync::{Arc, PoisonError, RwLock};
+use std::{
+    sync::{Arc, PoisonError, RwLock},
+    time::{SystemTime, UNIX_EPOCH},
+};
 
 use crate::{
     config::{Config, EnforcedPolicy, HeaderName},
     dns::Dns,
     mail::auth_results::AuthservIdPattern,
 };
+
+/// What tells the time.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Clock {
+    /// The system.
+    #[default]
+    System,
+    /// It is always this time, in seconds since 1970: for tests, and for looking at messages again.
+    Fixed(u64),
+}
+
+impl Clock {
+    /// The time, in seconds since 1970.
+    pub fn now(self) -> u64 {
+        match self {
+            Self::System => SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs()),
+            Self::Fixed(time) => time,
+        }
+    }
+}
 
 /// What a session works with, from its beginning to its end.
 #[derive(Debug)]
@@ -15,6 +38,8 @@ pub struct Runtime {
     pub config: Arc<Config>,
     /// The DNS client.
     pub dns: Dns,
+    /// The time that signatures are held against, and that the macro `t` expands to.
+    pub clock: Clock,
     /// What the MTA is asked for.
     pub needs: Needs,
     /// This host's own idea of its name, where neither the configuration nor the MTA has one.
@@ -52,6 +77,10 @@ impl Needs {
     fn new(config: &Config) -> Self {
         let live = !config.dry_run;
         let writes = |name| config.header.contains(&name);
+        // The texts of replies may have the macro r.
+        let refuses = !config.reject_results.is_empty()
+            || !config.reject_helo_results.is_empty()
+            || !config.enforce_dmarc_policies.is_empty();
         Self {
             connect_reply: !config.trusted_networks.is_empty(),
             helo_reply: live && config.verify_helo && !config.reject_helo_results.is_empty(),
@@ -64,8 +93,7 @@ impl Needs {
             quarantine: live && config.verify_dmarc && config.enforce_dmarc_policies.contains(&EnforcedPolicy::Quarantine),
             add_fields: live && !config.header.is_empty(),
             delete_fields: live && (config.delete_incoming_authentication_results || !config.delete_authserv_ids.is_empty()),
-            host_macro: config.hostname.is_none()
-                && (config.authserv_id.is_none() || writes(HeaderName::ReceivedSpf) || !config.reject_results.is_empty()),
+            host_macro: config.hostname.is_none() && (config.authserv_id.is_none() || writes(HeaderName::ReceivedSpf) || refuses),
             authentication_macro: config.trust_authenticated_senders,
         }
     }
@@ -74,7 +102,7 @@ impl Needs {
 impl Runtime {
     /// Builds what sessions work with.
     pub fn new(config: Config, dns: Dns, fallback_host: String, generation: u64) -> Self {
-        Self { needs: Needs::new(&config), config: Arc::new(config), dns, fallback_host, generation }
+        Self { needs: Needs::new(&config), config: Arc::new(config), dns, clock: Clock::System, fallback_host, generation }
     }
 
     /// The name of this host: as configured, else as the MTA says, else as the system says.

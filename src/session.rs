@@ -8,11 +8,7 @@ mod task;
 #[cfg(test)]
 mod tests;
 
-use std::{
-    net::IpAddr,
-    sync::Arc,
-    time::{Duration, SystemTime, UNIX_EPOCH},
-};
+use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use content::{Content, Findings};
 use identities::Mailfrom;
@@ -207,13 +203,12 @@ impl Session {
     pub async fn mail(&mut self, reverse_path: &[u8], authenticated: bool, queue_id: Option<&str>) -> Reaction {
         let unfinished = self.abort();
         let mut reaction = self.begin_message(reverse_path, authenticated, queue_id).await;
-        if let Some(mut record) = unfinished {
-            // A message that was given up without a word; its identities are told first.
-            if let Some(next) = reaction.record.take() {
-                record.identities.extend(next.identities.iter().cloned());
-                record = Record { identities: record.identities, ..next };
-            }
-            reaction.record = Some(record);
+        // A message that was given up without a word is told of first.
+        if let Some(unfinished) = unfinished {
+            reaction.record = Some(match reaction.record.take() {
+                Some(next) => Record { unfinished: Some(Box::new(unfinished)), ..next },
+                None => unfinished,
+            });
         }
         reaction
     }
@@ -288,8 +283,6 @@ impl Session {
             return Finished { verdict: Verdict::Continue, edits: Vec::new(), record: None };
         };
         let Transaction { mailfrom, deferred, content, forged, .. } = transaction;
-        self.pending.forged_fields = forged.len();
-        self.pending.complete = true;
         if let Some(queue_id) = queue_id {
             self.pending.queue_id = Some(queue_id.to_owned());
         }
@@ -299,6 +292,9 @@ impl Session {
             None => Findings::default(),
         };
         let iprev = self.join_iprev().await;
+        // Nothing is awaited from here on: a message is told of as received to its end only if it was also decided on.
+        self.pending.forged_fields = forged.len();
+        self.pending.complete = true;
         let end = policy::at_end(
             &self.runtime.config,
             &EndFacts {
@@ -311,7 +307,7 @@ impl Session {
             },
         );
         let edits = self.edits(&forged, mailfrom.as_ref(), &findings, &end, iprev.as_ref());
-        self.note_end(findings, &end, deferred.is_some());
+        self.note_end(findings, iprev, &end, deferred.is_some());
         self.settle_end(end, edits)
     }
 
@@ -369,7 +365,7 @@ impl Session {
 
     fn circumstances(&self, client: IpAddr) -> Circumstances<'_> {
         let helo = self.helo.as_ref().map_or("", |helo| helo.name.as_str());
-        Circumstances { client, helo, receiver: &self.host_name, timestamp: now() }
+        Circumstances { client, helo, receiver: &self.host_name, timestamp: self.runtime.clock.now() }
     }
 
     fn helo_is_definitive(&self) -> bool {
@@ -387,7 +383,7 @@ impl Session {
         self.pending.identities.push(IdentityRecord { verified, action, reply, for_dmarc });
     }
 
-    fn note_end(&mut self, findings: Findings, end: &End, was_deferred: bool) {
+    fn note_end(&mut self, findings: Findings, iprev: Option<iprev::Outcome>, end: &End, was_deferred: bool) {
         let reply = match &end.decision {
             EndDecision::Refuse(reply) => Some(reply.clone()),
             EndDecision::Accept | EndDecision::Quarantine(_) => None,
@@ -400,9 +396,9 @@ impl Session {
             last.reply = Some(reply.clone());
         }
         let Findings { dkim, dmarc, .. } = findings;
-        if dkim.is_some() || dmarc.is_some() {
-            self.pending.content =
-                Some(ContentRecord { dkim, dmarc, disposition: end.disposition, exemption: end.exemption, reply });
+        if dkim.is_some() || dmarc.is_some() || iprev.is_some() {
+            let (disposition, exemption) = (end.disposition, end.exemption);
+            self.pending.content = Some(ContentRecord { dkim, dmarc, iprev, disposition, exemption, reply });
         }
     }
 
@@ -429,7 +425,10 @@ impl Session {
         let (verdict, edits) = match end.decision {
             _ if self.runtime.config.dry_run => (Verdict::Continue, Vec::new()),
             // What is refused needs no changes.
-            EndDecision::Refuse(reply) => (Verdict::Reply(reply), Vec::new()),
+            EndDecision::Refuse(reply) => {
+                self.pending.forged_fields = 0;
+                (Verdict::Reply(reply), Vec::new())
+            }
             EndDecision::Quarantine(reason) => (Verdict::Quarantine(reason), edits),
             EndDecision::Accept => (Verdict::Continue, edits),
         };
@@ -447,10 +446,6 @@ impl Session {
         record.dry_run = self.runtime.config.dry_run;
         Some(record)
     }
-}
-
-fn now() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs())
 }
 
 /// The address to verify, or why none is.

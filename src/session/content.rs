@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::time::timeout;
 
-use super::{now, task::Task};
+use super::task::Task;
 use crate::{
     auth::{
         Verified, dkim,
@@ -20,6 +20,9 @@ use crate::{
 
 /// From fields that are kept; a message may have one, and more are as bad as two.
 const MAX_FROM_FIELDS: usize = 4;
+
+/// From fields of more octets are none that can be read.
+const MAX_FROM_LENGTH: usize = 1 << 20;
 
 /// The content of a message under way, as far as methods need it.
 #[derive(Debug)]
@@ -59,7 +62,7 @@ impl Content {
                 max_signatures: config.max_dkim_signatures,
                 min_key_bits: config.min_dkim_key_bits,
                 timeout: Duration::from_secs(config.timeout_secs),
-                now: now(),
+                now: runtime.clock.now(),
             }))
         } else {
             Dkim::Off
@@ -76,12 +79,14 @@ impl Content {
             return;
         }
         if is_from(name) && self.from.len() < MAX_FROM_FIELDS {
-            self.from.push(value.into());
+            // Not its beginning: that might read as another author.
+            self.from.push(if value.len() > MAX_FROM_LENGTH { Box::default() } else { value.into() });
             // A second From makes another author of it; what was begun for the first is of no use then.
             self.discovery = match &*self.from {
                 [from] => {
                     let (dns, author) = (dns.clone(), Author::from_fields(&[from]));
-                    Some(Task::start(async move { dmarc::discover(&dns, &author).await }))
+                    let has_domain = !author.domains().is_empty();
+                    has_domain.then(|| Task::start(async move { dmarc::discover(&dns, &author).await }))
                 }
                 _ => None,
             };
@@ -147,11 +152,12 @@ impl Content {
     }
 }
 
-/// A signature as DMARC sees it: it counts where it passed and leaves nothing of the body open.
+/// A signature as DMARC sees it: it counts where it passed and leaves nothing of the body open. One that leaves something open could
+/// not count, whatever DNS would have said of its key.
 fn identifier(signature: &dkim::SignatureOutcome) -> Option<DkimIdentifier> {
     let status = if signature.covers_message() {
         DkimStatus::Pass
-    } else if signature.result() == dkim::DkimResult::TempError {
+    } else if signature.result() == dkim::DkimResult::TempError && signature.body.is_some_and(|body| !body.is_partial()) {
         DkimStatus::Temperror
     } else {
         DkimStatus::Other

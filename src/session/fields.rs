@@ -1,5 +1,7 @@
 //! Outcomes as header fields.
 
+use std::borrow::Cow;
+
 use super::{Session, content::Findings};
 use crate::{
     auth::{
@@ -11,6 +13,7 @@ use crate::{
     config::HeaderName,
     mail::{
         auth_results::{AuthenticationResults, MethodResult, Property},
+        domain::Domain,
         header_field::HeaderField,
         identity::unquote,
         received_spf::{ReceivedSpf, describe},
@@ -132,8 +135,13 @@ fn dkim_result(signature: &SignatureOutcome, prefix: Option<&str>) -> MethodResu
     if let Some(reason) = signature.reason {
         result = result.with_reason(reason.to_string());
     }
-    let domain = signature.domain.as_ref().map(|domain| domain.as_str()).or(signature.domain_text.as_deref());
-    let properties = [("d", domain), ("s", signature.selector.as_deref()), ("a", signature.algorithm.as_deref()), ("b", prefix)];
+    let domain = signature.domain.as_ref().map(|domain| domain.as_str());
+    // As A-labels, as all names here; otherwise as it was written.
+    let selector = signature.selector.as_deref().map(|text| match Domain::parse(text) {
+        Ok(selector) if !text.is_ascii() => Cow::from(selector.to_string()),
+        _ => Cow::from(text),
+    });
+    let properties = [("d", domain), ("s", selector.as_deref()), ("a", signature.algorithm.as_deref()), ("b", prefix)];
     for (name, value) in properties {
         if let Some(value) = value {
             result = result.with_property(Property::new("header", name, value));
@@ -145,16 +153,15 @@ fn dkim_result(signature: &SignatureOutcome, prefix: Option<&str>) -> MethodResu
 /// RFC 9989 §9: the author domain, the policy that applies to it, and in a comment what was done.
 fn dmarc_result(outcome: &dmarc::Outcome, end: &End) -> MethodResult {
     let mut result = MethodResult::new("dmarc", outcome.result.as_str());
+    let mut words = Vec::new();
     if let Some(policy) = &outcome.policy {
-        let mut comment = format!("p={}", policy.published);
-        if policy.testing {
-            comment.push_str(" t=y");
-        }
-        comment.push_str(&format!(" dis={}", end.disposition.as_str()));
-        if let Some(exemption) = end.exemption {
-            comment.push_str(&format!(" reason={}", exemption.as_str()));
-        }
-        result = result.with_comment(comment);
+        words.push(format!("p={}", policy.published));
+        words.extend(policy.testing.then(|| "t=y".to_owned()));
+    }
+    if outcome.policy.is_some() || end.exemption.is_some() {
+        words.push(format!("dis={}", end.disposition.as_str()));
+        words.extend(end.exemption.map(|exemption| format!("reason={}", exemption.as_str())));
+        result = result.with_comment(words.join(" "));
     }
     if let Some(problem) = &outcome.problem {
         result = result.with_reason(problem.to_string());

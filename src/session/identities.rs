@@ -2,7 +2,7 @@
 
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
-use super::{Helo, Session, now};
+use super::{Helo, Session};
 use crate::{
     auth::{
         Identity, Verified,
@@ -86,7 +86,7 @@ impl Session {
     }
 
     fn query<'a>(&'a self, client: IpAddr, local_part: &'a str, domain: &'a str, helo: &'a str) -> Query<'a> {
-        Query { client, domain, local_part, helo, receiver: &self.host_name, timestamp: now() }
+        Query { client, domain, local_part, helo, receiver: &self.host_name, timestamp: self.runtime.clock.now() }
     }
 }
 

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use crate::{
-    auth::{Identity, Verified, dkim, dmarc},
+    auth::{Identity, Verified, dkim, dmarc, iprev},
     mail::reply::Reply,
     policy::{Disposition, DmarcExemption},
 };
@@ -73,19 +73,32 @@ pub struct IdentityRecord {
     pub for_dmarc: bool,
 }
 
-/// What DKIM and DMARC found of a message, and what was done about it.
+/// What DKIM, DMARC and iprev found of a message, and what was done about it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ContentRecord {
     /// The signatures, from the top of the header; `None` where DKIM is not verified.
     pub dkim: Option<Vec<dkim::SignatureOutcome>>,
     /// What DMARC found, where it was evaluated.
     pub dmarc: Option<dmarc::Outcome>,
+    /// What iprev found, where it was verified.
+    pub iprev: Option<iprev::Outcome>,
     /// What was done, or would have been in a dry run.
     pub disposition: Disposition,
-    /// Why the policy of the author domain was not carried out.
+    /// Why what would follow from DMARC was not carried out.
     pub exemption: Option<DmarcExemption>,
     /// The reply, where there was one.
     pub reply: Option<Reply>,
+}
+
+impl ContentRecord {
+    /// What was done, or would have been in a dry run, as a word.
+    pub fn action(&self) -> &'static str {
+        match &self.reply {
+            Some(reply) => Action::of(reply).as_str(),
+            None if self.disposition == Disposition::Quarantine => self.disposition.as_str(),
+            None => Action::Accept.as_str(),
+        }
+    }
 }
 
 /// What operators are told: of one message, or of a session that had none.
@@ -101,13 +114,13 @@ pub struct Record {
     pub reverse_path: Option<String>,
     /// The identities verified since the last record.
     pub identities: Vec<IdentityRecord>,
-    /// What DKIM and DMARC found, where they are on.
+    /// What DKIM, DMARC and iprev found, where one of them is on.
     pub content: Option<ContentRecord>,
     /// Why nothing was verified.
     pub exemption: Option<Exemption>,
     /// What was not verified although it could have been, and why.
     pub skipped: Vec<Skipped>,
-    /// How many incoming fields claimed to be ours.
+    /// How many incoming fields claimed to be ours, of a message that went on.
     pub forged_fields: usize,
     /// Nothing of this was done (`dry_run`).
     pub dry_run: bool,
@@ -115,6 +128,8 @@ pub struct Record {
     pub complete: bool,
     /// The message could not be changed as it should.
     pub failed: bool,
+    /// Another message of the session, given up before this one without a word.
+    pub unfinished: Option<Box<Record>>,
 }
 
 /// An identity that was not verified, and why.
