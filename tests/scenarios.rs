@@ -26,7 +26,14 @@
 //!   - Authentication-Results: mta.example.org; spf=pass
 //! reload                                  SIGHUP with these configuration lines
 //!   | reject_results =
+//! message => quarantine                   the MTA keeps the message back
+//!   | From: a@example.com
+//!   | Subject: hello
+//!   sign d=example.com s=ed               a DKIM-Signature field with these tags (`tests/support/signer.rs`)
+//!   body Dear Bob                         the body, in place of `Hello`
 //! ```
+//!
+//! In zones, `${ed25519}` and `${rsa}` stand for the records of the keys that messages are signed with.
 //!
 //! Indented lines belong to the event above them: `|` gives a line of the message or of a configuration; `+` a field that should be
 //! at the very top afterwards, from top to bottom; `-` a field sent that should be gone. All other fields sent must be there, in

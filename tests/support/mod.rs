@@ -18,6 +18,7 @@ pub mod process;
 pub mod scenario;
 pub mod scratch;
 pub mod sendmail;
+pub mod signer;
 pub mod smtp;
 pub mod unbound;
 

@@ -126,6 +126,19 @@ impl Postfix {
         self.wait_for_message(|message| marks.iter().any(|mark| contains(message, mark.as_bytes())))
     }
 
+    /// Waits until the message of which `reply` gives the queue id is delivered, or kept back: then the second value is true.
+    pub fn delivered_or_held(&self, reply: &Reply) -> (Delivered, bool) {
+        assert_eq!(reply.code, 250, "{reply:?}");
+        let id = reply.last().rsplit(' ').next().unwrap().to_owned();
+        // Postfix answers when the message is in one of its queues, and moves it out of this one for nobody.
+        if !self.folder.join("queue/hold").join(&id).exists() {
+            return (self.delivered(reply), false);
+        }
+        let output = Command::new("postcat").arg("-c").arg(self.folder.join("etc")).args(["-hq", &id]).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        (Delivered::parse(&output.stdout), true)
+    }
+
     /// Waits for the delivery of a message that fits.
     pub fn wait_for_message(&self, fits: impl Fn(&[u8]) -> bool) -> Delivered {
         let mut known = HashSet::new();

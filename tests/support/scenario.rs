@@ -5,10 +5,14 @@ use std::{fs, path::Path};
 use super::{
     daemon::Daemon,
     fields::{Field, matches},
+    signer,
 };
 
 /// The MTA's name: macro `j`, and where a scenario says nothing else, the name in header fields.
 pub const HOST: &str = "mta.example.org";
+
+/// The name of a field that is not signed yet.
+const SIGN: &str = "(sign)";
 
 /// A scenario.
 #[derive(Clone, Debug, Default)]
@@ -62,8 +66,13 @@ pub enum Event {
     Mail(Vec<u8>),
     /// RCPT TO, with angle brackets.
     Rcpt(Vec<u8>),
-    /// A message with these header fields to the end.
-    Message(Vec<Field>),
+    /// A message to its end.
+    Message {
+        /// Its header.
+        fields: Vec<Field>,
+        /// Its body, lines ending in LF.
+        body: String,
+    },
     /// RSET.
     Rset,
     /// The configuration changes to these lines with SIGHUP.
@@ -73,9 +82,9 @@ pub enum Event {
 /// What came of the step of the same number.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Observed {
-    /// `ok`, or the reply.
+    /// `ok`, `quarantine`, or the reply.
     pub reply: String,
-    /// The header after the end of an accepted message.
+    /// The header after the end of an accepted message, or of one that is kept back.
     pub fields: Option<Vec<Field>>,
 }
 
@@ -146,6 +155,8 @@ impl Scenario {
                 _ => scenario.steps.push(Step::parse(number, line).map_err(|problem| format!("{number}: {problem}"))?),
             }
         }
+        scenario.zone = signer::fill_in_keys(&scenario.zone);
+        scenario.steps.iter_mut().for_each(Step::sign);
         if scenario.steps.is_empty() { Err("no session".into()) } else { Ok(scenario) }
     }
 
@@ -163,7 +174,7 @@ impl Scenario {
             if !step.expects(seen) {
                 differ(format!("reply\n      expected {}\n      was      {}", step.reply, seen.reply));
             }
-            if let Event::Message(fields) = &step.event {
+            if let Event::Message { fields, .. } = &step.event {
                 sent = fields;
             }
             if let Some(difference) = seen.fields.as_ref().and_then(|fields| step.header_difference(sent, fields)) {
@@ -207,7 +218,7 @@ impl Step {
             "auth" => Event::Auth(rest.to_owned()),
             "mail" => Event::Mail(unescape(rest)?),
             "rcpt" => Event::Rcpt(unescape(rest)?),
-            "message" => Event::Message(Vec::new()),
+            "message" => Event::Message { fields: Vec::new(), body: "Hello\n".into() },
             "rset" => Event::Rset,
             "reload" => Event::Reload(String::new()),
             _ => return Err(format!("unknown event '{word}'")),
@@ -226,16 +237,30 @@ impl Step {
         match (mark, &mut self.event) {
             ("log", _) => self.log.push(rest.split_whitespace().map(str::to_owned).collect()),
             ("nolog", _) => self.no_log.push(rest.to_owned()),
-            ("+", Event::Message(_)) => self.added.push(rest.to_owned()),
-            ("-", Event::Message(_)) => self.deleted.push(rest.to_owned()),
-            ("|", Event::Message(fields)) => {
+            ("+", Event::Message { .. }) => self.added.push(rest.to_owned()),
+            ("-", Event::Message { .. }) => self.deleted.push(rest.to_owned()),
+            ("|", Event::Message { fields, .. }) => {
                 let (name, value) = rest.split_once(':').ok_or("no colon in the header field")?;
                 fields.push(Field::new(name, unescape(value)?));
             }
+            ("body", Event::Message { body, .. }) => *body = String::from_utf8_lossy(&unescape(rest)?).into_owned() + "\n",
+            // Signed when the message is complete.
+            ("sign", Event::Message { fields, .. }) => fields.push(Field::new(SIGN, rest)),
             ("|", Event::Reload(config)) => *config += &format!("{rest}\n"),
             _ => return Err(format!("'{mark}' does not belong here")),
         }
         Ok(())
+    }
+
+    /// Puts signatures where they are wanted.
+    fn sign(&mut self) {
+        let Event::Message { fields, body } = &mut self.event else { return };
+        let unsigned: Vec<Field> = fields.iter().filter(|field| field.name != SIGN).cloned().collect();
+        let body = body.replace('\n', "\r\n");
+        for field in fields.iter_mut().filter(|field| field.name == SIGN) {
+            let tags = String::from_utf8_lossy(&field.value).into_owned();
+            *field = Field::new("DKIM-Signature", signer::sign(&tags, &unsigned, body.as_bytes()));
+        }
     }
 
     /// What is wrong with a header, given what was sent.

@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use crate::support::{
     daemon::Daemon,
-    milter_client::{Finished, MilterClient, Options, Reply},
+    milter_client::{Edit, Finished, MilterClient, Options, Reply},
     nameserver::NameServer,
     scenario::{Driver, Event, HOST, Observed, Scenario, complete_config, finish},
 };
@@ -112,10 +112,15 @@ impl Conversation<'_> {
                 client.macros.insert("i".into(), "4Q1A2B3C4D".into());
                 client.rcpt(path)?
             }
-            Event::Message(fields) => {
-                let Finished { reply, fields, .. } = client.message(fields, b"Hello\r\n")?;
+            Event::Message { fields, body } => {
+                let Finished { reply, fields, edits } = client.message(fields, body.replace('\n', "\r\n").as_bytes())?;
                 let mut observed = observed(&reply);
-                observed.fields = (observed.reply == "ok").then_some(fields);
+                if observed.reply == "ok" {
+                    observed.fields = Some(fields);
+                    if edits.iter().any(|edit| matches!(edit, Edit::Quarantine(_))) {
+                        observed.reply = "quarantine".into();
+                    }
+                }
                 client.macros.remove("i");
                 return Ok(observed);
             }

@@ -54,7 +54,7 @@ impl PostfixDriver {
             Event::Mail(path) => smtp.command([b"MAIL FROM:", path.as_slice()].concat())?,
             Event::Rcpt(path) => smtp.command([b"RCPT TO:", path.as_slice()].concat())?,
             Event::Rset => smtp.command("RSET")?,
-            Event::Message(fields) => {
+            Event::Message { fields, body } => {
                 let mut message = Vec::new();
                 for field in fields {
                     message.extend_from_slice(field.name.as_bytes());
@@ -62,11 +62,16 @@ impl PostfixDriver {
                     message.extend_from_slice(&field.value);
                     message.push(b'\n');
                 }
-                message.extend_from_slice(b"\nHello\n");
+                message.push(b'\n');
+                message.extend_from_slice(body.as_bytes());
                 let reply = smtp.data(&message)?;
                 let mut observed = observed(&reply);
                 if reply.is_ok() {
-                    observed.fields = Some(self.postfix.delivered(&reply).fields);
+                    let (delivered, is_held) = self.postfix.delivered_or_held(&reply);
+                    observed.fields = Some(delivered.fields);
+                    if is_held {
+                        observed.reply = "quarantine".into();
+                    }
                 }
                 return Ok(observed);
             }

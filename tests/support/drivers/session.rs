@@ -84,7 +84,7 @@ impl Conversation {
         }
         if let (Some(verdict), false) = (&self.connection_verdict, matches!(event, Event::Rset)) {
             let fields = match event {
-                Event::Message(fields) if verdict.reply == "ok" => Some(fields.clone()),
+                Event::Message { fields, .. } if verdict.reply == "ok" => Some(fields.clone()),
                 _ => None,
             };
             return Ok(Observed { fields, ..verdict.clone() });
@@ -109,7 +109,7 @@ impl Conversation {
                 }
                 return Ok(observed);
             }
-            Event::Message(fields) => return self.message(fields).await,
+            Event::Message { fields, body } => return self.message(fields, body).await,
             Event::Rset => {
                 self.message_verdict = None;
                 Reaction { verdict: Verdict::Continue, record: session.abort() }
@@ -135,7 +135,7 @@ impl Conversation {
         observed
     }
 
-    async fn message(&mut self, fields: &[Field]) -> Result<Observed, String> {
+    async fn message(&mut self, fields: &[Field], body: &str) -> Result<Observed, String> {
         if self.message_verdict.take().is_some() {
             return Ok(Observed { fields: Some(fields.to_vec()), ..Observed::ok() });
         }
@@ -144,12 +144,16 @@ impl Conversation {
             session.header(field.name.as_bytes(), &field.value);
         }
         session.end_of_header();
-        session.body(b"Hello\r\n");
+        // In two parts, the CR and LF at the end apart.
+        let body = body.replace('\n', "\r\n");
+        let (start, end) = body.as_bytes().split_at(body.len() - 1);
+        session.body(start);
+        session.body(end);
         let Finished { verdict, edits, record } = session.end_of_message(self.queue_id.take()).await;
         let edits: Vec<milter_client::Edit> = edits.into_iter().map(in_protocol).collect();
         let fields = apply(fields, &edits, bits::ALL_ACTIONS, false).map_err(|error| error.to_string())?;
         let mut observed = self.observe(Reaction { verdict, record });
-        observed.fields = (observed.reply == "ok").then_some(fields);
+        observed.fields = matches!(&*observed.reply, "ok" | "quarantine").then_some(fields);
         Ok(observed)
     }
 
@@ -168,7 +172,8 @@ impl Conversation {
     fn observe(&self, Reaction { verdict, record }: Reaction) -> Observed {
         self.tell(record);
         match verdict {
-            Verdict::Continue | Verdict::Accept(_) | Verdict::Quarantine(_) => Observed::ok(),
+            Verdict::Continue | Verdict::Accept(_) => Observed::ok(),
+            Verdict::Quarantine(_) => Observed::refused("quarantine"),
             Verdict::Reply(reply) => Observed::refused(format!("{} {} {}", reply.code(), reply.status(), reply.text())),
             Verdict::Failed => Observed::refused("451 4.7.1 Service unavailable - try again later"),
         }
