@@ -204,7 +204,7 @@ fn signature_word(signature: &SignatureOutcome) -> String {
         return signature.reason.map_or_else(String::new, |reason| format!("{}({reason})", signature.result()));
     }
     let domain = signature.domain.as_ref().map_or("?", |domain| domain.as_str());
-    let selector = signature.selector.as_deref().unwrap_or("?");
+    let selector = signature.ascii_selector().unwrap_or("?".into());
     let mut word = format!("{domain}/{selector}:{}", signature.result());
     if let Some(reason) = signature.reason {
         // Writing to a `String` cannot fail.

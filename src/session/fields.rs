@@ -1,7 +1,5 @@
 //! Outcomes as header fields.
 
-use std::borrow::Cow;
-
 use super::{Session, content::Findings};
 use crate::{
     auth::{
@@ -13,7 +11,6 @@ use crate::{
     config::HeaderName,
     mail::{
         auth_results::{AuthenticationResults, MethodResult, Property},
-        domain::Domain,
         header_field::HeaderField,
         identity::unquote,
         received_spf::{ReceivedSpf, describe},
@@ -136,11 +133,7 @@ fn dkim_result(signature: &SignatureOutcome, prefix: Option<&str>) -> MethodResu
         result = result.with_reason(reason.to_string());
     }
     let domain = signature.domain.as_ref().map(|domain| domain.as_str());
-    // As A-labels, as all names here; otherwise as it was written.
-    let selector = signature.selector.as_deref().map(|text| match Domain::parse(text) {
-        Ok(selector) if !text.is_ascii() => Cow::from(selector.to_string()),
-        _ => Cow::from(text),
-    });
+    let selector = signature.ascii_selector();
     let properties = [("d", domain), ("s", selector.as_deref()), ("a", signature.algorithm.as_deref()), ("b", prefix)];
     for (name, value) in properties {
         if let Some(value) = value {

@@ -1,6 +1,6 @@
 //! What is found out about signatures.
 
-use std::fmt;
+use std::{borrow::Cow, fmt};
 
 use crate::{dns::Failure, mail::domain::Domain};
 
@@ -232,6 +232,14 @@ impl SignatureOutcome {
     /// The result.
     pub fn result(&self) -> DkimResult {
         self.reason.map_or(DkimResult::Pass, Reason::result)
+    }
+
+    /// The selector as it is shown beside other names: as A-labels where it has U-labels, otherwise as written.
+    pub fn ascii_selector(&self) -> Option<Cow<'_, str>> {
+        self.selector.as_deref().map(|text| match Domain::parse(text) {
+            Ok(selector) if !text.is_ascii() => selector.to_string().into(),
+            _ => text.into(),
+        })
     }
 
     /// Whether it passed and leaves no octet of the body uncovered: what DMARC may rely on.
