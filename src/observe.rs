@@ -284,6 +284,7 @@ mod tests {
     use crate::{
         auth::{Verified, spf::Outcome},
         mail::spf_result::SpfResult,
+        session::Action,
     };
 
     fn line(domain: &str, local_part: &str) -> String {

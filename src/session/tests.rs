@@ -1,1 +1,250 @@
 //! Sessions from their events to their edits.
+
+mod bounds;
+mod hostile;
+
+use std::{path::Path, sync::Arc, time::Duration};
+
+use super::*;
+use crate::{
+    config::{Overrides, load_text},
+    dns::{Dns, zone::Zone},
+    mail::spf_result::SpfResult,
+    runtime::Clock,
+};
+
+const ALL: &str = "header = Authentication-Results\nverify_dkim = yes\nverify_dmarc = yes\nverify_iprev = yes\n";
+
+/// A daemon of which sessions are begun.
+struct Host {
+    runtime: Arc<Runtime>,
+    zone: Arc<Zone>,
+}
+
+impl Host {
+    fn new(zone: &str, config: &str) -> Self {
+        Self::with_latency(zone, config, Duration::ZERO)
+    }
+
+    fn with_latency(zone: &str, config: &str, latency: Duration) -> Self {
+        let mut zone = Zone::parse(zone).unwrap();
+        zone.latency = latency;
+        let zone = Arc::new(zone);
+        let text = format!("socket = unix:/nowhere\nhostname = mx.example.net\ntrusted_networks = 203.0.113.0/24\n{config}");
+        let config = load_text(text.as_bytes(), Path::new("test"), &Overrides::default()).unwrap().config;
+        let mut runtime = Runtime::new(config, Dns::from_zone(Arc::clone(&zone)), "localhost".into(), 0);
+        runtime.clock = Clock::Fixed(1_800_000_000);
+        Self { runtime: Arc::new(runtime), zone }
+    }
+
+    fn connect_from(&self, address: &str) -> (Session, Reaction) {
+        let client = Client { address: Some(address.parse().unwrap()), port: 25, host: "client.example".into() };
+        Session::new(Arc::clone(&self.runtime), &client, None)
+    }
+
+    fn connect(&self) -> Session {
+        let (session, reaction) = self.connect_from("192.0.2.1");
+        assert_eq!(reaction, Reaction::proceed());
+        session
+    }
+}
+
+impl Session {
+    /// Takes a message to its end.
+    async fn message(&mut self, fields: &[(&str, &str)], body: &str) -> Finished {
+        for (name, value) in fields {
+            self.header(name.as_bytes(), value.as_bytes());
+        }
+        self.end_of_header();
+        self.body(body.as_bytes());
+        self.end_of_message(Some("4X")).await
+    }
+}
+
+/// The fields that edits insert, unfolded.
+fn inserted(edits: &[Edit]) -> Vec<String> {
+    let unfold = |edit: &Edit| match edit {
+        Edit::Insert { field, .. } => Some(field.value.split_whitespace().collect::<Vec<_>>().join(" ")),
+        Edit::Delete { .. } => None,
+    };
+    edits.iter().filter_map(unfold).collect()
+}
+
+fn identities(record: Option<&Record>) -> Vec<(Identity, SpfResult, Action)> {
+    let identities = record.map(|record| record.identities.iter()).into_iter().flatten();
+    identities.map(|record| (record.verified.identity, record.verified.outcome.result, record.action)).collect()
+}
+
+const ZONE: &str = "
+    mail.example.com TXT v=spf1 +all
+    example.com TXT v=spf1 ip4:192.0.2.1 -all
+    bad.example TXT v=spf1 -all
+    _dmarc.example.com TXT v=DMARC1; p=reject
+    192.0.2.1 PTR mail.example.com
+    mail.example.com A 192.0.2.1
+";
+
+#[tokio::test]
+async fn two_messages_of_a_session() {
+    let host = Host::new(ZONE, ALL);
+    let mut session = host.connect();
+    assert_eq!(session.helo("mail.example.com").await, Reaction::proceed());
+    assert_eq!(session.mail(b"<a@example.com>", false, None).await, Reaction::proceed());
+    let first = session.message(&[("From", " a@example.com")], "x\r\n").await;
+    assert_eq!(
+        inserted(&first.edits),
+        ["mx.example.net; spf=pass smtp.mailfrom=example.com; dkim=none; dmarc=pass (p=reject dis=none) \
+          header.from=example.com policy.dmarc=reject; iprev=pass policy.iprev=192.0.2.1 (mail.example.com)"]
+    );
+    let record = first.record.unwrap();
+    assert_eq!(
+        identities(Some(&record)),
+        [(Identity::Helo, SpfResult::Pass, Action::Accept), (Identity::Mailfrom, SpfResult::Pass, Action::Accept)]
+    );
+    assert_eq!((record.queue_id.as_deref(), record.complete, record.failed), (Some("4X"), true, false));
+    let queries = host.zone.queries();
+    session.mail(b"<a@example.com>", false, None).await;
+    let second = session.message(&[("From", " a@example.com")], "x\r\n").await;
+    assert_eq!(second.edits, first.edits);
+    // HELO is told once, and neither it nor the client's name is verified again: MAIL FROM and DMARC are.
+    assert_eq!(identities(second.record.as_ref()), [(Identity::Mailfrom, SpfResult::Pass, Action::Accept)]);
+    assert_eq!(host.zone.queries() - queries, 2);
+    assert_eq!(session.close(), None);
+}
+
+#[tokio::test]
+async fn helo_is_verified_once_a_name() {
+    let host = Host::new(ZONE, "");
+    let mut session = host.connect();
+    session.helo("mail.example.com").await;
+    session.helo("mail.example.com").await;
+    assert_eq!(host.zone.queries(), 1);
+    session.helo("example.com").await;
+    session.helo("mail.example.com").await;
+    assert_eq!(host.zone.queries(), 3);
+    let record = session.close();
+    assert_eq!(identities(record.as_ref()).len(), 3);
+    // What was refused stays refused, and is told once.
+    let mut session = host.connect();
+    let first = session.helo("bad.example").await;
+    let second = session.helo("bad.example").await;
+    assert!(matches!(first.verdict, Verdict::Reply(_)));
+    assert_eq!(second, Reaction { verdict: first.verdict, record: None });
+    assert_eq!(identities(first.record.as_ref()), [(Identity::Helo, SpfResult::Fail, Action::Reject)]);
+    assert_eq!(session.close(), None);
+}
+
+#[tokio::test]
+async fn unfinished_messages_are_told_once() {
+    let host = Host::new(ZONE, ALL);
+    let mut session = host.connect();
+    assert_eq!(session.abort(), None);
+    session.mail(b"<a@example.com>", false, Some("1")).await;
+    let record = session.abort().unwrap();
+    assert_eq!((record.queue_id.as_deref(), record.complete), (Some("1"), false));
+    assert_eq!(session.abort(), None);
+    // Without a word between, by another message that goes on.
+    session.mail(b"<a@example.com>", false, Some("2")).await;
+    let reaction = session.mail(b"<b@example.com>", false, Some("3")).await;
+    assert_eq!(reaction.record.unwrap().queue_id.as_deref(), Some("2"));
+    // And by one that is refused: each under its own queue id.
+    let reaction = session.mail(b"<b@bad.example>", false, Some("4")).await;
+    let record = reaction.record.unwrap();
+    assert_eq!((record.queue_id.as_deref(), record.reverse_path.as_deref()), (Some("4"), Some("b@bad.example")));
+    assert_eq!(identities(Some(&record)), [(Identity::Mailfrom, SpfResult::Fail, Action::Reject)]);
+    let unfinished = record.unfinished.unwrap();
+    assert_eq!((unfinished.queue_id.as_deref(), unfinished.reverse_path.as_deref()), (Some("3"), Some("b@example.com")));
+    assert_eq!(identities(Some(&unfinished)), [(Identity::Mailfrom, SpfResult::Pass, Action::Accept)]);
+    // A message that was refused is over.
+    assert_eq!(session.message(&[("From", " a@example.com")], "").await.record, None);
+    session.mail(b"<a@example.com>", false, Some("5")).await;
+    assert_eq!(session.close().unwrap().queue_id.as_deref(), Some("5"));
+}
+
+#[tokio::test]
+async fn events_out_of_order_do_nothing() {
+    let host = Host::new(ZONE, ALL);
+    let nothing = Finished { verdict: Verdict::Continue, edits: Vec::new(), record: None };
+    let mut session = host.connect();
+    assert_eq!(session.message(&[("From", " a@example.com")], "x\r\n").await, nothing);
+    assert_eq!(session.end_of_message(None).await, nothing);
+    session.mail(b"<a@example.com>", false, None).await;
+    // The body without an end of the header, and before some of it.
+    session.body(b"x\r\n");
+    session.header(b"From", b" a@example.com");
+    session.end_of_header();
+    session.end_of_header();
+    session.body(b"");
+    let finished = session.end_of_message(None).await;
+    assert!(inserted(&finished.edits)[0].contains("; dmarc=pass "), "{finished:?}");
+    assert_eq!(session.end_of_message(None).await, nothing);
+    // No header at all.
+    session.mail(b"<a@example.com>", false, None).await;
+    let finished = session.end_of_message(None).await;
+    assert!(inserted(&finished.edits)[0].contains("; dkim=none; dmarc=permerror reason=\"no From field\"; "), "{finished:?}");
+    assert_eq!(session.close(), None);
+}
+
+#[tokio::test]
+async fn exempt_clients_are_left_alone() {
+    let host = Host::new(ZONE, ALL);
+    let (mut session, reaction) = host.connect_from("203.0.113.7");
+    assert_eq!(reaction.verdict, Verdict::Accept(Exemption::TrustedNetwork));
+    assert_eq!(reaction.record.unwrap().exemption, Some(Exemption::TrustedNetwork));
+    session.helo("bad.example").await;
+    session.mail(b"<a@bad.example>", false, None).await;
+    assert_eq!(session.message(&[("From", " a@example.com")], "").await.record, None);
+    assert_eq!(session.close(), None);
+    let mut session = host.connect();
+    let reaction = session.mail(b"<a@bad.example>", true, None).await;
+    assert_eq!(reaction.verdict, Verdict::Accept(Exemption::Authenticated));
+    assert_eq!(session.message(&[("From", " a@example.com")], "").await.edits, []);
+    assert_eq!(host.zone.queries(), 0);
+    assert_eq!(tokio::runtime::Handle::current().metrics().num_alive_tasks(), 0);
+}
+
+#[tokio::test]
+async fn dry_runs_go_on_and_tell() {
+    let host = Host::new(ZONE, &format!("{ALL}dry_run = yes\nenforce_dmarc_policies = reject\nreject_helo_results = fail\n"));
+    let mut session = host.connect();
+    assert_eq!(session.helo("bad.example").await, Reaction::proceed());
+    assert_eq!(session.mail(b"<a@bad.example>", false, None).await, Reaction::proceed());
+    let forged = ("Authentication-Results", " mx.example.net; dmarc=pass");
+    let finished = session.message(&[forged, ("From", " a@example.com")], "x\r\n").await;
+    assert_eq!((finished.verdict, finished.edits), (Verdict::Continue, Vec::new()));
+    let record = finished.record.unwrap();
+    assert!(record.dry_run && record.forged_fields == 1);
+    assert_eq!(
+        identities(Some(&record)),
+        [(Identity::Helo, SpfResult::Fail, Action::Reject), (Identity::Mailfrom, SpfResult::Fail, Action::Reject)]
+    );
+    let content = record.content.unwrap();
+    assert_eq!((content.action(), content.disposition), ("reject", policy::Disposition::Reject));
+}
+
+#[tokio::test]
+async fn what_is_refused_is_not_changed() {
+    let host = Host::new(ZONE, &format!("{ALL}enforce_dmarc_policies = reject\n"));
+    let mut session = host.connect();
+    session.mail(b"<a@elsewhere.example>", false, None).await;
+    let forged = ("Authentication-Results", " mx.example.net; dmarc=pass");
+    let finished = session.message(&[forged, ("From", " a@example.com")], "x\r\n").await;
+    assert!(matches!(finished.verdict, Verdict::Reply(_)) && finished.edits.is_empty());
+    assert_eq!(finished.record.unwrap().forged_fields, 0);
+}
+
+#[tokio::test]
+async fn the_clock_is_that_of_the_runtime() {
+    let expired = "v=1; a=rsa-sha256; d=example.com; s=x; h=from; bh=LPJNul+wow4m6DsqxbninhsWHlwfp0JecwQzYpOLmCQ=; b=AAAA; x=";
+    let zone = "bad.example TXT \"v=spf1 -all exp=why.bad.example\"\nwhy.bad.example TXT \"at %{t}\"";
+    let host = Host::new(zone, &format!("{ALL}fail_reply_text_exp = %{{exp}}\n"));
+    let mut session = host.connect();
+    let Verdict::Reply(reply) = session.mail(b"<a@bad.example>", false, None).await.verdict else { panic!("not refused") };
+    assert_eq!(reply.text(), "at 1800000000");
+    for (time, reason) in [(1_799_999_699_u64, "signature expired"), (1_799_999_700, "no key for signature")] {
+        session.mail(b"<a@example.com>", false, None).await;
+        let value = format!("{expired}{time}");
+        let finished = session.message(&[("DKIM-Signature", &value), ("From", " a@example.com")], "").await;
+        assert!(inserted(&finished.edits)[0].contains(&format!("reason=\"{reason}\"")), "{finished:?}");
+    }
+}

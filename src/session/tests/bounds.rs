@@ -1,0 +1,150 @@
+//! How long a session may take, how much it may ask and keep, and what is left of it.
+
+use tokio::{runtime::Handle, task::yield_now, time::Instant};
+
+use super::*;
+
+const SIGNATURE: &str =
+    " v=1; a=rsa-sha256; d=example.com; s=SEL; h=from; bh=LPJNul+wow4m6DsqxbninhsWHlwfp0JecwQzYpOLmCQ=; b=AAAABBBB";
+
+fn alive_tasks() -> usize {
+    Handle::current().metrics().num_alive_tasks()
+}
+
+/// Lets tasks that were told to end do so.
+async fn settle() {
+    for _ in 0..10 {
+        yield_now().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn look_ups_end_with_the_session() {
+    let host = Host::with_latency(ZONE, &format!("{ALL}verify_helo = no\nreject_results =\n"), Duration::from_secs(3));
+    for events in 0..5 {
+        let mut session = host.connect();
+        session.mail(b"<a@example.com>", false, None).await;
+        let queries = host.zone.queries();
+        if events > 0 {
+            session.header(b"From", b" a@sub.example.com");
+            session.header(b"DKIM-Signature", SIGNATURE.as_bytes());
+        }
+        if events > 1 {
+            session.end_of_header();
+            session.body(b"x");
+        }
+        settle().await;
+        // The second question of iprev, the policy, the key: each in a task of its own.
+        let under_way = [1, 2, 3, 3, 3][events];
+        assert_eq!((host.zone.queries() - queries, alive_tasks()), (under_way, under_way), "{events}");
+        match events {
+            // While the end of the message is waited for.
+            2 => assert!(tokio::time::timeout(Duration::from_secs(1), session.end_of_message(None)).await.is_err()),
+            3 => drop(session.abort()),
+            _ => {}
+        }
+        let record = session.close();
+        assert!(record.is_none_or(|record| !record.complete));
+        settle().await;
+        assert_eq!(alive_tasks(), 0, "{events}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_abandoned_end_is_told_as_such() {
+    let host = Host::with_latency(ZONE, ALL, Duration::from_secs(3));
+    let mut session = host.connect();
+    session.mail(b"<a@example.com>", false, Some("1")).await;
+    session.header(b"From", b" a@example.com");
+    assert!(tokio::time::timeout(Duration::from_secs(1), session.end_of_message(None)).await.is_err());
+    let record = session.close().unwrap();
+    assert_eq!((record.complete, record.content, record.queue_id.as_deref()), (false, None, Some("1")));
+    assert_eq!(record.identities.len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_second_from_ends_the_look_up_for_the_first() {
+    let config = "header =\nverify_dkim = yes\nverify_dmarc = yes\n";
+    let host = Host::with_latency("", config, Duration::from_secs(3));
+    let mut session = host.connect();
+    session.mail(b"<a@example.com>", false, None).await;
+    session.header(b"From", b" a@example.com");
+    settle().await;
+    assert_eq!(alive_tasks(), 1);
+    for number in 0..1000 {
+        session.header(b"From", format!(" a@{number}.example.com").as_bytes());
+    }
+    settle().await;
+    assert_eq!(alive_tasks(), 0);
+    // A From without a domain has nothing to look up.
+    session.mail(b"<a@example.com>", false, None).await;
+    session.header(b"From", b" nobody");
+    settle().await;
+    assert_eq!(alive_tasks(), 0);
+}
+
+/// Nothing ever answers: the end of a message takes the limit of DKIM and that of DMARC, and iprev no time of its own.
+#[tokio::test(start_paused = true)]
+async fn the_end_is_bounded_in_time() {
+    let host = Host::with_latency(
+        "",
+        &format!("{ALL}timeout_secs = 7\nreject_results =\nverify_helo = no\n"),
+        Duration::from_secs(10_000),
+    );
+    let mut session = host.connect();
+    let start = Instant::now();
+    session.mail(b"<a@example.com>", false, None).await;
+    assert_eq!(start.elapsed().as_secs(), 7);
+    let start = Instant::now();
+    let finished = session.message(&[("DKIM-Signature", SIGNATURE), ("From", " a@sub.example.com")], "").await;
+    assert_eq!(start.elapsed().as_secs(), 14);
+    let header = &inserted(&finished.edits)[0];
+    for part in [
+        "; spf=temperror reason=",
+        "; dkim=fail reason=\"body hash did not verify\" ",
+        "; dmarc=temperror reason=\"sub.example.com: timeout\" header.from=sub.example.com; ",
+        "; iprev=temperror reason=timeout policy.iprev=192.0.2.1",
+    ] {
+        assert!(header.contains(part), "{header} lacks {part}");
+    }
+    // Look-ups that began with the header are waited for from then on: a slow body costs nothing more.
+    session.mail(b"<a@example.com>", false, None).await;
+    session.header(b"DKIM-Signature", SIGNATURE.as_bytes());
+    session.header(b"From", b" a@sub.example.com");
+    session.end_of_header();
+    tokio::time::sleep(Duration::from_secs(100)).await;
+    let start = Instant::now();
+    session.end_of_message(None).await;
+    assert_eq!(start.elapsed().as_secs(), 7);
+}
+
+/// Signatures beyond the limit cost next to nothing, and so do fields.
+#[tokio::test]
+async fn large_headers_are_cheap() {
+    let host = Host::new(ZONE, &format!("{ALL}verify_helo = no\n"));
+    for (name, count, signatures) in [("X-Filler", 10_000, 0), ("DKIM-Signature", 1_000, 1_000), ("From", 10_000, 0)] {
+        let mut session = host.connect();
+        session.mail(b"<a@example.com>", false, None).await;
+        let before = host.zone.queries();
+        let start = std::time::Instant::now();
+        for number in 0..count {
+            let value = match name {
+                "DKIM-Signature" => SIGNATURE.replace("SEL", &format!("s{number}")),
+                "From" => format!(" a@{number}.example.com"),
+                _ => format!(" {number}"),
+            };
+            session.header(name.as_bytes(), value.as_bytes());
+        }
+        let finished = session.message(&[("From", " a@example.com")], "x\r\n").await;
+        println!("{count} {name}: {:?}, {} queries", start.elapsed(), host.zone.queries() - before);
+        assert!(start.elapsed() < Duration::from_secs(5));
+        // Ten keys, a policy, and two for iprev; four authors with a walk of two each.
+        assert!(host.zone.queries() - before <= 20, "{}", host.zone.queries() - before);
+        let field = &inserted(&finished.edits)[0];
+        assert_eq!(field.matches("; dkim=").count(), if signatures > 0 { 30 } else { 1 });
+        assert!(field.len() < 4096, "{}", field.len());
+        if signatures > 0 {
+            assert!(field.contains("too many signatures (971 more)"), "{field}");
+        }
+    }
+}

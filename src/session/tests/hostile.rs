@@ -1,0 +1,93 @@
+//! Whatever is sent, the field that is written reads back to what was meant.
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::{log::Log, mail::auth_results::AuthenticationResults, observe::Observer};
+
+/// Plays a message and reads its results back; also tells of it.
+fn play(reverse_path: &[u8], helo: &str, fields: &[(Vec<u8>, Vec<u8>)]) -> (AuthenticationResults, String) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let host = Host::new(ZONE, &format!("{ALL}reject_results =\ninclude_all_results = yes\n"));
+        let mut session = host.connect();
+        session.helo(helo).await;
+        session.mail(reverse_path, false, None).await;
+        for (name, value) in fields {
+            session.header(name, value);
+        }
+        session.body(b"x\r\n");
+        let Finished { edits, record, .. } = session.end_of_message(None).await;
+        let Some(Edit::Insert { field, .. }) = edits.last() else { panic!("{edits:?}") };
+        for line in field.value.split('\n') {
+            assert!(line.len() <= 960 && line.bytes().all(|octet| (b' '..=b'~').contains(&octet)), "{line:?}");
+        }
+        assert!(field.value.split('\n').skip(1).all(|line| line.starts_with(' ')), "{field:?}");
+        let log = Log::keep(crate::config::LogLevel::Debug);
+        let record = record.unwrap();
+        Observer::new(log.clone()).observe(&record);
+        let lines = log.take_kept();
+        assert!(lines.iter().all(|line| !line.contains(char::is_control)), "{lines:?}");
+        let content = record.content.unwrap();
+        let read = AuthenticationResults::parse(field.value.as_bytes()).unwrap();
+        let written: Vec<_> = read.results.iter().map(|result| format!("{}={}", result.method, result.result)).collect();
+        let mut expected: Vec<_> =
+            record.identities.iter().map(|identity| format!("spf={}", identity.verified.outcome.result)).collect();
+        let dkim = content.dkim.unwrap();
+        expected.extend(dkim.iter().map(|signature| format!("dkim={}", signature.result())));
+        if dkim.is_empty() {
+            expected.push("dkim=none".into());
+        }
+        expected.push(format!("dmarc={}", content.dmarc.unwrap().result));
+        expected.push(format!("iprev={}", content.iprev.unwrap().result));
+        assert_eq!(written, expected, "{field:?}");
+        (read, lines.join("\n"))
+    })
+}
+
+fn field(name: &str, value: impl Into<Vec<u8>>) -> (Vec<u8>, Vec<u8>) {
+    (name.into(), value.into())
+}
+
+#[test]
+fn long_names() {
+    let label = "a".repeat(63);
+    let long = format!("{label}.{label}.{label}.{}", "b".repeat(61));
+    let signature =
+        |b: &str| field("DKIM-Signature", format!(" v=1; a=rsa-sha256; d={long}; s={label}.{label}; h=from; bh=AAAA; b={b}"));
+    let data = "A".repeat(100_000);
+    let fields = [signature(&data), signature(&data), field("From", format!(" a@{long}"))];
+    let (results, log) = play(format!("<{}@{long}>", "l".repeat(5000)).as_bytes(), &long, &fields);
+    let dmarc = results.results.iter().find(|result| result.method == "dmarc").unwrap();
+    assert_eq!(dmarc.properties[0].value, long);
+    assert!(log.lines().all(|line| line.len() < 4096), "{log}");
+    // One MiB of From, and more than that.
+    for (length, reason) in [(1_000_000, None), (1_100_000, Some("malformed From: no address"))] {
+        let from = field("From", format!(" \"{}\" <a@example.com>", "x".repeat(length)));
+        let (results, _) = play(b"<a@example.com>", "x", &[from]);
+        let dmarc = results.results.iter().find(|result| result.method == "dmarc").unwrap();
+        assert_eq!(dmarc.reason.as_deref(), reason);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn any_tags(domain in "\\PC{0,40}", selector in "\\PC{0,40}", algorithm in "\\PC{0,20}", data in "\\PC{0,40}", from in "\\PC{0,60}") {
+        let signature = format!(" v=1; a={algorithm}; d={domain}; s={selector}; h=from; bh=AAAA; b={data}");
+        play(b"<a@example.com>", "mail.example.com", &[field("DKIM-Signature", signature), field("From", from)]);
+    }
+
+    #[test]
+    fn any_octets(
+        reverse_path in prop::collection::vec(1_u8.., 0..60),
+        helo in "\\PC{0,60}",
+        fields in prop::collection::vec(
+            ("(DKIM-Signature|From|List-Id|Authentication-Results|X)", prop::collection::vec(1_u8.., 0..80)), 0..6
+        ),
+    ) {
+        let fields: Vec<_> = fields.into_iter().map(|(name, value)| field(&name, value)).collect();
+        play(&reverse_path, &helo, &fields);
+    }
+}
