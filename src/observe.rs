@@ -282,8 +282,15 @@ mod tests {
 
     use super::*;
     use crate::{
-        auth::{Verified, spf::Outcome},
-        mail::spf_result::SpfResult,
+        auth::{
+            Verified,
+            dkim::Reason,
+            dmarc::{self, AppliedPolicy, DmarcResult, Policy, PolicyTag},
+            iprev,
+            spf::Outcome,
+        },
+        mail::{domain::Domain, spf_result::SpfResult},
+        policy::DmarcExemption,
         session::Action,
     };
 
@@ -311,6 +318,76 @@ mod tests {
             "identity=mailfrom result=fail action=reject client-ip=192.0.2.1 domain=example.com \
              envelope-from=amy@example.com mechanism=all queue-id=4X"
         );
+    }
+
+    fn content_line_of(content: ContentRecord, dry_run: bool) -> String {
+        let record = Record {
+            client: Some(IpAddr::from([192, 0, 2, 1])),
+            queue_id: Some("4X".into()),
+            content: Some(content),
+            dry_run,
+            ..Record::default()
+        };
+        let log = Log::keep(LogLevel::Info);
+        Observer::new(log.clone()).observe(&record);
+        log.take_kept().pop().unwrap()
+    }
+
+    fn signature(domain: &str, reason: Option<Reason>) -> SignatureOutcome {
+        let (domain, selector) = (Domain::parse(domain).ok(), Some("s1".into()));
+        SignatureOutcome { domain, selector, reason, ..SignatureOutcome::default() }
+    }
+
+    #[test]
+    fn content_is_told_in_one_line() {
+        let domain = Domain::parse("example.com").unwrap();
+        let dmarc = dmarc::Outcome {
+            result: DmarcResult::Fail,
+            author_domain: Some(domain.clone()),
+            policy: Some(AppliedPolicy { published: Policy::Reject, tag: PolicyTag::P, domain, testing: true }),
+            organizational_domain: None,
+            aligned: Vec::new(),
+            problem: None,
+        };
+        let content = ContentRecord {
+            dkim: Some(vec![signature("a.example", None), signature("b.example", Some(Reason::BodyHash))]),
+            dmarc: Some(dmarc),
+            iprev: Some(iprev::Outcome::out_of_time(IpAddr::from([192, 0, 2, 1]))),
+            disposition: Disposition::Quarantine,
+            exemption: None,
+            reply: None,
+        };
+        assert_eq!(
+            content_line_of(content.clone(), true),
+            "dmarc=fail iprev=temperror action=quarantine dry-run=yes author-domain=example.com policy=quarantine \
+             policy-domain=example.com disposition=quarantine client-ip=192.0.2.1 queue-id=4X dkim=a.example/s1:pass \
+             dkim=\"b.example/s1:fail(body hash did not verify)\""
+        );
+        let content = ContentRecord {
+            dkim: Some(Vec::new()),
+            dmarc: None,
+            iprev: None,
+            disposition: Disposition::None,
+            exemption: Some(DmarcExemption::MailingList),
+            ..content
+        };
+        assert_eq!(content_line_of(content, false), "action=accept client-ip=192.0.2.1 queue-id=4X dkim=none");
+    }
+
+    #[test]
+    fn many_signatures_leave_what_counts() {
+        let long = format!("{0}.{0}.{0}.example", "x".repeat(63));
+        let content = ContentRecord {
+            dkim: Some(vec![signature(&long, Some(Reason::NoKey)); 10]),
+            dmarc: None,
+            iprev: None,
+            disposition: Disposition::None,
+            exemption: None,
+            reply: None,
+        };
+        let line = content_line_of(content, false);
+        assert!(line.starts_with("action=accept client-ip=192.0.2.1 queue-id=4X dkim="), "{line}");
+        assert_eq!(line.matches("no key for signature").count(), 10);
     }
 
     #[test]

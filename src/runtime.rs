@@ -149,3 +149,39 @@ impl Shared {
         *self.runtime.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(runtime);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::config::{Overrides, load_text};
+
+    fn needs(lines: &str) -> Needs {
+        let text = format!("socket = unix:/nowhere\nverify_dkim = yes\nverify_dmarc = yes\n{lines}");
+        Needs::new(&load_text(text.as_bytes(), Path::new("test"), &Overrides::default()).unwrap().config)
+    }
+
+    #[test]
+    fn the_mta_is_asked_for_what_is_needed() {
+        let usual = needs("");
+        assert!(usual.content && usual.header_fields && usual.mail_reply && usual.host_macro && !usual.quarantine);
+        assert!(needs("enforce_dmarc_policies = quarantine").quarantine);
+        assert!(!needs("enforce_dmarc_policies = reject").quarantine);
+        assert!(!needs("defer_spf_rejection = yes").mail_reply);
+        let dry = needs("enforce_dmarc_policies = quarantine\ndry_run = yes\nheader = Authentication-Results");
+        assert!(dry.content && dry.header_fields);
+        assert!(!dry.quarantine && !dry.mail_reply && !dry.helo_reply && !dry.add_fields && !dry.delete_fields);
+        // A name of this host is in no field and in no reply.
+        let nameless = "authserv_id = x\nheader = Authentication-Results\nreject_results =\n";
+        assert!(!needs(nameless).host_macro);
+        assert!(needs(&format!("{nameless}enforce_dmarc_policies = reject")).host_macro);
+        assert!(needs(&format!("{nameless}reject_helo_results = fail")).host_macro);
+    }
+
+    #[test]
+    fn clocks() {
+        assert_eq!(Clock::Fixed(7).now(), 7);
+        assert!(Clock::System.now() > 1_700_000_000);
+    }
+}

@@ -148,3 +148,28 @@ async fn large_headers_are_cheap() {
         }
     }
 }
+
+/// The most that a header can make ten signatures cost: each covers all that is kept, and fails only at its very end.
+#[tokio::test]
+async fn costly_signatures_are_bounded() {
+    let key = "s._domainkey.example.com TXT v=DKIM1; k=ed25519; p=11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo=";
+    let host = Host::new(key, &format!("{ALL}verify_helo = no\n"));
+    let mut session = host.connect();
+    session.mail(b"<a@example.com>", false, None).await;
+    let start = std::time::Instant::now();
+    let names = "X:".repeat(999);
+    let body_hash = "s14J+iztnrytnRYzb7lhFG/jS/vrxWJnnahfijFMnco=";
+    let signature =
+        format!(" v=1; a=ed25519-sha256; c=relaxed/simple; d=example.com; s=s; h={names}from; bh={body_hash}; b=AAAA");
+    for _ in 0..10 {
+        session.header(b"DKIM-Signature", signature.as_bytes());
+    }
+    for _ in 0..999 {
+        session.header(b"X", " x".repeat(500).as_bytes());
+    }
+    let finished = session.message(&[("From", " a@example.com")], "x\r\n").await;
+    println!("{:?}", start.elapsed());
+    assert!(start.elapsed() < Duration::from_secs(10));
+    let field = &inserted(&finished.edits)[0];
+    assert_eq!(field.matches("dkim=fail reason=\"signature did not verify\"").count(), 10, "{field}");
+}
