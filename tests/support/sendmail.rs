@@ -94,6 +94,12 @@ impl Sendmail {
         fields
     }
 
+    /// The body of the message of which `reply` gives the queue id, line ends as LF.
+    pub fn queued_body(&self, reply: &Reply) -> Vec<u8> {
+        let id = reply.last().split(' ').nth(2).unwrap();
+        wait_for("a body in the queue", || fs::read(self.folder.join("queue").join(format!("df{id}"))).ok())
+    }
+
     /// The conversations so far.
     pub fn traffic(&self) -> String {
         fs::read(self.folder.join("traffic")).map(|octets| String::from_utf8_lossy(&octets).into_owned()).unwrap_or_default()
