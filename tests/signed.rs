@@ -7,10 +7,15 @@ mod support;
 
 #[path = "signed/hop.rs"]
 mod hop;
+#[path = "signed/odd.rs"]
+mod odd;
+#[path = "signed/peers.rs"]
+mod peers;
 #[path = "signed/samples.rs"]
 mod samples;
 
 use hop::{CLIENT_ZONE, CONFIG, Hop, Kind};
+use odd::odd_messages;
 use samples::{Sample, large, message, samples};
 use spf_milter::dns::zone::Zone;
 use support::{
@@ -223,7 +228,8 @@ fn several_signatures(kind: Kind) {
     let end = body.windows(2).position(|pair| pair == b"\r\n").unwrap();
     body.splice(end..end, *b" \t");
     let passes = |number: usize| format!("dkim=pass {}", pass(number));
-    assert_eq!(results(&mut hop, &spaced), [passes(3), fail(2), fail(1), passes(0), dmarc("pass")]);
+    let partial = fail(2).replacen("fail", &format!("fail ({total} of {} body octets signed)", total + 2), 1);
+    assert_eq!(results(&mut hop, &spaced), [passes(3), partial, fail(1), passes(0), dmarc("pass")]);
 }
 
 /// Ten megabytes, in every canonicalization; then with their last letter changed.
@@ -256,7 +262,7 @@ fn relayed_twice(first: Kind, second: Kind) {
     let mut hop = start(first);
     let between = hop.pass(&signed.octets());
     let of_first = expected(&hop, &manner, &signed, None);
-    assert_eq!(between.results(), [of_first.clone()]);
+    assert_eq!(between.results(), std::slice::from_ref(&of_first));
     drop(hop);
     for (id, keeps) in [("", false), ("authserv_id = inner.example.org\n", true)] {
         let mut hop = Hop::start(second, &format!("{CONFIG}{id}"), nameserver());
@@ -296,6 +302,7 @@ through_both! {
     keys_and_canonicalizations
     several_signatures
     many_megabytes
+    odd_messages
 }
 
 #[test]

@@ -25,12 +25,24 @@ enum Mta {
     Sendmail(Sendmail),
 }
 
+impl Mta {
+    fn connect(&self) -> SmtpClient {
+        let mut smtp = match self {
+            Self::Postfix(postfix) => postfix.connect(Some(IpAddr::V4(POSTFIX_CLIENT.parse().unwrap())), Some(CLIENT_NAME)),
+            Self::Sendmail(sendmail) => sendmail.connect_from(SENDMAIL_CLIENT),
+        };
+        assert_eq!(smtp.greeting.code, 220, "{:?}", smtp.greeting);
+        assert_eq!(smtp.command(format!("EHLO {CLIENT_NAME}")).unwrap().code, 250);
+        smtp
+    }
+}
+
 /// An MTA and its milter.
 pub(crate) struct Hop {
     // Dropped in this order.
     mta: Mta,
-    pub daemon: Daemon,
-    pub nameserver: NameServer,
+    _daemon: Daemon,
+    _nameserver: NameServer,
     smtp: SmtpClient,
 }
 
@@ -63,33 +75,31 @@ bounces.example TXT v=spf1 ip4:192.0.2.9 ip4:127.0.0.7 -all
 
 impl Hop {
     /// Starts both.
-    pub fn start(kind: Kind, config: &str, nameserver: NameServer) -> Self {
+    pub(crate) fn start(kind: Kind, config: &str, nameserver: NameServer) -> Self {
         let daemon = Daemon::start(&complete_config(config, nameserver.address()));
-        let (mta, mut smtp) = match (kind, &daemon.sockets[0]) {
+        let mta = match (kind, &daemon.sockets[0]) {
             (Kind::Postfix, Socket::Inet(address)) => {
                 // A milter that fails must not go unnoticed.
-                let postfix = Postfix::start(&format!(
+                Mta::Postfix(Postfix::start(&format!(
                     "smtpd_milters = inet:{}:{}\nmilter_default_action = tempfail\nmessage_size_limit = 50000000",
                     address.ip(),
                     address.port()
-                ));
-                let smtp = postfix.connect(Some(IpAddr::V4(POSTFIX_CLIENT.parse().unwrap())), Some(CLIENT_NAME));
-                (Mta::Postfix(postfix), smtp)
+                )))
             }
-            (Kind::Sendmail, socket) => {
-                let sendmail = Sendmail::start(socket);
-                let smtp = sendmail.connect_from(SENDMAIL_CLIENT);
-                (Mta::Sendmail(sendmail), smtp)
-            }
+            (Kind::Sendmail, socket) => Mta::Sendmail(Sendmail::start(socket)),
             (Kind::Postfix, socket) => panic!("not on TCP: {socket:?}"),
         };
-        assert_eq!(smtp.greeting.code, 220, "{:?}", smtp.greeting);
-        assert_eq!(smtp.command(format!("EHLO {CLIENT_NAME}")).unwrap().code, 250);
-        Self { mta, daemon, nameserver, smtp }
+        let smtp = mta.connect();
+        Self { mta, _daemon: daemon, _nameserver: nameserver, smtp }
+    }
+
+    /// Begins a new SMTP session.
+    pub(crate) fn reconnect(&mut self) {
+        self.smtp = self.mta.connect();
     }
 
     /// Sends octets as they are but for dot-stuffing.
-    pub fn offer(&mut self, message: &[u8]) -> Reply {
+    pub(crate) fn offer(&mut self, message: &[u8]) -> Reply {
         for command in ["MAIL FROM:<a@bounces.example>", "RCPT TO:<bob@rcpt.example.org>"] {
             let reply = self.smtp.command(command).unwrap();
             assert_eq!(reply.code, 250, "{reply:?}");
@@ -100,13 +110,13 @@ impl Hop {
     }
 
     /// Sends a message and waits for what comes out.
-    pub fn pass(&mut self, message: &[u8]) -> Received {
+    pub(crate) fn pass(&mut self, message: &[u8]) -> Received {
         let reply = self.offer(message);
         self.received(&reply)
     }
 
     /// What comes out of a message that was taken.
-    pub fn received(&self, reply: &Reply) -> Received {
+    pub(crate) fn received(&self, reply: &Reply) -> Received {
         match &self.mta {
             Mta::Postfix(postfix) => {
                 let delivered = postfix.delivered(reply);
@@ -117,7 +127,7 @@ impl Hop {
     }
 
     /// The client as the daemon saw it.
-    pub fn client(&self) -> IpAddr {
+    pub(crate) fn client(&self) -> IpAddr {
         match self.mta {
             Mta::Postfix(_) => IpAddr::V4(POSTFIX_CLIENT.parse().unwrap()),
             Mta::Sendmail(_) => IpAddr::V4(SENDMAIL_CLIENT),
@@ -127,13 +137,13 @@ impl Hop {
 
 impl Received {
     /// The values of its Authentication-Results fields, unfolded.
-    pub fn results(&self) -> Vec<String> {
+    pub(crate) fn results(&self) -> Vec<String> {
         let fields = self.fields.iter().filter(|field| field.is("Authentication-Results"));
         fields.map(|field| field.unfolded().split_once(' ').unwrap().1.to_owned()).collect()
     }
 
     /// The message as its next hop gets it.
-    pub fn octets(&self) -> Vec<u8> {
+    pub(crate) fn octets(&self) -> Vec<u8> {
         let mut octets = Vec::with_capacity(self.body.len() + self.body.len() / 32);
         let mut push = |text: &[u8]| {
             for line in text.split_inclusive(|octet| *octet == b'\n') {

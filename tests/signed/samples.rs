@@ -14,9 +14,6 @@ pub(crate) struct Sample {
     pub message: Message,
 }
 
-/// The author's address.
-pub(crate) const AUTHOR: &str = "a.sender@signed.example";
-
 /// A message with these fields after the usual ones.
 pub(crate) fn message(fields: &[(&str, &[u8])], body: Option<&[u8]>) -> Message {
     let usual: [(&str, &[u8]); 6] = [

@@ -3,7 +3,7 @@
 use std::{net::SocketAddr, path::PathBuf, process::Command};
 
 use super::{
-    milter_client::{MilterClient, Socket},
+    milter_client::{MilterClient, Options, Socket},
     process::Process,
     scenario::HOST,
     scratch::Scratch,
@@ -72,9 +72,11 @@ impl OpenDkim {
         opendkim
     }
 
-    /// Connects as an MTA.
+    /// Connects as an MTA that sends the whole body before the end of the message: libmilter takes a word about the last part of the
+    /// body for one about the message.
     pub fn client(&self) -> MilterClient {
-        MilterClient::connect_to(&Socket::Unix(self.socket.clone())).unwrap()
+        let options = Options { body_in_end: false, ..Options::default() };
+        MilterClient::with_options(&Socket::Unix(self.socket.clone()), options).unwrap()
     }
 
     /// What it said.

@@ -10,7 +10,7 @@ use std::{
 use spf_milter::dns::zone::Zone;
 
 use super::{
-    milter_client::{MilterClient, Socket},
+    milter_client::{MilterClient, Options, Socket},
     nameserver::NameServer,
     process::Process,
     scenario::HOST,
@@ -83,9 +83,11 @@ impl OpenDmarc {
         opendmarc
     }
 
-    /// Connects as an MTA.
+    /// Connects as an MTA that sends the whole body before the end of the message: libmilter takes a word about the last part of the
+    /// body for one about the message.
     pub fn client(&self) -> MilterClient {
-        MilterClient::connect_to(&Socket::Unix(self.socket.clone())).unwrap()
+        let options = Options { body_in_end: false, ..Options::default() };
+        MilterClient::with_options(&Socket::Unix(self.socket.clone()), options).unwrap()
     }
 
     /// What it said.

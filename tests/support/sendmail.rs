@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream},
+    net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener},
     os::unix::fs::PermissionsExt,
     path::PathBuf,
     process::Command,
@@ -59,7 +59,8 @@ impl Sendmail {
         let mut sendmail = Self { address, daemon, folder };
         wait_for("Sendmail to listen", || {
             assert!(sendmail.daemon.ended().is_none(), "Sendmail did not start:\n{}", sendmail.daemon.log.to_end());
-            TcpStream::connect(address).is_ok().then_some(())
+            // It may reset the first connections.
+            SmtpClient::connect(address).ok().filter(|client| client.greeting.code == 220).map(drop)
         });
         sendmail
     }
