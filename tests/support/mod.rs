@@ -13,12 +13,15 @@ pub mod drivers;
 pub mod fields;
 pub mod milter_client;
 pub mod nameserver;
+pub mod opendkim;
+pub mod opendmarc;
 pub mod postfix;
 pub mod process;
 pub mod scenario;
 pub mod scratch;
 pub mod sendmail;
 pub mod signer;
+pub mod signers;
 pub mod smtp;
 pub mod unbound;
 

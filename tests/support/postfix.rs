@@ -4,7 +4,7 @@ use std::{
     collections::HashSet,
     fs,
     io::{self, Write},
-    net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream},
+    net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener},
     os::unix::fs::{PermissionsExt, chown},
     process::{Command, Stdio},
     thread,
@@ -67,7 +67,8 @@ impl Postfix {
                 postfix.master.log.to_end(),
                 postfix.log()
             );
-            TcpStream::connect(address).is_ok().then_some(())
+            // Not any connection is one to Postfix.
+            SmtpClient::connect(address).ok().filter(|client| client.greeting.code == 220).map(drop)
         });
         postfix
     }

@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream},
+    net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener},
     os::unix::fs::PermissionsExt,
     path::PathBuf,
     process::Command,
@@ -59,7 +59,8 @@ impl Sendmail {
         let mut sendmail = Self { address, daemon, folder };
         wait_for("Sendmail to listen", || {
             assert!(sendmail.daemon.ended().is_none(), "Sendmail did not start:\n{}", sendmail.daemon.log.to_end());
-            TcpStream::connect(address).is_ok().then_some(())
+            // It may reset the first connections.
+            SmtpClient::connect(address).ok().filter(|client| client.greeting.code == 220).map(drop)
         });
         sendmail
     }
@@ -92,6 +93,12 @@ impl Sendmail {
         let own = fields.iter().position(|field| field.is("Received") && field.unfolded().contains(&format!("by {HOST} (8.")));
         fields.remove(own.expect("no Received field of Sendmail's own"));
         fields
+    }
+
+    /// The body of the message of which `reply` gives the queue id, line ends as LF.
+    pub fn queued_body(&self, reply: &Reply) -> Vec<u8> {
+        let id = reply.last().split(' ').nth(2).unwrap();
+        wait_for("a body in the queue", || fs::read(self.folder.join("queue").join(format!("df{id}"))).ok())
     }
 
     /// The conversations so far.
