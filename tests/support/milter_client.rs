@@ -627,7 +627,11 @@ fn field(content: &[u8]) -> io::Result<Field> {
 /// The header after the edits, with the counting of Postfix: deleted fields no longer count.
 ///
 /// A milter that does not want the space after the colon leaves it to the MTA to put one there.
-fn apply(fields: &[Field], edits: &[Edit], allowed: u32, spaces_are_exact: bool) -> io::Result<Vec<Field>> {
+///
+/// # Errors
+///
+/// `InvalidData` for an edit that the MTA would not carry out.
+pub fn apply(fields: &[Field], edits: &[Edit], allowed: u32, spaces_are_exact: bool) -> io::Result<Vec<Field>> {
     let complete = |field: &Field| {
         let space: &[u8] = if spaces_are_exact { b"" } else { b" " };
         Field::new(&field.name, [space, &field.value].concat())
