@@ -27,7 +27,7 @@ lint:
 	$(CARGO) clippy --locked --all-targets -- -D warnings
 
 check: lint
-	$(CARGO) test --locked
+	$(CARGO) test --locked --no-fail-fast
 
 peers:
 	tests/support/peers.sh "$(SENDMAIL)"
@@ -41,7 +41,7 @@ man-lint: $(MANPAGES)
 
 # RUSTFLAGS or features must not differ between the steps, or everything is built twice.
 test: lint peers man-lint
-	$(if $(CORPUS),CORPUS="$(abspath $(CORPUS))") $(CARGO) test --locked -- --include-ignored
+	$(if $(CORPUS),CORPUS="$(abspath $(CORPUS))") $(CARGO) test --locked --no-fail-fast -- --include-ignored
 
 demo:
 	$(CARGO) build --locked
