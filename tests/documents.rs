@@ -493,3 +493,40 @@ fn parameters_named_in_the_readme_are_there() {
         }
     }
 }
+
+#[test]
+fn the_readme_names_the_version_of_rust() {
+    let manifest = read("Cargo.toml");
+    let version = manifest.split("rust-version = \"").nth(1).unwrap().split('"').next().unwrap();
+    assert!(read("README.md").contains(&format!("Rust {version} or later")));
+}
+
+/// All of the source.
+fn source(folder: &Path) -> String {
+    let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    entries.map(|path| if path.is_dir() { source(&path) } else { fs::read_to_string(path).unwrap() }).collect()
+}
+
+#[test]
+fn messages_in_the_readme_are_those_of_the_program() {
+    let readme = read("README.md");
+    let section = readme.split("## Troubleshooting\n").nth(1).unwrap().split("\n## ").next().unwrap();
+    let source = source(&root().join("src"));
+    let mut count = 0;
+    for row in section.lines().filter(|line| line.starts_with("| `")) {
+        let message = row.split('`').nth(1).unwrap();
+        // What the program puts in is left out: values, and names of parameters and sockets.
+        let fixed = message.replace(" socket ", "=").replace("unix", "=");
+        let parts = fixed
+            .split(['=', ':', '"', '.'])
+            .map(|part| part.trim().trim_start_matches(|c: char| c.is_ascii_digit() || c == ' '));
+        for part in parts.filter(|part| part.contains(' ') && !part.contains("example")) {
+            let words: Vec<&str> = part.split(' ').filter(|word| !word.contains('-')).collect();
+            if words.len() > 2 {
+                assert!(source.contains(part), "{message:?}: {part:?}");
+                count += 1;
+            }
+        }
+    }
+    assert!(count >= 7, "{count}");
+}
