@@ -51,6 +51,18 @@ impl Observer {
             self.log.info(|| {
                 let mut line = Line::new();
                 line.pair("deleted-authentication-results", &record.forged_fields.to_string());
+                if record.dry_run {
+                    line.pair("dry-run", "yes");
+                }
+                line.circumstances(record);
+                line.text
+            });
+        }
+        if record.failed {
+            self.log.error(|| {
+                let mut line = Line::new();
+                line.pair("action", "fail");
+                line.pair("reason", "message-not-changed");
                 line.circumstances(record);
                 line.text
             });
