@@ -6,6 +6,8 @@
 mod negotiation;
 mod packets;
 mod stream;
+#[cfg(test)]
+mod tests;
 
 use std::{
     borrow::Cow,
