@@ -3,8 +3,9 @@
 use std::{
     collections::VecDeque,
     fmt::Write as _,
+    fs,
     io::{self, Write as _},
-    os::unix::net::UnixDatagram,
+    os::unix::{fs::MetadataExt as _, net::UnixDatagram},
     path::PathBuf,
     sync::{
         Arc, Condvar, Mutex, MutexGuard, PoisonError,
@@ -190,7 +191,7 @@ fn escape_line(line: &str) -> String {
             break;
         }
         if c.is_control()
-            || matches!(c, '\u{2028}' | '\u{2029}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+            || matches!(c, '\u{61c}' | '\u{2028}' | '\u{2029}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
         {
             // Writing to a `String` cannot fail.
             let _ = write!(escaped, "\\u{{{:x}}}", u32::from(c));
@@ -215,8 +216,7 @@ struct Writer {
 
 impl Writer {
     fn new(target: Target) -> Self {
-        let prefixed = std::env::var_os("JOURNAL_STREAM").is_some();
-        Self { target, syslog: None, tried: None, told: false, prefixed }
+        Self { target, syslog: None, tried: None, told: false, prefixed: stderr_is_journal() }
     }
 
     fn run(mut self, shared: &Shared) {
@@ -278,14 +278,16 @@ impl Writer {
             socket.connect(&self.target.syslog_socket)?;
             socket.set_write_timeout(Some(CONGESTION_LIMIT))?;
             self.syslog = Some(socket);
-            self.told = false;
         }
         let Some(socket) = &self.syslog else { return Err(io::ErrorKind::NotConnected.into()) };
         // Without a time stamp: the receiver knows the time and the time zone.
         let priority = self.target.facility.code() * 8 + severity(level);
         let packet = format!("<{priority}>spf-milter[{}]: {line}", std::process::id());
         match socket.send(packet.as_bytes()) {
-            Ok(_) => Ok(()),
+            Ok(_) => {
+                self.told = false;
+                Ok(())
+            }
             // A syslog daemon that was started anew has a new socket at the same place.
             Err(error) if matches!(error.kind(), io::ErrorKind::ConnectionRefused | io::ErrorKind::NotConnected) => {
                 let socket = UnixDatagram::unbound()?;
@@ -298,6 +300,12 @@ impl Writer {
             Err(error) => Err(error),
         }
     }
+}
+
+/// Whether the service manager reads stderr: it names the device and inode, as the variable outlives a redirection.
+fn stderr_is_journal() -> bool {
+    let Ok(stream) = std::env::var("JOURNAL_STREAM") else { return false };
+    fs::metadata("/proc/self/fd/2").is_ok_and(|stderr| stream == format!("{}:{}", stderr.dev(), stderr.ino()))
 }
 
 /// The severity of a level (RFC 5424 §6.2.1).
@@ -361,6 +369,55 @@ mod tests {
         // Getting here is the point; the queue has its limit.
         assert!(log.shared.lock().lines.len() <= QUEUE_LENGTH);
         assert!(log.shared.dropped.load(Ordering::Relaxed) > 0);
+        std::fs::remove_dir_all(&directory).unwrap();
+    }
+
+    #[test]
+    fn an_absent_syslog_is_waited_for() {
+        let directory = directory("absent");
+        let path = directory.join("log");
+        let mut writer = Writer::new(syslog_target(&path));
+        assert_eq!(writer.write_syslog(LogLevel::Info, "lost").unwrap_err().kind(), io::ErrorKind::NotFound);
+        // Not tried for every line.
+        let socket = UnixDatagram::bind(&path).unwrap();
+        assert_eq!(writer.write_syslog(LogLevel::Info, "lost").unwrap_err().kind(), io::ErrorKind::NotConnected);
+        writer.tried = None;
+        writer.told = true;
+        writer.write_syslog(LogLevel::Info, "found").unwrap();
+        assert!(receive(&socket).ends_with(": found"));
+        assert!(!writer.told);
+        std::fs::remove_dir_all(&directory).unwrap();
+    }
+
+    #[test]
+    fn a_stuck_syslog_is_told_of_once() {
+        let directory = directory("told");
+        let path = directory.join("log");
+        let _never_read = UnixDatagram::bind(&path).unwrap();
+        let mut writer = Writer::new(syslog_target(&path));
+        while writer.write_syslog(LogLevel::Info, "x").is_ok() {}
+        for _ in 0..2 {
+            // Connecting works, sending does not.
+            writer.syslog = None;
+            writer.tried = None;
+            writer.write(LogLevel::Debug, "x");
+            assert!(writer.told);
+        }
+        std::fs::remove_dir_all(&directory).unwrap();
+    }
+
+    #[test]
+    fn another_destination_takes_over() {
+        let directory = directory("redirected");
+        let paths = [directory.join("first"), directory.join("second")];
+        let sockets = paths.each_ref().map(|path| UnixDatagram::bind(path).unwrap());
+        let log = Log::start(syslog_target(&paths[0]), LogLevel::Error).unwrap();
+        log.info(|| panic!("not asked for"));
+        log.error(|| "one".into());
+        assert!(receive(&sockets[0]).ends_with(": one"));
+        log.redirect(syslog_target(&paths[1]), LogLevel::Info);
+        log.info(|| "two".into());
+        assert!(receive(&sockets[1]).ends_with(": two"));
         std::fs::remove_dir_all(&directory).unwrap();
     }
 

@@ -6,8 +6,9 @@
 use std::{
     future::Future as _,
     io,
+    net::Shutdown,
     pin::Pin,
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
     task::{Context, Poll, ready},
     time::Duration,
 };
@@ -23,6 +24,9 @@ use tokio::{
 
 /// Octets read at once where packets begin; most packets are smaller.
 const SMALL_READ: usize = 4096;
+
+/// How long a peer may take no answer.
+const WRITE_LIMIT: Duration = Duration::from_secs(60);
 
 /// How often a peer that has sent more than was asked of it is looked at again.
 const PENDING_INPUT_INTERVAL: Duration = Duration::from_millis(250);
@@ -48,20 +52,54 @@ impl Socket {
     pub(crate) async fn closed_by_peer(&self) {
         loop {
             let ready = match self {
-                Self::Tcp(stream) => stream.readable().await,
-                Self::Unix(stream) => stream.readable().await,
+                Self::Tcp(stream) => stream.ready(Interest::READABLE).await,
+                Self::Unix(stream) => stream.ready(Interest::READABLE).await,
             };
-            if ready.is_err() {
+            // Its end is seen even behind what it said before.
+            if ready.map_or(true, |ready| ready.is_read_closed()) {
                 return;
             }
             match self.try_io(|socket| socket.peek(&mut [std::mem::MaybeUninit::uninit()])) {
                 Ok(0) => return,
-                // It has something to say, and so is there; behind that, its end cannot be seen.
+                // What it says now is not to be read before it is answered.
                 Ok(_) => sleep(PENDING_INPUT_INTERVAL).await,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 Err(_) => return,
             }
         }
+    }
+}
+
+impl Socket {
+    /// Ends the connection, in one direction or both.
+    pub(crate) fn shut_down(&self, how: Shutdown) -> io::Result<()> {
+        match self {
+            Self::Tcp(stream) => SockRef::from(stream).shutdown(how),
+            Self::Unix(stream) => SockRef::from(stream).shutdown(how),
+        }
+    }
+}
+
+/// How a connection ended.
+#[derive(Debug, Default)]
+pub(crate) struct Ending {
+    /// Told when the library has let go of the stream.
+    pub(crate) ended: Notify,
+    /// What the peer did wrong.
+    fault: Mutex<Option<io::Error>>,
+}
+
+impl Ending {
+    /// What the peer did wrong, if anything.
+    pub(crate) fn take_fault(&self) -> Option<io::Error> {
+        self.fault.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    /// Keeps an error for those who serve the connection; the library gets one like it.
+    fn blame(&self, error: io::Error) -> io::Error {
+        let kind = error.kind();
+        *self.fault.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+        kind.into()
     }
 }
 
@@ -71,13 +109,14 @@ pub(crate) struct Stream {
     socket: Arc<Socket>,
     packets: Packets,
     limit: Option<Pin<Box<Sleep>>>,
-    ended: Arc<Notify>,
+    write_limit: Option<Pin<Box<Sleep>>>,
+    ending: Arc<Ending>,
 }
 
 impl Stream {
-    /// A stream that tells `ended` when the library has let go of it.
-    pub(crate) fn new(socket: Arc<Socket>, ended: Arc<Notify>) -> Self {
-        Self { socket, packets: Packets::default(), limit: None, ended }
+    /// A stream that tells `ending` when the library has let go of it.
+    pub(crate) fn new(socket: Arc<Socket>, ending: Arc<Ending>) -> Self {
+        Self { socket, packets: Packets::default(), limit: None, write_limit: None, ending }
     }
 
     /// Reads what is there; `Pending` when there is nothing and the peer owes nothing, or not for too long.
@@ -91,7 +130,8 @@ impl Stream {
                 let Some(limit) = self.packets.limit_in_force() else { return Poll::Pending };
                 let timer = self.limit.get_or_insert_with(|| Box::pin(sleep(limit)));
                 ready!(timer.as_mut().poll(cx));
-                return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+                let error = io::Error::new(io::ErrorKind::TimedOut, "peer is too slow to send a packet");
+                return Poll::Ready(Err(self.ending.blame(error)));
             }
             let result = match &*self.socket {
                 Socket::Tcp(stream) => stream.try_read(room),
@@ -126,7 +166,8 @@ impl AsyncRead for Stream {
                 return Poll::Ready(Ok(()));
             }
             // The time runs from the first octet of what is owed, not from the last that came.
-            if this.packets.take(room.get(..length).unwrap_or_default())? {
+            let taken = this.packets.take(room.get(..length).unwrap_or_default());
+            if taken.map_err(|error| this.ending.blame(error))? {
                 this.limit = None;
             }
         }
@@ -134,21 +175,29 @@ impl AsyncRead for Stream {
 }
 
 impl AsyncWrite for Stream {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, octets: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, octets: &[u8]) -> Poll<io::Result<usize>> {
+        let this = &mut *self;
         loop {
-            let result = match &*self.socket {
-                Socket::Tcp(stream) => {
-                    ready!(stream.poll_write_ready(cx))?;
-                    stream.try_write(octets)
-                }
-                Socket::Unix(stream) => {
-                    ready!(stream.poll_write_ready(cx))?;
-                    stream.try_write(octets)
-                }
+            let ready = match &*this.socket {
+                Socket::Tcp(stream) => stream.poll_write_ready(cx),
+                Socket::Unix(stream) => stream.poll_write_ready(cx),
+            };
+            if ready.is_pending() {
+                let timer = this.write_limit.get_or_insert_with(|| Box::pin(sleep(WRITE_LIMIT)));
+                ready!(timer.as_mut().poll(cx));
+                let error = io::Error::new(io::ErrorKind::TimedOut, "peer does not take an answer");
+                return Poll::Ready(Err(this.ending.blame(error)));
+            }
+            let result = match &*this.socket {
+                Socket::Tcp(stream) => stream.try_write(octets),
+                Socket::Unix(stream) => stream.try_write(octets),
             };
             match result {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                result => return Poll::Ready(result),
+                result => {
+                    this.write_limit = None;
+                    return Poll::Ready(result);
+                }
             }
         }
     }
@@ -158,16 +207,126 @@ impl AsyncWrite for Stream {
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let result = match &*self.socket {
-            Socket::Tcp(stream) => SockRef::from(stream).shutdown(std::net::Shutdown::Write),
-            Socket::Unix(stream) => SockRef::from(stream).shutdown(std::net::Shutdown::Write),
-        };
-        Poll::Ready(result)
+        Poll::Ready(self.socket.shut_down(Shutdown::Write))
     }
 }
 
 impl Drop for Stream {
     fn drop(&mut self) {
-        self.ended.notify_one();
+        self.ending.ended.notify_one();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::{
+        io::{AsyncReadExt as _, AsyncWriteExt as _},
+        net::TcpListener,
+        time::{Instant, timeout},
+    };
+
+    use super::*;
+
+    const OPEN: &[u8] = b"\0\0\0\x0dO\0\0\0\x06\0\0\0\0\0\0\0\0";
+
+    fn pair() -> (UnixStream, Stream, Arc<Ending>) {
+        let (peer, ours) = UnixStream::pair().unwrap();
+        let ending = Arc::new(Ending::default());
+        (peer, Stream::new(Arc::new(Socket::Unix(ours)), Arc::clone(&ending)), ending)
+    }
+
+    /// Reads as long as anything comes; how that ended, and after how many seconds.
+    async fn read_on(stream: &mut Stream) -> (io::ErrorKind, u64) {
+        let begin = Instant::now();
+        let mut room = [0; 100];
+        loop {
+            match stream.read(&mut room).await {
+                Ok(0) => return (io::ErrorKind::UnexpectedEof, begin.elapsed().as_secs()),
+                Ok(_) => {}
+                Err(error) => return (error.kind(), begin.elapsed().as_secs()),
+            }
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_peer_that_says_nothing_is_left() {
+        let (_peer, mut stream, ending) = pair();
+        assert_eq!(read_on(&mut stream).await, (io::ErrorKind::TimedOut, 30));
+        assert!(ending.take_fault().unwrap().to_string().contains("too slow"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_peer_that_stops_in_a_packet_is_left() {
+        for part in [b"\0".as_slice(), b"\0\0\0\x09B", b"\0\0\0\x09Babc", b"\0\0\0\x09Cabc", b"\0\x0f\xff\xffLabc"] {
+            let (mut peer, mut stream, _) = pair();
+            peer.write_all(&[OPEN, part].concat()).await.unwrap();
+            assert_eq!(read_on(&mut stream).await, (io::ErrorKind::TimedOut, 60), "{part:?}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_peer_that_dribbles_gains_no_time() {
+        let (mut peer, mut stream, _) = pair();
+        peer.write_all(&[OPEN, b"\0\0\x01\0B"].concat()).await.unwrap();
+        let dribble = async {
+            while peer.write_all(b"x").await.is_ok() {
+                sleep(Duration::from_secs(5)).await;
+            }
+        };
+        let (kind, seconds) = tokio::select! { end = read_on(&mut stream) => end, () = dribble => unreachable!() };
+        assert_eq!((kind, seconds), (io::ErrorKind::TimedOut, 60));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_peer_between_packets_may_idle() {
+        let (mut peer, mut stream, _) = pair();
+        peer.write_all(&[OPEN, b"\0\0\0\x03Hx\0"].concat()).await.unwrap();
+        let hours = Duration::from_secs(2 * 3600);
+        assert!(timeout(hours, read_on(&mut stream)).await.is_err());
+        // And it is heard again, with a new limit.
+        peer.write_all(b"\0").await.unwrap();
+        assert_eq!(read_on(&mut stream).await, (io::ErrorKind::TimedOut, 60));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_peer_that_takes_no_answer_is_left() {
+        let (_peer, mut stream, ending) = pair();
+        let begin = Instant::now();
+        let error = loop {
+            if let Err(error) = stream.write_all(&[0; 65536]).await {
+                break error;
+            }
+        };
+        assert_eq!((error.kind(), begin.elapsed().as_secs()), (io::ErrorKind::TimedOut, 60));
+        assert!(ending.take_fault().unwrap().to_string().contains("answer"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn garbage_has_an_end_at_once() {
+        let (mut peer, mut stream, ending) = pair();
+        peer.write_all(b"GET / HTTP/1.1\r\n").await.unwrap();
+        assert_eq!(read_on(&mut stream).await, (io::ErrorKind::InvalidData, 0));
+        assert_eq!(ending.take_fault().unwrap().to_string(), "peer does not speak milter");
+    }
+
+    #[tokio::test]
+    async fn a_peer_that_leaves_is_noticed() {
+        // Also behind what it said before.
+        for said in [b"".as_slice(), b"abc"] {
+            let (mut peer, ours) = UnixStream::pair().unwrap();
+            let socket = Socket::Unix(ours);
+            assert!(timeout(Duration::from_millis(20), socket.closed_by_peer()).await.is_err());
+            peer.write_all(said).await.unwrap();
+            assert!(timeout(Duration::from_millis(20), socket.closed_by_peer()).await.is_err());
+            drop(peer);
+            timeout(Duration::from_secs(60), socket.closed_by_peer()).await.unwrap();
+
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let mut peer = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+            let socket = Socket::Tcp(listener.accept().await.unwrap().0);
+            peer.write_all(said).await.unwrap();
+            drop(peer);
+            timeout(Duration::from_secs(60), socket.closed_by_peer()).await.unwrap();
+        }
     }
 }
