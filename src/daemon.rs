@@ -333,13 +333,22 @@ impl Connections {
         taken.is_ok().then(|| Place(Arc::clone(self)))
     }
 
-    /// Waits until there is room for a connection.
+    /// Waits until there is room for a connection, and takes it.
     async fn take(self: &Arc<Self>, log: &Log) -> Place {
+        self.wait_until(log, || self.try_take()).await
+    }
+
+    /// Waits until there is room for a connection.
+    async fn wait_for_room(&self, log: &Log) {
+        self.wait_until(log, || (self.count() < self.limit.load(Ordering::Acquire)).then_some(())).await;
+    }
+
+    async fn wait_until<T>(&self, log: &Log, attempt: impl Fn() -> Option<T>) -> T {
         loop {
             let mut changed = std::pin::pin!(self.changed.notified());
             changed.as_mut().enable();
-            if let Some(place) = self.try_take() {
-                return place;
+            if let Some(taken) = attempt() {
+                return taken;
             }
             if self.crowded.may_tell() {
                 let limit = self.limit.load(Ordering::Acquire);
@@ -404,11 +413,12 @@ impl Source {
 
 /// Accepts connections for ever. What goes wrong with one does not keep the next one waiting for long.
 ///
-/// At the limit one connection waits here and the others in the backlog. (Taking the place first would let each socket that nobody
-/// connects to keep one.)
+/// At the limit connections wait in the backlog; one that came at the same time as the last on another socket waits here. (Taking the
+/// place first would let each socket that nobody connects to keep one.)
 async fn accept(source: Source, name: String, connections: Arc<Connections>, server: Arc<Server>, log: Log) {
     let mut pause = ACCEPT_PAUSE;
     loop {
+        connections.wait_for_room(&log).await;
         match source.accept().await {
             Ok(socket) => {
                 pause = ACCEPT_PAUSE;

@@ -15,6 +15,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use syslog::{LogFormat, Severity};
+
 use crate::config::{LogDestination, LogLevel, SyslogFacility};
 
 /// Lines that wait to be written; further ones are dropped and counted.
@@ -263,7 +265,7 @@ impl Writer {
     }
 
     fn write_stderr(&self, level: LogLevel, line: &str) {
-        let prefix = if self.prefixed { format!("<{}>", severity(level)) } else { String::new() };
+        let prefix = if self.prefixed { format!("<{}>", severity(level) as u8) } else { String::new() };
         // Nobody is left to tell when stderr is gone.
         let _ = io::stderr().write_all(format!("{prefix}{line}\n").as_bytes());
     }
@@ -280,10 +282,9 @@ impl Writer {
             self.syslog = Some(socket);
         }
         let Some(socket) = &self.syslog else { return Err(io::ErrorKind::NotConnected.into()) };
-        // Without a time stamp: the receiver knows the time and the time zone.
-        let priority = self.target.facility.code() * 8 + severity(level);
-        let packet = format!("<{priority}>spf-milter[{}]: {line}", std::process::id());
-        match socket.send(packet.as_bytes()) {
+        let mut packet = Vec::with_capacity(line.len() + 40);
+        Packet { facility: self.target.facility }.format(&mut packet, severity(level), line).map_err(io::Error::other)?;
+        match socket.send(&packet) {
             Ok(_) => {
                 self.told = false;
                 Ok(())
@@ -293,7 +294,7 @@ impl Writer {
                 let socket = UnixDatagram::unbound()?;
                 socket.connect(&self.target.syslog_socket)?;
                 socket.set_write_timeout(Some(CONGESTION_LIMIT))?;
-                socket.send(packet.as_bytes())?;
+                socket.send(&packet)?;
                 self.syslog = Some(socket);
                 Ok(())
             }
@@ -308,13 +309,26 @@ fn stderr_is_journal() -> bool {
     fs::metadata("/proc/self/fd/2").is_ok_and(|stderr| stream == format!("{}:{}", stderr.dev(), stderr.ino()))
 }
 
-/// The severity of a level (RFC 5424 §6.2.1).
-fn severity(level: LogLevel) -> u8 {
+/// The form of a line for the local syslog, much as RFC 3164 §4.1 has it.
+///
+/// Without the time stamp: the receiver knows the time, and the time zone too.
+struct Packet {
+    facility: SyslogFacility,
+}
+
+impl LogFormat<&str> for Packet {
+    fn format<W: io::Write>(&self, writer: &mut W, severity: Severity, line: &str) -> syslog::Result<()> {
+        let priority = self.facility.code() * 8 + severity as u8;
+        write!(writer, "<{priority}>spf-milter[{}]: {line}", std::process::id()).map_err(syslog::Error::Write)
+    }
+}
+
+fn severity(level: LogLevel) -> Severity {
     match level {
-        LogLevel::Error => 3,
-        LogLevel::Warn => 4,
-        LogLevel::Info => 6,
-        LogLevel::Debug => 7,
+        LogLevel::Error => Severity::LOG_ERR,
+        LogLevel::Warn => Severity::LOG_WARNING,
+        LogLevel::Info => Severity::LOG_INFO,
+        LogLevel::Debug => Severity::LOG_DEBUG,
     }
 }
 
