@@ -5,7 +5,7 @@
 
 use std::{
     future::Future as _,
-    io,
+    io::{self, IoSlice},
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
@@ -26,6 +26,12 @@ const SMALL_READ: usize = 4096;
 
 /// How often a peer that has sent more than was asked of it is looked at again.
 const PENDING_INPUT_INTERVAL: Duration = Duration::from_millis(250);
+
+/// The commands of packets that change a message. A reply follows them, without which they mean nothing.
+const CHANGES: &[u8] = b"+-2behimq";
+
+/// Octets of changes that wait for the reply at most.
+const MAX_WAITING: usize = 16 * 1024;
 
 /// An accepted connection.
 #[derive(Debug)]
@@ -71,13 +77,17 @@ pub(crate) struct Stream {
     socket: Arc<Socket>,
     packets: Packets,
     limit: Option<Pin<Box<Sleep>>>,
+    /// Changes that go with the reply that follows them: the MTA is woken once, not once a packet.
+    waiting: Vec<u8>,
+    /// Octets of a packet of the library that are still to come.
+    unwritten: usize,
     ended: Arc<Notify>,
 }
 
 impl Stream {
     /// A stream that tells `ended` when the library has let go of it.
     pub(crate) fn new(socket: Arc<Socket>, ended: Arc<Notify>) -> Self {
-        Self { socket, packets: Packets::default(), limit: None, ended }
+        Self { socket, packets: Packets::default(), limit: None, waiting: Vec::new(), unwritten: 0, ended }
     }
 
     /// Reads what is there; `Pending` when there is nothing and the peer owes nothing, or not for too long.
@@ -134,21 +144,43 @@ impl AsyncRead for Stream {
 }
 
 impl AsyncWrite for Stream {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, octets: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, octets: &[u8]) -> Poll<io::Result<usize>> {
+        let this = &mut *self;
+        if this.unwritten == 0
+            && let Some((&[a, b, c, d, command], content)) = octets.split_first_chunk::<5>()
+        {
+            let length = usize::try_from(u32::from_be_bytes([a, b, c, d])).unwrap_or(usize::MAX);
+            let whole = length == content.len() + 1;
+            if whole && CHANGES.contains(&command) && this.waiting.len() + octets.len() <= MAX_WAITING {
+                this.waiting.extend_from_slice(octets);
+                return Poll::Ready(Ok(octets.len()));
+            }
+            this.unwritten = length.saturating_add(4);
+        }
         loop {
-            let result = match &*self.socket {
-                Socket::Tcp(stream) => {
-                    ready!(stream.poll_write_ready(cx))?;
-                    stream.try_write(octets)
-                }
-                Socket::Unix(stream) => {
-                    ready!(stream.poll_write_ready(cx))?;
-                    stream.try_write(octets)
-                }
+            ready!(match &*this.socket {
+                Socket::Tcp(stream) => stream.poll_write_ready(cx),
+                Socket::Unix(stream) => stream.poll_write_ready(cx),
+            })?;
+            let both = [IoSlice::new(&this.waiting), IoSlice::new(octets)];
+            let result = match (&*this.socket, this.waiting.is_empty()) {
+                (Socket::Tcp(stream), true) => stream.try_write(octets),
+                (Socket::Tcp(stream), false) => stream.try_write_vectored(&both),
+                (Socket::Unix(stream), true) => stream.try_write(octets),
+                (Socket::Unix(stream), false) => stream.try_write_vectored(&both),
             };
             match result {
+                Ok(written) => {
+                    let waited = written.min(this.waiting.len());
+                    this.waiting.drain(..waited);
+                    // Nothing of what the library gave would mean that the connection is at its end.
+                    if written > waited || waited == 0 {
+                        this.unwritten = this.unwritten.saturating_sub(written - waited);
+                        return Poll::Ready(Ok(written - waited));
+                    }
+                }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                result => return Poll::Ready(result),
+                Err(error) => return Poll::Ready(Err(error)),
             }
         }
     }
