@@ -102,7 +102,8 @@ impl Packets {
             return Ok(true);
         }
         let length = u32::from_be_bytes([a, b, c, d]);
-        if !self.negotiated && !(command == NEGOTIATE && NEGOTIATE_LENGTHS.contains(&length)) {
+        let opens = command == NEGOTIATE && NEGOTIATE_LENGTHS.contains(&length);
+        if !self.negotiated && !opens {
             return Err(io::Error::new(io::ErrorKind::InvalidData, "peer does not speak milter"));
         }
         self.negotiated = true;
