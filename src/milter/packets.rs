@@ -45,7 +45,8 @@ impl Packets {
         self.gone += given.len();
         let some = !given.is_empty();
         if self.gone >= self.ready.len() {
-            self.ready.clear();
+            // Not cleared but dropped: most connections are idle most of the time, and are to be small then.
+            self.ready = Vec::new();
             self.gone = 0;
         }
         some
@@ -97,7 +98,7 @@ impl Packets {
             self.ready.extend_from_slice(&length.to_be_bytes());
             self.ready.push(CONNECT);
             self.ready.extend_from_slice(&packet);
-            self.held.clear();
+            self.held = Vec::new();
             self.wanted = 0;
             return Ok(true);
         }

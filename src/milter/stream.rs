@@ -172,7 +172,12 @@ impl AsyncWrite for Stream {
             match result {
                 Ok(written) => {
                     let waited = written.min(this.waiting.len());
-                    this.waiting.drain(..waited);
+                    if waited < this.waiting.len() {
+                        this.waiting.drain(..waited);
+                    } else {
+                        // Most connections are idle most of the time, and are to be small then.
+                        this.waiting = Vec::new();
+                    }
                     // Nothing of what the library gave would mean that the connection is at its end.
                     if written > waited || waited == 0 {
                         this.unwritten = this.unwritten.saturating_sub(written - waited);
