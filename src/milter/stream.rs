@@ -208,3 +208,71 @@ impl Drop for Stream {
         self.ended.notify_one();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+    use super::*;
+
+    fn packet(command: u8, content: &[u8]) -> Vec<u8> {
+        let length = u32::try_from(content.len() + 1).unwrap();
+        [&length.to_be_bytes(), [command].as_slice(), content].concat()
+    }
+
+    fn connection() -> (Stream, UnixStream) {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        (Stream::new(Arc::new(Socket::Unix(ours)), Arc::default()), theirs)
+    }
+
+    /// What the MTA has got so far.
+    async fn got(mta: &mut UnixStream, length: usize) -> Vec<u8> {
+        let mut octets = vec![0; length];
+        mta.read_exact(&mut octets).await.unwrap();
+        assert!(mta.try_read(&mut [0]).is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock));
+        octets
+    }
+
+    #[tokio::test]
+    async fn changes_go_with_the_reply() {
+        let (mut stream, mut mta) = connection();
+        let changes = [packet(b'm', b"\0\0\0\x01A\0\0"), packet(b'i', b"\0\0\0\0B\0x\0")];
+        for change in &changes {
+            stream.write_all(change).await.unwrap();
+            stream.flush().await.unwrap();
+        }
+        assert!(mta.try_read(&mut [0]).is_err());
+        let reply = packet(b'c', b"");
+        stream.write_all(&reply).await.unwrap();
+        let expected = [changes.concat(), reply.clone()].concat();
+        assert_eq!(got(&mut mta, expected.len()).await, expected);
+        // And nothing of it comes again.
+        stream.write_all(&reply).await.unwrap();
+        assert_eq!(got(&mut mta, reply.len()).await, reply);
+    }
+
+    #[tokio::test]
+    async fn what_comes_in_pieces_does_not_wait() {
+        let (mut stream, mut mta) = connection();
+        // What looks like a change lies within a packet.
+        let content = [packet(b'i', b"x"), packet(b'i', b"y")].concat();
+        let reply = packet(b'y', &content);
+        let mut sent = 0;
+        for piece in reply.split_inclusive(|octet| matches!(octet, b'y' | b'x')) {
+            stream.write_all(piece).await.unwrap();
+            sent += piece.len();
+        }
+        assert_eq!(got(&mut mta, sent).await, reply);
+    }
+
+    #[tokio::test]
+    async fn many_changes_do_not_wait_for_ever() {
+        let (mut stream, mut mta) = connection();
+        let change = packet(b'i', &[b'x'; 1000]);
+        let count = MAX_WAITING / change.len() + 1;
+        for _ in 0..count {
+            stream.write_all(&change).await.unwrap();
+        }
+        assert_eq!(got(&mut mta, change.len() * count).await, change.repeat(count));
+    }
+}
