@@ -158,8 +158,9 @@ impl Line {
         }
         self.text.push_str(key);
         self.text.push('=');
-        let plain =
-            !value.is_empty() && value.chars().all(|c| !c.is_whitespace() && !c.is_control() && !matches!(c, '"' | '\\' | '='));
+        let plain = !value.is_empty()
+            && (value.bytes().all(|octet| octet.is_ascii_graphic() && !matches!(octet, b'"' | b'\\' | b'='))
+                || value.chars().all(|c| !c.is_whitespace() && !c.is_control() && !matches!(c, '"' | '\\' | '=')));
         if plain {
             push_limited(&mut self.text, value);
         } else {

@@ -211,8 +211,9 @@ pub struct Session {
     host_name: String,
     /// The authserv-ids whose incoming fields are deleted.
     own_ids: Vec<AuthservIdPattern>,
-    helo: Option<Helo>,
-    transaction: Option<Transaction>,
+    // Boxed, as is what most sessions do not have most of the time: idle sessions are to be small.
+    helo: Option<Box<Helo>>,
+    transaction: Option<Box<Transaction>>,
     /// What is still to be told.
     pending: Record,
 }
@@ -260,7 +261,7 @@ impl Session {
         let repeated = known.is_some();
         let helo = match known {
             Some(helo) => helo,
-            None => self.verify_helo(client, name).await,
+            None => Box::new(self.verify_helo(client, name).await),
         };
         let verdict = match &helo.decision {
             HeloDecision::Refuse(reply) => Verdict::Reply(reply.clone()),
@@ -296,7 +297,7 @@ impl Session {
         if authenticated && self.runtime.config.trust_authenticated_senders {
             return self.exempt(Exemption::Authenticated);
         }
-        self.transaction = Some(Transaction::default());
+        self.transaction = Some(Box::default());
         if self.helo_is_definitive() {
             return Reaction::proceed();
         }

@@ -39,6 +39,23 @@ pub(crate) struct Figures {
 }
 
 impl Figures {
+    /// The figures of several runs: of CPU time and rate those in the middle.
+    pub(crate) fn merge(runs: Vec<Self>) -> Self {
+        let mut cpu: Vec<Duration> = runs.iter().map(|run| run.cpu).collect();
+        let mut rate: Vec<f64> = runs.iter().map(|run| run.rate).collect();
+        cpu.sort_unstable();
+        rate.sort_unstable_by(f64::total_cmp);
+        let mut latencies: Vec<Duration> = runs.into_iter().flat_map(|run| run.latencies).collect();
+        latencies.sort_unstable();
+        let middle = cpu.len() / 2;
+        Self {
+            messages: latencies.len(),
+            cpu: cpu.get(middle).copied().unwrap_or_default(),
+            rate: rate.get(middle).copied().unwrap_or_default(),
+            latencies,
+        }
+    }
+
     /// The latency that this part of the messages did not exceed.
     pub(crate) fn percentile(&self, part: f64) -> Duration {
         let last = self.latencies.len().saturating_sub(1);
@@ -48,19 +65,20 @@ impl Figures {
     }
 }
 
-/// Sends messages for so long over so many connections, from one sender after the other.
+/// Sends messages for so long over so many connections, from one sender after the other, beginning at `next`.
 pub(crate) fn run(
     milter: &Milter,
     socket: &Socket,
     mode: Mode,
     connections: usize,
     senders: &[Sender],
+    next: &AtomicUsize,
     time: Duration,
 ) -> io::Result<Figures> {
     // One message each before the clock starts.
     let warm = Barrier::new(connections + 1);
     let begin = Barrier::new(connections + 1);
-    let (next, stop) = (AtomicUsize::new(0), AtomicBool::new(false));
+    let stop = AtomicBool::new(false);
     let latencies = Mutex::new(Vec::new());
     let mut figures = Figures::default();
     thread::scope(|scope| -> io::Result<()> {

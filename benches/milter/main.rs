@@ -17,6 +17,7 @@ use std::{
     net::{Ipv4Addr, SocketAddr},
     path::PathBuf,
     process::ExitCode,
+    sync::atomic::AtomicUsize,
     time::{Duration, Instant},
 };
 
@@ -34,6 +35,9 @@ const HOT_SENDERS: usize = 100;
 /// Senders whose records do not: when a sender's turn comes again, the cache has long lost what it knew of it.
 const COLD_SENDERS: usize = 4000;
 const COLD_CACHE: &str = "dns_cache_size = 500\n";
+
+/// Milters that are compared take turns, so that what else the machine does slows all of them down.
+const ROUNDS: u32 = 5;
 
 /// The latency of a far name server.
 const FAR: Duration = Duration::from_millis(20);
@@ -131,20 +135,29 @@ impl Bench {
         }
     }
 
-    /// Measures one milter; how many look-ups a message came to the name server as well.
-    fn run(
+    /// Measures milters in turn.
+    fn compare(
         &self,
-        milter: &Milter,
-        socket: &Socket,
+        milters: &[(&Milter, &Socket)],
         mode: Mode,
         connections: usize,
         senders: &[Sender],
-    ) -> io::Result<(Figures, f64)> {
-        self.nameserver.clear();
-        let figures = load::run(milter, socket, mode, connections, senders, self.time)?;
+    ) -> io::Result<Vec<(Figures, f64)>> {
+        let next: Vec<_> = milters.iter().map(|_| AtomicUsize::new(0)).collect();
+        let mut runs: Vec<(Vec<Figures>, usize, usize)> = milters.iter().map(|_| (Vec::new(), 0, 0)).collect();
+        for _ in 0..ROUNDS {
+            for (((milter, socket), next), (figures, queries, messages)) in milters.iter().zip(&next).zip(&mut runs) {
+                self.nameserver.clear();
+                let run = load::run(milter, socket, mode, connections, senders, next, self.time / ROUNDS)?;
+                *queries += self.nameserver.total();
+                // Each connection begins with a message that is not measured.
+                *messages += run.messages + connections;
+                figures.push(run);
+            }
+        }
         #[allow(clippy::cast_precision_loss)]
-        let queries = self.nameserver.total() as f64 / (figures.messages + connections) as f64;
-        Ok((figures, queries))
+        let result = |(figures, queries, messages)| (Figures::merge(figures), queries as f64 / messages as f64);
+        Ok(runs.into_iter().map(result).collect())
     }
 
     fn hot(&mut self) -> io::Result<()> {
@@ -162,21 +175,18 @@ impl Bench {
             ("Hot cache, UNIX socket, a new connection for each message", Mode::New, false),
         ] {
             header(title);
-            let socket = |milter: &Milter| if tcp { milter.tcp.clone() } else { milter.unix.clone() };
             for connections in [1, 10, 100] {
-                let ours = self.run(&daemon, &socket(&daemon), mode, connections, &senders)?;
-                let (base, _) = self.run(&floor, &socket(&floor), mode, connections, &senders)?;
-                row("floor", connections, &base, None, None);
-                let ratio = row("spf-milter", connections, &ours.0, Some(ours.1), Some(&base));
-                if tcp && connections == 1 {
-                    self.goals.tcp_latency(ours.0.percentile(0.5));
+                let peer = peer.as_ref().filter(|_| !tcp);
+                let milters = [Some(&floor), Some(&daemon), peer].into_iter().flatten();
+                let milters: Vec<_> = milters.map(|milter| (milter, if tcp { &milter.tcp } else { &milter.unix })).collect();
+                let figures = self.compare(&milters, mode, connections, &senders)?;
+                let ratio = print_rows(connections, &figures);
+                match figures.get(1) {
+                    Some((ours, _)) if tcp && connections == 1 => self.goals.tcp_latency(ours.percentile(0.5)),
+                    _ => {}
                 }
                 if !tcp {
                     self.goals.ratio(mode, connections, ratio);
-                }
-                if let Some(peer) = peer.as_ref().filter(|_| !tcp) {
-                    let (figures, queries) = self.run(peer, &peer.unix, mode, connections, &senders)?;
-                    row("SPF Milter 0.7", connections, &figures, Some(queries), Some(&base));
                 }
             }
         }
@@ -185,10 +195,8 @@ impl Bench {
         let daemon = self.daemon("header = Received-SPF, Authentication-Results\n")?;
         let floor = Milter::floor(&daemon)?;
         warm_up(&daemon, &senders)?;
-        let ours = self.run(&daemon, &daemon.unix, Mode::Kept, 10, &senders)?;
-        let (base, _) = self.run(&floor, &floor.unix, Mode::Kept, 10, &senders)?;
-        row("floor", 10, &base, None, None);
-        row("spf-milter", 10, &ours.0, Some(ours.1), Some(&base));
+        let figures = self.compare(&[(&floor, &floor.unix), (&daemon, &daemon.unix)], Mode::Kept, 10, &senders)?;
+        print_rows(10, &figures);
         Ok(())
     }
 
@@ -198,12 +206,12 @@ impl Bench {
         header(&format!("Cold cache, name server {} ms away, UNIX socket, connections kept", latency.as_millis()));
         for connections in [1, 10, 100] {
             let daemon = self.daemon(COLD_CACHE)?;
-            let (figures, queries) = self.run(&daemon, &daemon.unix, Mode::Kept, connections, &senders)?;
-            row("spf-milter", connections, &figures, Some(queries), None);
-            drop(daemon);
-            if let Some(peer) = self.peer() {
-                let (figures, queries) = self.run(&peer, &peer.unix, Mode::Kept, connections, &senders)?;
-                row("SPF Milter 0.7", connections, &figures, Some(queries), None);
+            let peer = self.peer();
+            let milters: Vec<_> =
+                [Some(&daemon), peer.as_ref()].into_iter().flatten().map(|milter| (milter, &milter.unix)).collect();
+            let figures = self.compare(&milters, Mode::Kept, connections, &senders)?;
+            for (name, (figures, queries)) in ["spf-milter", "SPF Milter 0.7"].into_iter().zip(&figures) {
+                row(name, connections, figures, Some(*queries), None);
             }
         }
         Ok(())
@@ -242,6 +250,16 @@ impl Bench {
         }
         Ok(())
     }
+}
+
+/// Prints floor, daemon and peer; the daemon's CPU time as a multiple of the floor's.
+fn print_rows(connections: usize, figures: &[(Figures, f64)]) -> f64 {
+    let base = figures.first().map(|(base, _)| base);
+    let mut ratios = Vec::new();
+    for (name, (figures, queries)) in ["floor", "spf-milter", "SPF Milter 0.7"].into_iter().zip(figures) {
+        ratios.push(row(name, connections, figures, Some(*queries), base));
+    }
+    ratios.get(1).copied().unwrap_or(f64::NAN)
 }
 
 /// Lets a milter ask for everything once.

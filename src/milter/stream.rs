@@ -5,7 +5,7 @@
 
 use std::{
     future::Future as _,
-    io,
+    io::{self, IoSlice},
     net::Shutdown,
     pin::Pin,
     sync::{Arc, Mutex, PoisonError},
@@ -30,6 +30,12 @@ const WRITE_LIMIT: Duration = Duration::from_secs(60);
 
 /// How often a peer that has sent more than was asked of it is looked at again.
 const PENDING_INPUT_INTERVAL: Duration = Duration::from_millis(250);
+
+/// The commands of packets that change a message. A reply follows them, without which they mean nothing.
+const CHANGES: &[u8] = b"+-2behimq";
+
+/// Octets of changes that wait for the reply at most.
+const MAX_WAITING: usize = 16 * 1024;
 
 /// An accepted connection.
 #[derive(Debug)]
@@ -110,13 +116,17 @@ pub(crate) struct Stream {
     packets: Packets,
     limit: Option<Pin<Box<Sleep>>>,
     write_limit: Option<Pin<Box<Sleep>>>,
+    /// Changes that go with the reply that follows them: the MTA is woken once, not once a packet.
+    waiting: Vec<u8>,
+    /// Octets of a packet of the library that are still to come.
+    unwritten: usize,
     ending: Arc<Ending>,
 }
 
 impl Stream {
     /// A stream that tells `ending` when the library has let go of it.
     pub(crate) fn new(socket: Arc<Socket>, ending: Arc<Ending>) -> Self {
-        Self { socket, packets: Packets::default(), limit: None, write_limit: None, ending }
+        Self { socket, packets: Packets::default(), limit: None, write_limit: None, waiting: Vec::new(), unwritten: 0, ending }
     }
 
     /// Reads what is there; `Pending` when there is nothing and the peer owes nothing, or not for too long.
@@ -177,6 +187,17 @@ impl AsyncRead for Stream {
 impl AsyncWrite for Stream {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, octets: &[u8]) -> Poll<io::Result<usize>> {
         let this = &mut *self;
+        if this.unwritten == 0
+            && let Some((&[a, b, c, d, command], content)) = octets.split_first_chunk::<5>()
+        {
+            let length = usize::try_from(u32::from_be_bytes([a, b, c, d])).unwrap_or(usize::MAX);
+            let whole = length == content.len() + 1;
+            if whole && CHANGES.contains(&command) && this.waiting.len() + octets.len() <= MAX_WAITING {
+                this.waiting.extend_from_slice(octets);
+                return Poll::Ready(Ok(octets.len()));
+            }
+            this.unwritten = length.saturating_add(4);
+        }
         loop {
             let ready = match &*this.socket {
                 Socket::Tcp(stream) => stream.poll_write_ready(cx),
@@ -188,11 +209,29 @@ impl AsyncWrite for Stream {
                 let error = io::Error::new(io::ErrorKind::TimedOut, "peer does not take an answer");
                 return Poll::Ready(Err(this.ending.blame(error)));
             }
-            let result = match &*this.socket {
-                Socket::Tcp(stream) => stream.try_write(octets),
-                Socket::Unix(stream) => stream.try_write(octets),
+            let both = [IoSlice::new(&this.waiting), IoSlice::new(octets)];
+            let result = match (&*this.socket, this.waiting.is_empty()) {
+                (Socket::Tcp(stream), true) => stream.try_write(octets),
+                (Socket::Tcp(stream), false) => stream.try_write_vectored(&both),
+                (Socket::Unix(stream), true) => stream.try_write(octets),
+                (Socket::Unix(stream), false) => stream.try_write_vectored(&both),
             };
             match result {
+                Ok(written) => {
+                    this.write_limit = None;
+                    let waited = written.min(this.waiting.len());
+                    if waited < this.waiting.len() {
+                        this.waiting.drain(..waited);
+                    } else {
+                        // Most connections are idle most of the time, and are to be small then.
+                        this.waiting = Vec::new();
+                    }
+                    // Nothing of what the library gave would mean that the connection is at its end.
+                    if written > waited || waited == 0 {
+                        this.unwritten = this.unwritten.saturating_sub(written - waited);
+                        return Poll::Ready(Ok(written - waited));
+                    }
+                }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 result => {
                     this.write_limit = None;
@@ -328,5 +367,66 @@ mod tests {
             drop(peer);
             timeout(Duration::from_secs(60), socket.closed_by_peer()).await.unwrap();
         }
+    }
+
+    fn packet(command: u8, content: &[u8]) -> Vec<u8> {
+        let length = u32::try_from(content.len() + 1).unwrap();
+        [&length.to_be_bytes(), [command].as_slice(), content].concat()
+    }
+
+    fn connection() -> (Stream, UnixStream) {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        (Stream::new(Arc::new(Socket::Unix(ours)), Arc::default()), theirs)
+    }
+
+    /// What the MTA has got so far.
+    async fn got(mta: &mut UnixStream, length: usize) -> Vec<u8> {
+        let mut octets = vec![0; length];
+        mta.read_exact(&mut octets).await.unwrap();
+        assert!(mta.try_read(&mut [0]).is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock));
+        octets
+    }
+
+    #[tokio::test]
+    async fn changes_go_with_the_reply() {
+        let (mut stream, mut mta) = connection();
+        let changes = [packet(b'm', b"\0\0\0\x01A\0\0"), packet(b'i', b"\0\0\0\0B\0x\0")];
+        for change in &changes {
+            stream.write_all(change).await.unwrap();
+            stream.flush().await.unwrap();
+        }
+        assert!(mta.try_read(&mut [0]).is_err());
+        let reply = packet(b'c', b"");
+        stream.write_all(&reply).await.unwrap();
+        let expected = [changes.concat(), reply.clone()].concat();
+        assert_eq!(got(&mut mta, expected.len()).await, expected);
+        // And nothing of it comes again.
+        stream.write_all(&reply).await.unwrap();
+        assert_eq!(got(&mut mta, reply.len()).await, reply);
+    }
+
+    #[tokio::test]
+    async fn what_comes_in_pieces_does_not_wait() {
+        let (mut stream, mut mta) = connection();
+        // What looks like a change lies within a packet.
+        let content = [packet(b'i', b"x"), packet(b'i', b"y")].concat();
+        let reply = packet(b'y', &content);
+        let mut sent = 0;
+        for piece in reply.split_inclusive(|octet| matches!(octet, b'y' | b'x')) {
+            stream.write_all(piece).await.unwrap();
+            sent += piece.len();
+        }
+        assert_eq!(got(&mut mta, sent).await, reply);
+    }
+
+    #[tokio::test]
+    async fn many_changes_do_not_wait_for_ever() {
+        let (mut stream, mut mta) = connection();
+        let change = packet(b'i', &[b'x'; 1000]);
+        let count = MAX_WAITING / change.len() + 1;
+        for _ in 0..count {
+            stream.write_all(&change).await.unwrap();
+        }
+        assert_eq!(got(&mut mta, change.len() * count).await, change.repeat(count));
     }
 }
