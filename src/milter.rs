@@ -158,7 +158,7 @@ async fn on_connect(cx: &mut Context<Connection>, host: CString, info: SocketInf
         connection.end_session();
     }
     let mta_host = macro_value(&cx.macros, c"j");
-    let (session, reaction) = Session::new(Arc::clone(&connection.runtime), client, mta_host.as_deref());
+    let (session, reaction) = Session::new(Arc::clone(&connection.runtime), &client, mta_host.as_deref());
     connection.session = Some(session);
     connection.react(&reaction, ProtoOpts::NOREPLY_CONNECT, &mut cx.reply)
 }

@@ -237,9 +237,9 @@ struct Transaction {
 
 impl Session {
     /// Begins a session when a client connects.
-    pub fn new(runtime: Arc<Runtime>, client: Client, mta_host: Option<&str>) -> (Self, Reaction) {
+    pub fn new(runtime: Arc<Runtime>, client: &Client, mta_host: Option<&str>) -> (Self, Reaction) {
         let host_name = runtime.host_name(mta_host).to_owned();
-        let admitted = admit(&runtime.config, &client);
+        let admitted = admit(&runtime.config, client);
         let own_ids = if admitted.is_ok() { runtime.own_authserv_ids(&host_name) } else { Vec::new() };
         let mut session =
             Self { runtime, client: admitted, host_name, own_ids, helo: None, transaction: None, pending: Record::default() };

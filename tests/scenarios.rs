@@ -43,7 +43,7 @@ mod support;
 use std::{env, path::Path};
 
 use support::{
-    drivers::{milter::MilterDriver, postfix::PostfixDriver},
+    drivers::{milter::MilterDriver, postfix::PostfixDriver, session::SessionDriver},
     scenario::{Driver, Scenario},
 };
 
@@ -73,6 +73,11 @@ fn play_all(driver: &impl Driver) {
         failures.join("\n\n")
     );
     assert!(played > 0, "no scenario for {}", driver.name());
+}
+
+#[test]
+fn through_the_session() {
+    play_all(&SessionDriver);
 }
 
 #[test]

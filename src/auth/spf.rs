@@ -2,6 +2,11 @@
 //!
 //! A pure function of the client, the identity and what DNS says. DNS trouble and broken records are results (`temperror`,
 //! `permerror`), never errors. Every limit of RFC 7208 §4.6.4 holds, and one deadline holds over all of it.
+//!
+//! The worst record makes a check with these limits ask 132 questions: the record; an `include`; nine `mx` of eleven (ten hosts
+//! each); the client's names and ten addresses of them; the explanation; and nine terms and ten hosts asked for early and in vain.
+//! Without early look-ups the worst one makes it ask 123: ten `mx` and no `include`. With `n` look-ups allowed these are at most
+//! `12n + 12` and `11n + 13`.
 
 mod evaluate;
 mod expand;
@@ -29,6 +34,9 @@ use trace::Trace;
 /// The local-part of a sender that has none (RFC 7208 §4.3).
 pub const POSTMASTER: &str = "postmaster";
 
+/// Longer than any check.
+const FOREVER: Duration = Duration::from_secs(365 * 24 * 3600);
+
 /// What is checked: one identity of one client.
 #[derive(Clone, Debug)]
 pub struct Query<'a> {
@@ -51,7 +59,7 @@ pub struct Query<'a> {
 pub struct Limits {
     /// Terms that ask DNS.
     pub max_lookups: usize,
-    /// Terms that ask DNS and find nothing.
+    /// Terms that ask DNS and find nothing at all: no address of any mail exchanger, say.
     pub max_void_lookups: usize,
     /// How long a check may take.
     pub timeout: Duration,
@@ -150,19 +158,32 @@ async fn run(dns: &Dns, query: &Query<'_>, limits: &Limits, trace: Option<Trace>
         Ok(_) => return no_policy("domain name of a single label", trace),
         Err(error) => return no_policy(&error.to_string(), trace),
     };
-    let deadline = Instant::now() + limits.timeout;
+    // A time-out too long for the clock is none that could run out.
+    let now = Instant::now();
+    let deadline = now.checked_add(limits.timeout).unwrap_or_else(|| now + FOREVER);
     let mut evaluation = evaluate::Evaluation::new(dns, query, &domain, limits, trace);
     let finished = timeout_at(deadline, evaluation.run()).await;
-    let mut outcome = evaluation.into_outcome(finished.ok());
+    let (mut outcome, wanted) = evaluation.into_outcome(finished.ok());
     // The explanation comes after the result, so that trouble with it cannot change the result.
-    if let Some(wanted) = outcome.1.take()
-        && let Ok(text) = timeout_at(deadline, wanted.fetch(dns, query, &domain)).await
-    {
-        outcome.0.explanation = text;
+    if let Some(wanted) = wanted {
+        let policy_domain = wanted.domain.to_string();
+        let found = timeout_at(deadline, wanted.fetch(dns, query, &domain)).await;
+        let found = found.unwrap_or_else(|_| Err("the time ran out".to_owned()));
+        if let Some(trace) = &mut outcome.trace {
+            let event = match &found {
+                Ok(text) => format!("explanation: {text}"),
+                Err(reason) => format!("no explanation: {reason}"),
+            };
+            trace.add(0, &policy_domain, &event);
+        }
+        outcome.explanation = found.ok();
     }
-    outcome.0
+    outcome
 }
 
-fn no_policy(problem: &str, trace: Option<Trace>) -> Outcome {
+fn no_policy(problem: &str, mut trace: Option<Trace>) -> Outcome {
+    if let Some(trace) = &mut trace {
+        trace.add(0, "", &format!("{problem}: result none"));
+    }
     Outcome { trace, ..Outcome::without_domain(problem) }
 }

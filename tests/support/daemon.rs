@@ -61,7 +61,8 @@ pub fn program() -> PathBuf {
     }
 }
 
-fn sets(config: &str, key: &str) -> bool {
+/// Whether a configuration sets a parameter.
+pub fn sets(config: &str, key: &str) -> bool {
     config.lines().any(|line| line.split('=').next().is_some_and(|name| name.trim() == key))
 }
 

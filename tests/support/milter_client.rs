@@ -122,6 +122,9 @@ pub mod bits {
 /// The largest body chunk that Postfix sends.
 pub const CHUNK: usize = 65535;
 
+/// The most octets of a line (RFC 5322 §2.1.1).
+const MAX_LINE: usize = 998;
+
 /// What the MTA offers, and how it behaves where MTAs differ.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -546,8 +549,7 @@ impl MilterClient {
         self.send_macros(b'E', 5, &["i"])?;
         self.send(b'E', &rest)?;
         let (reply, edits) = self.answer()?;
-        let allowed = self.negotiation.actions;
-        let fields = apply(&self.fields, &edits, allowed)?;
+        let fields = apply(&self.fields, &edits, self.negotiation.actions, self.without(bits::LEADING_SPACE))?;
         Ok(Finished { reply, edits, fields })
     }
 
@@ -622,22 +624,36 @@ fn field(content: &[u8]) -> io::Result<Field> {
     if value.split(|byte| *byte == b'\n').skip(1).any(|line| !matches!(line.first(), Some(b' ' | b'\t'))) {
         return Err(broken(&format!("header field that breaks out: {:?}", String::from_utf8_lossy(value))));
     }
+    let longest = value.split(|byte| *byte == b'\n').map(<[u8]>::len).max().unwrap_or_default();
+    if name.len() + 2 + longest > MAX_LINE {
+        return Err(broken(&format!("line of a header field with {longest} octets")));
+    }
     Ok(Field::new(&String::from_utf8_lossy(name), value))
 }
 
 /// The header after the edits, with the counting of Postfix: deleted fields no longer count.
-fn apply(fields: &[Field], edits: &[Edit], allowed: u32) -> io::Result<Vec<Field>> {
+///
+/// A milter that does not want the space after the colon leaves it to the MTA to put one there.
+///
+/// # Errors
+///
+/// `InvalidData` for an edit that the MTA would not carry out.
+pub fn apply(fields: &[Field], edits: &[Edit], allowed: u32, spaces_are_exact: bool) -> io::Result<Vec<Field>> {
+    let complete = |field: &Field| {
+        let space: &[u8] = if spaces_are_exact { b"" } else { b" " };
+        Field::new(&field.name, [space, &field.value].concat())
+    };
     let need = |bit: u32| if allowed & bit == bit { Ok(()) } else { Err(broken("an action that was not negotiated")) };
     let mut fields = fields.to_vec();
     for edit in edits {
         match edit {
             Edit::Add(field) => {
                 need(bits::ADD_HEADER)?;
-                fields.push(field.clone());
+                fields.push(complete(field));
             }
             Edit::Insert(index, field) => {
                 need(bits::ADD_HEADER)?;
-                fields.insert((*index as usize).min(fields.len()), field.clone());
+                fields.insert((*index as usize).min(fields.len()), complete(field));
             }
             Edit::Change(index, change) => {
                 need(bits::CHANGE_HEADER)?;
@@ -647,9 +663,9 @@ fn apply(fields: &[Field], edits: &[Edit], allowed: u32) -> io::Result<Vec<Field
                     Some(at) if change.value.is_empty() => {
                         fields.remove(at);
                     }
-                    Some(at) => fields[at].value.clone_from(&change.value),
+                    Some(at) => fields[at].value = complete(change).value,
                     None if change.value.is_empty() => return Err(broken("deletion of a field that is not there")),
-                    None => fields.push(change.clone()),
+                    None => fields.push(complete(change)),
                 }
             }
             Edit::Quarantine(_) => need(bits::QUARANTINE)?,

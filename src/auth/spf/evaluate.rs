@@ -2,18 +2,19 @@
 
 use std::{future::Future, net::IpAddr, pin::pin, sync::Arc, task::Poll};
 
-use viaspf::record::{Mechanism, Modifier, Qualifier, SpfRecord, Term};
+use futures_util::future::Either;
+use viaspf::record::{Directive, Mechanism, Modifier, Qualifier, SpfRecord, Term};
 
 use super::{
     Limits, Outcome, Problem, Query,
     explanation::WantedExplanation,
-    names::matches_network,
+    names::{matches_network, unusable},
     prefetch::Prefetch,
-    record::{RecordError, select},
-    trace::{Step, Trace},
+    record::{RecordError, is_record, select, shorten},
+    trace::Trace,
 };
 use crate::{
-    dns::{Dns, Failure, Name, RecordType},
+    dns::{Answer, Dns, Failure, Name, RecordType},
     mail::{domain::Domain, spf_result::SpfResult},
 };
 
@@ -27,7 +28,8 @@ pub(super) struct Evaluation<'a> {
     pub(super) stack: Vec<Frame>,
     /// The client's validated names, once they are known.
     pub(super) validated: Option<Vec<Name>>,
-    pub(super) prefetch: Prefetch,
+    /// What was asked early; nothing while all answers are at hand.
+    prefetch: Option<Prefetch>,
     pub(super) wanted_explanation: Option<WantedExplanation>,
     pub(super) outcome: Outcome,
 }
@@ -44,14 +46,24 @@ pub(super) struct Frame {
     prefetched: bool,
 }
 
+impl Frame {
+    /// The directive that was evaluated last.
+    fn last(&self) -> Option<&Directive> {
+        match self.record.terms.get(self.next.checked_sub(1)?) {
+            Some(Term::Directive(directive)) => Some(directive),
+            _ => None,
+        }
+    }
+}
+
 /// Where the loop goes next.
 enum Next {
     /// To the record of a domain.
     Enter { domain: Name, include: Option<Qualifier>, redirected: bool },
     /// To the next term of the record on top.
     Term,
-    /// Out of the record on top.
-    Leave(SpfResult),
+    /// Out of the record on top, by a directive that matched or without one.
+    Leave { result: SpfResult, matched: bool },
     /// Out of all of them.
     Finish(SpfResult),
 }
@@ -75,7 +87,7 @@ impl<'a> Evaluation<'a> {
             limits,
             stack: Vec::new(),
             validated: None,
-            prefetch: Prefetch::new(limits.max_lookups),
+            prefetch: None,
             wanted_explanation: None,
             outcome: Outcome { trace, ..Outcome::without_record(SpfResult::None, None) },
         }
@@ -84,25 +96,15 @@ impl<'a> Evaluation<'a> {
     /// The outcome, given the result; none means that the time ran out.
     pub(super) fn into_outcome(mut self, result: Option<SpfResult>) -> (Outcome, Option<WantedExplanation>) {
         match result {
-            Some(result) => {
-                self.outcome.result = result;
-                if matches!(result, SpfResult::Temperror | SpfResult::Permerror) {
-                    self.outcome.mechanism = None;
-                    self.outcome.policy_domain = None;
-                }
-            }
+            Some(result) => self.outcome.result = result,
             None => {
+                let detail = format!("no result within {} seconds{}", self.limits.timeout.as_secs(), self.place());
+                self.tell(|| detail.clone());
                 self.outcome = Outcome {
                     lookups: self.outcome.lookups,
                     void_lookups: self.outcome.void_lookups,
                     trace: self.outcome.trace.take(),
-                    ..Outcome::without_record(
-                        SpfResult::Temperror,
-                        Some(Problem {
-                            reason: Problem::TIMEOUT,
-                            detail: format!("no result within {} seconds", self.limits.timeout.as_secs()),
-                        }),
-                    )
+                    ..Outcome::without_record(SpfResult::Temperror, Some(Problem { reason: Problem::TIMEOUT, detail }))
                 };
             }
         }
@@ -118,7 +120,7 @@ impl<'a> Evaluation<'a> {
             next = match next {
                 Next::Enter { domain, include, redirected } => self.enter(domain, include, redirected).await,
                 Next::Term => self.evaluate_term().await.unwrap_or_else(|stop| Next::Finish(stop.0)),
-                Next::Leave(result) => self.leave(result),
+                Next::Leave { result, matched } => self.leave(result, matched),
                 Next::Finish(result) => return result,
             };
         }
@@ -126,111 +128,117 @@ impl<'a> Evaluation<'a> {
 
     /// Fetches the record of a domain (RFC 7208 §4.4, §4.5).
     async fn enter(&mut self, domain: Name, include: Option<Qualifier>, redirected: bool) -> Next {
-        let dns = self.dns.clone();
-        let name = domain.clone();
-        let record = match self.wait(async move { dns.txt(&name).await }).await {
-            Ok(texts) => select(&texts),
+        let is_target = include.is_some() || redirected;
+        let mut told = None;
+        let record = match self.lookup(&domain, RecordType::Txt).await {
+            Ok(Answer::Txt(texts)) => {
+                told = self.outcome.trace.is_some().then(|| told_texts(&domain, &texts));
+                select(&texts)
+            }
+            Ok(_) => Err(RecordError::NotFound),
             Err(failure) if failure.is_void() => {
-                if (include.is_some() || redirected)
-                    && let Err(stop) = self.count_void()
-                {
+                self.tell(|| format!("TXT {domain}: {failure}"));
+                if is_target && let Err(stop) = self.count_void() {
                     return Next::Finish(stop.0);
                 }
                 Err(RecordError::NotFound)
             }
             Err(failure) => return Next::Finish(self.fail_temporarily(failure, RecordType::Txt, &domain).0),
         };
-        match record {
+        if record.is_err()
+            && let Some(told) = told.take()
+        {
+            self.tell(|| told);
+        }
+        let stop = match record {
             Ok(record) => {
                 self.stack.push(Frame { domain, record: Arc::new(record), next: 0, include, prefetched: false });
-                self.tell_record();
-                Next::Term
+                self.tell(|| told.unwrap_or_default());
+                return Next::Term;
             }
-            Err(RecordError::NotFound) if include.is_none() && !redirected => {
-                self.tell(|| "no SPF record".to_owned());
-                Next::Finish(SpfResult::None)
-            }
+            Err(RecordError::NotFound) if !is_target => return Next::Finish(SpfResult::None),
             // RFC 7208 §5.2 and §6.1: whoever points to a record must point to one that is there.
-            Err(RecordError::NotFound) => Next::Finish(self.fail(Problem::NO_TARGET, format!("no SPF record at {domain}")).0),
-            Err(RecordError::Several) => {
-                Next::Finish(self.fail(Problem::SEVERAL_RECORDS, format!("more than one SPF record at {domain}")).0)
-            }
+            Err(RecordError::NotFound) => self.fail(Problem::NO_TARGET, format!("no SPF record at {domain}")),
+            Err(RecordError::Several) => self.fail(Problem::SEVERAL_RECORDS, format!("more than one SPF record at {domain}")),
             Err(RecordError::Syntax(problem)) => {
-                Next::Finish(self.fail(Problem::INVALID_RECORD, format!("{problem} in the SPF record of {domain}")).0)
+                self.fail(Problem::INVALID_RECORD, format!("{problem} in the SPF record of {domain}"))
             }
-        }
+        };
+        Next::Finish(stop.0)
     }
 
     /// Evaluates the next term of the record on top (RFC 7208 §4.6.2).
     async fn evaluate_term(&mut self) -> Result<Next, Stop> {
         let Some(frame) = self.stack.last_mut() else { return Ok(Next::Finish(SpfResult::None)) };
         let record = Arc::clone(&frame.record);
-        let Some(term) = record.terms.get(frame.next) else { return self.redirect(&record) };
+        let Some(term) = record.terms.get(frame.next) else { return self.redirect(&record).await };
         frame.next += 1;
         let Term::Directive(directive) = term else { return Ok(Next::Term) };
         let qualifier = directive.qualifier.unwrap_or(Qualifier::Pass);
-        let matched = match &directive.mechanism {
-            Mechanism::All => true,
-            Mechanism::Include(include) => match self.include(include)? {
+        let (matched, asks) = match &directive.mechanism {
+            Mechanism::All => (true, false),
+            Mechanism::Include(include) => match self.include(include).await? {
                 Some(domain) => return Ok(Next::Enter { domain, include: Some(qualifier), redirected: false }),
-                None => false,
+                None => (false, true),
             },
-            Mechanism::A(a) => self.a(a).await?,
-            Mechanism::Mx(mx) => self.mx(mx).await?,
-            Mechanism::Ptr(ptr) => self.ptr(ptr).await?,
-            mechanism @ (Mechanism::Ip4(_) | Mechanism::Ip6(_)) => matches_network(mechanism, self.client),
-            Mechanism::Exists(exists) => self.exists(exists).await?,
+            Mechanism::A(a) => (self.a(a).await?, true),
+            Mechanism::Mx(mx) => (self.mx(mx).await?, true),
+            Mechanism::Ptr(ptr) => (self.ptr(ptr).await?, true),
+            mechanism @ (Mechanism::Ip4(_) | Mechanism::Ip6(_)) => (matches_network(mechanism, self.client), false),
+            Mechanism::Exists(exists) => (self.exists(exists).await?, true),
         };
-        self.tell(|| format!("{directive} {}", if matched { "matches" } else { "does not match" }));
-        if !matched {
-            return Ok(Next::Term);
-        }
-        self.outcome.mechanism = Some(directive.mechanism.to_string());
-        Ok(Next::Leave(result_of(qualifier)))
+        let result = result_of(qualifier);
+        let counts = self.counts(asks);
+        self.tell(|| match matched {
+            true => format!("{directive} matches: {result}{counts}"),
+            false => format!("{directive} does not match{counts}"),
+        });
+        Ok(if matched { Next::Leave { result, matched } } else { Next::Term })
     }
 
     /// Goes to the record that a `redirect` modifier names, or ends without a match (RFC 7208 §4.7, §6.1).
-    fn redirect(&mut self, record: &SpfRecord) -> Result<Next, Stop> {
+    async fn redirect(&mut self, record: &SpfRecord) -> Result<Next, Stop> {
         let redirect = record.modifiers().find_map(|modifier| match modifier {
-            Modifier::Redirect(redirect) => Some(redirect),
+            // One that needs a local-part that DNS cannot be asked for is as good as absent (RFC 8616 §4).
+            Modifier::Redirect(redirect) if !unusable(&redirect.domain_spec, self.query.local_part) => Some(redirect),
             _ => None,
         });
         let Some(redirect) = redirect else {
-            self.outcome.mechanism = None;
-            self.tell(|| "no directive matches".to_owned());
-            return Ok(Next::Leave(SpfResult::Neutral));
+            self.tell(|| "no directive matches: neutral".to_owned());
+            return Ok(Next::Leave { result: SpfResult::Neutral, matched: false });
         };
         self.count_lookup()?;
-        self.tell(|| redirect.to_string());
-        let target = self.target(Some(&redirect.domain_spec));
-        let frame = self.stack.pop();
-        match target {
-            Some(domain) => Ok(Next::Enter { domain, include: frame.and_then(|frame| frame.include), redirected: true }),
-            None => Err(self.fail(Problem::NO_TARGET, format!("'{redirect}' leads to no domain name"))),
-        }
+        let counts = self.counts(true);
+        self.tell(|| format!("{redirect}{counts}"));
+        let Some(domain) = self.record_target(&redirect.domain_spec).await else {
+            return Err(self.fail(Problem::NO_TARGET, format!("'{}' leads to no domain name", shorten(redirect))));
+        };
+        let include = self.stack.pop().and_then(|frame| frame.include);
+        Ok(Next::Enter { domain, include, redirected: true })
     }
 
     /// Takes the result of the record on top to the one below, or ends (RFC 7208 §5.2).
-    fn leave(&mut self, result: SpfResult) -> Next {
+    fn leave(&mut self, result: SpfResult, matched: bool) -> Next {
         let Some(frame) = self.stack.pop() else { return Next::Finish(result) };
         let Some(qualifier) = frame.include else {
             if result == SpfResult::Fail {
                 self.want_explanation(&frame);
             }
+            self.outcome.mechanism = frame.last().filter(|_| matched).map(|directive| directive.mechanism.to_string());
             self.outcome.policy_domain = Some(frame.domain.to_string());
             return Next::Finish(result);
         };
-        self.tell(|| format!("included record gives {result}"));
-        self.outcome.mechanism = None;
-        if result != SpfResult::Pass {
-            return Next::Term;
+        let included = result;
+        let (result, matched) = (result_of(qualifier), included == SpfResult::Pass);
+        if self.outcome.trace.is_some()
+            && let Some(directive) = self.stack.last().and_then(Frame::last).cloned()
+        {
+            self.tell(|| match matched {
+                true => format!("{directive} matches, its record gives {included}: {result}"),
+                false => format!("{directive} does not match, its record gives {included}"),
+            });
         }
-        // The term that led to the record is the one before the next.
-        self.outcome.mechanism = self.stack.last().and_then(|frame| match frame.record.terms.get(frame.next.checked_sub(1)?) {
-            Some(Term::Directive(directive)) => Some(directive.mechanism.to_string()),
-            _ => None,
-        });
-        Next::Leave(result_of(qualifier))
+        if matched { Next::Leave { result, matched } } else { Next::Term }
     }
 
     fn want_explanation(&mut self, frame: &Frame) {
@@ -247,6 +255,29 @@ impl<'a> Evaluation<'a> {
         }
     }
 
+    //--- Look-ups ---
+
+    /// Looks records up, or takes what was asked early.
+    pub(super) async fn lookup(&mut self, name: &Name, record_type: RecordType) -> Result<Answer, Failure> {
+        let lookup = self.start_lookup(name, record_type);
+        self.wait(lookup).await
+    }
+
+    /// As [`Self::lookup`]; to be awaited by [`Self::wait`], together with others.
+    pub(super) fn start_lookup<'n>(
+        &mut self,
+        name: &'n Name,
+        record_type: RecordType,
+    ) -> impl Future<Output = Result<Answer, Failure>> + use<'a, 'n>
+    where
+        'a: 'n,
+    {
+        match &mut self.prefetch {
+            Some(prefetch) => Either::Left(prefetch.take_up(self.dns, name, record_type)),
+            None => Either::Right(self.dns.lookup(name, record_type)),
+        }
+    }
+
     /// Awaits a look-up. When that takes a while, the look-ups of later terms are under way in the meantime.
     pub(super) async fn wait<F: Future>(&mut self, lookup: F) -> F::Output {
         let mut lookup = pin!(lookup);
@@ -255,12 +286,14 @@ impl<'a> Evaluation<'a> {
                 return Poll::Ready(output);
             }
             let (dns, query, sender_domain) = (self.dns, self.query, self.sender_domain.as_str());
-            for frame in self.stack.iter_mut().rev().filter(|frame| !frame.prefetched) {
+            let prefetch = self.prefetch.get_or_insert_with(|| Prefetch::new(self.limits.max_lookups));
+            // Whoever waits does so for the record on top: those that were here at an earlier wait are planned for already.
+            for frame in self.stack.iter_mut().rev().take_while(|frame| !frame.prefetched) {
                 frame.prefetched = true;
                 let later = frame.record.terms.get(frame.next..).unwrap_or_default();
-                self.prefetch.plan(dns, query, sender_domain, &frame.domain, later, self.outcome.lookups);
+                prefetch.plan(dns, query, sender_domain, &frame.domain, later, self.outcome.lookups);
             }
-            self.prefetch.poll(cx, dns, query, sender_domain);
+            prefetch.poll(cx, dns, query, sender_domain);
             Poll::Pending
         })
         .await
@@ -270,7 +303,8 @@ impl<'a> Evaluation<'a> {
 
     pub(super) fn count_lookup(&mut self) -> Result<(), Stop> {
         if self.outcome.lookups >= self.limits.max_lookups {
-            return Err(self.fail(Problem::TOO_MANY_LOOKUPS, format!("more than {} DNS look-ups", self.limits.max_lookups)));
+            let detail = format!("more than {} DNS look-ups{}", self.limits.max_lookups, self.place());
+            return Err(self.fail(Problem::TOO_MANY_LOOKUPS, detail));
         }
         self.outcome.lookups += 1;
         Ok(())
@@ -279,15 +313,20 @@ impl<'a> Evaluation<'a> {
     pub(super) fn count_void(&mut self) -> Result<(), Stop> {
         self.outcome.void_lookups += 1;
         if self.outcome.void_lookups > self.limits.max_void_lookups {
-            return Err(self
-                .fail(Problem::TOO_MANY_VOID_LOOKUPS, format!("more than {} void DNS look-ups", self.limits.max_void_lookups)));
+            let detail = format!("more than {} void DNS look-ups{}", self.limits.max_void_lookups, self.place());
+            return Err(self.fail(Problem::TOO_MANY_VOID_LOOKUPS, detail));
         }
         Ok(())
     }
 
+    /// Where the evaluation is: it may be deep in someone else's record.
+    fn place(&self) -> String {
+        self.stack.last().map_or_else(String::new, |frame| format!(" in the SPF record of {}", frame.domain))
+    }
+
     pub(super) fn void_or_stop(&mut self, failure: Failure, record_type: RecordType, name: &Name) -> Result<(), Stop> {
         if failure.is_void() {
-            self.tell(|| format!("{failure} for {record_type} {name}"));
+            self.tell_failure(failure, record_type, name);
             self.count_void()
         } else {
             Err(self.fail_temporarily(failure, record_type, name))
@@ -312,15 +351,33 @@ impl<'a> Evaluation<'a> {
 
     pub(super) fn tell(&mut self, event: impl FnOnce() -> String) {
         if let Some(trace) = &mut self.outcome.trace {
-            let domain = self.stack.last().map_or_else(|| self.sender_domain.to_string(), |frame| frame.domain.to_string());
-            trace.steps.push(Step { depth: self.stack.len().saturating_sub(1), domain, event: event() });
+            let domain = self.stack.last().map_or(self.sender_domain.as_str(), |frame| frame.domain.as_str());
+            trace.add(self.stack.len().saturating_sub(1), domain, &event());
         }
     }
 
-    fn tell_record(&mut self) {
-        if let Some(text) = self.stack.last().map(|frame| Arc::clone(&frame.record)) {
-            self.tell(|| text.to_string());
+    pub(super) fn tell_failure(&mut self, failure: Failure, record_type: RecordType, name: &Name) {
+        self.tell(|| format!("{record_type} {name}: {failure}"));
+    }
+
+    /// How far the limits are used up, after a term that asks DNS.
+    pub(super) fn counts(&self, asks: bool) -> String {
+        if !asks || self.outcome.trace.is_none() {
+            return String::new();
         }
+        let (outcome, limits) = (&self.outcome, self.limits);
+        let (lookups, void) = (outcome.lookups, outcome.void_lookups);
+        format!(" (look-ups: {lookups} of {}, void: {void} of {})", limits.max_lookups, limits.max_void_lookups)
+    }
+}
+
+/// What is at a domain, as it was published.
+fn told_texts(domain: &Name, texts: &[Box<[u8]>]) -> String {
+    let records: Vec<_> = texts.iter().filter(|text| is_record(text)).map(|text| String::from_utf8_lossy(text)).collect();
+    match records.as_slice() {
+        [] => format!("TXT {domain}: no SPF record, {} other texts", texts.len()),
+        [record] => format!("record {record}"),
+        records => format!("TXT {domain}: {}", records.join(" | ")),
     }
 }
 

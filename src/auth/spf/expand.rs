@@ -12,8 +12,12 @@ use crate::{dns::Name, mail::domain::MAX_DOMAIN_LENGTH};
 /// What `%{p}` expands to where no name of the client is validated (RFC 7208 §7.3).
 const UNKNOWN: &str = "unknown";
 
-/// An expansion stops growing here. The longest sensible one is far shorter; macros could otherwise repeat a long local-part.
-const MAX_EXPANSION: usize = 16 * 1024;
+/// The most octets of an explanation; no reply holds as many.
+const MAX_EXPLANATION: usize = 16 * 1024;
+
+/// The most octets of values that one expansion goes through. A record has room for thousands of macros, a hostile local-part for
+/// thousands of octets, and each macro may go through all of them to expand to nothing.
+const MAX_WORK: usize = 256 * 1024;
 
 /// What the macros stand for.
 #[derive(Clone, Copy, Debug)]
@@ -95,7 +99,14 @@ fn dotted(address: IpAddr) -> String {
 /// `None` where that is no name that can be asked for. A name that is too long loses labels on the left (RFC 7208 §7.3).
 pub(super) fn expand_domain(string: &MacroString, variables: &Variables<'_>) -> Option<Name> {
     let mut text = String::new();
-    expand(&mut text, string, variables);
+    let mut work = 0;
+    for segment in &string.segments {
+        work += expand_segment(&mut text, segment, variables);
+        if work > MAX_WORK {
+            return None;
+        }
+        keep_end(&mut text);
+    }
     let mut rest = text.strip_suffix('.').unwrap_or(&text);
     while rest.len() > MAX_DOMAIN_LENGTH {
         rest = rest.split_once('.')?.1;
@@ -103,40 +114,73 @@ pub(super) fn expand_domain(string: &MacroString, variables: &Variables<'_>) -> 
     Name::new(rest)
 }
 
-/// Expands an explain-string (RFC 7208 §6.2).
+/// Drops the beginning of a text that has become far too long for a name. The labels that remain in the end are on the right:
+/// what the sender puts on the left must not push out the domain that asked for it.
+fn keep_end(text: &mut String) {
+    if text.len() > 16 * MAX_DOMAIN_LENGTH {
+        let cut = text.len() - 2 * MAX_DOMAIN_LENGTH;
+        let cut = (cut..text.len()).find(|&at| text.is_char_boundary(at)).unwrap_or(text.len());
+        text.drain(..cut);
+    }
+}
+
+/// Expands an explain-string (RFC 7208 §6.2); one that would become very long is cut.
 pub fn expand_explain_string(string: &ExplainString, variables: &Variables<'_>) -> String {
+    expand_explanation(string, variables).0
+}
+
+/// Expands an explain-string; `None` where the text would become very long.
+pub(super) fn expand_whole_explain_string(string: &ExplainString, variables: &Variables<'_>) -> Option<String> {
+    let (text, whole) = expand_explanation(string, variables);
+    whole.then_some(text)
+}
+
+/// The expansion as far as it goes, and whether that is all of it.
+fn expand_explanation(string: &ExplainString, variables: &Variables<'_>) -> (String, bool) {
     let mut text = String::new();
+    let mut work = 0;
     for segment in &string.segments {
-        match segment {
-            ExplainStringSegment::MacroString(string) => expand(&mut text, string, variables),
-            ExplainStringSegment::Space => text.push(' '),
+        let ExplainStringSegment::MacroString(string) = segment else {
+            text.push(' ');
+            continue;
+        };
+        for segment in &string.segments {
+            work += expand_segment(&mut text, segment, variables);
+            if work > MAX_WORK || text.len() > MAX_EXPLANATION {
+                let end = (0..=MAX_EXPLANATION.min(text.len())).rev().find(|&at| text.is_char_boundary(at));
+                text.truncate(end.unwrap_or(0));
+                return (text, false);
+            }
         }
     }
-    text
+    (text, true)
 }
 
-fn expand(text: &mut String, string: &MacroString, variables: &Variables<'_>) {
-    for segment in &string.segments {
-        if text.len() > MAX_EXPANSION {
-            return;
-        }
-        match segment {
-            MacroStringSegment::MacroLiteral(literal) => text.push_str(literal.as_ref()),
-            MacroStringSegment::MacroExpand(MacroExpand::Escape(escape)) => text.push_str(match escape {
-                Escape::Percent => "%",
-                Escape::Space => " ",
-                Escape::UrlEncodedSpace => "%20",
-            }),
-            MacroStringSegment::MacroExpand(MacroExpand::Macro(m)) => expand_macro(text, m, variables),
-        }
+/// Adds what a segment expands to; tells how many octets of values that took.
+fn expand_segment(text: &mut String, segment: &MacroStringSegment, variables: &Variables<'_>) -> usize {
+    match segment {
+        MacroStringSegment::MacroLiteral(literal) => text.push_str(literal.as_ref()),
+        MacroStringSegment::MacroExpand(MacroExpand::Escape(escape)) => text.push_str(match escape {
+            Escape::Percent => "%",
+            Escape::Space => " ",
+            Escape::UrlEncodedSpace => "%20",
+        }),
+        MacroStringSegment::MacroExpand(MacroExpand::Macro(m)) => return expand_macro(text, m, variables),
     }
+    0
 }
 
-fn expand_macro(text: &mut String, m: &Macro, variables: &Variables<'_>) {
+fn expand_macro(text: &mut String, m: &Macro, variables: &Variables<'_>) -> usize {
     let value = variables.value(m.kind());
+    let work = value.len();
     let value: Cow<'_, str> =
         if m.limit().is_none() && !m.reverse() && m.delimiters().is_none() { value } else { transform(&value, m).into() };
-    if m.url_encode() { url_encode(text, &value) } else { text.push_str(&value) }
+    if m.url_encode() {
+        url_encode(text, &value)
+    } else {
+        text.push_str(&value)
+    }
+    work
 }
 
 /// Splits at the delimiters, turns round, takes the right-hand parts, joins with dots (RFC 7208 §7.3).

@@ -4,9 +4,9 @@ use viaspf::record::{DomainSpec, ExplainString, ExplainStringSegment};
 
 use super::{
     Query,
-    expand::{Variables, expand_domain, expand_explain_string},
+    expand::{Variables, expand_domain, expand_whole_explain_string},
     names::{asks_for_names, unusable, validate_once, validated_name},
-    record::cap_digits,
+    record::{cap_digits, shorten},
 };
 use crate::{
     dns::{Dns, Name},
@@ -23,23 +23,30 @@ pub(super) struct WantedExplanation {
 }
 
 impl WantedExplanation {
-    /// Fetches and expands the explanation; any trouble means that there is none (RFC 7208 §6.2).
-    pub(super) async fn fetch(self, dns: &Dns, query: &Query<'_>, sender_domain: &Domain) -> Option<String> {
-        if unusable(&self.spec, query.local_part) {
-            return None;
+    /// Fetches and expands the explanation.
+    ///
+    /// # Errors
+    ///
+    /// Why there is none: any trouble means that (RFC 7208 §6.2).
+    pub(super) async fn fetch(self, dns: &Dns, query: &Query<'_>, sender_domain: &Domain) -> Result<String, String> {
+        let spec = &self.spec;
+        let no_name = || format!("'exp={}' leads to no domain name", shorten(spec));
+        if unusable(spec, query.local_part) {
+            return Err(no_name());
         }
         let variables = Variables::new(query, sender_domain.as_str(), self.domain.as_str());
         let client = variables.client;
         let mut validated = self.validated;
-        if asks_for_names(self.spec.as_ref()) {
+        if asks_for_names(spec.as_ref()) {
             validate_once(dns, client, &mut validated).await;
         }
         let known = validated_name(validated.as_deref(), &self.domain);
-        let name = expand_domain(self.spec.as_ref(), &Variables { validated: known, ..variables })?;
-        let texts = dns.txt(&name).await.ok()?;
-        let [text] = &*texts else { return None };
-        let text = str::from_utf8(text).ok().filter(|text| text.is_ascii())?;
-        let string: ExplainString = cap_digits(text).parse().ok()?;
+        let name = expand_domain(spec.as_ref(), &Variables { validated: known, ..variables }).ok_or_else(no_name)?;
+        let texts = dns.txt(&name).await.map_err(|failure| format!("TXT {name}: {failure}"))?;
+        let [text] = &*texts else { return Err(format!("{} texts at {name} instead of one", texts.len())) };
+        let text =
+            str::from_utf8(text).ok().filter(|text| text.is_ascii()).ok_or_else(|| format!("text at {name} is not ASCII"))?;
+        let string: ExplainString = cap_digits(text).parse().map_err(|_| format!("syntax error in the text at {name}"))?;
         let asks = string.segments.iter().any(|segment| match segment {
             ExplainStringSegment::MacroString(string) => asks_for_names(string),
             ExplainStringSegment::Space => false,
@@ -48,7 +55,8 @@ impl WantedExplanation {
             validate_once(dns, client, &mut validated).await;
         }
         let known = validated_name(validated.as_deref(), &self.domain);
-        Some(expand_explain_string(&string, &Variables { validated: known, ..variables }))
+        expand_whole_explain_string(&string, &Variables { validated: known, ..variables })
             .filter(|text| text.is_ascii() && !text.is_empty())
+            .ok_or_else(|| format!("text at {name} expands to nothing that a reply can say"))
     }
 }

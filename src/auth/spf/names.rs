@@ -6,7 +6,7 @@ use futures_util::future::join_all;
 use viaspf::record::{DomainSpec, DualCidrLength, MacroKind, MacroString, Mechanism};
 
 use super::record::macros;
-use crate::dns::{Dns, Failure, Name, RecordType};
+use crate::dns::{Answer, Dns, Failure, Name, RecordType};
 
 /// The names of an address that are looked at, others are ignored (RFC 7208 §4.6.4).
 const MAX_PTR_NAMES: usize = 10;
@@ -52,20 +52,23 @@ fn same_network(a: IpAddr, b: IpAddr, len: u8) -> bool {
     }
 }
 
-pub(super) async fn host_matches(dns: &Dns, host: &Name, client: IpAddr, prefix: Prefix) -> Result<bool, Failure> {
-    Ok(match client {
-        IpAddr::V4(_) => dns.a(host).await?.iter().any(|&address| same_network(address.into(), client, prefix.len4)),
-        IpAddr::V6(_) => dns.aaaa(host).await?.iter().any(|&address| same_network(address.into(), client, prefix.len6)),
-    })
+/// Whether one of the addresses is the client's, as far as the prefix goes.
+pub(super) fn any_matches(addresses: &Answer, client: IpAddr, prefix: Prefix) -> bool {
+    match addresses {
+        Answer::A(addresses) => addresses.iter().any(|&address| same_network(address.into(), client, prefix.len4)),
+        Answer::Aaaa(addresses) => addresses.iter().any(|&address| same_network(address.into(), client, prefix.len6)),
+        _ => false,
+    }
 }
 
-pub(super) async fn validate_names(dns: &Dns, client: IpAddr) -> Result<Vec<Name>, Failure> {
-    let names = dns.ptr(client).await?;
-    let names: Vec<&Name> = names.iter().take(MAX_PTR_NAMES).collect();
-    let whole = Prefix::new(None);
-    let validated = join_all(names.iter().map(|name| host_matches(dns, name, client, whole))).await;
+/// Those of the client's names that lead back to it (RFC 7208 §5.5).
+pub(super) async fn validate_names(dns: &Dns, client: IpAddr, names: &[Name]) -> Vec<Name> {
+    let names = names.get(..MAX_PTR_NAMES).unwrap_or(names);
+    let answers = join_all(names.iter().map(|name| dns.lookup(name, address_type(client)))).await;
     // A name whose addresses cannot be had is passed over (RFC 7208 §5.5).
-    Ok(names.into_iter().zip(validated).filter(|(_, valid)| *valid == Ok(true)).map(|(name, _)| name.clone()).collect())
+    let valid =
+        |answer: &Result<Answer, Failure>| answer.as_ref().is_ok_and(|found| any_matches(found, client, Prefix::new(None)));
+    names.iter().zip(answers).filter(|(_, answer)| valid(answer)).map(|(name, _)| name.clone()).collect()
 }
 
 /// The name for `%{p}`: the domain itself, else one below it, else any (RFC 7208 §7.3).
@@ -93,8 +96,12 @@ pub(super) fn asks_for_names(string: &MacroString) -> bool {
     macros(string).any(|m| m.kind() == MacroKind::ValidatedDomain)
 }
 
+/// Asks for the client's names, unless that was done; a failure means that there are none (RFC 7208 §7.3).
 pub(super) async fn validate_once(dns: &Dns, client: IpAddr, validated: &mut Option<Vec<Name>>) {
     if validated.is_none() {
-        *validated = Some(validate_names(dns, client).await.unwrap_or_default());
+        *validated = Some(match dns.ptr(client).await {
+            Ok(names) => validate_names(dns, client, &names).await,
+            Err(_) => Vec::new(),
+        });
     }
 }

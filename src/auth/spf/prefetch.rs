@@ -1,17 +1,17 @@
 //! Look-ups under way before their turn comes.
 //!
 //! Terms are evaluated one after another, as RFC 7208 §4.6.2 says, but the look-ups of later terms need not wait for the earlier
-//! ones. What is asked here is thrown away; the evaluation asks again when it gets there, and finds the answer in the cache or the
-//! question still in flight. Limits are counted there alone, so that being early changes no result.
+//! ones. The evaluation finds here, by name and type, what was asked early, and waits for it no longer than the rest of its time.
+//! Limits are counted in the evaluation alone, so that being early changes no result.
 
 use std::{
-    net::IpAddr,
+    collections::HashMap,
     task::{Context, Poll},
 };
 
 use futures_util::{
-    StreamExt as _,
-    future::{BoxFuture, join_all},
+    FutureExt as _, StreamExt as _,
+    future::{BoxFuture, Shared},
     stream::FuturesUnordered,
 };
 use viaspf::record::{DomainSpec, Mechanism, Modifier, SpfRecord, Term};
@@ -20,39 +20,87 @@ use super::{
     Query,
     expand::{Variables, expand_domain},
     mechanism::MAX_MX_HOSTS,
-    names::{asks_for_names, matches_network, unusable},
+    names::{address_type, asks_for_names, matches_network, unusable},
     record::select,
 };
-use crate::dns::{Dns, Name, RecordType};
+use crate::dns::{Answer, Dns, Failure, Name, RecordType};
+
+/// The most terms asked for early, whatever the limit of look-ups is: that one may be set high.
+const MAX_TERMS: usize = 50;
+
+/// A look-up that several can wait for.
+pub(super) type StartedLookup = Shared<BoxFuture<'static, Result<Answer, Failure>>>;
 
 /// The look-ups under way.
 pub(super) struct Prefetch {
+    /// Every look-up since there was one to wait for.
+    started: HashMap<(Name, RecordType), StartedLookup>,
+    /// What drives them, and tells what to ask for next.
     running: FuturesUnordered<BoxFuture<'static, Option<Found>>>,
-    /// Terms that may still be asked for: what the check itself may ask for.
-    budget: usize,
+    /// Terms that may still be asked for.
+    terms: usize,
+    /// Hosts of mail exchangers that may still be asked for.
+    hosts: usize,
     /// The most terms of a check that ask DNS.
     max_lookups: usize,
 }
 
-/// A record that came early.
-struct Found {
-    domain: Name,
-    record: SpfRecord,
-    /// How many terms will have asked DNS before the record's first does, at least.
-    before: usize,
+/// What came early and asks for more.
+enum Found {
+    /// A record.
+    Record {
+        domain: Name,
+        record: SpfRecord,
+        /// How many terms will have asked DNS before the record's first does, at least.
+        before: usize,
+    },
+    /// The hosts of an `mx` mechanism.
+    Hosts(Vec<Name>),
+}
+
+/// What a look-up is for.
+enum Purpose {
+    /// The record of an include or redirect, and how many terms will have asked before its first.
+    Record(usize),
+    Exchangers,
+    Other,
 }
 
 impl Prefetch {
     pub(super) fn new(max_lookups: usize) -> Self {
-        Self { running: FuturesUnordered::new(), budget: max_lookups, max_lookups }
+        Self {
+            started: HashMap::new(),
+            running: FuturesUnordered::new(),
+            // The first term to ask is never early.
+            terms: max_lookups.saturating_sub(1).min(MAX_TERMS),
+            hosts: MAX_MX_HOSTS,
+            max_lookups,
+        }
     }
 
-    /// Lets the look-ups under way make progress, and starts those of records that have come.
+    /// The look-up whose turn has come: the one under way where there is one, else a new one.
+    pub(super) fn take_up(&mut self, dns: &Dns, name: &Name, record_type: RecordType) -> StartedLookup {
+        let lookup = self.started.entry((name.clone(), record_type));
+        lookup.or_insert_with(|| start(dns, name.clone(), record_type)).clone()
+    }
+
+    /// Lets the look-ups under way make progress, and starts those that follow from what has come.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>, dns: &Dns, query: &Query<'_>, sender_domain: &str) {
         while !self.running.is_empty() {
             match self.running.poll_next_unpin(cx) {
-                Poll::Ready(Some(Some(found))) => {
-                    self.plan(dns, query, sender_domain, &found.domain, &found.record.terms, found.before);
+                Poll::Ready(Some(Some(Found::Record { domain, record, before }))) => {
+                    self.plan(dns, query, sender_domain, &domain, &record.terms, before);
+                }
+                Poll::Ready(Some(Some(Found::Hosts(hosts)))) => {
+                    let address_type = address_type(query.client.to_canonical());
+                    for host in hosts {
+                        if self.hosts == 0 {
+                            break;
+                        }
+                        if self.start(dns, host, address_type, Purpose::Other) {
+                            self.hosts -= 1;
+                        }
+                    }
                 }
                 Poll::Ready(Some(None)) => {}
                 Poll::Ready(None) | Poll::Pending => return,
@@ -77,83 +125,78 @@ impl Prefetch {
         let variables = Variables::new(query, sender_domain, domain.as_str());
         let target = |spec: Option<&DomainSpec>| match spec {
             None => Some(domain.clone()),
-            Some(spec) if needs_lookup_or_is_unusable(spec, &variables) => None,
+            // Neither terms that match nothing nor those that need the client's names first.
+            Some(spec) if unusable(spec, variables.local_part) || asks_for_names(spec.as_ref()) => None,
             Some(spec) => expand_domain(spec.as_ref(), &variables),
         };
         let mut redirect = None;
         for term in terms {
-            if self.budget == 0 || before >= self.max_lookups {
+            if self.terms == 0 || before >= self.max_lookups {
                 return;
             }
-            let (target, kind) = match term {
-                Term::Directive(directive) => match &directive.mechanism {
-                    Mechanism::All => return,
-                    Mechanism::Ip4(_) | Mechanism::Ip6(_) if matches_network(&directive.mechanism, client) => return,
-                    Mechanism::Ip4(_) | Mechanism::Ip6(_) => continue,
-                    Mechanism::Include(include) => (target(Some(&include.domain_spec)), Kind::Record),
-                    Mechanism::A(a) => (target(a.domain_spec.as_ref()), Kind::Addresses),
-                    Mechanism::Mx(mx) => (target(mx.domain_spec.as_ref()), Kind::Exchangers),
-                    Mechanism::Ptr(_) => (Some(Name::reverse(client)), Kind::Names),
-                    Mechanism::Exists(exists) => (target(Some(&exists.domain_spec)), Kind::Existence),
-                },
+            let mechanism = match term {
+                Term::Directive(directive) => &directive.mechanism,
                 Term::Modifier(Modifier::Redirect(modifier)) => {
                     redirect = Some(modifier);
                     continue;
                 }
                 Term::Modifier(_) => continue,
             };
+            let (name, record_type, purpose) = match mechanism {
+                Mechanism::All => return,
+                Mechanism::Ip4(_) | Mechanism::Ip6(_) if matches_network(mechanism, client) => return,
+                Mechanism::Ip4(_) | Mechanism::Ip6(_) => continue,
+                Mechanism::Include(include) => (target(Some(&include.domain_spec)), RecordType::Txt, Purpose::Record(before + 1)),
+                Mechanism::A(a) => (target(a.domain_spec.as_ref()), address_type(client), Purpose::Other),
+                Mechanism::Mx(mx) => (target(mx.domain_spec.as_ref()), RecordType::Mx, Purpose::Exchangers),
+                Mechanism::Ptr(_) => (Some(Name::reverse(client)), RecordType::Ptr, Purpose::Other),
+                Mechanism::Exists(exists) => (target(Some(&exists.domain_spec)), RecordType::A, Purpose::Other),
+            };
             before += 1;
-            if let Some(target) = target {
-                self.start(dns, target, kind, client, before);
-            }
+            self.start_term(dns, name, record_type, purpose);
         }
         if let Some(redirect) = redirect
-            && self.budget > 0
+            && self.terms > 0
             && before < self.max_lookups
-            && let Some(target) = target(Some(&redirect.domain_spec))
         {
-            self.start(dns, target, Kind::Record, client, before + 1);
+            self.start_term(dns, target(Some(&redirect.domain_spec)), RecordType::Txt, Purpose::Record(before + 1));
         }
     }
 
-    fn start(&mut self, dns: &Dns, name: Name, kind: Kind, client: IpAddr, before: usize) {
-        self.budget -= 1;
-        let dns = dns.clone();
-        let address_type = if client.is_ipv4() { RecordType::A } else { RecordType::Aaaa };
+    fn start_term(&mut self, dns: &Dns, name: Option<Name>, record_type: RecordType, purpose: Purpose) {
+        if let Some(name) = name
+            && self.start(dns, name, record_type, purpose)
+        {
+            self.terms -= 1;
+        }
+    }
+
+    /// Starts a look-up, unless it is under way; tells whether it was started.
+    fn start(&mut self, dns: &Dns, name: Name, record_type: RecordType, purpose: Purpose) -> bool {
+        let key = (name, record_type);
+        if self.started.contains_key(&key) {
+            return false;
+        }
+        let domain = key.0.clone();
+        let lookup = start(dns, domain.clone(), record_type);
+        self.started.insert(key, lookup.clone());
         self.running.push(Box::pin(async move {
-            let record_type = match kind {
-                Kind::Record => {
-                    let record = select(&dns.txt(&name).await.ok()?).ok()?;
-                    return Some(Found { domain: name, record, before });
+            match (lookup.await.ok()?, purpose) {
+                (Answer::Txt(texts), Purpose::Record(before)) => {
+                    let record = select(&texts).ok()?;
+                    Some(Found::Record { domain, record, before })
                 }
-                Kind::Exchangers => {
-                    let exchangers = dns.mx(&name).await.ok()?;
-                    if exchangers.len() <= MAX_MX_HOSTS {
-                        let hosts = exchangers.iter().filter_map(|mx| mx.exchange.as_ref());
-                        join_all(hosts.map(|host| dns.lookup(host, address_type))).await;
-                    }
-                    return None;
+                (Answer::Mx(exchangers), Purpose::Exchangers) if exchangers.len() <= MAX_MX_HOSTS => {
+                    Some(Found::Hosts(exchangers.iter().filter_map(|mx| mx.exchange.clone()).collect()))
                 }
-                Kind::Addresses => address_type,
-                Kind::Existence => RecordType::A,
-                Kind::Names => RecordType::Ptr,
-            };
-            // The answer is in the cache now, which is all that is wanted of it.
-            let _ = dns.lookup(&name, record_type).await;
-            None
+                _ => None,
+            }
         }));
+        true
     }
 }
 
-/// What a term asks DNS for.
-enum Kind {
-    Record,
-    Addresses,
-    Exchangers,
-    Names,
-    Existence,
-}
-
-fn needs_lookup_or_is_unusable(spec: &DomainSpec, variables: &Variables<'_>) -> bool {
-    unusable(spec, variables.local_part) || asks_for_names(spec.as_ref())
+fn start(dns: &Dns, name: Name, record_type: RecordType) -> StartedLookup {
+    let dns = dns.clone();
+    async move { dns.lookup(&name, record_type).await }.boxed().shared()
 }

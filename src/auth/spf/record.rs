@@ -1,6 +1,6 @@
 //! Finding and reading SPF records (RFC 7208 §4.4 to §4.6).
 
-use std::borrow::Cow;
+use std::{borrow::Cow, fmt::Display};
 
 use viaspf::record::{
     DomainSpec, Macro, MacroExpand, MacroKind, MacroString, MacroStringSegment, Mechanism, Modifier, SpfRecord, Term,
@@ -36,7 +36,7 @@ pub(super) fn select(texts: &[Box<[u8]>]) -> Result<SpfRecord, RecordError> {
     parse(record)
 }
 
-fn is_record(text: &[u8]) -> bool {
+pub(super) fn is_record(text: &[u8]) -> bool {
     match text.split_at_checked(6) {
         Some((version, rest)) => version.eq_ignore_ascii_case(b"v=spf1") && matches!(rest.first(), None | Some(b' ')),
         None => false,
@@ -49,9 +49,41 @@ fn parse(text: &[u8]) -> Result<SpfRecord, RecordError> {
         _ => return Err(RecordError::Syntax("octets that are not ASCII".into())),
     };
     let text = cap_digits(text);
+    let text = drop_misread_modifiers(text)?;
     let record: SpfRecord = text.parse().map_err(|_| RecordError::Syntax(explain_syntax_error(&text)))?;
     check(&record)?;
     Ok(record)
+}
+
+/// Drops unknown modifiers whose names begin as a mechanism does, such as `accredit=` and `mx_hosts=`: the parser would read the
+/// mechanism and stumble over the rest. Unknown modifiers mean nothing, only their syntax matters (RFC 7208 §6).
+///
+/// ```text
+/// unknown-modifier = name "=" macro-string
+/// name             = ALPHA *( ALPHA / DIGIT / "-" / "_" / "." )
+/// ```
+fn drop_misread_modifiers(text: Cow<'_, str>) -> Result<Cow<'_, str>, RecordError> {
+    let misread = |term: &str| {
+        let Some((name, _)) = term.split_once('=') else { return false };
+        let begins = |mechanism: &str| name.get(..mechanism.len()).is_some_and(|start| start.eq_ignore_ascii_case(mechanism));
+        ["a", "mx", "ptr"].into_iter().any(begins) && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b))
+    };
+    // Few records have a modifier at all.
+    let after_version = text.get(7..).unwrap_or_default();
+    if !after_version.contains('=') || !after_version.split(' ').any(misread) {
+        return Ok(text);
+    }
+    let mut kept = String::with_capacity(text.len());
+    for term in text.split(' ') {
+        if misread(term) {
+            let value = term.split_once('=').map_or("", |(_, value)| value);
+            value.parse::<MacroString>().map_err(|_| RecordError::Syntax(syntax_error_in(term)))?;
+            continue;
+        }
+        kept.push_str(term);
+        kept.push(' ');
+    }
+    Ok(kept.into())
 }
 
 /// What the grammar does not say but the RFC does: modifiers that occur at most once (§6), macros for explanations alone (§7.2).
@@ -73,7 +105,7 @@ fn check(record: &SpfRecord) -> Result<(), RecordError> {
         if let Some(spec) = spec
             && macros(spec.as_ref()).any(|m| matches!(m.kind(), MacroKind::PrettyIp | MacroKind::Receiver | MacroKind::Timestamp))
         {
-            return Err(RecordError::Syntax(format!("macro in '{term}' that only explanations may have")));
+            return Err(RecordError::Syntax(format!("macro in '{}' that only explanations may have", shorten(term))));
         }
     }
     match (redirects, explanations) {
@@ -109,8 +141,21 @@ fn explain_syntax_error(text: &str) -> String {
     let bad =
         terms.split(' ').filter(|term| !term.is_empty()).find(|term| format!("v=spf1 {term}").parse::<SpfRecord>().is_err());
     match bad {
-        Some(term) => format!("syntax error in '{}'", term.chars().take(60).collect::<String>()),
+        Some(term) => syntax_error_in(term),
         None => "syntax error".into(),
+    }
+}
+
+fn syntax_error_in(term: &str) -> String {
+    format!("syntax error in '{}'", shorten(term))
+}
+
+/// A term as logs can have it.
+pub(super) fn shorten(term: impl Display) -> String {
+    let term = term.to_string();
+    match term.char_indices().nth(60) {
+        Some((end, _)) => format!("{}...", term.get(..end).unwrap_or_default()),
+        None => term,
     }
 }
 

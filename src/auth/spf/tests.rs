@@ -1,1 +1,83 @@
-//! Cases of RFC 7208.
+//! Cases of RFC 7208 and of real reports, against zones in memory.
+
+mod bounds;
+mod explanations;
+mod limits;
+mod macros;
+mod mechanisms;
+mod prefetching;
+mod properties;
+mod records;
+mod tracing;
+
+use std::{future::Future, sync::Arc, time::Duration};
+
+use super::{Limits, Outcome, Problem, Query, check_host, check_host_with_trace};
+use crate::{
+    dns::{Dns, zone::Zone},
+    mail::spf_result::SpfResult::{self, Fail, Neutral, None as NoResult, Pass, Permerror, Softfail, Temperror},
+};
+
+/// Runs with a clock that stands still while there is something to do, and jumps when there is not.
+fn run<F: Future>(future: F) -> F::Output {
+    tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap().block_on(future)
+}
+
+/// A question with the parts that a test cares about.
+#[derive(Clone)]
+struct Asked<'a> {
+    client: &'a str,
+    sender: &'a str,
+    helo: &'a str,
+    limits: Limits,
+}
+
+impl<'a> Asked<'a> {
+    fn new(client: &'a str, sender: &'a str) -> Self {
+        Self { client, sender, helo: "mail.example.org", limits: Limits::default() }
+    }
+
+    fn query(&self) -> Query<'a> {
+        let (local_part, domain) = self.sender.rsplit_once('@').unwrap_or(("", self.sender));
+        Query {
+            client: self.client.parse().unwrap(),
+            domain,
+            local_part,
+            helo: self.helo,
+            receiver: "receiver.example",
+            timestamp: 1_700_000_000,
+        }
+    }
+
+    fn of(&self, zone: &Arc<Zone>) -> Outcome {
+        run(check_host(&Dns::from_zone(Arc::clone(zone)), &self.query(), &self.limits))
+    }
+}
+
+fn zone(text: &str) -> Arc<Zone> {
+    Arc::new(Zone::parse(text).unwrap())
+}
+
+/// The outcome for `user@example.com` from a client.
+fn check_from(client: &str, text: &str) -> Outcome {
+    Asked::new(client, "user@example.com").of(&zone(text))
+}
+
+/// The outcome for `user@example.com` from 192.0.2.1.
+fn check(text: &str) -> Outcome {
+    check_from("192.0.2.1", text)
+}
+
+/// The outcome for a record of example.com, with the rest of the zone.
+fn check_record(record: &str, rest: &str) -> Outcome {
+    check(&format!("example.com TXT \"{record}\"\n{rest}"))
+}
+
+fn reason(outcome: &Outcome) -> &'static str {
+    outcome.problem.as_ref().map_or("", |problem| problem.reason)
+}
+
+/// The result and why: a word for the tables of the tests.
+fn result_and_reason(outcome: &Outcome) -> (SpfResult, &'static str) {
+    (outcome.result, reason(outcome))
+}

@@ -2,3 +2,4 @@
 
 pub mod milter;
 pub mod postfix;
+pub mod session;

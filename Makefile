@@ -1,0 +1,70 @@
+# make             build the daemon
+# make check       what needs neither root nor an MTA: fmt, clippy, unit, property and scenario tests
+# make test        everything, with a real Postfix, Sendmail and unbound (installed as root when missing)
+# make test CORPUS=DIR   and with the public suites in DIR
+# make demo        the daemon at work: a few SMTP sessions, printed
+# make bench       measurements
+# make install     DESTDIR, PREFIX, SYSCONFDIR and UNITDIR say where to
+
+PREFIX = /usr/local
+SYSCONFDIR = /etc
+UNITDIR = $(PREFIX)/lib/systemd/system
+CARGO = cargo
+TARGET = $(or $(CARGO_TARGET_DIR),target)
+SENDMAIL = $(abspath $(TARGET))/sendmail
+
+BINDIR = $(DESTDIR)$(PREFIX)/sbin
+MANDIR = $(DESTDIR)$(PREFIX)/share/man
+MANPAGES = $(wildcard man/*.[1-9])
+
+.PHONY: all check test lint peers man-lint demo bench install uninstall clean
+
+all:
+	$(CARGO) build --release --locked
+
+lint:
+	$(CARGO) fmt --check
+	$(CARGO) clippy --locked --all-targets -- -D warnings
+
+check: lint
+	$(CARGO) test --locked --no-fail-fast
+
+peers:
+	tests/support/peers.sh "$(SENDMAIL)"
+
+man-lint: $(MANPAGES)
+	@for page in $(MANPAGES); do \
+	    mandoc -Tlint -Wwarning "$$page" || exit 1; \
+	    problems=$$(groff -ww -mandoc -Tutf8 "$$page" 2>&1 >/dev/null) || exit 1; \
+	    if [ -n "$$problems" ]; then echo "$$problems" >&2; exit 1; fi; \
+	done
+
+# RUSTFLAGS or features must not differ between the steps, or everything is built twice.
+test: lint peers man-lint
+	$(if $(CORPUS),CORPUS="$(abspath $(CORPUS))") $(CARGO) test --locked --no-fail-fast -- --include-ignored
+
+demo:
+	$(CARGO) build --locked
+	$(CARGO) run --locked --quiet --example demo
+
+bench:
+	$(CARGO) bench --locked
+
+install: all
+	install -D -m 0755 "$(TARGET)/release/spf-milter" "$(BINDIR)/spf-milter"
+	for page in $(MANPAGES); do \
+	    install -D -m 0644 "$$page" "$(MANDIR)/man$${page##*.}/$${page##*/}" || exit 1; \
+	done
+	test -e "$(DESTDIR)$(SYSCONFDIR)/spf-milter.conf" || \
+	    install -D -m 0644 etc/spf-milter.conf "$(DESTDIR)$(SYSCONFDIR)/spf-milter.conf"
+	install -d "$(DESTDIR)$(UNITDIR)"
+	sed 's,/usr/sbin/spf-milter,$(PREFIX)/sbin/spf-milter,' etc/spf-milter.service >"$(DESTDIR)$(UNITDIR)/spf-milter.service"
+	chmod 0644 "$(DESTDIR)$(UNITDIR)/spf-milter.service"
+
+# The configuration stays.
+uninstall:
+	rm -f "$(BINDIR)/spf-milter" "$(DESTDIR)$(UNITDIR)/spf-milter.service"
+	for page in $(MANPAGES); do rm -f "$(MANDIR)/man$${page##*.}/$${page##*/}"; done
+
+clean:
+	$(CARGO) clean

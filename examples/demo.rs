@@ -1,0 +1,206 @@
+//! The daemon at work: starts it on loopback with a few example zones, plays SMTP sessions through the milter protocol, and prints
+//! them with what the daemon answered. Ends with an error when an outcome is not the one announced.
+
+#![allow(
+    clippy::panic,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "as the tests that it borrows from"
+)]
+
+#[path = "../tests/support/mod.rs"]
+mod support;
+
+use std::{net::SocketAddr, process::ExitCode};
+
+use spf_milter::dns::zone::Zone;
+use support::{
+    daemon::Daemon,
+    drivers::milter::observed,
+    fields::{Field, matches},
+    milter_client::MilterClient,
+    nameserver::NameServer,
+};
+
+const ZONE: &str = r#"
+# Mail of these domains comes from 192.0.2.1, and from nowhere else:
+pass.example            TXT  "v=spf1 include:_spf.pass.example -all"
+_spf.pass.example       TXT  "v=spf1 ip4:192.0.2.0/28 ip6:2001:db8::/32 -all"
+fail.example            TXT  "v=spf1 mx -all exp=why.fail.example"
+fail.example            MX   10 mx.fail.example
+mx.fail.example         A    198.51.100.25
+why.fail.example        TXT  "%{i} is not one of our servers; see https://fail.example/?ip=%{i}&sender=%{S}"
+# not quite sure:
+softfail.example        TXT  "v=spf1 a:mx.fail.example ~all"
+# and a name server that is in trouble:
+temperror.example       TXT  !servfail
+"#;
+
+const STRICT: &str = "header = Received-SPF, Authentication-Results\n";
+const LENIENT: &str = "header = Received-SPF, Authentication-Results\nreject_results = permerror\n";
+
+/// A session to show.
+struct Session {
+    title: &'static str,
+    sender: &'static str,
+    /// Header fields that the client sends.
+    fields: &'static [&'static str],
+    /// The reply to MAIL FROM or to the message, as a pattern.
+    reply: &'static str,
+    /// The fields that the message has afterwards, as patterns, from top to bottom.
+    header: &'static [&'static str],
+}
+
+const SESSIONS: &[Session] = &[
+    Session {
+        title: "The client is one of the sender's servers: pass",
+        sender: "alice@pass.example",
+        fields: &["From: alice@pass.example", "Subject: Lunch?"],
+        reply: "ok",
+        header: &[
+            "Authentication-Results: mta.example.org; spf=pass smtp.mailfrom=pass.example",
+            "Received-SPF: pass (*client-ip=192.0.2.1; *mechanism=*",
+            "From: alice@pass.example",
+            "Subject: Lunch?",
+        ],
+    },
+    Session {
+        title: "It is not, and the sender's domain says why it refuses: fail",
+        sender: "alice@fail.example",
+        fields: &[],
+        reply: "550 5.7.23 SPF validation failed: fail.example explains: 192.0.2.1 is not one of our servers; \
+                see https://fail.example/?ip=192.0.2.1&sender=alice%40fail.example",
+        header: &[],
+    },
+    Session {
+        title: "The sender's domain is not sure: softfail, recorded for those who come after",
+        sender: "alice@softfail.example",
+        fields: &["From: alice@softfail.example", "Subject: Win!"],
+        reply: "ok",
+        header: &[
+            "Authentication-Results: mta.example.org; spf=softfail smtp.mailfrom=softfail.example",
+            "Received-SPF: softfail (*",
+            "From: alice@softfail.example",
+            "Subject: Win!",
+        ],
+    },
+    Session {
+        title: "Its name server is in trouble: temperror, try again later",
+        sender: "alice@temperror.example",
+        fields: &[],
+        reply: "451 4.7.24 SPF validation error: *",
+        header: &[],
+    },
+    Session {
+        title: "Results forged in our name are removed, those of others stay",
+        sender: "alice@softfail.example",
+        fields: &[
+            "Authentication-Results: mta.example.org; spf=pass smtp.mailfrom=softfail.example",
+            "Authentication-Results: relay.example.net; dkim=pass header.d=softfail.example",
+            "authentication-results: (really) \"MTA.example.org\" 1;\n\tdmarc=pass header.from=softfail.example",
+            "Subject: Trust me",
+        ],
+        reply: "ok",
+        header: &[
+            "Authentication-Results: mta.example.org; spf=softfail smtp.mailfrom=softfail.example",
+            "Received-SPF: softfail (*",
+            "Authentication-Results: relay.example.net; dkim=pass header.d=softfail.example",
+            "Subject: Trust me",
+        ],
+    },
+];
+
+const AFTER_RELOAD: &[Session] = &[Session {
+    title: "The same sender as before, who is now let in, with the result on record",
+    sender: "alice@fail.example",
+    fields: &["Subject: Hello again"],
+    reply: "ok",
+    header: &[
+        "Authentication-Results: mta.example.org; spf=fail smtp.mailfrom=fail.example",
+        "Received-SPF: fail (*",
+        "Subject: Hello again",
+    ],
+}];
+
+fn main() -> ExitCode {
+    println!("DNS says:\n{ZONE}");
+    let nameserver = NameServer::start(Zone::parse(ZONE).expect("bad zone"));
+    let config = |lines: &str| format!("hostname = mta.example.org\nnameservers = {}\n{lines}", nameserver.address());
+    println!("The configuration:\n\n{}", config(STRICT));
+    let daemon = Daemon::start(&config(STRICT));
+    let mut wrong = 0;
+    for session in SESSIONS {
+        wrong += usize::from(!show(&daemon, session));
+    }
+    println!("== The configuration changes, and the daemon gets SIGHUP\n\n{}", config(LENIENT));
+    wrong += usize::from(!daemon.reload(&config(LENIENT)));
+    for session in AFTER_RELOAD {
+        wrong += usize::from(!show(&daemon, session));
+    }
+    let (status, log) = daemon.stop();
+    println!("== What the daemon logged\n\n{log}\n");
+    if wrong == 0 && status.success() {
+        println!("All as announced.");
+        ExitCode::SUCCESS
+    } else {
+        println!("NOT AS ANNOUNCED: {wrong} sessions; the daemon ended with {status}.");
+        ExitCode::FAILURE
+    }
+}
+
+/// Plays a session and prints it; whether it came out as announced.
+fn show(daemon: &Daemon, session: &Session) -> bool {
+    println!("== {}\n", session.title);
+    let (reply, header) = play(daemon, session).unwrap_or_else(|error| (format!("the daemon hung up: {error}"), Vec::new()));
+    let lines: Vec<String> = header.iter().map(Field::unfolded).collect();
+    let fits =
+        lines.len() == session.header.len() && session.header.iter().zip(&lines).all(|(pattern, line)| matches(pattern, line));
+    let right = fits && matches(session.reply, &reply);
+    if !right {
+        println!("  NOT AS ANNOUNCED: {} {:#?}", session.reply, session.header);
+    }
+    println!();
+    right
+}
+
+fn play(daemon: &Daemon, session: &Session) -> std::io::Result<(String, Vec<Field>)> {
+    let client = SocketAddr::from(([192, 0, 2, 1], 40025));
+    let say = |line: &str| println!("  C: {line}");
+    let answer = |reply: &str, positive: &str| println!("  S: {}", if reply == "ok" { positive } else { reply });
+    let mut milter = MilterClient::connect_to(&daemon.sockets[0])?;
+    println!("     (connection from mail.client.example [192.0.2.1])");
+    milter.connect("mail.client.example", Some(client))?;
+    say("EHLO mail.client.example");
+    answer(&observed(&milter.helo("mail.client.example")?).reply, "250 mta.example.org");
+    say(&format!("MAIL FROM:<{}>", session.sender));
+    let reply = observed(&milter.mail(format!("<{}>", session.sender))?).reply;
+    answer(&reply, "250 Ok");
+    if reply != "ok" {
+        milter.quit()?;
+        return Ok((reply, Vec::new()));
+    }
+    say("RCPT TO:<bob@example.org>");
+    milter.macros.insert("i".into(), "4Q1A2B3C4D".into());
+    answer(&observed(&milter.rcpt("<bob@example.org>")?).reply, "250 Ok");
+    say("DATA");
+    answer("ok", "354 End data with <CR><LF>.<CR><LF>");
+    let fields: Vec<Field> = session.fields.iter().map(|field| Field::parse(field)).collect();
+    for field in &fields {
+        format!("{field:?}").lines().for_each(say);
+    }
+    ["", "Hello", "."].iter().for_each(|line| say(line));
+    let finished = milter.message(&fields, b"Hello\r\n")?;
+    let reply = observed(&finished.reply).reply;
+    answer(&reply, "250 Ok: queued");
+    milter.quit()?;
+    println!("\n     The header of the message as it goes on (+ added, - removed):");
+    for field in &finished.fields {
+        let mark = if fields.contains(field) { ' ' } else { '+' };
+        format!("{field:?}").lines().for_each(|line| println!("   {mark} {line}"));
+    }
+    for field in fields.iter().filter(|field| !finished.fields.contains(field)) {
+        format!("{field:?}").lines().for_each(|line| println!("   - {line}"));
+    }
+    Ok((reply, finished.fields))
+}

@@ -1,0 +1,183 @@
+//! Finding and reading records, and what is checked before (RFC 7208 §4.3 to §4.6).
+
+use super::*;
+
+#[test]
+fn one_record_and_no_more() {
+    let result = |text: &str| result_and_reason(&check(text));
+    assert_eq!(result("example.com TXT \"v=spf1 +all\"\nexample.com TXT \"V=SPF1 -all\""), (Permerror, Problem::SEVERAL_RECORDS));
+    assert_eq!(result("example.com TXT \"v=spf1 +all\"\nexample.com TXT \"v=spf1 +all\""), (Permerror, Problem::SEVERAL_RECORDS));
+    assert_eq!(result("example.com TXT \"v=spf10 +all\"\nexample.com TXT \"v=spf1\\009+all\"").0, NoResult);
+    assert_eq!(result("example.com TXT \"v=spf10 +all\"\nexample.com TXT \"V=sPf1 +all\"").0, Pass);
+    assert_eq!(result("example.com TXT \"\"\nexample.com TXT \"spf2.0/pra -all\"\nexample.com TXT \"v=spf1 ?all\"").0, Neutral);
+    assert_eq!(result("example.com TXT \" v=spf1 -all\"").0, NoResult);
+    assert_eq!(result("example.com TXT \"v=spf\""), (NoResult, ""));
+    assert_eq!(result("example.com A 192.0.2.1"), (NoResult, ""));
+    assert_eq!(result("other.example A 192.0.2.1"), (NoResult, ""));
+    assert_eq!(result("example.com CNAME real.example\nreal.example TXT \"v=spf1 -all\"").0, Fail);
+}
+
+#[test]
+fn strings_are_joined_with_nothing_between() {
+    assert_eq!(check("example.com TXT \"\" \"v=sp\" \"f1 ip4:192.0.\" \"2.1 -all\"").result, Pass);
+    assert_eq!(reason(&check("example.com TXT \"v=spf1 a\" \"mx -all\"")), Problem::INVALID_RECORD);
+}
+
+#[test]
+fn spaces_and_other_octets() {
+    assert_eq!(check_record("v=spf1   ip4:192.0.2.1    -all   ", "").result, Pass);
+    for record in ["v=spf1 a\\009-all", "v=spf1 a\\194\\160-all", "v=spf1 a:caf\\195\\169.example -all", "v=spf1 -all \\000"] {
+        assert_eq!(result_and_reason(&check_record(record, "")), (Permerror, Problem::INVALID_RECORD), "{record}");
+    }
+}
+
+#[test]
+fn errors_count_before_anything_is_evaluated() {
+    for record in [
+        "v=spf1 +all ip4:1.2.3.4~all",
+        "v=spf1 +all ipv4:1.2.3.4",
+        "v=spf1 +all ip4:1.2.3",
+        "v=spf1 +all ip4:1.2.3.4/33",
+        "v=spf1 +all ip4:1.2.3.04",
+        "v=spf1 +all ip4:1.2.3.4/08",
+        "v=spf1 +all ip6:2001:db8::/129",
+        "v=spf1 +all ip6:1:2:3:4:5:6:7",
+        "v=spf1 +all ip6:1:2:3:4:5:6:7:8:9",
+        "v=spf1 +all ip6:1::2::3",
+        "v=spf1 +all a/33",
+        "v=spf1 +all a//129",
+        "v=spf1 +all a:",
+        "v=spf1 +all a:com",
+        "v=spf1 +all a:example.123",
+        "v=spf1 +all a:example.-com",
+        "v=spf1 +all all:x",
+        "v=spf1 +all all/8",
+        "v=spf1 +all ptr/0",
+        "v=spf1 +all include",
+        "v=spf1 +all include:",
+        "v=spf1 +all exists:",
+        "v=spf1 +all exists:a.example/24",
+        "v=spf1 +all -",
+        "v=spf1 +all moo",
+        "v=spf1 +all redirect=",
+        "v=spf1 +all exp=",
+        "v=spf1 +all redirect:a.example",
+        "v=spf1 +all -redirect=a.example",
+        "v=spf1 +all redirect=a.example redirect=a.example",
+        "v=spf1 +all exp=a.example EXP=a.example",
+        "v=spf1 +all x=%{q}",
+        "v=spf1 +all =x",
+        "v=spf1 +all 1x=x",
+        "v=spf1 +all exists:%(ir).example",
+        "v=spf1 +all exists:%{d0}.example",
+        "v=spf1 +all exists:%{d-r}.example",
+        "v=spf1 +all exists:%{c}.example",
+        "v=spf1 +all exists:%{r}.example",
+        "v=spf1 +all exists:%{t}.example",
+        "v=spf1 +all exp=%{t}.example",
+        "v=spf1 +all exists:%",
+        "v=spf1 +all accredit=%{q}",
+    ] {
+        let outcome = check_record(record, "");
+        assert_eq!(result_and_reason(&outcome), (Permerror, Problem::INVALID_RECORD), "{record}");
+        assert_eq!((outcome.mechanism, outcome.policy_domain), (None, None));
+    }
+}
+
+#[test]
+fn unknown_modifiers_mean_nothing() {
+    // The last ones begin as mechanisms do.
+    for modifier in [
+        "ra=a",
+        "rp=100",
+        "v=spf1",
+        "x=",
+        "moo.cow-far_out=man:dog/cat",
+        "x=%{d}",
+        "default=deny",
+        "accredit=x",
+        "a=b",
+        "A1=/2",
+        "mx=mail",
+        "mx_hosts=%%",
+        "ptr-x=1",
+        "all=x",
+        "aspf=%{d}",
+    ] {
+        let outcome = check_record(&format!("v=spf1 {modifier} ip4:192.0.2.1 {modifier} -all"), "");
+        assert_eq!(outcome.result, Pass, "{modifier}: {outcome:?}");
+    }
+    // `=` may be in a domain-spec, and a name has no colon.
+    let outcome = check_record("v=spf1 a:x=y.example -all", "x=y.example A 192.0.2.1");
+    assert_eq!(outcome.mechanism.as_deref(), Some("a:x=y.example"));
+}
+
+#[test]
+fn smallest_records() {
+    let result = |record: &str| {
+        let outcome = check_record(record, "");
+        (outcome.result, outcome.mechanism, outcome.policy_domain.unwrap(), outcome.lookups)
+    };
+    let all = || Some("all".to_owned());
+    let domain = || "example.com".to_owned();
+    assert_eq!(result("v=spf1 +all"), (Pass, all(), domain(), 0));
+    assert_eq!(result("v=spf1 all"), (Pass, all(), domain(), 0));
+    assert_eq!(result("v=spf1 ?all"), (Neutral, all(), domain(), 0));
+    assert_eq!(result("v=spf1 ~ALL"), (Softfail, all(), domain(), 0));
+    assert_eq!(result("v=spf1 -all"), (Fail, all(), domain(), 0));
+    assert_eq!(result("v=spf1"), (Neutral, None, domain(), 0));
+    assert_eq!(result("v=spf1 -ip4:192.0.2.2"), (Neutral, None, domain(), 0));
+}
+
+#[test]
+fn failing_look_up_of_the_record_is_temporary() {
+    let result = |failure: &str| result_and_reason(&check(&format!("example.com TXT !{failure}")));
+    assert_eq!(result("servfail"), (Temperror, Problem::LOOKUP_FAILED));
+    assert_eq!(result("refused"), (Temperror, Problem::LOOKUP_FAILED));
+    assert_eq!(result("timeout"), (Temperror, Problem::TIMEOUT));
+    assert_eq!(result("nodata"), (NoResult, ""));
+    assert_eq!(result("nxdomain"), (NoResult, ""));
+}
+
+#[test]
+fn domains_that_can_have_no_policy_are_not_asked_for() {
+    let zone = zone(
+        "example.com TXT \"v=spf1 -all\"\n_x.example.com TXT \"v=spf1 -all\"\nlocalhost TXT \"v=spf1 -all\"\nxn--bcher-kva.example TXT \"v=spf1 a:%{d} exists:%{o}.x.example -all\"\nxn--bcher-kva.example.x.example A 127.0.0.2",
+    );
+    let long = "a.".repeat(128);
+    for domain in [
+        "",
+        ".",
+        "localhost",
+        "com",
+        "[192.0.2.1]",
+        "[IPv6:2001:db8::1]",
+        "a..example.com",
+        ".example.com",
+        "exa mple.com",
+        "example.com..",
+        "a\u{0}.example.com",
+        "a\u{7f}.example.com",
+        &long,
+        &format!("{}.com", "a".repeat(64)),
+    ] {
+        let outcome = Asked { sender: &format!("u@{domain}"), ..Asked::new("192.0.2.1", "") }.of(&zone);
+        assert_eq!(result_and_reason(&outcome), (NoResult, Problem::NO_DOMAIN), "{domain:?}");
+    }
+    let query = Query { domain: "user@example.com", ..Asked::new("192.0.2.1", "").query() };
+    let outcome = run(check_host(&Dns::from_zone(Arc::clone(&zone)), &query, &Limits::default()));
+    assert_eq!(result_and_reason(&outcome), (NoResult, Problem::NO_DOMAIN));
+    assert_eq!(zone.queries(), 0);
+    for sender in ["u@example.com", "u@Example.COM.", "u@_x.example.com", "@example.com", "example.com"] {
+        assert_eq!(Asked::new("192.0.2.1", sender).of(&zone).result, Fail, "{sender}");
+    }
+    // U-labels become A-labels, in macros too (RFC 8616 §4).
+    assert_eq!(Asked::new("192.0.2.1", "u@Bücher.example").of(&zone).result, Pass);
+}
+
+#[test]
+fn a_clock_cannot_overflow() {
+    let limits = Limits { timeout: Duration::MAX, ..Limits::default() };
+    let outcome = Asked { limits, ..Asked::new("192.0.2.1", "u@example.com") }.of(&zone("example.com TXT \"v=spf1 -all\""));
+    assert_eq!(outcome.result, Fail);
+}

@@ -1,0 +1,89 @@
+//! The steps that are told.
+
+use super::*;
+
+fn trace(asked: &Asked<'_>, text: &str) -> String {
+    let dns = Dns::from_zone(zone(text));
+    let outcome = run(check_host_with_trace(&dns, &asked.query(), &asked.limits));
+    let mut silent = outcome.clone();
+    silent.trace = None;
+    assert_eq!(silent, run(check_host(&dns, &asked.query(), &asked.limits)));
+    outcome.trace.unwrap().to_string()
+}
+
+#[test]
+fn a_postmaster_can_follow() {
+    let told = trace(
+        &Asked::new("192.0.2.1", "user@example.com"),
+        r#"
+        example.com TXT "v=spf1 a mx:m.example ip4:203.0.113.0/24 include:_spf.example.net ptr ?exists:%{l}.x.example -all exp=why.example.com"
+        example.com TXT "other"
+        example.com A 203.0.113.7
+        m.example MX 10 mx1.example
+        m.example MX 20 .
+        mx1.example AAAA 2001:db8::1
+        _spf.example.net TXT "v=spf1 include:_a.example.net redirect=_b.example.net"
+        _a.example.net TXT "v=spf1"
+        _b.example.net TXT "v=spf1 ~all"
+        192.0.2.1 PTR host.example.org
+        host.example.org A 192.0.2.1
+        why.example.com TXT "no mail from %{c}"
+        "#,
+    );
+    let expected = "\
+example.com: record v=spf1 a mx:m.example ip4:203.0.113.0/24 include:_spf.example.net ptr ?exists:%{l}.x.example -all exp=why.example.com
+example.com: A example.com: 203.0.113.7
+example.com: a does not match (look-ups: 1 of 10, void: 0 of 2)
+example.com: MX m.example: mx1.example, .
+example.com: A mx1.example: no such records
+example.com: mx:m.example does not match (look-ups: 2 of 10, void: 1 of 2)
+example.com: ip4:203.0.113.0/24 does not match
+example.com: include:_spf.example.net (look-ups: 3 of 10, void: 1 of 2)
+  _spf.example.net: record v=spf1 include:_a.example.net redirect=_b.example.net
+  _spf.example.net: include:_a.example.net (look-ups: 4 of 10, void: 1 of 2)
+    _a.example.net: record v=spf1
+    _a.example.net: no directive matches: neutral
+  _spf.example.net: include:_a.example.net does not match, its record gives neutral
+  _spf.example.net: redirect=_b.example.net (look-ups: 5 of 10, void: 1 of 2)
+  _b.example.net: record v=spf1 ~all
+  _b.example.net: ~all matches: softfail
+example.com: include:_spf.example.net does not match, its record gives softfail
+example.com: PTR 1.2.0.192.in-addr.arpa: host.example.org
+example.com: names that lead back to the client: host.example.org
+example.com: ptr does not match (look-ups: 6 of 10, void: 1 of 2)
+example.com: A user.x.example: NXDOMAIN
+example.com: ?exists:%{l}.x.example does not match (look-ups: 7 of 10, void: 2 of 2)
+example.com: -all matches: fail
+example.com: result fail
+example.com: explanation: no mail from 192.0.2.1
+";
+    assert_eq!(told, expected);
+}
+
+#[test]
+fn problems_are_told() {
+    let told = |record: &str, rest: &str| {
+        trace(&Asked::new("192.0.2.1", "u@example.com"), &format!("example.com TXT \"{record}\"\n{rest}"))
+    };
+    assert!(told("v=spf1 include:n.example", "").ends_with(
+        "example.com: TXT n.example: NXDOMAIN\nexample.com: no SPF record at n.example\nexample.com: result permerror\n"
+    ));
+    assert!(
+        told("v=spf1 include:n.example", "n.example TXT \"v=spf1\"\nn.example TXT \"v=spf1 a\"")
+            .contains("example.com: TXT n.example: v=spf1 | v=spf1 a\nexample.com: more than one SPF record at n.example\n")
+    );
+    assert!(
+        told("v=spf1 include:n.example", "n.example TXT \"x\"")
+            .contains("example.com: TXT n.example: no SPF record, 1 other texts\n")
+    );
+    assert!(told("v=spf1 mx", "example.com MX !timeout").ends_with("MX example.com: timeout\nexample.com: result temperror\n"));
+    assert!(
+        told("v=spf1 -all exp=x.example", "x.example TXT !refused")
+            .ends_with("example.com: no explanation: TXT x.example: REFUSED\n")
+    );
+    // What DNS says cannot break out of its line.
+    let told = told("v=spf1 a:b\\010result.example\\027 -all", "");
+    assert_eq!(told.lines().count(), 3, "{told}");
+    assert!(told.bytes().all(|b| b == b'\n' || !b.is_ascii_control()), "{told}");
+    assert_eq!(trace(&Asked::new("192.0.2.1", "u@localhost"), ""), "domain name of a single label: result none\n");
+}
