@@ -16,7 +16,6 @@ use futures_util::StreamExt as _;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook_tokio::Signals;
-use socket2::{SockRef, TcpKeepalive};
 use tokio::{
     net::{TcpListener, UnixListener},
     sync::{Notify, watch},
@@ -44,9 +43,6 @@ const FLUSH_LIMIT: Duration = Duration::from_secs(2);
 /// The pause after a connection that could not be accepted, at first and at most.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 const MAX_ACCEPT_PAUSE: Duration = Duration::from_millis(500);
-
-/// How long a TCP connection may be silent before the system asks whether the other host is still there.
-const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(300);
 
 /// Descriptors for other things than connections: sockets, look-ups, the log.
 const SPARE_DESCRIPTORS: usize = 64;
@@ -398,14 +394,7 @@ impl Source {
 
     async fn accept(&self) -> io::Result<Socket> {
         Ok(match self {
-            Self::Tcp(listener) => {
-                let (stream, _) = listener.accept().await?;
-                // Each packet is an answer that the MTA waits for. Where this fails, the peer has gone.
-                let _ = stream.set_nodelay(true);
-                // A host that has vanished would keep its place until the longest silence is over.
-                let _ = SockRef::from(&stream).set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE_INTERVAL));
-                Socket::Tcp(stream)
-            }
+            Self::Tcp(listener) => Socket::tcp(listener.accept().await?.0),
             Self::Unix(listener) => Socket::Unix(listener.accept().await?.0),
         })
     }
@@ -464,7 +453,6 @@ mod tests {
         let _peer = tokio::net::TcpStream::connect(address).await.unwrap();
         let Socket::Tcp(stream) = source.accept().await.unwrap() else { panic!("not TCP") };
         assert!(stream.nodelay().unwrap());
-        assert!(SockRef::from(&stream).keepalive().unwrap());
     }
 
     #[tokio::test]

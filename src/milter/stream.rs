@@ -14,7 +14,7 @@ use std::{
 };
 
 use super::packets::Packets;
-use socket2::SockRef;
+use socket2::{SockRef, TcpKeepalive};
 use tokio::{
     io::{AsyncRead, AsyncWrite, Interest, ReadBuf},
     net::{TcpStream, UnixStream},
@@ -27,6 +27,9 @@ const SMALL_READ: usize = 4096;
 
 /// How long a peer may take no answer.
 const WRITE_LIMIT: Duration = Duration::from_secs(60);
+
+/// How long a TCP connection may be silent before the system asks whether the other host is still there.
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(300);
 
 /// How often a peer that has sent more than was asked of it is looked at again.
 const PENDING_INPUT_INTERVAL: Duration = Duration::from_millis(250);
@@ -47,6 +50,15 @@ pub(crate) enum Socket {
 }
 
 impl Socket {
+    /// A TCP connection, set up for a conversation of small packets.
+    pub(crate) fn tcp(stream: TcpStream) -> Self {
+        // Each packet is an answer that the MTA waits for. Where this fails, the peer has gone.
+        let _ = stream.set_nodelay(true);
+        // A host that has vanished would keep its place until the longest silence is over.
+        let _ = SockRef::from(&stream).set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE_INTERVAL));
+        Self::Tcp(stream)
+    }
+
     fn try_io<T>(&self, f: impl FnOnce(SockRef<'_>) -> io::Result<T>) -> io::Result<T> {
         match self {
             Self::Tcp(stream) => stream.try_io(Interest::READABLE, || f(SockRef::from(stream))),
@@ -362,7 +374,9 @@ mod tests {
 
             let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
             let mut peer = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
-            let socket = Socket::Tcp(listener.accept().await.unwrap().0);
+            let socket = Socket::tcp(listener.accept().await.unwrap().0);
+            let Socket::Tcp(stream) = &socket else { unreachable!() };
+            assert!(stream.nodelay().unwrap() && SockRef::from(stream).keepalive().unwrap());
             peer.write_all(said).await.unwrap();
             drop(peer);
             timeout(Duration::from_secs(60), socket.closed_by_peer()).await.unwrap();
