@@ -31,6 +31,12 @@ const RECONNECT_INTERVAL: Duration = Duration::from_secs(1);
 /// How long a syslog that is there but takes nothing is waited for.
 const CONGESTION_LIMIT: Duration = Duration::from_millis(200);
 
+/// Lines that are taken from the queue at once.
+const BATCH_LENGTH: usize = 64;
+
+/// How long lines may gather after some were written. Waking the thread for every line costs more than the line.
+const GATHERING_TIME: Duration = Duration::from_millis(2);
+
 /// Where the local syslog listens.
 const SYSLOG_SOCKET: &str = "/dev/log";
 
@@ -74,6 +80,8 @@ struct Queue {
     lines: VecDeque<(LogLevel, String)>,
     new_target: Option<Target>,
     writing: bool,
+    /// The thread sleeps until it is woken.
+    asleep: bool,
     /// Lines are kept here instead of being written.
     kept: Option<Vec<String>>,
 }
@@ -130,14 +138,17 @@ impl Log {
         if !self.takes(level) {
             return;
         }
-        let line = escape_line(&line());
+        let line = escape_line(line());
         let mut queue = self.shared.lock();
         if let Some(kept) = &mut queue.kept {
             kept.push(line);
         } else if queue.lines.len() < QUEUE_LENGTH {
             queue.lines.push_back((level, line));
+            let asleep = std::mem::take(&mut queue.asleep);
             drop(queue);
-            self.shared.filled.notify_one();
+            if asleep {
+                self.shared.filled.notify_one();
+            }
         } else {
             self.shared.dropped.fetch_add(1, Ordering::Relaxed);
         }
@@ -185,7 +196,10 @@ impl Shared {
 }
 
 /// Makes control characters visible: nothing in a line can begin another one, or reach a terminal as a command.
-fn escape_line(line: &str) -> String {
+fn escape_line(line: String) -> String {
+    if line.len() <= MAX_LINE && line.bytes().all(|octet| matches!(octet, b' '..=b'~')) {
+        return line;
+    }
     let mut escaped = String::with_capacity(line.len());
     for c in line.chars() {
         if escaped.len() > MAX_LINE {
@@ -222,52 +236,68 @@ impl Writer {
     }
 
     fn run(mut self, shared: &Shared) {
+        let mut batch = Vec::new();
         loop {
             let mut queue = shared.lock();
-            let (level, line) = loop {
+            loop {
                 if let Some(target) = queue.new_target.take() {
                     self.syslog = None;
                     self.tried = None;
                     self.target = target;
                 }
-                if let Some(entry) = queue.lines.pop_front() {
-                    break entry;
+                if !queue.lines.is_empty() {
+                    break;
                 }
                 queue.writing = false;
                 shared.emptied.notify_all();
+                queue.asleep = true;
                 queue = shared.filled.wait(queue).unwrap_or_else(PoisonError::into_inner);
-            };
+            }
+            queue.asleep = false;
             queue.writing = true;
+            let length = queue.lines.len().min(BATCH_LENGTH);
+            batch.extend(queue.lines.drain(..length));
+            let more = !queue.lines.is_empty();
             drop(queue);
             let dropped = shared.dropped.swap(0, Ordering::Relaxed);
             if dropped > 0 {
-                self.write(LogLevel::Warn, &format!("log lines dropped: {dropped}"));
+                batch.insert(0, (LogLevel::Warn, format!("log lines dropped: {dropped}")));
             }
-            self.write(level, &line);
+            self.write(&batch);
+            batch.clear();
+            if !more {
+                thread::sleep(GATHERING_TIME);
+            }
         }
     }
 
-    fn write(&mut self, level: LogLevel, line: &str) {
+    fn write(&mut self, lines: &[(LogLevel, String)]) {
         match self.target.destination {
-            LogDestination::Stderr => self.write_stderr(level, line),
+            LogDestination::Stderr => self.write_stderr(lines),
             LogDestination::Syslog => {
-                if let Err(error) = self.write_syslog(level, line) {
+                for entry in lines {
+                    let Err(error) = self.write_syslog(entry.0, &entry.1) else { continue };
                     self.syslog = None;
                     if !self.told {
                         self.told = true;
                         let socket = self.target.syslog_socket.display();
-                        self.write_stderr(LogLevel::Warn, &format!("cannot write to syslog at {socket}, trying on: {error}"));
+                        let trouble = format!("cannot write to syslog at {socket}, trying on: {error}");
+                        self.write_stderr(&[(LogLevel::Warn, trouble)]);
                     }
-                    self.write_stderr(level, line);
+                    self.write_stderr(std::slice::from_ref(entry));
                 }
             }
         }
     }
 
-    fn write_stderr(&self, level: LogLevel, line: &str) {
-        let prefix = if self.prefixed { format!("<{}>", severity(level) as u8) } else { String::new() };
+    fn write_stderr(&self, lines: &[(LogLevel, String)]) {
+        let mut text = String::new();
+        for (level, line) in lines {
+            // Writing to a `String` cannot fail.
+            let _ = if self.prefixed { writeln!(text, "<{}>{line}", severity(*level) as u8) } else { writeln!(text, "{line}") };
+        }
         // Nobody is left to tell when stderr is gone.
-        let _ = io::stderr().write_all(format!("{prefix}{line}\n").as_bytes());
+        let _ = io::stderr().write_all(text.as_bytes());
     }
 
     fn write_syslog(&mut self, level: LogLevel, line: &str) -> io::Result<()> {
@@ -414,7 +444,7 @@ mod tests {
             // Connecting works, sending does not.
             writer.syslog = None;
             writer.tried = None;
-            writer.write(LogLevel::Debug, "x");
+            writer.write(&[(LogLevel::Debug, "x".into())]);
             assert!(writer.told);
         }
         std::fs::remove_dir_all(&directory).unwrap();
@@ -437,8 +467,8 @@ mod tests {
 
     #[test]
     fn lines_are_one_line_each() {
-        assert_eq!(escape_line("a\r\n\u{1b}[2J\u{7f}é\u{202e}"), "a\\u{d}\\u{a}\\u{1b}[2J\\u{7f}é\\u{202e}");
-        assert!(escape_line(&"x".repeat(10_000)).len() < 5000);
+        assert_eq!(escape_line("a\r\n\u{1b}[2J\u{7f}é\u{202e}".into()), "a\\u{d}\\u{a}\\u{1b}[2J\\u{7f}é\\u{202e}");
+        assert!(escape_line("x".repeat(10_000)).len() < 5000);
     }
 
     #[test]
