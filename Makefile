@@ -4,11 +4,12 @@
 # make test CORPUS=DIR   and with the public suites in DIR
 # make demo        the daemon at work: a few SMTP sessions, printed
 # make bench       measurements
-# make install     DESTDIR, PREFIX, SYSCONFDIR and UNITDIR say where to
+# make install     DESTDIR, PREFIX, SYSCONFDIR, UNITDIR and SYSUSERSDIR say where to
 
 PREFIX = /usr/local
 SYSCONFDIR = /etc
 UNITDIR = $(PREFIX)/lib/systemd/system
+SYSUSERSDIR = $(PREFIX)/lib/sysusers.d
 CARGO = cargo
 TARGET = $(or $(CARGO_TARGET_DIR),target)
 SENDMAIL = $(abspath $(TARGET))/sendmail
@@ -27,7 +28,7 @@ lint:
 	$(CARGO) clippy --locked --all-targets -- -D warnings
 
 check: lint
-	$(CARGO) test --locked
+	$(CARGO) test --locked --no-fail-fast
 
 peers:
 	tests/support/peers.sh "$(SENDMAIL)"
@@ -41,7 +42,7 @@ man-lint: $(MANPAGES)
 
 # RUSTFLAGS or features must not differ between the steps, or everything is built twice.
 test: lint peers man-lint
-	$(if $(CORPUS),CORPUS="$(abspath $(CORPUS))") $(CARGO) test --locked -- --include-ignored
+	$(if $(CORPUS),CORPUS="$(abspath $(CORPUS))") $(CARGO) test --locked --no-fail-fast -- --include-ignored
 
 demo:
 	$(CARGO) build --locked
@@ -50,20 +51,25 @@ demo:
 bench:
 	$(CARGO) bench --locked
 
-install: all
+# Does not build: that is for `make`, as somebody else than root.
+install:
+	@test -x "$(TARGET)/release/spf-milter" || { echo "$(TARGET)/release/spf-milter is missing: run make first" >&2; exit 1; }
 	install -D -m 0755 "$(TARGET)/release/spf-milter" "$(BINDIR)/spf-milter"
 	for page in $(MANPAGES); do \
 	    install -D -m 0644 "$$page" "$(MANDIR)/man$${page##*.}/$${page##*/}" || exit 1; \
 	done
 	test -e "$(DESTDIR)$(SYSCONFDIR)/spf-milter.conf" || \
 	    install -D -m 0644 etc/spf-milter.conf "$(DESTDIR)$(SYSCONFDIR)/spf-milter.conf"
+	install -D -m 0644 etc/spf-milter.sysusers "$(DESTDIR)$(SYSUSERSDIR)/spf-milter.conf"
 	install -d "$(DESTDIR)$(UNITDIR)"
+	install -m 0644 etc/spf-milter.socket "$(DESTDIR)$(UNITDIR)/spf-milter.socket"
 	sed 's,/usr/sbin/spf-milter,$(PREFIX)/sbin/spf-milter,' etc/spf-milter.service >"$(DESTDIR)$(UNITDIR)/spf-milter.service"
 	chmod 0644 "$(DESTDIR)$(UNITDIR)/spf-milter.service"
 
 # The configuration stays.
 uninstall:
-	rm -f "$(BINDIR)/spf-milter" "$(DESTDIR)$(UNITDIR)/spf-milter.service"
+	rm -f "$(BINDIR)/spf-milter" "$(DESTDIR)$(UNITDIR)/spf-milter.service" "$(DESTDIR)$(UNITDIR)/spf-milter.socket"
+	rm -f "$(DESTDIR)$(SYSUSERSDIR)/spf-milter.conf"
 	for page in $(MANPAGES); do rm -f "$(MANDIR)/man$${page##*.}/$${page##*/}"; done
 
 clean:

@@ -101,7 +101,7 @@ fn run(path: &Path, overrides: Overrides, loaded: Loaded) -> ExitCode {
     match daemon::run(path, overrides, loaded) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("spf-milter: {error:#}");
+            say(&format!("spf-milter: {error:#}\n"));
             SYSTEM.into()
         }
     }
@@ -109,14 +109,19 @@ fn run(path: &Path, overrides: Overrides, loaded: Loaded) -> ExitCode {
 
 fn check_config(path: &Path, loaded: &Loaded) -> ExitCode {
     for warning in &loaded.warnings {
-        eprintln!("warning: {warning}");
+        say(&format!("warning: {warning}\n"));
     }
     print(&format!("{}: configuration is valid\n", path.display()))
 }
 
 fn complain(errors: &Errors) -> ExitCode {
-    eprint!("{}", errors.render(io::stderr().is_terminal()));
+    say(&errors.render(io::stderr().is_terminal()));
     CONFIGURATION.into()
+}
+
+/// Writes to stderr. That nobody reads it does not change the exit code.
+fn say(text: &str) {
+    let _ = io::stderr().write_all(text.as_bytes());
 }
 
 fn print(text: &str) -> ExitCode {
@@ -125,7 +130,7 @@ fn print(text: &str) -> ExitCode {
         // Whoever reads has gone, as `head` does.
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("spf-milter: {error}");
+            say(&format!("spf-milter: {error}\n"));
             SYSTEM.into()
         }
     }

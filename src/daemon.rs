@@ -1,6 +1,8 @@
 //! The daemon: listens, reloads, drains.
 
 use std::{
+    io,
+    ops::ControlFlow,
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex, PoisonError,
@@ -11,19 +13,20 @@ use std::{
 
 use anyhow::Context as _;
 use futures_util::StreamExt as _;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook_tokio::Signals;
 use tokio::{
     net::{TcpListener, UnixListener},
     sync::{Notify, watch},
-    task::{JoinError, JoinSet},
+    task::{JoinError, JoinSet, spawn_blocking},
     time::{sleep, timeout},
 };
 
 use crate::{
-    config::{Config, Loaded, Overrides, load},
+    config::{Config, Errors, Loaded, Overrides, load},
     dns::{Dns, Settings},
-    listen::{Access, Listener, Listening, listen},
+    listen::{Access, Listener, SocketFile, listen},
     log::{Log, Target},
     milter::{Server, Socket, serve},
     observe::Observer,
@@ -41,6 +44,9 @@ const FLUSH_LIMIT: Duration = Duration::from_secs(2);
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 const MAX_ACCEPT_PAUSE: Duration = Duration::from_millis(500);
 
+/// Descriptors for other things than connections: sockets, look-ups, the log.
+const SPARE_DESCRIPTORS: usize = 64;
+
 /// How often the same trouble with connections is told.
 const COMPLAINT_INTERVAL: Duration = Duration::from_secs(60);
 
@@ -55,12 +61,15 @@ const RESOLV_CONF: &str = "/etc/resolv.conf";
 pub(crate) fn run(path: &Path, overrides: Overrides, loaded: Loaded) -> anyhow::Result<()> {
     // Signals first: one that comes while sockets are being made must not end the process without removing them.
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start the runtime")?;
-    runtime.block_on(async {
+    let result = runtime.block_on(async {
         let signals = Signals::new([SIGHUP, SIGINT, SIGTERM]).context("cannot listen to signals")?;
         let daemon = Daemon::start(path.to_owned(), overrides, loaded)?;
         daemon.run(signals).await;
         Ok(())
-    })
+    });
+    // A file that cannot be read to its end must not keep the process from ending.
+    runtime.shutdown_background();
+    result
 }
 
 /// The daemon.
@@ -74,55 +83,72 @@ struct Daemon {
     connections: Arc<Connections>,
     server: Arc<Server>,
     draining: watch::Sender<bool>,
-    sockets: Vec<Listening>,
+    sources: Vec<(Source, String)>,
+    files: Vec<SocketFile>,
 }
 
 impl Daemon {
     fn start(path: PathBuf, overrides: Overrides, loaded: Loaded) -> anyhow::Result<Self> {
         let Loaded { config, warnings, .. } = loaded;
         let access = Access { mode: config.socket_mode.as_ref().map(|mode| mode.0), group: config.socket_group.clone() };
-        let sockets = listen(&config.socket, &access)?;
+        let descriptors = raise_descriptor_limit();
+        let (mut sources, mut files) = (Vec::new(), Vec::new());
+        for socket in listen(&config.socket, &access)? {
+            files.extend(socket.file);
+            let source = Source::new(socket.listener).with_context(|| format!("cannot accept connections on {}", socket.name))?;
+            sources.push((source, socket.name));
+        }
         let log = Log::start(log_target(&config), config.log_level).context("cannot start the log")?;
+        log_panics(&log);
         let observer = Observer::new(log.clone());
         for warning in &warnings {
             log.warn(|| warning.to_string());
+        }
+        if let Some(limit) = descriptors.filter(|limit| *limit < config.max_connections.saturating_add(SPARE_DESCRIPTORS)) {
+            let wanted = config.max_connections;
+            log.warn(|| format!("only {limit} descriptors may be open (ulimit -n), too few for max_connections={wanted}"));
         }
         let connections = Arc::new(Connections::new(config.max_connections));
         let dns = Dns::new(&dns_settings(&config));
         let shared = Shared::new(Runtime::new(config, dns, system_host_name(), 0));
         let (draining, receiver) = watch::channel(false);
         let server = Arc::new(Server { shared: shared.clone(), observer: observer.clone(), draining: receiver });
-        Ok(Self { path, overrides, started: Instant::now(), log, observer, shared, connections, server, draining, sockets })
+        Ok(Self {
+            path,
+            overrides,
+            started: Instant::now(),
+            log,
+            observer,
+            shared,
+            connections,
+            server,
+            draining,
+            sources,
+            files,
+        })
     }
 
     async fn run(mut self, mut signals: Signals) {
         let mut accepting = JoinSet::new();
-        let names: Vec<String> = self.sockets.iter().map(|socket| socket.name.clone()).collect();
-        let mut files = Vec::new();
-        for socket in std::mem::take(&mut self.sockets) {
-            files.push(socket.file);
-            accepting.spawn(accept(
-                socket.listener,
-                socket.name,
-                Arc::clone(&self.connections),
-                Arc::clone(&self.server),
-                self.log.clone(),
-            ));
+        let names: Vec<String> = self.sources.iter().map(|(_, name)| name.clone()).collect();
+        for (source, name) in std::mem::take(&mut self.sources) {
+            accepting.spawn(accept(source, name, Arc::clone(&self.connections), Arc::clone(&self.server), self.log.clone()));
         }
         self.log.info(|| format!("{} started socket={}", version(), names.join(",")));
         systemd::ready();
         loop {
             tokio::select! {
                 signal = signals.next() => match signal {
-                    Some(SIGHUP) => self.reload(),
+                    Some(SIGHUP) => if self.reload(&mut signals).await.is_break() { break },
                     _ => break,
                 },
                 Some(ended) = accepting.join_next() => self.complain_of_end(ended),
             }
         }
         systemd::stopping();
+        // As long as we listen, nobody else takes our files for stale ones.
+        drop(std::mem::take(&mut self.files));
         accepting.shutdown().await;
-        drop(files);
         self.drain(&mut signals).await;
         let seconds = self.started.elapsed().as_secs();
         let messages = self.observer.messages();
@@ -142,19 +168,43 @@ impl Daemon {
         }
     }
 
-    /// Loads the configuration again; all of it comes into force, or nothing.
-    fn reload(&self) {
-        systemd::reloading();
-        match load(&self.path, &self.overrides) {
-            Ok(loaded) => self.replace(loaded),
-            Err(errors) => {
-                for error in errors.iter() {
-                    self.log.error(|| error.to_string());
+    /// Loads the configuration again, and once more when told so meanwhile. Breaks off when told to stop.
+    async fn reload(&self, signals: &mut Signals) -> ControlFlow<()> {
+        loop {
+            systemd::reloading();
+            let (path, overrides) = (self.path.clone(), self.overrides.clone());
+            // On a thread of its own: files can be slow.
+            let mut loading = spawn_blocking(move || load(&path, &overrides));
+            let mut again = false;
+            let loaded = loop {
+                tokio::select! {
+                    loaded = &mut loading => break loaded,
+                    signal = signals.next() => match signal {
+                        Some(SIGHUP) => again = true,
+                        _ => return ControlFlow::Break(()),
+                    },
                 }
-                self.log.error(|| format!("configuration not reloaded, the former one stays in force: {}", self.path.display()));
+            };
+            self.put_in_force(loaded);
+            systemd::ready();
+            if !again {
+                return ControlFlow::Continue(());
             }
         }
-        systemd::ready();
+    }
+
+    /// All of a configuration comes into force, or nothing.
+    fn put_in_force(&self, loaded: Result<Result<Loaded, Errors>, JoinError>) {
+        match loaded {
+            Ok(Ok(loaded)) => return self.replace(loaded),
+            Ok(Err(errors)) => {
+                for error in errors.to_string().lines() {
+                    self.log.error(|| error.to_owned());
+                }
+            }
+            Err(error) => self.log.error(|| error.to_string()),
+        }
+        self.log.error(|| format!("configuration not reloaded, the former one stays in force: {}", self.path.display()));
     }
 
     fn replace(&self, Loaded { mut config, warnings, .. }: Loaded) {
@@ -210,6 +260,19 @@ fn system_host_name() -> String {
     nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok()).unwrap_or_else(|| "localhost".into())
 }
 
+/// Opens the way to as many descriptors as the system lets us have; how many that are, where there is a limit.
+fn raise_descriptor_limit() -> Option<usize> {
+    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).ok()?;
+    let limit = if soft < hard && setrlimit(Resource::RLIMIT_NOFILE, hard, hard).is_ok() { hard } else { soft };
+    usize::try_from(limit).ok()
+}
+
+/// Lets panics be told in the log, not on stderr: it may be gone, or stuck, and the log waits for nobody.
+fn log_panics(log: &Log) {
+    let log = log.clone();
+    std::panic::set_hook(Box::new(move |panic| log.error(|| format!("internal error: {panic}"))));
+}
+
 //--- Connections ---
 
 /// How many connections there are, and may be.
@@ -218,7 +281,15 @@ struct Connections {
     count: AtomicUsize,
     limit: AtomicUsize,
     changed: Notify,
-    /// When trouble with connections was told last.
+    /// That there is no room.
+    crowded: Complaint,
+    /// That connections cannot be accepted.
+    failing: Complaint,
+}
+
+/// Trouble that lasts, and is told again only after a while.
+#[derive(Debug, Default)]
+struct Complaint {
     told: Mutex<Option<Instant>>,
 }
 
@@ -234,7 +305,13 @@ impl Drop for Place {
 
 impl Connections {
     fn new(limit: usize) -> Self {
-        Self { count: AtomicUsize::new(0), limit: AtomicUsize::new(limit), changed: Notify::new(), told: Mutex::new(None) }
+        Self {
+            count: AtomicUsize::new(0),
+            limit: AtomicUsize::new(limit),
+            changed: Notify::new(),
+            crowded: Complaint::default(),
+            failing: Complaint::default(),
+        }
     }
 
     fn count(&self) -> usize {
@@ -252,15 +329,24 @@ impl Connections {
         taken.is_ok().then(|| Place(Arc::clone(self)))
     }
 
-    /// Waits until there is room for another connection.
+    /// Waits until there is room for a connection, and takes it.
     async fn take(self: &Arc<Self>, log: &Log) -> Place {
+        self.wait_until(log, || self.try_take()).await
+    }
+
+    /// Waits until there is room for a connection.
+    async fn wait_for_room(&self, log: &Log) {
+        self.wait_until(log, || (self.count() < self.limit.load(Ordering::Acquire)).then_some(())).await;
+    }
+
+    async fn wait_until<T>(&self, log: &Log, attempt: impl Fn() -> Option<T>) -> T {
         loop {
             let mut changed = std::pin::pin!(self.changed.notified());
             changed.as_mut().enable();
-            if let Some(place) = self.try_take() {
-                return place;
+            if let Some(taken) = attempt() {
+                return taken;
             }
-            if self.may_tell() {
+            if self.crowded.may_tell() {
                 let limit = self.limit.load(Ordering::Acquire);
                 log.warn(|| format!("max_connections={limit} reached, further connections wait"));
             }
@@ -278,7 +364,9 @@ impl Connections {
             changed.await;
         }
     }
+}
 
+impl Complaint {
     /// Whether trouble may be told; not more than once in the interval.
     fn may_tell(&self) -> bool {
         let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
@@ -297,38 +385,33 @@ enum Source {
 }
 
 impl Source {
-    fn new(listener: Listener) -> std::io::Result<Self> {
+    fn new(listener: Listener) -> io::Result<Self> {
         Ok(match listener {
             Listener::Tcp(listener) => Self::Tcp(TcpListener::from_std(listener)?),
             Listener::Unix(listener) => Self::Unix(UnixListener::from_std(listener)?),
         })
     }
 
-    async fn accept(&self) -> std::io::Result<Socket> {
+    async fn accept(&self) -> io::Result<Socket> {
         Ok(match self {
-            Self::Tcp(listener) => {
-                let (stream, _) = listener.accept().await?;
-                // Each packet is an answer that the MTA waits for.
-                stream.set_nodelay(true)?;
-                Socket::Tcp(stream)
-            }
+            Self::Tcp(listener) => Socket::tcp(listener.accept().await?.0),
             Self::Unix(listener) => Socket::Unix(listener.accept().await?.0),
         })
     }
 }
 
 /// Accepts connections for ever. What goes wrong with one does not keep the next one waiting for long.
-async fn accept(listener: Listener, name: String, connections: Arc<Connections>, server: Arc<Server>, log: Log) {
-    let source = match Source::new(listener) {
-        Ok(source) => source,
-        Err(error) => return log.error(|| format!("cannot accept connections on {name}: {error}")),
-    };
+///
+/// At the limit connections wait in the backlog; one that came at the same time as the last on another socket waits here. (Taking the
+/// place first would let each socket that nobody connects to keep one.)
+async fn accept(source: Source, name: String, connections: Arc<Connections>, server: Arc<Server>, log: Log) {
     let mut pause = ACCEPT_PAUSE;
     loop {
-        let place = connections.take(&log).await;
+        connections.wait_for_room(&log).await;
         match source.accept().await {
             Ok(socket) => {
                 pause = ACCEPT_PAUSE;
+                let place = connections.take(&log).await;
                 let (server, log) = (Arc::clone(&server), log.clone());
                 tokio::spawn(async move {
                     if let Err(error) = serve(socket, server).await {
@@ -337,8 +420,10 @@ async fn accept(listener: Listener, name: String, connections: Arc<Connections>,
                     drop(place);
                 });
             }
+            // The peer gave up while it waited.
+            Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
             Err(error) => {
-                if connections.may_tell() {
+                if connections.failing.may_tell() {
                     log.error(|| format!("cannot accept a connection on {name}: {error}"));
                 }
                 // Out of descriptors, say: trying again at once would be no use.
@@ -346,5 +431,56 @@ async fn accept(listener: Listener, name: String, connections: Arc<Connections>,
                 pause = (pause * 2).min(MAX_ACCEPT_PAUSE);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::LogLevel;
+
+    fn listener() -> std::net::TcpListener {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        listener.set_nonblocking(true).unwrap();
+        listener
+    }
+
+    #[tokio::test]
+    async fn answers_are_sent_at_once() {
+        let listener = listener();
+        let address = listener.local_addr().unwrap();
+        let source = Source::new(Listener::Tcp(listener)).unwrap();
+        let _peer = tokio::net::TcpStream::connect(address).await.unwrap();
+        let Socket::Tcp(stream) = source.accept().await.unwrap() else { panic!("not TCP") };
+        assert!(stream.nodelay().unwrap());
+    }
+
+    #[tokio::test]
+    async fn places_are_given_back() {
+        let connections = Arc::new(Connections::new(1));
+        let log = Log::keep(LogLevel::Warn);
+        let place = connections.take(&log).await;
+        assert!(log.take_kept().is_empty());
+        let (waiting, ()) = tokio::join!(connections.take(&log), async {
+            tokio::task::yield_now().await;
+            drop(place);
+        });
+        assert_eq!(log.take_kept(), ["max_connections=1 reached, further connections wait"]);
+        assert_eq!(connections.count(), 1);
+        assert!(connections.try_take().is_none());
+        connections.set_limit(2);
+        let second = connections.try_take().unwrap();
+        connections.set_limit(1);
+        assert_eq!(connections.count(), 2);
+        drop((waiting, second));
+        connections.wait_for_none().await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_complaint_hides_no_other() {
+        let connections = Connections::new(1);
+        assert!(connections.crowded.may_tell());
+        assert!(!connections.crowded.may_tell());
+        assert!(connections.failing.may_tell());
     }
 }

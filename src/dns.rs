@@ -6,6 +6,7 @@
 //! servers in turn. It lives as long as someone waits for it.
 
 mod cache;
+mod flight;
 pub mod name;
 mod reply;
 mod resolv_conf;

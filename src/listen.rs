@@ -3,22 +3,28 @@
 use std::{
     fs, io,
     net::{SocketAddr, ToSocketAddrs},
-    os::unix::{
-        fs::{FileTypeExt, MetadataExt, PermissionsExt},
-        net::UnixStream,
-    },
+    os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt},
     path::{Path, PathBuf},
+    thread::sleep,
+    time::Duration,
 };
 
 use anyhow::{Context as _, bail};
 use listenfd::ListenFd;
-use nix::unistd::Group;
-use socket2::{Domain, Protocol, SockAddr, Type};
+use nix::{
+    fcntl::{Flock, FlockArg},
+    unistd::Group,
+};
+use socket2::{Domain, Protocol, SockAddr, SockRef, Type};
 
 use crate::config::SocketSpec;
 
 /// Connections that wait to be accepted; the system's own limit may be lower.
 const BACKLOG: i32 = 1024;
+
+/// How often, and at which interval, a folder is tried that another daemon makes its socket in.
+const LOCK_ATTEMPTS: u32 = 100;
+const LOCK_INTERVAL: Duration = Duration::from_millis(20);
 
 /// Something to listen on.
 #[derive(Debug)]
@@ -71,7 +77,7 @@ pub(crate) struct Access {
 ///
 /// What is wrong with the first one that cannot be opened.
 pub(crate) fn listen(specs: &[SocketSpec], access: &Access) -> anyhow::Result<Vec<Listening>> {
-    let mut passed = Passed::from_environment();
+    let mut passed = None;
     let mut listening = Vec::new();
     for spec in specs {
         match spec {
@@ -83,6 +89,7 @@ pub(crate) fn listen(specs: &[SocketSpec], access: &Access) -> anyhow::Result<Ve
             }
             SocketSpec::Unix(path) => listening.push(unix(path, access).with_context(|| format!("cannot listen on {spec}"))?),
             SocketSpec::Fd(name) => {
+                let passed = passed.get_or_insert_with(Passed::from_environment);
                 listening.extend(passed.take(name.as_deref()).with_context(|| format!("cannot listen on {spec}"))?)
             }
         }
@@ -95,7 +102,7 @@ fn tcp(host: &str, port: u16, only_v6: bool) -> anyhow::Result<Listening> {
     let mut failure = None;
     // A name may have addresses that this host does not.
     for address in addresses {
-        match bind_tcp(address) {
+        match bind_tcp(address, only_v6) {
             Ok(listener) => {
                 let name = format!("inet:{}", listener.local_addr()?);
                 return Ok(Listening { listener: Listener::Tcp(listener), name, file: None });
@@ -109,15 +116,19 @@ fn tcp(host: &str, port: u16, only_v6: bool) -> anyhow::Result<Listening> {
     }
 }
 
-fn bind_tcp(address: SocketAddr) -> io::Result<std::net::TcpListener> {
+fn bind_tcp(address: SocketAddr, only_v6: bool) -> io::Result<std::net::TcpListener> {
     let socket = socket2::Socket::new(Domain::for_address(address), Type::STREAM.cloexec().nonblocking(), Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
+    if only_v6 {
+        socket.set_only_v6(true)?;
+    }
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     Ok(socket.into())
 }
 
 fn unix(path: &Path, access: &Access) -> anyhow::Result<Listening> {
+    let _lock = lock_folder(path);
     remove_stale(path)?;
     let socket = socket2::Socket::new(Domain::UNIX, Type::STREAM.cloexec().nonblocking(), None)?;
     socket.bind(&SockAddr::unix(path)?)?;
@@ -135,6 +146,21 @@ fn unix(path: &Path, access: &Access) -> anyhow::Result<Listening> {
     Ok(Listening { listener: Listener::Unix(socket.into()), name: format!("unix:{}", path.display()), file: Some(file) })
 }
 
+/// Keeps other daemons that start now from taking for stale what is about to be listened on. Whoever may not lock the folder, or finds
+/// it locked for long, goes on without.
+fn lock_folder(path: &Path) -> Option<Flock<fs::File>> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let mut file = fs::File::open(folder).ok()?;
+    for _ in 0..LOCK_ATTEMPTS {
+        match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+            Ok(lock) => return Some(lock),
+            Err((unlocked, _)) => file = unlocked,
+        }
+        sleep(LOCK_INTERVAL);
+    }
+    None
+}
+
 /// Removes a socket that nobody listens on any more; anything else in the way stays, and is an error.
 fn remove_stale(path: &Path) -> anyhow::Result<()> {
     let metadata = match fs::symlink_metadata(path) {
@@ -145,8 +171,11 @@ fn remove_stale(path: &Path) -> anyhow::Result<()> {
     if !metadata.file_type().is_socket() {
         bail!("the file that is there is no socket");
     }
-    match UnixStream::connect(path) {
-        Ok(_) => bail!("another process listens on it"),
+    // Not waiting: another process that accepts nothing is there all the same.
+    let probe = socket2::Socket::new(Domain::UNIX, Type::STREAM.cloexec().nonblocking(), None)?;
+    match probe.connect(&SockAddr::unix(path)?) {
+        Ok(()) => bail!("another process listens on it"),
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => bail!("another process listens on it"),
         Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => Ok(fs::remove_file(path)?),
         Err(error) => Err(error).context("cannot find out whether another process listens on it"),
     }
@@ -186,15 +215,88 @@ impl Passed {
                     None => continue,
                 },
             };
-            match &listener {
-                Listener::Tcp(listener) => listener.set_nonblocking(true)?,
-                Listener::Unix(listener) => listener.set_nonblocking(true)?,
+            let socket = match &listener {
+                Listener::Tcp(listener) => SockRef::from(listener),
+                Listener::Unix(listener) => SockRef::from(listener),
+            };
+            if !socket.is_listener()? {
+                bail!("the service manager passed a connection, not a socket that listens (Accept= must be no)");
             }
+            socket.set_nonblocking(true)?;
             taken.push(Listening { listener, name: format!("fd:{name}"), file: None });
         }
         if taken.is_empty() {
             bail!("the service manager passed no such socket");
         }
         Ok(taken)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixStream;
+
+    use super::*;
+
+    fn folder(name: &str) -> PathBuf {
+        let folder = std::env::current_exe().unwrap().with_file_name(format!("listen-test-{name}-{}", std::process::id()));
+        let _ = fs::remove_dir_all(&folder);
+        fs::create_dir_all(&folder).unwrap();
+        folder
+    }
+
+    fn failure(path: &Path) -> String {
+        format!("{:#}", unix(path, &Access::default()).unwrap_err())
+    }
+
+    #[test]
+    fn mode_and_group_are_set() {
+        let folder = folder("mode");
+        let path = folder.join("s");
+        let access = Access { mode: Some(0o620), group: None };
+        let listening = unix(&path, &access).unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o620);
+        drop(listening);
+        assert!(!path.exists());
+        let access = Access { mode: None, group: Some("no such group".into()) };
+        assert!(format!("{:#}", unix(&path, &access).unwrap_err()).contains("there is no group 'no such group'"));
+        assert!(!path.exists());
+        fs::remove_dir_all(&folder).unwrap();
+    }
+
+    #[test]
+    fn what_is_in_the_way_is_judged() {
+        let folder = folder("way");
+        let path = folder.join("s");
+        fs::write(&path, "kept").unwrap();
+        assert_eq!(failure(&path), "the file that is there is no socket");
+        assert_eq!(fs::read(&path).unwrap(), b"kept");
+        fs::remove_file(&path).unwrap();
+
+        // A daemon that accepts nothing any more lives all the same.
+        let socket = socket2::Socket::new(Domain::UNIX, Type::STREAM, None).unwrap();
+        socket.bind(&SockAddr::unix(&path).unwrap()).unwrap();
+        socket.listen(0).unwrap();
+        let _filling = UnixStream::connect(&path).unwrap();
+        assert_eq!(failure(&path), "another process listens on it");
+        assert!(path.exists());
+
+        drop(socket);
+        let listening = unix(&path, &Access::default()).unwrap();
+        // Somebody else's socket is not removed.
+        fs::rename(&path, folder.join("moved")).unwrap();
+        let _other = std::os::unix::net::UnixListener::bind(&path).unwrap();
+        drop(listening);
+        assert!(path.exists());
+        fs::remove_dir_all(&folder).unwrap();
+    }
+
+    #[test]
+    fn names_and_families() {
+        let v6 = tcp("::", 0, true).unwrap();
+        let Listener::Tcp(listener) = &v6.listener else { panic!("not TCP") };
+        assert!(SockRef::from(listener).only_v6().unwrap());
+        assert!(tcp("localhost", 0, false).unwrap().name.starts_with("inet:"));
+        assert!(tcp("127.0.0.1", 0, true).is_err());
     }
 }

@@ -3,8 +3,9 @@
 use std::{
     collections::VecDeque,
     fmt::Write as _,
+    fs,
     io::{self, Write as _},
-    os::unix::net::UnixDatagram,
+    os::unix::{fs::MetadataExt as _, net::UnixDatagram},
     path::PathBuf,
     sync::{
         Arc, Condvar, Mutex, MutexGuard, PoisonError,
@@ -13,6 +14,8 @@ use std::{
     thread,
     time::{Duration, Instant},
 };
+
+use syslog::{LogFormat, Severity};
 
 use crate::config::{LogDestination, LogLevel, SyslogFacility};
 
@@ -27,6 +30,12 @@ const RECONNECT_INTERVAL: Duration = Duration::from_secs(1);
 
 /// How long a syslog that is there but takes nothing is waited for.
 const CONGESTION_LIMIT: Duration = Duration::from_millis(200);
+
+/// Lines that are taken from the queue at once.
+const BATCH_LENGTH: usize = 64;
+
+/// How long lines may gather after some were written. Waking the thread for every line costs more than the line.
+const GATHERING_TIME: Duration = Duration::from_millis(2);
 
 /// Where the local syslog listens.
 const SYSLOG_SOCKET: &str = "/dev/log";
@@ -71,6 +80,8 @@ struct Queue {
     lines: VecDeque<(LogLevel, String)>,
     new_target: Option<Target>,
     writing: bool,
+    /// The thread sleeps until it is woken.
+    asleep: bool,
     /// Lines are kept here instead of being written.
     kept: Option<Vec<String>>,
 }
@@ -127,14 +138,17 @@ impl Log {
         if !self.takes(level) {
             return;
         }
-        let line = escape_line(&line());
+        let line = escape_line(line());
         let mut queue = self.shared.lock();
         if let Some(kept) = &mut queue.kept {
             kept.push(line);
         } else if queue.lines.len() < QUEUE_LENGTH {
             queue.lines.push_back((level, line));
+            let asleep = std::mem::take(&mut queue.asleep);
             drop(queue);
-            self.shared.filled.notify_one();
+            if asleep {
+                self.shared.filled.notify_one();
+            }
         } else {
             self.shared.dropped.fetch_add(1, Ordering::Relaxed);
         }
@@ -182,7 +196,10 @@ impl Shared {
 }
 
 /// Makes control characters visible: nothing in a line can begin another one, or reach a terminal as a command.
-fn escape_line(line: &str) -> String {
+fn escape_line(line: String) -> String {
+    if line.len() <= MAX_LINE && line.bytes().all(|octet| matches!(octet, b' '..=b'~')) {
+        return line;
+    }
     let mut escaped = String::with_capacity(line.len());
     for c in line.chars() {
         if escaped.len() > MAX_LINE {
@@ -190,7 +207,7 @@ fn escape_line(line: &str) -> String {
             break;
         }
         if c.is_control()
-            || matches!(c, '\u{2028}' | '\u{2029}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+            || matches!(c, '\u{61c}' | '\u{2028}' | '\u{2029}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
         {
             // Writing to a `String` cannot fail.
             let _ = write!(escaped, "\\u{{{:x}}}", u32::from(c));
@@ -215,57 +232,72 @@ struct Writer {
 
 impl Writer {
     fn new(target: Target) -> Self {
-        let prefixed = std::env::var_os("JOURNAL_STREAM").is_some();
-        Self { target, syslog: None, tried: None, told: false, prefixed }
+        Self { target, syslog: None, tried: None, told: false, prefixed: stderr_is_journal() }
     }
 
     fn run(mut self, shared: &Shared) {
+        let mut batch = Vec::new();
         loop {
             let mut queue = shared.lock();
-            let (level, line) = loop {
+            loop {
                 if let Some(target) = queue.new_target.take() {
                     self.syslog = None;
                     self.tried = None;
                     self.target = target;
                 }
-                if let Some(entry) = queue.lines.pop_front() {
-                    break entry;
+                if !queue.lines.is_empty() {
+                    break;
                 }
                 queue.writing = false;
                 shared.emptied.notify_all();
+                queue.asleep = true;
                 queue = shared.filled.wait(queue).unwrap_or_else(PoisonError::into_inner);
-            };
+            }
+            queue.asleep = false;
             queue.writing = true;
+            let length = queue.lines.len().min(BATCH_LENGTH);
+            batch.extend(queue.lines.drain(..length));
+            let more = !queue.lines.is_empty();
             drop(queue);
             let dropped = shared.dropped.swap(0, Ordering::Relaxed);
             if dropped > 0 {
-                self.write(LogLevel::Warn, &format!("log lines dropped: {dropped}"));
+                batch.insert(0, (LogLevel::Warn, format!("log lines dropped: {dropped}")));
             }
-            self.write(level, &line);
+            self.write(&batch);
+            batch.clear();
+            if !more {
+                thread::sleep(GATHERING_TIME);
+            }
         }
     }
 
-    fn write(&mut self, level: LogLevel, line: &str) {
+    fn write(&mut self, lines: &[(LogLevel, String)]) {
         match self.target.destination {
-            LogDestination::Stderr => self.write_stderr(level, line),
+            LogDestination::Stderr => self.write_stderr(lines),
             LogDestination::Syslog => {
-                if let Err(error) = self.write_syslog(level, line) {
+                for entry in lines {
+                    let Err(error) = self.write_syslog(entry.0, &entry.1) else { continue };
                     self.syslog = None;
                     if !self.told {
                         self.told = true;
                         let socket = self.target.syslog_socket.display();
-                        self.write_stderr(LogLevel::Warn, &format!("cannot write to syslog at {socket}, trying on: {error}"));
+                        let trouble = format!("cannot write to syslog at {socket}, trying on: {error}");
+                        self.write_stderr(&[(LogLevel::Warn, trouble)]);
                     }
-                    self.write_stderr(level, line);
+                    self.write_stderr(std::slice::from_ref(entry));
                 }
             }
         }
     }
 
-    fn write_stderr(&self, level: LogLevel, line: &str) {
-        let prefix = if self.prefixed { format!("<{}>", severity(level)) } else { String::new() };
+    fn write_stderr(&self, lines: &[(LogLevel, String)]) {
+        let mut text = String::new();
+        for (level, line) in lines {
+            // Writing to a `String` cannot fail.
+            let _ = if self.prefixed { writeln!(text, "<{}>{line}", severity(*level) as u8) } else { writeln!(text, "{line}") };
+        }
         // Nobody is left to tell when stderr is gone.
-        let _ = io::stderr().write_all(format!("{prefix}{line}\n").as_bytes());
+        let _ = io::stderr().write_all(text.as_bytes());
     }
 
     fn write_syslog(&mut self, level: LogLevel, line: &str) -> io::Result<()> {
@@ -278,20 +310,21 @@ impl Writer {
             socket.connect(&self.target.syslog_socket)?;
             socket.set_write_timeout(Some(CONGESTION_LIMIT))?;
             self.syslog = Some(socket);
-            self.told = false;
         }
         let Some(socket) = &self.syslog else { return Err(io::ErrorKind::NotConnected.into()) };
-        // Without a time stamp: the receiver knows the time and the time zone.
-        let priority = self.target.facility.code() * 8 + severity(level);
-        let packet = format!("<{priority}>spf-milter[{}]: {line}", std::process::id());
-        match socket.send(packet.as_bytes()) {
-            Ok(_) => Ok(()),
+        let mut packet = Vec::with_capacity(line.len() + 40);
+        Packet { facility: self.target.facility }.format(&mut packet, severity(level), line).map_err(io::Error::other)?;
+        match socket.send(&packet) {
+            Ok(_) => {
+                self.told = false;
+                Ok(())
+            }
             // A syslog daemon that was started anew has a new socket at the same place.
             Err(error) if matches!(error.kind(), io::ErrorKind::ConnectionRefused | io::ErrorKind::NotConnected) => {
                 let socket = UnixDatagram::unbound()?;
                 socket.connect(&self.target.syslog_socket)?;
                 socket.set_write_timeout(Some(CONGESTION_LIMIT))?;
-                socket.send(packet.as_bytes())?;
+                socket.send(&packet)?;
                 self.syslog = Some(socket);
                 Ok(())
             }
@@ -300,13 +333,32 @@ impl Writer {
     }
 }
 
-/// The severity of a level (RFC 5424 §6.2.1).
-fn severity(level: LogLevel) -> u8 {
+/// Whether the service manager reads stderr: it names the device and inode, as the variable outlives a redirection.
+fn stderr_is_journal() -> bool {
+    let Ok(stream) = std::env::var("JOURNAL_STREAM") else { return false };
+    fs::metadata("/proc/self/fd/2").is_ok_and(|stderr| stream == format!("{}:{}", stderr.dev(), stderr.ino()))
+}
+
+/// The form of a line for the local syslog, much as RFC 3164 §4.1 has it.
+///
+/// Without the time stamp: the receiver knows the time, and the time zone too.
+struct Packet {
+    facility: SyslogFacility,
+}
+
+impl LogFormat<&str> for Packet {
+    fn format<W: io::Write>(&self, writer: &mut W, severity: Severity, line: &str) -> syslog::Result<()> {
+        let priority = self.facility.code() * 8 + severity as u8;
+        write!(writer, "<{priority}>spf-milter[{}]: {line}", std::process::id()).map_err(syslog::Error::Write)
+    }
+}
+
+fn severity(level: LogLevel) -> Severity {
     match level {
-        LogLevel::Error => 3,
-        LogLevel::Warn => 4,
-        LogLevel::Info => 6,
-        LogLevel::Debug => 7,
+        LogLevel::Error => Severity::LOG_ERR,
+        LogLevel::Warn => Severity::LOG_WARNING,
+        LogLevel::Info => Severity::LOG_INFO,
+        LogLevel::Debug => Severity::LOG_DEBUG,
     }
 }
 
@@ -365,9 +417,58 @@ mod tests {
     }
 
     #[test]
+    fn an_absent_syslog_is_waited_for() {
+        let directory = directory("absent");
+        let path = directory.join("log");
+        let mut writer = Writer::new(syslog_target(&path));
+        assert_eq!(writer.write_syslog(LogLevel::Info, "lost").unwrap_err().kind(), io::ErrorKind::NotFound);
+        // Not tried for every line.
+        let socket = UnixDatagram::bind(&path).unwrap();
+        assert_eq!(writer.write_syslog(LogLevel::Info, "lost").unwrap_err().kind(), io::ErrorKind::NotConnected);
+        writer.tried = None;
+        writer.told = true;
+        writer.write_syslog(LogLevel::Info, "found").unwrap();
+        assert!(receive(&socket).ends_with(": found"));
+        assert!(!writer.told);
+        std::fs::remove_dir_all(&directory).unwrap();
+    }
+
+    #[test]
+    fn a_stuck_syslog_is_told_of_once() {
+        let directory = directory("told");
+        let path = directory.join("log");
+        let _never_read = UnixDatagram::bind(&path).unwrap();
+        let mut writer = Writer::new(syslog_target(&path));
+        while writer.write_syslog(LogLevel::Info, "x").is_ok() {}
+        for _ in 0..2 {
+            // Connecting works, sending does not.
+            writer.syslog = None;
+            writer.tried = None;
+            writer.write(&[(LogLevel::Debug, "x".into())]);
+            assert!(writer.told);
+        }
+        std::fs::remove_dir_all(&directory).unwrap();
+    }
+
+    #[test]
+    fn another_destination_takes_over() {
+        let directory = directory("redirected");
+        let paths = [directory.join("first"), directory.join("second")];
+        let sockets = paths.each_ref().map(|path| UnixDatagram::bind(path).unwrap());
+        let log = Log::start(syslog_target(&paths[0]), LogLevel::Error).unwrap();
+        log.info(|| panic!("not asked for"));
+        log.error(|| "one".into());
+        assert!(receive(&sockets[0]).ends_with(": one"));
+        log.redirect(syslog_target(&paths[1]), LogLevel::Info);
+        log.info(|| "two".into());
+        assert!(receive(&sockets[1]).ends_with(": two"));
+        std::fs::remove_dir_all(&directory).unwrap();
+    }
+
+    #[test]
     fn lines_are_one_line_each() {
-        assert_eq!(escape_line("a\r\n\u{1b}[2J\u{7f}é\u{202e}"), "a\\u{d}\\u{a}\\u{1b}[2J\\u{7f}é\\u{202e}");
-        assert!(escape_line(&"x".repeat(10_000)).len() < 5000);
+        assert_eq!(escape_line("a\r\n\u{1b}[2J\u{7f}é\u{202e}".into()), "a\\u{d}\\u{a}\\u{1b}[2J\\u{7f}é\\u{202e}");
+        assert!(escape_line("x".repeat(10_000)).len() < 5000);
     }
 
     #[test]

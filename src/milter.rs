@@ -6,11 +6,14 @@
 mod negotiation;
 mod packets;
 mod stream;
+#[cfg(test)]
+mod tests;
 
 use std::{
     borrow::Cow,
     ffi::{CStr, CString},
     io,
+    net::Shutdown,
     panic::AssertUnwindSafe,
     sync::{
         Arc,
@@ -27,8 +30,9 @@ use indymilter::{
 };
 use tokio::sync::{Notify, watch};
 
+use packets::BEFORE_QUIT_ARGUMENT;
 pub(crate) use stream::Socket;
-use stream::Stream;
+use stream::{Ending, Stream};
 
 use crate::{
     config::ErrorAction,
@@ -69,22 +73,24 @@ struct Connection {
     runtime: Arc<Runtime>,
     opts: ProtoOpts,
     session: Option<Session>,
+    /// Something failed where the MTA takes no answer; it is told at the end of the message.
+    failed: bool,
 }
 
 /// Serves one connection until it ends, or until the daemon drains and no message is under way.
 ///
 /// # Errors
 ///
-/// What the milter library says when it cannot go on.
+/// What the peer did wrong, where that ended the connection.
 pub(crate) async fn serve(socket: Socket, server: Arc<Server>) -> io::Result<()> {
     let socket = Arc::new(socket);
-    let ended = Arc::new(Notify::new());
-    let stream = Stream::new(Arc::clone(&socket), Arc::clone(&ended));
+    let ending = Arc::new(Ending::default());
+    let stream = Stream::new(Arc::clone(&socket), Arc::clone(&ending));
     let mut draining = server.draining.clone();
-    let line = Arc::new(Line { server, socket, busy: AtomicBool::new(false), idle: Notify::new() });
+    let line = Arc::new(Line { server, socket: Arc::clone(&socket), busy: AtomicBool::new(false), idle: Notify::new() });
     let config = indymilter::Config { max_connections: 1, connection_timeout: IDLE_LIMIT, ..Default::default() };
     let shutdown = {
-        let line = Arc::clone(&line);
+        let (line, ending) = (Arc::clone(&line), Arc::clone(&ending));
         async move {
             let drained = async {
                 // The sender lives as long as the daemon; should it be gone, that is the end as well.
@@ -94,12 +100,15 @@ pub(crate) async fn serve(socket: Socket, server: Arc<Server>) -> io::Result<()>
                 }
             };
             tokio::select! {
-                () = ended.notified() => {}
+                () = ending.ended.notified() => {}
                 () = drained => {}
             }
         }
     };
-    indymilter::run(Once(Some(stream)), callbacks(line), config, shutdown).await
+    indymilter::run(Once(Some(stream)), callbacks(line), config, shutdown).await?;
+    // The library may still be reading: a peer that idles would not learn of the end before it speaks.
+    let _ = socket.shut_down(Shutdown::Both);
+    ending.take_fault().map_or(Ok(()), Err)
 }
 
 /// A listener that has one connection and no more.
@@ -121,6 +130,7 @@ fn callbacks(line: Arc<Line>) -> Callbacks<Connection> {
                 runtime: line.server.shared.load(),
                 opts: ProtoOpts::empty(),
                 session: None,
+                failed: false,
             };
             Box::pin(async move { negotiation::negotiate(cx, connection, actions, opts) })
         })
@@ -131,6 +141,7 @@ fn callbacks(line: Arc<Line>) -> Callbacks<Connection> {
         .on_eoh(|cx| Box::pin(on_eoh(cx)))
         .on_body(|cx, chunk| Box::pin(on_body(cx, chunk)))
         .on_eom(|cx| Box::pin(on_eom(cx)))
+        .on_unknown(|cx, argument| Box::pin(on_unknown(cx, argument)))
         .on_abort(|cx| Box::pin(on_abort(cx)))
         .on_close(|cx| Box::pin(on_close(cx)))
 }
@@ -152,14 +163,14 @@ async fn on_connect(cx: &mut Context<Connection>, host: CString, info: SocketInf
     let mta_host = macro_value(&cx.macros, c"j");
     let (session, reaction) = Session::new(Arc::clone(&connection.runtime), &client, mta_host.as_deref());
     connection.session = Some(session);
-    connection.react(reaction, ProtoOpts::NOREPLY_CONNECT, &mut cx.reply)
+    connection.react(&reaction, ProtoOpts::NOREPLY_CONNECT, &mut cx.reply)
 }
 
 async fn on_helo(cx: &mut Context<Connection>, name: CString) -> Status {
     let Some(connection) = &mut cx.data else { return Status::Continue };
     let Some(session) = &mut connection.session else { return connection.nothing_to_say(ProtoOpts::NOREPLY_HELO) };
     let reaction = while_connected(&connection.line, session.helo(&text(&name))).await.unwrap_or_else(Reaction::failed);
-    connection.react(reaction, ProtoOpts::NOREPLY_HELO, &mut cx.reply)
+    connection.react(&reaction, ProtoOpts::NOREPLY_HELO, &mut cx.reply)
 }
 
 async fn on_mail(cx: &mut Context<Connection>, arguments: Vec<CString>) -> Status {
@@ -171,10 +182,12 @@ async fn on_mail(cx: &mut Context<Connection>, arguments: Vec<CString>) -> Statu
     let queue_id = macro_value(&cx.macros, c"i");
     let work = session.mail(reverse_path, authenticated, queue_id.as_deref());
     let reaction = while_connected(&connection.line, work).await.unwrap_or_else(Reaction::failed);
-    if !matches!(reaction.verdict, Verdict::Continue) {
+    let status = connection.react(&reaction, ProtoOpts::NOREPLY_MAIL, &mut cx.reply);
+    // Where the MTA takes no answer, the message goes on in any case.
+    if !matches!(status, Status::Continue | Status::Noreply) {
         connection.line.message_ended();
     }
-    connection.react(reaction, ProtoOpts::NOREPLY_MAIL, &mut cx.reply)
+    status
 }
 
 #[expect(clippy::unused_async)]
@@ -219,6 +232,9 @@ async fn on_eom(cx: &mut EomContext<Connection>) -> Status {
         connection.line.message_ended();
         return error_status(connection.runtime.config.error_action);
     };
+    if std::mem::take(&mut connection.failed) {
+        verdict = Verdict::Failed;
+    }
     // A milter that is given white space as it was has to give it the same way.
     let space = if connection.opts.contains(ProtoOpts::LEADING_SPACE) { " " } else { "" };
     for edit in &edits {
@@ -244,7 +260,17 @@ async fn on_eom(cx: &mut EomContext<Connection>) -> Status {
         record.failed = true;
     }
     connection.line.message_ended();
-    connection.react(Reaction { verdict, record }, ProtoOpts::empty(), &mut cx.reply)
+    connection.react(&Reaction { verdict, record }, ProtoOpts::empty(), &mut cx.reply)
+}
+
+#[expect(clippy::unused_async)]
+async fn on_unknown(cx: &mut Context<Connection>, argument: CString) -> Status {
+    match &cx.data {
+        // Our own, which nobody waits for an answer to.
+        _ if argument.to_bytes() == BEFORE_QUIT_ARGUMENT => Status::Noreply,
+        Some(connection) => connection.nothing_to_say(ProtoOpts::NOREPLY_UNKNOWN),
+        None => Status::Continue,
+    }
 }
 
 #[expect(clippy::unused_async)]
@@ -253,6 +279,7 @@ async fn on_abort(cx: &mut Context<Connection>) -> Status {
         if let Some(record) = connection.session.as_mut().and_then(Session::abort) {
             connection.line.server.observer.observe(&record);
         }
+        connection.failed = false;
         connection.line.message_ended();
     }
     Status::Continue
@@ -278,24 +305,29 @@ impl Line {
 
 impl Connection {
     fn end_session(&mut self) {
+        self.failed = false;
         if let Some(record) = self.session.take().and_then(Session::close) {
             self.line.server.observer.observe(&record);
         }
     }
 
     /// Tells operators and the MTA what the session says.
-    fn react(&self, reaction: Reaction, no_reply: ProtoOpts, smtp_reply: &mut indymilter::SmtpReply) -> Status {
+    fn react(&mut self, reaction: &Reaction, no_reply: ProtoOpts, smtp_reply: &mut indymilter::SmtpReply) -> Status {
         if let Some(record) = &reaction.record {
             self.line.server.observer.observe(record);
         }
-        let status = match reaction.verdict {
+        let status = match &reaction.verdict {
             // Keeping a message back is an action of its own, and no answer.
             Verdict::Continue | Verdict::Quarantine(_) => Status::Continue,
             Verdict::Accept(_) => Status::Accept,
-            Verdict::Reply(reply) => self.reply_status(&reply, smtp_reply),
+            Verdict::Reply(reply) => self.reply_status(reply, smtp_reply),
             Verdict::Failed => error_status(self.runtime.config.error_action),
         };
-        if self.opts.contains(no_reply) && !no_reply.is_empty() { Status::Noreply } else { status }
+        if no_reply.is_empty() || !self.opts.contains(no_reply) {
+            return status;
+        }
+        self.failed |= matches!(reaction.verdict, Verdict::Failed);
+        Status::Noreply
     }
 
     fn reply_status(&self, reply: &Reply, smtp_reply: &mut indymilter::SmtpReply) -> Status {

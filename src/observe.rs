@@ -66,6 +66,15 @@ impl Observer {
                 line.text
             });
         }
+        if record.failed {
+            self.log.error(|| {
+                let mut line = Line::new();
+                line.pair("action", "fail");
+                line.pair("reason", "message-not-changed");
+                line.circumstances(record);
+                line.text
+            });
+        }
         for skipped in &record.skipped {
             self.log.debug(|| {
                 let mut line = Line::new();
@@ -230,8 +239,9 @@ impl Line {
         }
         self.text.push_str(key);
         self.text.push('=');
-        let plain =
-            !value.is_empty() && value.chars().all(|c| !c.is_whitespace() && !c.is_control() && !matches!(c, '"' | '\\' | '='));
+        let plain = !value.is_empty()
+            && (value.bytes().all(|octet| octet.is_ascii_graphic() && !matches!(octet, b'"' | b'\\' | b'='))
+                || value.chars().all(|c| !c.is_whitespace() && !c.is_control() && !matches!(c, '"' | '\\' | '=')));
         if plain {
             push_limited(&mut self.text, value);
         } else {

@@ -136,10 +136,11 @@ pub struct Session {
     host_name: String,
     /// The authserv-ids whose incoming fields are deleted.
     own_ids: Vec<AuthservIdPattern>,
-    helo: Option<Helo>,
+    // Boxed, as is what most sessions do not have most of the time: idle sessions are to be small.
+    helo: Option<Box<Helo>>,
     /// The client's name, verified beside its first message.
     iprev: Iprev,
-    transaction: Option<Transaction>,
+    transaction: Option<Box<Transaction>>,
     /// What is still to be told.
     pending: Record,
 }
@@ -207,7 +208,7 @@ impl Session {
         let repeated = known.is_some();
         let helo = match known {
             Some(helo) => helo,
-            None => self.verify_helo(client, name).await,
+            None => Box::new(self.verify_helo(client, name).await),
         };
         let verdict = match &helo.decision {
             HeloDecision::Refuse(reply) => Verdict::Reply(reply.clone()),
@@ -245,7 +246,7 @@ impl Session {
         self.begin_iprev(client);
         let config = Arc::clone(&self.runtime.config);
         let content = (config.verify_dkim || config.verify_dmarc).then(|| Content::new(&self.runtime));
-        self.transaction = Some(Transaction { content, ..Transaction::default() });
+        self.transaction = Some(Box::new(Transaction { content, ..Transaction::default() }));
         let Some(mailfrom) = self.verify_mailfrom(client, &path).await else { return Reaction::proceed() };
         let decision = if mailfrom.for_dmarc {
             MailDecision::Accept
@@ -303,7 +304,7 @@ impl Session {
         let (Some(transaction), Ok(client)) = (self.transaction.take(), self.client) else {
             return Finished { verdict: Verdict::Continue, edits: Vec::new(), record: None };
         };
-        let Transaction { mailfrom, deferred, content, forged, .. } = transaction;
+        let Transaction { mailfrom, deferred, content, forged, .. } = *transaction;
         if let Some(queue_id) = queue_id {
             self.pending.queue_id = Some(queue_id.to_owned());
         }

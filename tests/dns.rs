@@ -316,7 +316,7 @@ async fn comings_and_goings_leave_nothing_behind() {
         assert_eq!(dns.statistics().in_flight, 0);
     }
     let statistics = dns.statistics();
-    assert!(statistics.queries + statistics.coalesced <= statistics.misses);
+    assert!(statistics.queries + statistics.coalesced <= statistics.misses, "{statistics:?}");
     assert!(statistics.coalesced > 0);
 }
 

@@ -68,8 +68,9 @@ fn replies_and_header_fields() {
         ("broken.example", "550 5.7.24", "SPF validation error: "),
     ] {
         let seen = smtp.command(format!("MAIL FROM:<alice@{domain}>")).unwrap();
-        // Sendmail puts the address before the text.
-        assert!(seen.last().starts_with(&format!("{code} <alice@{domain}>... {text}")), "{seen:?}");
+        // Sendmail puts the address before the text of a lasting refusal.
+        let plain = seen.last().replacen(&format!("<alice@{domain}>... "), "", 1);
+        assert!(plain.starts_with(&format!("{code} {text}")), "{seen:?}");
     }
     for (domain, result) in [("good.example", "pass"), ("soft.example", "softfail"), ("nothing.example", "none")] {
         let reply = smtp.message(&format!("alice@{domain}"), &["bob@rcpt.example.org"], b"Subject: hello\n\nHello\n").unwrap();

@@ -1,24 +1,21 @@
 //! The client: cache, look-ups under way, and the name servers in turn.
 
 use std::{
-    collections::{HashMap, HashSet, VecDeque},
+    collections::{HashSet, VecDeque},
     fmt,
     net::SocketAddr,
     path::PathBuf,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::Arc,
     time::Duration,
 };
 
-use futures_util::{
-    FutureExt,
-    future::{BoxFuture, Shared, WeakShared},
-};
 use hickory_resolver::proto::op::Query;
 use tokio::{sync::Semaphore, time};
 
 use super::{
     Answer, Failure, Name, RecordType, Statistics,
     cache::{Cache, Key},
+    flight::{Flights, Joined},
     reply::{self, Reply},
     resolv_conf,
     statistics::Counters,
@@ -67,27 +64,15 @@ impl Settings {
     }
 }
 
-/// A look-up.
-type Asking = BoxFuture<'static, Result<Answer, Failure>>;
-
-/// A look-up under way, which all who want its outcome drive together; dropped with the last of them.
-type Pending = Shared<Asking>;
-
 /// The client behind [`Dns`](super::Dns).
 pub(super) struct Resolver {
     servers: Vec<Upstream>,
     timeout: Duration,
     attempts: usize,
     cache: Cache,
-    pending: Mutex<PendingTable>,
+    flights: Flights,
     permits: Arc<Semaphore>,
     counters: Arc<Counters>,
-}
-
-#[derive(Default)]
-struct PendingTable {
-    lookups: HashMap<Key, (u64, WeakShared<Asking>)>,
-    last_number: u64,
 }
 
 impl Resolver {
@@ -113,7 +98,7 @@ impl Resolver {
             timeout: settings.timeout,
             attempts: settings.attempts.max(1),
             cache,
-            pending: Mutex::default(),
+            flights: Flights::default(),
             permits,
             counters,
         }
@@ -137,44 +122,28 @@ impl Resolver {
             return outcome;
         }
         self.counters.misses.increment();
-        let pending = self.join(Key { name: name.clone(), record_type });
-        pending.await
+        let key = Key { name: name.clone(), record_type };
+        let begin = || {
+            let (resolver, key) = (Arc::clone(self), key.clone());
+            async move {
+                // Another may have found it out between the look into the cache and here.
+                match resolver.cache.find(&key.name, key.record_type) {
+                    Some(outcome) => outcome,
+                    None => resolver.resolve(&key).await,
+                }
+            }
+        };
+        let tell = |joined| {
+            if matches!(joined, Joined::UnderWay) {
+                self.counters.coalesced.increment();
+            }
+        };
+        self.flights.join(key.clone(), begin, tell).await
     }
 
     pub(super) fn statistics(&self) -> Statistics {
-        let in_flight = u64::try_from(self.pending().lookups.len()).unwrap_or(u64::MAX);
+        let in_flight = u64::try_from(self.flights.count()).unwrap_or(u64::MAX);
         Statistics { in_flight, entries: self.cache.len(), ..self.counters.read() }
-    }
-
-    fn pending(&self) -> MutexGuard<'_, PendingTable> {
-        self.pending.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// The equal look-up that is under way, or a new one.
-    fn join(self: &Arc<Self>, key: Key) -> Pending {
-        let mut table = self.pending();
-        // An entry whose look-up was dropped, but has not removed itself yet, is replaced.
-        if let Some(pending) = table.lookups.get(&key).and_then(|(_, pending)| pending.upgrade()) {
-            self.counters.coalesced.increment();
-            return pending;
-        }
-        table.last_number += 1;
-        let number = table.last_number;
-        let registration = Registration { resolver: self.clone(), key: key.clone(), number };
-        let pending = async move {
-            let Registration { resolver, key, .. } = &registration;
-            // Another may have found it out between the look into the cache and here.
-            match resolver.cache.find(&key.name, key.record_type) {
-                Some(outcome) => outcome,
-                None => resolver.resolve(key).await,
-            }
-        }
-        .boxed()
-        .shared();
-        if let Some(weak) = pending.downgrade() {
-            table.lookups.insert(key, (number, weak));
-        }
-        pending
     }
 
     /// Asks the servers and keeps the outcome.
@@ -240,22 +209,6 @@ impl fmt::Debug for Resolver {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let servers: Vec<_> = self.servers.iter().map(Upstream::address).collect();
         f.debug_struct("Resolver").field("servers", &servers).finish_non_exhaustive()
-    }
-}
-
-/// Belongs to a look-up under way: removes it from the table when it ends, also when it is dropped unfinished.
-struct Registration {
-    resolver: Arc<Resolver>,
-    key: Key,
-    number: u64,
-}
-
-impl Drop for Registration {
-    fn drop(&mut self) {
-        let mut table = self.resolver.pending();
-        if table.lookups.get(&self.key).is_some_and(|(number, _)| *number == self.number) {
-            table.lookups.remove(&self.key);
-        }
     }
 }
 

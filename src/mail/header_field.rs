@@ -22,61 +22,88 @@ pub struct HeaderField {
 #[derive(Debug)]
 pub struct Folding {
     name: &'static str,
-    groups: Vec<Vec<String>>,
+    /// The chunks, with nothing between them.
+    text: String,
+    chunks: Vec<Chunk>,
+    /// Whether the next chunk begins a group.
+    begins_group: bool,
+}
+
+/// A chunk of the text.
+#[derive(Clone, Copy, Debug)]
+struct Chunk {
+    /// Where it ends.
+    end: usize,
+    begins_group: bool,
 }
 
 impl Folding {
     /// Begins the value of a field of this name.
     pub fn new(name: &'static str) -> Self {
-        Self { name, groups: vec![Vec::new()] }
+        Self { name, text: String::with_capacity(256), chunks: Vec::with_capacity(32), begins_group: true }
     }
 
     /// Begins a group of chunks.
     pub fn begin_group(&mut self) {
-        self.groups.push(Vec::new());
+        self.begins_group = true;
     }
 
     /// Adds a chunk to the group.
     ///
     /// A chunk is a token that may not be folded, in printable ASCII and of not much more than
     /// [`MAX_TOKEN_LENGTH`](super::tokens::MAX_TOKEN_LENGTH) octets; its writer sees to that.
-    pub fn push(&mut self, chunk: impl Into<String>) {
-        if let Some(group) = self.groups.last_mut() {
-            group.push(chunk.into());
-        }
+    pub fn push(&mut self, chunk: impl AsRef<str>) {
+        self.text.push_str(chunk.as_ref());
+        let begins_group = std::mem::take(&mut self.begins_group);
+        self.chunks.push(Chunk { end: self.text.len(), begins_group });
     }
 
     /// Adds text to the last chunk, where nothing may come between.
     pub fn attach(&mut self, text: &str) {
-        match self.groups.last_mut().and_then(|group| group.last_mut()) {
-            Some(chunk) => chunk.push_str(text),
-            None => self.push(text),
+        match self.chunks.last_mut() {
+            Some(chunk) if !self.begins_group => {
+                self.text.push_str(text);
+                chunk.end = self.text.len();
+            }
+            _ => self.push(text),
         }
     }
 
     /// Lays out the lines: at most 78 octets, name and colon included, unless a single chunk is longer.
     pub fn finish(self) -> HeaderField {
-        let mut value = String::new();
+        // Each chunk has at most a fold before it.
+        let mut value = String::with_capacity(self.text.len() + 2 * self.chunks.len());
         let mut column = self.name.len() + 2;
-        for group in &self.groups {
-            let width = group.iter().map(|chunk| chunk.len() + 1).sum::<usize>();
-            let mut fold = column + width > PREFERRED_LINE_LENGTH && width <= PREFERRED_LINE_LENGTH;
-            for chunk in group {
-                if value.is_empty() {
-                    // Nothing but the name in the first line would make it a blank one to some.
-                } else if fold || column + 1 + chunk.len() > PREFERRED_LINE_LENGTH {
-                    value.push_str("\n ");
-                    column = 1;
-                } else {
-                    value.push(' ');
-                    column += 1;
-                }
-                fold = false;
-                value.push_str(chunk);
-                column += chunk.len();
+        let mut start = 0;
+        for (index, &Chunk { end, begins_group }) in self.chunks.iter().enumerate() {
+            let chunk = self.text.get(start..end).unwrap_or_default();
+            let fold = begins_group && {
+                let width = self.group_width(index, start);
+                column + width > PREFERRED_LINE_LENGTH && width <= PREFERRED_LINE_LENGTH
+            };
+            if value.is_empty() {
+                // Nothing but the name in the first line would make it a blank one to some.
+            } else if fold || column + 1 + chunk.len() > PREFERRED_LINE_LENGTH {
+                value.push_str("\n ");
+                column = 1;
+            } else {
+                value.push(' ');
+                column += 1;
             }
+            value.push_str(chunk);
+            column += chunk.len();
+            start = end;
         }
         HeaderField { name: self.name, value }
+    }
+
+    /// The width of the group that begins with this chunk, a space before each chunk included.
+    fn group_width(&self, first: usize, start: usize) -> usize {
+        let mut group = self.chunks.iter().skip(first).enumerate();
+        let last = group.find_map(|(index, chunk)| (index > 0 && chunk.begins_group).then_some(index));
+        let count = last.unwrap_or(self.chunks.len() - first);
+        let end = self.chunks.get(first + count - 1).map_or(start, |chunk| chunk.end);
+        end - start + count
     }
 }
 

@@ -203,15 +203,20 @@ pub fn write_value(text: &str) -> String {
 /// Each word is shortened on its own. A space that begins or ends the text or follows another space is encoded, so that no line
 /// of a folded comment is blank.
 pub fn write_comment(text: &str) -> Vec<String> {
-    let text = text.split(' ').map(shorten).collect::<Vec<_>>().join(" ");
+    // A text that needs no shortening as a whole needs none in its words.
+    let text = match shorten(text) {
+        Cow::Borrowed(text) => Cow::Borrowed(text),
+        Cow::Owned(_) => Cow::Owned(text.split(' ').map(shorten).collect::<Vec<_>>().join(" ")),
+    };
     let text = encode(&text);
-    let mut words = Vec::new();
-    let mut word = String::from("(");
+    let mut words = Vec::with_capacity(16);
+    let mut word = String::with_capacity(32);
+    word.push('(');
     let mut blank = true;
     let mut characters = text.chars().peekable();
     while let Some(c) = characters.next() {
         if c == ' ' && !blank && characters.peek().is_some() {
-            words.push(std::mem::take(&mut word));
+            words.push(std::mem::replace(&mut word, String::with_capacity(32)));
             blank = true;
             continue;
         }

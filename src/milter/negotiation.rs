@@ -22,7 +22,10 @@ pub(super) fn negotiate(
     }
     cx.requested_actions = wanted & actions;
     cx.requested_opts = wanted_opts(needs) & opts;
-    cx.requested_macros.extend(wanted_macros(needs));
+    // MTAs of before version 6 take no list of macros; they send what they are configured to send.
+    if actions.contains(Actions::REQUEST_MACROS) {
+        cx.requested_macros.extend(wanted_macros(needs));
+    }
     connection.opts = cx.requested_opts;
     cx.data = Some(connection);
     Status::Continue

@@ -18,6 +18,18 @@ const NEGOTIATE_LENGTHS: std::ops::RangeInclusive<u32> = 13..=1024;
 const CONNECT: u8 = b'C';
 const MAX_CONNECT_LENGTH: u32 = 8192;
 
+/// The command that ends an SMTP session and announces another one on the same connection.
+const QUIT_NEW_CONNECTION: u8 = b'K';
+
+/// What is put before [`QUIT_NEW_CONNECTION`]: an unknown SMTP command, with an argument that no SMTP client can send. The library
+/// takes the former at the end of a message alone and then, elsewhere, leaves the next client unanswered; after this one it takes it
+/// always.
+const BEFORE_QUIT: &[u8] = b"\0\0\0\x03U\n\0";
+pub(super) const BEFORE_QUIT_ARGUMENT: &[u8] = b"\n";
+
+/// The most octets that the library reads of a packet, its command included.
+const MAX_LENGTH: u32 = 1024 * 1024;
+
 /// Octets of a packet's length and command.
 const HEAD: usize = 5;
 
@@ -45,7 +57,8 @@ impl Packets {
         self.gone += given.len();
         let some = !given.is_empty();
         if self.gone >= self.ready.len() {
-            self.ready.clear();
+            // Not cleared but dropped: most connections are idle most of the time, and are to be small then.
+            self.ready = Vec::new();
             self.gone = 0;
         }
         some
@@ -66,7 +79,7 @@ impl Packets {
     ///
     /// # Errors
     ///
-    /// The first packet opens no session: whoever speaks something else is not listened to.
+    /// The first packet opens no session: whoever speaks something else is not listened to. Or a packet has an impossible length.
     pub(super) fn take(&mut self, mut octets: &[u8]) -> io::Result<bool> {
         let mut ended = false;
         while !octets.is_empty() {
@@ -97,7 +110,7 @@ impl Packets {
             self.ready.extend_from_slice(&length.to_be_bytes());
             self.ready.push(CONNECT);
             self.ready.extend_from_slice(&packet);
-            self.held.clear();
+            self.held = Vec::new();
             self.wanted = 0;
             return Ok(true);
         }
@@ -106,11 +119,17 @@ impl Packets {
         if !self.negotiated && !opens {
             return Err(io::Error::new(io::ErrorKind::InvalidData, "peer does not speak milter"));
         }
+        if !(1..=MAX_LENGTH).contains(&length) {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, format!("packet of {length} octets")));
+        }
         self.negotiated = true;
         let rest = usize::try_from(length).unwrap_or(usize::MAX).saturating_sub(1);
         if command == CONNECT && rest > 0 && length <= MAX_CONNECT_LENGTH {
             self.wanted = HEAD + rest;
             return Ok(false);
+        }
+        if command == QUIT_NEW_CONNECTION {
+            self.ready.extend_from_slice(BEFORE_QUIT);
         }
         self.ready.append(&mut self.held);
         self.rest = rest;
@@ -222,6 +241,32 @@ mod tests {
     }
 
     #[test]
+    fn impossible_lengths_are_refused() {
+        for length in [0, MAX_LENGTH + 1, u32::MAX] {
+            let octets = [OPEN, &length.to_be_bytes(), b"B"].concat();
+            assert!(filter(&octets, 100).is_err(), "{length}");
+        }
+        assert!(filter(&[OPEN, &MAX_LENGTH.to_be_bytes(), b"B"].concat(), 100).is_ok());
+    }
+
+    #[test]
+    fn another_session_can_follow_at_any_time() {
+        let octets = [OPEN, &packet(b'K', b"")].concat();
+        assert_eq!(filter(&octets, 4).unwrap(), [OPEN, BEFORE_QUIT, &packet(b'K', b"")].concat());
+        assert_eq!(BEFORE_QUIT, packet(b'U', &[BEFORE_QUIT_ARGUMENT, b"\0"].concat()));
+    }
+
+    #[test]
+    fn no_memory_is_kept() {
+        let mut packets = Packets::default();
+        packets.take(OPEN).unwrap();
+        packets.take(&packet(CONNECT, &[b'x'; 8000])).unwrap();
+        let mut room = [0; 10_000];
+        while packets.deliver(&mut ReadBuf::new(&mut room)) {}
+        assert_eq!(packets.held.capacity() + packets.ready.capacity(), 0);
+    }
+
+    #[test]
     fn a_peer_owes_what_it_has_begun() {
         let mut packets = Packets::default();
         assert_eq!(packets.limit_in_force(), Some(NEGOTIATION_LIMIT));
@@ -236,7 +281,7 @@ mod tests {
     proptest! {
         #[test]
         fn other_packets_pass_as_they_are(
-            contents in prop::collection::vec((any::<u8>().prop_filter("other", |c| *c != CONNECT), prop::collection::vec(any::<u8>(), 0..40)), 0..6),
+            contents in prop::collection::vec((any::<u8>().prop_filter("other", |c| ![CONNECT, QUIT_NEW_CONNECTION].contains(c)), prop::collection::vec(any::<u8>(), 0..40)), 0..6),
             piece in 1usize..30,
         ) {
             let mut octets = OPEN.to_vec();

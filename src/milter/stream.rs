@@ -5,15 +5,16 @@
 
 use std::{
     future::Future as _,
-    io,
+    io::{self, IoSlice},
+    net::Shutdown,
     pin::Pin,
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
     task::{Context, Poll, ready},
     time::Duration,
 };
 
 use super::packets::Packets;
-use socket2::SockRef;
+use socket2::{SockRef, TcpKeepalive};
 use tokio::{
     io::{AsyncRead, AsyncWrite, Interest, ReadBuf},
     net::{TcpStream, UnixStream},
@@ -24,8 +25,20 @@ use tokio::{
 /// Octets read at once where packets begin; most packets are smaller.
 const SMALL_READ: usize = 4096;
 
+/// How long a peer may take no answer.
+const WRITE_LIMIT: Duration = Duration::from_secs(60);
+
+/// How long a TCP connection may be silent before the system asks whether the other host is still there.
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(300);
+
 /// How often a peer that has sent more than was asked of it is looked at again.
 const PENDING_INPUT_INTERVAL: Duration = Duration::from_millis(250);
+
+/// The commands of packets that change a message. A reply follows them, without which they mean nothing.
+const CHANGES: &[u8] = b"+-2behimq";
+
+/// Octets of changes that wait for the reply at most.
+const MAX_WAITING: usize = 16 * 1024;
 
 /// An accepted connection.
 #[derive(Debug)]
@@ -37,6 +50,15 @@ pub(crate) enum Socket {
 }
 
 impl Socket {
+    /// A TCP connection, set up for a conversation of small packets.
+    pub(crate) fn tcp(stream: TcpStream) -> Self {
+        // Each packet is an answer that the MTA waits for. Where this fails, the peer has gone.
+        let _ = stream.set_nodelay(true);
+        // A host that has vanished would keep its place until the longest silence is over.
+        let _ = SockRef::from(&stream).set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE_INTERVAL));
+        Self::Tcp(stream)
+    }
+
     fn try_io<T>(&self, f: impl FnOnce(SockRef<'_>) -> io::Result<T>) -> io::Result<T> {
         match self {
             Self::Tcp(stream) => stream.try_io(Interest::READABLE, || f(SockRef::from(stream))),
@@ -48,20 +70,54 @@ impl Socket {
     pub(crate) async fn closed_by_peer(&self) {
         loop {
             let ready = match self {
-                Self::Tcp(stream) => stream.readable().await,
-                Self::Unix(stream) => stream.readable().await,
+                Self::Tcp(stream) => stream.ready(Interest::READABLE).await,
+                Self::Unix(stream) => stream.ready(Interest::READABLE).await,
             };
-            if ready.is_err() {
+            // Its end is seen even behind what it said before.
+            if ready.map_or(true, |ready| ready.is_read_closed()) {
                 return;
             }
             match self.try_io(|socket| socket.peek(&mut [std::mem::MaybeUninit::uninit()])) {
                 Ok(0) => return,
-                // It has something to say, and so is there; behind that, its end cannot be seen.
+                // What it says now is not to be read before it is answered.
                 Ok(_) => sleep(PENDING_INPUT_INTERVAL).await,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 Err(_) => return,
             }
         }
+    }
+}
+
+impl Socket {
+    /// Ends the connection, in one direction or both.
+    pub(crate) fn shut_down(&self, how: Shutdown) -> io::Result<()> {
+        match self {
+            Self::Tcp(stream) => SockRef::from(stream).shutdown(how),
+            Self::Unix(stream) => SockRef::from(stream).shutdown(how),
+        }
+    }
+}
+
+/// How a connection ended.
+#[derive(Debug, Default)]
+pub(crate) struct Ending {
+    /// Told when the library has let go of the stream.
+    pub(crate) ended: Notify,
+    /// What the peer did wrong.
+    fault: Mutex<Option<io::Error>>,
+}
+
+impl Ending {
+    /// What the peer did wrong, if anything.
+    pub(crate) fn take_fault(&self) -> Option<io::Error> {
+        self.fault.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    /// Keeps an error for those who serve the connection; the library gets one like it.
+    fn blame(&self, error: io::Error) -> io::Error {
+        let kind = error.kind();
+        *self.fault.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+        kind.into()
     }
 }
 
@@ -71,13 +127,18 @@ pub(crate) struct Stream {
     socket: Arc<Socket>,
     packets: Packets,
     limit: Option<Pin<Box<Sleep>>>,
-    ended: Arc<Notify>,
+    write_limit: Option<Pin<Box<Sleep>>>,
+    /// Changes that go with the reply that follows them: the MTA is woken once, not once a packet.
+    waiting: Vec<u8>,
+    /// Octets of a packet of the library that are still to come.
+    unwritten: usize,
+    ending: Arc<Ending>,
 }
 
 impl Stream {
-    /// A stream that tells `ended` when the library has let go of it.
-    pub(crate) fn new(socket: Arc<Socket>, ended: Arc<Notify>) -> Self {
-        Self { socket, packets: Packets::default(), limit: None, ended }
+    /// A stream that tells `ending` when the library has let go of it.
+    pub(crate) fn new(socket: Arc<Socket>, ending: Arc<Ending>) -> Self {
+        Self { socket, packets: Packets::default(), limit: None, write_limit: None, waiting: Vec::new(), unwritten: 0, ending }
     }
 
     /// Reads what is there; `Pending` when there is nothing and the peer owes nothing, or not for too long.
@@ -91,7 +152,8 @@ impl Stream {
                 let Some(limit) = self.packets.limit_in_force() else { return Poll::Pending };
                 let timer = self.limit.get_or_insert_with(|| Box::pin(sleep(limit)));
                 ready!(timer.as_mut().poll(cx));
-                return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+                let error = io::Error::new(io::ErrorKind::TimedOut, "peer is too slow to send a packet");
+                return Poll::Ready(Err(self.ending.blame(error)));
             }
             let result = match &*self.socket {
                 Socket::Tcp(stream) => stream.try_read(room),
@@ -126,7 +188,8 @@ impl AsyncRead for Stream {
                 return Poll::Ready(Ok(()));
             }
             // The time runs from the first octet of what is owed, not from the last that came.
-            if this.packets.take(room.get(..length).unwrap_or_default())? {
+            let taken = this.packets.take(room.get(..length).unwrap_or_default());
+            if taken.map_err(|error| this.ending.blame(error))? {
                 this.limit = None;
             }
         }
@@ -134,21 +197,58 @@ impl AsyncRead for Stream {
 }
 
 impl AsyncWrite for Stream {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, octets: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, octets: &[u8]) -> Poll<io::Result<usize>> {
+        let this = &mut *self;
+        if this.unwritten == 0
+            && let Some((&[a, b, c, d, command], content)) = octets.split_first_chunk::<5>()
+        {
+            let length = usize::try_from(u32::from_be_bytes([a, b, c, d])).unwrap_or(usize::MAX);
+            let whole = length == content.len() + 1;
+            if whole && CHANGES.contains(&command) && this.waiting.len() + octets.len() <= MAX_WAITING {
+                this.waiting.extend_from_slice(octets);
+                return Poll::Ready(Ok(octets.len()));
+            }
+            this.unwritten = length.saturating_add(4);
+        }
         loop {
-            let result = match &*self.socket {
-                Socket::Tcp(stream) => {
-                    ready!(stream.poll_write_ready(cx))?;
-                    stream.try_write(octets)
-                }
-                Socket::Unix(stream) => {
-                    ready!(stream.poll_write_ready(cx))?;
-                    stream.try_write(octets)
-                }
+            let ready = match &*this.socket {
+                Socket::Tcp(stream) => stream.poll_write_ready(cx),
+                Socket::Unix(stream) => stream.poll_write_ready(cx),
+            };
+            if ready.is_pending() {
+                let timer = this.write_limit.get_or_insert_with(|| Box::pin(sleep(WRITE_LIMIT)));
+                ready!(timer.as_mut().poll(cx));
+                let error = io::Error::new(io::ErrorKind::TimedOut, "peer does not take an answer");
+                return Poll::Ready(Err(this.ending.blame(error)));
+            }
+            let both = [IoSlice::new(&this.waiting), IoSlice::new(octets)];
+            let result = match (&*this.socket, this.waiting.is_empty()) {
+                (Socket::Tcp(stream), true) => stream.try_write(octets),
+                (Socket::Tcp(stream), false) => stream.try_write_vectored(&both),
+                (Socket::Unix(stream), true) => stream.try_write(octets),
+                (Socket::Unix(stream), false) => stream.try_write_vectored(&both),
             };
             match result {
+                Ok(written) => {
+                    this.write_limit = None;
+                    let waited = written.min(this.waiting.len());
+                    if waited < this.waiting.len() {
+                        this.waiting.drain(..waited);
+                    } else {
+                        // Most connections are idle most of the time, and are to be small then.
+                        this.waiting = Vec::new();
+                    }
+                    // Nothing of what the library gave would mean that the connection is at its end.
+                    if written > waited || waited == 0 {
+                        this.unwritten = this.unwritten.saturating_sub(written - waited);
+                        return Poll::Ready(Ok(written - waited));
+                    }
+                }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                result => return Poll::Ready(result),
+                result => {
+                    this.write_limit = None;
+                    return Poll::Ready(result);
+                }
             }
         }
     }
@@ -158,16 +258,189 @@ impl AsyncWrite for Stream {
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let result = match &*self.socket {
-            Socket::Tcp(stream) => SockRef::from(stream).shutdown(std::net::Shutdown::Write),
-            Socket::Unix(stream) => SockRef::from(stream).shutdown(std::net::Shutdown::Write),
-        };
-        Poll::Ready(result)
+        Poll::Ready(self.socket.shut_down(Shutdown::Write))
     }
 }
 
 impl Drop for Stream {
     fn drop(&mut self) {
-        self.ended.notify_one();
+        self.ending.ended.notify_one();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::{
+        io::{AsyncReadExt as _, AsyncWriteExt as _},
+        net::TcpListener,
+        time::{Instant, timeout},
+    };
+
+    use super::*;
+
+    const OPEN: &[u8] = b"\0\0\0\x0dO\0\0\0\x06\0\0\0\0\0\0\0\0";
+
+    fn pair() -> (UnixStream, Stream, Arc<Ending>) {
+        let (peer, ours) = UnixStream::pair().unwrap();
+        let ending = Arc::new(Ending::default());
+        (peer, Stream::new(Arc::new(Socket::Unix(ours)), Arc::clone(&ending)), ending)
+    }
+
+    /// Reads as long as anything comes; how that ended, and after how many seconds.
+    async fn read_on(stream: &mut Stream) -> (io::ErrorKind, u64) {
+        let begin = Instant::now();
+        let mut room = [0; 100];
+        loop {
+            match stream.read(&mut room).await {
+                Ok(0) => return (io::ErrorKind::UnexpectedEof, begin.elapsed().as_secs()),
+                Ok(_) => {}
+                Err(error) => return (error.kind(), begin.elapsed().as_secs()),
+            }
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_peer_that_says_nothing_is_left() {
+        let (_peer, mut stream, ending) = pair();
+        assert_eq!(read_on(&mut stream).await, (io::ErrorKind::TimedOut, 30));
+        assert!(ending.take_fault().unwrap().to_string().contains("too slow"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_peer_that_stops_in_a_packet_is_left() {
+        for part in [b"\0".as_slice(), b"\0\0\0\x09B", b"\0\0\0\x09Babc", b"\0\0\0\x09Cabc", b"\0\x0f\xff\xffLabc"] {
+            let (mut peer, mut stream, _) = pair();
+            peer.write_all(&[OPEN, part].concat()).await.unwrap();
+            assert_eq!(read_on(&mut stream).await, (io::ErrorKind::TimedOut, 60), "{part:?}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_peer_that_dribbles_gains_no_time() {
+        let (mut peer, mut stream, _) = pair();
+        peer.write_all(&[OPEN, b"\0\0\x01\0B"].concat()).await.unwrap();
+        let dribble = async {
+            while peer.write_all(b"x").await.is_ok() {
+                sleep(Duration::from_secs(5)).await;
+            }
+        };
+        let (kind, seconds) = tokio::select! { end = read_on(&mut stream) => end, () = dribble => unreachable!() };
+        assert_eq!((kind, seconds), (io::ErrorKind::TimedOut, 60));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_peer_between_packets_may_idle() {
+        let (mut peer, mut stream, _) = pair();
+        peer.write_all(&[OPEN, b"\0\0\0\x03Hx\0"].concat()).await.unwrap();
+        let hours = Duration::from_secs(2 * 3600);
+        assert!(timeout(hours, read_on(&mut stream)).await.is_err());
+        // And it is heard again, with a new limit.
+        peer.write_all(b"\0").await.unwrap();
+        assert_eq!(read_on(&mut stream).await, (io::ErrorKind::TimedOut, 60));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_peer_that_takes_no_answer_is_left() {
+        let (_peer, mut stream, ending) = pair();
+        let begin = Instant::now();
+        let error = loop {
+            if let Err(error) = stream.write_all(&[0; 65536]).await {
+                break error;
+            }
+        };
+        assert_eq!((error.kind(), begin.elapsed().as_secs()), (io::ErrorKind::TimedOut, 60));
+        assert!(ending.take_fault().unwrap().to_string().contains("answer"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn garbage_has_an_end_at_once() {
+        let (mut peer, mut stream, ending) = pair();
+        peer.write_all(b"GET / HTTP/1.1\r\n").await.unwrap();
+        assert_eq!(read_on(&mut stream).await, (io::ErrorKind::InvalidData, 0));
+        assert_eq!(ending.take_fault().unwrap().to_string(), "peer does not speak milter");
+    }
+
+    #[tokio::test]
+    async fn a_peer_that_leaves_is_noticed() {
+        // Also behind what it said before.
+        for said in [b"".as_slice(), b"abc"] {
+            let (mut peer, ours) = UnixStream::pair().unwrap();
+            let socket = Socket::Unix(ours);
+            assert!(timeout(Duration::from_millis(20), socket.closed_by_peer()).await.is_err());
+            peer.write_all(said).await.unwrap();
+            assert!(timeout(Duration::from_millis(20), socket.closed_by_peer()).await.is_err());
+            drop(peer);
+            timeout(Duration::from_secs(60), socket.closed_by_peer()).await.unwrap();
+
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let mut peer = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+            let socket = Socket::tcp(listener.accept().await.unwrap().0);
+            let Socket::Tcp(stream) = &socket else { unreachable!() };
+            assert!(stream.nodelay().unwrap() && SockRef::from(stream).keepalive().unwrap());
+            peer.write_all(said).await.unwrap();
+            drop(peer);
+            timeout(Duration::from_secs(60), socket.closed_by_peer()).await.unwrap();
+        }
+    }
+
+    fn packet(command: u8, content: &[u8]) -> Vec<u8> {
+        let length = u32::try_from(content.len() + 1).unwrap();
+        [&length.to_be_bytes(), [command].as_slice(), content].concat()
+    }
+
+    fn connection() -> (Stream, UnixStream) {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        (Stream::new(Arc::new(Socket::Unix(ours)), Arc::default()), theirs)
+    }
+
+    /// What the MTA has got so far.
+    async fn got(mta: &mut UnixStream, length: usize) -> Vec<u8> {
+        let mut octets = vec![0; length];
+        mta.read_exact(&mut octets).await.unwrap();
+        assert!(mta.try_read(&mut [0]).is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock));
+        octets
+    }
+
+    #[tokio::test]
+    async fn changes_go_with_the_reply() {
+        let (mut stream, mut mta) = connection();
+        let changes = [packet(b'm', b"\0\0\0\x01A\0\0"), packet(b'i', b"\0\0\0\0B\0x\0")];
+        for change in &changes {
+            stream.write_all(change).await.unwrap();
+            stream.flush().await.unwrap();
+        }
+        assert!(mta.try_read(&mut [0]).is_err());
+        let reply = packet(b'c', b"");
+        stream.write_all(&reply).await.unwrap();
+        let expected = [changes.concat(), reply.clone()].concat();
+        assert_eq!(got(&mut mta, expected.len()).await, expected);
+        // And nothing of it comes again.
+        stream.write_all(&reply).await.unwrap();
+        assert_eq!(got(&mut mta, reply.len()).await, reply);
+    }
+
+    #[tokio::test]
+    async fn what_comes_in_pieces_does_not_wait() {
+        let (mut stream, mut mta) = connection();
+        // What looks like a change lies within a packet.
+        let content = [packet(b'i', b"x"), packet(b'i', b"y")].concat();
+        let reply = packet(b'y', &content);
+        let mut sent = 0;
+        for piece in reply.split_inclusive(|octet| matches!(octet, b'y' | b'x')) {
+            stream.write_all(piece).await.unwrap();
+            sent += piece.len();
+        }
+        assert_eq!(got(&mut mta, sent).await, reply);
+    }
+
+    #[tokio::test]
+    async fn many_changes_do_not_wait_for_ever() {
+        let (mut stream, mut mta) = connection();
+        let change = packet(b'i', &[b'x'; 1000]);
+        let count = MAX_WAITING / change.len() + 1;
+        for _ in 0..count {
+            stream.write_all(&change).await.unwrap();
+        }
+        assert_eq!(got(&mut mta, change.len() * count).await, change.repeat(count));
     }
 }

@@ -61,7 +61,8 @@ pub fn program() -> PathBuf {
     }
 }
 
-fn sets(config: &str, key: &str) -> bool {
+/// Whether a configuration sets a parameter.
+pub fn sets(config: &str, key: &str) -> bool {
     config.lines().any(|line| line.split('=').next().is_some_and(|name| name.trim() == key))
 }
 
@@ -140,6 +141,18 @@ impl Daemon {
     /// The process id.
     pub fn id(&self) -> u32 {
         self.process.id()
+    }
+
+    /// How many descriptors it has open.
+    pub fn descriptors(&self) -> usize {
+        fs::read_dir(format!("/proc/{}/fd", self.id())).unwrap().count()
+    }
+
+    /// Its resident memory in KiB.
+    pub fn memory(&self) -> usize {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.id())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        line.trim().trim_end_matches("kB").trim().parse().unwrap()
     }
 
     /// Writes a new configuration file, with the same additions as at the start; the daemon is not told.

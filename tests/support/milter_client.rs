@@ -122,6 +122,9 @@ pub mod bits {
 /// The largest body chunk that Postfix sends.
 pub const CHUNK: usize = 65535;
 
+/// The most octets of a line (RFC 5322 §2.1.1).
+const MAX_LINE: usize = 998;
+
 /// What the MTA offers, and how it behaves where MTAs differ.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -620,6 +623,10 @@ fn field(content: &[u8]) -> io::Result<Field> {
     // A fold that a field would end at is a field that breaks out.
     if value.split(|byte| *byte == b'\n').skip(1).any(|line| !matches!(line.first(), Some(b' ' | b'\t'))) {
         return Err(broken(&format!("header field that breaks out: {:?}", String::from_utf8_lossy(value))));
+    }
+    let longest = value.split(|byte| *byte == b'\n').map(<[u8]>::len).max().unwrap_or_default();
+    if name.len() + 2 + longest > MAX_LINE {
+        return Err(broken(&format!("line of a header field with {longest} octets")));
     }
     Ok(Field::new(&String::from_utf8_lossy(name), value))
 }

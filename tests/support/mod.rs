@@ -6,19 +6,27 @@
 #![allow(dead_code, unreachable_pub, reason = "every test binary uses a part of this")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic, reason = "a test fails by panicking")]
 
-use std::time::{Duration, Instant};
+use std::{
+    net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener},
+    process as this_process,
+    sync::atomic::{AtomicU8, Ordering},
+    time::{Duration, Instant},
+};
 
 pub mod daemon;
 pub mod drivers;
 pub mod fields;
 pub mod milter_client;
 pub mod nameserver;
+pub mod opendkim;
+pub mod opendmarc;
 pub mod postfix;
 pub mod process;
 pub mod scenario;
 pub mod scratch;
 pub mod sendmail;
 pub mod signer;
+pub mod signers;
 pub mod smtp;
 pub mod unbound;
 
@@ -39,4 +47,15 @@ pub fn wait_for<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
         assert!(Instant::now() < deadline, "waited {PATIENCE:?} for {what}");
         std::thread::sleep(Duration::from_millis(5));
     }
+}
+
+/// An address for a server that cannot tell which port the kernel gave it.
+///
+/// The port is from the kernel, the address (of 127.0.0.0/8) is no one else's, so that nobody gets in between, not even the
+/// connection that tries whether the server is up.
+pub fn free_address() -> SocketAddr {
+    static COUNT: AtomicU8 = AtomicU8::new(1);
+    let id = this_process::id().to_be_bytes();
+    let address = Ipv4Addr::new(127, 1 + (id[2] & 0x3f), id[3], COUNT.fetch_add(1, Ordering::Relaxed));
+    TcpListener::bind((IpAddr::V4(address), 0)).unwrap().local_addr().unwrap()
 }

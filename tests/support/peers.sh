@@ -1,10 +1,12 @@
 #!/bin/sh
 # Puts in place the Debian programs that the tests need beside Rust, as root; else says which are missing.
 #
-# Postfix and Sendmail cannot both be installed: Sendmail is unpacked into the folder given.
+# Postfix and Sendmail cannot both be installed: Sendmail is unpacked into the folder given. So is OpenDMARC, into the folder
+# `opendmarc` beside it: its package wants a database.
 set -eu
 
 sendmail=${1:?usage: peers.sh FOLDER}
+opendmarc=$(dirname "$sendmail")/opendmarc
 
 missing=
 need() {
@@ -17,15 +19,18 @@ need mandoc mandoc
 need groff groff
 need openssl openssl
 need unshare util-linux
-for library in libwrap0 libnsl2 libldap-2.5-0 libsasl2-2; do
+need opendkim opendkim
+[ -e /usr/lib/python3/dist-packages/dkim/__init__.py ] || missing="$missing python3-dkim"
+[ -e /usr/lib/python3/dist-packages/nacl/__init__.py ] || missing="$missing python3-nacl"
+for library in libmilter1.0.1 libbsd0 libwrap0 libnsl2 libldap-2.5-0 libsasl2-2; do
     dpkg-query -W -f '${Status}' "$library" 2>/dev/null | grep -q ' installed' || missing="$missing $library"
 done
-if [ -z "$missing" ] && [ -x "$sendmail/usr/libexec/sendmail/sendmail" ]; then
+if [ -z "$missing" ] && [ -x "$sendmail/usr/libexec/sendmail/sendmail" ] && [ -x "$opendmarc/usr/sbin/opendmarc" ]; then
     exit 0
 fi
 
-command -v apt-get >/dev/null || { echo "peers.sh: needed, and no apt-get here to install them:$missing sendmail" >&2; exit 1; }
-[ "$(id -u)" = 0 ] || { echo "peers.sh: run as root once to install:$missing sendmail" >&2; exit 1; }
+command -v apt-get >/dev/null || { echo "peers.sh: needed, and no apt-get here to install them:$missing sendmail opendmarc" >&2; exit 1; }
+[ "$(id -u)" = 0 ] || { echo "peers.sh: run as root once to install:$missing sendmail opendmarc" >&2; exit 1; }
 
 # Nothing that gets installed may start by itself. A policy that is there already is left alone.
 policy=/usr/sbin/policy-rc.d
@@ -40,13 +45,22 @@ if [ -n "$missing" ]; then
     # shellcheck disable=SC2086
     apt-get install -q -y --no-install-recommends $missing
 fi
-if [ ! -x "$sendmail/usr/libexec/sendmail/sendmail" ]; then
-    rm -rf "$sendmail.new"
-    mkdir -p "$sendmail.new/packages"
-    (cd "$sendmail.new/packages" && apt-get download -q sendmail-bin sendmail-base sendmail-cf)
-    for package in "$sendmail.new/packages/"*.deb; do
-        dpkg-deb -x "$package" "$sendmail.new"
+# Unpacks packages into a folder.
+unpack() {
+    folder=$1
+    shift
+    rm -rf "$folder.new"
+    mkdir -p "$folder.new/packages"
+    (cd "$folder.new/packages" && apt-get download -q "$@")
+    for package in "$folder.new/packages/"*.deb; do
+        dpkg-deb -x "$package" "$folder.new"
     done
-    rm -rf "$sendmail"
-    mv "$sendmail.new" "$sendmail"
+    rm -rf "$folder"
+    mv "$folder.new" "$folder"
+}
+if [ ! -x "$sendmail/usr/libexec/sendmail/sendmail" ]; then
+    unpack "$sendmail" sendmail-bin sendmail-base sendmail-cf
+fi
+if [ ! -x "$opendmarc/usr/sbin/opendmarc" ]; then
+    unpack "$opendmarc" opendmarc libopendmarc2 libspf2-2
 fi

@@ -4,7 +4,7 @@ use std::{
     collections::HashSet,
     fs,
     io::{self, Write},
-    net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream},
+    net::{IpAddr, SocketAddr},
     os::unix::fs::{PermissionsExt, chown},
     process::{Command, Stdio},
     thread,
@@ -12,6 +12,7 @@ use std::{
 
 use super::{
     fields::{Field, split_message},
+    free_address,
     process::{self, Process},
     scenario::HOST,
     scratch::Scratch,
@@ -54,10 +55,8 @@ impl Postfix {
             "Postfix is not installed; `make test` as root installs it"
         );
         let folder = Scratch::new("postfix");
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-        let address = listener.local_addr().unwrap();
-        configure(&folder, address.port(), settings);
-        drop(listener);
+        let address = free_address();
+        configure(&folder, address, settings);
         let master = Process::start(Command::new("postfix").arg("-c").arg(folder.join("etc")).arg("start-fg"));
         let mut postfix = Self { address, master, folder };
         wait_for("Postfix to listen", || {
@@ -67,7 +66,8 @@ impl Postfix {
                 postfix.master.log.to_end(),
                 postfix.log()
             );
-            TcpStream::connect(address).is_ok().then_some(())
+            // Not any connection is one to Postfix.
+            SmtpClient::connect(address).ok().filter(|client| client.greeting.code == 220).map(drop)
         });
         postfix
     }
@@ -196,7 +196,7 @@ fn contains(text: &[u8], part: &[u8]) -> bool {
     text.windows(part.len()).any(|window| window == part)
 }
 
-fn configure(folder: &Scratch, port: u16, settings: &str) {
+fn configure(folder: &Scratch, address: SocketAddr, settings: &str) {
     let root = folder.path().display();
     for name in ["queue", "data", "mail/all"] {
         fs::create_dir_all(folder.join(name)).unwrap();
@@ -219,7 +219,7 @@ myhostname = {HOST}
 mydestination =
 alias_maps =
 alias_database =
-inet_interfaces = 127.0.0.1
+inet_interfaces = loopback-only
 inet_protocols = all
 mynetworks = 127.0.0.0/8
 smtpd_authorized_xclient_hosts = static:all
@@ -246,7 +246,7 @@ milter_protocol = 6
     folder.write(
         "etc/master.cf",
         format!(
-            "127.0.0.1:{port} inet n - n - - smtpd
+            "{address} inet n - n - - smtpd
 pickup unix n - n 1 1 pickup
 cleanup unix n - n - 0 cleanup
 qmgr unix n - n 1 1 qmgr

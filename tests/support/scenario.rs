@@ -3,7 +3,7 @@
 use std::{fs, path::Path};
 
 use super::{
-    daemon::Daemon,
+    daemon::{Daemon, sets},
     fields::{Field, matches},
     signer,
 };
@@ -325,9 +325,15 @@ fn unescape(text: &str) -> Result<Vec<u8>, String> {
     Ok(octets)
 }
 
-/// The lines that a scenario's configuration needs besides its own.
+/// A configuration with the lines that it needs besides its own.
 pub fn complete_config(config: &str, nameserver: std::net::SocketAddr) -> String {
-    format!("{config}nameservers = {nameserver}\ndns_timeout_secs = 1\ndns_attempts = 1\n")
+    let mut complete = format!("{config}nameservers = {nameserver}\n");
+    for key in ["dns_timeout_secs", "dns_attempts"] {
+        if !sets(config, key) {
+            complete += &format!("{key} = 1\n");
+        }
+    }
+    complete
 }
 
 /// Ends the daemon and answers with all that it logged.

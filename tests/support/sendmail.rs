@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream},
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     os::unix::fs::PermissionsExt,
     path::PathBuf,
     process::Command,
@@ -11,6 +11,7 @@ use std::{
 
 use super::{
     fields::{Field, split_message},
+    free_address,
     milter_client::Socket,
     process::Process,
     scenario::HOST,
@@ -45,11 +46,9 @@ impl Sendmail {
         let folder = Scratch::new("sendmail");
         fs::create_dir(folder.join("queue")).unwrap();
         fs::set_permissions(folder.join("queue"), fs::Permissions::from_mode(0o700)).unwrap();
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-        let address = listener.local_addr().unwrap();
-        let configuration = configure(&folder, address.port(), *milter);
+        let address = free_address();
+        let configuration = configure(&folder, address, *milter);
         folder.write("hosts", format!("127.0.0.1 {HOST} localhost\n"));
-        drop(listener);
         // Without a fully-qualified host name Sendmail sleeps for a minute first.
         let script = format!("hostname {HOST} && mount --bind \"$0\" /etc/hosts && exec \"$@\"");
         let mut command = Command::new("unshare");
@@ -59,7 +58,8 @@ impl Sendmail {
         let mut sendmail = Self { address, daemon, folder };
         wait_for("Sendmail to listen", || {
             assert!(sendmail.daemon.ended().is_none(), "Sendmail did not start:\n{}", sendmail.daemon.log.to_end());
-            TcpStream::connect(address).is_ok().then_some(())
+            // It may reset the first connections.
+            SmtpClient::connect(address).ok().filter(|client| client.greeting.code == 220).map(drop)
         });
         sendmail
     }
@@ -94,6 +94,12 @@ impl Sendmail {
         fields
     }
 
+    /// The body of the message of which `reply` gives the queue id, line ends as LF.
+    pub fn queued_body(&self, reply: &Reply) -> Vec<u8> {
+        let id = reply.last().split(' ').nth(2).unwrap();
+        wait_for("a body in the queue", || fs::read(self.folder.join("queue").join(format!("df{id}"))).ok())
+    }
+
     /// The conversations so far.
     pub fn traffic(&self) -> String {
         fs::read(self.folder.join("traffic")).map(|octets| String::from_utf8_lossy(&octets).into_owned()).unwrap_or_default()
@@ -109,7 +115,7 @@ impl Drop for Sendmail {
     }
 }
 
-fn configure(folder: &Scratch, port: u16, milter: SocketAddr) -> PathBuf {
+fn configure(folder: &Scratch, address: SocketAddr, milter: SocketAddr) -> PathBuf {
     let path = folder.path().display();
     let source = folder.write(
         "sendmail.mc",
@@ -130,11 +136,13 @@ define(`confPID_FILE', `{path}/pid')dnl
 define(`STATUS_FILE', `{path}/statistics')dnl
 define(`confCONTROL_SOCKET_NAME', `')dnl
 define(`confPRIVACY_FLAGS', `')dnl
-DAEMON_OPTIONS(`Name=MTA, Addr=127.0.0.1, Port={port}')dnl
+DAEMON_OPTIONS(`Name=MTA, Addr={}, Port={}')dnl
 INPUT_MAIL_FILTER(`spf', `S=inet:{}@{}, F=T, T=S:60s;R:60s;E:5m')dnl
 MAILER(`local')dnl
 MAILER(`smtp')dnl
 ",
+            address.ip(),
+            address.port(),
             milter.port(),
             milter.ip()
         ),

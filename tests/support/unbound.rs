@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use super::{process::Process, scratch::Scratch, wait_for};
+use super::{free_address, process::Process, scratch::Scratch, wait_for};
 
 /// A running unbound; stopped when dropped.
 #[derive(Debug)]
@@ -25,12 +25,12 @@ impl Unbound {
     /// When it is not installed or does not start.
     pub fn start(server: &str, clauses: &str) -> Self {
         let folder = Scratch::new("unbound");
-        let address = free_port();
+        let address = free_address();
         let configuration = folder.write(
             "unbound.conf",
             format!(
                 "server:
-  interface: 127.0.0.1@{port}
+  interface: {ip}@{port}
   port: {port}
   access-control: 127.0.0.0/8 allow
   do-not-query-localhost: no
@@ -52,6 +52,7 @@ remote-control:
   control-enable: no
 {clauses}
 ",
+                ip = address.ip(),
                 port = address.port(),
                 folder = folder.path().display(),
             ),
@@ -80,10 +81,6 @@ impl Drop for Unbound {
         }
         self.process.stop();
     }
-}
-
-fn free_port() -> SocketAddr {
-    UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap()
 }
 
 /// Whether the text of `ready.example` comes.

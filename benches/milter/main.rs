@@ -1,0 +1,294 @@
+//! Measures the daemon: CPU time per message, messages per second, latency, memory, and round trips to name servers.
+//!
+//! `cargo bench --bench milter [-- SECTION...]`, with the sections `hot`, `cold`, `memory` and `tree`; none means all. What is
+//! measured and how is told in `docs/benchmarks.md`. Slowness is told, and is no error.
+
+mod floor;
+mod load;
+#[path = "../../tests/support/nameserver.rs"]
+mod nameserver;
+mod process;
+mod protocol;
+mod report;
+mod zones;
+
+use std::{
+    env, io,
+    net::{Ipv4Addr, SocketAddr},
+    path::PathBuf,
+    process::ExitCode,
+    sync::atomic::AtomicUsize,
+    time::{Duration, Instant},
+};
+
+use load::{Figures, Mode};
+use nameserver::{Behaviour, NameServer};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use process::Milter;
+use protocol::{Mta, Socket};
+use report::{Goals, header, memory, row};
+use zones::Sender;
+
+/// Senders whose records all fit into the cache.
+const HOT_SENDERS: usize = 100;
+
+/// Senders whose records do not: when a sender's turn comes again, the cache has long lost what it knew of it.
+const COLD_SENDERS: usize = 4000;
+const COLD_CACHE: &str = "dns_cache_size = 500\n";
+
+/// Milters that are compared take turns, so that what else the machine does slows all of them down.
+const ROUNDS: u32 = 5;
+
+/// The latency of a far name server.
+const FAR: Duration = Duration::from_millis(20);
+
+/// Trees of includes to look through.
+const TREES: usize = 15;
+
+/// Where the name server is for a milter that reads a resolv.conf, which has no ports.
+const RESOLV_CONF_SERVER: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::new(127, 83, 80, 70)), 53);
+
+/// What all sections work with.
+struct Bench {
+    nameserver: NameServer,
+    /// The program of another milter to measure as well.
+    peer: Option<PathBuf>,
+    /// How long each figure is measured.
+    time: Duration,
+    goals: Goals,
+}
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = env::args().skip(1).filter(|argument| argument != "--bench").collect();
+    let result = match arguments.split_first() {
+        Some((mode, rest)) if mode == "--floor" => {
+            floor::main(rest).unwrap_or_else(|| Err(io::Error::other("bad arguments for the floor")))
+        }
+        _ => measure(&arguments),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("cannot measure: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn measure(sections: &[String]) -> io::Result<()> {
+    // A thousand connections, and the children inherit it.
+    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    setrlimit(Resource::RLIMIT_NOFILE, hard.min(20_000), hard)?;
+    let seconds = env::var("BENCH_SECONDS").ok().and_then(|text| text.parse().ok()).unwrap_or(2.0);
+    let mut peer = env::var_os("SPF_MILTER_PEER").map(PathBuf::from).filter(|path| path.exists());
+    let mut nameserver = None;
+    if peer.is_some() {
+        match NameServer::start_on(RESOLV_CONF_SERVER, zones::zone("hot", 0)) {
+            Ok(server) => nameserver = Some(server),
+            Err(error) => {
+                println!("The peer is left out: no name server at {RESOLV_CONF_SERVER}: {error}");
+                peer = None;
+            }
+        }
+    }
+    let nameserver = nameserver.unwrap_or_else(|| NameServer::start(zones::zone("hot", 0)));
+    let time = Duration::try_from_secs_f64(seconds).unwrap_or(Duration::from_secs(2));
+    let mut bench = Bench { nameserver, peer, time, goals: Goals::default() };
+    let wanted = |name: &str| sections.is_empty() || sections.iter().any(|section| section == name);
+    if wanted("hot") {
+        bench.hot()?;
+    }
+    if wanted("cold") {
+        bench.cold(Duration::ZERO)?;
+        bench.cold(FAR)?;
+    }
+    if wanted("memory") {
+        bench.memory()?;
+    }
+    if wanted("tree") {
+        bench.trees()?;
+    }
+    bench.goals.print();
+    Ok(())
+}
+
+impl Bench {
+    fn serve(&self, zone: spf_milter::dns::zone::Zone, latency: Duration) {
+        self.nameserver.set_zone(zone);
+        self.nameserver.behave("*", Behaviour { latency, ttl: 86400, ..Behaviour::default() });
+    }
+
+    fn daemon(&self, extra: &str) -> io::Result<Milter> {
+        Milter::daemon(self.nameserver.address(), extra)
+    }
+
+    /// The other milter, if there is one and it can be started.
+    fn peer(&mut self) -> Option<Milter> {
+        let program = self.peer.clone()?;
+        match Milter::peer(&program, self.nameserver.address()) {
+            Ok(peer) => Some(peer),
+            Err(error) => {
+                println!("The peer is left out: {error}");
+                self.peer = None;
+                None
+            }
+        }
+    }
+
+    /// Measures milters in turn.
+    fn compare(
+        &self,
+        milters: &[(&Milter, &Socket)],
+        mode: Mode,
+        connections: usize,
+        senders: &[Sender],
+    ) -> io::Result<Vec<(Figures, f64)>> {
+        let next: Vec<_> = milters.iter().map(|_| AtomicUsize::new(0)).collect();
+        let mut runs: Vec<(Vec<Figures>, usize, usize)> = milters.iter().map(|_| (Vec::new(), 0, 0)).collect();
+        for _ in 0..ROUNDS {
+            for (((milter, socket), next), (figures, queries, messages)) in milters.iter().zip(&next).zip(&mut runs) {
+                self.nameserver.clear();
+                let run = load::run(milter, socket, mode, connections, senders, next, self.time / ROUNDS)?;
+                *queries += self.nameserver.total();
+                // Each connection begins with a message that is not measured.
+                *messages += run.messages + connections;
+                figures.push(run);
+            }
+        }
+        #[allow(clippy::cast_precision_loss)]
+        let result = |(figures, queries, messages)| (Figures::merge(figures), queries as f64 / messages as f64);
+        Ok(runs.into_iter().map(result).collect())
+    }
+
+    fn hot(&mut self) -> io::Result<()> {
+        self.serve(zones::zone("hot", HOT_SENDERS), Duration::ZERO);
+        let senders = zones::senders("hot", HOT_SENDERS);
+        let daemon = self.daemon("")?;
+        let floor = Milter::floor(&daemon)?;
+        let peer = self.peer();
+        for milter in [Some(&daemon), peer.as_ref()].into_iter().flatten() {
+            warm_up(milter, &senders)?;
+        }
+        for (title, mode, tcp) in [
+            ("Hot cache, UNIX socket, connections kept", Mode::Kept, false),
+            ("Hot cache, TCP socket, connections kept", Mode::Kept, true),
+            ("Hot cache, UNIX socket, a new connection for each message", Mode::New, false),
+        ] {
+            header(title);
+            for connections in [1, 10, 100] {
+                let peer = peer.as_ref().filter(|_| !tcp);
+                let milters = [Some(&floor), Some(&daemon), peer].into_iter().flatten();
+                let milters: Vec<_> = milters.map(|milter| (milter, if tcp { &milter.tcp } else { &milter.unix })).collect();
+                let figures = self.compare(&milters, mode, connections, &senders)?;
+                let ratio = print_rows(connections, &figures);
+                match figures.get(1) {
+                    Some((ours, _)) if tcp && connections == 1 => self.goals.tcp_latency(ours.percentile(0.5)),
+                    _ => {}
+                }
+                if !tcp {
+                    self.goals.ratio(mode, connections, ratio);
+                }
+            }
+        }
+        drop((daemon, floor, peer));
+        header("Hot cache, UNIX socket, connections kept, both fields added, forged ones looked for");
+        let daemon = self.daemon("header = Received-SPF, Authentication-Results\n")?;
+        let floor = Milter::floor(&daemon)?;
+        warm_up(&daemon, &senders)?;
+        let figures = self.compare(&[(&floor, &floor.unix), (&daemon, &daemon.unix)], Mode::Kept, 10, &senders)?;
+        print_rows(10, &figures);
+        Ok(())
+    }
+
+    fn cold(&mut self, latency: Duration) -> io::Result<()> {
+        self.serve(zones::zone("cold", COLD_SENDERS), latency);
+        let senders = zones::senders("cold", COLD_SENDERS);
+        header(&format!("Cold cache, name server {} ms away, UNIX socket, connections kept", latency.as_millis()));
+        for connections in [1, 10, 100] {
+            let daemon = self.daemon(COLD_CACHE)?;
+            let peer = self.peer();
+            let milters: Vec<_> =
+                [Some(&daemon), peer.as_ref()].into_iter().flatten().map(|milter| (milter, &milter.unix)).collect();
+            let figures = self.compare(&milters, Mode::Kept, connections, &senders)?;
+            for (name, (figures, queries)) in ["spf-milter", "SPF Milter 0.7"].into_iter().zip(&figures) {
+                row(name, connections, figures, Some(*queries), None);
+            }
+        }
+        Ok(())
+    }
+
+    fn memory(&mut self) -> io::Result<()> {
+        self.serve(zones::zone("hot", HOT_SENDERS), Duration::ZERO);
+        let senders = zones::senders("hot", HOT_SENDERS);
+        println!("\nResident memory in KiB, connections idle after one message each");
+        println!("{:<16}{:>10}{:>10}{:>10}{:>10}", "connections", 0, 1, 100, 1000);
+        let daemon = self.daemon("")?;
+        let floor = Milter::floor(&daemon)?;
+        let peer = self.peer();
+        memory("floor", &floor, &senders, &[1, 100, 1000])?;
+        let figures = memory("spf-milter", &daemon, &senders, &[1, 100, 1000])?;
+        if let (Some(none), Some(many)) = (figures.first(), figures.last()) {
+            self.goals.memory(many.saturating_sub(*none));
+        }
+        if let Some(peer) = peer {
+            // It serves a hundred at a time.
+            memory("SPF Milter 0.7", &peer, &senders, &[1, 100])?;
+        }
+        Ok(())
+    }
+
+    /// Round trips: how often as long as a check of one look-up a check of a tree takes.
+    fn trees(&mut self) -> io::Result<()> {
+        self.serve(zones::trees(TREES), FAR);
+        println!("\nA cold three-level include tree, ten terms that ask DNS, name server {} ms away", FAR.as_millis());
+        println!("{:<16}{:>14}{:>14}{:>14}", "", "one look-up", "tree", "round trips");
+        let daemon = self.daemon("")?;
+        let trips = report::trips("spf-milter", times(&daemon, "flat")?, times(&daemon, "tree")?);
+        self.goals.trips(trips);
+        if let Some(peer) = self.peer() {
+            report::trips("SPF Milter 0.7", times(&peer, "flat")?, times(&peer, "tree")?);
+        }
+        Ok(())
+    }
+}
+
+/// Prints floor, daemon and peer; the daemon's CPU time as a multiple of the floor's.
+fn print_rows(connections: usize, figures: &[(Figures, f64)]) -> f64 {
+    let base = figures.first().map(|(base, _)| base);
+    let mut ratios = Vec::new();
+    for (name, (figures, queries)) in ["floor", "spf-milter", "SPF Milter 0.7"].into_iter().zip(figures) {
+        ratios.push(row(name, connections, figures, Some(*queries), base));
+    }
+    ratios.get(1).copied().unwrap_or(f64::NAN)
+}
+
+/// Lets a milter ask for everything once.
+fn warm_up(milter: &Milter, senders: &[Sender]) -> io::Result<()> {
+    let mut mta = Mta::connect(&milter.unix)?;
+    for (n, sender) in senders.iter().enumerate() {
+        if n == 0 {
+            mta.begin(sender)?;
+        }
+        mta.message(sender)?;
+    }
+    mta.quit()
+}
+
+/// How long MAIL FROM takes for domains of this label, the middle one.
+fn times(milter: &Milter, label: &str) -> io::Result<Duration> {
+    let mut times = Vec::new();
+    for n in 0..TREES {
+        // The HELO name is the same, so that DNS is asked for it once.
+        let sender = Sender { helo: "out.helo.example".into(), domain: format!("{label}{n}.example") };
+        let mut mta = Mta::connect(&milter.unix)?;
+        mta.begin(&sender)?;
+        mta.helo(&sender)?;
+        let start = Instant::now();
+        mta.mail(&sender)?;
+        times.push(start.elapsed());
+        mta.rest()?;
+        mta.quit()?;
+    }
+    times.sort_unstable();
+    Ok(times.get(times.len() / 2).copied().unwrap_or_default())
+}

@@ -1,0 +1,538 @@
+//! What the documents say, held against the program.
+
+#![allow(clippy::panic, clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    net::{IpAddr, Ipv4Addr},
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use spf_milter::{
+    auth::{
+        Identity, Verified,
+        spf::{Outcome, Problem},
+    },
+    config::{DefaultValue, LogLevel, Overrides, Parameter, load_text, parameters},
+    log::Log,
+    mail::{reply::Reply, spf_result::SpfResult},
+    observe::Observer,
+    session::{Action, Exemption, IdentityRecord, Record, Skipped},
+};
+
+fn root() -> PathBuf {
+    env!("CARGO_MANIFEST_DIR").into()
+}
+
+fn read(path: impl AsRef<Path>) -> String {
+    let path = root().join(path);
+    fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+const PROGRAM_PAGE: &str = "man/spf-milter.8";
+const CONFIG_PAGE: &str = "man/spf-milter.conf.5";
+const SAMPLE: &str = "etc/spf-milter.conf";
+
+//--- Manual pages ---
+
+/// The words of a macro line; what is in quotes is one word.
+fn words(line: &str) -> Vec<String> {
+    let mut words = Vec::new();
+    let mut rest = line.trim_start();
+    while !rest.is_empty() {
+        let (word, after) = match rest.strip_prefix('"') {
+            Some(quoted) => quoted.split_once('"').unwrap_or((quoted, "")),
+            None => rest.split_once(' ').unwrap_or((rest, "")),
+        };
+        words.push(word.to_owned());
+        rest = after.trim_start();
+    }
+    words
+}
+
+/// The text of some lines of mdoc, without its macros and on one line.
+fn plain(lines: &[&str]) -> String {
+    let mut text = String::new();
+    for line in lines {
+        let words = match line.strip_prefix('.') {
+            Some(_) if line.starts_with(".\\\"") => continue,
+            Some(request) => words(request)[1..].to_vec(),
+            None => vec![(*line).to_owned()],
+        };
+        for word in words.iter().filter(|word| !["Ql", "No", "Pq", "Ic", "Cm"].contains(&word.as_str())) {
+            if !text.is_empty() && ![",", ";", "."].contains(&word.as_str()) {
+                text.push(' ');
+            }
+            text.push_str(&word.replace("\\&", "").replace("\\e", "\\"));
+        }
+    }
+    text
+}
+
+/// What the manual page says of a parameter.
+struct Entry {
+    name: String,
+    group: String,
+    /// Type, default and whether it is reloaded.
+    head: String,
+    body: String,
+}
+
+fn entries() -> Vec<Entry> {
+    let page = read(CONFIG_PAGE);
+    let parameters = page.split(".Sh PARAMETERS\n").nth(1).unwrap().split("\n.Sh ").next().unwrap();
+    let mut entries: Vec<Entry> = Vec::new();
+    let mut group = String::new();
+    let mut lines: Vec<&str> = Vec::new();
+    let finish = |entries: &mut Vec<Entry>, lines: &mut Vec<&str>| {
+        if let Some(entry) = entries.last_mut().filter(|entry| entry.head.is_empty()) {
+            let end = lines.iter().position(|line| *line == ".Pp").expect("an entry has a head and a body");
+            entry.head = plain(&lines[..end]);
+            entry.body = plain(&lines[end..]);
+        }
+        lines.clear();
+    };
+    for line in parameters.lines() {
+        if let Some(name) = line.strip_prefix(".Ss ") {
+            finish(&mut entries, &mut lines);
+            group = name.to_owned();
+        } else if let Some(name) = line.strip_prefix(".It Ic ") {
+            finish(&mut entries, &mut lines);
+            entries.push(Entry { name: name.into(), group: group.clone(), head: String::new(), body: String::new() });
+        } else {
+            lines.push(line);
+        }
+    }
+    finish(&mut entries, &mut lines);
+    entries
+}
+
+fn default_in_words(parameter: &Parameter) -> String {
+    match parameter.default {
+        DefaultValue::Mandatory => "; mandatory;".into(),
+        DefaultValue::Text("") => "; default: empty;".into(),
+        DefaultValue::Text(text) => format!("; default: {text};"),
+        DefaultValue::Derived { rule, .. } => format!("; default: {rule};"),
+    }
+}
+
+#[test]
+fn the_manual_has_every_parameter_with_its_default() {
+    let entries = entries();
+    let names: Vec<_> = entries.iter().map(|entry| (entry.group.as_str(), entry.name.as_str())).collect();
+    let expected: Vec<_> = parameters().iter().map(|parameter| (parameter.group, parameter.name)).collect();
+    assert_eq!(names, expected);
+    for (entry, parameter) in entries.iter().zip(parameters()) {
+        let fixed = if parameter.fixed { " fixed." } else { " reloaded." };
+        let end = default_in_words(parameter) + fixed;
+        assert!(entry.head.ends_with(&end), "{}: {:?} does not end with {end:?}", entry.name, entry.head);
+        assert!(entry.head.len() > end.len(), "{} has no type", entry.name);
+        assert!(entry.body.len() > 10, "{} has no description", entry.name);
+    }
+}
+
+#[test]
+fn the_manual_names_no_parameter_that_is_not_there() {
+    let known: BTreeSet<_> = parameters().iter().map(|parameter| parameter.name).collect();
+    for page in [PROGRAM_PAGE, CONFIG_PAGE] {
+        for line in read(page).lines().filter(|line| line.starts_with('.')) {
+            let words = words(line);
+            for pair in words.windows(2).filter(|pair| pair[0].trim_start_matches('.') == "Ic") {
+                let is_command = ["check-config", "show-config"].contains(&pair[1].as_str());
+                assert!(is_command || known.contains(pair[1].as_str()), "{page}: {line}");
+            }
+        }
+    }
+}
+
+//--- The sample file ---
+
+/// The assignments of the sample file, commented out or not: group, name, value, and the comment above.
+fn sample() -> Vec<(String, String, String, String)> {
+    let mut found = Vec::new();
+    let (mut group, mut comment) = (String::new(), String::new());
+    for line in read(SAMPLE).lines() {
+        if let Some(heading) = line.strip_prefix("### ") {
+            group = heading.to_owned();
+        } else if let Some(text) = line.strip_prefix("# ") {
+            comment.push_str(text);
+            comment.push('\n');
+        } else if line.is_empty() {
+            comment.clear();
+        } else if let Some((name, value)) = line.trim_start_matches('#').split_once('=') {
+            found.push((group.clone(), name.trim().to_owned(), value.trim().to_owned(), comment.clone()));
+        }
+    }
+    found
+}
+
+#[test]
+fn the_sample_has_every_parameter_with_its_default() {
+    let sample = sample();
+    let names: Vec<_> = sample.iter().map(|(group, name, ..)| (group.as_str(), name.as_str())).collect();
+    let expected: Vec<_> = parameters().iter().map(|parameter| (parameter.group, parameter.name)).collect();
+    assert_eq!(names, expected);
+    for ((_, name, value, comment), parameter) in sample.iter().zip(parameters()) {
+        assert!(parameter.default.text().is_none_or(|text| text == value), "{name} = {value}");
+        let comment = comment.replace('\n', " ");
+        assert_eq!(comment.contains("at the next start"), parameter.fixed, "{name}: {comment}");
+    }
+}
+
+#[test]
+fn the_sample_says_nothing_but_the_defaults() {
+    let load = |text: &str| load_text(text.as_bytes(), Path::new(SAMPLE), &Overrides::default()).unwrap();
+    let sample = read(SAMPLE);
+    let all: String = sample
+        .lines()
+        .filter_map(|line| {
+            let line = line.strip_prefix('#').filter(|rest| !rest.starts_with([' ', '#'])).unwrap_or(line);
+            (!line.starts_with('#')).then(|| format!("{line}\n"))
+        })
+        .collect();
+    let (commented, uncommented) = (load(&sample), load(&all));
+    assert_eq!(commented.config, uncommented.config);
+    assert_eq!(commented.config.show(false).lines().count(), 2, "only the socket differs from the defaults");
+}
+
+//--- The command line ---
+
+/// The long and short options of a help text.
+fn options(arguments: &[&str]) -> BTreeSet<String> {
+    let output = Command::new(env!("CARGO_BIN_EXE_spf-milter")).args(arguments).output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let text = String::from_utf8(output.stdout).unwrap();
+    let lines = text.lines().filter(|line| line.trim_start().starts_with('-'));
+    lines
+        .flat_map(|line| line.split("  ").find(|part| part.trim_start().starts_with('-')).unwrap().split([',', ' ']))
+        .filter(|word| word.starts_with('-'))
+        .map(str::to_owned)
+        .collect()
+}
+
+/// The commands of the help text.
+fn commands() -> BTreeSet<String> {
+    let output = Command::new(env!("CARGO_BIN_EXE_spf-milter")).arg("--help").output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    let list = text.split("Commands:\n").nth(1).unwrap().split("\n\n").next().unwrap();
+    list.lines().map(|line| line.split_whitespace().next().unwrap().to_owned()).collect()
+}
+
+#[test]
+fn the_manual_has_every_option_and_command() {
+    let mut real = options(&["--help"]);
+    for command in commands() {
+        real.extend(options(&[&command, "--help"]));
+    }
+    let mut documented = BTreeSet::new();
+    let mut documented_commands = BTreeSet::new();
+    let page = read(PROGRAM_PAGE);
+    for line in page.lines().filter(|line| line.starts_with('.')) {
+        let words = words(line);
+        let mut at = 0;
+        while let Some(word) = words.get(at) {
+            if word.trim_start_matches('.') == "Fl" {
+                match words.get(at + 1).map(String::as_str) {
+                    Some("Fl") => {
+                        documented.insert(format!("--{}", words[at + 2]));
+                        at += 1;
+                    }
+                    Some(letter) => drop(documented.insert(format!("-{letter}"))),
+                    None => panic!("{line}"),
+                }
+                at += 1;
+            }
+            at += 1;
+        }
+        if let [macro_name, name, ..] = &words[..]
+            && macro_name == ".Ic"
+        {
+            documented_commands.insert(name.clone());
+        }
+    }
+    assert_eq!(documented, real);
+    let synopsis = page.split(".Sh DESCRIPTION").next().unwrap();
+    for command in commands() {
+        assert!(synopsis.contains(&format!(".Ic {command}\n")), "{command} is not in the synopsis");
+        assert!(page.contains(&format!(".It Ic {command}\n")), "{command} is not described");
+    }
+    for command in synopsis.lines().filter_map(|line| line.strip_prefix(".Ic ")) {
+        assert!(commands().contains(command), "{command} is no command");
+    }
+}
+
+#[test]
+fn the_manual_has_every_exit_code() {
+    let source = read("src/cli.rs");
+    let mut real: BTreeSet<String> = ["0".to_owned()].into();
+    for line in source.lines().filter(|line| line.starts_with("const ") && line.contains(": u8 = ")) {
+        real.insert(line.rsplit("= ").next().unwrap().trim_end_matches(';').to_owned());
+    }
+    let page = read(PROGRAM_PAGE);
+    let section = page.split(".Sh EXIT STATUS\n").nth(1).unwrap().split(".Sh ").next().unwrap();
+    let documented: BTreeSet<String> = section.lines().filter_map(|line| line.strip_prefix(".It ")).map(str::to_owned).collect();
+    assert_eq!(documented, real);
+}
+
+//--- The log ---
+
+/// The keys of a log line.
+fn keys(line: &str) -> Vec<String> {
+    let mut keys = Vec::new();
+    let mut rest = line;
+    while !rest.is_empty() {
+        let (key, value) = rest.split_once('=').unwrap_or_else(|| panic!("no pair in {rest:?} of {line:?}"));
+        keys.push(key.to_owned());
+        let end = match value.strip_prefix('"') {
+            None => value.find(' ').unwrap_or(value.len()),
+            Some(quoted) => {
+                let mut escaped = false;
+                let end = quoted.char_indices().find(|(_, c)| {
+                    let is_end = *c == '"' && !escaped;
+                    escaped = *c == '\\' && !escaped;
+                    is_end
+                });
+                end.expect("an end of the quotes").0 + 2
+            }
+        };
+        rest = value[end..].trim_start();
+    }
+    keys
+}
+
+/// The keys of the log in the manual, in order; those of identities first.
+fn documented_keys() -> Vec<String> {
+    let page = read(PROGRAM_PAGE);
+    let lists = page.split(".\\\" log keys\n").skip(1).map(|list| list.split(".El").next().unwrap());
+    lists.flat_map(str::lines).filter_map(|line| line.strip_prefix(".It Cm ")).map(str::to_owned).collect()
+}
+
+/// A record with everything that there can be.
+fn full_record() -> Record {
+    let outcome = Outcome {
+        result: SpfResult::Fail,
+        mechanism: Some("all".into()),
+        policy_domain: Some("other.example".into()),
+        problem: Some(Problem { reason: Problem::NO_DOMAIN, detail: "detail".into() }),
+        lookups: 3,
+        void_lookups: 1,
+        ..Outcome::without_domain("detail")
+    };
+    let reply = Reply::new("550".parse().unwrap(), "5.7.23".parse().unwrap(), "no");
+    let verified =
+        |identity| Verified { identity, local_part: "amy".into(), domain: "example.org".into(), outcome: outcome.clone() };
+    let record = |identity| IdentityRecord {
+        verified: verified(identity),
+        action: Action::Reject,
+        reply: Some(reply.clone()),
+        for_dmarc: true,
+    };
+    let skipped = |identity| Skipped { identity, value: "x y".into(), reason: "skip-senders" };
+    Record {
+        queue_id: Some("4Q".into()),
+        client: Some(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1))),
+        helo: Some("mail.example.org".into()),
+        reverse_path: Some("amy@example.org".into()),
+        identities: vec![record(Identity::Mailfrom), record(Identity::Helo)],
+        exemption: Some(Exemption::Authenticated),
+        skipped: vec![skipped(Identity::Helo), skipped(Identity::Mailfrom)],
+        forged_fields: 2,
+        dry_run: true,
+        complete: true,
+        failed: false,
+        ..Record::default()
+    }
+}
+
+#[test]
+fn the_manual_has_every_key_of_the_log_in_its_order() {
+    let log = Log::keep(LogLevel::Debug);
+    Observer::new(log.clone()).observe(&full_record());
+    let lines = log.take_kept();
+    let documented = documented_keys();
+    let of_identity: Vec<_> = documented.iter().take_while(|key| *key != "deleted-authentication-results").cloned().collect();
+    assert_eq!(keys(&lines[0]), of_identity, "{}", lines[0]);
+    let seen: BTreeSet<String> = lines.iter().flat_map(|line| keys(line)).collect();
+    assert_eq!(documented.into_iter().collect::<BTreeSet<_>>(), seen);
+}
+
+/// The string literals of the first argument of each call of `pair`.
+fn keys_in_source() -> BTreeSet<String> {
+    let source = read("src/observe.rs");
+    let source = source.split("#[cfg(test)]").next().unwrap();
+    let calls = source.split(".pair(").skip(1).map(|call| call.split([',', '\n']).next().unwrap());
+    calls.flat_map(|argument| argument.split('"').skip(1).step_by(2)).map(str::to_owned).collect()
+}
+
+#[test]
+fn no_key_of_the_log_is_missing_in_these_tests() {
+    assert_eq!(keys_in_source(), documented_keys().into_iter().collect());
+}
+
+#[test]
+fn the_manual_has_the_words_of_the_log() {
+    let page = read(PROGRAM_PAGE);
+    let section = plain(&page.split(".Sh LOGGING\n").nth(1).unwrap().split("\n.Sh ").next().unwrap().lines().collect::<Vec<_>>());
+    let has =
+        |word: &str| section.split([' ', ',', '.', ';', ':']).any(|other| other == word || other.ends_with(&format!("={word}")));
+    use Exemption::{Authenticated, LocalSubmission, NoAddress, TrustedNetwork};
+    let exemptions = [Authenticated, LocalSubmission, NoAddress, TrustedNetwork].map(Exemption::as_str);
+    let actions = [Action::Accept, Action::Reject, Action::Tempfail].map(Action::as_str);
+    let results = ["none", "neutral", "pass", "fail", "softfail", "temperror", "permerror"];
+    for word in exemptions.into_iter().chain(actions).chain(results) {
+        assert!(has(word), "{word}");
+    }
+    let session = read("src/session.rs");
+    for call in session.split("self.skip(").skip(1) {
+        let reason = call.split(");").next().unwrap().rsplit('"').nth(1).unwrap();
+        assert!(has(reason), "{reason}");
+    }
+}
+
+#[test]
+fn the_manual_has_the_words_for_problems() {
+    let pages = [PROGRAM_PAGE, CONFIG_PAGE].map(|page| plain(&read(page).lines().collect::<Vec<_>>())).concat();
+    let source = read("src/auth/spf.rs");
+    let constants = source.split("pub const ").skip(1).filter(|constant| constant.contains(": &'static str"));
+    let texts: Vec<&str> = constants.map(|constant| constant.split('"').nth(1).unwrap()).collect();
+    assert!(texts.len() >= 8, "{texts:?}");
+    for text in texts {
+        assert!(pages.contains(text), "{text}");
+    }
+}
+
+//--- Examples ---
+
+/// The blocks of a Markdown file: language and text.
+fn blocks(text: &str) -> Vec<(String, String)> {
+    let mut parts = text.split("```");
+    parts.next();
+    let mut blocks = Vec::new();
+    while let (Some(block), Some(_)) = (parts.next(), parts.next()) {
+        let (language, text) = block.split_once('\n').unwrap();
+        blocks.push((language.to_owned(), text.to_owned()));
+    }
+    blocks
+}
+
+/// Every configuration in the documents, and where it comes from.
+fn configurations() -> Vec<(&'static str, String)> {
+    let mut found = Vec::new();
+    for (language, text) in blocks(&read("README.md")) {
+        if language == "spf-milter" {
+            found.push(("README.md", text));
+        }
+    }
+    for page in [PROGRAM_PAGE, CONFIG_PAGE] {
+        let page_text = read(page);
+        for block in page_text.split(".\\\" configuration\n.Bd -literal -offset indent\n").skip(1) {
+            found.push((page, block.split(".Ed").next().unwrap().to_owned()));
+        }
+    }
+    found
+}
+
+#[test]
+fn configurations_in_the_documents_load() {
+    let configurations = configurations();
+    let mut count: BTreeMap<&str, usize> = BTreeMap::new();
+    for (origin, text) in configurations {
+        *count.entry(origin).or_default() += 1;
+        // What is shown in part has no socket; files that it names are not here.
+        let text = text.lines().filter(|line| !line.starts_with("skip_senders_file")).collect::<Vec<_>>().join("\n");
+        let socket = if text.contains("socket =") { "" } else { "socket = inet:127.0.0.1:8890\n" };
+        let loaded = load_text(format!("{socket}{text}").as_bytes(), Path::new(origin), &Overrides::default());
+        let loaded = loaded.unwrap_or_else(|errors| panic!("{origin}: {errors}\n{text}"));
+        assert!(
+            loaded.warnings.is_empty(),
+            "{origin}: {:?}",
+            loaded.warnings.iter().map(ToString::to_string).collect::<Vec<_>>()
+        );
+    }
+    assert!(count["README.md"] >= 3 && count[CONFIG_PAGE] >= 2, "{count:?}");
+}
+
+#[test]
+fn files_named_in_the_documents_are_there() {
+    for document in ["README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md", "docs/architecture.md", "docs/limits.md"] {
+        let text = read(document);
+        let folder = root().join(document).parent().unwrap().to_owned();
+        let links = text.split("](").skip(1).map(|rest| rest.split(')').next().unwrap());
+        for link in links.filter(|link| !link.contains("://")) {
+            let (path, anchor) = link.split_once('#').unwrap_or((link, ""));
+            let target = if path.is_empty() { root().join(document) } else { folder.join(path) };
+            assert!(target.exists(), "{document}: {link}");
+            assert!(anchor.is_empty() || headings(&fs::read_to_string(&target).unwrap()).contains(anchor), "{document}: {link}");
+        }
+        for code in text.split('`').skip(1).step_by(2) {
+            let inside = ["src/", "tests/", "man/", "etc/", "docs/", "examples/", "benches/"];
+            let is_path = inside.iter().any(|folder| code.starts_with(folder)) && !code.contains([' ', '*', '{', '<']);
+            assert!(!is_path || root().join(code).exists(), "{document}: {code}");
+        }
+    }
+}
+
+/// The anchors of a Markdown file.
+fn headings(text: &str) -> BTreeSet<String> {
+    let headings = text.lines().filter(|line| line.starts_with('#')).map(|line| line.trim_start_matches('#').trim());
+    headings
+        .map(|heading| {
+            let heading = heading.to_lowercase().replace(' ', "-");
+            heading.chars().filter(|c| c.is_alphanumeric() || *c == '-' || *c == '_').collect()
+        })
+        .collect()
+}
+
+#[test]
+fn parameters_named_in_the_readme_are_there() {
+    let known: BTreeSet<_> = parameters().iter().map(|parameter| parameter.name).collect();
+    for document in ["README.md", "CHANGELOG.md", "docs/limits.md"] {
+        let text = read(document);
+        // In the tables of names of other programs ours are in the last column, where `=` follows most of them.
+        for code in text.split('`').skip(1).step_by(2).filter(|code| code.contains(" = ") || code.ends_with(" =")) {
+            let name = code.split(" =").next().unwrap();
+            let is_name = name.contains('_') && name.bytes().all(|b| b.is_ascii_lowercase() || b == b'_');
+            let of_postfix = name.starts_with("milter_") || name.starts_with("smtpd_") || name.starts_with("non_smtpd_");
+            assert!(!is_name || of_postfix || known.contains(name), "{document}: {code}");
+        }
+    }
+}
+
+#[test]
+fn the_readme_names_the_version_of_rust() {
+    let manifest = read("Cargo.toml");
+    let version = manifest.split("rust-version = \"").nth(1).unwrap().split('"').next().unwrap();
+    assert!(read("README.md").contains(&format!("Rust {version} or later")));
+}
+
+/// All of the source.
+fn source(folder: &Path) -> String {
+    let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    entries.map(|path| if path.is_dir() { source(&path) } else { fs::read_to_string(path).unwrap() }).collect()
+}
+
+#[test]
+fn messages_in_the_readme_are_those_of_the_program() {
+    let readme = read("README.md");
+    let section = readme.split("## Troubleshooting\n").nth(1).unwrap().split("\n## ").next().unwrap();
+    let source = source(&root().join("src"));
+    let mut count = 0;
+    for row in section.lines().filter(|line| line.starts_with("| `")) {
+        let message = row.split('`').nth(1).unwrap();
+        // What the program puts in is left out: values, and names of parameters and sockets.
+        let fixed = message.replace(" socket ", "=").replace("unix", "=");
+        let parts = fixed
+            .split(['=', ':', '"', '.'])
+            .map(|part| part.trim().trim_start_matches(|c: char| c.is_ascii_digit() || c == ' '));
+        for part in parts.filter(|part| part.contains(' ') && !part.contains("example")) {
+            let words: Vec<&str> = part.split(' ').filter(|word| !word.contains('-')).collect();
+            if words.len() > 2 {
+                assert!(source.contains(part), "{message:?}: {part:?}");
+                count += 1;
+            }
+        }
+    }
+    assert!(count >= 7, "{count}");
+}
