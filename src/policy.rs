@@ -115,7 +115,7 @@ pub enum DmarcExemption {
     DkimDomain,
     /// The message has a List-Id (`dmarc_exempt_mailing_lists`).
     MailingList,
-    /// The policy is not in `enforce_dmarc_policies`.
+    /// The policy is not in `enforce_dmarc_policies`; nothing else exempts the message.
     NotEnforced,
 }
 
@@ -186,7 +186,8 @@ pub fn at_end(config: &Config, facts: &EndFacts<'_>) -> End {
             if policy == Policy::None {
                 return accept;
             }
-            let exemption = if is_enforced(config, policy) { exemption } else { Some(DmarcExemption::NotEnforced) };
+            // Exemptions are told first: who does not enforce policies yet sees from them what enforcing would do.
+            let exemption = exemption.or_else(|| (!is_enforced(config, policy)).then_some(DmarcExemption::NotEnforced));
             if exemption.is_some() {
                 return End { exemption, ..accept };
             }
