@@ -16,7 +16,12 @@
 //! - An `l=` larger than the body is permerror; one that is smaller is verified, and [`BodyCoverage`] tells of it.
 //! - A CR or LF that stands alone in the body is an octet like others.
 
-use std::{collections::HashMap, fmt, time::Duration};
+use std::{
+    collections::HashMap,
+    fmt,
+    task::{Context, Poll, Waker},
+    time::Duration,
+};
 
 use tokio::{task::JoinSet, time};
 
@@ -157,6 +162,7 @@ pub struct Verification {
     header: Header,
     entries: Vec<Entry>,
     bodies: BodyHashes,
+    records: Records,
     lookups: JoinSet<(Name, Lookup<Box<[u8]>>)>,
 }
 
@@ -175,7 +181,7 @@ impl Verification {
         }
         // Without a signature to verify the header is of no more use.
         let header = if pending.is_empty() { Header::default() } else { header };
-        Self { settings, header, entries, bodies, lookups: JoinSet::new() }
+        Self { settings, header, entries, bodies, records: Records::new(), lookups: JoinSet::new() }
     }
 
     /// Starts to look up the keys, each once.
@@ -187,10 +193,15 @@ impl Verification {
             }
             names.push(&signature.key_name);
             let (dns, name, timeout) = (dns.clone(), signature.key_name.clone(), self.settings.timeout);
-            self.lookups.spawn(async move {
+            let mut lookup = Box::pin(async move {
                 let records = time::timeout(timeout, dns.txt(&name)).await.unwrap_or(Err(Failure::Timeout));
                 (name, records)
             });
+            // What the cache has is there at once: a task for it would cost more than all else around a signature check.
+            match lookup.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+                Poll::Ready((name, records)) => _ = self.records.insert(name, records),
+                Poll::Pending => _ = self.lookups.spawn(lookup),
+            }
         }
     }
 
@@ -206,10 +217,9 @@ impl Verification {
 
     /// Ends the message: what was found out about its signatures, from the top of the header. None where it has none.
     pub async fn finish(mut self) -> Vec<SignatureOutcome> {
-        let mut records = Records::new();
         while let Some(lookup) = self.lookups.join_next().await {
             // A task that did not end well leaves its key out: no answer.
-            records.extend(lookup);
+            self.records.extend(lookup);
         }
         let bodies = self.bodies.finish();
         let index = if self.entries.iter().any(|entry| entry.pending.is_some()) { self.header.index() } else { HashMap::new() };
@@ -219,7 +229,7 @@ impl Verification {
             if let Some(Pending { field, signature }) = pending {
                 let body = bodies.find(signature.body_canonicalization, signature.body_length);
                 outcome.body = body.map(|body| body.coverage);
-                let texts = records.get(&signature.key_name).unwrap_or(&Err(Failure::Network));
+                let texts = self.records.get(&signature.key_name).unwrap_or(&Err(Failure::Network));
                 let keys = find_keys(texts, &signature, self.settings.min_key_bits);
                 let write_signed = |text: &mut Vec<u8>| self.header.write_signed(&index, field, &signature, text);
                 outcome.reason = check(&signature, keys, body, &mut text, write_signed, &mut outcome).err();

@@ -5,7 +5,7 @@ use super::{
     hop::Kind,
     samples::message,
     start,
-    support::signer::{Key, Manner, Tool, sign_one},
+    support::signers::{Key, Manner, Tool, sign_one},
 };
 
 /// What becomes of a message that an MTA may take as it likes.

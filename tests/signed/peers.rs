@@ -16,7 +16,7 @@ use super::{
         opendkim::OpenDkim,
         opendmarc::{OpenDmarc, nameserver_on_port_53},
         scenario::complete_config,
-        signer::{Key, Manner, Message, Tool, sign_one, sign_tags},
+        signers::{Key, Manner, Message, Tool, sign_one, sign_tags},
     },
 };
 

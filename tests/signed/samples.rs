@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use super::support::{
     fields::Field,
-    signer::{Message, UNSIGNED},
+    signers::{Message, UNSIGNED},
 };
 
 /// A message, and what is special about it.

@@ -1,0 +1,376 @@
+//! What the daemon spends on DKIM, beside what hash and signature check alone cost, and how much memory large messages take.
+//!
+//! `cargo bench --bench content [-- cpu | memory]`. Times are in microseconds per message: CPU time of the daemon, all of its threads
+//! together, and for the floor the time that passes in this program. Each is the least of many rounds, because others use the machine
+//! as well. The milter events are measured with the same messages, their signatures under another name, which nobody verifies. Goals
+//! that are not met are told, and are no error.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
+
+#[path = "../tests/support/mod.rs"]
+mod support;
+
+use std::{
+    env, fs,
+    hint::black_box,
+    net::SocketAddr,
+    sync::Barrier,
+    thread,
+    time::{Duration, Instant},
+};
+
+use base64::{Engine as _, prelude::BASE64_STANDARD};
+use ring::{
+    digest::{SHA256, digest},
+    rand::SystemRandom,
+    rsa::KeyPair as RsaKeyPair,
+    signature::{
+        ED25519, Ed25519KeyPair, KeyPair as _, RSA_PKCS1_1024_8192_SHA256_FOR_LEGACY_USE_ONLY, RSA_PKCS1_SHA256,
+        UnparsedPublicKey,
+    },
+};
+use spf_milter::dns::zone::Zone;
+use support::{
+    daemon::Daemon,
+    fields::Field,
+    milter_client::{CHUNK, MilterClient, Reply, bits},
+    nameserver::NameServer,
+    scratch::Scratch,
+};
+
+/// The most times that DKIM may cost the floor, milter events left out.
+const TIMES: f64 = 1.5;
+
+/// Messages at once, and the most KiB that they may take together over the idle daemon.
+const CONCURRENT: usize = 100;
+const MEMORY: u64 = 32 * 1024;
+
+const SIZES: [usize; 3] = [4_000, 100_000, 10_000_000];
+
+/// The header without signatures, in relaxed form but for the space after the colon.
+const FIELDS: [(&str, &str); 8] = [
+    (
+        "received",
+        "from mail.example.com (mail.example.com [192.0.2.1]) by mx.example.net with ESMTPS; Sat, 14 Nov 2026 12:00:00 +0000",
+    ),
+    ("from", "\"A. Sender\" <a@example.com>"),
+    ("to", "b@example.net"),
+    ("subject", "a subject as long as subjects are"),
+    ("date", "Sat, 14 Nov 2026 12:00:00 +0000"),
+    ("message-id", "<20261114120000.12345@mail.example.com>"),
+    ("mime-version", "1.0"),
+    ("content-type", "text/plain; charset=utf-8"),
+];
+
+/// The line that bodies are made of; it is in relaxed form.
+const LINE: &str = "The quick brown fox jumps over the lazy dog, and then another one, and so on.\r\n";
+
+/// The name of a signature's field, and one of the same length that means nothing.
+const SIGNATURE: &str = "DKIM-Signature";
+const NO_SIGNATURE: &str = "XXXX-Signature";
+
+enum Key {
+    Rsa(RsaKeyPair),
+    Ed25519(Ed25519KeyPair),
+}
+
+struct Signed {
+    /// The value of the field.
+    value: String,
+    text: Vec<u8>,
+    signature: Vec<u8>,
+}
+
+impl Key {
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Rsa(_) => "rsa",
+            Self::Ed25519(_) => "ed25519",
+        }
+    }
+
+    fn public(&self) -> Vec<u8> {
+        match self {
+            Self::Rsa(key) => key.public().as_ref().to_vec(),
+            Self::Ed25519(key) => key.public_key().as_ref().to_vec(),
+        }
+    }
+
+    fn sign(&self, body: &[u8], number: usize) -> Signed {
+        let names: Vec<&str> = FIELDS.iter().map(|(name, _)| *name).collect();
+        let tags = format!(
+            "v=1; a={0}-sha256; c=relaxed/relaxed; d=example.com; s={0}; n={number}; h={1}; bh={2}; b=",
+            self.name(),
+            names.join(":"),
+            BASE64_STANDARD.encode(digest(&SHA256, body)),
+        );
+        let fields: String = FIELDS.iter().map(|(name, value)| format!("{name}:{value}\r\n")).collect();
+        let text = format!("{fields}dkim-signature:{tags}").into_bytes();
+        let signature = match self {
+            Self::Rsa(key) => {
+                let mut signature = vec![0; key.public().modulus_len()];
+                key.sign(&RSA_PKCS1_SHA256, &SystemRandom::new(), &text, &mut signature).unwrap();
+                signature
+            }
+            Self::Ed25519(key) => key.sign(digest(&SHA256, &text).as_ref()).as_ref().to_vec(),
+        };
+        let value = format!(" {tags}{}", BASE64_STANDARD.encode(&signature));
+        Signed { value, text, signature }
+    }
+
+    /// The least work: the signature check and the hash that it is over.
+    fn check(&self, public: &[u8], signed: &Signed) {
+        match self {
+            Self::Rsa(_) => {
+                let key = UnparsedPublicKey::new(&RSA_PKCS1_1024_8192_SHA256_FOR_LEGACY_USE_ONLY, public);
+                key.verify(&signed.text, &signed.signature).unwrap();
+            }
+            Self::Ed25519(_) => {
+                let text = digest(&SHA256, &signed.text);
+                UnparsedPublicKey::new(&ED25519, public).verify(text.as_ref(), &signed.signature).unwrap();
+            }
+        }
+    }
+}
+
+/// A daemon on a UNIX socket.
+struct Milter {
+    daemon: Daemon,
+    _folder: Scratch,
+}
+
+impl Milter {
+    fn start(nameserver: SocketAddr, config: &str) -> Self {
+        let folder = Scratch::new("bench");
+        let socket = folder.join("socket");
+        let daemon = Daemon::start(&format!(
+            "socket = unix:{}\nnameservers = {nameserver}\nheader = Authentication-Results\nmax_connections = 500\n{config}",
+            socket.display()
+        ));
+        Self { daemon, _folder: folder }
+    }
+
+    /// CPU time so far, of all threads.
+    fn cpu(&self) -> Duration {
+        let tasks = fs::read_dir(format!("/proc/{}/task", self.daemon.id())).unwrap();
+        tasks.map(|task| nanoseconds(&task.unwrap().path().join("schedstat").display().to_string())).sum()
+    }
+
+    /// A line of its status, in KiB.
+    fn status(&self, name: &str) -> u64 {
+        let text = fs::read_to_string(format!("/proc/{}/status", self.daemon.id())).unwrap();
+        let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).unwrap();
+        line.split_ascii_whitespace().next().unwrap().parse().unwrap()
+    }
+
+    /// Begins a session.
+    fn session(&self) -> MilterClient {
+        let mut client = self.daemon.client();
+        client.macros = [("j", "mx.example.net"), ("i", "4XyZ")].map(|(name, value)| (name.to_owned(), value.to_owned())).into();
+        client.connect("mail.example.com", Some(SocketAddr::from(([192, 0, 2, 1], 2525)))).unwrap();
+        client.helo("mail.example.com").unwrap();
+        client
+    }
+}
+
+/// Time on the CPU, the first number of a `schedstat`.
+fn nanoseconds(path: &str) -> Duration {
+    let text = fs::read_to_string(path).unwrap_or_default();
+    Duration::from_nanos(text.split(' ').next().and_then(|number| number.parse().ok()).unwrap_or(0))
+}
+
+/// Sends a message up to the end of its header.
+fn begin(client: &mut MilterClient, signatures: &[Signed], name: &str) {
+    assert_eq!(client.mail("<a@example.com>").unwrap(), Reply::Continue);
+    client.rcpt("<b@example.net>").unwrap();
+    client.data().unwrap();
+    for signed in signatures {
+        client.header(&Field::new(name, signed.value.clone())).unwrap();
+    }
+    for (name, value) in FIELDS {
+        client.header(&Field::new(name, format!(" {value}"))).unwrap();
+    }
+    client.eoh().unwrap();
+}
+
+/// Sends a body as it is, in chunks as large as Postfix's.
+fn body(client: &mut MilterClient, body: &[u8]) {
+    if client.without(bits::NO_BODY) {
+        return;
+    }
+    for chunk in body.chunks(CHUNK) {
+        client.send(b'B', chunk).unwrap();
+        if !client.without(bits::NOREPLY_BODY) {
+            match client.receive().unwrap().0 {
+                b'c' => {}
+                b's' => return,
+                other => panic!("{:?} to a part of the body", char::from(other)),
+            }
+        }
+    }
+}
+
+/// Ends a message; all of its signatures must pass.
+fn end(client: &mut MilterClient, signatures: usize) {
+    let finished = client.end().unwrap();
+    assert_eq!(finished.reply, Reply::Continue);
+    let results = finished.fields.first().map(Field::unfolded).unwrap_or_default();
+    assert_eq!(results.matches("dkim=pass").count(), signatures, "{results}");
+}
+
+/// CPU time of a message, the mean of several.
+fn measure(milter: &Milter, client: &mut MilterClient, text: &[u8], signatures: &[Signed], name: &str) -> f64 {
+    let messages = repeats(text);
+    let start = milter.cpu();
+    for _ in 0..messages {
+        begin(client, signatures, name);
+        body(client, text);
+        end(client, if name == SIGNATURE { signatures.len() } else { 0 });
+    }
+    per_message(milter.cpu() - start, messages)
+}
+
+/// Time that the least work takes, the mean of several times.
+fn floor(key: &Key, text: &[u8], signatures: &[Signed]) -> f64 {
+    let (public, repeats) = (key.public(), repeats(text));
+    let start = Instant::now();
+    for _ in 0..repeats {
+        black_box(digest(&SHA256, black_box(text)));
+        signatures.iter().for_each(|signed| key.check(&public, black_box(signed)));
+    }
+    per_message(start.elapsed(), repeats)
+}
+
+fn repeats(text: &[u8]) -> usize {
+    (4_000_000 / text.len()).clamp(1, 200)
+}
+
+fn rounds() -> usize {
+    env::var("BENCH_ROUNDS").ok().and_then(|text| text.parse().ok()).unwrap_or(40)
+}
+
+#[allow(clippy::cast_precision_loss)]
+fn per_message(time: Duration, messages: usize) -> f64 {
+    time.as_secs_f64() * 1e6 / messages as f64
+}
+
+fn text(size: usize) -> Vec<u8> {
+    LINE.repeat(size / LINE.len()).into_bytes()
+}
+
+fn cpu(nameserver: SocketAddr, keys: &[Key]) -> Vec<(String, bool)> {
+    let spf = Milter::start(nameserver, "");
+    let dkim = Milter::start(nameserver, "verify_dkim = yes\n");
+    println!("\nCPU time in microseconds per message (relaxed/relaxed, one connection, UNIX socket)");
+    println!(
+        "SPF alone; with DKIM but signatures that are none (events); with signatures; floor: hash and signature checks alone"
+    );
+    println!("times: what signatures add to the events, over the floor");
+    println!(
+        "{:>9} {:>9} {:>5} {:>9} {:>9} {:>9} {:>9} {:>9} {:>6}",
+        "octets", "key", "sigs", "SPF", "events", "DKIM", "over SPF", "floor", "times"
+    );
+    let mut goals = Vec::new();
+    for size in SIZES {
+        let text = text(size);
+        let cases: Vec<(&Key, Vec<Signed>)> = keys
+            .iter()
+            .flat_map(|key| [1, 3].map(|count| (key, (0..count).map(|number| key.sign(&text, number)).collect())))
+            .collect();
+        let mut figures = vec![[f64::MAX; 4]; cases.len()];
+        let (mut spf_client, mut dkim_client) = (spf.session(), dkim.session());
+        // In turn, so that what else the machine does meets all of them.
+        for _ in 0..rounds() {
+            for ((key, signatures), figures) in cases.iter().zip(&mut figures) {
+                let round = [
+                    measure(&spf, &mut spf_client, &text, signatures, NO_SIGNATURE),
+                    measure(&dkim, &mut dkim_client, &text, signatures, NO_SIGNATURE),
+                    measure(&dkim, &mut dkim_client, &text, signatures, SIGNATURE),
+                    floor(key, &text, signatures),
+                ];
+                *figures = std::array::from_fn(|index| figures[index].min(round[index]));
+            }
+        }
+        for ((key, signatures), [alone, events, whole, floor]) in cases.iter().zip(figures) {
+            let (count, times) = (signatures.len(), (whole - events) / floor);
+            println!(
+                "{:>9} {:>9} {count:>5} {alone:>9.1} {events:>9.1} {whole:>9.1} {:>9.1} {floor:>9.1} {times:>6.2}",
+                text.len(),
+                key.name(),
+                whole - alone
+            );
+            let what = format!("{count} x {} at {} octets: {times:.2} times the floor, at most {TIMES}", key.name(), text.len());
+            goals.push((what, times <= TIMES));
+        }
+    }
+    goals
+}
+
+/// The most memory that messages under way at once take, in KiB over the idle daemon.
+fn peak(nameserver: SocketAddr, text: &[u8], signatures: &[Signed], concurrent: usize) -> u64 {
+    let milter = Milter::start(nameserver, "verify_dkim = yes\n");
+    let idle = milter.status("VmRSS");
+    // The peak so far is forgotten.
+    fs::write(format!("/proc/{}/clear_refs", milter.daemon.id()), "5").expect("memory is measured by root");
+    let all_begun = Barrier::new(concurrent);
+    thread::scope(|scope| {
+        for _ in 0..concurrent {
+            scope.spawn(|| {
+                let mut client = milter.session();
+                begin(&mut client, signatures, SIGNATURE);
+                let (first, rest) = text.split_at(text.len().min(CHUNK));
+                body(&mut client, first);
+                all_begun.wait();
+                body(&mut client, rest);
+                // None ends before all of the others have sent everything.
+                all_begun.wait();
+                end(&mut client, signatures.len());
+            });
+        }
+    });
+    milter.status("VmHWM").saturating_sub(idle)
+}
+
+fn memory(nameserver: SocketAddr, key: &Key) -> Vec<(String, bool)> {
+    println!("\nPeak of resident memory in KiB over the idle daemon, one signature");
+    println!("{:>9} {:>9} {:>9}", "messages", "octets", "KiB");
+    let mut goals = Vec::new();
+    for (concurrent, size) in [(1, SIZES[2]), (CONCURRENT, SIZES[0]), (CONCURRENT, SIZES[1]), (CONCURRENT, SIZES[2])] {
+        let text = text(size);
+        let signatures = [key.sign(&text, 0)];
+        let peak = peak(nameserver, &text, &signatures, concurrent);
+        println!("{concurrent:>9} {:>9} {peak:>9}", text.len());
+        if (concurrent, size) == (CONCURRENT, SIZES[2]) {
+            goals.push((format!("{concurrent} messages of {} octets: {peak} KiB, at most {MEMORY}", text.len()), peak <= MEMORY));
+        }
+    }
+    goals
+}
+
+fn main() {
+    let sections: Vec<String> = env::args().skip(1).filter(|argument| !argument.starts_with('-')).collect();
+    let wanted = |name: &str| sections.is_empty() || sections.iter().any(|section| section == name);
+    let keys = [
+        Key::Rsa(RsaKeyPair::from_der(include_bytes!("rsa2048.der")).unwrap()),
+        Key::Ed25519(Ed25519KeyPair::from_seed_unchecked(&[7; 32]).unwrap()),
+    ];
+    let records = keys.iter().map(|key| {
+        let name = key.name();
+        format!("{name}._domainkey.example.com TXT v=DKIM1; k={name}; p={}\n", BASE64_STANDARD.encode(key.public()))
+    });
+    let spf = "example.com TXT v=spf1 ip4:192.0.2.0/24 -all\nmail.example.com TXT v=spf1 ip4:192.0.2.0/24 -all\n";
+    let zone = records.collect::<String>() + spf;
+    let nameserver = NameServer::start(Zone::parse(&zone).unwrap());
+    let start = Instant::now();
+    let mut goals = Vec::new();
+    if wanted("cpu") {
+        goals.extend(cpu(nameserver.address(), &keys));
+    }
+    if wanted("memory") {
+        goals.extend(memory(nameserver.address(), &keys[0]));
+    }
+    println!("\nGoals ({} seconds)", start.elapsed().as_secs());
+    for (what, is_met) in goals {
+        println!("{:<8} {what}", if is_met { "met" } else { "not met" });
+    }
+}
