@@ -532,7 +532,7 @@ fn old_mtas_are_served() {
     let mut client = MilterClient::with_options(&daemon.sockets[0], options).unwrap();
     begin(&mut client);
     assert_eq!(finish(&mut client).reply, Reply::Tempfail);
-    daemon.wait_for_log(&["does not let milters change header fields"]);
+    daemon.wait_for_log(&["does not let milters change messages"]);
 }
 
 #[test]
