@@ -186,6 +186,8 @@ async fn on_mail(cx: &mut Context<Connection>, arguments: Vec<CString>) -> Statu
     // Where the MTA takes no answer, the message goes on in any case.
     if !matches!(status, Status::Continue | Status::Noreply) {
         connection.line.message_ended();
+        // The message is at its end; what failed before must not fall on another one.
+        connection.failed = false;
     }
     status
 }
@@ -230,7 +232,7 @@ async fn on_eom(cx: &mut EomContext<Connection>) -> Status {
     let work = session.end_of_message(queue_id.as_deref());
     let Some(Finished { mut verdict, edits, mut record }) = while_connected(&connection.line, work).await else {
         connection.line.message_ended();
-        return error_status(connection.runtime.config.error_action);
+        return connection.failure_status();
     };
     if std::mem::take(&mut connection.failed) {
         verdict = Verdict::Failed;
@@ -321,13 +323,28 @@ impl Connection {
             Verdict::Continue | Verdict::Quarantine(_) => Status::Continue,
             Verdict::Accept(_) => Status::Accept,
             Verdict::Reply(reply) => self.reply_status(reply, smtp_reply),
-            Verdict::Failed => error_status(self.runtime.config.error_action),
+            Verdict::Failed => self.failure_status(),
         };
+        // `Accept` at HELO would let the whole connection through; what failed concerns one message.
+        let too_much = no_reply == ProtoOpts::NOREPLY_HELO && status == Status::Accept && reaction.verdict == Verdict::Failed;
+        if too_much {
+            self.failed = true;
+            return self.nothing_to_say(no_reply);
+        }
         if no_reply.is_empty() || !self.opts.contains(no_reply) {
             return status;
         }
         self.failed |= matches!(reaction.verdict, Verdict::Failed);
         Status::Noreply
+    }
+
+    /// What the MTA is told where the work could not be done; a dry run does nothing to any message.
+    fn failure_status(&self) -> Status {
+        match self.runtime.config.error_action {
+            _ if self.runtime.config.dry_run => Status::Continue,
+            ErrorAction::Tempfail => Status::Tempfail,
+            ErrorAction::Accept => Status::Accept,
+        }
     }
 
     fn reply_status(&self, reply: &Reply, smtp_reply: &mut indymilter::SmtpReply) -> Status {
@@ -361,13 +378,6 @@ async fn while_connected<T>(line: &Line, work: impl Future<Output = T>) -> Optio
             done.ok()
         }
         () = line.socket.closed_by_peer() => None,
-    }
-}
-
-fn error_status(action: ErrorAction) -> Status {
-    match action {
-        ErrorAction::Tempfail => Status::Tempfail,
-        ErrorAction::Accept => Status::Accept,
     }
 }
 

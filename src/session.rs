@@ -32,7 +32,7 @@ mod tests;
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use content::{Content, Findings};
-use identities::Mailfrom;
+use identities::{Mailfrom, cut};
 pub use record::{Action, ContentRecord, Exemption, IdentityRecord, Record, Skipped};
 use task::Task;
 use tokio::time::timeout;
@@ -105,6 +105,15 @@ pub struct Reaction {
 }
 
 impl Reaction {
+    /// The same, when something was told of before.
+    fn after(self, earlier: Option<Record>) -> Self {
+        let record = match (self.record, earlier) {
+            (Some(record), Some(earlier)) => Some(Record { unfinished: Some(Box::new(earlier)), ..record }),
+            (record, earlier) => record.or(earlier),
+        };
+        Self { record, ..self }
+    }
+
     /// Go on, and nothing to tell.
     pub fn proceed() -> Self {
         Self { verdict: Verdict::Continue, record: None }
@@ -149,6 +158,8 @@ pub struct Session {
 #[derive(Debug)]
 struct Helo {
     name: String,
+    /// Its check, where the MTA does not wait for the answer.
+    check: Option<Task<Verified>>,
     verified: Option<Verified>,
     decision: HeloDecision,
 }
@@ -204,35 +215,31 @@ impl Session {
     /// HELO or EHLO. Comes again after STARTTLS; a name is verified once.
     pub async fn helo(&mut self, name: &str) -> Reaction {
         let Ok(client) = self.client else { return Reaction::proceed() };
-        let known = self.helo.take().filter(|helo| helo.name == name);
-        let repeated = known.is_some();
-        let helo = match known {
-            Some(helo) => helo,
-            None => Box::new(self.verify_helo(client, name).await),
-        };
-        let verdict = match &helo.decision {
-            HeloDecision::Refuse(reply) => Verdict::Reply(reply.clone()),
-            HeloDecision::Definitive | HeloDecision::Open => Verdict::Continue,
-        };
-        if let (Some(verified), false) = (&helo.verified, repeated) {
-            self.note(verified.clone(), &verdict, false);
+        let name = cut(name);
+        let repeated = self.helo.as_ref().is_some_and(|helo| helo.name == name);
+        let mut earlier = None;
+        if !repeated {
+            // What there is to tell belongs to the former name.
+            earlier = self.tell();
+            self.helo = None;
+            let helo = self.begin_helo(client, name);
+            self.helo = Some(Box::new(helo));
+            if self.runtime.needs.helo_reply {
+                self.join_helo(client).await;
+            }
         }
-        self.helo = Some(helo);
-        self.settle(verdict)
+        let verdict = match self.helo.as_ref().map(|helo| &helo.decision) {
+            Some(HeloDecision::Refuse(reply)) => Verdict::Reply(reply.clone()),
+            _ => Verdict::Continue,
+        };
+        self.settle(verdict).after(earlier)
     }
 
     /// MAIL FROM: a new message.
     pub async fn mail(&mut self, reverse_path: &[u8], authenticated: bool, queue_id: Option<&str>) -> Reaction {
-        let unfinished = self.abort();
-        let mut reaction = self.begin_message(reverse_path, authenticated, queue_id).await;
         // A message that was given up without a word is told of first.
-        if let Some(unfinished) = unfinished {
-            reaction.record = Some(match reaction.record.take() {
-                Some(next) => Record { unfinished: Some(Box::new(unfinished)), ..next },
-                None => unfinished,
-            });
-        }
-        reaction
+        let unfinished = self.abort();
+        self.begin_message(reverse_path, authenticated, queue_id).await.after(unfinished)
     }
 
     async fn begin_message(&mut self, reverse_path: &[u8], authenticated: bool, queue_id: Option<&str>) -> Reaction {
@@ -247,7 +254,7 @@ impl Session {
         let config = Arc::clone(&self.runtime.config);
         let content = (config.verify_dkim || config.verify_dmarc).then(|| Content::new(&self.runtime));
         self.transaction = Some(Box::new(Transaction { content, ..Transaction::default() }));
-        let Some(mailfrom) = self.verify_mailfrom(client, &path).await else { return Reaction::proceed() };
+        let Some(mailfrom) = self.verify_senders(client, &path).await else { return Reaction::proceed() };
         let decision = if mailfrom.for_dmarc {
             MailDecision::Accept
         } else {

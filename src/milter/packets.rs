@@ -30,6 +30,18 @@ pub(super) const BEFORE_QUIT_ARGUMENT: &[u8] = b"\n";
 /// The most octets that the library reads of a packet, its command included.
 const MAX_LENGTH: u32 = 1024 * 1024;
 
+/// The most octets of packets that stay in memory as long as the connection or the message does: macros, HELO, envelope.
+const MAX_KEPT_LENGTH: u32 = 64 * 1024;
+const KEPT: &[u8] = b"DHMRU";
+
+/// The command that defines macros, and the length of its packet where it defines none: the stage alone.
+///
+/// The library passes over such a packet, so that the macros of the former message would hold on, the name of an authenticated
+/// client among them. One that has no name does no harm.
+const MACROS: u8 = b'D';
+const NO_MACROS_LENGTH: u32 = 2;
+const NO_MACROS: &[u8] = b"\0\0";
+
 /// Octets of a packet's length and command.
 const HEAD: usize = 5;
 
@@ -105,10 +117,10 @@ impl Packets {
     fn look(&mut self, wanted: usize) -> io::Result<bool> {
         let Some((&[a, b, c, d, command], content)) = self.held.split_first_chunk::<HEAD>() else { return Ok(false) };
         if wanted > HEAD {
-            let packet = readable_connect(content);
+            let packet = if command == CONNECT { readable_connect(content) } else { [content, NO_MACROS].concat() };
             let length = u32::try_from(packet.len() + 1).map_err(|_| io::ErrorKind::InvalidData)?;
             self.ready.extend_from_slice(&length.to_be_bytes());
-            self.ready.push(CONNECT);
+            self.ready.push(command);
             self.ready.extend_from_slice(&packet);
             self.held = Vec::new();
             self.wanted = 0;
@@ -119,12 +131,14 @@ impl Packets {
         if !self.negotiated && !opens {
             return Err(io::Error::new(io::ErrorKind::InvalidData, "peer does not speak milter"));
         }
-        if !(1..=MAX_LENGTH).contains(&length) {
+        let most = if KEPT.contains(&command) { MAX_KEPT_LENGTH } else { MAX_LENGTH };
+        if !(1..=most).contains(&length) {
             return Err(io::Error::new(io::ErrorKind::InvalidData, format!("packet of {length} octets")));
         }
         self.negotiated = true;
         let rest = usize::try_from(length).unwrap_or(usize::MAX).saturating_sub(1);
-        if command == CONNECT && rest > 0 && length <= MAX_CONNECT_LENGTH {
+        let is_to_be_read = command == CONNECT && rest > 0 && length <= MAX_CONNECT_LENGTH;
+        if is_to_be_read || command == MACROS && length == NO_MACROS_LENGTH {
             self.wanted = HEAD + rest;
             return Ok(false);
         }
@@ -223,6 +237,25 @@ mod tests {
         for odd in [b"h\0U".as_slice(), b"h\0L\0\0/x\0", b"h", b"", b"h\0", b"h\x004", b"h\0X"] {
             assert_eq!(read(odd), odd);
         }
+    }
+
+    #[test]
+    fn no_macros_replace_macros() {
+        let octets = [OPEN, &packet(MACROS, b"M"), &packet(b'M', b"<>\0")].concat();
+        let expected = [OPEN, &packet(MACROS, b"M\0\0"), &packet(b'M', b"<>\0")].concat();
+        for piece in [1, 2, 6, 100] {
+            assert_eq!(filter(&octets, piece).unwrap(), expected);
+        }
+    }
+
+    #[test]
+    fn what_stays_in_memory_is_small() {
+        for command in KEPT {
+            let longest = packet(*command, &[b'x'; MAX_KEPT_LENGTH as usize - 1]);
+            assert!(filter(&[OPEN, &longest].concat(), 4096).is_ok());
+            assert!(filter(&[OPEN, &packet(*command, &[b'x'; MAX_KEPT_LENGTH as usize])].concat(), 4096).is_err());
+        }
+        assert!(filter(&[OPEN, &packet(b'L', &[b'x'; 1_000_000])].concat(), 4096).is_ok());
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
-use super::{Helo, Session};
+use super::{Helo, Session, Verdict, task::Task};
 use crate::{
     auth::{
         Identity, Verified,
@@ -14,6 +14,7 @@ use crate::{
         identity::{ReversePath, helo_domain},
     },
     policy::{self, Circumstances, HeloDecision},
+    runtime::Runtime,
 };
 
 /// A MAIL FROM identity.
@@ -25,31 +26,57 @@ pub(super) struct Mailfrom {
 }
 
 impl Session {
-    pub(super) async fn verify_helo(&mut self, client: IpAddr, name: &str) -> Helo {
-        let open = Helo { name: name.to_owned(), verified: None, decision: HeloDecision::Open };
-        let config = Arc::clone(&self.runtime.config);
-        if !config.verify_helo {
+    /// Begins the check of a HELO name, if there is to be one.
+    pub(super) fn begin_helo(&mut self, client: IpAddr, name: &str) -> Helo {
+        let open = Helo { name: name.to_owned(), check: None, verified: None, decision: HeloDecision::Open };
+        if !self.runtime.config.verify_helo {
             return open;
         }
         let Some(domain) = helo_domain(name) else {
             self.skip(Identity::Helo, name, "no-domain-name");
             return open;
         };
-        if config.skip_senders.matches(None, &domain) {
+        if self.runtime.config.skip_senders.matches(None, &domain) {
             self.skip(Identity::Helo, name, "skip-senders");
             return open;
         }
-        let query = self.query(client, POSTMASTER, domain.as_str(), name);
-        let outcome = spf::check_host(&self.runtime.dns, &query, &limits(&config)).await;
-        let verified =
-            Verified { identity: Identity::Helo, local_part: POSTMASTER.to_owned(), domain: shown(name, Some(&domain)), outcome };
-        let circumstances = Circumstances { helo: name, ..self.circumstances(client) };
-        let decision = policy::at_helo(&config, &verified, &circumstances);
-        Helo { verified: Some(verified), decision, ..open }
+        let check = self.check(client, POSTMASTER, Some(domain.clone()), name);
+        let domain = shown(name, Some(&domain));
+        let check = Task::start(async move {
+            let outcome = check.run().await;
+            Verified { identity: Identity::Helo, local_part: POSTMASTER.to_owned(), domain, outcome }
+        });
+        Helo { check: Some(check), ..open }
     }
 
-    /// Verifies MAIL FROM, if SPF's own rules or DMARC ask for it.
-    pub(super) async fn verify_mailfrom(&mut self, client: IpAddr, path: &ReversePath) -> Option<Mailfrom> {
+    /// Waits for the check of the HELO name that is under way.
+    pub(super) async fn join_helo(&mut self, client: IpAddr) {
+        if let Some(check) = self.helo.as_mut().and_then(|helo| helo.check.as_mut()) {
+            let verified = check.join().await;
+            self.decide_helo(client, verified);
+        }
+    }
+
+    fn decide_helo(&mut self, client: IpAddr, verified: Option<Verified>) {
+        let Some(mut helo) = self.helo.take() else { return };
+        helo.check = None;
+        if let Some(verified) = verified {
+            let circumstances = Circumstances { helo: &helo.name, ..self.circumstances(client) };
+            helo.decision = policy::at_helo(&self.runtime.config, &verified, &circumstances);
+            let verdict = match &helo.decision {
+                HeloDecision::Refuse(reply) => Verdict::Reply(reply.clone()),
+                HeloDecision::Definitive | HeloDecision::Open => Verdict::Continue,
+            };
+            self.note(verified.clone(), &verdict, false);
+            helo.verified = Some(verified);
+        }
+        self.helo = Some(helo);
+    }
+
+    /// Verifies MAIL FROM, if SPF's own rules or DMARC ask for it, and waits for the check of HELO, if that is still under way.
+    ///
+    /// Both at the same time, so that the MTA waits no longer than for one.
+    pub(super) async fn verify_senders(&mut self, client: IpAddr, path: &ReversePath) -> Option<Mailfrom> {
         let config = Arc::clone(&self.runtime.config);
         let helo = self.helo.as_ref().map_or("", |helo| helo.name.as_str()).to_owned();
         let (local_part, domain) = match path {
@@ -62,32 +89,82 @@ impl Session {
             ReversePath::Empty => helo_domain(domain),
             _ => Domain::parse(domain).ok(),
         };
-        let mut for_dmarc = self.helo_is_definitive();
-        if let Some(parsed) = &parsed
-            && !for_dmarc
-            && config.skip_senders.matches(Some(local_part), parsed)
-        {
-            self.skip(Identity::Mailfrom, &format!("{local_part}@{domain}"), "skip-senders");
-            for_dmarc = true;
-        }
-        if for_dmarc && !config.verify_dmarc {
-            return None;
-        }
-        let outcome = match &parsed {
-            Some(parsed) => {
-                let query = self.query(client, local_part, parsed.as_str(), &helo);
-                spf::check_host(&self.runtime.dns, &query, &limits(&config)).await
+        let skipped = parsed.as_ref().is_some_and(|parsed| config.skip_senders.matches(Some(local_part), parsed));
+        let shown = shown(domain, parsed.as_ref());
+        let check = self.check(client, local_part, parsed, &helo);
+        // While HELO is open, so is whether MAIL FROM is to be verified.
+        let pending = self.helo.as_mut().and_then(|helo| helo.check.take());
+        let wanted = config.verify_dmarc || !skipped && (pending.is_some() || !self.helo_is_definitive());
+        let outcome = match (pending, wanted) {
+            (Some(mut pending), true) => {
+                let (verified, outcome) = tokio::join!(pending.join(), check.run());
+                self.decide_helo(client, verified);
+                Some(outcome)
             }
-            None => spf::Outcome::without_domain("no domain name"),
+            (Some(mut pending), false) => {
+                let verified = pending.join().await;
+                self.decide_helo(client, verified);
+                None
+            }
+            (None, true) => Some(check.run().await),
+            (None, false) => None,
         };
-        let domain = shown(domain, parsed.as_ref());
-        let verified = Verified { identity: Identity::Mailfrom, local_part: local_part.to_owned(), domain, outcome };
+        let definitive = self.helo_is_definitive();
+        if skipped && !definitive {
+            self.skip(Identity::Mailfrom, &format!("{local_part}@{domain}"), "skip-senders");
+        }
+        let for_dmarc = definitive || skipped;
+        let outcome = outcome.filter(|_| !for_dmarc || config.verify_dmarc)?;
+        let verified = Verified { identity: Identity::Mailfrom, local_part: local_part.to_owned(), domain: shown, outcome };
         Some(Mailfrom { verified, for_dmarc })
     }
 
-    fn query<'a>(&'a self, client: IpAddr, local_part: &'a str, domain: &'a str, helo: &'a str) -> Query<'a> {
-        Query { client, domain, local_part, helo, receiver: &self.host_name, timestamp: self.runtime.clock.now() }
+    fn check(&self, client: IpAddr, local_part: &str, domain: Option<Domain>, helo: &str) -> Check {
+        Check {
+            runtime: Arc::clone(&self.runtime),
+            client,
+            local_part: local_part.to_owned(),
+            domain,
+            helo: helo.to_owned(),
+            receiver: self.host_name.clone(),
+        }
     }
+}
+
+/// A check that does not need its session.
+struct Check {
+    runtime: Arc<Runtime>,
+    client: IpAddr,
+    local_part: String,
+    /// `None` where the identity has no domain name.
+    domain: Option<Domain>,
+    helo: String,
+    receiver: String,
+}
+
+impl Check {
+    async fn run(self) -> spf::Outcome {
+        let Some(domain) = &self.domain else { return spf::Outcome::without_domain("no domain name") };
+        let query = Query {
+            client: self.client,
+            domain: domain.as_str(),
+            local_part: &self.local_part,
+            helo: &self.helo,
+            receiver: &self.receiver,
+            timestamp: self.runtime.clock.now(),
+        };
+        spf::check_host(&self.runtime.dns, &query, &limits(&self.runtime.config)).await
+    }
+}
+
+/// A HELO name as it is kept: longer than any name is, and no longer.
+pub(super) fn cut(name: &str) -> &str {
+    const LIMIT: usize = 1024;
+    let mut end = name.len().min(LIMIT);
+    while !name.is_char_boundary(end) {
+        end -= 1;
+    }
+    name.get(..end).unwrap_or_default()
 }
 
 /// A domain as it is shown: in the case in which it came, without a dot at the end; U-labels as A-labels.
