@@ -21,7 +21,7 @@ use spf_milter::{
     config::{DefaultValue, LogLevel, Overrides, Parameter, load_text, parameters},
     dns::{Failure, Name},
     log::Log,
-    mail::{domain::Domain, reply::Reply, spf_result::SpfResult},
+    mail::{auth_results::AuthenticationResults, domain::Domain, reply::Reply, spf_result::SpfResult},
     observe::Observer,
     policy::{Disposition, DmarcExemption},
     session::{Action, ContentRecord, Exemption, IdentityRecord, Record, Skipped},
@@ -697,4 +697,46 @@ fn messages_in_the_readme_are_those_of_the_program() {
         }
     }
     assert!(count >= 7, "{count}");
+}
+
+/// The text of the blocks of examples: in the README in backquotes, in the manual without its macros.
+fn examples() -> Vec<String> {
+    let readme = blocks(&read("README.md")).into_iter().filter(|(language, _)| language == "text").map(|(_, text)| text);
+    let page = read(PROGRAM_PAGE);
+    let literal = page.split(".Bd -literal -offset indent\n").skip(1).map(|rest| rest.split(".Ed").next().unwrap().to_owned());
+    readme.chain(literal).collect()
+}
+
+#[test]
+fn fields_in_the_documents_are_as_the_program_writes_them() {
+    let mut count = 0;
+    for example in examples() {
+        let Some(value) = example.strip_prefix("Authentication-Results:") else { continue };
+        let written = AuthenticationResults::parse(value.as_bytes()).unwrap().write();
+        assert_eq!(format!("Authentication-Results: {}\n", written.value), example);
+        count += 1;
+    }
+    assert!(count >= 4, "{count}");
+}
+
+#[test]
+fn log_lines_in_the_manual_have_its_keys() {
+    let lists = documented_lists();
+    let mut count = 0;
+    for example in examples() {
+        let line = example.split_whitespace().collect::<Vec<_>>().join(" ");
+        let list = match line.split('=').next() {
+            Some("identity") => &lists[0],
+            Some("dmarc") => &lists[1],
+            _ => continue,
+        };
+        let mut rest = list.iter();
+        let mut last = String::new();
+        for key in keys(&line) {
+            assert!(key == last || rest.any(|other| *other == key), "{key} in {line}");
+            last = key;
+        }
+        count += 1;
+    }
+    assert_eq!(count, 2);
 }
