@@ -517,40 +517,6 @@ fn the_manual_has_the_problems_of_dmarc() {
     assert!(count >= 9, "{count}");
 }
 
-/// The rows of `man/policy-table.in`, which `tests/policy_table.rs` holds against the program.
-#[test]
-fn the_manual_has_the_table_of_policy() {
-    let page = read(PROGRAM_PAGE);
-    let table = page.split(".\\\" policy table\n").nth(1).unwrap().split("\n.El").next().unwrap();
-    let shown: Vec<Vec<&str>> =
-        table.lines().filter_map(|line| line.strip_prefix(".It ")).skip(1).map(|row| row.split(" Ta ").collect()).collect();
-    let source = read("man/policy-table.in");
-    let rows: Vec<Vec<&str>> = source.lines().filter(|line| !line.starts_with('#')).map(|row| row.split('|').collect()).collect();
-    assert!(rows.len() > 10);
-    let short = |cell: &&str| match *cell {
-        "yes" => "y",
-        "no" => "n",
-        other => panic!("{other}"),
-    };
-    let expected: Vec<Vec<&str>> = rows
-        .iter()
-        .map(|row| {
-            // The page says in words what the disposition follows from.
-            let disposition = match row[6] {
-                "accept" => "none",
-                "quarantine" => "quarantine",
-                // There is no message yet.
-                "SPF reply at MAIL FROM" => "-",
-                _ => "reject",
-            };
-            assert_eq!(row[7], disposition, "{row:?}");
-            let flags = row[3..6].iter().map(|cell| if *cell == "*" { "*" } else { short(cell) });
-            row[..3].iter().copied().chain(flags).chain([row[6], row[8]]).collect()
-        })
-        .collect();
-    assert_eq!(shown, expected);
-}
-
 #[test]
 fn the_manual_has_the_words_for_problems() {
     let pages = [PROGRAM_PAGE, CONFIG_PAGE].map(|page| plain(&read(page).lines().collect::<Vec<_>>())).concat();
