@@ -13,13 +13,18 @@ use std::{
 use spf_milter::{
     auth::{
         Identity, Verified,
+        dkim::{Reason, SignatureOutcome},
+        dmarc::{self, AppliedPolicy, DmarcResult, Identifier, Policy, PolicyTag},
+        iprev,
         spf::{Outcome, Problem},
     },
     config::{DefaultValue, LogLevel, Overrides, Parameter, load_text, parameters},
+    dns::{Failure, Name},
     log::Log,
-    mail::{reply::Reply, spf_result::SpfResult},
+    mail::{auth_results::AuthenticationResults, domain::Domain, reply::Reply, spf_result::SpfResult},
     observe::Observer,
-    session::{Action, Exemption, IdentityRecord, Record, Skipped},
+    policy::{Disposition, DmarcExemption},
+    session::{Action, ContentRecord, Exemption, IdentityRecord, Record, Skipped},
 };
 
 fn root() -> PathBuf {
@@ -302,11 +307,41 @@ fn keys(line: &str) -> Vec<String> {
     keys
 }
 
-/// The keys of the log in the manual, in order; those of identities first.
-fn documented_keys() -> Vec<String> {
+/// The lists of keys of the log in the manual, each in order: of identities, of messages, and further ones.
+fn documented_lists() -> Vec<Vec<String>> {
     let page = read(PROGRAM_PAGE);
     let lists = page.split(".\\\" log keys\n").skip(1).map(|list| list.split(".El").next().unwrap());
-    lists.flat_map(str::lines).filter_map(|line| line.strip_prefix(".It Cm ")).map(str::to_owned).collect()
+    lists.map(|list| list.lines().filter_map(|line| line.strip_prefix(".It Cm ")).map(str::to_owned).collect()).collect()
+}
+
+/// All keys of the log in the manual.
+fn documented_keys() -> BTreeSet<String> {
+    documented_lists().into_iter().flatten().collect()
+}
+
+/// What DKIM, DMARC and iprev may find, with everything that there can be.
+fn full_content(reply: Reply) -> ContentRecord {
+    let domain = Domain::parse("example.org").unwrap();
+    let address = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
+    ContentRecord {
+        dkim: Some(vec![SignatureOutcome {
+            domain: Some(domain.clone()),
+            reason: Some(Reason::BodyHash),
+            ..SignatureOutcome::default()
+        }]),
+        dmarc: Some(dmarc::Outcome {
+            result: DmarcResult::Fail,
+            author_domain: Some(domain.clone()),
+            policy: Some(AppliedPolicy { published: Policy::Reject, tag: PolicyTag::P, domain: domain.clone(), testing: false }),
+            organizational_domain: None,
+            aligned: vec![Identifier::Spf(domain.clone()), Identifier::Dkim(domain)],
+            problem: Some(dmarc::Problem::NoFrom),
+        }),
+        iprev: Some(iprev::Outcome { name: Name::new("mail.example.org"), ..iprev::Outcome::out_of_time(address) }),
+        disposition: Disposition::Reject,
+        exemption: Some(DmarcExemption::MailingList),
+        reply: Some(reply),
+    }
 }
 
 /// A record with everything that there can be.
@@ -338,6 +373,7 @@ fn full_record() -> Record {
         identities: vec![record(Identity::Mailfrom), record(Identity::Helo)],
         exemption: Some(Exemption::Authenticated),
         skipped: vec![skipped(Identity::Helo), skipped(Identity::Mailfrom)],
+        content: Some(full_content(reply.clone())),
         forged_fields: 2,
         dry_run: true,
         complete: true,
@@ -351,24 +387,27 @@ fn the_manual_has_every_key_of_the_log_in_its_order() {
     let log = Log::keep(LogLevel::Debug);
     Observer::new(log.clone()).observe(&full_record());
     let lines = log.take_kept();
-    let documented = documented_keys();
-    let of_identity: Vec<_> = documented.iter().take_while(|key| *key != "deleted-authentication-results").cloned().collect();
-    assert_eq!(keys(&lines[0]), of_identity, "{}", lines[0]);
+    let documented = documented_lists();
+    assert_eq!(keys(&lines[0]), documented[0], "{}", lines[0]);
+    let of_message = lines.iter().find(|line| line.starts_with("dmarc=")).unwrap();
+    assert_eq!(keys(of_message), documented[1], "{of_message}");
     let seen: BTreeSet<String> = lines.iter().flat_map(|line| keys(line)).collect();
-    assert_eq!(documented.into_iter().collect::<BTreeSet<_>>(), seen);
+    assert_eq!(documented_keys(), seen);
 }
 
 /// The string literals of the first argument of each call of `pair`.
 fn keys_in_source() -> BTreeSet<String> {
     let source = read("src/observe.rs");
     let source = source.split("#[cfg(test)]").next().unwrap();
-    let calls = source.split(".pair(").skip(1).map(|call| call.split([',', '\n']).next().unwrap());
+    // The first argument, or what a branch chooses for it.
+    let places = [".pair(", "=> ("].into_iter().flat_map(|before| source.split(before).skip(1));
+    let calls = places.map(|call| call.split([',', '\n']).next().unwrap());
     calls.flat_map(|argument| argument.split('"').skip(1).step_by(2)).map(str::to_owned).collect()
 }
 
 #[test]
 fn no_key_of_the_log_is_missing_in_these_tests() {
-    assert_eq!(keys_in_source(), documented_keys().into_iter().collect());
+    assert_eq!(keys_in_source(), documented_keys());
 }
 
 #[test]
@@ -381,14 +420,101 @@ fn the_manual_has_the_words_of_the_log() {
     let exemptions = [Authenticated, LocalSubmission, NoAddress, TrustedNetwork].map(Exemption::as_str);
     let actions = [Action::Accept, Action::Reject, Action::Tempfail].map(Action::as_str);
     let results = ["none", "neutral", "pass", "fail", "softfail", "temperror", "permerror"];
-    for word in exemptions.into_iter().chain(actions).chain(results) {
+    let dispositions = [Disposition::None, Disposition::Quarantine, Disposition::Reject].map(Disposition::as_str);
+    use DmarcExemption::{DkimDomain, MailingList, Network, NotEnforced};
+    let dmarc_exemptions = [Network, DkimDomain, MailingList, NotEnforced].map(DmarcExemption::as_str);
+    for word in exemptions.into_iter().chain(actions).chain(results).chain(dispositions).chain(dmarc_exemptions) {
         assert!(has(word), "{word}");
     }
-    let session = read("src/session.rs");
+    let session = read("src/session.rs") + &read("src/session/identities.rs");
+    let mut count = 0;
     for call in session.split("self.skip(").skip(1) {
         let reason = call.split(");").next().unwrap().rsplit('"').nth(1).unwrap();
         assert!(has(reason), "{reason}");
+        count += 1;
     }
+    assert!(count >= 3, "{count}");
+}
+
+/// The text of a section of the manual.
+fn section(name: &str) -> String {
+    let page = read(PROGRAM_PAGE);
+    let section = page.split(&format!(".Sh {name}\n")).nth(1).unwrap().split("\n.Sh ").next().unwrap();
+    plain(&section.lines().collect::<Vec<_>>())
+}
+
+#[test]
+fn the_manual_has_the_reasons_of_dkim() {
+    use Reason::{
+        Algorithm, BadTag, BodyHash, Canonicalization, Expired, FromNotSigned, FromNotSignedAsOften, Future, HeaderTooLarge,
+        Identity, KeyAlgorithm, KeyHash, KeyRevoked, KeyService, KeySyntax, KeyTooLong, KeyTooShort, KeyUnavailable,
+        LengthBeyondBody, MissingTag, NoKey, QueryMethod, Sha1, Signature, Syntax, Times, TooManyFields, TooManySignatures,
+        Version,
+    };
+    let reasons = [
+        Algorithm,
+        BadTag("TAG"),
+        BodyHash,
+        Canonicalization,
+        Expired,
+        FromNotSigned,
+        FromNotSignedAsOften,
+        Future,
+        HeaderTooLarge,
+        Identity,
+        KeyAlgorithm,
+        KeyHash,
+        KeyRevoked,
+        KeyService,
+        KeySyntax,
+        KeyTooLong(0),
+        KeyTooShort(0),
+        KeyUnavailable(Failure::Rcode("SERVFAIL")),
+        LengthBeyondBody,
+        MissingTag("TAG"),
+        NoKey,
+        QueryMethod,
+        Sha1,
+        Signature,
+        Syntax,
+        Times,
+        TooManyFields,
+        TooManySignatures(1),
+        Version,
+    ];
+    let section = section("DKIM");
+    let results = ["pass", "fail", "neutral", "policy", "permerror", "temperror", "none"];
+    let places = results.map(|result| {
+        let page = read(PROGRAM_PAGE);
+        let list = page.split(".Sh DKIM\n").nth(1).unwrap().split("\n.El").next().unwrap();
+        let entry = list.split(&format!(".It Ql {result}\n")).nth(1).unwrap_or_else(|| panic!("{result}"));
+        (result, plain(&entry.split("\n.It ").next().unwrap().lines().collect::<Vec<_>>()))
+    });
+    for reason in reasons {
+        let text = reason.to_string().replace(" 0 ", " N ");
+        assert!(section.contains(&text), "{text}");
+        let (_, entry) = places.iter().find(|(result, _)| *result == reason.result().as_str()).unwrap();
+        assert!(entry.contains(&text), "{text} is not with {}", reason.result());
+    }
+    // All that there are: a variant is a line with a comment above.
+    let source = read("src/auth/dkim/outcome.rs");
+    let variants = source.split("pub enum Reason {\n").nth(1).unwrap().split("\n}").next().unwrap();
+    let variants = variants.lines().filter(|line| !line.trim_start().starts_with("//")).count();
+    assert_eq!(variants, reasons.len());
+}
+
+#[test]
+fn the_manual_has_the_problems_of_dmarc() {
+    let section = section("DMARC");
+    let source = read("src/auth/dmarc/outcome.rs");
+    let texts = source.split("impl fmt::Display for Problem").nth(1).unwrap();
+    let mut count = 0;
+    for text in texts.lines().filter(|line| line.contains("=>")).filter_map(|line| line.split('"').nth(1)) {
+        let text = text.split('{').next().unwrap().trim();
+        assert!(section.contains(text), "{text}");
+        count += 1;
+    }
+    assert!(count >= 9, "{count}");
 }
 
 #[test]
@@ -456,7 +582,9 @@ fn configurations_in_the_documents_load() {
 
 #[test]
 fn files_named_in_the_documents_are_there() {
-    for document in ["README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md", "docs/architecture.md", "docs/limits.md"] {
+    for document in
+        ["README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md", "docs/architecture.md", "docs/limits.md", "docs/rfc.md"]
+    {
         let text = read(document);
         let folder = root().join(document).parent().unwrap().to_owned();
         let links = text.split("](").skip(1).map(|rest| rest.split(')').next().unwrap());
@@ -535,4 +663,46 @@ fn messages_in_the_readme_are_those_of_the_program() {
         }
     }
     assert!(count >= 7, "{count}");
+}
+
+/// The text of the blocks of examples: in the README in backquotes, in the manual without its macros.
+fn examples() -> Vec<String> {
+    let readme = blocks(&read("README.md")).into_iter().filter(|(language, _)| language == "text").map(|(_, text)| text);
+    let page = read(PROGRAM_PAGE);
+    let literal = page.split(".Bd -literal -offset indent\n").skip(1).map(|rest| rest.split(".Ed").next().unwrap().to_owned());
+    readme.chain(literal).collect()
+}
+
+#[test]
+fn fields_in_the_documents_are_as_the_program_writes_them() {
+    let mut count = 0;
+    for example in examples() {
+        let Some(value) = example.strip_prefix("Authentication-Results:") else { continue };
+        let written = AuthenticationResults::parse(value.as_bytes()).unwrap().write();
+        assert_eq!(format!("Authentication-Results: {}\n", written.value), example);
+        count += 1;
+    }
+    assert!(count >= 4, "{count}");
+}
+
+#[test]
+fn log_lines_in_the_manual_have_its_keys() {
+    let lists = documented_lists();
+    let mut count = 0;
+    for example in examples() {
+        let line = example.split_whitespace().collect::<Vec<_>>().join(" ");
+        let list = match line.split('=').next() {
+            Some("identity") => &lists[0],
+            Some("dmarc") => &lists[1],
+            _ => continue,
+        };
+        let mut rest = list.iter();
+        let mut last = String::new();
+        for key in keys(&line) {
+            assert!(key == last || rest.any(|other| *other == key), "{key} in {line}");
+            last = key;
+        }
+        count += 1;
+    }
+    assert_eq!(count, 2);
 }
