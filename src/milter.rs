@@ -199,8 +199,10 @@ async fn on_header(cx: &mut Context<Connection>, name: CString, value: CString) 
         if connection.opts.contains(ProtoOpts::LEADING_SPACE) {
             session.header(name.to_bytes(), value.to_bytes());
         } else {
-            // The MTA has taken the space after the colon away; nearly always it was one.
-            session.header(name.to_bytes(), &[b" ", value.to_bytes()].concat());
+            // The MTA has taken the space after the colon away; nearly always it was one. Before a fold there was none.
+            let space: &[u8] =
+                if value.to_bytes().starts_with(b"\n") || value.to_bytes().starts_with(b"\r\n") { b"" } else { b" " };
+            session.header(name.to_bytes(), &[space, value.to_bytes()].concat());
         }
     }
     connection.nothing_to_say(ProtoOpts::NOREPLY_HEADER)

@@ -232,7 +232,7 @@ fn dmarc_refusal(config: &Config, outcome: &dmarc::Outcome, facts: &EndFacts<'_>
     Reply::new(config.dmarc_fail_reply_code, config.dmarc_fail_status_code, &values.expand(&config.dmarc_fail_reply_text))
 }
 
-/// There is no code of its own for this; subject and detail are those of a DMARC rejection (RFC 7372 §3.3).
+/// There is no code of its own for this; subject and detail are those of a DMARC rejection (RFC 7372 §3.4).
 fn temporary_dmarc_refusal() -> Reply {
     Reply::new(ReplyCode::TRY_AGAIN, EnhancedStatusCode::DMARC_TEMPERROR, "DMARC validation error")
 }

@@ -1,7 +1,7 @@
 //! One SMTP session: events in; verdicts, edits and records out. Knows nothing of milter.
 //!
 //! ```text
-//! HELO, MAIL FROM   SPF                          MAIL FROM is answered when it is verified
+//! HELO, MAIL FROM   SPF                          answered when verified; HELO beside MAIL FROM where it cannot be refused
 //! MAIL FROM         iprev ------------------+    once a session, beside everything else
 //! From field        DMARC policy ---------+ |
 //! end of header     DKIM keys ----------+ | |
@@ -18,8 +18,8 @@
 //! is under way ends when the session is dropped.
 //!
 //! With the usual limits the first message of a session asks at most 398 questions of DNS: 132 for HELO, 132 for MAIL FROM, 11 for iprev,
-//! 10 keys, 113 for DMARC. Hardly any message asks more than twenty. What is kept of a message is its header, up to 1 MiB, its From
-//! fields once more, and some hashes.
+//! 10 keys, 113 for DMARC. Hardly any message asks more than twenty. What is kept of a message is its header, up to 1 MiB, and
+//! some hashes.
 
 mod content;
 mod fields;
@@ -336,7 +336,7 @@ impl Session {
             },
         );
         let edits = self.edits(&forged, mailfrom.as_ref(), &findings, &end, iprev.as_ref());
-        self.note_end(findings, iprev, &end, deferred.is_some());
+        self.note_end(findings, iprev, &end, deferred.as_ref());
         self.settle_end(end, edits)
     }
 
@@ -412,13 +412,13 @@ impl Session {
         self.pending.identities.push(IdentityRecord { verified, action, reply, for_dmarc });
     }
 
-    fn note_end(&mut self, findings: Findings, iprev: Option<iprev::Outcome>, end: &End, was_deferred: bool) {
+    fn note_end(&mut self, findings: Findings, iprev: Option<iprev::Outcome>, end: &End, deferred: Option<&Reply>) {
         let reply = match &end.decision {
             EndDecision::Refuse(reply) => Some(reply.clone()),
             EndDecision::Accept | EndDecision::Quarantine(_) => None,
         };
         // A refusal that was put off is one of the MAIL FROM identity after all.
-        if let (true, Some(reply)) = (was_deferred, &reply)
+        if let Some(reply) = reply.as_ref().filter(|reply| deferred == Some(reply))
             && let Some(last) = self.pending.identities.iter_mut().rfind(|record| record.verified.identity == Identity::Mailfrom)
         {
             last.action = Action::of(reply);

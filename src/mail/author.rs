@@ -27,8 +27,8 @@ pub enum Author {
     /// One From header field with addresses of several domains, in the order of appearance.
     ///
     /// Valid, and a way around DMARC for who adds a second address (RFC 9989 §11.5). DMARC applies to each domain: `fail` with the
-    /// strictest policy of the domains that fail, `temperror` where there was DNS trouble, `none` where no domain has a policy, and
-    /// `permerror` where nothing failed: which of the authors a client shows cannot be known.
+    /// strictest policy of the domains that fail, `temperror` where DNS trouble may have hidden a stricter one, `none` where no domain
+    /// has a policy, and `permerror` where nothing failed: which of the authors a client shows cannot be known.
     Several(AuthorDomains),
     /// Several From header fields; the domains of all of them that could be read, which may be none.
     ///
@@ -52,7 +52,7 @@ pub struct AuthorDomains {
 }
 
 impl AuthorDomains {
-    /// The domains: at most [`MAX_AUTHOR_DOMAINS`].
+    /// The domains: at most [`MAX_AUTHOR_DOMAINS`]; the last one and those that came first, where there were more.
     pub fn as_slice(&self) -> &[Domain] {
         &self.domains
     }
@@ -66,11 +66,12 @@ impl AuthorDomains {
         if self.domains.contains(domain) {
             return;
         }
-        if self.domains.len() < MAX_AUTHOR_DOMAINS {
-            self.domains.push(domain.clone());
-        } else {
+        // Beyond the limit the last one stays: a domain cannot be hidden by putting others before it.
+        if self.domains.len() == MAX_AUTHOR_DOMAINS {
+            self.domains.pop();
             self.truncated = true;
         }
+        self.domains.push(domain.clone());
     }
 }
 
@@ -140,24 +141,31 @@ impl Author {
     ///
     /// A value may begin with white space, be folded with CRLF or LF, and end with a line break.
     pub fn from_fields<V: AsRef<[u8]>>(values: &[V]) -> Self {
-        match values {
-            [] => Self::Missing,
-            [value] => match parse::domains(value.as_ref()) {
-                Ok(domains) => match domains.as_slice() {
-                    [domain] => Self::One(domain.clone()),
-                    _ => Self::Several(domains),
-                },
-                Err(reason) => Self::Malformed(reason),
-            },
-            _ => {
-                let mut all = AuthorDomains::default();
-                for domains in values.iter().filter_map(|value| parse::domains(value.as_ref()).ok()) {
-                    domains.domains.iter().for_each(|domain| all.add(domain));
-                    all.truncated |= domains.truncated;
-                }
-                Self::SeveralFields(all)
+        values.iter().fold(Self::Missing, |author, value| author.and_field(value.as_ref()))
+    }
+
+    /// The author, when one more From header field comes.
+    #[must_use]
+    pub fn and_field(self, value: &[u8]) -> Self {
+        let mut all = match self {
+            Self::Missing => {
+                return match parse::domains(value) {
+                    Ok(domains) => match domains.as_slice() {
+                        [domain] => Self::One(domain.clone()),
+                        _ => Self::Several(domains),
+                    },
+                    Err(reason) => Self::Malformed(reason),
+                };
             }
+            Self::One(domain) => AuthorDomains { domains: vec![domain], truncated: false },
+            Self::Several(domains) | Self::SeveralFields(domains) => domains,
+            Self::Malformed(_) => AuthorDomains::default(),
+        };
+        if let Ok(domains) = parse::domains(value) {
+            domains.domains.iter().for_each(|domain| all.add(domain));
+            all.truncated |= domains.truncated;
         }
+        Self::SeveralFields(all)
     }
 
     /// The domains that DMARC applies to, in the order of appearance.

@@ -55,7 +55,7 @@ impl fmt::Display for ReplyCode {
 }
 
 impl EnhancedStatusCode {
-    /// 4.7.26: several checks of authentication failed, for now (RFC 7372 §3.3).
+    /// 4.7.26: several checks of authentication failed, for now (RFC 7372 §3.4).
     pub const DMARC_TEMPERROR: Self = Self { class: 4, subject: 7, detail: 26 };
 
     /// The first number, 4 or 5.

@@ -18,9 +18,6 @@ use crate::{
     runtime::Runtime,
 };
 
-/// From fields that are kept; a message may have one, and more are as bad as two.
-const MAX_FROM_FIELDS: usize = 4;
-
 /// From fields of more octets are none that can be read.
 const MAX_FROM_LENGTH: usize = 1 << 20;
 
@@ -29,7 +26,7 @@ const MAX_FROM_LENGTH: usize = 1 << 20;
 pub(super) struct Content {
     dkim: Dkim,
     dmarc: bool,
-    from: Vec<Box<[u8]>>,
+    author: Author,
     is_list: bool,
     /// The policy of the author domain, looked up since From arrived.
     discovery: Option<Task<Discovery>>,
@@ -67,7 +64,7 @@ impl Content {
         } else {
             Dkim::Off
         };
-        Self { dkim, dmarc: config.verify_dmarc, from: Vec::new(), is_list: false, discovery: None }
+        Self { dkim, dmarc: config.verify_dmarc, author: Author::Missing, is_list: false, discovery: None }
     }
 
     /// A header field; the value begins right behind the colon.
@@ -78,18 +75,16 @@ impl Content {
         if !self.dmarc {
             return;
         }
-        if is_from(name) && self.from.len() < MAX_FROM_FIELDS {
+        if is_from(name) {
             // Not its beginning: that might read as another author.
-            self.from.push(if value.len() > MAX_FROM_LENGTH { Box::default() } else { value.into() });
+            let value = if value.len() > MAX_FROM_LENGTH { b"" } else { value };
+            let is_first = self.author == Author::Missing;
+            self.author = std::mem::replace(&mut self.author, Author::Missing).and_field(value);
             // A second From makes another author of it; what was begun for the first is of no use then.
-            self.discovery = match &*self.from {
-                [from] => {
-                    let (dns, author) = (dns.clone(), Author::from_fields(&[from]));
-                    let has_domain = !author.domains().is_empty();
-                    has_domain.then(|| Task::start(async move { dmarc::discover(&dns, &author).await }))
-                }
-                _ => None,
-            };
+            self.discovery = (is_first && !self.author.domains().is_empty()).then(|| {
+                let (dns, author) = (dns.clone(), self.author.clone());
+                Task::start(async move { dmarc::discover(&dns, &author).await })
+            });
         } else if name.trim_ascii_end().eq_ignore_ascii_case(b"List-Id") {
             self.is_list = true;
         }
@@ -134,7 +129,7 @@ impl Content {
     }
 
     async fn evaluate(&mut self, runtime: &Runtime, identifiers: &Identifiers) -> dmarc::Outcome {
-        let author = Author::from_fields(&self.from);
+        let author = self.author.clone();
         let limit = Duration::from_secs(runtime.config.timeout_secs);
         let dns = &runtime.dns;
         let evaluated = timeout(limit, async {

@@ -119,11 +119,14 @@ async fn helo_is_verified_once_a_name() {
     session.helo("mail.example.com").await;
     session.helo("mail.example.com").await;
     assert_eq!(host.zone.queries(), 1);
-    session.helo("example.com").await;
-    session.helo("mail.example.com").await;
+    // Another name: what there was to tell of the former one is told, under its name.
+    for (name, former) in [("example.com", "mail.example.com"), ("mail.example.com", "example.com")] {
+        let record = session.helo(name).await.record.unwrap();
+        assert_eq!(record.helo.as_deref(), Some(former));
+        assert_eq!(identities(Some(&record)).len(), 1);
+    }
     assert_eq!(host.zone.queries(), 3);
-    let record = session.close();
-    assert_eq!(identities(record.as_ref()).len(), 3);
+    assert_eq!(identities(session.close().as_ref()).len(), 1);
     // What was refused stays refused, and is told once.
     let mut session = host.connect();
     let first = session.helo("bad.example").await;
@@ -132,6 +135,33 @@ async fn helo_is_verified_once_a_name() {
     assert_eq!(second, Reaction { verdict: first.verdict, record: None });
     assert_eq!(identities(first.record.as_ref()), [(Identity::Helo, SpfResult::Fail, Action::Reject)]);
     assert_eq!(session.close(), None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn helo_that_cannot_be_refused_is_verified_beside_mail_from() {
+    let host = Host::with_latency(ZONE, "reject_helo_results =\n", Duration::from_secs(8));
+    let mut session = host.connect();
+    let begin = tokio::time::Instant::now();
+    session.helo("mail.example.com").await;
+    session.helo("example.com").await;
+    assert_eq!(begin.elapsed().as_secs(), 0, "nobody waits for it");
+    session.mail(b"<a@example.com>", false, None).await;
+    assert_eq!(begin.elapsed().as_secs(), 8, "both at the same time");
+    let record = session.message(&[], "x\r\n").await.record;
+    let expected = [(Identity::Helo, SpfResult::Pass, Action::Accept), (Identity::Mailfrom, SpfResult::Pass, Action::Accept)];
+    assert_eq!(identities(record.as_ref()), expected);
+}
+
+#[tokio::test]
+async fn many_helo_names_leave_nothing_behind() {
+    let host = Host::new(ZONE, "");
+    let mut session = host.connect();
+    for number in 0..1000 {
+        session.helo(&format!("[{number}{}", "a".repeat(100_000))).await;
+        session.helo(&format!("{number}.example.com")).await;
+    }
+    let last = session.close().unwrap();
+    assert!(last.identities.len() + last.skipped.len() <= 2 && last.helo.unwrap().len() <= 1024);
 }
 
 #[tokio::test]

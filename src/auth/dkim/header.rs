@@ -7,6 +7,9 @@ use super::signature::Signature;
 /// The most octets of a header that are kept.
 const MAX_HEADER: usize = 1 << 20;
 
+/// The most header fields that are kept: small ones cost more memory than their text.
+const MAX_FIELDS: usize = 20_000;
+
 /// A header field in the text of the header: `name:value`.
 #[derive(Clone, Copy, Debug)]
 struct Place {
@@ -29,7 +32,9 @@ impl Header {
     /// A header that becomes too large is forgotten.
     pub(super) fn push(&mut self, name: &[u8], value: &[u8]) {
         // Folds grow by an octet each.
-        if self.is_cut || self.text.len() + name.len() + 2 * value.len() + 1 > MAX_HEADER {
+        let folds = value.iter().filter(|&&octet| octet == b'\n').count();
+        let too_large = self.text.len() + name.len() + value.len() + folds + 1 > MAX_HEADER || self.places.len() >= MAX_FIELDS;
+        if self.is_cut || too_large {
             *self = Self { is_cut: true, ..Self::default() };
             return;
         }

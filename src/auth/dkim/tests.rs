@@ -440,10 +440,16 @@ async fn large_headers() {
     let valid = message(&names(999)).fields[0].1.clone();
     let more = Message::new().with("DKIM-Signature", &valid.replace("h=from", "h=from:y"));
     assert_eq!(more.reason().await, Some(Reason::TooManyFields));
-    let huge = message(TAGS).with("X", &"x".repeat(1 << 19)).with("From", " late");
+    let huge = message(TAGS).with("X", &"x".repeat(1 << 20)).with("From", " late");
     let outcomes = huge.verify_with(settings(), &dns("")).await;
     assert_eq!(outcomes.iter().map(|outcome| outcome.reason).collect::<Vec<_>>(), [Some(Reason::HeaderTooLarge)]);
-    let unsigned = Message::new().with("X", &"x".repeat(1 << 19));
+    // Half of that is not too large, nor are many fields, up to a number.
+    let large = message(TAGS).with("X", &"x".repeat(1 << 19)).with("From", " late");
+    assert_eq!(large.reason().await, Some(Reason::FromNotSignedAsOften));
+    let mut many = message(TAGS);
+    many.fields.extend(vec![("X".into(), " ".into()); 20_000]);
+    assert_eq!(many.reason().await, Some(Reason::HeaderTooLarge));
+    let unsigned = Message::new().with("X", &"x".repeat(1 << 20));
     assert_eq!(unsigned.verify_with(settings(), &dns("")).await, []);
 }
 

@@ -80,8 +80,13 @@ fn permerror(author_domain: Option<Domain>, problem: Problem) -> Outcome {
 /// Makes one outcome of those of several author domains, as [`Author`] says.
 fn combine(author: &Author, outcomes: Vec<Outcome>, problem: Problem) -> Outcome {
     let strictness = |outcome: &Outcome| match outcome.result {
-        DmarcResult::Fail => Some((1, outcome.policy.as_ref().map_or(Policy::None, |policy| policy.effective()))),
-        DmarcResult::Temperror => Some((0, Policy::None)),
+        DmarcResult::Fail => Some(match outcome.policy.as_ref().map_or(Policy::None, |policy| policy.effective()) {
+            Policy::None => 0,
+            Policy::Quarantine => 1,
+            Policy::Reject => 3,
+        }),
+        // Trouble may have hidden the strictest policy.
+        DmarcResult::Temperror => Some(2),
         _ => None,
     };
     let complete = matches!(author, Author::Several(domains) if !domains.is_truncated());

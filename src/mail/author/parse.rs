@@ -305,8 +305,14 @@ fn check_local_part(word: &Word<'_>) -> Result<(), Malformed> {
         Word::Atoms(text) => (text, is_encoded_word(text)),
         Word::Quoted(text) => (text, text.iter().any(|octet| matches!(octet, b'@' | b'<' | b'>')) || is_encoded_word(text)),
     };
-    if ambiguous || std::str::from_utf8(text).is_err() { Err(Malformed::AmbiguousLocalPart) } else { Ok(()) }
+    match std::str::from_utf8(text) {
+        Ok(text) if !ambiguous && !text.contains(LOOKALIKES) => Ok(()),
+        _ => Err(Malformed::AmbiguousLocalPart),
+    }
 }
+
+/// Characters that become `@`, `<` and `>` in a client that shows compatible characters as one (Unicode NFKC).
+const LOOKALIKES: [char; 6] = ['\u{ff20}', '\u{fe6b}', '\u{ff1c}', '\u{fe64}', '\u{ff1e}', '\u{fe65}'];
 
 /// Whether there may be an encoded word in the text: `"=?" charset "?" encoding "?" encoded-text "?="` (RFC 2047 §2).
 fn is_encoded_word(text: &[u8]) -> bool {
