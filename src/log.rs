@@ -263,7 +263,8 @@ impl Writer {
             if dropped > 0 {
                 batch.insert(0, (LogLevel::Warn, format!("log lines dropped: {dropped}")));
             }
-            self.write(&batch);
+            let lost = self.write(&batch);
+            shared.dropped.fetch_add(lost, Ordering::Relaxed);
             batch.clear();
             if !more {
                 thread::sleep(GATHERING_TIME);
@@ -271,9 +272,11 @@ impl Writer {
         }
     }
 
-    fn write(&mut self, lines: &[(LogLevel, String)]) {
+    /// Writes lines; how many were lost.
+    fn write(&mut self, lines: &[(LogLevel, String)]) -> u64 {
+        let mut lost = 0;
         match self.target.destination {
-            LogDestination::Stderr => self.write_stderr(lines),
+            LogDestination::Stderr => lost += self.write_stderr(lines),
             LogDestination::Syslog => {
                 for entry in lines {
                     let Err(error) = self.write_syslog(entry.0, &entry.1) else { continue };
@@ -284,20 +287,32 @@ impl Writer {
                         let trouble = format!("cannot write to syslog at {socket}, trying on: {error}");
                         self.write_stderr(&[(LogLevel::Warn, trouble)]);
                     }
-                    self.write_stderr(std::slice::from_ref(entry));
+                    lost += self.write_stderr(std::slice::from_ref(entry));
                 }
             }
         }
+        lost
     }
 
-    fn write_stderr(&self, lines: &[(LogLevel, String)]) {
+    /// Writes lines to stderr, all with one call where it takes them so; how many were lost.
+    fn write_stderr(&self, lines: &[(LogLevel, String)]) -> u64 {
         let mut text = String::new();
         for (level, line) in lines {
             // Writing to a `String` cannot fail.
             let _ = if self.prefixed { writeln!(text, "<{}>{line}", severity(*level) as u8) } else { writeln!(text, "{line}") };
         }
-        // Nobody is left to tell when stderr is gone.
-        let _ = io::stderr().write_all(text.as_bytes());
+        let mut rest = text.as_bytes();
+        while !rest.is_empty() {
+            match io::stderr().write(rest) {
+                Ok(0) => break,
+                Ok(written) => rest = rest.get(written..).unwrap_or_default(),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                // It is gone, or takes no more; nobody is left to tell but those who come later.
+                Err(_) => break,
+            }
+        }
+        let lost = rest.iter().filter(|&&octet| octet == b'\n').count();
+        u64::try_from(lost).unwrap_or(u64::MAX)
     }
 
     fn write_syslog(&mut self, level: LogLevel, line: &str) -> io::Result<()> {
