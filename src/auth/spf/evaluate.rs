@@ -10,7 +10,7 @@ use super::{
     explanation::WantedExplanation,
     names::{matches_network, unusable},
     prefetch::Prefetch,
-    record::{RecordError, is_record, select, shorten},
+    record::{RecordError, is_record, select_kept, shorten},
     trace::Trace,
 };
 use crate::{
@@ -133,7 +133,7 @@ impl<'a> Evaluation<'a> {
         let record = match self.lookup(&domain, RecordType::Txt).await {
             Ok(Answer::Txt(texts)) => {
                 told = self.outcome.trace.is_some().then(|| told_texts(&domain, &texts));
-                select(&texts)
+                select_kept(&texts)
             }
             Ok(_) => Err(RecordError::NotFound),
             Err(failure) if failure.is_void() => {
@@ -152,7 +152,7 @@ impl<'a> Evaluation<'a> {
         }
         let stop = match record {
             Ok(record) => {
-                self.stack.push(Frame { domain, record: Arc::new(record), next: 0, include, prefetched: false });
+                self.stack.push(Frame { domain, record, next: 0, include, prefetched: false });
                 self.tell(|| told.unwrap_or_default());
                 return Next::Term;
             }

@@ -1,6 +1,6 @@
 //! Finding and reading SPF records (RFC 7208 §4.4 to §4.6).
 
-use std::{borrow::Cow, fmt::Display};
+use std::{borrow::Cow, cell::RefCell, fmt::Display, sync::Arc};
 
 use viaspf::record::{
     DomainSpec, Macro, MacroExpand, MacroKind, MacroString, MacroStringSegment, Mechanism, Modifier, SpfRecord, Term,
@@ -18,6 +18,42 @@ pub(super) enum RecordError {
     Several,
     /// The record breaks the grammar (RFC 7208 §4.6), for the reason given.
     Syntax(String),
+}
+
+/// Records that were read and may soon be asked for again; for each thread, so that none waits for another.
+const KEPT_RECORDS: usize = 256;
+
+/// The most octets of texts whose record is kept; large ones are rare, and would take much memory.
+const MAX_KEPT_TEXTS: usize = 1024;
+
+/// What is remembered of an answer: the answer itself, so that no other can take its address, and its record.
+type Kept = Option<(Arc<[Box<[u8]>]>, Arc<SpfRecord>)>;
+
+thread_local! {
+    static KEPT: RefCell<Vec<Kept>> = const { RefCell::new(Vec::new()) };
+}
+
+/// As [`select`], but an answer that comes again, as from a cache, is not read again.
+pub(super) fn select_kept(texts: &Arc<[Box<[u8]>]>) -> Result<Arc<SpfRecord>, RecordError> {
+    // The address of an answer is as good as random; its lowest bits are not.
+    let place = (Arc::as_ptr(texts).addr() >> 5) % KEPT_RECORDS;
+    let known = KEPT.with_borrow(|kept| match kept.get(place) {
+        Some(Some((answer, record))) if Arc::ptr_eq(answer, texts) => Some(Arc::clone(record)),
+        _ => None,
+    });
+    if let Some(record) = known {
+        return Ok(record);
+    }
+    let record = Arc::new(select(texts)?);
+    if texts.iter().map(|text| text.len()).sum::<usize>() <= MAX_KEPT_TEXTS {
+        KEPT.with_borrow_mut(|kept| {
+            kept.resize(KEPT_RECORDS, None);
+            if let Some(slot) = kept.get_mut(place) {
+                *slot = Some((Arc::clone(texts), Arc::clone(&record)));
+            }
+        });
+    }
+    Ok(record)
 }
 
 /// The one SPF record among the texts.
@@ -212,6 +248,23 @@ mod tests {
         assert_eq!(terms(&["v=spf1"]), Ok(0));
         assert_eq!(terms(&["v=spf10 -all", "v=spf1\t-all", "", "spf2.0/pra -all"]), Err(RecordError::NotFound));
         assert_eq!(terms(&["v=spf1 -all", "V=spf1"]), Err(RecordError::Several));
+    }
+
+    #[test]
+    fn answers_are_read_once() {
+        let texts: Arc<[Box<[u8]>]> = [text("v=spf1 -all")].into();
+        let first = select_kept(&texts).unwrap();
+        assert!(Arc::ptr_eq(&first, &select_kept(&texts).unwrap()));
+        // An equal answer is another one.
+        assert!(!Arc::ptr_eq(&first, &select_kept(&[text("v=spf1 -all")].into()).unwrap()));
+        let long: Arc<[Box<[u8]>]> = [text(&format!("v=spf1 -all {}", "a".repeat(2000)))].into();
+        assert!(select_kept(&long).is_err());
+        assert_eq!(select_kept(&[].into()), Err(RecordError::NotFound));
+        // Far more answers than are kept.
+        for number in 0..2000 {
+            let texts: Arc<[Box<[u8]>]> = [text(&format!("v=spf1 ip4:192.0.2.{}", number % 256))].into();
+            assert_eq!(*select_kept(&texts).unwrap(), select(&texts).unwrap());
+        }
     }
 
     #[test]
