@@ -317,7 +317,7 @@ impl Session {
         }
         let verified = mailfrom.as_ref().map(|mailfrom| &mailfrom.verified);
         let findings = match content {
-            Some(content) => content.finish(&self.runtime, verified).await,
+            Some(content) => Box::pin(content.finish(&self.runtime, verified)).await,
             None => Findings::default(),
         };
         let iprev = self.join_iprev().await;

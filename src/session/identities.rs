@@ -2,6 +2,8 @@
 
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
+use futures_util::FutureExt as _;
+
 use super::{Helo, Session, Verdict, task::Task};
 use crate::{
     auth::{
@@ -143,7 +145,18 @@ struct Check {
 }
 
 impl Check {
+    /// Runs the check; mostly it is done at once, with what the cache knows.
+    ///
+    /// The first attempt does without memory of its own; a check that has to wait begins anew in a place where it can. What it asked
+    /// for goes on in the meantime.
     async fn run(self) -> spf::Outcome {
+        if let Some(outcome) = self.attempt().now_or_never() {
+            return outcome;
+        }
+        Box::pin(self.attempt()).await
+    }
+
+    async fn attempt(&self) -> spf::Outcome {
         let Some(domain) = &self.domain else { return spf::Outcome::without_domain("no domain name") };
         let query = Query {
             client: self.client,
