@@ -105,19 +105,21 @@ pub(crate) async fn serve(socket: Socket, server: Arc<Server>) -> io::Result<()>
             }
         }
     };
-    indymilter::run(Once(Some(stream)), callbacks(line), config, shutdown).await?;
+    indymilter::run(Once(Some(Box::new(stream))), callbacks(line), config, shutdown).await?;
     // The library may still be reading: a peer that idles would not learn of the end before it speaks.
     let _ = socket.shut_down(Shutdown::Both);
     ending.take_fault().map_or(Ok(()), Err)
 }
 
 /// A listener that has one connection and no more.
-struct Once(Option<Stream>);
+///
+/// Boxed: the library's futures have room for it several times, as long as the connection lasts.
+struct Once(Option<Box<Stream>>);
 
 impl Listener for Once {
-    type Io = Stream;
+    type Io = Box<Stream>;
 
-    fn poll_accept(&mut self, _: &mut TaskContext<'_>) -> Poll<io::Result<Stream>> {
+    fn poll_accept(&mut self, _: &mut TaskContext<'_>) -> Poll<io::Result<Box<Stream>>> {
         self.0.take().map_or(Poll::Pending, |stream| Poll::Ready(Ok(stream)))
     }
 }

@@ -151,7 +151,7 @@ pub struct Session {
     iprev: Iprev,
     transaction: Option<Box<Transaction>>,
     /// What is still to be told.
-    pending: Record,
+    pending: Option<Box<Record>>,
 }
 
 /// The HELO name in force.
@@ -200,12 +200,12 @@ impl Session {
             helo: None,
             iprev: Iprev::NotBegun,
             transaction: None,
-            pending: Record::default(),
+            pending: None,
         };
         let reaction = match admitted {
             Ok(_) => Reaction::proceed(),
             Err(exemption) => {
-                session.pending.client = client.address;
+                session.pending().client = client.address;
                 session.exempt(exemption)
             }
         };
@@ -245,8 +245,8 @@ impl Session {
     async fn begin_message(&mut self, reverse_path: &[u8], authenticated: bool, queue_id: Option<&str>) -> Reaction {
         let Ok(client) = self.client else { return Reaction::proceed() };
         let path = ReversePath::parse(reverse_path);
-        self.pending.queue_id = queue_id.map(str::to_owned);
-        self.pending.reverse_path = Some(path.to_string());
+        self.pending().queue_id = queue_id.map(str::to_owned);
+        self.pending().reverse_path = Some(path.to_string());
         if authenticated && self.runtime.config.trust_authenticated_senders {
             return self.exempt(Exemption::Authenticated);
         }
@@ -313,7 +313,7 @@ impl Session {
         };
         let Transaction { mailfrom, deferred, content, forged, .. } = *transaction;
         if let Some(queue_id) = queue_id {
-            self.pending.queue_id = Some(queue_id.to_owned());
+            self.pending().queue_id = Some(queue_id.to_owned());
         }
         let verified = mailfrom.as_ref().map(|mailfrom| &mailfrom.verified);
         let findings = match content {
@@ -322,8 +322,8 @@ impl Session {
         };
         let iprev = self.join_iprev().await;
         // Nothing is awaited from here on: a message is told of as received to its end only if it was also decided on.
-        self.pending.forged_fields = forged.len();
-        self.pending.complete = true;
+        self.pending().forged_fields = forged.len();
+        self.pending().complete = true;
         let end = policy::at_end(
             &self.runtime.config,
             &EndFacts {
@@ -409,7 +409,7 @@ impl Session {
             _ => None,
         };
         let action = reply.as_ref().map_or(Action::Accept, Action::of);
-        self.pending.identities.push(IdentityRecord { verified, action, reply, for_dmarc });
+        self.pending().identities.push(IdentityRecord { verified, action, reply, for_dmarc });
     }
 
     fn note_end(&mut self, findings: Findings, iprev: Option<iprev::Outcome>, end: &End, deferred: Option<&Reply>) {
@@ -419,7 +419,8 @@ impl Session {
         };
         // A refusal that was put off is one of the MAIL FROM identity after all.
         if let Some(reply) = reply.as_ref().filter(|reply| deferred == Some(reply))
-            && let Some(last) = self.pending.identities.iter_mut().rfind(|record| record.verified.identity == Identity::Mailfrom)
+            && let Some(last) =
+                self.pending().identities.iter_mut().rfind(|record| record.verified.identity == Identity::Mailfrom)
         {
             last.action = Action::of(reply);
             last.reply = Some(reply.clone());
@@ -427,16 +428,16 @@ impl Session {
         let Findings { dkim, dmarc, .. } = findings;
         if dkim.is_some() || dmarc.is_some() || iprev.is_some() {
             let (disposition, exemption) = (end.disposition, end.exemption);
-            self.pending.content = Some(ContentRecord { dkim, dmarc, iprev, disposition, exemption, reply });
+            self.pending().content = Some(ContentRecord { dkim, dmarc, iprev, disposition, exemption, reply });
         }
     }
 
     fn skip(&mut self, identity: Identity, value: &str, reason: &'static str) {
-        self.pending.skipped.push(Skipped { identity, value: value.to_owned(), reason });
+        self.pending().skipped.push(Skipped { identity, value: value.to_owned(), reason });
     }
 
     fn exempt(&mut self, exemption: Exemption) -> Reaction {
-        self.pending.exemption = Some(exemption);
+        self.pending().exemption = Some(exemption);
         Reaction { verdict: Verdict::Accept(exemption), record: self.tell() }
     }
 
@@ -455,7 +456,7 @@ impl Session {
             _ if self.runtime.config.dry_run => (Verdict::Continue, Vec::new()),
             // What is refused needs no changes.
             EndDecision::Refuse(reply) => {
-                self.pending.forged_fields = 0;
+                self.pending().forged_fields = 0;
                 (Verdict::Reply(reply), Vec::new())
             }
             EndDecision::Quarantine(reason) => (Verdict::Quarantine(reason), edits),
@@ -464,9 +465,13 @@ impl Session {
         Finished { verdict, edits, record: self.tell() }
     }
 
+    fn pending(&mut self) -> &mut Record {
+        self.pending.get_or_insert_default()
+    }
+
     /// What has gathered since the last time, if it is anything.
     fn tell(&mut self) -> Option<Record> {
-        let mut record = std::mem::take(&mut self.pending);
+        let mut record = *self.pending.take()?;
         if record.identities.is_empty() && record.exemption.is_none() && record.skipped.is_empty() && !record.complete {
             return None;
         }

@@ -314,7 +314,7 @@ mod tests {
     proptest! {
         #[test]
         fn other_packets_pass_as_they_are(
-            contents in prop::collection::vec((any::<u8>().prop_filter("other", |c| ![CONNECT, QUIT_NEW_CONNECTION].contains(c)), prop::collection::vec(any::<u8>(), 0..40)), 0..6),
+            contents in prop::collection::vec((any::<u8>().prop_filter("other", |c| ![CONNECT, QUIT_NEW_CONNECTION, MACROS].contains(c)), prop::collection::vec(any::<u8>(), 0..40)), 0..6),
             piece in 1usize..30,
         ) {
             let mut octets = OPEN.to_vec();
