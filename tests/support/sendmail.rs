@@ -136,6 +136,7 @@ define(`confPID_FILE', `{path}/pid')dnl
 define(`STATUS_FILE', `{path}/statistics')dnl
 define(`confCONTROL_SOCKET_NAME', `')dnl
 define(`confPRIVACY_FLAGS', `')dnl
+FEATURE(`no_default_msa')dnl
 DAEMON_OPTIONS(`Name=MTA, Addr={}, Port={}')dnl
 INPUT_MAIL_FILTER(`spf', `S=inet:{}@{}, F=T, T=S:60s;R:60s;E:5m')dnl
 MAILER(`local')dnl
