@@ -5,7 +5,7 @@
 
 use std::{
     future::Future as _,
-    io::{self, IoSlice, Read as _},
+    io::{self, IoSlice},
     net::Shutdown,
     pin::Pin,
     sync::{Arc, Mutex, PoisonError},
@@ -155,20 +155,13 @@ impl Stream {
                 let error = io::Error::new(io::ErrorKind::TimedOut, "peer is too slow to send a packet");
                 return Poll::Ready(Err(self.ending.blame(error)));
             }
-            // What does not fill the room was all that there was: told at once that the socket is empty, tokio need not find that
-            // out with another call. An end of the connection is still seen.
-            let mut all = None;
-            let result = self.socket.try_io(|socket| match (&*socket).read(room)? {
-                length if 0 < length && length < room.len() => {
-                    all = Some(length);
-                    Err(io::ErrorKind::WouldBlock.into())
-                }
-                length => Ok(length),
-            });
-            match (all, result) {
-                (Some(length), _) => return Poll::Ready(Ok(length)),
-                (None, Err(error)) if error.kind() == io::ErrorKind::WouldBlock => {}
-                (None, result) => return Poll::Ready(result),
+            let result = match &*self.socket {
+                Socket::Tcp(stream) => stream.try_read(room),
+                Socket::Unix(stream) => stream.try_read(room),
+            };
+            match result {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                result => return Poll::Ready(result),
             }
         }
     }
