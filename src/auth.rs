@@ -25,7 +25,7 @@ impl Verified {
     pub fn sender(&self) -> String {
         match (self.local_part.as_str(), self.domain.as_str()) {
             (local_part, "") => local_part.to_owned(),
-            (local_part, domain) => format!("{local_part}@{domain}"),
+            (local_part, domain) => [local_part, "@", domain].concat(),
         }
     }
 }

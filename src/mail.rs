@@ -2,6 +2,7 @@
 //!
 //! Everything here is pure: text in, values out, and back. No I/O, no policy.
 
+pub mod address;
 pub mod auth_results;
 pub mod author;
 pub mod domain;

@@ -152,15 +152,15 @@ impl Property {
     }
 
     fn write(&self, field: &mut Folding) {
-        let mut chunk = String::new();
-        if let Some(ptype) = &self.ptype {
-            chunk.push_str(ptype);
-            chunk.push('.');
-        }
-        chunk.push_str(&self.property);
-        chunk.push('=');
-        chunk.push_str(&write_property_value(&self.value));
-        field.push(chunk);
+        field.push_with(|chunk| {
+            if let Some(ptype) = &self.ptype {
+                chunk.push_str(ptype);
+                chunk.push('.');
+            }
+            chunk.push_str(&self.property);
+            chunk.push('=');
+            push_property_value(chunk, &self.value);
+        });
         write_comment(self.comment.as_deref(), field);
     }
 }
@@ -204,11 +204,20 @@ impl MethodResult {
     /// reasonspec = "reason" [CFWS] "=" [CFWS] value
     /// ```
     fn write(&self, field: &mut Folding) {
-        let version = if self.method_version == 1 { String::new() } else { format!("/{}", self.method_version) };
-        field.push(format!("{}{version}={}", self.method, self.result));
+        field.push_with(|chunk| {
+            chunk.push_str(&self.method);
+            if self.method_version != 1 {
+                chunk.push_str(&format!("/{}", self.method_version));
+            }
+            chunk.push('=');
+            chunk.push_str(&self.result);
+        });
         write_comment(self.comment.as_deref(), field);
         if let Some(reason) = &self.reason {
-            field.push(format!("reason={}", tokens::write_value(reason)));
+            field.push_with(|chunk| {
+                chunk.push_str("reason=");
+                tokens::push_value(chunk, reason);
+            });
         }
         for property in &self.properties {
             property.write(field);
@@ -232,9 +241,9 @@ impl AuthenticationResults {
     /// ```
     pub fn write(&self) -> HeaderField {
         let mut field = Folding::new(NAME);
-        field.push(tokens::write_value(&self.authserv_id));
+        field.push_with(|chunk| tokens::push_value(chunk, &self.authserv_id));
         if self.version != 1 {
-            field.push(self.version.to_string());
+            field.push(&self.version.to_string());
         }
         for result in &self.results {
             field.attach(";");
@@ -263,24 +272,24 @@ impl AuthenticationResults {
 }
 
 fn write_comment(comment: Option<&str>, field: &mut Folding) {
-    for word in comment.map(tokens::write_comment).into_iter().flatten() {
-        field.push(word);
+    if let Some(comment) = comment {
+        tokens::write_comment(comment, |word| field.push(word));
     }
 }
 
-/// Writes the value of a property.
+/// Adds the value of a property.
 ///
 /// ```text
 /// pvalue = [CFWS] ( ( value / [ [ local-part ] "@" ] domain-name ) [CFWS] )
 /// ```
 ///
 /// What is no token and no address as it stands is quoted as a whole, so that it reads back as it was.
-fn write_property_value(value: &str) -> String {
+fn push_property_value(chunk: &mut String, value: &str) {
     let value = tokens::shorten(value);
     let bare = value.rsplit_once('@').is_some_and(|(local_part, domain)| {
         is_domain_name(domain) && (local_part.is_empty() || tokens::is_dot_atom(local_part) || is_quoted_local_part(local_part))
-    }) && !value.contains("=?");
-    if bare { value.into_owned() } else { tokens::write_value(&value) }
+    }) && !tokens::may_begin_encoded_word(&value);
+    if bare { chunk.push_str(&value) } else { tokens::push_value(chunk, &value) }
 }
 
 /// Whether the text is a `domain-name` (RFC 6376 §3.5), underscores allowed.

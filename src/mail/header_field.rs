@@ -52,8 +52,13 @@ impl Folding {
     ///
     /// A chunk is a token that may not be folded, in printable ASCII and of not much more than
     /// [`MAX_TOKEN_LENGTH`](super::tokens::MAX_TOKEN_LENGTH) octets; its writer sees to that.
-    pub fn push(&mut self, chunk: impl AsRef<str>) {
-        self.text.push_str(chunk.as_ref());
+    pub fn push(&mut self, chunk: &str) {
+        self.push_with(|text| text.push_str(chunk));
+    }
+
+    /// As [`Self::push`], with a chunk that is written at its place.
+    pub fn push_with(&mut self, write: impl FnOnce(&mut String)) {
+        write(&mut self.text);
         let begins_group = std::mem::take(&mut self.begins_group);
         self.chunks.push(Chunk { end: self.text.len(), begins_group });
     }
@@ -140,7 +145,7 @@ mod tests {
         let mut folding = Folding::new("Subject");
         for group in groups {
             folding.begin_group();
-            group.iter().for_each(|chunk| folding.push(*chunk));
+            group.iter().for_each(|chunk| folding.push(chunk));
         }
         folding.finish().value
     }
@@ -168,7 +173,7 @@ mod tests {
             let mut folding = Folding::new("Authentication-Results");
             for group in &groups {
                 folding.begin_group();
-                group.iter().for_each(|chunk| folding.push(chunk.as_str()));
+                group.iter().for_each(|chunk| folding.push(chunk));
             }
             let field = folding.finish();
             let chunks: Vec<_> = groups.concat();

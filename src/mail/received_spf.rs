@@ -1,11 +1,12 @@
 //! Received-SPF (RFC 7208 §9.1): written into a header field, and read back.
 
 use super::{
+    address::push_address,
     header_field::{Folding, HeaderField},
     spf_result::SpfResult,
     tokens::{self, Cursor, ParseError, ParseErrorKind},
 };
-use std::{fmt, net::IpAddr};
+use std::{borrow::Cow, fmt, net::IpAddr};
 
 /// The name of the header field.
 pub const NAME: &str = "Received-SPF";
@@ -40,28 +41,28 @@ impl fmt::Display for Identity {
 /// Text is as it was received, without quotes or angle brackets of its own; it reads back as it was written, unless
 /// [`shorten`](tokens::shorten) has to cut it.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct ReceivedSpf {
+pub struct ReceivedSpf<'a> {
     /// The result.
     pub result: SpfResult,
     /// A remark for people; [`describe`] makes one.
-    pub comment: Option<String>,
+    pub comment: Option<Cow<'a, str>>,
     /// The name of the host that verified.
-    pub receiver: Option<String>,
+    pub receiver: Option<Cow<'a, str>>,
     /// The address of the client; an IPv4-mapped one is written as IPv4.
     pub client_ip: Option<IpAddr>,
     /// The name in HELO or EHLO.
-    pub helo: Option<String>,
+    pub helo: Option<Cow<'a, str>>,
     /// The reverse-path; `postmaster@` and the HELO name for an empty one.
-    pub envelope_from: Option<String>,
+    pub envelope_from: Option<Cow<'a, str>>,
     /// What was verified.
     pub identity: Option<Identity>,
     /// The mechanism that matched, `default` when none did.
-    pub mechanism: Option<String>,
+    pub mechanism: Option<Cow<'a, str>>,
     /// Why the result is temperror or permerror.
-    pub problem: Option<String>,
+    pub problem: Option<Cow<'a, str>>,
 }
 
-impl ReceivedSpf {
+impl ReceivedSpf<'_> {
     /// A field with a result, and nothing more to say.
     pub fn new(result: SpfResult) -> Self {
         Self {
@@ -89,13 +90,16 @@ impl ReceivedSpf {
     pub fn write(&self) -> HeaderField {
         let mut field = Folding::new(NAME);
         field.push(self.result.as_str());
-        for word in self.comment.as_deref().map(tokens::write_comment).into_iter().flatten() {
-            field.push(word);
+        if let Some(comment) = &self.comment {
+            tokens::write_comment(comment, |word| field.push(word));
         }
-        let client_ip = self.client_ip.map(|ip| ip.to_canonical().to_string());
+        let mut client_ip = String::new();
+        if let Some(ip) = self.client_ip {
+            push_address(&mut client_ip, ip.to_canonical());
+        }
         let pairs = [
             ("receiver", self.receiver.as_deref()),
-            ("client-ip", client_ip.as_deref()),
+            ("client-ip", self.client_ip.map(|_| client_ip.as_str())),
             ("helo", self.helo.as_deref()),
             ("envelope-from", self.envelope_from.as_deref()),
             ("identity", self.identity.map(Identity::as_str)),
@@ -109,7 +113,11 @@ impl ReceivedSpf {
                 field.attach(";");
             }
             first = false;
-            field.push(format!("{key}={}", write_value(value)));
+            field.push_with(|chunk| {
+                chunk.push_str(key);
+                chunk.push('=');
+                push_value(chunk, value);
+            });
         }
         field.finish()
     }
@@ -124,7 +132,7 @@ impl ReceivedSpf {
         cursor.skip_cfws()?;
         let error = cursor.error(ParseErrorKind::Unexpected);
         let mut field = Self::new(read_word(&mut cursor).parse().map_err(|_| error)?);
-        field.comment = cursor.skip_cfws()?;
+        field.comment = cursor.skip_cfws()?.map(Cow::Owned);
         while !cursor.is_at_end() {
             let error = cursor.error(ParseErrorKind::Unexpected);
             let key = read_word(&mut cursor);
@@ -163,7 +171,7 @@ impl ReceivedSpf {
             }
             _ => return Ok(()),
         };
-        text.get_or_insert(value);
+        text.get_or_insert(value.into());
         Ok(())
     }
 }
@@ -172,26 +180,44 @@ impl ReceivedSpf {
 ///
 /// The sender is the domain of the HELO identity or the address of the MAIL FROM identity.
 pub fn describe(result: SpfResult, identity: Identity, sender: &str, client_ip: Option<IpAddr>, receiver: &str) -> String {
-    let sender = match identity {
-        Identity::Helo => format!("domain {}", tokens::shorten(sender)),
-        Identity::Mailfrom => format!("domain of {}", tokens::shorten(sender)),
-    };
-    let client = client_ip.map_or_else(|| "client without address".into(), |ip| ip.to_canonical().to_string());
-    let facts = match result {
-        SpfResult::None => format!("{sender} publishes no SPF record to go by"),
-        SpfResult::Neutral => format!("{sender} neither permits nor denies {client}"),
-        SpfResult::Pass => format!("{sender} permits {client}"),
-        SpfResult::Fail => format!("{sender} denies {client}"),
-        SpfResult::Softfail => format!("{sender} probably denies {client}"),
-        SpfResult::Temperror => format!("{sender} could not be asked about {client}, DNS error that may pass"),
-        SpfResult::Permerror => format!("{sender} has no SPF records that can be evaluated for {client}"),
-    };
-    if receiver.is_empty() { facts } else { format!("{receiver}: {facts}") }
+    let mut text = String::with_capacity(160);
+    if !receiver.is_empty() {
+        text.push_str(receiver);
+        text.push_str(": ");
+    }
+    text.push_str(match identity {
+        Identity::Helo => "domain ",
+        Identity::Mailfrom => "domain of ",
+    });
+    text.push_str(&tokens::shorten(sender));
+    text.push_str(match result {
+        SpfResult::None => " publishes no SPF record to go by",
+        SpfResult::Neutral => " neither permits nor denies ",
+        SpfResult::Pass => " permits ",
+        SpfResult::Fail => " denies ",
+        SpfResult::Softfail => " probably denies ",
+        SpfResult::Temperror => " could not be asked about ",
+        SpfResult::Permerror => " has no SPF records that can be evaluated for ",
+    });
+    match client_ip {
+        _ if result == SpfResult::None => {}
+        Some(client_ip) => push_address(&mut text, client_ip.to_canonical()),
+        None => text.push_str("client without address"),
+    }
+    if result == SpfResult::Temperror {
+        text.push_str(", DNS error that may pass");
+    }
+    text
 }
 
-fn write_value(value: &str) -> String {
+/// Adds a value: a dot-atom as it is, anything else as a quoted string.
+fn push_value(chunk: &mut String, value: &str) {
     let value = tokens::shorten(value);
-    if tokens::is_dot_atom(&value) && !value.contains("=?") { value.into_owned() } else { tokens::quote(&value) }
+    if tokens::is_dot_atom(&value) && !tokens::may_begin_encoded_word(&value) {
+        chunk.push_str(&value);
+    } else {
+        tokens::push_quoted(chunk, &value);
+    }
 }
 
 /// Reads a result or key, in lower case.
@@ -211,11 +237,11 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn full() -> ReceivedSpf {
+    fn full() -> ReceivedSpf<'static> {
         let client_ip = Some("192.0.2.1".parse().unwrap());
         let (sender, receiver) = ("u@example.com", "mail.receiver.example");
         ReceivedSpf {
-            comment: Some(describe(SpfResult::Pass, Identity::Mailfrom, sender, client_ip, receiver)),
+            comment: Some(describe(SpfResult::Pass, Identity::Mailfrom, sender, client_ip, receiver).into()),
             receiver: Some(receiver.into()),
             client_ip,
             helo: Some("[192.0.2.1]".into()),
@@ -290,14 +316,17 @@ mod tests {
     fn long_names_stay_within_lines() {
         let (sender, helo) = (format!("{}@example.com", "l".repeat(5000)), "h".repeat(5000));
         let comment = describe(SpfResult::Fail, Identity::Mailfrom, &sender, None, "mx.example");
-        let field = ReceivedSpf { comment: Some(comment), helo: Some(helo), envelope_from: Some(sender), ..full() }.write();
+        let field =
+            ReceivedSpf { comment: Some(comment.into()), helo: Some(helo.into()), envelope_from: Some(sender.into()), ..full() }
+                .write();
         assert!(field.value.split('\n').all(|line| line.len() <= 998));
         assert!(field.value.contains("l...@example.com\""));
         assert!(ReceivedSpf::parse(field.value.as_bytes()).is_ok());
     }
 
-    fn text() -> impl Strategy<Value = Option<String>> {
+    fn text() -> impl Strategy<Value = Option<Cow<'static, str>>> {
         prop::option::of(prop_oneof![".{0,60}", "[ -~]{0,60}", "[\\x00-\\x20\\\\\"();=?@.ax{}é]{0,60}", "[a-z.@\\\\\"]{0,2000}"])
+            .prop_map(|text| text.map(Cow::Owned))
     }
 
     proptest! {
@@ -306,8 +335,8 @@ mod tests {
             comment in text(), receiver in text(), helo in text(), envelope_from in text(), mechanism in text(), problem in text(),
             ip: Option<IpAddr>,
         ) {
-            let comment = comment.map(|text| text.split(' ').map(tokens::shorten).collect::<Vec<_>>().join(" "));
-            let shorten = |text: Option<String>| text.map(|text| tokens::shorten(&text).into_owned());
+            let comment = comment.map(|text| text.split(' ').map(tokens::shorten).collect::<Vec<_>>().join(" ").into());
+            let shorten = |text: Option<Cow<'static, str>>| text.map(|text| tokens::shorten(&text).into_owned().into());
             let written = ReceivedSpf {
                 result: SpfResult::Fail,
                 comment,

@@ -61,12 +61,12 @@ impl std::error::Error for ParseError {}
 
 /// Whether the octet may be in a token (RFC 2045 §5.1: printable, no space, none of `tspecials`).
 pub fn is_token_octet(octet: u8) -> bool {
-    octet.is_ascii_graphic() && !b"()<>@,;:\\\"/[]?=".contains(&octet)
+    matches!(octet, b'!' | b'#'..=b'\'' | b'*' | b'+' | b'-' | b'.' | b'0'..=b'9' | b'A'..=b'Z' | b'^'..=b'~')
 }
 
 /// Whether the octet may be in an atom (RFC 5322 §3.2.3, `atext`).
 pub fn is_atom_octet(octet: u8) -> bool {
-    octet.is_ascii_graphic() && !b"()<>@,;:\\\"[].".contains(&octet)
+    matches!(octet, b'!' | b'#'..=b'\'' | b'*' | b'+' | b'-' | b'/'..=b'9' | b'=' | b'?' | b'A'..=b'Z' | b'^'..=b'~')
 }
 
 /// Whether the text is a token (RFC 2045 §5.1).
@@ -76,12 +76,28 @@ pub fn is_token(text: &str) -> bool {
 
 /// Whether the text is a `dot-atom-text` (RFC 5322 §3.2.3).
 pub fn is_dot_atom(text: &str) -> bool {
-    text.split('.').all(|atom| !atom.is_empty() && atom.bytes().all(is_atom_octet))
+    let mut atom_is_empty = true;
+    for octet in text.bytes() {
+        match octet {
+            b'.' if atom_is_empty => return false,
+            b'.' => atom_is_empty = true,
+            octet if is_atom_octet(octet) => atom_is_empty = false,
+            _ => return false,
+        }
+    }
+    !atom_is_empty
+}
+
+/// Whether a reader could see an encoded word (RFC 2047) in the text.
+pub fn may_begin_encoded_word(text: &str) -> bool {
+    text.contains('=') && text.contains("=?")
 }
 
 /// Writes text as printable ASCII: every other character becomes `\x{HEX}` (RFC 6533 §3). [`decode`] undoes it.
 pub fn encode(text: &str) -> Cow<'_, str> {
-    if text.bytes().all(|b| matches!(b, b' '..=b'~')) && !text.contains("\\x{") && !text.contains("=?") {
+    // Nearly no text has one of these two, and looking for longer strings takes longer.
+    let plain = text.bytes().all(|b| matches!(b, b' '..=b'~') && b != b'\\' && b != b'=');
+    if plain || text.bytes().all(|b| matches!(b, b' '..=b'~')) && !text.contains("\\x{") && !text.contains("=?") {
         return Cow::Borrowed(text);
     }
     let mut out = String::with_capacity(text.len() + 16);
@@ -176,60 +192,70 @@ pub fn shorten(text: &str) -> Cow<'_, str> {
     Cow::Owned(out)
 }
 
-/// Writes a text as a quoted string (RFC 5322 §3.2.4), shortened and encoded.
-pub fn quote(text: &str) -> String {
+/// Adds a text as a quoted string (RFC 5322 §3.2.4), shortened and encoded.
+pub fn push_quoted(out: &mut String, text: &str) {
     let text = shorten(text);
     let text = encode(&text);
-    let mut out = String::with_capacity(text.len() + 2);
     out.push('"');
-    for c in text.chars() {
-        if matches!(c, '"' | '\\') {
-            out.push('\\');
-        }
-        out.push(c);
-    }
+    push_escaped(out, &text, |octet| matches!(octet, b'"' | b'\\'));
     out.push('"');
-    out
 }
 
-/// Writes a text as a `value` of MIME (RFC 2045 §5.1): a token if it is one, else a quoted string.
-pub fn write_value(text: &str) -> String {
+/// Adds a text as a `value` of MIME (RFC 2045 §5.1): a token if it is one, else a quoted string.
+pub fn push_value(out: &mut String, text: &str) {
     let text = shorten(text);
-    if is_token(&text) { text.into_owned() } else { quote(&text) }
+    if is_token(&text) { out.push_str(&text) } else { push_quoted(out, &text) }
 }
 
-/// Writes a text as a comment (RFC 5322 §3.2.2): the words between which it may be folded.
+/// Adds ASCII text, with a backslash before the octets that are special.
+fn push_escaped(out: &mut String, text: &str, is_special: impl Fn(u8) -> bool) {
+    let mut rest = text;
+    while let Some(at) = rest.bytes().position(&is_special)
+        && let (Some(plain), Some(special)) = (rest.get(..at), rest.get(at..=at))
+    {
+        out.push_str(plain);
+        out.push('\\');
+        out.push_str(special);
+        rest = rest.get(at + 1..).unwrap_or_default();
+    }
+    out.push_str(rest);
+}
+
+/// Writes a text as a comment (RFC 5322 §3.2.2): the words between which it may be folded, one after the other.
 ///
 /// Each word is shortened on its own. A space that begins or ends the text or follows another space is encoded, so that no line
 /// of a folded comment is blank.
-pub fn write_comment(text: &str) -> Vec<String> {
+pub fn write_comment(text: &str, mut give: impl FnMut(&str)) {
     // A text that needs no shortening as a whole needs none in its words.
     let text = match shorten(text) {
         Cow::Borrowed(text) => Cow::Borrowed(text),
         Cow::Owned(_) => Cow::Owned(text.split(' ').map(shorten).collect::<Vec<_>>().join(" ")),
     };
     let text = encode(&text);
-    let mut words = Vec::with_capacity(16);
-    let mut word = String::with_capacity(32);
+    let mut word = String::with_capacity(64);
     word.push('(');
     let mut blank = true;
-    let mut characters = text.chars().peekable();
-    while let Some(c) = characters.next() {
-        if c == ' ' && !blank && characters.peek().is_some() {
-            words.push(std::mem::replace(&mut word, String::with_capacity(32)));
+    let mut rest = &*text;
+    loop {
+        let (part, after) = match rest.bytes().position(|octet| octet == b' ') {
+            Some(at) => (rest.get(..at).unwrap_or_default(), rest.get(at + 1..)),
+            None => (rest, None),
+        };
+        push_escaped(&mut word, part, |octet| matches!(octet, b'(' | b')' | b'\\'));
+        blank &= part.is_empty();
+        let Some(after) = after else { break };
+        if blank || after.is_empty() {
+            word.push_str("\\\\x{20}");
+            blank = false;
+        } else {
+            give(&word);
+            word.clear();
             blank = true;
-            continue;
         }
-        match c {
-            ' ' => word.push_str("\\\\x{20}"),
-            '(' | ')' | '\\' => word.extend(['\\', c]),
-            c => word.push(c),
-        }
-        blank = false;
+        rest = after;
     }
     word.push(')');
-    words.push(word);
-    words
+    give(&word);
 }
 
 /// A place in a header field's value that is being read.
@@ -401,6 +427,26 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    fn comment(text: &str) -> Vec<String> {
+        let mut words = Vec::new();
+        write_comment(text, |word| words.push(word.to_owned()));
+        words
+    }
+
+    #[test]
+    fn octets() {
+        for octet in 0..=u8::MAX {
+            let is_one_of = |special: &[u8]| octet.is_ascii_graphic() && !special.contains(&octet);
+            assert_eq!(is_token_octet(octet), is_one_of(b"()<>@,;:\\\"/[]?="), "{octet}");
+            assert_eq!(is_atom_octet(octet), is_one_of(b"()<>@,;:\\\"[]."), "{octet}");
+        }
+        for (text, expected) in
+            [("a.b", true), ("a", true), ("", false), (".a", false), ("a.", false), ("a..b", false), ("a b", false)]
+        {
+            assert_eq!(is_dot_atom(text), expected, "{text}");
+        }
+    }
+
     #[test]
     fn printable_text_is_left_alone() {
         assert!(matches!(encode("a \"b\" (c) \\d"), Cow::Borrowed(_)));
@@ -447,9 +493,10 @@ mod tests {
 
     #[test]
     fn blanks_in_comments_survive_folding() {
-        assert_eq!(write_comment("a  b").join(" "), "(a \\\\x{20}b)");
-        assert_eq!(write_comment(" ").join(" "), "(\\\\x{20})");
-        assert_eq!(write_comment("").join(" "), "()");
+        assert_eq!(comment("a  b").join(" "), "(a \\\\x{20}b)");
+        assert_eq!(comment(" a   b ").join(" "), "(\\\\x{20}a \\\\x{20} b\\\\x{20})");
+        assert_eq!(comment(" ").join(" "), "(\\\\x{20})");
+        assert_eq!(comment("").join(" "), "()");
     }
 
     proptest! {
@@ -463,14 +510,15 @@ mod tests {
         #[test]
         fn tokens_are_bounded_and_read_back(text in ".{0,3000}") {
             let text = text + "\\\"()\n";
-            let quoted = quote(&text);
+            let mut quoted = String::new();
+            push_quoted(&mut quoted, &text);
             prop_assert!(quoted.len() <= MAX_TOKEN_LENGTH);
             prop_assert_eq!(Cursor::new(quoted.as_bytes()).quoted_string().unwrap(), shorten(&text).into_owned());
         }
 
         #[test]
         fn comments_read_back(text in "[a-c=? \\\\\"()\\n\u{0}ü]{0,400}") {
-            let words = write_comment(&text);
+            let words = comment(&text);
             prop_assert!(words.iter().all(|word| !word.is_empty() && !word.contains(' ') && word.len() <= MAX_TOKEN_LENGTH + 20));
             let read = Cursor::new(words.join("\n ").as_bytes()).skip_cfws().unwrap();
             prop_assert_eq!(read, Some(text));

@@ -1,5 +1,7 @@
 //! Outcomes as header fields.
 
+use std::borrow::Cow;
+
 use super::{Session, content::Findings};
 use crate::{
     auth::{
@@ -36,9 +38,7 @@ impl Session {
         let mut fields = Vec::new();
         for name in &self.runtime.config.header {
             match name {
-                HeaderName::ReceivedSpf => {
-                    fields.extend(results.recorded.iter().map(|verified| self.received_spf(verified).write()))
-                }
+                HeaderName::ReceivedSpf => fields.extend(results.recorded.iter().map(|verified| self.received_spf(verified))),
                 HeaderName::AuthenticationResults => {
                     fields.extend(self.authentication_results(results).map(|field| field.write()))
                 }
@@ -48,22 +48,23 @@ impl Session {
     }
 
     /// RFC 7208 §9.1.
-    fn received_spf(&self, verified: &Verified) -> ReceivedSpf {
+    fn received_spf(&self, verified: &Verified) -> HeaderField {
         let outcome = &verified.outcome;
         let client_ip = self.client.ok();
         let is_mailfrom = verified.identity == Identity::Mailfrom;
-        let described = if is_mailfrom { verified.sender() } else { verified.domain.clone() };
-        ReceivedSpf {
-            comment: Some(describe(outcome.result, verified.identity, &described, client_ip, &self.host_name)),
-            receiver: Some(self.host_name.clone()),
+        let described: Cow<'_, str> = if is_mailfrom { verified.sender().into() } else { verified.domain.as_str().into() };
+        let field = ReceivedSpf {
+            comment: Some(describe(outcome.result, verified.identity, &described, client_ip, &self.host_name).into()),
+            receiver: Some(self.host_name.as_str().into()),
             client_ip,
-            helo: self.helo.as_ref().map(|helo| helo.name.clone()),
-            envelope_from: is_mailfrom.then(|| verified.sender()),
+            helo: self.helo.as_ref().map(|helo| helo.name.as_str().into()),
+            envelope_from: is_mailfrom.then_some(described),
             identity: Some(verified.identity),
-            mechanism: outcome.policy_domain.as_ref().map(|_| outcome.mechanism.clone().unwrap_or_else(|| "default".into())),
-            problem: problem_of(verified).map(|problem| problem.reason.to_owned()),
+            mechanism: outcome.policy_domain.as_ref().map(|_| outcome.mechanism.as_deref().unwrap_or("default").into()),
+            problem: problem_of(verified).map(|problem| problem.reason.into()),
             ..ReceivedSpf::new(outcome.result)
-        }
+        };
+        field.write()
     }
 
     /// RFC 8601. `None` where nothing was verified, so that there is nothing to say.
