@@ -20,36 +20,42 @@ pub(super) enum RecordError {
     Syntax(String),
 }
 
-/// Records that were read and may soon be asked for again; for each thread, so that none waits for another.
-const KEPT_RECORDS: usize = 256;
+/// Sets of records that were read and may soon be asked for again; for each thread, so that none waits for another.
+const KEPT_SETS: usize = 1024;
 
-/// The most octets of texts whose record is kept; large ones are rare, and would take much memory.
+/// Records of a set, the newest first: two that have the same place do not drive each other out.
+const SET_LENGTH: usize = 2;
+
+/// The most octets of texts, and the most terms, of a record that is kept: large ones are rare, and would take much memory.
 const MAX_KEPT_TEXTS: usize = 1024;
+const MAX_KEPT_TERMS: usize = 32;
 
 /// What is remembered of an answer: the answer itself, so that no other can take its address, and its record.
 type Kept = Option<(Arc<[Box<[u8]>]>, Arc<SpfRecord>)>;
 
 thread_local! {
-    static KEPT: RefCell<Vec<Kept>> = const { RefCell::new(Vec::new()) };
+    static KEPT: RefCell<Vec<[Kept; SET_LENGTH]>> = const { RefCell::new(Vec::new()) };
 }
 
 /// As [`select`], but an answer that comes again, as from a cache, is not read again.
 pub(super) fn select_kept(texts: &Arc<[Box<[u8]>]>) -> Result<Arc<SpfRecord>, RecordError> {
-    // The address of an answer is as good as random; its lowest bits are not.
-    let place = (Arc::as_ptr(texts).addr() >> 5) % KEPT_RECORDS;
-    let known = KEPT.with_borrow(|kept| match kept.get(place) {
-        Some(Some((answer, record))) if Arc::ptr_eq(answer, texts) => Some(Arc::clone(record)),
-        _ => None,
+    // Addresses of answers have a pattern, as all are of some size; the upper bits of a product with the golden ratio have none.
+    let product = u64::try_from(Arc::as_ptr(texts).addr()).unwrap_or_default().wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    let place = usize::try_from(product >> 32).unwrap_or_default() % KEPT_SETS;
+    let known = KEPT.with_borrow(|kept| {
+        let mut set = kept.get(place)?.iter().flatten();
+        set.find_map(|(answer, record)| Arc::ptr_eq(answer, texts).then(|| Arc::clone(record)))
     });
     if let Some(record) = known {
         return Ok(record);
     }
     let record = Arc::new(select(texts)?);
-    if texts.iter().map(|text| text.len()).sum::<usize>() <= MAX_KEPT_TEXTS {
+    if texts.iter().map(|text| text.len()).sum::<usize>() <= MAX_KEPT_TEXTS && record.terms.len() <= MAX_KEPT_TERMS {
         KEPT.with_borrow_mut(|kept| {
-            kept.resize(KEPT_RECORDS, None);
-            if let Some(slot) = kept.get_mut(place) {
-                *slot = Some((Arc::clone(texts), Arc::clone(&record)));
+            kept.resize(KEPT_SETS, [const { None }; SET_LENGTH]);
+            if let Some(set) = kept.get_mut(place) {
+                set.rotate_right(1);
+                set[0] = Some((Arc::clone(texts), Arc::clone(&record)));
             }
         });
     }
@@ -259,11 +265,18 @@ mod tests {
         assert!(!Arc::ptr_eq(&first, &select_kept(&[text("v=spf1 -all")].into()).unwrap()));
         let long: Arc<[Box<[u8]>]> = [text(&format!("v=spf1 -all {}", "a".repeat(2000)))].into();
         assert!(select_kept(&long).is_err());
+        let many: Arc<[Box<[u8]>]> = [text(&format!("v=spf1{}", " a".repeat(100)))].into();
+        assert!(!Arc::ptr_eq(&select_kept(&many).unwrap(), &select_kept(&many).unwrap()));
         assert_eq!(select_kept(&[].into()), Err(RecordError::NotFound));
         // Far more answers than are kept.
-        for number in 0..2000 {
+        let mut answers = Vec::new();
+        for number in 0..3 * KEPT_SETS {
             let texts: Arc<[Box<[u8]>]> = [text(&format!("v=spf1 ip4:192.0.2.{}", number % 256))].into();
             assert_eq!(*select_kept(&texts).unwrap(), select(&texts).unwrap());
+            answers.push(texts);
+        }
+        for texts in &answers {
+            assert_eq!(*select_kept(texts).unwrap(), select(texts).unwrap());
         }
     }
 
