@@ -197,7 +197,8 @@ impl Shared {
 
 /// Makes control characters visible: nothing in a line can begin another one, or reach a terminal as a command.
 fn escape_line(line: String) -> String {
-    if line.len() <= MAX_LINE && line.bytes().all(|octet| matches!(octet, b' '..=b'~')) {
+    // All octets are looked at, so that many are at once: nearly no line has others.
+    if line.len() <= MAX_LINE && line.bytes().fold(true, |plain, octet| plain & matches!(octet, b' '..=b'~')) {
         return line;
     }
     let mut escaped = String::with_capacity(line.len());

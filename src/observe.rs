@@ -12,6 +12,7 @@ use crate::{
     auth::{Identity, dkim::SignatureOutcome, dmarc::Identifier},
     config::LogLevel,
     log::Log,
+    mail::address::push_address,
     policy::Disposition,
     session::{ContentRecord, IdentityRecord, Record},
 };
@@ -117,9 +118,7 @@ fn identity_line(record: &Record, identity: &IdentityRecord) -> String {
     if record.dry_run && identity.reply.is_some() {
         line.pair("dry-run", "yes");
     }
-    if let Some(client) = record.client {
-        line.pair("client-ip", &client.to_string());
-    }
+    line.client(record);
     line.pair("domain", &verified.domain);
     if verified.identity == Identity::Mailfrom {
         line.pair("envelope-from", &verified.sender());
@@ -229,7 +228,7 @@ struct Line {
 
 impl Line {
     fn new() -> Self {
-        Self { text: String::with_capacity(256) }
+        Self { text: String::with_capacity(384) }
     }
 
     /// Adds a pair. Values that are not plain words are quoted; quotes and backslashes in them escaped.
@@ -240,7 +239,7 @@ impl Line {
         self.text.push_str(key);
         self.text.push('=');
         let plain = !value.is_empty()
-            && (value.bytes().all(|octet| octet.is_ascii_graphic() && !matches!(octet, b'"' | b'\\' | b'='))
+            && (value.bytes().all(|octet| matches!(octet, b'!' | b'#'..=b'<' | b'>'..=b'[' | b']'..=b'~'))
                 || value.chars().all(|c| !c.is_whitespace() && !c.is_control() && !matches!(c, '"' | '\\' | '=')));
         if plain {
             push_limited(&mut self.text, value);
@@ -260,10 +259,16 @@ impl Line {
         }
     }
 
-    fn circumstances(&mut self, record: &Record) {
+    fn client(&mut self, record: &Record) {
         if let Some(client) = record.client {
-            self.pair("client-ip", &client.to_string());
+            let mut address = String::with_capacity(40);
+            push_address(&mut address, client);
+            self.pair("client-ip", &address);
         }
+    }
+
+    fn circumstances(&mut self, record: &Record) {
+        self.client(record);
         if let Some(queue_id) = &record.queue_id {
             self.pair("queue-id", queue_id);
         }
@@ -309,7 +314,7 @@ mod tests {
         outcome.mechanism = Some("all".into());
         outcome.policy_domain = Some(domain.into());
         let verified = Verified { identity: Identity::Mailfrom, local_part: local_part.into(), domain: domain.into(), outcome };
-        let identity = IdentityRecord { verified, action: Action::Reject, reply: None, for_dmarc: false };
+        let identity = IdentityRecord { verified: verified.into(), action: Action::Reject, reply: None, for_dmarc: false };
         let record = Record {
             client: Some(IpAddr::from([192, 0, 2, 1])),
             queue_id: Some("4X".into()),

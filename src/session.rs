@@ -160,8 +160,18 @@ struct Helo {
     name: String,
     /// Its check, where the MTA does not wait for the answer.
     check: Option<Task<Verified>>,
-    verified: Option<Verified>,
+    verified: Option<Arc<Verified>>,
     decision: HeloDecision,
+}
+
+impl Helo {
+    /// What the MTA is told of the name.
+    fn verdict(&self) -> Verdict {
+        match &self.decision {
+            HeloDecision::Refuse(reply) => Verdict::Reply(reply.clone()),
+            HeloDecision::Definitive | HeloDecision::Open => Verdict::Continue,
+        }
+    }
 }
 
 /// How far the verification of the client's name is.
@@ -228,10 +238,7 @@ impl Session {
                 self.join_helo(client).await;
             }
         }
-        let verdict = match self.helo.as_ref().map(|helo| &helo.decision) {
-            Some(HeloDecision::Refuse(reply)) => Verdict::Reply(reply.clone()),
-            _ => Verdict::Continue,
-        };
+        let verdict = self.helo.as_ref().map_or(Verdict::Continue, |helo| helo.verdict());
         self.settle(verdict).after(earlier)
     }
 
@@ -265,7 +272,7 @@ impl Session {
             MailDecision::Refuse(reply) => (Verdict::Reply(reply), None),
             MailDecision::Defer(reply) => (Verdict::Continue, Some(reply)),
         };
-        self.note(mailfrom.verified.clone(), &verdict, mailfrom.for_dmarc);
+        self.note(Arc::clone(&mailfrom.verified), &verdict, mailfrom.for_dmarc);
         if let Some(transaction) = &mut self.transaction {
             transaction.mailfrom = Some(mailfrom);
             transaction.deferred = deferred;
@@ -315,7 +322,7 @@ impl Session {
         if let Some(queue_id) = queue_id {
             self.pending().queue_id = Some(queue_id.to_owned());
         }
-        let verified = mailfrom.as_ref().map(|mailfrom| &mailfrom.verified);
+        let verified = mailfrom.as_ref().map(|mailfrom| &*mailfrom.verified);
         let findings = match content {
             Some(content) => Box::pin(content.finish(&self.runtime, verified)).await,
             None => Findings::default(),
@@ -350,9 +357,9 @@ impl Session {
         iprev: Option<&iprev::Outcome>,
     ) -> Vec<Edit> {
         let helo = self.helo.as_ref().filter(|helo| !matches!(helo.decision, HeloDecision::Refuse(_)));
-        let helo = helo.and_then(|helo| helo.verified.as_ref());
-        let for_spf = mailfrom.filter(|mailfrom| !mailfrom.for_dmarc).map(|mailfrom| &mailfrom.verified);
-        let for_dmarc = mailfrom.filter(|mailfrom| mailfrom.for_dmarc).map(|mailfrom| &mailfrom.verified);
+        let helo = helo.and_then(|helo| helo.verified.as_deref());
+        let for_spf = mailfrom.filter(|mailfrom| !mailfrom.for_dmarc).map(|mailfrom| &*mailfrom.verified);
+        let for_dmarc = mailfrom.filter(|mailfrom| mailfrom.for_dmarc).map(|mailfrom| &*mailfrom.verified);
         let recorded = policy::recorded(&self.runtime.config, helo, self.helo_is_definitive(), for_spf).collect();
         let fields = self.fields(&fields::Results { recorded, for_dmarc, findings, end, iprev });
         let deletions = forged.iter().rev().map(|&index| Edit::Delete { name: auth_results::NAME, index });
@@ -403,7 +410,7 @@ impl Session {
 
     //--- What is told ---
 
-    fn note(&mut self, verified: Verified, verdict: &Verdict, for_dmarc: bool) {
+    fn note(&mut self, verified: Arc<Verified>, verdict: &Verdict, for_dmarc: bool) {
         let reply = match verdict {
             Verdict::Reply(reply) => Some(reply.clone()),
             _ => None,

@@ -359,7 +359,7 @@ fn full_record() -> Record {
     let verified =
         |identity| Verified { identity, local_part: "amy".into(), domain: "example.org".into(), outcome: outcome.clone() };
     let record = |identity| IdentityRecord {
-        verified: verified(identity),
+        verified: verified(identity).into(),
         action: Action::Reject,
         reply: Some(reply.clone()),
         for_dmarc: true,

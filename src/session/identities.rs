@@ -4,7 +4,7 @@ use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use futures_util::FutureExt as _;
 
-use super::{Helo, Session, Verdict, task::Task};
+use super::{Helo, Session, task::Task};
 use crate::{
     auth::{
         Identity, Verified,
@@ -22,7 +22,7 @@ use crate::{
 /// A MAIL FROM identity.
 #[derive(Debug)]
 pub(super) struct Mailfrom {
-    pub(super) verified: Verified,
+    pub(super) verified: Arc<Verified>,
     /// SPF's own rules leave it out; DMARC wants its result all the same.
     pub(super) for_dmarc: bool,
 }
@@ -42,12 +42,23 @@ impl Session {
             self.skip(Identity::Helo, name, "skip-senders");
             return open;
         }
-        let check = self.check(client, POSTMASTER, Some(domain.clone()), name);
-        let domain = shown(name, Some(&domain));
-        let check = Task::start(async move {
-            let outcome = check.run().await;
-            Verified { identity: Identity::Helo, local_part: POSTMASTER.to_owned(), domain, outcome }
-        });
+        let verified = |domain: &Domain, name: &str, outcome| Verified {
+            identity: Identity::Helo,
+            local_part: POSTMASTER.to_owned(),
+            domain: shown(name, Some(domain)),
+            outcome,
+        };
+        let check = match self.check(client, POSTMASTER, Some(&domain), name).at_once() {
+            Some(outcome) => Task::Done(Some(verified(&domain, name, outcome))),
+            None => {
+                let (runtime, name, receiver) = (Arc::clone(&self.runtime), name.to_owned(), self.host_name.clone());
+                Task::start(async move {
+                    let (runtime, local_part, helo, receiver) = (&*runtime, POSTMASTER, name.as_str(), receiver.as_str());
+                    let check = Check { runtime, client, local_part, domain: Some(&domain), helo, receiver };
+                    verified(&domain, &name, check.attempt().await)
+                })
+            }
+        };
         Helo { check: Some(check), ..open }
     }
 
@@ -65,11 +76,8 @@ impl Session {
         if let Some(verified) = verified {
             let circumstances = Circumstances { helo: &helo.name, ..self.circumstances(client) };
             helo.decision = policy::at_helo(&self.runtime.config, &verified, &circumstances);
-            let verdict = match &helo.decision {
-                HeloDecision::Refuse(reply) => Verdict::Reply(reply.clone()),
-                HeloDecision::Definitive | HeloDecision::Open => Verdict::Continue,
-            };
-            self.note(verified.clone(), &verdict, false);
+            let verified = Arc::new(verified);
+            self.note(Arc::clone(&verified), &helo.verdict(), false);
             helo.verified = Some(verified);
         }
         self.helo = Some(helo);
@@ -80,9 +88,11 @@ impl Session {
     /// Both at the same time, so that the MTA waits no longer than for one.
     pub(super) async fn verify_senders(&mut self, client: IpAddr, path: &ReversePath) -> Option<Mailfrom> {
         let config = Arc::clone(&self.runtime.config);
-        let helo = self.helo.as_ref().map_or("", |helo| helo.name.as_str()).to_owned();
+        // While HELO is open, so is whether MAIL FROM is to be verified.
+        let pending = self.helo.as_mut().and_then(|helo| helo.check.take());
+        let helo = self.helo.as_ref().map_or("", |helo| helo.name.as_str());
         let (local_part, domain) = match path {
-            ReversePath::Empty => (POSTMASTER, helo.as_str()),
+            ReversePath::Empty => (POSTMASTER, helo),
             ReversePath::Mailbox { local_part, domain } if local_part.is_empty() => (POSTMASTER, domain.as_str()),
             ReversePath::Mailbox { local_part, domain } => (local_part.as_str(), domain.as_str()),
             ReversePath::Other(text) => (text.as_str(), ""),
@@ -91,12 +101,11 @@ impl Session {
             ReversePath::Empty => helo_domain(domain),
             _ => Domain::parse(domain).ok(),
         };
-        let skipped = parsed.as_ref().is_some_and(|parsed| config.skip_senders.matches(Some(local_part), parsed));
+        let skipped = parsed.as_ref().filter(|parsed| config.skip_senders.matches(Some(local_part), parsed));
+        let skipped = skipped.map(|_| format!("{local_part}@{domain}"));
         let shown = shown(domain, parsed.as_ref());
-        let check = self.check(client, local_part, parsed, &helo);
-        // While HELO is open, so is whether MAIL FROM is to be verified.
-        let pending = self.helo.as_mut().and_then(|helo| helo.check.take());
-        let wanted = config.verify_dmarc || !skipped && (pending.is_some() || !self.helo_is_definitive());
+        let check = self.check(client, local_part, parsed.as_ref(), helo);
+        let wanted = config.verify_dmarc || skipped.is_none() && (pending.is_some() || !self.helo_is_definitive());
         let outcome = match (pending, wanted) {
             (Some(mut pending), true) => {
                 let (verified, outcome) = tokio::join!(pending.join(), check.run());
@@ -112,58 +121,55 @@ impl Session {
             (None, false) => None,
         };
         let definitive = self.helo_is_definitive();
-        if skipped && !definitive {
-            self.skip(Identity::Mailfrom, &format!("{local_part}@{domain}"), "skip-senders");
+        let for_dmarc = definitive || skipped.is_some();
+        if let Some(sender) = skipped.filter(|_| !definitive) {
+            self.skip(Identity::Mailfrom, &sender, "skip-senders");
         }
-        let for_dmarc = definitive || skipped;
         let outcome = outcome.filter(|_| !for_dmarc || config.verify_dmarc)?;
         let verified = Verified { identity: Identity::Mailfrom, local_part: local_part.to_owned(), domain: shown, outcome };
-        Some(Mailfrom { verified, for_dmarc })
+        Some(Mailfrom { verified: Arc::new(verified), for_dmarc })
     }
 
-    fn check(&self, client: IpAddr, local_part: &str, domain: Option<Domain>, helo: &str) -> Check {
-        Check {
-            runtime: Arc::clone(&self.runtime),
-            client,
-            local_part: local_part.to_owned(),
-            domain,
-            helo: helo.to_owned(),
-            receiver: self.host_name.clone(),
-        }
+    fn check<'a>(&'a self, client: IpAddr, local_part: &'a str, domain: Option<&'a Domain>, helo: &'a str) -> Check<'a> {
+        Check { runtime: &self.runtime, client, local_part, domain, helo, receiver: &self.host_name }
     }
 }
 
-/// A check that does not need its session.
-struct Check {
-    runtime: Arc<Runtime>,
+/// A check of an identity.
+#[derive(Clone, Copy)]
+struct Check<'a> {
+    runtime: &'a Runtime,
     client: IpAddr,
-    local_part: String,
+    local_part: &'a str,
     /// `None` where the identity has no domain name.
-    domain: Option<Domain>,
-    helo: String,
-    receiver: String,
+    domain: Option<&'a Domain>,
+    helo: &'a str,
+    receiver: &'a str,
 }
 
-impl Check {
-    /// Runs the check; mostly it is done at once, with what the cache knows.
-    ///
-    /// The first attempt does without memory of its own; a check that has to wait begins anew in a place where it can. What it asked
-    /// for goes on in the meantime.
+impl Check<'_> {
+    /// Runs the check; mostly it is done at once.
     async fn run(self) -> spf::Outcome {
-        if let Some(outcome) = self.attempt().now_or_never() {
-            return outcome;
+        match self.at_once() {
+            Some(outcome) => outcome,
+            None => Box::pin(self.attempt()).await,
         }
-        Box::pin(self.attempt()).await
     }
 
-    async fn attempt(&self) -> spf::Outcome {
-        let Some(domain) = &self.domain else { return spf::Outcome::without_domain("no domain name") };
+    /// Runs the check with what the cache knows, without memory of its own; `None` where it has to wait. What it asked for by then is
+    /// under way, and goes on for a moment: for whoever begins the check anew in a place where it can wait.
+    fn at_once(self) -> Option<spf::Outcome> {
+        self.attempt().now_or_never()
+    }
+
+    async fn attempt(self) -> spf::Outcome {
+        let Some(domain) = self.domain else { return spf::Outcome::without_domain("no domain name") };
         let query = Query {
             client: self.client,
             domain: domain.as_str(),
-            local_part: &self.local_part,
-            helo: &self.helo,
-            receiver: &self.receiver,
+            local_part: self.local_part,
+            helo: self.helo,
+            receiver: self.receiver,
             timestamp: self.runtime.clock.now(),
         };
         spf::check_host(&self.runtime.dns, &query, &limits(&self.runtime.config)).await

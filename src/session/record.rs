@@ -1,6 +1,6 @@
 //! What operators are told.
 
-use std::net::IpAddr;
+use std::{net::IpAddr, sync::Arc};
 
 use crate::{
     auth::{Identity, Verified, dkim, dmarc, iprev},
@@ -64,7 +64,7 @@ impl Action {
 #[derive(Clone, Debug, PartialEq)]
 pub struct IdentityRecord {
     /// The identity and what was found.
-    pub verified: Verified,
+    pub verified: Arc<Verified>,
     /// What was done, or would have been in a dry run.
     pub action: Action,
     /// The reply, where there was one.
