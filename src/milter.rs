@@ -12,9 +12,11 @@ mod tests;
 use std::{
     borrow::Cow,
     ffi::{CStr, CString},
+    future::poll_fn,
     io,
     net::Shutdown,
     panic::AssertUnwindSafe,
+    pin::{Pin, pin},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -171,7 +173,8 @@ async fn on_connect(cx: &mut Context<Connection>, host: CString, info: SocketInf
 async fn on_helo(cx: &mut Context<Connection>, name: CString) -> Status {
     let Some(connection) = &mut cx.data else { return Status::Continue };
     let Some(session) = &mut connection.session else { return connection.nothing_to_say(ProtoOpts::NOREPLY_HELO) };
-    let reaction = while_connected(&connection.line, session.helo(&text(&name))).await.unwrap_or_else(Reaction::failed);
+    let done = while_connected(&connection.line, pin!(session.helo(&text(&name)))).await;
+    let reaction = done.unwrap_or_else(Reaction::failed);
     connection.react(&reaction, ProtoOpts::NOREPLY_HELO, &mut cx.reply)
 }
 
@@ -182,8 +185,8 @@ async fn on_mail(cx: &mut Context<Connection>, arguments: Vec<CString>) -> Statu
     let reverse_path = arguments.first().map(|path| path.to_bytes()).unwrap_or_default();
     let authenticated = macro_value(&cx.macros, c"{auth_authen}").is_some_and(|name| !name.is_empty());
     let queue_id = macro_value(&cx.macros, c"i");
-    let work = session.mail(reverse_path, authenticated, queue_id.as_deref());
-    let reaction = while_connected(&connection.line, work).await.unwrap_or_else(Reaction::failed);
+    let done = while_connected(&connection.line, pin!(session.mail(reverse_path, authenticated, queue_id.as_deref()))).await;
+    let reaction = done.unwrap_or_else(Reaction::failed);
     let status = connection.react(&reaction, ProtoOpts::NOREPLY_MAIL, &mut cx.reply);
     // Where the MTA takes no answer, the message goes on in any case.
     if !matches!(status, Status::Continue | Status::Noreply) {
@@ -233,8 +236,8 @@ async fn on_eom(cx: &mut EomContext<Connection>) -> Status {
     let Some(connection) = &mut cx.data else { return Status::Continue };
     let Some(session) = &mut connection.session else { return Status::Continue };
     let queue_id = macro_value(&cx.macros, c"i");
-    let work = session.end_of_message(queue_id.as_deref());
-    let Some(Finished { mut verdict, edits, mut record }) = while_connected(&connection.line, work).await else {
+    let finished = while_connected(&connection.line, pin!(session.end_of_message(queue_id.as_deref()))).await;
+    let Some(Finished { mut verdict, edits, mut record }) = finished else {
         connection.line.message_ended();
         return connection.failure_status();
     };
@@ -371,18 +374,23 @@ impl Connection {
 }
 
 /// Lets the session work as long as the peer is there; `None` where it did not come to an end, or not to a good one.
-async fn while_connected<T>(line: &Line, work: impl Future<Output = T>) -> Option<T> {
-    let work = AssertUnwindSafe(work).catch_unwind();
-    tokio::select! {
-        biased;
-        done = work => {
+///
+/// Pinned by the caller: every future has room for those that it is given, besides the room in which it awaits them.
+async fn while_connected<T>(line: &Line, work: Pin<&mut (impl Future<Output = T> + Send)>) -> Option<T> {
+    let mut work = AssertUnwindSafe(work).catch_unwind();
+    // Mostly the work is done at once.
+    let mut closed = None;
+    poll_fn(|cx| {
+        if let Poll::Ready(done) = work.poll_unpin(cx) {
             if done.is_err() {
                 line.server.observer.problem("internal error in the work on a message");
             }
-            done.ok()
+            return Poll::Ready(done.ok());
         }
-        () = line.socket.closed_by_peer() => None,
-    }
+        let closed = closed.get_or_insert_with(|| Box::pin(line.socket.closed_by_peer()));
+        closed.as_mut().poll(cx).map(|()| None)
+    })
+    .await
 }
 
 /// The value of a macro; `j` is found under `{j}` as well.

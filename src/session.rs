@@ -101,17 +101,17 @@ pub struct Reaction {
     /// What the MTA is told.
     pub verdict: Verdict,
     /// What operators are told.
-    pub record: Option<Record>,
+    pub record: Option<Box<Record>>,
 }
 
 impl Reaction {
     /// The same, when something was told of before.
-    fn after(self, earlier: Option<Record>) -> Self {
-        let record = match (self.record, earlier) {
-            (Some(record), Some(earlier)) => Some(Record { unfinished: Some(Box::new(earlier)), ..record }),
-            (record, earlier) => record.or(earlier),
-        };
-        Self { record, ..self }
+    fn after(mut self, earlier: Option<Box<Record>>) -> Self {
+        match &mut self.record {
+            Some(record) => record.unfinished = earlier,
+            record => *record = earlier,
+        }
+        self
     }
 
     /// Go on, and nothing to tell.
@@ -133,7 +133,7 @@ pub struct Finished {
     /// The changes to the message, in the order to apply.
     pub edits: Vec<Edit>,
     /// What operators are told.
-    pub record: Option<Record>,
+    pub record: Option<Box<Record>>,
 }
 
 /// A session.
@@ -367,13 +367,13 @@ impl Session {
     }
 
     /// The message under way is given up.
-    pub fn abort(&mut self) -> Option<Record> {
+    pub fn abort(&mut self) -> Option<Box<Record>> {
         self.transaction.take()?;
         self.tell()
     }
 
     /// The session ends.
-    pub fn close(mut self) -> Option<Record> {
+    pub fn close(mut self) -> Option<Box<Record>> {
         self.tell()
     }
 
@@ -477,8 +477,8 @@ impl Session {
     }
 
     /// What has gathered since the last time, if it is anything.
-    fn tell(&mut self) -> Option<Record> {
-        let mut record = *self.pending.take()?;
+    fn tell(&mut self) -> Option<Box<Record>> {
+        let mut record = self.pending.take()?;
         if record.identities.is_empty() && record.exemption.is_none() && record.skipped.is_empty() && !record.complete {
             return None;
         }

@@ -150,7 +150,7 @@ async fn play_in(zone: &Arc<Zone>, case: &Case, message: &Message, chunk: usize)
     let Finished { verdict, edits, record } = session.end_of_message(Some("4Q1A2B3C4D")).await;
     assert_eq!(verdict, Verdict::Continue, "{}", case.name);
     let Some(Edit::Insert { index: 0, field }) = edits.last() else { panic!("{}: {edits:?}", case.name) };
-    let seen = Seen { results: read(&case.name, &field.value), record: record.unwrap(), queries: zone.queries() - before };
+    let seen = Seen { results: read(&case.name, &field.value), record: *record.unwrap(), queries: zone.queries() - before };
     check_form(case, &seen);
     seen
 }

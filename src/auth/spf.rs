@@ -34,6 +34,9 @@ use trace::Trace;
 /// The local-part of a sender that has none (RFC 7208 §4.3).
 pub const POSTMASTER: &str = "postmaster";
 
+/// Why a domain name of one label has no policy.
+const SINGLE_LABEL: &str = "domain name of a single label";
+
 /// Longer than any check.
 const FOREVER: Duration = Duration::from_secs(365 * 24 * 3600);
 
@@ -146,6 +149,11 @@ pub async fn check_host(dns: &Dns, query: &Query<'_>, limits: &Limits) -> Outcom
     run(dns, query, limits, None).await
 }
 
+/// As [`check_host`], where the domain was parsed before; that of the query counts for nothing.
+pub async fn check_domain(dns: &Dns, domain: &Domain, query: &Query<'_>, limits: &Limits) -> Outcome {
+    if domain.is_qualified() { check(dns, domain, query, limits, None).await } else { no_policy(SINGLE_LABEL, None) }
+}
+
 /// As [`check_host`], and tells each step.
 pub async fn check_host_with_trace(dns: &Dns, query: &Query<'_>, limits: &Limits) -> Outcome {
     run(dns, query, limits, Some(Trace::default())).await
@@ -155,19 +163,23 @@ async fn run(dns: &Dns, query: &Query<'_>, limits: &Limits, trace: Option<Trace>
     // RFC 7208 §4.3: a malformed domain, or one of a single label, has no policy.
     let domain = match Domain::parse(query.domain) {
         Ok(domain) if domain.is_qualified() => domain,
-        Ok(_) => return no_policy("domain name of a single label", trace),
+        Ok(_) => return no_policy(SINGLE_LABEL, trace),
         Err(error) => return no_policy(&error.to_string(), trace),
     };
+    check(dns, &domain, query, limits, trace).await
+}
+
+async fn check(dns: &Dns, domain: &Domain, query: &Query<'_>, limits: &Limits, trace: Option<Trace>) -> Outcome {
     // A time-out too long for the clock is none that could run out.
     let now = Instant::now();
     let deadline = now.checked_add(limits.timeout).unwrap_or_else(|| now + FOREVER);
-    let mut evaluation = evaluate::Evaluation::new(dns, query, &domain, limits, trace);
+    let mut evaluation = evaluate::Evaluation::new(dns, query, domain, limits, trace);
     let finished = timeout_at(deadline, evaluation.run()).await;
     let (mut outcome, wanted) = evaluation.into_outcome(finished.ok());
     // The explanation comes after the result, so that trouble with it cannot change the result.
     if let Some(wanted) = wanted {
         let policy_domain = wanted.domain.to_string();
-        let found = timeout_at(deadline, wanted.fetch(dns, query, &domain)).await;
+        let found = timeout_at(deadline, wanted.fetch(dns, query, domain)).await;
         let found = found.unwrap_or_else(|_| Err("the time ran out".to_owned()));
         if let Some(trace) = &mut outcome.trace {
             let event = match &found {

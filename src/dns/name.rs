@@ -18,7 +18,14 @@ impl Name {
         let text = text.strip_suffix('.').unwrap_or(text);
         let fits =
             text.len() <= MAX_DOMAIN_LENGTH && text.is_ascii() && text.split('.').all(|label| (1..=63).contains(&label.len()));
-        fits.then(|| Self(text.to_ascii_lowercase().into()))
+        if !fits {
+            return None;
+        }
+        let mut name: Arc<str> = text.into();
+        if let Some(name) = Arc::get_mut(&mut name) {
+            name.make_ascii_lowercase();
+        }
+        Some(Self(name))
     }
 
     /// The name below `in-addr.arpa` or `ip6.arpa` that stands for an address.
@@ -48,7 +55,7 @@ impl Name {
 
 impl From<&Domain> for Name {
     fn from(domain: &Domain) -> Self {
-        Self(domain.as_str().into())
+        Self(domain.to_shared_text())
     }
 }
 

@@ -67,17 +67,26 @@ impl Domain {
         if text.len() > MAX_DOMAIN_LENGTH {
             return Err(DomainError::TooLong);
         }
-        for label in text.split('.') {
-            match label.len() {
-                0 => return Err(DomainError::EmptyLabel),
-                1..=63 => {}
-                _ => return Err(DomainError::TooLong),
-            }
-            if !label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_') {
-                return Err(DomainError::BadCharacter);
+        let mut length = 0;
+        for octet in text.bytes().chain([b'.']) {
+            match (octet, length) {
+                (b'.', 0) => return Err(DomainError::EmptyLabel),
+                (b'.', 1..=63) => length = 0,
+                (b'.', _) => return Err(DomainError::TooLong),
+                (b'-' | b'_' | b'0'..=b'9' | b'A'..=b'Z' | b'a'..=b'z', _) => length += 1,
+                _ => return Err(DomainError::BadCharacter),
             }
         }
-        Ok(Self(text.to_ascii_lowercase().into()))
+        let mut name: Arc<str> = text.into();
+        if let Some(name) = Arc::get_mut(&mut name) {
+            name.make_ascii_lowercase();
+        }
+        Ok(Self(name))
+    }
+
+    /// The name as shared text.
+    pub fn to_shared_text(&self) -> Arc<str> {
+        Arc::clone(&self.0)
     }
 
     /// The name as text: A-labels, lower case, no last dot.

@@ -94,6 +94,9 @@ impl Packets {
     /// The first packet opens no session: whoever speaks something else is not listened to. Or a packet has an impossible length.
     pub(super) fn take(&mut self, mut octets: &[u8]) -> io::Result<bool> {
         let mut ended = false;
+        if self.ready.is_empty() {
+            self.ready.reserve(octets.len() + self.held.len());
+        }
         while !octets.is_empty() {
             if self.rest > 0 {
                 let (taken, left) = octets.split_at(self.rest.min(octets.len()));

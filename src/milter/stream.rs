@@ -4,6 +4,7 @@
 //! layer does.
 
 use std::{
+    cell::RefCell,
     future::Future as _,
     io::{self, IoSlice},
     net::Shutdown,
@@ -24,6 +25,11 @@ use tokio::{
 
 /// Octets read at once where packets begin; most packets are smaller.
 const SMALL_READ: usize = 4096;
+
+thread_local! {
+    /// Where packets are read to: a thread reads from one connection at a time.
+    static ROOM: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
 
 /// How long a peer may take no answer.
 const WRITE_LIMIT: Duration = Duration::from_secs(60);
@@ -142,7 +148,11 @@ impl Stream {
     }
 
     /// Reads what is there; `Pending` when there is nothing and the peer owes nothing, or not for too long.
-    fn poll_socket(&mut self, cx: &mut Context<'_>, room: &mut [u8]) -> Poll<io::Result<usize>> {
+    fn poll_socket(
+        &mut self,
+        cx: &mut Context<'_>,
+        mut read: impl FnMut(&Socket) -> io::Result<usize>,
+    ) -> Poll<io::Result<usize>> {
         loop {
             let ready = match &*self.socket {
                 Socket::Tcp(stream) => stream.poll_read_ready(cx),
@@ -155,11 +165,7 @@ impl Stream {
                 let error = io::Error::new(io::ErrorKind::TimedOut, "peer is too slow to send a packet");
                 return Poll::Ready(Err(self.ending.blame(error)));
             }
-            let result = match &*self.socket {
-                Socket::Tcp(stream) => stream.try_read(room),
-                Socket::Unix(stream) => stream.try_read(room),
-            };
-            match result {
+            match read(&self.socket) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 result => return Poll::Ready(result),
             }
@@ -175,20 +181,27 @@ impl AsyncRead for Stream {
                 return Poll::Ready(Ok(()));
             }
             if let Some(room) = this.packets.direct_room(buf) {
-                let length = ready!(this.poll_socket(cx, room))?;
+                let length = ready!(this.poll_socket(cx, |socket| match socket {
+                    Socket::Tcp(stream) => stream.try_read(room),
+                    Socket::Unix(stream) => stream.try_read(room),
+                }))?;
                 buf.advance(length);
                 if this.packets.passed(length) {
                     this.limit = None;
                 }
                 return Poll::Ready(Ok(()));
             }
-            let mut room = [0; SMALL_READ];
-            let length = ready!(this.poll_socket(cx, &mut room))?;
-            if length == 0 {
-                return Poll::Ready(Ok(()));
-            }
+            let taken = ready!(ROOM.with_borrow_mut(|room| {
+                room.clear();
+                room.reserve(SMALL_READ);
+                let length = ready!(this.poll_socket(cx, |socket| match socket {
+                    Socket::Tcp(stream) => stream.try_read_buf(room),
+                    Socket::Unix(stream) => stream.try_read_buf(room),
+                }))?;
+                Poll::Ready(Ok::<_, io::Error>((length > 0).then(|| this.packets.take(room))))
+            }))?;
+            let Some(taken) = taken else { return Poll::Ready(Ok(())) };
             // The time runs from the first octet of what is owed, not from the last that came.
-            let taken = this.packets.take(room.get(..length).unwrap_or_default());
             if taken.map_err(|error| this.ending.blame(error))? {
                 this.limit = None;
             }

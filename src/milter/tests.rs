@@ -25,17 +25,17 @@ fn line() -> (Arc<Line>, UnixStream, Log) {
 #[tokio::test]
 async fn a_panic_is_an_answer_and_a_log_line() {
     let (line, _peer, log) = line();
-    let reaction = while_connected(&line, async { panic!("provoked") }).await;
+    let reaction = while_connected(&line, pin!(async { panic!("provoked") })).await;
     assert_eq!(reaction, None::<Reaction>);
     assert_eq!(log.take_kept(), ["internal error in the work on a message"]);
     // The line is as good as before.
-    assert_eq!(while_connected(&line, async { Reaction::proceed() }).await, Some(Reaction::proceed()));
+    assert_eq!(while_connected(&line, pin!(async { Reaction::proceed() })).await, Some(Reaction::proceed()));
 }
 
 #[tokio::test]
 async fn work_ends_when_the_peer_leaves() {
     let (line, peer, log) = line();
-    let work = || while_connected(&line, std::future::pending::<Reaction>());
+    let work = async || while_connected(&line, pin!(std::future::pending::<Reaction>())).await;
     assert!(timeout(Duration::from_millis(20), work()).await.is_err());
     drop(peer);
     assert_eq!(timeout(Duration::from_secs(60), work()).await.unwrap(), None);

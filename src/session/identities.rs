@@ -172,7 +172,7 @@ impl Check<'_> {
             receiver: self.receiver,
             timestamp: self.runtime.clock.now(),
         };
-        spf::check_host(&self.runtime.dns, &query, &limits(&self.runtime.config)).await
+        spf::check_domain(&self.runtime.dns, domain, &query, &limits(&self.runtime.config)).await
     }
 }
 

@@ -107,7 +107,7 @@ async fn two_messages_of_a_session() {
     let second = session.message(&[("From", " a@example.com")], "x\r\n").await;
     assert_eq!(second.edits, first.edits);
     // HELO is told once, and neither it nor the client's name is verified again: MAIL FROM and DMARC are.
-    assert_eq!(identities(second.record.as_ref()), [(Identity::Mailfrom, SpfResult::Pass, Action::Accept)]);
+    assert_eq!(identities(second.record.as_deref()), [(Identity::Mailfrom, SpfResult::Pass, Action::Accept)]);
     assert_eq!(host.zone.queries() - queries, 2);
     assert_eq!(session.close(), None);
 }
@@ -126,14 +126,14 @@ async fn helo_is_verified_once_a_name() {
         assert_eq!(identities(Some(&record)).len(), 1);
     }
     assert_eq!(host.zone.queries(), 3);
-    assert_eq!(identities(session.close().as_ref()).len(), 1);
+    assert_eq!(identities(session.close().as_deref()).len(), 1);
     // What was refused stays refused, and is told once.
     let mut session = host.connect();
     let first = session.helo("bad.example").await;
     let second = session.helo("bad.example").await;
     assert!(matches!(first.verdict, Verdict::Reply(_)));
     assert_eq!(second, Reaction { verdict: first.verdict, record: None });
-    assert_eq!(identities(first.record.as_ref()), [(Identity::Helo, SpfResult::Fail, Action::Reject)]);
+    assert_eq!(identities(first.record.as_deref()), [(Identity::Helo, SpfResult::Fail, Action::Reject)]);
     assert_eq!(session.close(), None);
 }
 
@@ -149,7 +149,7 @@ async fn helo_that_cannot_be_refused_is_verified_beside_mail_from() {
     assert_eq!(begin.elapsed().as_secs(), 8, "both at the same time");
     let record = session.message(&[], "x\r\n").await.record;
     let expected = [(Identity::Helo, SpfResult::Pass, Action::Accept), (Identity::Mailfrom, SpfResult::Pass, Action::Accept)];
-    assert_eq!(identities(record.as_ref()), expected);
+    assert_eq!(identities(record.as_deref()), expected);
 }
 
 #[tokio::test]

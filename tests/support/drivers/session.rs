@@ -184,7 +184,7 @@ impl Conversation {
         self.tell(record);
     }
 
-    fn tell(&self, record: Option<Record>) {
+    fn tell(&self, record: Option<Box<Record>>) {
         if let Some(record) = record {
             self.observer.observe(&record);
         }
