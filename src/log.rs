@@ -1,7 +1,8 @@
 //! The log: a queue that never blocks mail, and a thread that writes it to syslog or stderr.
 
 use std::{
-    collections::VecDeque,
+    borrow::Cow,
+    cell::RefCell,
     fmt::Write as _,
     fs,
     io::{self, Write as _},
@@ -31,8 +32,13 @@ const RECONNECT_INTERVAL: Duration = Duration::from_secs(1);
 /// How long a syslog that is there but takes nothing is waited for.
 const CONGESTION_LIMIT: Duration = Duration::from_millis(200);
 
-/// Lines that are taken from the queue at once.
-const BATCH_LENGTH: usize = 64;
+/// Room for lines that is kept for those to come, in octets.
+const KEPT_ROOM: usize = 64 * 1024;
+
+thread_local! {
+    /// Where the thread makes its lines.
+    static LINE: RefCell<String> = const { RefCell::new(String::new()) };
+}
 
 /// How long lines may gather after some were written. Waking the thread for every line costs more than the line.
 const GATHERING_TIME: Duration = Duration::from_millis(2);
@@ -77,13 +83,45 @@ struct Shared {
 
 #[derive(Debug, Default)]
 struct Queue {
-    lines: VecDeque<(LogLevel, String)>,
+    lines: Lines,
     new_target: Option<Target>,
     writing: bool,
     /// The thread sleeps until it is woken.
     asleep: bool,
     /// Lines are kept here instead of being written.
     kept: Option<Vec<String>>,
+}
+
+/// Lines one behind the other in one text: lines come and go all the time, and need no memory of their own.
+#[derive(Debug, Default)]
+struct Lines {
+    text: String,
+    /// The level of each, and where in the text it ends.
+    ends: Vec<(LogLevel, usize)>,
+}
+
+impl Lines {
+    fn push(&mut self, level: LogLevel, line: &str) {
+        self.text.push_str(line);
+        self.ends.push((level, self.text.len()));
+    }
+
+    fn len(&self) -> usize {
+        self.ends.len()
+    }
+
+    fn clear(&mut self) {
+        self.text.clear();
+        self.text.shrink_to(KEPT_ROOM);
+        self.ends.clear();
+    }
+
+    fn iter(&self) -> impl Iterator<Item = (LogLevel, &str)> {
+        let mut start = 0;
+        self.ends
+            .iter()
+            .map(move |&(level, end)| (level, self.text.get(std::mem::replace(&mut start, end)..end).unwrap_or_default()))
+    }
 }
 
 impl Log {
@@ -135,15 +173,30 @@ impl Log {
 
     /// Writes a line, if lines of its level are written; never waits.
     pub fn write(&self, level: LogLevel, line: impl FnOnce() -> String) {
+        self.write_with(level, |text| text.push_str(&line()));
+    }
+
+    /// As [`Self::write`], with a line that is made in an empty text.
+    pub fn write_with(&self, level: LogLevel, make: impl FnOnce(&mut String)) {
         if !self.takes(level) {
             return;
         }
-        let line = escape_line(line());
+        // Taken, not borrowed: should making the line go wrong, that is logged too.
+        let mut text = LINE.take();
+        make(&mut text);
+        self.queue(level, &escape_line(&text));
+        if text.capacity() <= 2 * MAX_LINE {
+            text.clear();
+            LINE.set(text);
+        }
+    }
+
+    fn queue(&self, level: LogLevel, line: &str) {
         let mut queue = self.shared.lock();
         if let Some(kept) = &mut queue.kept {
-            kept.push(line);
+            kept.push(line.to_owned());
         } else if queue.lines.len() < QUEUE_LENGTH {
-            queue.lines.push_back((level, line));
+            queue.lines.push(level, line);
             let asleep = std::mem::take(&mut queue.asleep);
             drop(queue);
             if asleep {
@@ -178,7 +231,7 @@ impl Log {
     pub fn flush(&self, limit: Duration) {
         let deadline = Instant::now() + limit;
         let mut queue = self.shared.lock();
-        while queue.kept.is_none() && (queue.writing || !queue.lines.is_empty()) {
+        while queue.kept.is_none() && (queue.writing || queue.lines.len() > 0) {
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 return;
@@ -196,10 +249,10 @@ impl Shared {
 }
 
 /// Makes control characters visible: nothing in a line can begin another one, or reach a terminal as a command.
-fn escape_line(line: String) -> String {
+fn escape_line(line: &str) -> Cow<'_, str> {
     // All octets are looked at, so that many are at once: nearly no line has others.
     if line.len() <= MAX_LINE && line.bytes().fold(true, |plain, octet| plain & matches!(octet, b' '..=b'~')) {
-        return line;
+        return Cow::Borrowed(line);
     }
     let mut escaped = String::with_capacity(line.len());
     for c in line.chars() {
@@ -216,7 +269,7 @@ fn escape_line(line: String) -> String {
             escaped.push(c);
         }
     }
-    escaped
+    Cow::Owned(escaped)
 }
 
 /// What the thread owns.
@@ -229,15 +282,17 @@ struct Writer {
     told: bool,
     /// Lines on stderr begin with a severity, for the service manager.
     prefixed: bool,
+    /// Where lines for stderr are put together.
+    text: String,
 }
 
 impl Writer {
     fn new(target: Target) -> Self {
-        Self { target, syslog: None, tried: None, told: false, prefixed: stderr_is_journal() }
+        Self { target, syslog: None, tried: None, told: false, prefixed: stderr_is_journal(), text: String::new() }
     }
 
     fn run(mut self, shared: &Shared) {
-        let mut batch = Vec::new();
+        let mut batch = Lines::default();
         loop {
             let mut queue = shared.lock();
             loop {
@@ -246,7 +301,7 @@ impl Writer {
                     self.tried = None;
                     self.target = target;
                 }
-                if !queue.lines.is_empty() {
+                if queue.lines.len() > 0 {
                     break;
                 }
                 queue.writing = false;
@@ -256,39 +311,35 @@ impl Writer {
             }
             queue.asleep = false;
             queue.writing = true;
-            let length = queue.lines.len().min(BATCH_LENGTH);
-            batch.extend(queue.lines.drain(..length));
-            let more = !queue.lines.is_empty();
+            std::mem::swap(&mut batch, &mut queue.lines);
             drop(queue);
             let dropped = shared.dropped.swap(0, Ordering::Relaxed);
             if dropped > 0 {
-                batch.insert(0, (LogLevel::Warn, format!("log lines dropped: {dropped}")));
+                batch.push(LogLevel::Warn, &format!("log lines dropped: {dropped}"));
             }
             let lost = self.write(&batch);
             shared.dropped.fetch_add(lost, Ordering::Relaxed);
             batch.clear();
-            if !more {
-                thread::sleep(GATHERING_TIME);
-            }
+            thread::sleep(GATHERING_TIME);
         }
     }
 
     /// Writes lines; how many were lost.
-    fn write(&mut self, lines: &[(LogLevel, String)]) -> u64 {
+    fn write(&mut self, lines: &Lines) -> u64 {
         let mut lost = 0;
         match self.target.destination {
-            LogDestination::Stderr => lost += self.write_stderr(lines),
+            LogDestination::Stderr => lost += self.write_stderr(lines.iter()),
             LogDestination::Syslog => {
-                for entry in lines {
-                    let Err(error) = self.write_syslog(entry.0, &entry.1) else { continue };
+                for (level, line) in lines.iter() {
+                    let Err(error) = self.write_syslog(level, line) else { continue };
                     self.syslog = None;
                     if !self.told {
                         self.told = true;
                         let socket = self.target.syslog_socket.display();
                         let trouble = format!("cannot write to syslog at {socket}, trying on: {error}");
-                        self.write_stderr(&[(LogLevel::Warn, trouble)]);
+                        self.write_stderr([(LogLevel::Warn, trouble.as_str())]);
                     }
-                    lost += self.write_stderr(std::slice::from_ref(entry));
+                    lost += self.write_stderr([(level, line)]);
                 }
             }
         }
@@ -296,11 +347,15 @@ impl Writer {
     }
 
     /// Writes lines to stderr, all with one call where it takes them so; how many were lost.
-    fn write_stderr(&self, lines: &[(LogLevel, String)]) -> u64 {
-        let mut text = String::new();
+    fn write_stderr<'a>(&mut self, lines: impl IntoIterator<Item = (LogLevel, &'a str)>) -> u64 {
+        let mut text = std::mem::take(&mut self.text);
         for (level, line) in lines {
-            // Writing to a `String` cannot fail.
-            let _ = if self.prefixed { writeln!(text, "<{}>{line}", severity(*level) as u8) } else { writeln!(text, "{line}") };
+            if self.prefixed {
+                // Writing to a `String` cannot fail.
+                let _ = write!(text, "<{}>", severity(level) as u8);
+            }
+            text.push_str(line);
+            text.push('\n');
         }
         let mut rest = text.as_bytes();
         while !rest.is_empty() {
@@ -313,6 +368,9 @@ impl Writer {
             }
         }
         let lost = rest.iter().filter(|&&octet| octet == b'\n').count();
+        text.clear();
+        text.shrink_to(KEPT_ROOM);
+        self.text = text;
         u64::try_from(lost).unwrap_or(u64::MAX)
     }
 
@@ -460,7 +518,9 @@ mod tests {
             // Connecting works, sending does not.
             writer.syslog = None;
             writer.tried = None;
-            writer.write(&[(LogLevel::Debug, "x".into())]);
+            let mut lines = Lines::default();
+            lines.push(LogLevel::Debug, "x");
+            writer.write(&lines);
             assert!(writer.told);
         }
         std::fs::remove_dir_all(&directory).unwrap();
@@ -483,8 +543,30 @@ mod tests {
 
     #[test]
     fn lines_are_one_line_each() {
-        assert_eq!(escape_line("a\r\n\u{1b}[2J\u{7f}é\u{202e}".into()), "a\\u{d}\\u{a}\\u{1b}[2J\\u{7f}é\\u{202e}");
-        assert!(escape_line("x".repeat(10_000)).len() < 5000);
+        assert_eq!(escape_line("a\r\n\u{1b}[2J\u{7f}é\u{202e}"), "a\\u{d}\\u{a}\\u{1b}[2J\\u{7f}é\\u{202e}");
+        assert!(escape_line(&"x".repeat(10_000)).len() < 5000);
+    }
+
+    #[test]
+    fn lines_lie_one_behind_the_other() {
+        let mut lines = Lines::default();
+        for (level, line) in [(LogLevel::Info, "a"), (LogLevel::Warn, ""), (LogLevel::Error, "bc")] {
+            lines.push(level, line);
+        }
+        assert_eq!(lines.iter().collect::<Vec<_>>(), [(LogLevel::Info, "a"), (LogLevel::Warn, ""), (LogLevel::Error, "bc")]);
+        lines.push(LogLevel::Debug, &"x".repeat(2 * KEPT_ROOM));
+        lines.clear();
+        assert!(lines.iter().next().is_none() && lines.text.capacity() <= KEPT_ROOM);
+    }
+
+    #[test]
+    fn a_line_can_be_logged_while_one_is_made() {
+        let log = Log::keep(LogLevel::Info);
+        log.write_with(LogLevel::Info, |text| {
+            text.push_str("outer");
+            log.info(|| "inner".into());
+        });
+        assert_eq!(log.take_kept(), ["inner", "outer"]);
     }
 
     #[test]

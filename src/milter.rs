@@ -245,12 +245,13 @@ async fn on_eom(cx: &mut EomContext<Connection>) -> Status {
         verdict = Verdict::Failed;
     }
     // A milter that is given white space as it was has to give it the same way.
-    let space = if connection.opts.contains(ProtoOpts::LEADING_SPACE) { " " } else { "" };
-    for edit in &edits {
+    let with_space = connection.opts.contains(ProtoOpts::LEADING_SPACE);
+    for edit in edits {
         let done = match edit {
-            Edit::Delete { name, index } => cx.actions.change_header(*name, *index, None::<CString>).await,
+            Edit::Delete { name, index } => cx.actions.change_header(name, index, None::<CString>).await,
             Edit::Insert { index, field } => {
-                cx.actions.insert_header(*index, field.name, c_string(&format!("{space}{}", field.value))).await
+                let value = if with_space { format!(" {}", field.value) } else { field.value };
+                cx.actions.insert_header(index, field.name, c_string(value)).await
             }
         };
         if let Err(error) = done {
@@ -259,7 +260,7 @@ async fn on_eom(cx: &mut EomContext<Connection>) -> Status {
         }
     }
     if let Verdict::Quarantine(reason) = &verdict
-        && let Err(error) = cx.actions.quarantine(c_string(reason)).await
+        && let Err(error) = cx.actions.quarantine(c_string(reason.clone())).await
     {
         verdict = connection.failed(&format!("cannot have a message kept back: {error}"));
     }
@@ -356,7 +357,7 @@ impl Connection {
 
     fn reply_status(&self, reply: &Reply, smtp_reply: &mut indymilter::SmtpReply) -> Status {
         let (code, status) = (reply.code().to_string(), reply.status().to_string());
-        if let Err(error) = smtp_reply.set_error_reply(&code, Some(&status), [c_string(&reply.text_for_mta())]) {
+        if let Err(error) = smtp_reply.set_error_reply(&code, Some(&status), [c_string(reply.text_for_mta())]) {
             // The MTA then says it in its own words.
             self.line.server.observer.problem(&format!("cannot pass on a reply: {error}"));
         }
@@ -394,8 +395,8 @@ async fn while_connected<T>(line: &Line, work: Pin<&mut (impl Future<Output = T>
 }
 
 /// The value of a macro; `j` is found under `{j}` as well.
-fn macro_value(macros: &Macros, name: &CStr) -> Option<String> {
-    macros.get(name).map(|value| text(value).into_owned())
+fn macro_value<'a>(macros: &'a Macros, name: &CStr) -> Option<Cow<'a, str>> {
+    macros.get(name).map(text)
 }
 
 fn text(octets: &CStr) -> Cow<'_, str> {
@@ -403,6 +404,11 @@ fn text(octets: &CStr) -> Cow<'_, str> {
 }
 
 /// Our own texts have no NUL; should one have, it ends there.
-fn c_string(text: &str) -> CString {
-    CString::new(text.split('\0').next().unwrap_or_default()).unwrap_or_default()
+fn c_string(text: String) -> CString {
+    CString::new(text).unwrap_or_else(|error| {
+        let end = error.nul_position();
+        let mut octets = error.into_vec();
+        octets.truncate(end);
+        CString::new(octets).unwrap_or_default()
+    })
 }

@@ -51,49 +51,45 @@ impl Observer {
             self.counters.messages.fetch_add(1, Ordering::Relaxed);
         }
         for identity in &record.identities {
-            self.log.write(LogLevel::Info, || identity_line(record, identity));
+            self.log.write_with(LogLevel::Info, |text| identity_line(&mut Line { text }, record, identity));
         }
         if let Some(content) = &record.content {
-            self.log.info(|| content_line(record, content));
+            self.log.write_with(LogLevel::Info, |text| content_line(&mut Line { text }, record, content));
         }
         if record.forged_fields > 0 {
-            self.log.info(|| {
-                let mut line = Line::new();
+            self.log.write_with(LogLevel::Info, |text| {
+                let mut line = Line { text };
                 line.pair("deleted-authentication-results", &record.forged_fields.to_string());
                 if record.dry_run {
                     line.pair("dry-run", "yes");
                 }
                 line.circumstances(record);
-                line.text
             });
         }
         if record.failed {
-            self.log.error(|| {
-                let mut line = Line::new();
+            self.log.write_with(LogLevel::Error, |text| {
+                let mut line = Line { text };
                 line.pair("action", "fail");
                 line.pair("reason", "message-not-changed");
                 line.circumstances(record);
-                line.text
             });
         }
         for skipped in &record.skipped {
-            self.log.debug(|| {
-                let mut line = Line::new();
+            self.log.write_with(LogLevel::Debug, |text| {
+                let mut line = Line { text };
                 line.pair("identity", skipped.identity.as_str());
                 line.pair("action", "skip");
                 line.pair("reason", skipped.reason);
                 line.pair(if skipped.identity == Identity::Helo { "helo" } else { "envelope-from" }, &skipped.value);
                 line.circumstances(record);
-                line.text
             });
         }
         if let Some(exemption) = record.exemption {
-            self.log.debug(|| {
-                let mut line = Line::new();
+            self.log.write_with(LogLevel::Debug, |text| {
+                let mut line = Line { text };
                 line.pair("action", "exempt");
                 line.pair("reason", exemption.as_str());
                 line.circumstances(record);
-                line.text
             });
         }
     }
@@ -105,10 +101,9 @@ impl Observer {
 }
 
 /// The line of a verified identity (`spf-milter(8)`, LOGGING).
-fn identity_line(record: &Record, identity: &IdentityRecord) -> String {
+fn identity_line(line: &mut Line<'_>, record: &Record, identity: &IdentityRecord) {
     let verified = &identity.verified;
     let outcome = &verified.outcome;
-    let mut line = Line::new();
     line.pair("identity", verified.identity.as_str());
     line.pair("result", outcome.result.as_str());
     line.pair("action", identity.action.as_str());
@@ -148,12 +143,10 @@ fn identity_line(record: &Record, identity: &IdentityRecord) -> String {
     if let Some(queue_id) = &record.queue_id {
         line.pair("queue-id", queue_id);
     }
-    line.text
 }
 
 /// The line of a message that DKIM, DMARC or iprev looked at (`spf-milter(8)`, LOGGING).
-fn content_line(record: &Record, content: &ContentRecord) -> String {
-    let mut line = Line::new();
+fn content_line(line: &mut Line<'_>, record: &Record, content: &ContentRecord) {
     if let Some(outcome) = &content.dmarc {
         line.pair("dmarc", outcome.result.as_str());
     }
@@ -203,7 +196,6 @@ fn content_line(record: &Record, content: &ContentRecord) -> String {
             line.pair("dkim", &signature_word(signature));
         }
     }
-    line.text
 }
 
 /// A signature in a word: `domain/selector:result`, and why where it did not pass; without the names where it has none.
@@ -222,15 +214,11 @@ fn signature_word(signature: &SignatureOutcome) -> String {
 }
 
 /// A log line of `key=value` pairs.
-struct Line {
-    text: String,
+struct Line<'a> {
+    text: &'a mut String,
 }
 
-impl Line {
-    fn new() -> Self {
-        Self { text: String::with_capacity(384) }
-    }
-
+impl Line<'_> {
     /// Adds a pair. Values that are not plain words are quoted; quotes and backslashes in them escaped.
     fn pair(&mut self, key: &str, value: &str) {
         if !self.text.is_empty() {
@@ -242,7 +230,7 @@ impl Line {
             && (value.bytes().all(|octet| matches!(octet, b'!' | b'#'..=b'<' | b'>'..=b'[' | b']'..=b'~'))
                 || value.chars().all(|c| !c.is_whitespace() && !c.is_control() && !matches!(c, '"' | '\\' | '=')));
         if plain {
-            push_limited(&mut self.text, value);
+            push_limited(self.text, value);
         } else {
             self.text.push('"');
             let escaped = value.chars().fold(String::new(), |mut escaped, c| {
@@ -254,7 +242,7 @@ impl Line {
                 }
                 escaped
             });
-            push_limited(&mut self.text, &escaped);
+            push_limited(self.text, &escaped);
             self.text.push('"');
         }
     }

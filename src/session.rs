@@ -157,7 +157,7 @@ pub struct Session {
 /// The HELO name in force.
 #[derive(Debug)]
 struct Helo {
-    name: String,
+    name: Arc<str>,
     /// Its check, where the MTA does not wait for the answer.
     check: Option<Task<Verified>>,
     verified: Option<Arc<Verified>>,
@@ -226,7 +226,7 @@ impl Session {
     pub async fn helo(&mut self, name: &str) -> Reaction {
         let Ok(client) = self.client else { return Reaction::proceed() };
         let name = cut(name);
-        let repeated = self.helo.as_ref().is_some_and(|helo| helo.name == name);
+        let repeated = self.helo.as_ref().is_some_and(|helo| *helo.name == *name);
         let mut earlier = None;
         if !repeated {
             // What there is to tell belongs to the former name.
@@ -253,7 +253,6 @@ impl Session {
         let Ok(client) = self.client else { return Reaction::proceed() };
         let path = ReversePath::parse(reverse_path);
         self.pending().queue_id = queue_id.map(str::to_owned);
-        self.pending().reverse_path = Some(path.to_string());
         if authenticated && self.runtime.config.trust_authenticated_senders {
             return self.exempt(Exemption::Authenticated);
         }
@@ -400,7 +399,7 @@ impl Session {
     }
 
     fn circumstances(&self, client: IpAddr) -> Circumstances<'_> {
-        let helo = self.helo.as_ref().map_or("", |helo| helo.name.as_str());
+        let helo = self.helo.as_ref().map_or("", |helo| &*helo.name);
         Circumstances { client, helo, receiver: &self.host_name, timestamp: self.runtime.clock.now() }
     }
 
@@ -483,7 +482,7 @@ impl Session {
             return None;
         }
         record.client = self.client.ok().or(record.client);
-        record.helo = self.helo.as_ref().map(|helo| helo.name.clone());
+        record.helo = self.helo.as_ref().map(|helo| Arc::clone(&helo.name));
         record.dry_run = self.runtime.config.dry_run;
         Some(record)
     }

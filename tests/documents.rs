@@ -369,7 +369,6 @@ fn full_record() -> Record {
         queue_id: Some("4Q".into()),
         client: Some(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1))),
         helo: Some("mail.example.org".into()),
-        reverse_path: Some("amy@example.org".into()),
         identities: vec![record(Identity::Mailfrom), record(Identity::Helo)],
         exemption: Some(Exemption::Authenticated),
         skipped: vec![skipped(Identity::Helo), skipped(Identity::Mailfrom)],

@@ -93,7 +93,7 @@ impl ReceivedSpf<'_> {
         if let Some(comment) = &self.comment {
             tokens::write_comment(comment, |word| field.push(word));
         }
-        let mut client_ip = String::new();
+        let mut client_ip = String::with_capacity(40);
         if let Some(ip) = self.client_ip {
             push_address(&mut client_ip, ip.to_canonical());
         }

@@ -57,7 +57,7 @@ impl Session {
             comment: Some(describe(outcome.result, verified.identity, &described, client_ip, &self.host_name).into()),
             receiver: Some(self.host_name.as_str().into()),
             client_ip,
-            helo: self.helo.as_ref().map(|helo| helo.name.as_str().into()),
+            helo: self.helo.as_ref().map(|helo| (*helo.name).into()),
             envelope_from: is_mailfrom.then_some(described),
             identity: Some(verified.identity),
             mechanism: outcome.policy_domain.as_ref().map(|_| outcome.mechanism.as_deref().unwrap_or("default").into()),

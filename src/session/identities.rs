@@ -30,7 +30,7 @@ pub(super) struct Mailfrom {
 impl Session {
     /// Begins the check of a HELO name, if there is to be one.
     pub(super) fn begin_helo(&mut self, client: IpAddr, name: &str) -> Helo {
-        let open = Helo { name: name.to_owned(), check: None, verified: None, decision: HeloDecision::Open };
+        let open = Helo { name: name.into(), check: None, verified: None, decision: HeloDecision::Open };
         if !self.runtime.config.verify_helo {
             return open;
         }
@@ -90,7 +90,7 @@ impl Session {
         let config = Arc::clone(&self.runtime.config);
         // While HELO is open, so is whether MAIL FROM is to be verified.
         let pending = self.helo.as_mut().and_then(|helo| helo.check.take());
-        let helo = self.helo.as_ref().map_or("", |helo| helo.name.as_str());
+        let helo = self.helo.as_ref().map_or("", |helo| &*helo.name);
         let (local_part, domain) = match path {
             ReversePath::Empty => (POSTMASTER, helo),
             ReversePath::Mailbox { local_part, domain } if local_part.is_empty() => (POSTMASTER, domain.as_str()),
@@ -108,7 +108,7 @@ impl Session {
         let wanted = config.verify_dmarc || skipped.is_none() && (pending.is_some() || !self.helo_is_definitive());
         let outcome = match (pending, wanted) {
             (Some(mut pending), true) => {
-                let (verified, outcome) = tokio::join!(pending.join(), check.run());
+                let (verified, outcome) = Box::pin(async { tokio::join!(pending.join(), check.run()) }).await;
                 self.decide_helo(client, verified);
                 Some(outcome)
             }

@@ -109,9 +109,7 @@ pub struct Record {
     /// The client's address.
     pub client: Option<IpAddr>,
     /// The HELO name.
-    pub helo: Option<String>,
-    /// The reverse-path, where there was one.
-    pub reverse_path: Option<String>,
+    pub helo: Option<Arc<str>>,
     /// The identities verified since the last record.
     pub identities: Vec<IdentityRecord>,
     /// What DKIM, DMARC and iprev found, where one of them is on.
