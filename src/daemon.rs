@@ -28,10 +28,11 @@ use crate::{
     dns::{Dns, Settings},
     listen::{Access, Listener, SocketFile, listen},
     log::{Log, Target},
-    milter::{Server, Socket, serve},
+    milter::{Accepted, Server, serve},
     observe::Observer,
     runtime::{Runtime, Shared},
     systemd,
+    workers::Workers,
 };
 
 /// How long messages under way may take when the daemon is told to stop.
@@ -60,7 +61,7 @@ const RESOLV_CONF: &str = "/etc/resolv.conf";
 /// What keeps it from starting.
 pub(crate) fn run(path: &Path, overrides: Overrides, loaded: Loaded) -> anyhow::Result<()> {
     // Signals first: one that comes while sockets are being made must not end the process without removing them.
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start the runtime")?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start the runtime")?;
     let result = runtime.block_on(async {
         let signals = Signals::new([SIGHUP, SIGINT, SIGTERM]).context("cannot listen to signals")?;
         let daemon = Daemon::start(path.to_owned(), overrides, loaded)?;
@@ -82,6 +83,7 @@ struct Daemon {
     shared: Shared,
     connections: Arc<Connections>,
     server: Arc<Server>,
+    workers: Arc<Workers>,
     draining: watch::Sender<bool>,
     sources: Vec<(Source, String)>,
     files: Vec<SocketFile>,
@@ -112,6 +114,7 @@ impl Daemon {
         let dns = Dns::new(&dns_settings(&config));
         let shared = Shared::new(Runtime::new(config, dns, system_host_name(), 0));
         let (draining, receiver) = watch::channel(false);
+        let workers = Arc::new(Workers::start().context("cannot start threads")?);
         let server = Arc::new(Server { shared: shared.clone(), observer: observer.clone(), draining: receiver });
         Ok(Self {
             path,
@@ -122,6 +125,7 @@ impl Daemon {
             shared,
             connections,
             server,
+            workers,
             draining,
             sources,
             files,
@@ -132,7 +136,13 @@ impl Daemon {
         let mut accepting = JoinSet::new();
         let names: Vec<String> = self.sources.iter().map(|(_, name)| name.clone()).collect();
         for (source, name) in std::mem::take(&mut self.sources) {
-            accepting.spawn(accept(source, name, Arc::clone(&self.connections), Arc::clone(&self.server), self.log.clone()));
+            let entrance = Entrance {
+                connections: Arc::clone(&self.connections),
+                workers: Arc::clone(&self.workers),
+                server: Arc::clone(&self.server),
+                log: self.log.clone(),
+            };
+            accepting.spawn(entrance.accept(source, name));
         }
         self.log.info(|| format!("{} started socket={}", version(), names.join(",")));
         systemd::ready();
@@ -392,43 +402,54 @@ impl Source {
         })
     }
 
-    async fn accept(&self) -> io::Result<Socket> {
+    /// Accepts a connection; it belongs to no runtime yet.
+    async fn accept(&self) -> io::Result<Accepted> {
         Ok(match self {
-            Self::Tcp(listener) => Socket::tcp(listener.accept().await?.0),
-            Self::Unix(listener) => Socket::Unix(listener.accept().await?.0),
+            Self::Tcp(listener) => Accepted::Tcp(listener.accept().await?.0.into_std()?),
+            Self::Unix(listener) => Accepted::Unix(listener.accept().await?.0.into_std()?),
         })
     }
 }
 
-/// Accepts connections for ever. What goes wrong with one does not keep the next one waiting for long.
-///
-/// At the limit connections wait in the backlog; one that came at the same time as the last on another socket waits here. (Taking the
-/// place first would let each socket that nobody connects to keep one.)
-async fn accept(source: Source, name: String, connections: Arc<Connections>, server: Arc<Server>, log: Log) {
-    let mut pause = ACCEPT_PAUSE;
-    loop {
-        connections.wait_for_room(&log).await;
-        match source.accept().await {
-            Ok(socket) => {
-                pause = ACCEPT_PAUSE;
-                let place = connections.take(&log).await;
-                let (server, log) = (Arc::clone(&server), log.clone());
-                tokio::spawn(async move {
-                    if let Err(error) = serve(socket, server).await {
-                        log.debug(|| format!("connection ended: {error}"));
-                    }
-                    drop(place);
-                });
-            }
-            // The peer gave up while it waited.
-            Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
-            Err(error) => {
-                if connections.failing.may_tell() {
-                    log.error(|| format!("cannot accept a connection on {name}: {error}"));
+/// Where connections come in.
+struct Entrance {
+    connections: Arc<Connections>,
+    workers: Arc<Workers>,
+    server: Arc<Server>,
+    log: Log,
+}
+
+impl Entrance {
+    /// Accepts connections for ever. What goes wrong with one does not keep the next one waiting for long.
+    ///
+    /// At the limit connections wait in the backlog; one that came at the same time as the last on another socket waits here. (Taking
+    /// the place first would let each socket that nobody connects to keep one.)
+    async fn accept(self, source: Source, name: String) {
+        let mut pause = ACCEPT_PAUSE;
+        loop {
+            self.connections.wait_for_room(&self.log).await;
+            match source.accept().await {
+                Ok(accepted) => {
+                    pause = ACCEPT_PAUSE;
+                    let place = self.connections.take(&self.log).await;
+                    let (server, log) = (Arc::clone(&self.server), self.log.clone());
+                    self.workers.spawn(async move {
+                        if let Err(error) = serve(accepted, server).await {
+                            log.debug(|| format!("connection ended: {error}"));
+                        }
+                        drop(place);
+                    });
                 }
-                // Out of descriptors, say: trying again at once would be no use.
-                sleep(pause).await;
-                pause = (pause * 2).min(MAX_ACCEPT_PAUSE);
+                // The peer gave up while it waited.
+                Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
+                Err(error) => {
+                    if self.connections.failing.may_tell() {
+                        self.log.error(|| format!("cannot accept a connection on {name}: {error}"));
+                    }
+                    // Out of descriptors, say: trying again at once would be no use.
+                    sleep(pause).await;
+                    pause = (pause * 2).min(MAX_ACCEPT_PAUSE);
+                }
             }
         }
     }
@@ -438,22 +459,6 @@ async fn accept(source: Source, name: String, connections: Arc<Connections>, ser
 mod tests {
     use super::*;
     use crate::config::LogLevel;
-
-    fn listener() -> std::net::TcpListener {
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        listener.set_nonblocking(true).unwrap();
-        listener
-    }
-
-    #[tokio::test]
-    async fn answers_are_sent_at_once() {
-        let listener = listener();
-        let address = listener.local_addr().unwrap();
-        let source = Source::new(Listener::Tcp(listener)).unwrap();
-        let _peer = tokio::net::TcpStream::connect(address).await.unwrap();
-        let Socket::Tcp(stream) = source.accept().await.unwrap() else { panic!("not TCP") };
-        assert!(stream.nodelay().unwrap());
-    }
 
     #[tokio::test]
     async fn places_are_given_back() {

@@ -20,5 +20,6 @@ pub mod policy;
 pub mod runtime;
 pub mod session;
 mod systemd;
+mod workers;
 
 pub use cli::main;

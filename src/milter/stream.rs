@@ -46,9 +46,18 @@ const CHANGES: &[u8] = b"+-2behimq";
 /// Octets of changes that wait for the reply at most.
 const MAX_WAITING: usize = 16 * 1024;
 
-/// An accepted connection.
+/// An accepted connection, on which nobody waits (`O_NONBLOCK`).
 #[derive(Debug)]
-pub(crate) enum Socket {
+pub(crate) enum Accepted {
+    /// Over TCP.
+    Tcp(std::net::TcpStream),
+    /// Over a UNIX socket.
+    Unix(std::os::unix::net::UnixStream),
+}
+
+/// A connection.
+#[derive(Debug)]
+pub(super) enum Socket {
     /// Over TCP.
     Tcp(TcpStream),
     /// Over a UNIX socket.
@@ -56,13 +65,22 @@ pub(crate) enum Socket {
 }
 
 impl Socket {
-    /// A TCP connection, set up for a conversation of small packets.
-    pub(crate) fn tcp(stream: TcpStream) -> Self {
-        // Each packet is an answer that the MTA waits for. Where this fails, the peer has gone.
-        let _ = stream.set_nodelay(true);
-        // A host that has vanished would keep its place until the longest silence is over.
-        let _ = SockRef::from(&stream).set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE_INTERVAL));
-        Self::Tcp(stream)
+    /// Takes a connection over, and sets it up for a conversation of small packets.
+    ///
+    /// # Errors
+    ///
+    /// The system did not take it.
+    pub(super) fn new(accepted: Accepted) -> io::Result<Self> {
+        Ok(match accepted {
+            Accepted::Tcp(stream) => {
+                // Each packet is an answer that the MTA waits for. Where this fails, the peer has gone.
+                let _ = stream.set_nodelay(true);
+                // A host that has vanished would keep its place until the longest silence is over.
+                let _ = SockRef::from(&stream).set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE_INTERVAL));
+                Self::Tcp(TcpStream::from_std(stream)?)
+            }
+            Accepted::Unix(stream) => Self::Unix(UnixStream::from_std(stream)?),
+        })
     }
 
     fn try_io<T>(&self, f: impl FnOnce(SockRef<'_>) -> io::Result<T>) -> io::Result<T> {
@@ -73,7 +91,7 @@ impl Socket {
     }
 
     /// Returns when the peer has closed the connection.
-    pub(crate) async fn closed_by_peer(&self) {
+    pub(super) async fn closed_by_peer(&self) {
         loop {
             let ready = match self {
                 Self::Tcp(stream) => stream.ready(Interest::READABLE).await,
@@ -96,7 +114,7 @@ impl Socket {
 
 impl Socket {
     /// Ends the connection, in one direction or both.
-    pub(crate) fn shut_down(&self, how: Shutdown) -> io::Result<()> {
+    pub(super) fn shut_down(&self, how: Shutdown) -> io::Result<()> {
         match self {
             Self::Tcp(stream) => SockRef::from(stream).shutdown(how),
             Self::Unix(stream) => SockRef::from(stream).shutdown(how),
@@ -283,9 +301,10 @@ impl Drop for Stream {
 
 #[cfg(test)]
 mod tests {
+    use std::net::TcpListener;
+
     use tokio::{
         io::{AsyncReadExt as _, AsyncWriteExt as _},
-        net::TcpListener,
         time::{Instant, timeout},
     };
 
@@ -385,9 +404,11 @@ mod tests {
             drop(peer);
             timeout(Duration::from_secs(60), socket.closed_by_peer()).await.unwrap();
 
-            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let listener = TcpListener::bind("127.0.0.1:0").unwrap();
             let mut peer = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
-            let socket = Socket::tcp(listener.accept().await.unwrap().0);
+            let accepted = listener.accept().unwrap().0;
+            accepted.set_nonblocking(true).unwrap();
+            let socket = Socket::new(Accepted::Tcp(accepted)).unwrap();
             let Socket::Tcp(stream) = &socket else { unreachable!() };
             assert!(stream.nodelay().unwrap() && SockRef::from(stream).keepalive().unwrap());
             peer.write_all(said).await.unwrap();
