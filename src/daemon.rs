@@ -26,13 +26,13 @@ use tokio::{
 use crate::{
     config::{Config, Errors, Loaded, Overrides, load},
     dns::{Dns, Settings},
-    listen::{Access, Listener, SocketFile, listen},
+    listen::{Access, Listener, Listening, SocketFile, listen},
     log::{Log, Target},
-    milter::{Accepted, Server, serve},
+    milter::{Server, Socket, serve},
     observe::Observer,
     runtime::{Runtime, Shared},
     systemd,
-    workers::Workers,
+    workers::{Worker, Workers},
 };
 
 /// How long messages under way may take when the daemon is told to stop.
@@ -83,9 +83,12 @@ struct Daemon {
     shared: Shared,
     connections: Arc<Connections>,
     server: Arc<Server>,
-    workers: Arc<Workers>,
+    /// Dropped to end the threads.
+    _workers: Workers,
     draining: watch::Sender<bool>,
-    sources: Vec<(Source, String)>,
+    /// For each socket and thread something to accept connections from.
+    sources: Vec<(Source, String, Worker)>,
+    names: Vec<String>,
     files: Vec<SocketFile>,
 }
 
@@ -94,11 +97,15 @@ impl Daemon {
         let Loaded { config, warnings, .. } = loaded;
         let access = Access { mode: config.socket_mode.as_ref().map(|mode| mode.0), group: config.socket_group.clone() };
         let descriptors = raise_descriptor_limit();
-        let (mut sources, mut files) = (Vec::new(), Vec::new());
-        for socket in listen(&config.socket, &access)? {
-            files.extend(socket.file);
-            let source = Source::new(socket.listener).with_context(|| format!("cannot accept connections on {}", socket.name))?;
-            sources.push((source, socket.name));
+        let workers = Workers::start().context("cannot start threads")?;
+        let (mut sources, mut files, mut names) = (Vec::new(), Vec::new(), Vec::new());
+        for Listening { listener, name, file } in listen(&config.socket, &access)? {
+            files.extend(file);
+            for worker in workers.iter() {
+                let source = Source::new(&listener, worker).with_context(|| format!("cannot accept connections on {name}"))?;
+                sources.push((source, name.clone(), worker.clone()));
+            }
+            names.push(name);
         }
         let log = Log::start(log_target(&config), config.log_level).context("cannot start the log")?;
         log_panics(&log);
@@ -114,7 +121,6 @@ impl Daemon {
         let dns = Dns::new(&dns_settings(&config));
         let shared = Shared::new(Runtime::new(config, dns, system_host_name(), 0));
         let (draining, receiver) = watch::channel(false);
-        let workers = Arc::new(Workers::start().context("cannot start threads")?);
         let server = Arc::new(Server { shared: shared.clone(), observer: observer.clone(), draining: receiver });
         Ok(Self {
             path,
@@ -125,26 +131,29 @@ impl Daemon {
             shared,
             connections,
             server,
-            workers,
+            _workers: workers,
             draining,
             sources,
+            names,
             files,
         })
     }
 
     async fn run(mut self, mut signals: Signals) {
         let mut accepting = JoinSet::new();
-        let names: Vec<String> = self.sources.iter().map(|(_, name)| name.clone()).collect();
-        for (source, name) in std::mem::take(&mut self.sources) {
+        for (source, name, worker) in std::mem::take(&mut self.sources) {
+            let runtime = worker.runtime().clone();
             let entrance = Entrance {
+                source,
+                name,
+                worker,
                 connections: Arc::clone(&self.connections),
-                workers: Arc::clone(&self.workers),
                 server: Arc::clone(&self.server),
                 log: self.log.clone(),
             };
-            accepting.spawn(entrance.accept(source, name));
+            accepting.spawn_on(entrance.accept(), &runtime);
         }
-        self.log.info(|| format!("{} started socket={}", version(), names.join(",")));
+        self.log.info(|| format!("{} started socket={}", version(), self.names.join(",")));
         systemd::ready();
         loop {
             tokio::select! {
@@ -395,26 +404,30 @@ enum Source {
 }
 
 impl Source {
-    fn new(listener: Listener) -> io::Result<Self> {
+    /// A source for one of the threads; each has one of the same socket.
+    fn new(listener: &Listener, worker: &Worker) -> io::Result<Self> {
+        let _context = worker.runtime().enter();
         Ok(match listener {
-            Listener::Tcp(listener) => Self::Tcp(TcpListener::from_std(listener)?),
-            Listener::Unix(listener) => Self::Unix(UnixListener::from_std(listener)?),
+            Listener::Tcp(listener) => Self::Tcp(TcpListener::from_std(listener.try_clone()?)?),
+            Listener::Unix(listener) => Self::Unix(UnixListener::from_std(listener.try_clone()?)?),
         })
     }
 
-    /// Accepts a connection; it belongs to no runtime yet.
-    async fn accept(&self) -> io::Result<Accepted> {
+    async fn accept(&self) -> io::Result<Socket> {
         Ok(match self {
-            Self::Tcp(listener) => Accepted::Tcp(listener.accept().await?.0.into_std()?),
-            Self::Unix(listener) => Accepted::Unix(listener.accept().await?.0.into_std()?),
+            Self::Tcp(listener) => Socket::tcp(listener.accept().await?.0),
+            Self::Unix(listener) => Socket::Unix(listener.accept().await?.0),
         })
     }
 }
 
-/// Where connections come in.
+/// Where connections of a socket come in to a thread.
 struct Entrance {
+    source: Source,
+    /// The socket's name.
+    name: String,
+    worker: Worker,
     connections: Arc<Connections>,
-    workers: Arc<Workers>,
     server: Arc<Server>,
     log: Log,
 }
@@ -422,29 +435,31 @@ struct Entrance {
 impl Entrance {
     /// Accepts connections for ever. What goes wrong with one does not keep the next one waiting for long.
     ///
-    /// At the limit connections wait in the backlog; one that came at the same time as the last on another socket waits here. (Taking
-    /// the place first would let each socket that nobody connects to keep one.)
-    async fn accept(self, source: Source, name: String) {
+    /// At the limit connections wait in the backlog; one that came at the same time as the last waits here. (Taking the place first
+    /// would let each socket that nobody connects to keep one.)
+    async fn accept(self) {
         let mut pause = ACCEPT_PAUSE;
         loop {
             self.connections.wait_for_room(&self.log).await;
-            match source.accept().await {
-                Ok(accepted) => {
+            self.worker.turn().await;
+            match self.source.accept().await {
+                Ok(socket) => {
                     pause = ACCEPT_PAUSE;
+                    let load = self.worker.load();
                     let place = self.connections.take(&self.log).await;
                     let (server, log) = (Arc::clone(&self.server), self.log.clone());
-                    self.workers.spawn(async move {
-                        if let Err(error) = serve(accepted, server).await {
+                    tokio::spawn(async move {
+                        if let Err(error) = serve(socket, server).await {
                             log.debug(|| format!("connection ended: {error}"));
                         }
-                        drop(place);
+                        drop((place, load));
                     });
                 }
                 // The peer gave up while it waited.
                 Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
                 Err(error) => {
                     if self.connections.failing.may_tell() {
-                        self.log.error(|| format!("cannot accept a connection on {name}: {error}"));
+                        self.log.error(|| format!("cannot accept a connection on {}: {error}", self.name));
                     }
                     // Out of descriptors, say: trying again at once would be no use.
                     sleep(pause).await;

@@ -33,8 +33,8 @@ use indymilter::{
 use tokio::sync::{Notify, watch};
 
 use packets::BEFORE_QUIT_ARGUMENT;
-pub(crate) use stream::Accepted;
-use stream::{Ending, Socket, Stream};
+pub(crate) use stream::Socket;
+use stream::{Ending, Stream};
 
 use crate::{
     config::ErrorAction,
@@ -83,9 +83,9 @@ struct Connection {
 ///
 /// # Errors
 ///
-/// What the peer did wrong, where that ended the connection; or that the system did not take it.
-pub(crate) async fn serve(accepted: Accepted, server: Arc<Server>) -> io::Result<()> {
-    let socket = Arc::new(Socket::new(accepted)?);
+/// What the peer did wrong, where that ended the connection.
+pub(crate) async fn serve(socket: Socket, server: Arc<Server>) -> io::Result<()> {
+    let socket = Arc::new(socket);
     let ending = Arc::new(Ending::default());
     let stream = Stream::new(Arc::clone(&socket), Arc::clone(&ending));
     let mut draining = server.draining.clone();

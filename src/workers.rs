@@ -1,8 +1,8 @@
 //! The threads that serve connections, each with a runtime of its own.
 //!
-//! A connection stays with its thread. Its tasks wake each other several times a packet: with one runtime over all threads, each of
-//! these could wake another thread, which costs more than all else about a message. DNS look-ups are made by the thread of whoever asks
-//! first, and waited for by any.
+//! A connection stays with the thread that accepted it. Its tasks wake each other several times a packet: with one runtime over all
+//! threads, each of these could wake another thread, which costs more than all else about a message. DNS look-ups are made by the
+//! thread of whoever asks first, and waited for by any.
 
 use std::{
     io,
@@ -16,147 +16,183 @@ use std::{
 
 use tokio::{
     runtime::{Builder, Handle},
-    sync::oneshot,
+    sync::{Notify, oneshot},
 };
+
+/// The most threads. All of them wake for each connection, of which one gets it; and as many can serve tens of thousands of messages
+/// a second.
+const MAX_WORKERS: usize = 8;
+
+/// How many connections a thread may have more than another before it leaves new ones to the others.
+const MAX_LEAD: usize = 2;
 
 /// The threads. They end when this is dropped, with all that they serve; nobody waits for that.
 #[derive(Debug)]
 pub(crate) struct Workers {
-    workers: Vec<Worker>,
-    /// The worker that is looked at first, so that those with an equal load take turns.
-    next: AtomicUsize,
+    workers: Vec<(Worker, oneshot::Sender<()>)>,
 }
 
-#[derive(Debug)]
-struct Worker {
+/// One of the threads.
+#[derive(Clone, Debug)]
+pub(crate) struct Worker {
     runtime: Handle,
-    /// Connections that it serves.
-    load: Arc<AtomicUsize>,
-    /// Dropped to end it.
-    _running: oneshot::Sender<()>,
+    loads: Arc<Loads>,
+    number: usize,
 }
 
-/// One of the connections that a worker serves.
-struct Load(Arc<AtomicUsize>);
+/// How many connections each thread has.
+#[derive(Debug)]
+struct Loads {
+    counts: Vec<AtomicUsize>,
+    changed: Notify,
+}
+
+/// A connection of a thread.
+#[derive(Debug)]
+pub(crate) struct Load {
+    worker: Worker,
+}
 
 impl Drop for Load {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
+        self.worker.change(|count| count.fetch_sub(1, Ordering::AcqRel));
     }
 }
 
 impl Workers {
-    /// Starts as many threads as the process may use processors.
+    /// Starts as many threads as the process may use processors, within bounds.
     ///
     /// # Errors
     ///
     /// A thread or its runtime could not be started.
     pub(crate) fn start() -> io::Result<Self> {
         // Where the number cannot be found out, one will do.
-        let count = thread::available_parallelism().map_or(1, NonZeroUsize::get);
-        let workers = (0..count).map(Worker::start).collect::<io::Result<_>>()?;
-        Ok(Self { workers, next: AtomicUsize::new(0) })
+        Self::start_some(thread::available_parallelism().map_or(1, NonZeroUsize::get).min(MAX_WORKERS))
     }
 
-    /// Serves a connection on the thread that has the fewest.
-    pub(crate) fn spawn(&self, connection: impl Future<Output = ()> + Send + 'static) {
-        let first = self.next.fetch_add(1, Ordering::Relaxed) % self.workers.len().max(1);
-        let in_turn = self.workers.iter().cycle().skip(first).take(self.workers.len());
-        let Some(worker) = in_turn.min_by_key(|worker| worker.load.load(Ordering::Relaxed)) else { return };
-        worker.load.fetch_add(1, Ordering::Relaxed);
-        let load = Load(Arc::clone(&worker.load));
-        worker.runtime.spawn(async move {
-            connection.await;
-            drop(load);
-        });
+    fn start_some(count: usize) -> io::Result<Self> {
+        let loads = Arc::new(Loads { counts: (0..count).map(|_| AtomicUsize::new(0)).collect(), changed: Notify::new() });
+        let workers = (0..count).map(|number| start(number, Arc::clone(&loads))).collect::<io::Result<_>>()?;
+        Ok(Self { workers })
+    }
+
+    /// The threads.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Worker> {
+        self.workers.iter().map(|(worker, _)| worker)
     }
 }
 
+fn start(number: usize, loads: Arc<Loads>) -> io::Result<(Worker, oneshot::Sender<()>)> {
+    let runtime = Builder::new_current_thread().enable_all().build()?;
+    let worker = Worker { runtime: runtime.handle().clone(), loads, number };
+    let (running, ended) = oneshot::channel();
+    thread::Builder::new().name(format!("worker-{number}")).spawn(move || {
+        // An error, that the other end is gone, is the end as well.
+        let _ = runtime.block_on(ended);
+    })?;
+    Ok((worker, running))
+}
+
 impl Worker {
-    fn start(number: usize) -> io::Result<Self> {
-        let runtime = Builder::new_current_thread().enable_all().build()?;
-        let handle = runtime.handle().clone();
-        let (running, ended) = oneshot::channel();
-        thread::Builder::new().name(format!("worker-{number}")).spawn(move || {
-            // An error is the end as well.
-            let _ = runtime.block_on(ended);
-        })?;
-        Ok(Self { runtime: handle, load: Arc::default(), _running: running })
+    /// The runtime of the thread.
+    pub(crate) fn runtime(&self) -> &Handle {
+        &self.runtime
+    }
+
+    /// Waits until another connection is this thread's to take: there is always one that need not wait.
+    pub(crate) async fn turn(&self) {
+        loop {
+            let mut changed = std::pin::pin!(self.loads.changed.notified());
+            changed.as_mut().enable();
+            if self.is_in_turn() {
+                return;
+            }
+            changed.await;
+        }
+    }
+
+    fn is_in_turn(&self) -> bool {
+        let counts = &self.loads.counts;
+        let least = counts.iter().map(|count| count.load(Ordering::Acquire)).min().unwrap_or(0);
+        counts.get(self.number).is_none_or(|count| count.load(Ordering::Acquire) <= least.saturating_add(MAX_LEAD))
+    }
+
+    /// Counts a connection of this thread, as long as what it gives lasts.
+    pub(crate) fn load(&self) -> Load {
+        self.change(|count| count.fetch_add(1, Ordering::AcqRel));
+        Load { worker: self.clone() }
+    }
+
+    fn change(&self, change: impl FnOnce(&AtomicUsize) -> usize) {
+        if let Some(count) = self.loads.counts.get(self.number) {
+            change(count);
+            self.loads.changed.notify_waiters();
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::{collections::HashMap, sync::mpsc, thread::ThreadId};
+    use std::{sync::mpsc, time::Duration};
 
-    use tokio::sync::Notify;
+    use tokio::time::timeout;
 
     use super::*;
 
-    fn workers(count: usize) -> Workers {
-        Workers { workers: (0..count).map(|number| Worker::start(number).unwrap()).collect(), next: AtomicUsize::new(0) }
-    }
-
-    /// Spawns something that lasts until it is told to end; on which thread it runs.
-    fn spawn(workers: &Workers, end: &Arc<Notify>) -> ThreadId {
-        let (sender, receiver) = mpsc::channel();
-        let end = Arc::clone(end);
-        workers.spawn(async move {
-            let ended = end.notified();
-            sender.send(thread::current().id()).unwrap();
-            ended.await;
+    #[tokio::test(start_paused = true)]
+    async fn whoever_has_many_more_waits() {
+        let workers = Workers::start_some(3).unwrap();
+        let [first, second, third] = workers.iter().cloned().collect::<Vec<_>>().try_into().unwrap();
+        let mut loads: Vec<Load> = (0..=MAX_LEAD).map(|_| first.load()).collect();
+        assert!(!first.is_in_turn() && second.is_in_turn() && third.is_in_turn());
+        let one = second.load();
+        assert!(timeout(Duration::from_secs(1), first.turn()).await.is_err());
+        // Both ways: the others get some, or its own end.
+        let another = third.load();
+        first.turn().await;
+        drop(one);
+        assert!(!first.is_in_turn());
+        let (_, ()) = tokio::join!(first.turn(), async {
+            tokio::task::yield_now().await;
+            loads.pop();
         });
-        receiver.recv().unwrap()
+        assert!(workers.iter().any(Worker::is_in_turn));
+        drop((loads, another));
+        assert!(workers.iter().all(Worker::is_in_turn));
     }
 
     #[test]
-    fn connections_are_shared_out() {
-        let (workers, end) = (workers(3), Arc::new(Notify::new()));
-        let mut counts = HashMap::new();
-        for _ in 0..9 {
-            *counts.entry(spawn(&workers, &end)).or_insert(0) += 1;
-        }
-        assert_eq!(counts.into_values().collect::<Vec<_>>(), [3, 3, 3]);
-    }
-
-    #[test]
-    fn whoever_has_the_fewest_gets_the_next() {
-        let (workers, stays) = (workers(2), Arc::new(Notify::new()));
-        let first = spawn(&workers, &stays);
-        for _ in 0..10 {
-            // One after the other, each on the other thread: the first has one that stays.
-            let (done, ended) = mpsc::channel();
-            workers.spawn(async move { done.send(thread::current().id()).unwrap() });
-            assert_ne!(ended.recv().unwrap(), first);
-            while workers.workers.iter().map(|worker| worker.load.load(Ordering::Relaxed)).sum::<usize>() > 1 {
-                thread::yield_now();
+    fn each_is_a_thread_of_its_own() {
+        let workers = Workers::start_some(3).unwrap();
+        let (sender, receiver) = mpsc::channel();
+        for worker in workers.iter() {
+            for _ in 0..2 {
+                let sender = sender.clone();
+                worker.runtime().spawn(async move { sender.send(thread::current().id()).unwrap() });
             }
         }
-    }
-
-    #[test]
-    fn a_panic_ends_one_connection_alone() {
-        let workers = workers(1);
-        workers.spawn(async { panic!("provoked") });
-        let end = Arc::new(Notify::new());
-        spawn(&workers, &end);
-        assert_eq!(workers.workers[0].load.load(Ordering::Relaxed), 1);
+        let ids: std::collections::HashSet<_> = receiver.iter().take(6).collect();
+        assert_eq!(ids.len(), 3);
     }
 
     #[test]
     fn what_is_served_ends_with_the_workers() {
-        let workers = workers(2);
+        let workers = Workers::start_some(2).unwrap();
         let (sender, receiver) = mpsc::channel::<()>();
-        workers.spawn(async move {
-            std::future::pending::<()>().await;
-            drop(sender);
-        });
-        drop(workers);
+        for worker in workers.iter() {
+            let sender = sender.clone();
+            worker.runtime().spawn(async move {
+                std::future::pending::<()>().await;
+                drop(sender);
+            });
+        }
+        drop((workers, sender));
         assert!(receiver.recv().is_err());
     }
 
     #[test]
     fn as_many_as_processors() {
-        assert_eq!(Workers::start().unwrap().workers.len(), thread::available_parallelism().unwrap().get());
+        let count = thread::available_parallelism().unwrap().get();
+        assert_eq!(Workers::start().unwrap().iter().count(), count.min(MAX_WORKERS));
     }
 }

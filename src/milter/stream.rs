@@ -46,18 +46,9 @@ const CHANGES: &[u8] = b"+-2behimq";
 /// Octets of changes that wait for the reply at most.
 const MAX_WAITING: usize = 16 * 1024;
 
-/// An accepted connection, on which nobody waits (`O_NONBLOCK`).
+/// An accepted connection.
 #[derive(Debug)]
-pub(crate) enum Accepted {
-    /// Over TCP.
-    Tcp(std::net::TcpStream),
-    /// Over a UNIX socket.
-    Unix(std::os::unix::net::UnixStream),
-}
-
-/// A connection.
-#[derive(Debug)]
-pub(super) enum Socket {
+pub(crate) enum Socket {
     /// Over TCP.
     Tcp(TcpStream),
     /// Over a UNIX socket.
@@ -65,22 +56,13 @@ pub(super) enum Socket {
 }
 
 impl Socket {
-    /// Takes a connection over, and sets it up for a conversation of small packets.
-    ///
-    /// # Errors
-    ///
-    /// The system did not take it.
-    pub(super) fn new(accepted: Accepted) -> io::Result<Self> {
-        Ok(match accepted {
-            Accepted::Tcp(stream) => {
-                // Each packet is an answer that the MTA waits for. Where this fails, the peer has gone.
-                let _ = stream.set_nodelay(true);
-                // A host that has vanished would keep its place until the longest silence is over.
-                let _ = SockRef::from(&stream).set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE_INTERVAL));
-                Self::Tcp(TcpStream::from_std(stream)?)
-            }
-            Accepted::Unix(stream) => Self::Unix(UnixStream::from_std(stream)?),
-        })
+    /// A TCP connection, set up for a conversation of small packets.
+    pub(crate) fn tcp(stream: TcpStream) -> Self {
+        // Each packet is an answer that the MTA waits for. Where this fails, the peer has gone.
+        let _ = stream.set_nodelay(true);
+        // A host that has vanished would keep its place until the longest silence is over.
+        let _ = SockRef::from(&stream).set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE_INTERVAL));
+        Self::Tcp(stream)
     }
 
     fn try_io<T>(&self, f: impl FnOnce(SockRef<'_>) -> io::Result<T>) -> io::Result<T> {
@@ -91,7 +73,7 @@ impl Socket {
     }
 
     /// Returns when the peer has closed the connection.
-    pub(super) async fn closed_by_peer(&self) {
+    pub(crate) async fn closed_by_peer(&self) {
         loop {
             let ready = match self {
                 Self::Tcp(stream) => stream.ready(Interest::READABLE).await,
@@ -114,7 +96,7 @@ impl Socket {
 
 impl Socket {
     /// Ends the connection, in one direction or both.
-    pub(super) fn shut_down(&self, how: Shutdown) -> io::Result<()> {
+    pub(crate) fn shut_down(&self, how: Shutdown) -> io::Result<()> {
         match self {
             Self::Tcp(stream) => SockRef::from(stream).shutdown(how),
             Self::Unix(stream) => SockRef::from(stream).shutdown(how),
@@ -301,10 +283,9 @@ impl Drop for Stream {
 
 #[cfg(test)]
 mod tests {
-    use std::net::TcpListener;
-
     use tokio::{
         io::{AsyncReadExt as _, AsyncWriteExt as _},
+        net::TcpListener,
         time::{Instant, timeout},
     };
 
@@ -404,11 +385,9 @@ mod tests {
             drop(peer);
             timeout(Duration::from_secs(60), socket.closed_by_peer()).await.unwrap();
 
-            let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
             let mut peer = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
-            let accepted = listener.accept().unwrap().0;
-            accepted.set_nonblocking(true).unwrap();
-            let socket = Socket::new(Accepted::Tcp(accepted)).unwrap();
+            let socket = Socket::tcp(listener.accept().await.unwrap().0);
             let Socket::Tcp(stream) = &socket else { unreachable!() };
             assert!(stream.nodelay().unwrap() && SockRef::from(stream).keepalive().unwrap());
             peer.write_all(said).await.unwrap();
