@@ -166,6 +166,7 @@ impl Milter {
     /// Begins a session.
     fn session(&self) -> MilterClient {
         let mut client = self.daemon.client();
+        client.gathers = true;
         client.macros = [("j", "mx.example.net"), ("i", "4XyZ")].map(|(name, value)| (name.to_owned(), value.to_owned())).into();
         client.connect("mail.example.com", Some(SocketAddr::from(([192, 0, 2, 1], 2525)))).unwrap();
         client.helo("mail.example.com").unwrap();

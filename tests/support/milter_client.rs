@@ -4,9 +4,11 @@ use std::{
     collections::BTreeMap,
     io::{self, Read, Write},
     net::{Shutdown, SocketAddr, TcpStream},
-    os::unix::net::UnixStream,
+    os::{fd::AsFd as _, unix::net::UnixStream},
     path::PathBuf,
 };
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::{PATIENCE, fields::Field};
 
@@ -55,6 +57,19 @@ impl Stream {
                 Ok(Self::Unix(stream))
             }
         }
+    }
+
+    /// Waits until there is something to read.
+    fn wait(&self) -> io::Result<()> {
+        let descriptor = match self {
+            Self::Inet(stream) => stream.as_fd(),
+            Self::Unix(stream) => stream.as_fd(),
+        };
+        let patience = PollTimeout::try_from(PATIENCE).map_err(io::Error::other)?;
+        if poll(&mut [PollFd::new(descriptor, PollFlags::POLLIN)], patience)? == 0 {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        Ok(())
     }
 
     /// Says that nothing more will be sent.
@@ -225,12 +240,16 @@ pub struct MilterClient {
     pub negotiation: Negotiation,
     /// Macros by name without braces; sent where the protocol or the milter's wish places them.
     pub macros: BTreeMap<String, String>,
+    /// Whether packets wait until an answer is wanted, and this end waits with `poll(2)` for it, as Postfix does. Otherwise each packet
+    /// goes by itself.
+    pub gathers: bool,
     /// How many answers were waited for.
     pub round_trips: usize,
     connection_verdict: Option<Reply>,
     message_verdict: Option<Reply>,
     skip_body: bool,
     pending: Vec<u8>,
+    gathered: Vec<u8>,
     fields: Vec<Field>,
 }
 
@@ -255,11 +274,13 @@ impl MilterClient {
             options,
             negotiation: Negotiation::default(),
             macros: BTreeMap::new(),
+            gathers: false,
             round_trips: 0,
             connection_verdict: None,
             message_verdict: None,
             skip_body: false,
             pending: Vec::new(),
+            gathered: Vec::new(),
             fields: Vec::new(),
         };
         client.negotiate()?;
@@ -305,11 +326,25 @@ impl MilterClient {
         packet.extend_from_slice(&length.to_be_bytes());
         packet.push(command);
         packet.extend_from_slice(content);
+        if self.gathers {
+            self.gathered.extend_from_slice(&packet);
+            return if self.gathered.len() < CHUNK { Ok(()) } else { self.flush() };
+        }
         self.stream.write_all(&packet)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.stream.write_all(&self.gathered)?;
+        self.gathered.clear();
+        Ok(())
     }
 
     /// Receives one packet.
     pub fn receive(&mut self) -> io::Result<(u8, Vec<u8>)> {
+        if self.gathers {
+            self.flush()?;
+            self.stream.wait()?;
+        }
         let mut length = [0; 4];
         self.stream.read_exact(&mut length)?;
         let length = u32::from_be_bytes(length) as usize;
