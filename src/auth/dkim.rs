@@ -40,7 +40,7 @@ pub use outcome::{BodyCoverage, DkimResult, Reason, SignatureOutcome, signature_
 
 use body::{BodyHash, BodyHashes};
 use crypto::{MAX_RSA_BITS, MIN_RSA_BITS};
-use header::Header;
+use header::{Header, Index};
 use key::KeyRecord;
 use signature::{Algorithm, Signature};
 
@@ -222,7 +222,7 @@ impl Verification {
             self.records.extend(lookup);
         }
         let bodies = self.bodies.finish();
-        let index = if self.entries.iter().any(|entry| entry.pending.is_some()) { self.header.index() } else { HashMap::new() };
+        let index = if self.entries.iter().any(|entry| entry.pending.is_some()) { self.header.index() } else { Index::default() };
         let mut text = Vec::new();
         let mut outcomes = Vec::with_capacity(self.entries.len());
         for Entry { mut outcome, pending } in self.entries {

@@ -32,23 +32,33 @@ fn append_relaxed_value(value: &[u8], output: &mut Vec<u8>) {
     let start = output.len();
     let mut white = false;
     let mut rest = value;
-    while let Some((&byte, tail)) = rest.split_first() {
-        match (byte, tail) {
-            (b' ' | b'\t', _) => white = true,
-            // A fold: white space follows it, or it would end the field.
-            (b'\r', [b'\n', ..]) => {
-                rest = tail.get(1..).unwrap_or_default();
-                continue;
-            }
-            _ => {
-                if white && output.len() > start {
-                    output.push(b' ');
-                }
-                white = false;
-                output.push(byte);
-            }
+    loop {
+        let mut end = rest.iter().position(|byte| matches!(byte, b' ' | b'\t' | b'\r')).unwrap_or(rest.len());
+        if let Some([b'\r', after @ ..]) = rest.get(end..)
+            && after.first() != Some(&b'\n')
+        {
+            // A CR that begins no fold is an octet like others.
+            end += 1;
         }
-        rest = tail;
+        let (text, after) = rest.split_at(end);
+        if !text.is_empty() {
+            if white && output.len() > start {
+                output.push(b' ');
+            }
+            white = false;
+            output.extend_from_slice(text);
+        }
+        rest = match after {
+            [] => return,
+            // A fold: white space follows it, or it would end the field.
+            [b'\r', b'\n', rest @ ..] => rest,
+            [b' ' | b'\t', rest @ ..] => {
+                white = true;
+                rest
+            }
+            // Behind a CR that begins no fold.
+            rest => rest,
+        };
     }
 }
 

@@ -193,3 +193,20 @@ fn pairs_of_the_suites() {
         }
     }
 }
+
+/// What RFC 6376 §3.4.2 says, octet by octet.
+fn relaxed_value(value: &[u8]) -> Vec<u8> {
+    let unfolded = String::from_utf8_lossy(value).replace("\r\n", "");
+    let words: Vec<&str> = unfolded.split([' ', '\t']).filter(|word| !word.is_empty()).collect();
+    words.join(" ").into_bytes()
+}
+
+proptest! {
+    #[test]
+    fn relaxed_values_are_as_the_rfc_says(value in "([ab]|[ \\t]|\r|\n|\r\n[ \\t]){0,30}") {
+        let mut output = b"before".to_vec();
+        append_relaxed_value(value.as_bytes(), &mut output);
+        let expected = [b"before".as_slice(), &relaxed_value(value.as_bytes())].concat();
+        prop_assert_eq!(String::from_utf8_lossy(&output), String::from_utf8_lossy(&expected));
+    }
+}
