@@ -7,6 +7,8 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
 
+#[path = "content/awake.rs"]
+mod awake;
 #[path = "../tests/support/mod.rs"]
 mod support;
 
@@ -349,6 +351,10 @@ fn memory(nameserver: SocketAddr, key: &Key) -> Vec<(String, bool)> {
 }
 
 fn main() {
+    if env::args().nth(1).is_some_and(|argument| argument == awake::ARGUMENT) {
+        return awake::stay_awake();
+    }
+    let _awake = awake::keep_awake().unwrap();
     let sections: Vec<String> = env::args().skip(1).filter(|argument| !argument.starts_with('-')).collect();
     let wanted = |name: &str| sections.is_empty() || sections.iter().any(|section| section == name);
     let keys = [

@@ -245,10 +245,10 @@ impl Daemon {
         self.log.info(|| format!("configuration reloaded changed={changed}"));
     }
 
-    /// Accepting goes on for ever; should it end, that is told. The other sockets are still served.
+    /// Accepting goes on for ever; should it end on a thread, that is told. Other threads and sockets go on.
     fn complain_of_end(&self, ended: Result<(), JoinError>) {
         let reason = ended.err().map_or_else(String::new, |error| error.to_string());
-        self.log.error(|| format!("a socket is not served any more: {reason}"));
+        self.log.error(|| format!("a thread does not accept connections on a socket any more: {reason}"));
     }
 }
 

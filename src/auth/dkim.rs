@@ -225,8 +225,13 @@ impl Verification {
         let index = if self.entries.iter().any(|entry| entry.pending.is_some()) { self.header.index() } else { Index::default() };
         let mut text = Vec::new();
         let mut outcomes = Vec::with_capacity(self.entries.len());
+        let mut is_first = true;
         for Entry { mut outcome, pending } in self.entries {
             if let Some(Pending { field, signature }) = pending {
+                // Ten checks of large keys take some milliseconds, in which the thread serves nobody else.
+                if !std::mem::take(&mut is_first) {
+                    tokio::task::yield_now().await;
+                }
                 let body = bodies.find(signature.body_canonicalization, signature.body_length);
                 outcome.body = body.map(|body| body.coverage);
                 let texts = self.records.get(&signature.key_name).unwrap_or(&Err(Failure::Network));
