@@ -331,19 +331,26 @@ impl Connection {
             Verdict::Continue | Verdict::Quarantine(_) => Status::Continue,
             Verdict::Accept(_) => Status::Accept,
             Verdict::Reply(reply) => self.reply_status(reply, smtp_reply),
-            Verdict::Failed => self.failure_status(),
+            Verdict::Failed => return self.fail(no_reply),
         };
+        if self.is_answered(no_reply) { status } else { Status::Noreply }
+    }
+
+    /// Whether the MTA takes an answer to an event; the end of a message always has one.
+    fn is_answered(&self, no_reply: ProtoOpts) -> bool {
+        no_reply.is_empty() || !self.opts.contains(no_reply)
+    }
+
+    /// Tells the MTA that the work could not be done: now, or at the end of the message.
+    fn fail(&mut self, no_reply: ProtoOpts) -> Status {
+        let status = self.failure_status();
         // `Accept` at HELO would let the whole connection through; what failed concerns one message.
-        let too_much = no_reply == ProtoOpts::NOREPLY_HELO && status == Status::Accept && reaction.verdict == Verdict::Failed;
-        if too_much {
-            self.failed = true;
-            return self.nothing_to_say(no_reply);
-        }
-        if no_reply.is_empty() || !self.opts.contains(no_reply) {
+        let too_much = no_reply == ProtoOpts::NOREPLY_HELO && status == Status::Accept;
+        if self.is_answered(no_reply) && !too_much {
             return status;
         }
-        self.failed |= matches!(reaction.verdict, Verdict::Failed);
-        Status::Noreply
+        self.failed = true;
+        self.nothing_to_say(no_reply)
     }
 
     /// What the MTA is told where the work could not be done; a dry run does nothing to any message.

@@ -11,7 +11,12 @@ use crate::{
 
 /// A line over a socket pair, its peer, and what is logged.
 fn line() -> (Arc<Line>, UnixStream, Log) {
-    let loaded = load_text(b"socket = fd:", Path::new("test.conf"), &Overrides::default()).unwrap();
+    line_with("")
+}
+
+fn line_with(config: &str) -> (Arc<Line>, UnixStream, Log) {
+    let text = format!("socket = fd:\n{config}");
+    let loaded = load_text(text.as_bytes(), Path::new("test.conf"), &Overrides::default()).unwrap();
     let dns = Dns::from_zone(Arc::new(Zone::parse("").unwrap()));
     let log = Log::keep(LogLevel::Debug);
     let (_, draining) = watch::channel(false);
@@ -50,4 +55,27 @@ async fn the_end_of_a_message_is_not_missed() {
     // Told before anybody listened.
     timeout(Duration::from_secs(60), line.idle.notified()).await.unwrap();
     assert!(!line.busy.load(Ordering::Acquire));
+}
+
+#[tokio::test]
+async fn failures_are_told_where_the_mta_takes_an_answer() {
+    let (helo, mail, end) = (ProtoOpts::NOREPLY_HELO, ProtoOpts::NOREPLY_MAIL, ProtoOpts::empty());
+    let fail = |config: &str, opts, no_reply| {
+        let (line, _peer, _) = line_with(config);
+        let runtime = line.server.shared.load();
+        let mut connection = Connection { line, runtime, opts, session: None, failed: false };
+        (connection.fail(no_reply), connection.failed)
+    };
+    for no_reply in [helo, mail, end] {
+        assert_eq!(fail("", end, no_reply), (Status::Tempfail, false));
+        assert_eq!(fail("dry_run = yes", end, no_reply), (Status::Continue, false));
+    }
+    // At the end of the message instead.
+    assert_eq!(fail("", helo | mail, mail), (Status::Noreply, true));
+    assert_eq!(fail("", helo | mail, end), (Status::Tempfail, false));
+    // One message, not the whole connection.
+    assert_eq!(fail("error_action = accept", end, helo), (Status::Continue, true));
+    assert_eq!(fail("error_action = accept", helo, helo), (Status::Noreply, true));
+    assert_eq!(fail("error_action = accept", end, mail), (Status::Accept, false));
+    assert_eq!(fail("error_action = accept", end, end), (Status::Accept, false));
 }
