@@ -207,7 +207,7 @@ impl Spaces {
                     piece.length += STEP;
                     self.white = room.last() == Some(&b' ');
                 }
-                _ => self.write_step(step, &mut piece),
+                _ => self.write_whole_step(step, &mut piece),
             }
             chunk = chunk.get(STEP..).unwrap_or_default();
         }
@@ -223,6 +223,43 @@ impl Spaces {
             }
         }
         self.pass(&mut piece, &mut output);
+    }
+
+    /// Adds [`STEP`] octets: all but the last one, which is there to be seen. All are judged at once, one bit for each.
+    fn write_whole_step(&mut self, step: &[u8; STEP + 1], piece: &mut Piece) {
+        let mut text = [b' '; ROOM];
+        let (mut white, mut ends_line) = ([0; STEP], [0; STEP]);
+        let octets = step.iter().zip(step.get(1..).unwrap_or_default()).zip(text.iter_mut());
+        for (((&byte, &next), text), (white, ends_line)) in octets.zip(white.iter_mut().zip(&mut ends_line)) {
+            let is_white = (byte == b' ') | (byte == b'\t');
+            *white = u8::from(is_white);
+            *ends_line = u8::from((byte == b'\r') & (next == b'\n'));
+            *text = if is_white { b' ' } else { byte };
+        }
+        let (white, ends_line) = (bits(&white), bits(&ends_line));
+        // White space gives its place to white space or a line end behind it.
+        let before_gone = (white << 1 | u32::from(self.white)) & (white | ends_line);
+        if before_gone & 1 == 1 {
+            piece.length -= 1;
+        }
+        let mut kept = !(before_gone >> 1);
+        let mut at = 0;
+        while kept != 0 {
+            let gone = kept.trailing_zeros();
+            kept >>= gone;
+            at += gone as usize;
+            let run = kept.trailing_ones();
+            // Whole steps are copied, of which what follows the run is written over: that takes no loop.
+            let source = text.get(at..).and_then(<[u8]>::first_chunk::<STEP>);
+            let room = piece.text.get_mut(piece.length..).and_then(<[u8]>::first_chunk_mut::<STEP>);
+            if let (Some(source), Some(room)) = (source, room) {
+                *room = *source;
+            }
+            piece.length += run as usize;
+            at += run as usize;
+            kept = kept.checked_shr(run).unwrap_or(0);
+        }
+        self.white = white >> (STEP - 1) == 1;
     }
 
     /// Adds at most [`STEP`] octets: all but the last one, which is there to be seen. No branches: whatever the text, none is foreseen wrongly.
@@ -269,6 +306,16 @@ impl Spaces {
             output(b" \r");
         }
     }
+}
+
+/// A bit for each octet, which is 0 or 1; the first is the lowest.
+fn bits(octets: &[u8; STEP]) -> u32 {
+    let (eights, _) = octets.as_chunks::<8>();
+    eights.iter().rev().fold(0, |bits, eight| {
+        // The product has bit 8k of the octets at 56 + k.
+        let eight = u64::from_le_bytes(*eight).wrapping_mul(0x0102_0408_1020_4080) >> 56;
+        bits << 8 | u32::try_from(eight).unwrap_or_default()
+    })
 }
 
 /// Whether the text, all but its last octet, stays as it is: no tabs, and no space before white space or a CR.

@@ -210,3 +210,13 @@ proptest! {
         prop_assert_eq!(String::from_utf8_lossy(&output), String::from_utf8_lossy(&expected));
     }
 }
+
+#[test]
+fn a_bit_for_each_octet() {
+    for position in 0..STEP {
+        let mut octets = [0; STEP];
+        octets[position] = 1;
+        assert_eq!(bits(&octets), 1 << position);
+    }
+    assert_eq!(bits(&[1; STEP]), u32::MAX);
+}
