@@ -1,8 +1,10 @@
 //! The daemon: listens, reloads, drains.
 
 use std::{
+    convert::Infallible,
     io,
     ops::ControlFlow,
+    panic::AssertUnwindSafe,
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex, PoisonError,
@@ -12,7 +14,7 @@ use std::{
 };
 
 use anyhow::Context as _;
-use futures_util::StreamExt as _;
+use futures_util::{FutureExt as _, StreamExt as _};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook_tokio::Signals;
@@ -45,8 +47,9 @@ const FLUSH_LIMIT: Duration = Duration::from_secs(2);
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 const MAX_ACCEPT_PAUSE: Duration = Duration::from_millis(500);
 
-/// Descriptors for other things than connections: sockets, look-ups, the log.
+/// Descriptors for other things than connections: sockets, look-ups, the log. And for each thread, besides one for each socket.
 const SPARE_DESCRIPTORS: usize = 64;
+const DESCRIPTORS_OF_A_THREAD: usize = 4;
 
 /// How often the same trouble with connections is told.
 const COMPLAINT_INTERVAL: Duration = Duration::from_secs(60);
@@ -113,7 +116,8 @@ impl Daemon {
         for warning in &warnings {
             log.warn(|| warning.to_string());
         }
-        if let Some(limit) = descriptors.filter(|limit| *limit < config.max_connections.saturating_add(SPARE_DESCRIPTORS)) {
+        let spare = SPARE_DESCRIPTORS + workers.iter().count() * (DESCRIPTORS_OF_A_THREAD + names.len());
+        if let Some(limit) = descriptors.filter(|limit| *limit < config.max_connections.saturating_add(spare)) {
             let wanted = config.max_connections;
             log.warn(|| format!("only {limit} descriptors may be open (ulimit -n), too few for max_connections={wanted}"));
         }
@@ -155,13 +159,9 @@ impl Daemon {
         }
         self.log.info(|| format!("{} started socket={}", version(), self.names.join(",")));
         systemd::ready();
-        loop {
-            tokio::select! {
-                signal = signals.next() => match signal {
-                    Some(SIGHUP) => if self.reload(&mut signals).await.is_break() { break },
-                    _ => break,
-                },
-                Some(ended) = accepting.join_next() => self.complain_of_end(ended),
+        while signals.next().await == Some(SIGHUP) {
+            if self.reload(&mut signals).await.is_break() {
+                break;
             }
         }
         systemd::stopping();
@@ -244,12 +244,6 @@ impl Daemon {
         let changed = if changed.is_empty() { "none".to_owned() } else { changed.join(",") };
         self.log.info(|| format!("configuration reloaded changed={changed}"));
     }
-
-    /// Accepting goes on for ever; should it end on a thread, that is told. Other threads and sockets go on.
-    fn complain_of_end(&self, ended: Result<(), JoinError>) {
-        let reason = ended.err().map_or_else(String::new, |error| error.to_string());
-        self.log.error(|| format!("a thread does not accept connections on a socket any more: {reason}"));
-    }
 }
 
 async fn stop_signal(signals: &mut Signals) {
@@ -298,6 +292,8 @@ fn log_panics(log: &Log) {
 #[derive(Debug)]
 struct Connections {
     count: AtomicUsize,
+    /// Connections that are accepted and wait for a place.
+    waiting: AtomicUsize,
     limit: AtomicUsize,
     changed: Notify,
     /// That there is no room.
@@ -322,10 +318,28 @@ impl Drop for Place {
     }
 }
 
+/// One of those that wait for a place. No other connection is accepted meanwhile: it would be served before.
+struct Waiting<'a>(&'a Connections);
+
+impl<'a> Waiting<'a> {
+    fn new(connections: &'a Connections) -> Self {
+        connections.waiting.fetch_add(1, Ordering::AcqRel);
+        Self(connections)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.waiting.fetch_sub(1, Ordering::AcqRel);
+        self.0.changed.notify_waiters();
+    }
+}
+
 impl Connections {
     fn new(limit: usize) -> Self {
         Self {
             count: AtomicUsize::new(0),
+            waiting: AtomicUsize::new(0),
             limit: AtomicUsize::new(limit),
             changed: Notify::new(),
             crowded: Complaint::default(),
@@ -348,14 +362,19 @@ impl Connections {
         taken.is_ok().then(|| Place(Arc::clone(self)))
     }
 
-    /// Waits until there is room for a connection, and takes it.
+    /// Waits until there is room for a connection that was accepted, and takes it.
     async fn take(self: &Arc<Self>, log: &Log) -> Place {
+        if let Some(place) = self.try_take() {
+            return place;
+        }
+        let _waiting = Waiting::new(self);
         self.wait_until(log, || self.try_take()).await
     }
 
-    /// Waits until there is room for a connection.
+    /// Waits until there is room for a connection besides those that wait for it.
     async fn wait_for_room(&self, log: &Log) {
-        self.wait_until(log, || (self.count() < self.limit.load(Ordering::Acquire)).then_some(())).await;
+        let wanted = || self.count() + self.waiting.load(Ordering::Acquire);
+        self.wait_until(log, || (wanted() < self.limit.load(Ordering::Acquire)).then_some(())).await;
     }
 
     async fn wait_until<T>(&self, log: &Log, attempt: impl Fn() -> Option<T>) -> T {
@@ -421,6 +440,15 @@ impl Source {
     }
 }
 
+/// Does work that does not end, and does it again where it fails: the other threads count on this one to accept its part.
+async fn keep_on<F: Future<Output = Infallible>>(log: &Log, work: impl Fn() -> F) -> Infallible {
+    loop {
+        let Err(_) = AssertUnwindSafe(work()).catch_unwind().await;
+        log.error(|| "internal error while accepting connections".into());
+        sleep(MAX_ACCEPT_PAUSE).await;
+    }
+}
+
 /// Where connections of a socket come in to a thread.
 struct Entrance {
     source: Source,
@@ -435,9 +463,18 @@ struct Entrance {
 impl Entrance {
     /// Accepts connections for ever. What goes wrong with one does not keep the next one waiting for long.
     ///
-    /// At the limit connections wait in the backlog; one that came at the same time as the last waits here. (Taking the place first
-    /// would let each socket that nobody connects to keep one.)
-    async fn accept(self) {
+    /// At the limit connections wait in the backlog; those that came at the same time as the last wait here, one for each thread and
+    /// socket at most. (Taking the place first would let each socket that nobody connects to keep one.)
+    async fn accept(self) -> Infallible {
+        let (log, entrance) = (self.log.clone(), Arc::new(self));
+        keep_on(&log, || {
+            let entrance = Arc::clone(&entrance);
+            async move { entrance.accept_until_trouble().await }
+        })
+        .await
+    }
+
+    async fn accept_until_trouble(&self) -> Infallible {
         let mut pause = ACCEPT_PAUSE;
         loop {
             self.connections.wait_for_room(&self.log).await;
@@ -488,12 +525,42 @@ mod tests {
         assert_eq!(log.take_kept(), ["max_connections=1 reached, further connections wait"]);
         assert_eq!(connections.count(), 1);
         assert!(connections.try_take().is_none());
+        assert_eq!(connections.waiting.load(Ordering::Acquire), 0);
         connections.set_limit(2);
         let second = connections.try_take().unwrap();
         connections.set_limit(1);
         assert_eq!(connections.count(), 2);
         drop((waiting, second));
         connections.wait_for_none().await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn whoever_was_accepted_comes_first() {
+        let connections = Arc::new(Connections::new(1));
+        let log = Log::keep(LogLevel::Error);
+        let place = connections.take(&log).await;
+        let mut accepted = std::pin::pin!(connections.take(&log));
+        assert!(timeout(Duration::from_secs(1), &mut accepted).await.is_err());
+        drop(place);
+        assert!(timeout(Duration::from_secs(1), connections.wait_for_room(&log)).await.is_err());
+        let place = accepted.await;
+        assert!(timeout(Duration::from_secs(1), connections.wait_for_room(&log)).await.is_err());
+        drop(place);
+        connections.wait_for_room(&log).await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn accepting_outlives_a_panic() {
+        let log = Log::keep(LogLevel::Error);
+        let attempts = std::cell::Cell::new(0);
+        let work = || async {
+            attempts.set(attempts.get() + 1);
+            assert!(attempts.get() == 3, "provoked");
+            std::future::pending().await
+        };
+        assert!(timeout(MAX_ACCEPT_PAUSE * 10, keep_on(&log, work)).await.is_err());
+        assert_eq!(attempts.get(), 3);
+        assert_eq!(log.take_kept().len(), 2);
     }
 
     #[tokio::test(start_paused = true)]

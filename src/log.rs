@@ -32,6 +32,9 @@ const RECONNECT_INTERVAL: Duration = Duration::from_secs(1);
 /// How long a syslog that is there but takes nothing is waited for.
 const CONGESTION_LIMIT: Duration = Duration::from_millis(200);
 
+/// Lines that are written before it is looked whether they are to go elsewhere.
+const PART_LENGTH: usize = 64;
+
 /// Room for lines that is kept for those to come, in octets.
 const KEPT_ROOM: usize = 64 * 1024;
 
@@ -296,11 +299,7 @@ impl Writer {
         loop {
             let mut queue = shared.lock();
             loop {
-                if let Some(target) = queue.new_target.take() {
-                    self.syslog = None;
-                    self.tried = None;
-                    self.target = target;
-                }
+                self.follow(&mut queue);
                 if queue.lines.len() > 0 {
                     break;
                 }
@@ -315,22 +314,36 @@ impl Writer {
             drop(queue);
             let dropped = shared.dropped.swap(0, Ordering::Relaxed);
             if dropped > 0 {
-                batch.push(LogLevel::Warn, &format!("log lines dropped: {dropped}"));
+                self.write([(LogLevel::Warn, format!("log lines dropped: {dropped}").as_str())]);
             }
-            let lost = self.write(&batch);
-            shared.dropped.fetch_add(lost, Ordering::Relaxed);
+            let mut lines = batch.iter().peekable();
+            while lines.peek().is_some() {
+                let lost = self.write(lines.by_ref().take(PART_LENGTH));
+                shared.dropped.fetch_add(lost, Ordering::Relaxed);
+                self.follow(&mut shared.lock());
+            }
+            drop(lines);
             batch.clear();
             thread::sleep(GATHERING_TIME);
         }
     }
 
+    /// Goes where lines are to go now.
+    fn follow(&mut self, queue: &mut Queue) {
+        if let Some(target) = queue.new_target.take() {
+            self.syslog = None;
+            self.tried = None;
+            self.target = target;
+        }
+    }
+
     /// Writes lines; how many were lost.
-    fn write(&mut self, lines: &Lines) -> u64 {
+    fn write<'a>(&mut self, lines: impl IntoIterator<Item = (LogLevel, &'a str)>) -> u64 {
         let mut lost = 0;
         match self.target.destination {
-            LogDestination::Stderr => lost += self.write_stderr(lines.iter()),
+            LogDestination::Stderr => lost += self.write_stderr(lines),
             LogDestination::Syslog => {
-                for (level, line) in lines.iter() {
+                for (level, line) in lines {
                     let Err(error) = self.write_syslog(level, line) else { continue };
                     self.syslog = None;
                     if !self.told {
@@ -486,8 +499,17 @@ mod tests {
         }
         // Getting here is the point; the queue has its limit.
         assert!(log.shared.lock().lines.len() <= QUEUE_LENGTH);
-        assert!(log.shared.dropped.load(Ordering::Relaxed) > 0);
         std::fs::remove_dir_all(&directory).unwrap();
+    }
+
+    #[test]
+    fn what_is_too_much_is_counted() {
+        // Without a thread that writes.
+        let log = Log::new(LogLevel::Info, None);
+        for _ in 0..QUEUE_LENGTH + 3 {
+            log.info(|| "x".into());
+        }
+        assert_eq!((log.shared.lock().lines.len(), log.shared.dropped.load(Ordering::Relaxed)), (QUEUE_LENGTH, 3));
     }
 
     #[test]
@@ -518,9 +540,7 @@ mod tests {
             // Connecting works, sending does not.
             writer.syslog = None;
             writer.tried = None;
-            let mut lines = Lines::default();
-            lines.push(LogLevel::Debug, "x");
-            writer.write(&lines);
+            writer.write([(LogLevel::Debug, "x")]);
             assert!(writer.told);
         }
         std::fs::remove_dir_all(&directory).unwrap();

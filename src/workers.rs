@@ -1,8 +1,8 @@
 //! The threads that serve connections, each with a runtime of its own.
 //!
 //! A connection stays with the thread that accepted it. Its tasks wake each other several times a packet: with one runtime over all
-//! threads, each of these could wake another thread, which costs more than all else about a message. DNS look-ups are made by the
-//! thread of whoever asks first, and waited for by any.
+//! threads, each of these could wake another thread, which costs more than all else about a message. A DNS look-up begins on the thread of
+//! whoever asks first, goes through the sockets of the thread that first asked that server, and is waited for on any.
 
 use std::{
     io,

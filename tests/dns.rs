@@ -320,6 +320,30 @@ async fn comings_and_goings_leave_nothing_behind() {
     assert!(statistics.coalesced > 0);
 }
 
+/// As the daemon has it: one client, threads with a runtime each.
+#[test]
+fn several_runtimes_share_a_client() {
+    let server = NameServer::start(zone());
+    // Over TCP as well: the connection belongs to one of the runtimes.
+    server.behave("example.com", Behaviour { truncate: true, ..Behaviour::default() });
+    let dns = Dns::new(&Settings { cache_size: 0, ..settings(&[server.address()]) });
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+                runtime.block_on(async {
+                    for _ in 0..50 {
+                        assert_eq!(look_up(&dns, "example.com").await, Ok(address()));
+                        assert_eq!(look_up(&dns, "none.example").await, Err(Failure::NxDomain));
+                    }
+                });
+            });
+        }
+    });
+    let statistics = dns.statistics();
+    assert_eq!((statistics.misses, statistics.in_flight), (400, 0));
+}
+
 #[tokio::test]
 async fn kept_by_ttl() {
     let server = NameServer::start(zone());

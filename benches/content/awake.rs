@@ -12,7 +12,7 @@ use std::{
     thread,
 };
 
-/// The argument that makes the program one of these processes.
+/// The argument that makes the program one of these processes; the id of the process that starts it follows.
 pub(crate) const ARGUMENT: &str = "--stay-awake";
 
 /// The processes; they end with this.
@@ -33,16 +33,16 @@ pub(crate) fn keep_awake() -> io::Result<Awake> {
     let mut awake = Awake(Vec::new());
     for _ in 0..thread::available_parallelism().map_or(1, NonZeroUsize::get) {
         let mut command = Command::new("nice");
-        command.args(["-n", "19"]).arg(&program).arg(ARGUMENT).stdin(Stdio::null());
+        command.args(["-n", "19"]).arg(&program).args([ARGUMENT, &std::process::id().to_string()]).stdin(Stdio::null());
         awake.0.push(command.spawn()?);
     }
     Ok(awake)
 }
 
 /// What the processes do, until whoever started them is gone.
-pub(crate) fn stay_awake() {
-    let parent = parent_id();
-    while parent_id() == parent {
+pub(crate) fn stay_awake(parent: Option<u32>) {
+    // `nice` becomes the program, so that it is the parent itself.
+    while Some(parent_id()) == parent {
         for _ in 0..1_000_000 {
             hint::spin_loop();
         }

@@ -134,6 +134,9 @@ pub mod bits {
     pub const ALL_STEPS: u32 = 0x1f_ffff;
 }
 
+/// What Postfix writes at once at most.
+const BUFFER: usize = 4096;
+
 /// The largest body chunk that Postfix sends.
 pub const CHUNK: usize = 65535;
 
@@ -328,7 +331,11 @@ impl MilterClient {
         packet.extend_from_slice(content);
         if self.gathers {
             self.gathered.extend_from_slice(&packet);
-            return if self.gathered.len() < CHUNK { Ok(()) } else { self.flush() };
+            let whole = self.gathered.len() / BUFFER * BUFFER;
+            for part in self.gathered.drain(..whole).as_slice().chunks(BUFFER) {
+                self.stream.write_all(part)?;
+            }
+            return Ok(());
         }
         self.stream.write_all(&packet)
     }

@@ -21,14 +21,16 @@ pub(super) enum RecordError {
 }
 
 /// Sets of records that were read and may soon be asked for again; for each thread, so that none waits for another.
-const KEPT_SETS: usize = 1024;
+const KEPT_SETS: usize = 512;
 
 /// Records of a set, the newest first: two that have the same place do not drive each other out.
 const SET_LENGTH: usize = 2;
 
-/// The most octets of texts, and the most terms, of a record that is kept: large ones are rare, and would take much memory.
-const MAX_KEPT_TEXTS: usize = 1024;
-const MAX_KEPT_TERMS: usize = 32;
+/// An answer is kept if it has at most so many octets and texts, and a record of so many terms and macros: large ones are rare, and
+/// would take much memory. One that is kept takes about 6 KiB at most.
+const MAX_KEPT_OCTETS: usize = 512;
+const MAX_KEPT_TEXTS: usize = 16;
+const MAX_KEPT_PARTS: usize = 32;
 
 /// What is remembered of an answer: the answer itself, so that no other can take its address, and its record.
 type Kept = Option<(Arc<[Box<[u8]>]>, Arc<SpfRecord>)>;
@@ -50,7 +52,7 @@ pub(super) fn select_kept(texts: &Arc<[Box<[u8]>]>) -> Result<Arc<SpfRecord>, Re
         return Ok(record);
     }
     let record = Arc::new(select(texts)?);
-    if texts.iter().map(|text| text.len()).sum::<usize>() <= MAX_KEPT_TEXTS && record.terms.len() <= MAX_KEPT_TERMS {
+    if is_small(texts, &record) {
         KEPT.with_borrow_mut(|kept| {
             kept.resize(KEPT_SETS, [const { None }; SET_LENGTH]);
             if let Some(set) = kept.get_mut(place) {
@@ -60,6 +62,14 @@ pub(super) fn select_kept(texts: &Arc<[Box<[u8]>]>) -> Result<Arc<SpfRecord>, Re
         });
     }
     Ok(record)
+}
+
+fn is_small(texts: &[Box<[u8]>], record: &SpfRecord) -> bool {
+    let macros = || texts.iter().flat_map(|text| text.iter()).filter(|&&octet| octet == b'%').count();
+    texts.len() <= MAX_KEPT_TEXTS
+        && texts.iter().map(|text| text.len()).sum::<usize>() <= MAX_KEPT_OCTETS
+        && record.terms.len() <= MAX_KEPT_PARTS
+        && macros() <= MAX_KEPT_PARTS
 }
 
 /// The one SPF record among the texts.
@@ -265,8 +275,13 @@ mod tests {
         assert!(!Arc::ptr_eq(&first, &select_kept(&[text("v=spf1 -all")].into()).unwrap()));
         let long: Arc<[Box<[u8]>]> = [text(&format!("v=spf1 -all {}", "a".repeat(2000)))].into();
         assert!(select_kept(&long).is_err());
-        let many: Arc<[Box<[u8]>]> = [text(&format!("v=spf1{}", " a".repeat(100)))].into();
-        assert!(!Arc::ptr_eq(&select_kept(&many).unwrap(), &select_kept(&many).unwrap()));
+        let (terms, macros) = (" a".repeat(100), "%{i}.".repeat(50));
+        let others: Vec<_> = (0..100).map(|_| text("x")).chain([text("v=spf1 -all")]).collect();
+        let large = [vec![text(&format!("v=spf1{terms}"))], vec![text(&format!("v=spf1 exists:{macros}example"))], others];
+        for texts in large {
+            let texts: Arc<[Box<[u8]>]> = texts.into();
+            assert!(!Arc::ptr_eq(&select_kept(&texts).unwrap(), &select_kept(&texts).unwrap()));
+        }
         assert_eq!(select_kept(&[].into()), Err(RecordError::NotFound));
         // Far more answers than are kept.
         let mut answers = Vec::new();
