@@ -7,7 +7,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
 
-#[path = "content/awake.rs"]
+#[path = "milter/awake.rs"]
 mod awake;
 #[path = "../tests/support/mod.rs"]
 mod support;

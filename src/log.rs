@@ -44,7 +44,7 @@ thread_local! {
 }
 
 /// How long lines may gather after some were written. Waking the thread for every line costs more than the line.
-const GATHERING_TIME: Duration = Duration::from_millis(2);
+const GATHERING_TIME: Duration = Duration::from_millis(10);
 
 /// Where the local syslog listens.
 const SYSLOG_SOCKET: &str = "/dev/log";

@@ -3,6 +3,7 @@
 //! `cargo bench --bench milter [-- SECTION...]`, with the sections `hot`, `cold`, `memory` and `tree`; none means all. What is
 //! measured and how is told in `docs/benchmarks.md`. Slowness is told, and is no error.
 
+mod awake;
 mod floor;
 mod load;
 #[path = "../../tests/support/nameserver.rs"]
@@ -61,6 +62,10 @@ struct Bench {
 fn main() -> ExitCode {
     let arguments: Vec<String> = env::args().skip(1).filter(|argument| argument != "--bench").collect();
     let result = match arguments.split_first() {
+        Some((mode, parent)) if mode == awake::ARGUMENT => {
+            awake::stay_awake(parent.first().and_then(|id| id.parse().ok()));
+            Ok(())
+        }
         Some((mode, rest)) if mode == "--floor" => {
             floor::main(rest).unwrap_or_else(|| Err(io::Error::other("bad arguments for the floor")))
         }
@@ -176,6 +181,8 @@ impl Bench {
         ] {
             header(title);
             for connections in [1, 10, 100] {
+                // A connection that waits for each answer lets both sides fall asleep several times a message.
+                let _awake = (connections == 1).then(awake::keep_awake).transpose()?;
                 let peer = peer.as_ref().filter(|_| !tcp);
                 let milters = [Some(&floor), Some(&daemon), peer].into_iter().flatten();
                 let milters: Vec<_> = milters.map(|milter| (milter, if tcp { &milter.tcp } else { &milter.unix })).collect();
