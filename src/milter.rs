@@ -93,7 +93,8 @@ pub(crate) async fn serve(socket: Socket, server: Arc<Server>) -> io::Result<()>
     let config = indymilter::Config { max_connections: 1, connection_timeout: IDLE_LIMIT, ..Default::default() };
     let shutdown = {
         let (line, ending) = (Arc::clone(&line), Arc::clone(&ending));
-        async move {
+        // Boxed, as the stream is.
+        Box::pin(async move {
             let drained = async {
                 // The sender lives as long as the daemon; should it be gone, that is the end as well.
                 let _ = draining.wait_for(|draining| *draining).await;
@@ -105,7 +106,7 @@ pub(crate) async fn serve(socket: Socket, server: Arc<Server>) -> io::Result<()>
                 () = ending.ended.notified() => {}
                 () = drained => {}
             }
-        }
+        })
     };
     indymilter::run(Once(Some(Box::new(stream))), callbacks(line), config, shutdown).await?;
     // The library may still be reading: a peer that idles would not learn of the end before it speaks.
