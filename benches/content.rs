@@ -7,8 +7,10 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
 
-#[path = "milter/awake.rs"]
+#[path = "shared/awake.rs"]
 mod awake;
+#[path = "shared/signer.rs"]
+mod signer;
 #[path = "../tests/support/mod.rs"]
 mod support;
 
@@ -21,17 +23,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use base64::{Engine as _, prelude::BASE64_STANDARD};
 use nix::time::{ClockId, clock_gettime};
-use ring::{
-    digest::{SHA256, digest},
-    rand::SystemRandom,
-    rsa::KeyPair as RsaKeyPair,
-    signature::{
-        ED25519, Ed25519KeyPair, KeyPair as _, RSA_PKCS1_1024_8192_SHA256_FOR_LEGACY_USE_ONLY, RSA_PKCS1_SHA256,
-        UnparsedPublicKey,
-    },
-};
+use ring::digest::{SHA256, digest};
+use signer::{FIELDS, Key, Signed};
 use spf_milter::dns::zone::Zone;
 use support::{
     daemon::Daemon,
@@ -50,91 +44,12 @@ const MEMORY: u64 = 32 * 1024;
 
 const SIZES: [usize; 3] = [4_000, 100_000, 10_000_000];
 
-/// The header without signatures, in relaxed form but for the space after the colon.
-const FIELDS: [(&str, &str); 8] = [
-    (
-        "received",
-        "from mail.example.com (mail.example.com [192.0.2.1]) by mx.example.net with ESMTPS; Sat, 14 Nov 2026 12:00:00 +0000",
-    ),
-    ("from", "\"A. Sender\" <a@example.com>"),
-    ("to", "b@example.net"),
-    ("subject", "a subject as long as subjects are"),
-    ("date", "Sat, 14 Nov 2026 12:00:00 +0000"),
-    ("message-id", "<20261114120000.12345@mail.example.com>"),
-    ("mime-version", "1.0"),
-    ("content-type", "text/plain; charset=utf-8"),
-];
-
 /// The line that bodies are made of; it is in relaxed form.
 const LINE: &str = "The quick brown fox jumps over the lazy dog, and then another one, and so on.\r\n";
 
 /// The name of a signature's field, and one of the same length that means nothing.
 const SIGNATURE: &str = "DKIM-Signature";
 const NO_SIGNATURE: &str = "XXXX-Signature";
-
-enum Key {
-    Rsa(RsaKeyPair),
-    Ed25519(Ed25519KeyPair),
-}
-
-struct Signed {
-    /// The value of the field.
-    value: String,
-    text: Vec<u8>,
-    signature: Vec<u8>,
-}
-
-impl Key {
-    fn name(&self) -> &'static str {
-        match self {
-            Self::Rsa(_) => "rsa",
-            Self::Ed25519(_) => "ed25519",
-        }
-    }
-
-    fn public(&self) -> Vec<u8> {
-        match self {
-            Self::Rsa(key) => key.public().as_ref().to_vec(),
-            Self::Ed25519(key) => key.public_key().as_ref().to_vec(),
-        }
-    }
-
-    fn sign(&self, body: &[u8], number: usize) -> Signed {
-        let names: Vec<&str> = FIELDS.iter().map(|(name, _)| *name).collect();
-        let tags = format!(
-            "v=1; a={0}-sha256; c=relaxed/relaxed; d=example.com; s={0}; n={number}; h={1}; bh={2}; b=",
-            self.name(),
-            names.join(":"),
-            BASE64_STANDARD.encode(digest(&SHA256, body)),
-        );
-        let fields: String = FIELDS.iter().map(|(name, value)| format!("{name}:{value}\r\n")).collect();
-        let text = format!("{fields}dkim-signature:{tags}").into_bytes();
-        let signature = match self {
-            Self::Rsa(key) => {
-                let mut signature = vec![0; key.public().modulus_len()];
-                key.sign(&RSA_PKCS1_SHA256, &SystemRandom::new(), &text, &mut signature).unwrap();
-                signature
-            }
-            Self::Ed25519(key) => key.sign(digest(&SHA256, &text).as_ref()).as_ref().to_vec(),
-        };
-        let value = format!(" {tags}{}", BASE64_STANDARD.encode(&signature));
-        Signed { value, text, signature }
-    }
-
-    /// The least work: the signature check and the hash that it is over.
-    fn check(&self, public: &[u8], signed: &Signed) {
-        match self {
-            Self::Rsa(_) => {
-                let key = UnparsedPublicKey::new(&RSA_PKCS1_1024_8192_SHA256_FOR_LEGACY_USE_ONLY, public);
-                key.verify(&signed.text, &signed.signature).unwrap();
-            }
-            Self::Ed25519(_) => {
-                let text = digest(&SHA256, &signed.text);
-                UnparsedPublicKey::new(&ED25519, public).verify(text.as_ref(), &signed.signature).unwrap();
-            }
-        }
-    }
-}
 
 /// A daemon on a UNIX socket.
 struct Milter {
@@ -360,16 +275,9 @@ fn main() {
     let _awake = awake::keep_awake().unwrap();
     let sections: Vec<String> = env::args().skip(1).filter(|argument| !argument.starts_with('-')).collect();
     let wanted = |name: &str| sections.is_empty() || sections.iter().any(|section| section == name);
-    let keys = [
-        Key::Rsa(RsaKeyPair::from_der(include_bytes!("rsa2048.der")).unwrap()),
-        Key::Ed25519(Ed25519KeyPair::from_seed_unchecked(&[7; 32]).unwrap()),
-    ];
-    let records = keys.iter().map(|key| {
-        let name = key.name();
-        format!("{name}._domainkey.example.com TXT v=DKIM1; k={name}; p={}\n", BASE64_STANDARD.encode(key.public()))
-    });
+    let keys = signer::keys();
     let spf = "example.com TXT v=spf1 ip4:192.0.2.0/24 -all\nmail.example.com TXT v=spf1 ip4:192.0.2.0/24 -all\n";
-    let zone = records.collect::<String>() + spf;
+    let zone = signer::key_records(&keys) + spf;
     let nameserver = NameServer::start(Zone::parse(&zone).unwrap());
     let start = Instant::now();
     let mut goals = Vec::new();

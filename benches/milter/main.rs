@@ -3,6 +3,7 @@
 //! `cargo bench --bench milter [-- SECTION...]`, with the sections `hot`, `cold`, `memory` and `tree`; none means all. What is
 //! measured and how is told in `docs/benchmarks.md`. Slowness is told, and is no error.
 
+#[path = "../shared/awake.rs"]
 mod awake;
 mod floor;
 mod load;
