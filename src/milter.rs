@@ -202,14 +202,7 @@ async fn on_mail(cx: &mut Context<Connection>, arguments: Vec<CString>) -> Statu
 async fn on_header(cx: &mut Context<Connection>, name: CString, value: CString) -> Status {
     let Some(connection) = &mut cx.data else { return Status::Continue };
     if let Some(session) = &mut connection.session {
-        if connection.opts.contains(ProtoOpts::LEADING_SPACE) {
-            session.header(name.to_bytes(), value.to_bytes());
-        } else {
-            // The MTA has taken the space after the colon away; nearly always it was one. Before a fold there was none.
-            let space: &[u8] =
-                if value.to_bytes().starts_with(b"\n") || value.to_bytes().starts_with(b"\r\n") { b"" } else { b" " };
-            session.header(name.to_bytes(), &[space, value.to_bytes()].concat());
-        }
+        session.header(name.to_bytes(), &value_as_sent(connection.opts, value.to_bytes()));
     }
     connection.nothing_to_say(ProtoOpts::NOREPLY_HEADER)
 }
@@ -306,6 +299,15 @@ async fn on_close(cx: &mut Context<Connection>) -> Status {
 }
 
 //--- What callbacks share ---
+
+/// The value of a header field with the white space after the colon.
+fn value_as_sent(opts: ProtoOpts, value: &[u8]) -> Cow<'_, [u8]> {
+    if opts.contains(ProtoOpts::LEADING_SPACE) || value.starts_with(b"\n") || value.starts_with(b"\r\n") {
+        return value.into();
+    }
+    // The MTA has taken the space after the colon away; nearly always it was one. Before a fold there was none.
+    [b" ", value].concat().into()
+}
 
 impl Line {
     fn message_ended(&self) {

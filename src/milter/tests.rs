@@ -79,3 +79,13 @@ async fn failures_are_told_where_the_mta_takes_an_answer() {
     assert_eq!(fail("error_action = accept", end, mail), (Status::Accept, false));
     assert_eq!(fail("error_action = accept", end, end), (Status::Accept, false));
 }
+
+#[test]
+fn white_space_after_the_colon() {
+    let sent = |opts, value: &str| String::from_utf8(value_as_sent(opts, value.as_bytes()).into_owned()).unwrap();
+    for value in ["x", " x", "", "\n x", "\r\n\tx"] {
+        assert_eq!(sent(ProtoOpts::LEADING_SPACE, value), value);
+    }
+    let taken = |value| sent(ProtoOpts::empty(), value);
+    assert_eq!([taken("x"), taken(""), taken("\n x"), taken("\r\n\tx")], [" x", " ", "\n x", "\r\n\tx"]);
+}
