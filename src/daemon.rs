@@ -34,7 +34,7 @@ use crate::{
     observe::Observer,
     runtime::{Runtime, Shared},
     systemd,
-    workers::{Worker, Workers},
+    workers::{Worker, Workers, until},
 };
 
 /// How long messages under way may take when the daemon is told to stop.
@@ -378,29 +378,19 @@ impl Connections {
     }
 
     async fn wait_until<T>(&self, log: &Log, attempt: impl Fn() -> Option<T>) -> T {
-        loop {
-            let mut changed = std::pin::pin!(self.changed.notified());
-            changed.as_mut().enable();
-            if let Some(taken) = attempt() {
-                return taken;
-            }
-            if self.crowded.may_tell() {
+        until(&self.changed, || {
+            let taken = attempt();
+            if taken.is_none() && self.crowded.may_tell() {
                 let limit = self.limit.load(Ordering::Acquire);
                 log.warn(|| format!("max_connections={limit} reached, further connections wait"));
             }
-            changed.await;
-        }
+            taken
+        })
+        .await
     }
 
     async fn wait_for_none(&self) {
-        loop {
-            let mut changed = std::pin::pin!(self.changed.notified());
-            changed.as_mut().enable();
-            if self.count() == 0 {
-                return;
-            }
-            changed.await;
-        }
+        until(&self.changed, || (self.count() == 0).then_some(())).await;
     }
 }
 

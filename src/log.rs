@@ -393,10 +393,7 @@ impl Writer {
                 return Err(io::ErrorKind::NotConnected.into());
             }
             self.tried = Some(Instant::now());
-            let socket = UnixDatagram::unbound()?;
-            socket.connect(&self.target.syslog_socket)?;
-            socket.set_write_timeout(Some(CONGESTION_LIMIT))?;
-            self.syslog = Some(socket);
+            self.syslog = Some(self.connect()?);
         }
         let Some(socket) = &self.syslog else { return Err(io::ErrorKind::NotConnected.into()) };
         let mut packet = Vec::with_capacity(line.len() + 40);
@@ -408,15 +405,20 @@ impl Writer {
             }
             // A syslog daemon that was started anew has a new socket at the same place.
             Err(error) if matches!(error.kind(), io::ErrorKind::ConnectionRefused | io::ErrorKind::NotConnected) => {
-                let socket = UnixDatagram::unbound()?;
-                socket.connect(&self.target.syslog_socket)?;
-                socket.set_write_timeout(Some(CONGESTION_LIMIT))?;
+                let socket = self.connect()?;
                 socket.send(&packet)?;
                 self.syslog = Some(socket);
                 Ok(())
             }
             Err(error) => Err(error),
         }
+    }
+
+    fn connect(&self) -> io::Result<UnixDatagram> {
+        let socket = UnixDatagram::unbound()?;
+        socket.connect(&self.target.syslog_socket)?;
+        socket.set_write_timeout(Some(CONGESTION_LIMIT))?;
+        Ok(socket)
     }
 }
 

@@ -26,6 +26,18 @@ const MAX_WORKERS: usize = 8;
 /// How many connections a thread may have more than another before it leaves new ones to the others.
 const MAX_LEAD: usize = 2;
 
+/// Tries until it succeeds, again after each change; none is missed.
+pub(crate) async fn until<T>(changed: &Notify, attempt: impl Fn() -> Option<T>) -> T {
+    loop {
+        let mut change = std::pin::pin!(changed.notified());
+        change.as_mut().enable();
+        if let Some(success) = attempt() {
+            return success;
+        }
+        change.await;
+    }
+}
+
 /// The threads. They end when this is dropped, with all that they serve; nobody waits for that.
 #[derive(Debug)]
 pub(crate) struct Workers {
@@ -101,14 +113,7 @@ impl Worker {
 
     /// Waits until another connection is this thread's to take: there is always one that need not wait.
     pub(crate) async fn turn(&self) {
-        loop {
-            let mut changed = std::pin::pin!(self.loads.changed.notified());
-            changed.as_mut().enable();
-            if self.is_in_turn() {
-                return;
-            }
-            changed.await;
-        }
+        until(&self.loads.changed, || self.is_in_turn().then_some(())).await;
     }
 
     fn is_in_turn(&self) -> bool {

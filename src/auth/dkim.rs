@@ -16,13 +16,9 @@
 //! - An `l=` larger than the body is permerror; one that is smaller is verified, and [`BodyCoverage`] tells of it.
 //! - A CR or LF that stands alone in the body is an octet like others.
 
-use std::{
-    collections::HashMap,
-    fmt,
-    task::{Context, Poll, Waker},
-    time::Duration,
-};
+use std::{collections::HashMap, fmt, time::Duration};
 
+use futures_util::FutureExt as _;
 use tokio::{task::JoinSet, time};
 
 use crate::dns::{Dns, Failure, Lookup, Name};
@@ -198,9 +194,9 @@ impl Verification {
                 (name, records)
             });
             // What the cache has is there at once: a task for it would cost more than all else around a signature check.
-            match lookup.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
-                Poll::Ready((name, records)) => _ = self.records.insert(name, records),
-                Poll::Pending => _ = self.lookups.spawn(lookup),
+            match lookup.as_mut().now_or_never() {
+                Some((name, records)) => _ = self.records.insert(name, records),
+                None => _ = self.lookups.spawn(lookup),
             }
         }
     }
