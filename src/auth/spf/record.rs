@@ -21,10 +21,10 @@ pub(super) enum RecordError {
 }
 
 /// Sets of records that were read and may soon be asked for again; for each thread, so that none waits for another.
-const KEPT_SETS: usize = 512;
+const KEPT_SETS: usize = 128;
 
-/// Records of a set, the newest first: two that have the same place do not drive each other out.
-const SET_LENGTH: usize = 2;
+/// Records of a set, the newest first. With fewer, sets would overflow, and be read again and again, long before all of them are full.
+const SET_LENGTH: usize = 8;
 
 /// An answer is kept if it has at most so many octets and texts, and a record of so many terms and macros: large ones are rare, and
 /// would take much memory. One that is kept takes about 6 KiB at most.
@@ -285,7 +285,7 @@ mod tests {
         assert_eq!(select_kept(&[].into()), Err(RecordError::NotFound));
         // Far more answers than are kept.
         let mut answers = Vec::new();
-        for number in 0..3 * KEPT_SETS {
+        for number in 0..3 * KEPT_SETS * SET_LENGTH {
             let texts: Arc<[Box<[u8]>]> = [text(&format!("v=spf1 ip4:192.0.2.{}", number % 256))].into();
             assert_eq!(*select_kept(&texts).unwrap(), select(&texts).unwrap());
             answers.push(texts);
