@@ -3,6 +3,8 @@
 //! The only place that names the milter library. One run of the library serves one connection: so a connection that fails, leaves
 //! or stops speaking ends alone, and one that is between messages can be told to go.
 
+mod changes;
+mod macros;
 mod negotiation;
 mod packets;
 mod stream;
@@ -27,21 +29,21 @@ use std::{
 
 use bytes::Bytes;
 use futures_util::FutureExt as _;
-use indymilter::{
-    Callbacks, Context, ContextActions as _, EomContext, Listener, Macros, ProtoOpts, SetErrorReply as _, SocketInfo, Status,
-};
+use indymilter::{Actions, Callbacks, Context, EomContext, Listener, ProtoOpts, SetErrorReply as _, SocketInfo, Status};
 use tokio::sync::{Notify, watch};
 
+use changes::Changes;
+use macros::Macro;
 use packets::BEFORE_QUIT_ARGUMENT;
 pub(crate) use stream::Socket;
-use stream::{Ending, Stream};
+use stream::{Exchange, Stream};
 
 use crate::{
     config::ErrorAction,
     mail::reply::Reply,
     observe::Observer,
     runtime::{Runtime, Shared},
-    session::{Client, Edit, Finished, Reaction, Session, Verdict},
+    session::{Client, Finished, Reaction, Session, Verdict},
 };
 
 /// How long a session may be silent between packets. An SMTP client may be idle for an hour under some MTAs.
@@ -63,6 +65,7 @@ pub struct Server {
 struct Line {
     server: Arc<Server>,
     socket: Arc<Socket>,
+    exchange: Arc<Exchange>,
     /// Whether a message is under way.
     busy: AtomicBool,
     /// Told when a message has ended.
@@ -73,6 +76,7 @@ struct Line {
 struct Connection {
     line: Arc<Line>,
     runtime: Arc<Runtime>,
+    actions: Actions,
     opts: ProtoOpts,
     session: Option<Session>,
     /// Something failed where the MTA takes no answer; it is told at the end of the message.
@@ -86,13 +90,19 @@ struct Connection {
 /// What the peer did wrong, where that ended the connection.
 pub(crate) async fn serve(socket: Socket, server: Arc<Server>) -> io::Result<()> {
     let socket = Arc::new(socket);
-    let ending = Arc::new(Ending::default());
-    let stream = Stream::new(Arc::clone(&socket), Arc::clone(&ending));
+    let exchange = Arc::new(Exchange::default());
+    let stream = Stream::new(Arc::clone(&socket), Arc::clone(&exchange));
     let mut draining = server.draining.clone();
-    let line = Arc::new(Line { server, socket: Arc::clone(&socket), busy: AtomicBool::new(false), idle: Notify::new() });
+    let line = Arc::new(Line {
+        server,
+        socket: Arc::clone(&socket),
+        exchange: Arc::clone(&exchange),
+        busy: AtomicBool::new(false),
+        idle: Notify::new(),
+    });
     let config = indymilter::Config { max_connections: 1, connection_timeout: IDLE_LIMIT, ..Default::default() };
     let shutdown = {
-        let (line, ending) = (Arc::clone(&line), Arc::clone(&ending));
+        let line = Arc::clone(&line);
         // Boxed, as the stream is.
         Box::pin(async move {
             let drained = async {
@@ -103,7 +113,7 @@ pub(crate) async fn serve(socket: Socket, server: Arc<Server>) -> io::Result<()>
                 }
             };
             tokio::select! {
-                () = ending.ended.notified() => {}
+                () = line.exchange.ended.notified() => {}
                 () = drained => {}
             }
         })
@@ -111,7 +121,7 @@ pub(crate) async fn serve(socket: Socket, server: Arc<Server>) -> io::Result<()>
     indymilter::run(Once(Some(Box::new(stream))), callbacks(line), config, shutdown).await?;
     // The library may still be reading: a peer that idles would not learn of the end before it speaks.
     let _ = socket.shut_down(Shutdown::Both);
-    ending.take_fault().map_or(Ok(()), Err)
+    exchange.take_fault().map_or(Ok(()), Err)
 }
 
 /// A listener that has one connection and no more.
@@ -133,6 +143,7 @@ fn callbacks(line: Arc<Line>) -> Callbacks<Connection> {
             let connection = Connection {
                 line: Arc::clone(&line),
                 runtime: line.server.shared.load(),
+                actions: Actions::empty(),
                 opts: ProtoOpts::empty(),
                 session: None,
                 failed: false,
@@ -165,7 +176,7 @@ async fn on_connect(cx: &mut Context<Connection>, host: CString, info: SocketInf
     if connection.session.is_some() {
         connection.end_session();
     }
-    let mta_host = macro_value(&cx.macros, c"j");
+    let mta_host = connection.line.macro_value(Macro::Host);
     let (session, reaction) = Session::new(Arc::clone(&connection.runtime), &client, mta_host.as_deref());
     connection.session = Some(session);
     connection.react(&reaction, ProtoOpts::NOREPLY_CONNECT, &mut cx.reply)
@@ -184,8 +195,8 @@ async fn on_mail(cx: &mut Context<Connection>, arguments: Vec<CString>) -> Statu
     let Some(session) = &mut connection.session else { return connection.nothing_to_say(ProtoOpts::NOREPLY_MAIL) };
     connection.line.busy.store(true, Ordering::Release);
     let reverse_path = arguments.first().map(|path| path.to_bytes()).unwrap_or_default();
-    let authenticated = macro_value(&cx.macros, c"{auth_authen}").is_some_and(|name| !name.is_empty());
-    let queue_id = macro_value(&cx.macros, c"i");
+    let authenticated = connection.line.exchange.macros().get(Macro::Authenticated).is_some_and(|name| !name.is_empty());
+    let queue_id = connection.line.macro_value(Macro::QueueId);
     let done = while_connected(&connection.line, pin!(session.mail(reverse_path, authenticated, queue_id.as_deref()))).await;
     let reaction = done.unwrap_or_else(Reaction::failed);
     let status = connection.react(&reaction, ProtoOpts::NOREPLY_MAIL, &mut cx.reply);
@@ -229,7 +240,7 @@ async fn on_body(cx: &mut Context<Connection>, chunk: Bytes) -> Status {
 async fn on_eom(cx: &mut EomContext<Connection>) -> Status {
     let Some(connection) = &mut cx.data else { return Status::Continue };
     let Some(session) = &mut connection.session else { return Status::Continue };
-    let queue_id = macro_value(&cx.macros, c"i");
+    let queue_id = connection.line.macro_value(Macro::QueueId);
     let finished = while_connected(&connection.line, pin!(session.end_of_message(queue_id.as_deref()))).await;
     let Some(Finished { mut verdict, edits, mut record }) = finished else {
         connection.line.message_ended();
@@ -239,24 +250,23 @@ async fn on_eom(cx: &mut EomContext<Connection>) -> Status {
         verdict = Verdict::Failed;
     }
     // A milter that is given white space as it was has to give it the same way.
-    let with_space = connection.opts.contains(ProtoOpts::LEADING_SPACE);
-    for edit in edits {
-        let done = match edit {
-            Edit::Delete { name, index } => cx.actions.change_header(name, index, None::<CString>).await,
-            Edit::Insert { index, field } => {
-                let value = if with_space { format!(" {}", field.value) } else { field.value };
-                cx.actions.insert_header(index, field.name, c_string(value)).await
-            }
-        };
-        if let Err(error) = done {
-            verdict = connection.failed(&format!("cannot change the header of a message: {error}"));
-            break;
+    let mut changes = Changes::new(connection.actions, connection.opts.contains(ProtoOpts::LEADING_SPACE));
+    let changed = async {
+        for edit in &edits {
+            changes.edit(edit)?;
+            changes.send_many(&connection.line.socket).await?;
         }
-    }
-    if let Verdict::Quarantine(reason) = &verdict
-        && let Err(error) = cx.actions.quarantine(c_string(reason.clone())).await
-    {
-        verdict = connection.failed(&format!("cannot have a message kept back: {error}"));
+        if let Verdict::Quarantine(reason) = &verdict {
+            changes.quarantine(reason)?;
+        }
+        Ok::<_, io::Error>(())
+    };
+    match changed.await {
+        Ok(()) => connection.line.exchange.send_with_reply(changes.into_packets()),
+        Err(error) => {
+            connection.line.server.observer.problem(&format!("cannot change a message: {error}"));
+            verdict = Verdict::Failed;
+        }
     }
     if matches!(verdict, Verdict::Failed)
         && let Some(record) = &mut record
@@ -310,6 +320,10 @@ fn value_as_sent(opts: ProtoOpts, value: &[u8]) -> Cow<'_, [u8]> {
 }
 
 impl Line {
+    fn macro_value(&self, name: Macro) -> Option<String> {
+        self.exchange.macros().get(name).map(|value| String::from_utf8_lossy(value).into_owned())
+    }
+
     fn message_ended(&self) {
         self.busy.store(false, Ordering::Release);
         self.idle.notify_one();
@@ -374,11 +388,6 @@ impl Connection {
         if reply.code().is_temporary() { Status::Tempfail } else { Status::Reject }
     }
 
-    fn failed(&self, problem: &str) -> Verdict {
-        self.line.server.observer.problem(problem);
-        Verdict::Failed
-    }
-
     fn nothing_to_say(&self, no_reply: ProtoOpts) -> Status {
         if self.opts.contains(no_reply) { Status::Noreply } else { Status::Continue }
     }
@@ -402,11 +411,6 @@ async fn while_connected<T>(line: &Line, work: Pin<&mut (impl Future<Output = T>
         closed.as_mut().poll(cx).map(|()| None)
     })
     .await
-}
-
-/// The value of a macro; `j` is found under `{j}` as well.
-fn macro_value<'a>(macros: &'a Macros, name: &CStr) -> Option<Cow<'a, str>> {
-    macros.get(name).map(text)
 }
 
 fn text(octets: &CStr) -> Cow<'_, str> {

@@ -26,6 +26,7 @@ pub(super) fn negotiate(
     if actions.contains(Actions::REQUEST_MACROS) {
         cx.requested_macros.extend(wanted_macros(needs));
     }
+    connection.actions = cx.requested_actions;
     connection.opts = cx.requested_opts;
     cx.data = Some(connection);
     Status::Continue

@@ -1,8 +1,15 @@
 //! The packets of an MTA, before the milter library sees them: where they begin and end, and what it could not read.
 
-use std::{io, net::IpAddr, time::Duration};
+use std::{
+    io,
+    net::IpAddr,
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
 
 use tokio::io::ReadBuf;
+
+use super::macros::Macros;
 
 /// How long a new connection may take until its first packet is there.
 const NEGOTIATION_LIMIT: Duration = Duration::from_secs(30);
@@ -17,6 +24,13 @@ const NEGOTIATE_LENGTHS: std::ops::RangeInclusive<u32> = 13..=1024;
 /// The command that describes the client, and the most octets of its packet: a host name and an address.
 const CONNECT: u8 = b'C';
 const MAX_CONNECT_LENGTH: u32 = 8192;
+
+/// The command that defines macros. They are kept here: what the library does for each of them costs more than all else about a
+/// small packet, and it passes over a packet that defines none, so that the name of an authenticated client would hold on.
+const MACROS: u8 = b'D';
+
+/// The commands that begin a stage which macros are defined for, and end later ones.
+const STAGES: &[u8] = b"CHMR";
 
 /// The command that ends an SMTP session and announces another one on the same connection.
 const QUIT_NEW_CONNECTION: u8 = b'K';
@@ -34,51 +48,51 @@ const MAX_LENGTH: u32 = 1024 * 1024;
 const MAX_KEPT_LENGTH: u32 = 64 * 1024;
 const KEPT: &[u8] = b"DHMRU";
 
-/// The command that defines macros, and the length of its packet where it defines none: the stage alone.
-///
-/// The library passes over such a packet, so that the macros of the former message would hold on, the name of an authenticated
-/// client among them. One that has no name does no harm.
-const MACROS: u8 = b'D';
-const NO_MACROS_LENGTH: u32 = 2;
-const NO_MACROS: &[u8] = b"\0\0";
-
 /// Octets of a packet's length and command.
 const HEAD: usize = 5;
 
-/// What has come and is not yet delivered, and where in a packet the next octet belongs.
+/// What has come and is not yet passed on, and where in a packet the next octet belongs.
+///
+/// What macros there are is told in step with what is passed on: the library asks for more when it is done with all that it got, so
+/// a packet that changes macros waits until then.
 #[derive(Debug, Default)]
 pub(super) struct Packets {
-    /// The head of a packet, as far as it has come; and all of a packet that must be complete to be read.
-    held: Vec<u8>,
-    /// Octets that `held` wants before it is looked at.
-    wanted: usize,
-    /// Octets of the packet that need not be looked at.
+    /// Octets that have come, from the head of a packet on if `rest` is 0.
+    input: Vec<u8>,
+    /// Octets of the packet under way that need not be looked at.
     rest: usize,
-    /// What goes to the library next, and how much of it has gone.
+    /// What goes to the library before anything else, and how much of it has gone.
     ready: Vec<u8>,
     gone: usize,
     negotiated: bool,
 }
 
+/// The head of a packet.
+#[derive(Clone, Copy)]
+struct Head {
+    octets: [u8; HEAD],
+    command: u8,
+    /// Octets of the packet, its command included.
+    length: u32,
+}
+
+impl Head {
+    /// Octets that follow the command.
+    fn rest(self) -> usize {
+        usize::try_from(self.length).unwrap_or(usize::MAX).saturating_sub(1)
+    }
+}
+
 impl Packets {
-    /// Gives what is ready; whether there was anything.
-    pub(super) fn deliver(&mut self, buf: &mut ReadBuf<'_>) -> bool {
-        let ready = self.ready.get(self.gone..).unwrap_or_default();
-        let given = ready.get(..buf.remaining()).unwrap_or(ready);
-        buf.put_slice(given);
-        self.gone += given.len();
-        let some = !given.is_empty();
-        if self.gone >= self.ready.len() {
-            // Not cleared but dropped: most connections are idle most of the time, and are to be small then.
-            self.ready = Vec::new();
-            self.gone = 0;
-        }
-        some
+    /// Whether something waits that can perhaps be passed on.
+    pub(super) fn is_waiting(&self) -> bool {
+        !self.input.is_empty() || !self.ready.is_empty()
     }
 
     /// Room of the library's own for octets that need not be looked at.
     pub(super) fn direct_room<'a>(&self, buf: &'a mut ReadBuf<'_>) -> Option<&'a mut [u8]> {
-        if self.rest == 0 { None } else { Some(buf.initialize_unfilled_to(self.rest.min(buf.remaining()))) }
+        let is_direct = self.rest > 0 && !self.is_waiting();
+        is_direct.then(|| buf.initialize_unfilled_to(self.rest.min(buf.remaining())))
     }
 
     /// So many octets went past; whether a packet ended with them.
@@ -87,48 +101,95 @@ impl Packets {
         self.rest == 0 && length > 0
     }
 
-    /// Takes octets in; whether a packet ended in them.
+    /// Takes octets in and passes on what can be; whether a packet ended in that.
     ///
     /// # Errors
     ///
     /// The first packet opens no session: whoever speaks something else is not listened to. Or a packet has an impossible length.
-    pub(super) fn take(&mut self, mut octets: &[u8]) -> io::Result<bool> {
-        let mut ended = false;
-        if self.ready.is_empty() {
-            self.ready.reserve(octets.len() + self.held.len());
+    pub(super) fn take(&mut self, octets: &[u8], macros: &Mutex<Macros>, buf: &mut ReadBuf<'_>) -> io::Result<bool> {
+        if self.input.is_empty() {
+            // Mostly all of it can be passed on, and nothing is to be kept.
+            let mut rest = octets;
+            let ended = self.pass(&mut rest, macros, buf)?;
+            self.input.extend_from_slice(rest);
+            return Ok(ended);
         }
-        while !octets.is_empty() {
-            if self.rest > 0 {
-                let (taken, left) = octets.split_at(self.rest.min(octets.len()));
-                self.ready.extend_from_slice(taken);
-                ended |= self.passed(taken.len());
-                octets = left;
-                continue;
-            }
-            let wanted = self.wanted.max(HEAD);
-            let (taken, left) = octets.split_at((wanted - self.held.len()).min(octets.len()));
-            self.held.extend_from_slice(taken);
-            octets = left;
-            if self.held.len() == wanted {
-                ended |= self.look(wanted)?;
-            }
+        let mut input = std::mem::take(&mut self.input);
+        input.extend_from_slice(octets);
+        let mut rest = input.as_slice();
+        let ended = self.pass(&mut rest, macros, buf)?;
+        let used = input.len() - rest.len();
+        // Not cleared but dropped: most connections are idle most of the time, and are to be small then.
+        if used < input.len() {
+            input.drain(..used);
+            self.input = input;
         }
         Ok(ended)
     }
 
-    /// Looks at a head, or at a packet that was held until it was complete.
-    fn look(&mut self, wanted: usize) -> io::Result<bool> {
-        let Some((&[a, b, c, d, command], content)) = self.held.split_first_chunk::<HEAD>() else { return Ok(false) };
-        if wanted > HEAD {
-            let packet = if command == CONNECT { readable_connect(content) } else { [content, NO_MACROS].concat() };
-            let length = u32::try_from(packet.len() + 1).map_err(|_| io::ErrorKind::InvalidData)?;
-            self.ready.extend_from_slice(&length.to_be_bytes());
-            self.ready.push(command);
-            self.ready.extend_from_slice(&packet);
-            self.held = Vec::new();
-            self.wanted = 0;
-            return Ok(true);
+    fn pass(&mut self, octets: &mut &[u8], macros: &Mutex<Macros>, buf: &mut ReadBuf<'_>) -> io::Result<bool> {
+        let mut ended = false;
+        let empty = buf.remaining();
+        let lock = || macros.lock().unwrap_or_else(PoisonError::into_inner);
+        loop {
+            self.deliver(buf);
+            let (taken, left) = octets.split_at(self.rest.min(octets.len()).min(buf.remaining()));
+            buf.put_slice(taken);
+            *octets = left;
+            ended |= self.passed(taken.len());
+            if self.rest > 0 || buf.remaining() == 0 {
+                return Ok(ended);
+            }
+            let Some(head) = self.head(octets)? else { return Ok(ended) };
+            let may_change_macros = head.command == MACROS || STAGES.contains(&head.command);
+            if may_change_macros && buf.remaining() < empty {
+                return Ok(ended);
+            }
+            let is_read = head.command == MACROS || head.command == CONNECT && head.length <= MAX_CONNECT_LENGTH;
+            let end = if is_read { HEAD + head.rest() } else { HEAD };
+            let Some((packet, left)) = octets.split_at_checked(end) else { return Ok(ended) };
+            *octets = left;
+            let content = packet.get(HEAD..).unwrap_or_default();
+            if head.command == MACROS {
+                lock().define(content);
+                ended = true;
+                continue;
+            }
+            if may_change_macros {
+                lock().begin(head.command);
+            }
+            if is_read {
+                self.ready = connect_packet(&readable_connect(content));
+                ended = true;
+                continue;
+            }
+            if head.command == QUIT_NEW_CONNECTION {
+                self.ready = [BEFORE_QUIT, &head.octets].concat();
+            } else if buf.remaining() < HEAD {
+                self.ready = head.octets.to_vec();
+            } else {
+                buf.put_slice(&head.octets);
+            }
+            self.rest = head.rest();
+            ended |= self.rest == 0;
         }
+    }
+
+    /// Gives what is ready.
+    fn deliver(&mut self, buf: &mut ReadBuf<'_>) {
+        let ready = self.ready.get(self.gone..).unwrap_or_default();
+        let given = ready.get(..buf.remaining()).unwrap_or(ready);
+        buf.put_slice(given);
+        self.gone += given.len();
+        if self.gone >= self.ready.len() {
+            self.ready = Vec::new();
+            self.gone = 0;
+        }
+    }
+
+    /// The head of the next packet, if all of it is there.
+    fn head(&mut self, octets: &[u8]) -> io::Result<Option<Head>> {
+        let Some(&octets @ [a, b, c, d, command]) = octets.first_chunk::<HEAD>() else { return Ok(None) };
         let length = u32::from_be_bytes([a, b, c, d]);
         let opens = command == NEGOTIATE && NEGOTIATE_LENGTHS.contains(&length);
         if !self.negotiated && !opens {
@@ -139,23 +200,12 @@ impl Packets {
             return Err(io::Error::new(io::ErrorKind::InvalidData, format!("packet of {length} octets")));
         }
         self.negotiated = true;
-        let rest = usize::try_from(length).unwrap_or(usize::MAX).saturating_sub(1);
-        let is_to_be_read = command == CONNECT && rest > 0 && length <= MAX_CONNECT_LENGTH;
-        if is_to_be_read || command == MACROS && length == NO_MACROS_LENGTH {
-            self.wanted = HEAD + rest;
-            return Ok(false);
-        }
-        if command == QUIT_NEW_CONNECTION {
-            self.ready.extend_from_slice(BEFORE_QUIT);
-        }
-        self.ready.append(&mut self.held);
-        self.rest = rest;
-        Ok(rest == 0)
+        Ok(Some(Head { octets, command, length }))
     }
 
     /// How long the peer may take for what it owes now: the first packet, or the rest of one.
     pub(super) fn limit_in_force(&self) -> Option<Duration> {
-        if self.rest > 0 || !self.held.is_empty() {
+        if self.rest > 0 || !self.input.is_empty() {
             Some(PACKET_LIMIT)
         } else if !self.negotiated {
             Some(NEGOTIATION_LIMIT)
@@ -163,6 +213,12 @@ impl Packets {
             None
         }
     }
+}
+
+fn connect_packet(content: &[u8]) -> Vec<u8> {
+    // What is made readable does not become longer.
+    let length = u32::try_from(content.len() + 1).unwrap_or(u32::MAX);
+    [&length.to_be_bytes(), [CONNECT].as_slice(), content].concat()
 }
 
 /// The description of a client in a form that the library reads.
@@ -202,26 +258,34 @@ fn readable_connect(content: &[u8]) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::milter::macros::Macro;
     use proptest::prelude::*;
 
     const OPEN: &[u8] = b"\0\0\0\x0dO\0\0\0\x06\0\0\0\0\0\0\0\0";
 
-    /// What the library gets when octets come in pieces of some size.
-    fn filter(octets: &[u8], piece: usize) -> io::Result<Vec<u8>> {
+    /// What the library gets when octets come in pieces of some size, and the queue id that is known then, for each of its reads.
+    fn reads(octets: &[u8], piece: usize, room: usize) -> io::Result<Vec<(Vec<u8>, Option<String>)>> {
+        let macros = Mutex::new(Macros::default());
         let mut packets = Packets::default();
-        let mut delivered = Vec::new();
-        for piece in octets.chunks(piece) {
-            packets.take(piece)?;
-            let mut room = [0; 7];
+        let mut reads = Vec::new();
+        for mut piece in octets.chunks(piece) {
             loop {
+                let mut room = vec![0; room];
                 let mut buf = ReadBuf::new(&mut room);
-                if !packets.deliver(&mut buf) {
+                packets.take(piece, &macros, &mut buf)?;
+                piece = &[];
+                if buf.filled().is_empty() {
                     break;
                 }
-                delivered.extend_from_slice(buf.filled());
+                let queue_id = macros.lock().unwrap().get(Macro::QueueId).map(|id| String::from_utf8_lossy(id).into_owned());
+                reads.push((buf.filled().to_vec(), queue_id));
             }
         }
-        Ok(delivered)
+        Ok(reads)
+    }
+
+    fn filter(octets: &[u8], piece: usize) -> io::Result<Vec<u8>> {
+        Ok(reads(octets, piece, 7)?.into_iter().flat_map(|(octets, _)| octets).collect())
     }
 
     fn packet(command: u8, content: &[u8]) -> Vec<u8> {
@@ -243,12 +307,41 @@ mod tests {
     }
 
     #[test]
-    fn no_macros_replace_macros() {
-        let octets = [OPEN, &packet(MACROS, b"M"), &packet(b'M', b"<>\0")].concat();
-        let expected = [OPEN, &packet(MACROS, b"M\0\0"), &packet(b'M', b"<>\0")].concat();
-        for piece in [1, 2, 6, 100] {
-            assert_eq!(filter(&octets, piece).unwrap(), expected);
+    fn macros_are_those_of_the_packets_passed_on() {
+        let mail =
+            |sender: &str, id: &str| [packet(MACROS, format!("Mi\0{id}\0").as_bytes()), packet(b'M', sender.as_bytes())].concat();
+        let nothing_more = [packet(MACROS, b"M"), packet(b'M', b"z\0")].concat();
+        let octets =
+            [OPEN.to_vec(), mail("x\0", "1"), packet(b'A', b""), mail("y\0", "2"), nothing_more, packet(b'L', b"f\0v\0")]
+                .concat();
+        for piece in [1, 2, 3, 9, 1000] {
+            for room in [1, 6, 1000] {
+                let reads = reads(&octets, piece, room).unwrap();
+                let passed: Vec<u8> = reads.iter().flat_map(|(octets, _)| octets.clone()).collect();
+                let expected =
+                    [OPEN, &packet(b'M', b"x\0"), &packet(b'A', b""), &packet(b'M', b"y\0"), &packet(b'M', b"z\0")].concat();
+                assert_eq!(passed, [expected, packet(b'L', b"f\0v\0")].concat());
+                // What is known at the moment at which the last octet of a sender is read.
+                let known = |sender: &str| {
+                    let end = passed.windows(3).position(|three| three == [b'M', sender.as_bytes()[0], 0]).unwrap() + 3;
+                    let mut length = 0;
+                    reads.iter().find_map(|(octets, id)| {
+                        length += octets.len();
+                        (length >= end).then(|| id.clone())
+                    })
+                };
+                let ids = ["x", "y", "z"].map(|sender| known(sender).unwrap());
+                assert_eq!(ids, [Some("1".to_owned()), Some("2".to_owned()), None], "{piece} {room}");
+            }
         }
+    }
+
+    #[test]
+    fn packets_that_change_no_macros_pass_together() {
+        let header = packet(b'L', b"name\0value\0").repeat(5);
+        let octets = [OPEN, &header, &packet(MACROS, b"Ei\0x\0"), &packet(b'E', b"")].concat();
+        let reads = reads(&octets, 1000, 1000).unwrap();
+        assert_eq!(reads, [([OPEN, &header].concat(), None), (packet(b'E', b""), Some("x".to_owned()))]);
     }
 
     #[test]
@@ -294,24 +387,33 @@ mod tests {
 
     #[test]
     fn no_memory_is_kept() {
+        let macros = Mutex::new(Macros::default());
         let mut packets = Packets::default();
-        packets.take(OPEN).unwrap();
-        packets.take(&packet(CONNECT, &[b'x'; 8000])).unwrap();
-        let mut room = [0; 10_000];
-        while packets.deliver(&mut ReadBuf::new(&mut room)) {}
-        assert_eq!(packets.held.capacity() + packets.ready.capacity(), 0);
+        let octets = [OPEN, &packet(CONNECT, &[b'x'; 8000]), &packet(MACROS, &[b'x'; 8000]), &packet(b'H', b"x\0")].concat();
+        for piece in octets.chunks(1000) {
+            packets.take(piece, &macros, &mut ReadBuf::new(&mut [0; 500])).unwrap();
+        }
+        while packets.is_waiting() {
+            packets.take(&[], &macros, &mut ReadBuf::new(&mut [0; 500])).unwrap();
+        }
+        assert_eq!(packets.input.capacity() + packets.ready.capacity(), 0);
     }
 
     #[test]
     fn a_peer_owes_what_it_has_begun() {
+        let macros = Mutex::new(Macros::default());
         let mut packets = Packets::default();
-        assert_eq!(packets.limit_in_force(), Some(NEGOTIATION_LIMIT));
-        assert!(!packets.take(&OPEN[..3]).unwrap());
-        assert_eq!(packets.limit_in_force(), Some(PACKET_LIMIT));
-        assert!(packets.take(&OPEN[3..]).unwrap());
-        assert_eq!(packets.limit_in_force(), None);
-        assert!(!packets.take(b"\0\0\0\x09Babc").unwrap());
-        assert_eq!(packets.limit_in_force(), Some(PACKET_LIMIT));
+        let mut take = |octets: &[u8]| {
+            let ended = packets.take(octets, &macros, &mut ReadBuf::new(&mut [0; 100])).unwrap();
+            (ended, packets.limit_in_force())
+        };
+        assert_eq!(take(b""), (false, Some(NEGOTIATION_LIMIT)));
+        assert_eq!(take(&OPEN[..3]), (false, Some(PACKET_LIMIT)));
+        assert_eq!(take(&OPEN[3..]), (true, None));
+        for part in [b"\0\0\0\x09Babc".as_slice(), b"xyzuv\0\0", b"\0\x09DMabc"] {
+            assert_eq!(take(part).1, Some(PACKET_LIMIT));
+        }
+        assert_eq!(take(b"xyzu"), (true, None));
     }
 
     proptest! {
@@ -336,6 +438,7 @@ mod tests {
         #[test]
         fn nothing_panics(octets in prop::collection::vec(any::<u8>(), 0..200), piece in 1usize..30) {
             let _ = filter(&[OPEN, &octets].concat(), piece);
+            let _ = filter(&[OPEN, &packet(MACROS, &octets)].concat(), piece);
         }
     }
 }

@@ -9,18 +9,18 @@ use std::{
     io::{self, IoSlice},
     net::Shutdown,
     pin::Pin,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Context, Poll, ready},
     time::Duration,
 };
 
-use super::packets::Packets;
+use super::{macros::Macros, packets::Packets};
 use socket2::{SockRef, TcpKeepalive};
 use tokio::{
     io::{AsyncRead, AsyncWrite, Interest, ReadBuf},
     net::{TcpStream, UnixStream},
     sync::Notify,
-    time::{Sleep, sleep},
+    time::{Sleep, sleep, timeout},
 };
 
 /// Octets read at once where packets begin; most packets are smaller.
@@ -39,12 +39,6 @@ const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(300);
 
 /// How often a peer that has sent more than was asked of it is looked at again.
 const PENDING_INPUT_INTERVAL: Duration = Duration::from_millis(250);
-
-/// The commands of packets that change a message. A reply follows them, without which they mean nothing.
-const CHANGES: &[u8] = b"+-2behimq";
-
-/// Octets of changes that wait for the reply at most.
-const MAX_WAITING: usize = 16 * 1024;
 
 /// An accepted connection.
 #[derive(Debug)]
@@ -95,6 +89,26 @@ impl Socket {
 }
 
 impl Socket {
+    /// Writes all of it, for a peer that takes it in time.
+    pub(crate) async fn write_all(&self, mut octets: &[u8]) -> io::Result<()> {
+        let write = async {
+            while !octets.is_empty() {
+                let result = match self {
+                    Self::Tcp(stream) => stream.writable().await.and_then(|()| stream.try_write(octets)),
+                    Self::Unix(stream) => stream.writable().await.and_then(|()| stream.try_write(octets)),
+                };
+                match result {
+                    Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                    Ok(written) => octets = octets.get(written..).unwrap_or_default(),
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                    Err(error) => return Err(error),
+                }
+            }
+            Ok(())
+        };
+        timeout(WRITE_LIMIT, write).await.unwrap_or_else(|_| Err(too_slow_to_read()))
+    }
+
     /// Ends the connection, in one direction or both.
     pub(crate) fn shut_down(&self, how: Shutdown) -> io::Result<()> {
         match self {
@@ -104,27 +118,49 @@ impl Socket {
     }
 }
 
-/// How a connection ended.
+fn too_slow_to_read() -> io::Error {
+    io::Error::new(io::ErrorKind::TimedOut, "peer does not take an answer")
+}
+
+/// What the stream and those who serve the connection tell each other past the library.
 #[derive(Debug, Default)]
-pub(crate) struct Ending {
+pub(crate) struct Exchange {
     /// Told when the library has let go of the stream.
     pub(crate) ended: Notify,
     /// What the peer did wrong.
     fault: Mutex<Option<io::Error>>,
+    macros: Mutex<Macros>,
+    /// Packets that change the message, and go with the reply that follows them: so the MTA is woken once.
+    changes: Mutex<Vec<u8>>,
 }
 
-impl Ending {
+impl Exchange {
     /// What the peer did wrong, if anything.
     pub(crate) fn take_fault(&self) -> Option<io::Error> {
-        self.fault.lock().unwrap_or_else(PoisonError::into_inner).take()
+        lock(&self.fault).take()
+    }
+
+    /// The macros that are defined now.
+    pub(super) fn macros(&self) -> MutexGuard<'_, Macros> {
+        lock(&self.macros)
+    }
+
+    /// Lets packets go with the reply that follows.
+    pub(super) fn send_with_reply(&self, changes: Vec<u8>) {
+        *lock(&self.changes) = changes;
     }
 
     /// Keeps an error for those who serve the connection; the library gets one like it.
     fn blame(&self, error: io::Error) -> io::Error {
         let kind = error.kind();
-        *self.fault.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+        *lock(&self.fault) = Some(error);
         kind.into()
     }
+}
+
+/// What is behind these locks is whole whatever happened to another who held them.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// What the library reads from and writes to.
@@ -134,17 +170,24 @@ pub(crate) struct Stream {
     packets: Packets,
     limit: Option<Pin<Box<Sleep>>>,
     write_limit: Option<Pin<Box<Sleep>>>,
-    /// Changes that go with the reply that follows them: the MTA is woken once, not once a packet.
-    waiting: Vec<u8>,
-    /// Octets of a packet of the library that are still to come.
-    unwritten: usize,
-    ending: Arc<Ending>,
+    exchange: Arc<Exchange>,
 }
 
 impl Stream {
-    /// A stream that tells `ending` when the library has let go of it.
-    pub(crate) fn new(socket: Arc<Socket>, ending: Arc<Ending>) -> Self {
-        Self { socket, packets: Packets::default(), limit: None, write_limit: None, waiting: Vec::new(), unwritten: 0, ending }
+    /// A stream over the socket.
+    pub(crate) fn new(socket: Arc<Socket>, exchange: Arc<Exchange>) -> Self {
+        Self { socket, packets: Packets::default(), limit: None, write_limit: None, exchange }
+    }
+
+    /// Gives the library what it can have, of octets that have come and of those that wait; whether it got anything.
+    fn pass_on(&mut self, octets: &[u8], buf: &mut ReadBuf<'_>) -> io::Result<bool> {
+        let room = buf.remaining();
+        let ended = self.packets.take(octets, &self.exchange.macros, buf).map_err(|error| self.exchange.blame(error))?;
+        // The time runs from the first octet of what is owed, not from the last that came.
+        if ended {
+            self.limit = None;
+        }
+        Ok(buf.remaining() < room)
     }
 
     /// Reads what is there; `Pending` when there is nothing and the peer owes nothing, or not for too long.
@@ -163,7 +206,7 @@ impl Stream {
                 let timer = self.limit.get_or_insert_with(|| Box::pin(sleep(limit)));
                 ready!(timer.as_mut().poll(cx));
                 let error = io::Error::new(io::ErrorKind::TimedOut, "peer is too slow to send a packet");
-                return Poll::Ready(Err(self.ending.blame(error)));
+                return Poll::Ready(Err(self.exchange.blame(error)));
             }
             match read(&self.socket) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
@@ -176,10 +219,10 @@ impl Stream {
 impl AsyncRead for Stream {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = &mut *self;
+        if this.packets.is_waiting() && this.pass_on(&[], buf)? {
+            return Poll::Ready(Ok(()));
+        }
         loop {
-            if this.packets.deliver(buf) {
-                return Poll::Ready(Ok(()));
-            }
             if let Some(room) = this.packets.direct_room(buf) {
                 let length = ready!(this.poll_socket(cx, |socket| match socket {
                     Socket::Tcp(stream) => stream.try_read(room),
@@ -191,19 +234,18 @@ impl AsyncRead for Stream {
                 }
                 return Poll::Ready(Ok(()));
             }
-            let taken = ready!(ROOM.with_borrow_mut(|room| {
+            let passed = ready!(ROOM.with_borrow_mut(|room| {
                 room.clear();
                 room.reserve(SMALL_READ);
                 let length = ready!(this.poll_socket(cx, |socket| match socket {
                     Socket::Tcp(stream) => stream.try_read_buf(room),
                     Socket::Unix(stream) => stream.try_read_buf(room),
                 }))?;
-                Poll::Ready(Ok::<_, io::Error>((length > 0).then(|| this.packets.take(room))))
+                // Nothing is the end.
+                Poll::Ready(if length > 0 { this.pass_on(room, buf) } else { Ok(true) })
             }))?;
-            let Some(taken) = taken else { return Poll::Ready(Ok(())) };
-            // The time runs from the first octet of what is owed, not from the last that came.
-            if taken.map_err(|error| this.ending.blame(error))? {
-                this.limit = None;
+            if passed {
+                return Poll::Ready(Ok(()));
             }
         }
     }
@@ -212,17 +254,6 @@ impl AsyncRead for Stream {
 impl AsyncWrite for Stream {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, octets: &[u8]) -> Poll<io::Result<usize>> {
         let this = &mut *self;
-        if this.unwritten == 0
-            && let Some((&[a, b, c, d, command], content)) = octets.split_first_chunk::<5>()
-        {
-            let length = usize::try_from(u32::from_be_bytes([a, b, c, d])).unwrap_or(usize::MAX);
-            let whole = length == content.len() + 1;
-            if whole && CHANGES.contains(&command) && this.waiting.len() + octets.len() <= MAX_WAITING {
-                this.waiting.extend_from_slice(octets);
-                return Poll::Ready(Ok(octets.len()));
-            }
-            this.unwritten = length.saturating_add(4);
-        }
         loop {
             let ready = match &*this.socket {
                 Socket::Tcp(stream) => stream.poll_write_ready(cx),
@@ -231,11 +262,12 @@ impl AsyncWrite for Stream {
             if ready.is_pending() {
                 let timer = this.write_limit.get_or_insert_with(|| Box::pin(sleep(WRITE_LIMIT)));
                 ready!(timer.as_mut().poll(cx));
-                let error = io::Error::new(io::ErrorKind::TimedOut, "peer does not take an answer");
-                return Poll::Ready(Err(this.ending.blame(error)));
+                return Poll::Ready(Err(this.exchange.blame(too_slow_to_read())));
             }
-            let both = [IoSlice::new(&this.waiting), IoSlice::new(octets)];
-            let result = match (&*this.socket, this.waiting.is_empty()) {
+            // The library is between packets when changes are given, and writes nothing before the reply.
+            let mut changes = lock(&this.exchange.changes);
+            let both = [IoSlice::new(&changes), IoSlice::new(octets)];
+            let result = match (&*this.socket, changes.is_empty()) {
                 (Socket::Tcp(stream), true) => stream.try_write(octets),
                 (Socket::Tcp(stream), false) => stream.try_write_vectored(&both),
                 (Socket::Unix(stream), true) => stream.try_write(octets),
@@ -244,17 +276,16 @@ impl AsyncWrite for Stream {
             match result {
                 Ok(written) => {
                     this.write_limit = None;
-                    let waited = written.min(this.waiting.len());
-                    if waited < this.waiting.len() {
-                        this.waiting.drain(..waited);
+                    let before = written.min(changes.len());
+                    if before < changes.len() {
+                        changes.drain(..before);
                     } else {
                         // Most connections are idle most of the time, and are to be small then.
-                        this.waiting = Vec::new();
+                        *changes = Vec::new();
                     }
                     // Nothing of what the library gave would mean that the connection is at its end.
-                    if written > waited || waited == 0 {
-                        this.unwritten = this.unwritten.saturating_sub(written - waited);
-                        return Poll::Ready(Ok(written - waited));
+                    if written > before || before == 0 {
+                        return Poll::Ready(Ok(written - before));
                     }
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
@@ -277,7 +308,7 @@ impl AsyncWrite for Stream {
 
 impl Drop for Stream {
     fn drop(&mut self) {
-        self.ending.ended.notify_one();
+        self.exchange.ended.notify_one();
     }
 }
 
@@ -293,10 +324,10 @@ mod tests {
 
     const OPEN: &[u8] = b"\0\0\0\x0dO\0\0\0\x06\0\0\0\0\0\0\0\0";
 
-    fn pair() -> (UnixStream, Stream, Arc<Ending>) {
+    fn pair() -> (UnixStream, Stream, Arc<Exchange>) {
         let (peer, ours) = UnixStream::pair().unwrap();
-        let ending = Arc::new(Ending::default());
-        (peer, Stream::new(Arc::new(Socket::Unix(ours)), Arc::clone(&ending)), ending)
+        let exchange = Arc::new(Exchange::default());
+        (peer, Stream::new(Arc::new(Socket::Unix(ours)), Arc::clone(&exchange)), exchange)
     }
 
     /// Reads as long as anything comes; how that ended, and after how many seconds.
@@ -314,9 +345,9 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_peer_that_says_nothing_is_left() {
-        let (_peer, mut stream, ending) = pair();
+        let (_peer, mut stream, exchange) = pair();
         assert_eq!(read_on(&mut stream).await, (io::ErrorKind::TimedOut, 30));
-        assert!(ending.take_fault().unwrap().to_string().contains("too slow"));
+        assert!(exchange.take_fault().unwrap().to_string().contains("too slow"));
     }
 
     #[tokio::test(start_paused = true)]
@@ -354,7 +385,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_peer_that_takes_no_answer_is_left() {
-        let (_peer, mut stream, ending) = pair();
+        let (_peer, mut stream, exchange) = pair();
         let begin = Instant::now();
         let error = loop {
             if let Err(error) = stream.write_all(&[0; 65536]).await {
@@ -362,15 +393,15 @@ mod tests {
             }
         };
         assert_eq!((error.kind(), begin.elapsed().as_secs()), (io::ErrorKind::TimedOut, 60));
-        assert!(ending.take_fault().unwrap().to_string().contains("answer"));
+        assert!(exchange.take_fault().unwrap().to_string().contains("answer"));
     }
 
     #[tokio::test(start_paused = true)]
     async fn garbage_has_an_end_at_once() {
-        let (mut peer, mut stream, ending) = pair();
+        let (mut peer, mut stream, exchange) = pair();
         peer.write_all(b"GET / HTTP/1.1\r\n").await.unwrap();
         assert_eq!(read_on(&mut stream).await, (io::ErrorKind::InvalidData, 0));
-        assert_eq!(ending.take_fault().unwrap().to_string(), "peer does not speak milter");
+        assert_eq!(exchange.take_fault().unwrap().to_string(), "peer does not speak milter");
     }
 
     #[tokio::test]
@@ -401,11 +432,6 @@ mod tests {
         [&length.to_be_bytes(), [command].as_slice(), content].concat()
     }
 
-    fn connection() -> (Stream, UnixStream) {
-        let (ours, theirs) = UnixStream::pair().unwrap();
-        (Stream::new(Arc::new(Socket::Unix(ours)), Arc::default()), theirs)
-    }
-
     /// What the MTA has got so far.
     async fn got(mta: &mut UnixStream, length: usize) -> Vec<u8> {
         let mut octets = vec![0; length];
@@ -416,16 +442,13 @@ mod tests {
 
     #[tokio::test]
     async fn changes_go_with_the_reply() {
-        let (mut stream, mut mta) = connection();
-        let changes = [packet(b'm', b"\0\0\0\x01A\0\0"), packet(b'i', b"\0\0\0\0B\0x\0")];
-        for change in &changes {
-            stream.write_all(change).await.unwrap();
-            stream.flush().await.unwrap();
-        }
+        let (mut mta, mut stream, exchange) = pair();
+        let changes = [packet(b'm', b"\0\0\0\x01A\0\0"), packet(b'i', b"\0\0\0\0B\0x\0")].concat();
+        exchange.send_with_reply(changes.clone());
         assert!(mta.try_read(&mut [0]).is_err());
         let reply = packet(b'c', b"");
         stream.write_all(&reply).await.unwrap();
-        let expected = [changes.concat(), reply.clone()].concat();
+        let expected = [changes, reply.clone()].concat();
         assert_eq!(got(&mut mta, expected.len()).await, expected);
         // And nothing of it comes again.
         stream.write_all(&reply).await.unwrap();
@@ -433,27 +456,22 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_comes_in_pieces_does_not_wait() {
-        let (mut stream, mut mta) = connection();
-        // What looks like a change lies within a packet.
-        let content = [packet(b'i', b"x"), packet(b'i', b"y")].concat();
-        let reply = packet(b'y', &content);
-        let mut sent = 0;
-        for piece in reply.split_inclusive(|octet| matches!(octet, b'y' | b'x')) {
-            stream.write_all(piece).await.unwrap();
-            sent += piece.len();
-        }
-        assert_eq!(got(&mut mta, sent).await, reply);
+    async fn changes_of_any_length_go_with_the_reply() {
+        let (mut mta, mut stream, exchange) = pair();
+        let changes = packet(b'i', &[b'x'; 900_000]);
+        let reply = packet(b'y', &[b'y'; 900_000]);
+        let expected = [changes.as_slice(), &reply].concat();
+        exchange.send_with_reply(changes);
+        let (written, octets) = tokio::join!(stream.write_all(&reply), got(&mut mta, expected.len()));
+        written.unwrap();
+        assert!(octets == expected);
     }
 
-    #[tokio::test]
-    async fn many_changes_do_not_wait_for_ever() {
-        let (mut stream, mut mta) = connection();
-        let change = packet(b'i', &[b'x'; 1000]);
-        let count = MAX_WAITING / change.len() + 1;
-        for _ in 0..count {
-            stream.write_all(&change).await.unwrap();
-        }
-        assert_eq!(got(&mut mta, change.len() * count).await, change.repeat(count));
+    #[tokio::test(start_paused = true)]
+    async fn a_peer_that_takes_no_changes_is_left() {
+        let (ours, _theirs) = UnixStream::pair().unwrap();
+        let begin = Instant::now();
+        let error = Socket::Unix(ours).write_all(&[0; 10_000_000]).await.unwrap_err();
+        assert_eq!((error.kind(), begin.elapsed().as_secs()), (io::ErrorKind::TimedOut, 60));
     }
 }

@@ -24,7 +24,8 @@ fn line_with(config: &str) -> (Arc<Line>, UnixStream, Log) {
     let server = Arc::new(Server { shared, observer: Observer::new(log.clone()), draining });
     let (peer, ours) = UnixStream::pair().unwrap();
     let socket = Arc::new(Socket::Unix(ours));
-    (Arc::new(Line { server, socket, busy: AtomicBool::new(false), idle: Notify::new() }), peer, log)
+    let line = Line { server, socket, exchange: Arc::default(), busy: AtomicBool::new(false), idle: Notify::new() };
+    (Arc::new(line), peer, log)
 }
 
 #[tokio::test]
@@ -63,7 +64,7 @@ async fn failures_are_told_where_the_mta_takes_an_answer() {
     let fail = |config: &str, opts, no_reply| {
         let (line, _peer, _) = line_with(config);
         let runtime = line.server.shared.load();
-        let mut connection = Connection { line, runtime, opts, session: None, failed: false };
+        let mut connection = Connection { line, runtime, actions: Actions::empty(), opts, session: None, failed: false };
         (connection.fail(no_reply), connection.failed)
     };
     for no_reply in [helo, mail, end] {

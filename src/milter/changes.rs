@@ -1,0 +1,170 @@
+//! What is to be done to a message, as packets for the MTA.
+//!
+//! They go past the library, to the reply that follows them: handed to it one by one, each would cost as much as an answer does.
+
+use std::io;
+
+use indymilter::Actions;
+
+use super::stream::Socket;
+use crate::session::Edit;
+
+/// Octets that wait for the reply at most.
+const MAX_WAITING: usize = 16 * 1024;
+
+/// Packets that change a message, one behind the other.
+#[derive(Debug)]
+pub(super) struct Changes {
+    /// What the MTA lets us do.
+    actions: Actions,
+    /// Whether the white space behind the colon of a field is ours to give.
+    with_space: bool,
+    packets: Vec<u8>,
+}
+
+impl Changes {
+    /// No changes yet.
+    pub(super) fn new(actions: Actions, with_space: bool) -> Self {
+        Self { actions, with_space, packets: Vec::new() }
+    }
+
+    /// Adds a change of the header.
+    ///
+    /// ```text
+    /// insert = index name NUL value NUL
+    /// delete = index name NUL NUL
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// The MTA does not let us.
+    pub(super) fn edit(&mut self, edit: &Edit) -> io::Result<()> {
+        match edit {
+            Edit::Insert { index, field } => {
+                let space = if self.with_space { " " } else { "" };
+                self.push(Actions::ADD_HEADER, b'i', Some(*index), &[&[field.name], &[space, &field.value]])
+            }
+            Edit::Delete { name, index } => self.push(Actions::CHANGE_HEADER, b'm', Some(*index), &[&[name], &[]]),
+        }
+    }
+
+    /// Adds that the message is to be kept back, for a reason.
+    ///
+    /// # Errors
+    ///
+    /// The MTA does not let us.
+    pub(super) fn quarantine(&mut self, reason: &str) -> io::Result<()> {
+        self.push(Actions::QUARANTINE, b'q', None, &[&[reason]])
+    }
+
+    /// Adds a packet of an index and texts that end in NUL; each text consists of parts.
+    fn push(&mut self, action: Actions, command: u8, index: Option<i32>, texts: &[&[&str]]) -> io::Result<()> {
+        if !self.actions.contains(action) {
+            return Err(io::Error::new(io::ErrorKind::Unsupported, "the MTA does not let milters do that"));
+        }
+        let start = self.packets.len();
+        let most: usize = texts.iter().copied().flatten().map(|part| part.len() + 1).sum();
+        self.packets.reserve(most + 12);
+        self.packets.extend_from_slice(&[0; 4]);
+        self.packets.push(command);
+        self.packets.extend(index.into_iter().flat_map(i32::to_be_bytes));
+        for text in texts {
+            for part in *text {
+                // Our own texts have no NUL; should one have, it is left out, so that nothing behind it is misread.
+                match part.contains('\0') {
+                    false => self.packets.extend_from_slice(part.as_bytes()),
+                    true => self.packets.extend(part.bytes().filter(|&octet| octet != 0)),
+                }
+            }
+            self.packets.push(0);
+        }
+        let length = u32::try_from(self.packets.len() - start - 4).map_err(|_| io::ErrorKind::InvalidData)?;
+        if let Some(place) = self.packets.get_mut(start..start + 4) {
+            place.copy_from_slice(&length.to_be_bytes());
+        }
+        Ok(())
+    }
+
+    /// Sends what there is, if it is too much to wait for the reply: a message can have any number of forged fields.
+    ///
+    /// # Errors
+    ///
+    /// The MTA has gone, or takes nothing.
+    pub(super) async fn send_many(&mut self, socket: &Socket) -> io::Result<()> {
+        if self.packets.len() > MAX_WAITING {
+            socket.write_all(&self.packets).await?;
+            self.packets.clear();
+        }
+        Ok(())
+    }
+
+    /// What is to go with the reply.
+    pub(super) fn into_packets(self) -> Vec<u8> {
+        self.packets
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::{io::AsyncReadExt as _, net::UnixStream};
+
+    use super::*;
+    use crate::mail::header_field::HeaderField;
+
+    const DELETE: Edit = Edit::Delete { name: "A-R", index: 258 };
+
+    fn insert(value: &str) -> Edit {
+        Edit::Insert { index: 0, field: HeaderField { name: "X", value: value.to_owned() } }
+    }
+
+    #[test]
+    fn packets() {
+        let mut changes = Changes::new(Actions::all(), false);
+        changes.edit(&DELETE).unwrap();
+        changes.edit(&insert("a\n b")).unwrap();
+        changes.quarantine("why").unwrap();
+        let expected = b"\0\0\0\x0am\0\0\x01\x02A-R\0\0\0\0\0\x0ci\0\0\0\0X\0a\n b\0\0\0\0\x05qwhy\0";
+        assert_eq!(changes.into_packets(), expected);
+        let mut changes = Changes::new(Actions::all(), true);
+        changes.edit(&insert("a\0b")).unwrap();
+        assert_eq!(changes.into_packets(), b"\0\0\0\x0bi\0\0\0\0X\0 ab\0");
+    }
+
+    #[test]
+    fn nothing_is_done_that_the_mta_forbids() {
+        let possible = |actions| {
+            let mut changes = Changes::new(actions, false);
+            [changes.edit(&DELETE).is_ok(), changes.edit(&insert("x")).is_ok(), changes.quarantine("x").is_ok()]
+        };
+        assert_eq!(possible(Actions::empty()), [false; 3]);
+        assert_eq!(possible(Actions::CHANGE_HEADER), [true, false, false]);
+        assert_eq!(possible(Actions::ADD_HEADER), [false, true, false]);
+        assert_eq!(possible(Actions::QUARANTINE), [false, false, true]);
+    }
+
+    #[tokio::test]
+    async fn many_changes_do_not_wait() {
+        let (ours, mut mta) = UnixStream::pair().unwrap();
+        let socket = Socket::Unix(ours);
+        let mut changes = Changes::new(Actions::all(), false);
+        let (mut sent, mut waiting) = (Vec::new(), Vec::new());
+        for number in 0..4000 {
+            let edit = Edit::Delete { name: "A-R", index: number };
+            changes.edit(&edit).unwrap();
+            changes.send_many(&socket).await.unwrap();
+            assert!(changes.packets.len() <= MAX_WAITING);
+            let mut one = Changes::new(Actions::all(), false);
+            one.edit(&edit).unwrap();
+            waiting.extend(one.into_packets());
+            if changes.packets.is_empty() {
+                let start = sent.len();
+                sent.resize(start + waiting.len(), 0);
+                mta.read_exact(&mut sent[start..]).await.unwrap();
+                assert_eq!(sent[start..], waiting);
+                waiting.clear();
+            }
+        }
+        assert!(sent.len() > 2 * MAX_WAITING && !waiting.is_empty());
+        assert_eq!(changes.into_packets(), waiting);
+    }
+}

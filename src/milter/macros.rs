@@ -1,0 +1,136 @@
+//! The macros of an MTA, as far as they say anything to us.
+
+/// The stages that macros are defined for, by the commands that begin them, in the order of SMTP.
+const STAGES: &[u8] = b"CHMRTNE";
+
+/// A macro that says something to us.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Macro {
+    /// `j`: the name of the host of the MTA.
+    Host,
+    /// `i`: the queue id of the message.
+    QueueId,
+    /// `{auth_authen}`: the name that the client authenticated with.
+    Authenticated,
+}
+
+impl Macro {
+    /// Names of one letter are sent with braces and without.
+    fn of_name(name: &[u8]) -> Option<Self> {
+        match name {
+            b"j" | b"{j}" => Some(Self::Host),
+            b"i" | b"{i}" => Some(Self::QueueId),
+            b"{auth_authen}" => Some(Self::Authenticated),
+            _ => None,
+        }
+    }
+}
+
+/// The macros that are defined now.
+#[derive(Debug, Default)]
+pub(super) struct Macros {
+    definitions: Vec<Definition>,
+}
+
+#[derive(Debug)]
+struct Definition {
+    /// Its place in [`STAGES`].
+    stage: usize,
+    name: Macro,
+    value: Box<[u8]>,
+}
+
+impl Macros {
+    /// Takes the content of a packet that defines macros: all those of its stage, which may be none.
+    ///
+    /// ```text
+    /// content = stage *( name NUL value NUL )
+    /// ```
+    pub(super) fn define(&mut self, content: &[u8]) {
+        let Some((&command, definitions)) = content.split_first() else { return };
+        let Some(stage) = place(command) else { return };
+        self.definitions.retain(|definition| definition.stage != stage);
+        let mut texts = definitions.split_inclusive(|&octet| octet == 0).filter_map(|text| text.strip_suffix(&[0]));
+        while let (Some(name), Some(value)) = (texts.next(), texts.next()) {
+            // Of a name that is there twice the first counts.
+            if let Some(name) = Macro::of_name(name)
+                && !self.definitions.iter().any(|definition| definition.stage == stage && definition.name == name)
+            {
+                self.definitions.push(Definition { stage, name, value: value.into() });
+            }
+        }
+    }
+
+    /// A stage begins: what was defined for later ones belongs to what came before.
+    pub(super) fn begin(&mut self, command: u8) {
+        if let Some(stage) = place(command) {
+            self.definitions.retain(|definition| definition.stage <= stage);
+        }
+    }
+
+    /// The value of a macro, from the latest stage that has one.
+    pub(super) fn get(&self, name: Macro) -> Option<&[u8]> {
+        let named = self.definitions.iter().filter(|definition| definition.name == name);
+        named.max_by_key(|definition| definition.stage).map(|definition| &*definition.value)
+    }
+}
+
+fn place(command: u8) -> Option<usize> {
+    STAGES.iter().position(|&stage| stage == command)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn values(macros: &Macros) -> [Option<&str>; 3] {
+        [Macro::Host, Macro::QueueId, Macro::Authenticated]
+            .map(|name| macros.get(name).map(|value| str::from_utf8(value).unwrap()))
+    }
+
+    #[test]
+    fn definitions() {
+        let mut macros = Macros::default();
+        macros.define(b"C{daemon_name}\0smtpd\0j\0mx.example\0v\0Postfix\0");
+        macros.define(b"M{i}\0A1\0{auth_authen}\0user\0i\0A2\0");
+        assert_eq!(values(&macros), [Some("mx.example"), Some("A1"), Some("user")]);
+        macros.define(b"Ei\0B1\0");
+        assert_eq!(values(&macros), [Some("mx.example"), Some("B1"), Some("user")]);
+        // Another message, of another client, for which the MTA has nothing to define.
+        macros.define(b"M");
+        macros.begin(b'M');
+        assert_eq!(values(&macros), [Some("mx.example"), None, None]);
+        macros.define(b"C{j}\0mx2.example\0");
+        assert_eq!(values(&macros), [Some("mx2.example"), None, None]);
+    }
+
+    #[test]
+    fn stages_end_with_earlier_ones() {
+        let mut macros = Macros::default();
+        for stage in STAGES {
+            macros.define(&[&[*stage], b"i\0".as_slice(), &[*stage], b"\0"].concat());
+        }
+        let mut left = Vec::new();
+        for command in b"RMHC" {
+            macros.begin(*command);
+            left.push(macros.get(Macro::QueueId).unwrap().to_vec());
+        }
+        assert_eq!(left, [b"R", b"M", b"H", b"C"]);
+        // Other commands belong to the stage that they come in.
+        macros.begin(b'B');
+        assert_eq!(macros.get(Macro::QueueId), Some(b"C".as_slice()));
+    }
+
+    #[test]
+    fn odd_packets() {
+        for odd in [b"".as_slice(), b"X", b"Xi\0x\0", b"Mi", b"Mi\0", b"Mi\0x", b"M\0\0", b"Mj\0", b"M\0i\0x\0", b"M\xff\0\xff\0"]
+        {
+            let mut macros = Macros::default();
+            macros.define(odd);
+            assert_eq!(values(&macros), [None; 3], "{odd:?}");
+        }
+        let mut macros = Macros::default();
+        macros.define(b"M{auth_authen}\0\0i\0x\0{auth_authen}\0y\0z");
+        assert_eq!(values(&macros), [None, Some("x"), Some("")]);
+    }
+}
