@@ -13,6 +13,7 @@ mod resolv_conf;
 mod resolver;
 mod statistics;
 mod upstream;
+mod wire;
 pub mod zone;
 
 use std::{

@@ -421,13 +421,39 @@ async fn forged_replies_are_ignored() {
 
 #[tokio::test]
 async fn servers_without_edns() {
+    for rcode in [ResponseCode::FormErr, ResponseCode::NotImp, ResponseCode::BADVERS] {
+        for bare_errors in [false, true] {
+            let server = NameServer::start(zone());
+            // A header alone has no room for the upper half of BADVERS.
+            if bare_errors && rcode == ResponseCode::BADVERS {
+                continue;
+            }
+            server.behave("*", Behaviour { rcode_to_edns: Some(rcode), bare_errors, ..Behaviour::default() });
+            let dns = Dns::new(&settings(&[server.address()]));
+            assert_eq!(look_up(&dns, "example.com").await, Ok(address()), "{rcode} {bare_errors}");
+            let edns: Vec<_> = server.log().iter().map(|query| query.edns).collect();
+            assert_eq!(edns, [true, false], "{rcode} {bare_errors}");
+            assert_eq!(dns.statistics().queries, 1);
+        }
+    }
+}
+
+#[tokio::test]
+async fn errors_without_a_question() {
     let server = NameServer::start(zone());
-    server.behave("*", Behaviour { formerr_to_edns: true, ..Behaviour::default() });
+    server.behave("*", Behaviour { rcode: Some(ResponseCode::Refused), bare_errors: true, ..Behaviour::default() });
     let dns = Dns::new(&settings(&[server.address()]));
-    assert_eq!(look_up(&dns, "example.com").await, Ok(address()));
-    let edns: Vec<_> = server.log().iter().map(|query| query.edns).collect();
-    assert_eq!(edns, [true, false]);
-    assert_eq!(dns.statistics().queries, 1);
+    assert_eq!(look_up(&dns, "example.com").await, Err(Failure::Rcode("REFUSED")));
+}
+
+#[tokio::test]
+async fn texts_without_strings() {
+    let zone = Zone::parse("two.example TXT \"v=spf1 -all\"\ntwo.example TXT \"\"\none.example TXT \"\"").unwrap();
+    let server = NameServer::start(zone);
+    server.behave("*", Behaviour { texts_without_strings: true, ..Behaviour::default() });
+    let dns = Dns::new(&settings(&[server.address()]));
+    assert_eq!(*dns.txt(&name("two.example")).await.unwrap(), [Box::from(*b"v=spf1 -all")]);
+    assert_eq!(dns.txt(&name("one.example")).await, Err(Failure::NoData));
 }
 
 #[tokio::test]

@@ -181,8 +181,8 @@ fn rcode_name(rcode: ResponseCode) -> &'static str {
         ResponseCode::NXRRSet => "NXRRSET",
         ResponseCode::NotAuth => "NOTAUTH",
         ResponseCode::NotZone => "NOTZONE",
-        ResponseCode::BADVERS => "BADVERS",
-        ResponseCode::BADSIG => "BADSIG",
+        // One number, which without signatures means this.
+        ResponseCode::BADVERS | ResponseCode::BADSIG => "BADVERS",
         ResponseCode::BADKEY => "BADKEY",
         ResponseCode::BADTIME => "BADTIME",
         ResponseCode::BADMODE => "BADMODE",

@@ -9,10 +9,10 @@ use std::{
     net::SocketAddr,
     pin::Pin,
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicU64, Ordering},
     },
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
     time::Duration,
 };
 
@@ -33,7 +33,7 @@ use tokio::{
     time::Instant,
 };
 
-use super::reply::Reply;
+use super::{reply::Reply, wire};
 
 /// A server that was silent or out of reach is asked after the others for so long; then one look-up tries it again.
 const HOLD: Duration = Duration::from_secs(30);
@@ -80,8 +80,10 @@ impl Upstream {
     /// Asks the server: over UDP; over TCP after a truncated reply; without EDNS where the server does not know it (RFC 6891 §7).
     pub(super) async fn ask(&self, question: &Query) -> Reply {
         let mut result = self.send(question, true).await;
-        if let Err(NetError::Dns(DnsError::ResponseCode(ResponseCode::FormErr | ResponseCode::NotImp | ResponseCode::BADVERS))) =
-            result
+        // The number of BADVERS has two names; hickory reads it as BADSIG, which nobody says to queries without a signature.
+        if let Err(NetError::Dns(DnsError::ResponseCode(
+            ResponseCode::FormErr | ResponseCode::NotImp | ResponseCode::BADVERS | ResponseCode::BADSIG,
+        ))) = result
         {
             result = self.send(question, false).await;
         }
@@ -171,7 +173,7 @@ impl RuntimeProvider for Sockets {
         Box::pin(async move {
             let socket = UdpSocket::bind(local).await?;
             socket.connect(server).await?;
-            Ok(ConnectedUdp { socket, server })
+            Ok(ConnectedUdp { socket, server, question: OnceLock::new() })
         })
     }
 }
@@ -180,14 +182,25 @@ impl RuntimeProvider for Sockets {
 struct ConnectedUdp {
     socket: UdpSocket,
     server: SocketAddr,
+    /// What was asked: there is a socket for each query.
+    question: OnceLock<Vec<u8>>,
+}
+
+impl ConnectedUdp {
+    /// The length of the reply that was received, once it can be read.
+    fn repair(&self, room: &mut [u8], length: usize) -> usize {
+        wire::repair(room, length, self.question.get().map(Vec::as_slice))
+    }
 }
 
 impl DnsUdpSocket for ConnectedUdp {
     type Time = TokioTime;
 
     fn poll_recv_from(&self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<(usize, SocketAddr)>> {
-        let mut buffer = ReadBuf::new(buffer);
-        self.socket.poll_recv(cx, &mut buffer).map_ok(|()| (buffer.filled().len(), self.server))
+        let mut received = ReadBuf::new(buffer);
+        ready!(self.socket.poll_recv(cx, &mut received))?;
+        let length = received.filled().len();
+        Poll::Ready(Ok((self.repair(buffer, length), self.server)))
     }
 
     /// As the provided one, but an ICMP error ends the wait: tokio does not take it for something to receive.
@@ -212,13 +225,16 @@ impl DnsUdpSocket for ConnectedUdp {
                 }
                 match self.socket.try_recv(buffer) {
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                    received => return received.map(|length| (length, self.server)),
+                    received => return received.map(|length| (self.repair(buffer, length), self.server)),
                 }
             }
         })
     }
 
     fn poll_send_to(&self, cx: &mut Context<'_>, message: &[u8], _: SocketAddr) -> Poll<io::Result<usize>> {
+        if let Some(question) = wire::question(message) {
+            self.question.get_or_init(|| question.to_vec());
+        }
         self.socket.poll_send(cx, message)
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    net::{Ipv4Addr, Ipv6Addr},
     sync::atomic::{AtomicUsize, Ordering},
     time::Duration,
 };
@@ -67,6 +67,9 @@ impl Zone {
         let (name, rest) = line.split_once(char::is_whitespace).ok_or("no type")?;
         let (kind, value) = rest.trim_start().split_once(char::is_whitespace).ok_or("no value")?;
         let value = value.trim();
+        // An address stands for its reverse name.
+        let reverse = if kind == "PTR" { name.parse().ok().map(Name::reverse) } else { None };
+        let name = reverse.as_ref().map_or(name, Name::as_str);
         if let Some(failure) = value.strip_prefix('!') {
             let failure = match failure {
                 "timeout" => Failure::Timeout,
@@ -92,10 +95,7 @@ impl Zone {
                 self.add_mx(name, preference.parse().map_err(|_| bad("mail exchanger"))?, host.trim());
             }
             "TXT" => self.add_txt(name, &strings(value)?.concat()),
-            "PTR" => match name.parse::<IpAddr>() {
-                Ok(address) => self.add_ptr(Name::reverse(address).as_str(), value),
-                Err(_) => self.add_ptr(name, value),
-            },
+            "PTR" => self.add_ptr(name, value),
             "CNAME" => self.add_cname(name, value),
             _ => return Err(format!("unknown type '{kind}'")),
         }

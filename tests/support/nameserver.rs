@@ -45,8 +45,12 @@ pub struct Behaviour {
     pub drop_tcp: bool,
     /// This RCODE and no records.
     pub rcode: Option<ResponseCode>,
-    /// FORMERR to queries with an OPT record.
-    pub formerr_to_edns: bool,
+    /// This RCODE to queries with an OPT record.
+    pub rcode_to_edns: Option<ResponseCode>,
+    /// Errors are sent as a header and nothing else.
+    pub bare_errors: bool,
+    /// Texts that are empty are sent as records without strings, and so without data.
+    pub texts_without_strings: bool,
     /// A forged reply (records of `forgery`, or an empty one) with a wrong id is sent first.
     pub wrong_id: bool,
     /// A forged reply with another name in the question is sent first.
@@ -72,7 +76,9 @@ impl Default for Behaviour {
             drop_udp: false,
             drop_tcp: false,
             rcode: None,
-            formerr_to_edns: false,
+            rcode_to_edns: None,
+            bare_errors: false,
+            texts_without_strings: false,
             wrong_id: false,
             wrong_question: false,
             forgery: None,
@@ -330,7 +336,11 @@ fn empty(query: &Message) -> Message {
 /// The message on the wire, cut to the bare truncated reply where it does not fit.
 fn encode(message: &Message, query: &Message, tcp: bool, behaviour: &Behaviour) -> Option<Vec<u8>> {
     let room = if tcp { usize::from(u16::MAX) } else { usize::from(query.max_payload()) };
-    let encoded = message.to_vec().ok()?;
+    let mut encoded = message.to_vec().ok()?;
+    if behaviour.bare_errors && message.metadata.response_code != ResponseCode::NoError {
+        encoded.truncate(12);
+        encoded[4..].fill(0);
+    }
     if encoded.len() <= room && (tcp || !behaviour.truncate) {
         return Some(encoded);
     }
@@ -343,10 +353,14 @@ fn encode(message: &Message, query: &Message, tcp: bool, behaviour: &Behaviour) 
 fn answer(zone: &Zone, query: &Message, behaviour: &Behaviour, key: &str) -> Option<Message> {
     let mut reply = empty(query);
     let question = query.queries.first()?;
-    if behaviour.formerr_to_edns && query.edns.is_some() {
-        // Who does not know OPT records sends none.
-        reply.edns = None;
-        reply.metadata.response_code = ResponseCode::FormErr;
+    if let Some(rcode) = behaviour.rcode_to_edns
+        && query.edns.is_some()
+    {
+        if u16::from(rcode) < 16 {
+            // Who does not know OPT records sends none.
+            reply.edns = None;
+        }
+        reply.metadata.response_code = rcode;
         return Some(reply);
     }
     if let Some(rcode) = behaviour.rcode {
@@ -387,7 +401,7 @@ fn answer(zone: &Zone, query: &Message, behaviour: &Behaviour, key: &str) -> Opt
         Ok(_) if behaviour.only_aliases => {}
         Ok(answer) => {
             let record = |data| Record::from_rdata(owner.clone(), behaviour.ttl, data);
-            reply.answers.extend(rdata(&answer).into_iter().map(record));
+            reply.answers.extend(rdata(&answer, behaviour).into_iter().map(record));
         }
         Err(failure) => {
             reply.metadata.response_code = match failure {
@@ -409,7 +423,7 @@ fn answer(zone: &Zone, query: &Message, behaviour: &Behaviour, key: &str) -> Opt
     Some(reply)
 }
 
-fn rdata(answer: &Answer) -> Vec<RData> {
+fn rdata(answer: &Answer, behaviour: &Behaviour) -> Vec<RData> {
     match answer {
         Answer::A(records) => records.iter().map(|&address| RData::A(address.into())).collect(),
         Answer::Aaaa(records) => records.iter().map(|&address| RData::AAAA(address.into())).collect(),
@@ -420,7 +434,10 @@ fn rdata(answer: &Answer) -> Vec<RData> {
         Answer::Txt(records) => records
             .iter()
             .map(|text| {
-                let strings = if text.is_empty() { vec![&[] as &[u8]] } else { text.chunks(255).collect() };
+                let strings = match text.is_empty() && !behaviour.texts_without_strings {
+                    true => vec![&[] as &[u8]],
+                    false => text.chunks(255).collect(),
+                };
                 RData::TXT(TXT::from_bytes(strings))
             })
             .collect(),

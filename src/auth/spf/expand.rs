@@ -7,7 +7,10 @@ use viaspf::record::{
 };
 
 use super::{POSTMASTER, Query};
-use crate::{dns::Name, mail::domain::MAX_DOMAIN_LENGTH};
+use crate::{
+    dns::Name,
+    mail::domain::{Domain, MAX_DOMAIN_LENGTH},
+};
 
 /// What `%{p}` expands to where no name of the client is validated (RFC 7208 §7.3).
 const UNKNOWN: &str = "unknown";
@@ -63,7 +66,7 @@ impl<'a> Variables<'a> {
             MacroKind::Domain => self.domain.into(),
             MacroKind::Ip => dotted(self.client).into(),
             MacroKind::ValidatedDomain => self.validated.unwrap_or(UNKNOWN).into(),
-            MacroKind::HeloDomain => self.helo.into(),
+            MacroKind::HeloDomain => helo_value(self.helo),
             MacroKind::PrettyIp => self.client.to_string().into(),
             MacroKind::Receiver => if self.receiver.is_empty() { UNKNOWN } else { self.receiver }.into(),
             MacroKind::Timestamp => self.timestamp.to_string().into(),
@@ -73,6 +76,15 @@ impl<'a> Variables<'a> {
             }
             .into(),
         }
+    }
+}
+
+/// `%{h}`: the name as the client gave it; a domain name as others are, without a dot at its end and with A-labels (RFC 7208 §4.3).
+fn helo_value(helo: &str) -> Cow<'_, str> {
+    match Domain::parse(helo) {
+        Ok(domain) if !helo.is_ascii() => domain.as_str().to_owned().into(),
+        Ok(_) => helo.strip_suffix('.').unwrap_or(helo).into(),
+        Err(_) => helo.into(),
     }
 }
 

@@ -141,13 +141,25 @@ fn names_that_cannot_be_asked_for() {
     let with = |helo: &str, spec: &str| name(spec, &Variables { helo, ..variables() });
     assert_eq!(with("", "%{h}.x.example"), None);
     assert_eq!(with("a..b", "%{h}.x.example"), None);
-    assert_eq!(with("bücher", "%{h}.x.example"), None);
+    assert_eq!(with("b cher\u{fc}", "%{h}.x.example"), None);
     assert_eq!(with("[192.0.2.1]", "%{h}.x.example").unwrap(), "[192.0.2.1].x.example");
     assert_eq!(with("A b", "%{h}.%%.x.example.").unwrap(), "a b.%.x.example");
     // They match nothing, and are neither asked for nor void.
     let zone = zone("example.com TXT \"v=spf1 exists:%{h}.x.example a:%{h}..x.example mx:%{h}.x.example -all\"");
     let outcome = Asked { helo: "", ..Asked::new("192.0.2.1", "u@example.com") }.of(&zone);
     assert_eq!((outcome.result, outcome.lookups, outcome.void_lookups, zone.queries()), (Fail, 3, 0, 1));
+}
+
+#[test]
+fn helo_names_are_written_as_domains_are() {
+    let with = |helo: &str| name("%{h}.x.example", &Variables { helo, ..variables() }).unwrap();
+    assert_eq!(with("bücher.example"), "xn--bcher-kva.example.x.example");
+    assert_eq!(with("mail.example."), "mail.example.x.example");
+    let explained = |helo: &str| explain("%{h}", &Variables { helo, ..variables() });
+    assert_eq!([explained("Mail.Example."), explained("m\u{fc}ller.example")], ["Mail.Example", "xn--mller-kva.example"]);
+    let zone = zone("xn--bcher-kva.example TXT \"v=spf1 a:%{h} -all\"\nxn--bcher-kva.example A 192.0.2.1");
+    let asked = Asked { helo: "bücher.example", ..Asked::new("192.0.2.1", "postmaster@bücher.example") };
+    assert_eq!(asked.of(&zone).result, Pass);
 }
 
 #[test]
