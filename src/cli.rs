@@ -16,6 +16,7 @@ use crate::{
 /// Exit codes of sysexits.h.
 const USAGE: u8 = 64;
 const SYSTEM: u8 = 71;
+const IO: u8 = 74;
 const CONFIGURATION: u8 = 78;
 
 /// The configuration file, unless the command line names another.
@@ -23,7 +24,7 @@ const CONFIG_FILE: &str = "/etc/spf-milter.conf";
 
 /// Verifies mail senders in front of Postfix and Sendmail. Without a command, runs the milter in the foreground.
 #[derive(Debug, Parser)]
-#[command(name = "spf-milter", version, disable_help_subcommand = true, args_conflicts_with_subcommands = false)]
+#[command(name = "spf-milter", version, disable_help_subcommand = true, args_override_self = true)]
 struct Cli {
     #[command(flatten)]
     options: Options,
@@ -72,10 +73,12 @@ pub fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
-            let _ = error.print();
             return match error.kind() {
-                ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => ExitCode::SUCCESS,
-                _ => USAGE.into(),
+                ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => print(&error.to_string()),
+                _ => {
+                    say(&error.to_string());
+                    USAGE.into()
+                }
             };
         }
     };
@@ -111,12 +114,17 @@ fn check_config(path: &Path, loaded: &Loaded) -> ExitCode {
     for warning in &loaded.warnings {
         say(&format!("warning: {warning}\n"));
     }
+    // What the file cannot show, and the start would stumble over.
+    if let Err(error) = daemon::check(&loaded.config) {
+        say(&format!("{}: {error:#}\n", path.display()));
+        return CONFIGURATION.into();
+    }
     print(&format!("{}: configuration is valid\n", path.display()))
 }
 
 fn complain(errors: &Errors) -> ExitCode {
     say(&errors.render(io::stderr().is_terminal()));
-    CONFIGURATION.into()
+    if errors.are_of_options() { USAGE.into() } else { CONFIGURATION.into() }
 }
 
 /// Writes to stderr. That nobody reads it does not change the exit code.
@@ -130,8 +138,8 @@ fn print(text: &str) -> ExitCode {
         // Whoever reads has gone, as `head` does.
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
         Err(error) => {
-            say(&format!("spf-milter: {error}\n"));
-            SYSTEM.into()
+            say(&format!("spf-milter: cannot write to standard output: {error}\n"));
+            IO.into()
         }
     }
 }

@@ -76,6 +76,19 @@ pub(crate) fn run(path: &Path, overrides: Overrides, loaded: Loaded) -> anyhow::
     result
 }
 
+/// Finds what would keep a daemon of this configuration from starting, as far as that can be seen without starting it.
+///
+/// # Errors
+///
+/// What it is.
+pub(crate) fn check(config: &Config) -> anyhow::Result<()> {
+    access(config).check().context("socket_group")
+}
+
+fn access(config: &Config) -> Access {
+    Access { mode: config.socket_mode.as_ref().map(|mode| mode.0), group: config.socket_group.clone() }
+}
+
 /// The daemon.
 struct Daemon {
     path: PathBuf,
@@ -98,7 +111,7 @@ struct Daemon {
 impl Daemon {
     fn start(path: PathBuf, overrides: Overrides, loaded: Loaded) -> anyhow::Result<Self> {
         let Loaded { config, warnings, .. } = loaded;
-        let access = Access { mode: config.socket_mode.as_ref().map(|mode| mode.0), group: config.socket_group.clone() };
+        let access = access(&config);
         let descriptors = raise_descriptor_limit();
         let workers = Workers::start().context("cannot start threads")?;
         let (mut sources, mut files, mut names) = (Vec::new(), Vec::new(), Vec::new());

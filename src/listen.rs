@@ -71,6 +71,23 @@ pub(crate) struct Access {
     pub(crate) group: Option<String>,
 }
 
+impl Access {
+    /// Looks whether there is such a group.
+    ///
+    /// # Errors
+    ///
+    /// There is none, or that cannot be found out.
+    pub(crate) fn check(&self) -> anyhow::Result<()> {
+        self.group_id().map(drop)
+    }
+
+    fn group_id(&self) -> anyhow::Result<Option<u32>> {
+        let Some(group) = &self.group else { return Ok(None) };
+        let found = Group::from_name(group)?.with_context(|| format!("there is no group '{group}'"))?;
+        Ok(Some(found.gid.as_raw()))
+    }
+}
+
 /// Opens all sockets, or none.
 ///
 /// # Errors
@@ -134,10 +151,8 @@ fn unix(path: &Path, access: &Access) -> anyhow::Result<Listening> {
     socket.bind(&SockAddr::unix(path)?)?;
     let file = SocketFile { path: path.to_owned(), identity: identity(path)? };
     // Before `listen`, so that nobody can connect whom mode or group keep out.
-    if let Some(group) = &access.group {
-        let found = Group::from_name(group)?.with_context(|| format!("there is no group '{group}'"))?;
-        std::os::unix::fs::chown(path, None, Some(found.gid.as_raw()))
-            .with_context(|| format!("cannot give the socket to group '{group}'"))?;
+    if let Some(group) = access.group_id()? {
+        std::os::unix::fs::chown(path, None, Some(group)).context("cannot give the socket to its group")?;
     }
     if let Some(mode) = access.mode {
         fs::set_permissions(path, fs::Permissions::from_mode(mode))?;

@@ -56,7 +56,7 @@ impl Observer {
         if let Some(content) = &record.content {
             self.log.write_with(LogLevel::Info, |text| content_line(&mut Line { text }, record, content));
         }
-        if record.forged_fields > 0 {
+        if record.forged_fields > 0 && !record.failed {
             self.log.write_with(LogLevel::Info, |text| {
                 let mut line = Line { text };
                 line.pair("deleted-authentication-results", &record.forged_fields.to_string());

@@ -284,7 +284,7 @@ impl<'a> Values<'a> {
             },
             receiver: circumstances.receiver,
             timestamp: circumstances.timestamp,
-            validated: None,
+            validated: verified.and_then(|verified| verified.outcome.client_name.as_deref()),
         };
         let outcome = verified.map(|verified| &verified.outcome);
         Self {

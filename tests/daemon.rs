@@ -331,7 +331,26 @@ fn exit_codes() {
         assert!(!errors.contains('^') && output.stdout.is_empty());
     }
     assert_eq!(run(&["-c", "/nowhere/at/all"]).status.code(), Some(78));
-    assert_eq!(run(&["-c", good, "-L", "loud"]).status.code(), Some(78));
+    // A value on the command line is part of it.
+    let output = run(&["-c", good, "-L", "loud"]);
+    assert_eq!(output.status.code(), Some(64));
+    assert!(text(&output.stderr).starts_with("--log-level: "));
+    assert_eq!(run(&["-c", bad, "-L", "loud"]).status.code(), Some(78));
+    // Of an option that is there twice the last counts.
+    let twice = ["-c", bad, "-L", "loud", "-n", "-p", "x", "-c", good, "-n", "-L", "debug", "-p", "fd:", "show-config"];
+    let output = run(&twice);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    assert!(text(&output.stdout).contains("log_level = debug\n") && text(&output.stdout).contains("socket = fd:\n"));
+    for arguments in [["-c", good, "show-config"].as_slice(), &["--help"], &["--version"]] {
+        let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+        let output = Command::new(program()).args(arguments).stdout(full).output().unwrap();
+        assert_eq!(output.status.code(), Some(74), "{arguments:?}");
+        assert!(text(&output.stderr).contains("standard output"));
+    }
+    let group = folder.write("group.conf", "socket = unix:/nowhere/x\nsocket_group = no-such-group\n");
+    let output = run(&["-c", group.to_str().unwrap(), "check-config"]);
+    assert_eq!(output.status.code(), Some(78));
+    assert!(text(&output.stderr).ends_with("group.conf: socket_group: there is no group 'no-such-group'\n"));
     let output = run(&["-c", good, "check-config"]);
     assert_eq!(output.status.code(), Some(0));
     assert!(text(&output.stdout).contains("valid"));

@@ -21,10 +21,10 @@ pub mod trace;
 
 use std::{net::IpAddr, time::Duration};
 
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::{
-    dns::Dns,
+    dns::{Dns, Name},
     mail::{domain::Domain, spf_result::SpfResult},
 };
 
@@ -115,6 +115,8 @@ pub struct Outcome {
     pub problem: Option<Problem>,
     /// The explanation that the domain published for its fail (RFC 7208 §6.2): ASCII, expanded, not yet safe for a reply.
     pub explanation: Option<String>,
+    /// The validated name of the client (RFC 7208 §7.3), where it was asked for, for replies: see [`client_name`].
+    pub client_name: Option<String>,
     /// Terms that asked DNS.
     pub lookups: usize,
     /// Terms that asked DNS and found nothing.
@@ -137,6 +139,7 @@ impl Outcome {
             policy_domain: None,
             problem,
             explanation: None,
+            client_name: None,
             lookups: 0,
             void_lookups: 0,
             trace: None,
@@ -157,6 +160,14 @@ pub async fn check_domain(dns: &Dns, domain: &Domain, query: &Query<'_>, limits:
 /// As [`check_host`], and tells each step.
 pub async fn check_host_with_trace(dns: &Dns, query: &Query<'_>, limits: &Limits) -> Outcome {
     run(dns, query, limits, Some(Trace::default())).await
+}
+
+/// Finds the validated name of a client, for `%{p}` in a text about a sender of this domain (RFC 7208 §7.3). `None` where it has none, or
+/// where that is not known in time.
+pub async fn client_name(dns: &Dns, client: IpAddr, domain: &Domain, limit: Duration) -> Option<String> {
+    let mut validated = None;
+    timeout(limit, names::validate_once(dns, client.to_canonical(), &mut validated)).await.ok()?;
+    names::validated_name(validated.as_deref(), &Name::from(domain)).map(str::to_owned)
 }
 
 async fn run(dns: &Dns, query: &Query<'_>, limits: &Limits, trace: Option<Trace>) -> Outcome {

@@ -123,6 +123,11 @@ impl Errors {
         self.errors.iter()
     }
 
+    /// Whether the command line alone is wrong.
+    pub fn are_of_options(&self) -> bool {
+        self.errors.iter().all(|error| matches!(error.place.origin, Origin::Option(_)))
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.errors.is_empty()
     }
@@ -189,6 +194,16 @@ mod tests {
         errors.push(error("söcket\t= x", 10));
         assert_eq!(errors.to_string(), "a.conf:3:10: socket: wrong");
         assert_eq!(errors.render(true), "a.conf:3:10: socket: wrong\n    söcket = x\n             ^\n");
+    }
+
+    #[test]
+    fn errors_of_options_are_told_apart() {
+        let place = Place::line(&Origin::Option("--socket"), 0, &Arc::from("x"));
+        let mut errors = Errors::default();
+        errors.push(ConfigError::new(place, Some("socket"), "wrong"));
+        assert!(errors.are_of_options());
+        errors.push(error("x", 1));
+        assert!(!errors.are_of_options());
     }
 
     #[test]

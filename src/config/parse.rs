@@ -34,7 +34,8 @@ pub(super) struct Line<'a> {
 /// Cuts a file into lines, without blank lines and comments.
 ///
 /// Lines end with LF or CRLF. A byte order mark at the very beginning is skipped: some editors write one that nobody can see.
-/// Control characters other than tabs, and what is not UTF-8, are errors, in comments too: the file may not be what it seems.
+/// Control characters other than tabs are errors, but for comments. What is not UTF-8 is an error there too: the file may not be what it
+/// seems.
 pub(super) fn lines<'a>(text: &'a [u8], path: &Path) -> impl Iterator<Item = Line<'a>> + use<'a> {
     let origin = Origin::File(path.into());
     let text = text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text);
@@ -44,6 +45,7 @@ pub(super) fn lines<'a>(text: &'a [u8], path: &Path) -> impl Iterator<Item = Lin
         let offset = line.len() - line.trim_start().len();
         let problem = match std::str::from_utf8(octets) {
             Err(error) => Some((error.valid_up_to(), "not UTF-8 (expected UTF-8)".to_owned())),
+            Ok(_) if trimmed.starts_with('#') => None,
             Ok(_) => control_character(trimmed).map(|(found, problem)| (offset + found, problem)),
         };
         if problem.is_none() && (trimmed.is_empty() || trimmed.starts_with('#')) {

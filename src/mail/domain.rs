@@ -1,6 +1,6 @@
 //! Domain names as mail uses them: in A-label form, lower case, without the last dot.
 
-use std::{fmt, sync::Arc};
+use std::{borrow::Cow, fmt, sync::Arc};
 
 /// The most octets of a domain name in text form, without the last dot (RFC 1035 §2.3.4).
 pub const MAX_DOMAIN_LENGTH: usize = 253;
@@ -40,6 +40,14 @@ impl fmt::Display for DomainError {
 }
 
 impl std::error::Error for DomainError {}
+
+/// The text with A-labels where it is a domain name with U-labels (RFC 8616 §4); any other text as it is.
+pub fn with_a_labels(text: &str) -> Cow<'_, str> {
+    match Domain::parse(text) {
+        Ok(domain) if !text.is_ascii() => domain.as_str().to_owned().into(),
+        _ => text.into(),
+    }
+}
 
 impl Domain {
     /// Reads a domain name; U-labels become A-labels (RFC 8616 §4), one dot at the end is dropped.

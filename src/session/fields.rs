@@ -13,6 +13,7 @@ use crate::{
     config::HeaderName,
     mail::{
         auth_results::{AuthenticationResults, MethodResult, Property},
+        domain::with_a_labels,
         header_field::HeaderField,
         identity::unquote,
         received_spf::{ReceivedSpf, describe},
@@ -57,7 +58,7 @@ impl Session {
             comment: Some(describe(outcome.result, verified.identity, &described, client_ip, &self.host_name).into()),
             receiver: Some(self.host_name.as_str().into()),
             client_ip,
-            helo: self.helo.as_ref().map(|helo| (*helo.name).into()),
+            helo: self.helo.as_ref().map(|helo| with_a_labels(&helo.name)),
             envelope_from: is_mailfrom.then_some(described),
             identity: Some(verified.identity),
             mechanism: outcome.policy_domain.as_ref().map(|_| outcome.mechanism.as_deref().unwrap_or("default").into()),
@@ -90,7 +91,9 @@ impl Session {
     fn method_result(&self, verified: &Verified) -> MethodResult {
         let property = match verified.identity {
             Identity::Helo => Property::new("smtp", "helo", verified.domain.as_str()),
-            Identity::Mailfrom if verified.domain.is_empty() => Property::new("smtp", "mailfrom", verified.local_part.as_str()),
+            Identity::Mailfrom if verified.domain.is_empty() && self.runtime.config.include_mailfrom_local_part => {
+                Property::new("smtp", "mailfrom", verified.local_part.as_str())
+            }
             Identity::Mailfrom if self.runtime.config.include_mailfrom_local_part => {
                 Property::mailbox("smtp", "mailfrom", &unquote(&verified.local_part), &verified.domain)
             }

@@ -3,6 +3,7 @@
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use futures_util::FutureExt as _;
+use tokio::time::Instant;
 
 use super::{Helo, Session, task::Task};
 use crate::{
@@ -14,6 +15,7 @@ use crate::{
     mail::{
         domain::Domain,
         identity::{ReversePath, helo_domain},
+        spf_result::SpfResult,
     },
     policy::{self, Circumstances, HeloDecision},
     runtime::Runtime,
@@ -172,8 +174,20 @@ impl Check<'_> {
             receiver: self.receiver,
             timestamp: self.runtime.clock.now(),
         };
-        spf::check_domain(&self.runtime.dns, domain, &query, &limits(&self.runtime.config)).await
+        let (dns, limits) = (&self.runtime.dns, limits(&self.runtime.config));
+        let start = Instant::now();
+        let mut outcome = spf::check_domain(dns, domain, &query, &limits).await;
+        if self.runtime.needs.client_name && is_refusable(outcome.result) {
+            let left = limits.timeout.saturating_sub(start.elapsed());
+            outcome.client_name = spf::client_name(dns, self.client, domain, left).await;
+        }
+        outcome
     }
+}
+
+/// Whether there can be a reply for the result.
+fn is_refusable(result: SpfResult) -> bool {
+    matches!(result, SpfResult::Fail | SpfResult::Softfail | SpfResult::Temperror | SpfResult::Permerror)
 }
 
 /// A HELO name as it is kept: longer than any name is, and no longer.

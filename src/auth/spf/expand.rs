@@ -9,7 +9,7 @@ use viaspf::record::{
 use super::{POSTMASTER, Query};
 use crate::{
     dns::Name,
-    mail::domain::{Domain, MAX_DOMAIN_LENGTH},
+    mail::domain::{MAX_DOMAIN_LENGTH, with_a_labels},
 };
 
 /// What `%{p}` expands to where no name of the client is validated (RFC 7208 §7.3).
@@ -66,7 +66,8 @@ impl<'a> Variables<'a> {
             MacroKind::Domain => self.domain.into(),
             MacroKind::Ip => dotted(self.client).into(),
             MacroKind::ValidatedDomain => self.validated.unwrap_or(UNKNOWN).into(),
-            MacroKind::HeloDomain => helo_value(self.helo),
+            // As other names: with A-labels (RFC 7208 §4.3), without a dot at its end.
+            MacroKind::HeloDomain => with_a_labels(self.helo.strip_suffix('.').unwrap_or(self.helo)),
             MacroKind::PrettyIp => self.client.to_string().into(),
             MacroKind::Receiver => if self.receiver.is_empty() { UNKNOWN } else { self.receiver }.into(),
             MacroKind::Timestamp => self.timestamp.to_string().into(),
@@ -76,15 +77,6 @@ impl<'a> Variables<'a> {
             }
             .into(),
         }
-    }
-}
-
-/// `%{h}`: the name as the client gave it; a domain name as others are, without a dot at its end and with A-labels (RFC 7208 §4.3).
-fn helo_value(helo: &str) -> Cow<'_, str> {
-    match Domain::parse(helo) {
-        Ok(domain) if !helo.is_ascii() => domain.as_str().to_owned().into(),
-        Ok(_) => helo.strip_suffix('.').unwrap_or(helo).into(),
-        Err(_) => helo.into(),
     }
 }
 
