@@ -1,40 +1,39 @@
 //! The daemon: listens, reloads, drains.
 
+mod connections;
+mod entrance;
+
 use std::{
-    convert::Infallible,
-    io,
     ops::ControlFlow,
-    panic::AssertUnwindSafe,
     path::{Path, PathBuf},
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use anyhow::Context as _;
-use futures_util::{FutureExt as _, StreamExt as _};
+use futures_util::StreamExt as _;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook_tokio::Signals;
 use tokio::{
-    net::{TcpListener, UnixListener},
-    sync::{Notify, watch},
-    task::{JoinError, JoinSet, spawn_blocking},
-    time::{sleep, timeout},
+    sync::watch,
+    task::{JoinSet, spawn_blocking},
+    time::timeout,
 };
 
+use connections::Connections;
+use entrance::{Entrance, Source};
+
 use crate::{
-    config::{Config, Errors, Loaded, Overrides, load},
+    config::{Config, Loaded, Overrides, load},
     dns::{Dns, Settings},
-    listen::{Access, Listener, Listening, SocketFile, listen},
+    listen::{Access, Listening, SocketFile, listen},
     log::{Log, Target},
-    milter::{Server, Socket, serve},
+    milter::Server,
     observe::Observer,
     runtime::{Runtime, Shared},
     systemd,
-    workers::{Worker, Workers, until},
+    workers::{Worker, Workers},
 };
 
 /// How long messages under way may take when the daemon is told to stop.
@@ -43,16 +42,15 @@ const DRAIN_LIMIT: Duration = Duration::from_secs(10);
 /// How long the log may take to be written at the end.
 const FLUSH_LIMIT: Duration = Duration::from_secs(2);
 
-/// The pause after a connection that could not be accepted, at first and at most.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
-const MAX_ACCEPT_PAUSE: Duration = Duration::from_millis(500);
+/// How long files may take to be read at a reload: one may be a pipe that nobody writes to, or on a disk that does not answer.
+const RELOAD_LIMIT: Duration = Duration::from_secs(10);
+
+/// How long sessions that are cut off may take to be told of.
+const CLOSE_LIMIT: Duration = Duration::from_secs(1);
 
 /// Descriptors for other things than connections: sockets, look-ups, the log. And for each thread, besides one for each socket.
 const SPARE_DESCRIPTORS: usize = 64;
 const DESCRIPTORS_OF_A_THREAD: usize = 4;
-
-/// How often the same trouble with connections is told.
-const COMPLAINT_INTERVAL: Duration = Duration::from_secs(60);
 
 /// A resolver's configuration.
 const RESOLV_CONF: &str = "/etc/resolv.conf";
@@ -99,8 +97,9 @@ struct Daemon {
     shared: Shared,
     connections: Arc<Connections>,
     server: Arc<Server>,
-    /// Dropped to end the threads.
-    _workers: Workers,
+    workers: Workers,
+    /// Connections that there are descriptors for.
+    possible_connections: usize,
     draining: watch::Sender<bool>,
     /// For each socket and thread something to accept connections from.
     sources: Vec<(Source, String, Worker)>,
@@ -130,11 +129,8 @@ impl Daemon {
             log.warn(|| warning.to_string());
         }
         let spare = SPARE_DESCRIPTORS + workers.iter().count() * (DESCRIPTORS_OF_A_THREAD + names.len());
-        if let Some(limit) = descriptors.filter(|limit| *limit < config.max_connections.saturating_add(spare)) {
-            let wanted = config.max_connections;
-            log.warn(|| format!("only {limit} descriptors may be open (ulimit -n), too few for max_connections={wanted}"));
-        }
-        let connections = Arc::new(Connections::new(config.max_connections));
+        let possible_connections = descriptors.map_or(usize::MAX, |limit| limit.saturating_sub(spare).max(1));
+        let connections = Arc::new(Connections::new(feasible(config.max_connections, possible_connections, &log)));
         let dns = Dns::new(&dns_settings(&config));
         let shared = Shared::new(Runtime::new(config, dns, system_host_name(), 0));
         let (draining, receiver) = watch::channel(false);
@@ -148,7 +144,8 @@ impl Daemon {
             shared,
             connections,
             server,
-            _workers: workers,
+            workers,
+            possible_connections,
             draining,
             sources,
             names,
@@ -182,6 +179,8 @@ impl Daemon {
         drop(std::mem::take(&mut self.files));
         accepting.shutdown().await;
         self.drain(&mut signals).await;
+        // What is cut off is told before the end.
+        self.workers.end(CLOSE_LIMIT).await;
         let seconds = self.started.elapsed().as_secs();
         let messages = self.observer.messages();
         self.log.info(|| format!("{} stopped uptime={seconds}s messages={messages}", version()));
@@ -206,7 +205,7 @@ impl Daemon {
             systemd::reloading();
             let (path, overrides) = (self.path.clone(), self.overrides.clone());
             // On a thread of its own: files can be slow.
-            let mut loading = spawn_blocking(move || load(&path, &overrides));
+            let mut loading = std::pin::pin!(timeout(RELOAD_LIMIT, spawn_blocking(move || load(&path, &overrides))));
             let mut again = false;
             let loaded = loop {
                 tokio::select! {
@@ -217,7 +216,14 @@ impl Daemon {
                     },
                 }
             };
-            self.put_in_force(loaded);
+            match loaded {
+                Ok(Ok(Ok(loaded))) => self.replace(loaded),
+                Ok(Ok(Err(errors))) => self.keep(errors.to_string().lines()),
+                Ok(Err(error)) => self.keep([error.to_string().as_str()]),
+                Err(_) => {
+                    self.keep([format!("reading it takes longer than {} seconds", RELOAD_LIMIT.as_secs()).as_str()]);
+                }
+            }
             systemd::ready();
             if !again {
                 return ControlFlow::Continue(());
@@ -225,20 +231,15 @@ impl Daemon {
         }
     }
 
-    /// All of a configuration comes into force, or nothing.
-    fn put_in_force(&self, loaded: Result<Result<Loaded, Errors>, JoinError>) {
-        match loaded {
-            Ok(Ok(loaded)) => return self.replace(loaded),
-            Ok(Err(errors)) => {
-                for error in errors.to_string().lines() {
-                    self.log.error(|| error.to_owned());
-                }
-            }
-            Err(error) => self.log.error(|| error.to_string()),
+    /// Tells why the configuration in force stays.
+    fn keep<'a>(&self, reasons: impl IntoIterator<Item = &'a str>) {
+        for reason in reasons {
+            self.log.error(|| reason.to_owned());
         }
         self.log.error(|| format!("configuration not reloaded, the former one stays in force: {}", self.path.display()));
     }
 
+    /// Puts all of a configuration in force.
     fn replace(&self, Loaded { mut config, warnings, .. }: Loaded) {
         let running = self.shared.load();
         let fixed = config.keep_fixed(&running.config);
@@ -250,13 +251,21 @@ impl Daemon {
             self.log.warn(|| format!("parameter {name} is only read at start, the running value stays in force until a restart"));
         }
         self.log.redirect(log_target(&config), config.log_level);
-        self.connections.set_limit(config.max_connections);
+        self.connections.set_limit(feasible(config.max_connections, self.possible_connections, &self.log));
         let dns = running.dns.reconfigured(&dns_settings(&config));
         let generation = running.generation + 1;
         self.shared.replace(Runtime::new(config, dns, running.fallback_host.clone(), generation));
         let changed = if changed.is_empty() { "none".to_owned() } else { changed.join(",") };
         self.log.info(|| format!("configuration reloaded changed={changed}"));
     }
+}
+
+/// How many connections are served at the same time: no more than there are descriptors for, or look-ups would find none.
+fn feasible(wanted: usize, possible: usize, log: &Log) -> usize {
+    if possible < wanted {
+        log.warn(|| format!("too few descriptors may be open (ulimit -n) for max_connections={wanted}, {possible} are served"));
+    }
+    wanted.min(possible)
 }
 
 async fn stop_signal(signals: &mut Signals) {
@@ -297,280 +306,4 @@ fn raise_descriptor_limit() -> Option<usize> {
 fn log_panics(log: &Log) {
     let log = log.clone();
     std::panic::set_hook(Box::new(move |panic| log.error(|| format!("internal error: {panic}"))));
-}
-
-//--- Connections ---
-
-/// How many connections there are, and may be.
-#[derive(Debug)]
-struct Connections {
-    count: AtomicUsize,
-    /// Connections that are accepted and wait for a place.
-    waiting: AtomicUsize,
-    limit: AtomicUsize,
-    changed: Notify,
-    /// That there is no room.
-    crowded: Complaint,
-    /// That connections cannot be accepted.
-    failing: Complaint,
-}
-
-/// Trouble that lasts, and is told again only after a while.
-#[derive(Debug, Default)]
-struct Complaint {
-    told: Mutex<Option<Instant>>,
-}
-
-/// One of the connections.
-struct Place(Arc<Connections>);
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        self.0.count.fetch_sub(1, Ordering::AcqRel);
-        self.0.changed.notify_waiters();
-    }
-}
-
-/// One of those that wait for a place. No other connection is accepted meanwhile: it would be served before.
-struct Waiting<'a>(&'a Connections);
-
-impl<'a> Waiting<'a> {
-    fn new(connections: &'a Connections) -> Self {
-        connections.waiting.fetch_add(1, Ordering::AcqRel);
-        Self(connections)
-    }
-}
-
-impl Drop for Waiting<'_> {
-    fn drop(&mut self) {
-        self.0.waiting.fetch_sub(1, Ordering::AcqRel);
-        self.0.changed.notify_waiters();
-    }
-}
-
-impl Connections {
-    fn new(limit: usize) -> Self {
-        Self {
-            count: AtomicUsize::new(0),
-            waiting: AtomicUsize::new(0),
-            limit: AtomicUsize::new(limit),
-            changed: Notify::new(),
-            crowded: Complaint::default(),
-            failing: Complaint::default(),
-        }
-    }
-
-    fn count(&self) -> usize {
-        self.count.load(Ordering::Acquire)
-    }
-
-    fn set_limit(&self, limit: usize) {
-        self.limit.store(limit, Ordering::Release);
-        self.changed.notify_waiters();
-    }
-
-    fn try_take(self: &Arc<Self>) -> Option<Place> {
-        let limit = self.limit.load(Ordering::Acquire);
-        let taken = self.count.fetch_update(Ordering::AcqRel, Ordering::Acquire, |count| (count < limit).then_some(count + 1));
-        taken.is_ok().then(|| Place(Arc::clone(self)))
-    }
-
-    /// Waits until there is room for a connection that was accepted, and takes it.
-    async fn take(self: &Arc<Self>, log: &Log) -> Place {
-        if let Some(place) = self.try_take() {
-            return place;
-        }
-        let _waiting = Waiting::new(self);
-        self.wait_until(log, || self.try_take()).await
-    }
-
-    /// Waits until there is room for a connection besides those that wait for it.
-    async fn wait_for_room(&self, log: &Log) {
-        let wanted = || self.count() + self.waiting.load(Ordering::Acquire);
-        self.wait_until(log, || (wanted() < self.limit.load(Ordering::Acquire)).then_some(())).await;
-    }
-
-    async fn wait_until<T>(&self, log: &Log, attempt: impl Fn() -> Option<T>) -> T {
-        until(&self.changed, || {
-            let taken = attempt();
-            if taken.is_none() && self.crowded.may_tell() {
-                let limit = self.limit.load(Ordering::Acquire);
-                log.warn(|| format!("max_connections={limit} reached, further connections wait"));
-            }
-            taken
-        })
-        .await
-    }
-
-    async fn wait_for_none(&self) {
-        until(&self.changed, || (self.count() == 0).then_some(())).await;
-    }
-}
-
-impl Complaint {
-    /// Whether trouble may be told; not more than once in the interval.
-    fn may_tell(&self) -> bool {
-        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
-        let may = told.is_none_or(|told| told.elapsed() >= COMPLAINT_INTERVAL);
-        if may {
-            *told = Some(Instant::now());
-        }
-        may
-    }
-}
-
-/// Something to accept connections from.
-enum Source {
-    Tcp(TcpListener),
-    Unix(UnixListener),
-}
-
-impl Source {
-    /// A source for one of the threads; each has one of the same socket.
-    fn new(listener: &Listener, worker: &Worker) -> io::Result<Self> {
-        let _context = worker.runtime().enter();
-        Ok(match listener {
-            Listener::Tcp(listener) => Self::Tcp(TcpListener::from_std(listener.try_clone()?)?),
-            Listener::Unix(listener) => Self::Unix(UnixListener::from_std(listener.try_clone()?)?),
-        })
-    }
-
-    async fn accept(&self) -> io::Result<Socket> {
-        Ok(match self {
-            Self::Tcp(listener) => Socket::tcp(listener.accept().await?.0),
-            Self::Unix(listener) => Socket::Unix(listener.accept().await?.0),
-        })
-    }
-}
-
-/// Does work that does not end, and does it again where it fails: the other threads count on this one to accept its part.
-async fn keep_on<F: Future<Output = Infallible>>(log: &Log, work: impl Fn() -> F) -> Infallible {
-    loop {
-        let Err(_) = AssertUnwindSafe(work()).catch_unwind().await;
-        log.error(|| "internal error while accepting connections".into());
-        sleep(MAX_ACCEPT_PAUSE).await;
-    }
-}
-
-/// Where connections of a socket come in to a thread.
-struct Entrance {
-    source: Source,
-    /// The socket's name.
-    name: String,
-    worker: Worker,
-    connections: Arc<Connections>,
-    server: Arc<Server>,
-    log: Log,
-}
-
-impl Entrance {
-    /// Accepts connections for ever. What goes wrong with one does not keep the next one waiting for long.
-    ///
-    /// At the limit connections wait in the backlog; those that came at the same time as the last wait here, one for each thread and
-    /// socket at most. (Taking the place first would let each socket that nobody connects to keep one.)
-    async fn accept(self) -> Infallible {
-        let (log, entrance) = (self.log.clone(), Arc::new(self));
-        keep_on(&log, || {
-            let entrance = Arc::clone(&entrance);
-            async move { entrance.accept_until_trouble().await }
-        })
-        .await
-    }
-
-    async fn accept_until_trouble(&self) -> Infallible {
-        let mut pause = ACCEPT_PAUSE;
-        loop {
-            self.connections.wait_for_room(&self.log).await;
-            self.worker.turn().await;
-            match self.source.accept().await {
-                Ok(socket) => {
-                    pause = ACCEPT_PAUSE;
-                    let load = self.worker.load();
-                    let place = self.connections.take(&self.log).await;
-                    let (server, log) = (Arc::clone(&self.server), self.log.clone());
-                    tokio::spawn(async move {
-                        if let Err(error) = serve(socket, server).await {
-                            log.debug(|| format!("connection ended: {error}"));
-                        }
-                        drop((place, load));
-                    });
-                }
-                // The peer gave up while it waited.
-                Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
-                Err(error) => {
-                    if self.connections.failing.may_tell() {
-                        self.log.error(|| format!("cannot accept a connection on {}: {error}", self.name));
-                    }
-                    // Out of descriptors, say: trying again at once would be no use.
-                    sleep(pause).await;
-                    pause = (pause * 2).min(MAX_ACCEPT_PAUSE);
-                }
-            }
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::config::LogLevel;
-
-    #[tokio::test]
-    async fn places_are_given_back() {
-        let connections = Arc::new(Connections::new(1));
-        let log = Log::keep(LogLevel::Warn);
-        let place = connections.take(&log).await;
-        assert!(log.take_kept().is_empty());
-        let (waiting, ()) = tokio::join!(connections.take(&log), async {
-            tokio::task::yield_now().await;
-            drop(place);
-        });
-        assert_eq!(log.take_kept(), ["max_connections=1 reached, further connections wait"]);
-        assert_eq!(connections.count(), 1);
-        assert!(connections.try_take().is_none());
-        assert_eq!(connections.waiting.load(Ordering::Acquire), 0);
-        connections.set_limit(2);
-        let second = connections.try_take().unwrap();
-        connections.set_limit(1);
-        assert_eq!(connections.count(), 2);
-        drop((waiting, second));
-        connections.wait_for_none().await;
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn whoever_was_accepted_comes_first() {
-        let connections = Arc::new(Connections::new(1));
-        let log = Log::keep(LogLevel::Error);
-        let place = connections.take(&log).await;
-        let mut accepted = std::pin::pin!(connections.take(&log));
-        assert!(timeout(Duration::from_secs(1), &mut accepted).await.is_err());
-        drop(place);
-        assert!(timeout(Duration::from_secs(1), connections.wait_for_room(&log)).await.is_err());
-        let place = accepted.await;
-        assert!(timeout(Duration::from_secs(1), connections.wait_for_room(&log)).await.is_err());
-        drop(place);
-        connections.wait_for_room(&log).await;
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn accepting_outlives_a_panic() {
-        let log = Log::keep(LogLevel::Error);
-        let attempts = std::cell::Cell::new(0);
-        let work = || async {
-            attempts.set(attempts.get() + 1);
-            assert!(attempts.get() == 3, "provoked");
-            std::future::pending().await
-        };
-        assert!(timeout(MAX_ACCEPT_PAUSE * 10, keep_on(&log, work)).await.is_err());
-        assert_eq!(attempts.get(), 3);
-        assert_eq!(log.take_kept().len(), 2);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn one_complaint_hides_no_other() {
-        let connections = Connections::new(1);
-        assert!(connections.crowded.may_tell());
-        assert!(!connections.crowded.may_tell());
-        assert!(connections.failing.may_tell());
-    }
 }

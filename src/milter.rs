@@ -92,7 +92,7 @@ pub(crate) async fn serve(socket: Socket, server: Arc<Server>) -> io::Result<()>
     let socket = Arc::new(socket);
     let exchange = Arc::new(Exchange::default());
     let stream = Stream::new(Arc::clone(&socket), Arc::clone(&exchange));
-    let mut draining = server.draining.clone();
+    let (mut draining, draining_now) = (server.draining.clone(), server.draining.clone());
     let line = Arc::new(Line {
         server,
         socket: Arc::clone(&socket),
@@ -121,7 +121,10 @@ pub(crate) async fn serve(socket: Socket, server: Arc<Server>) -> io::Result<()>
     indymilter::run(Once(Some(Box::new(stream))), callbacks(line), config, shutdown).await?;
     // The library may still be reading: a peer that idles would not learn of the end before it speaks.
     let _ = socket.shut_down(Shutdown::Both);
-    exchange.take_fault().map_or(Ok(()), Err)
+    match exchange.take_fault() {
+        Some(fault) if !*draining_now.borrow() => Err(fault),
+        _ => Ok(()),
+    }
 }
 
 /// A listener that has one connection and no more.
@@ -168,6 +171,10 @@ fn callbacks(line: Arc<Line>) -> Callbacks<Connection> {
 #[expect(clippy::unused_async)]
 async fn on_connect(cx: &mut Context<Connection>, host: CString, info: SocketInfo) -> Status {
     let Some(connection) = &mut cx.data else { return Status::Continue };
+    if let Some(text) = connection.line.exchange.take_no_address() {
+        let text = text.chars().take(100).collect::<String>();
+        connection.line.server.observer.warn(&format!("the MTA gave '{text}' for the address of a client, who is not verified"));
+    }
     let client = match info {
         SocketInfo::Inet(address) => Client { address: Some(address.ip()), port: address.port(), host: text(&host).into_owned() },
         _ => Client { address: None, port: 0, host: text(&host).into_owned() },
@@ -178,6 +185,9 @@ async fn on_connect(cx: &mut Context<Connection>, host: CString, info: SocketInf
     }
     let mta_host = connection.line.macro_value(Macro::Host);
     let (session, reaction) = Session::new(Arc::clone(&connection.runtime), &client, mta_host.as_deref());
+    if let (Some(address), Verdict::Continue) = (client.address, &reaction.verdict) {
+        connection.line.server.observer.private_client(address);
+    }
     connection.session = Some(session);
     connection.react(&reaction, ProtoOpts::NOREPLY_CONNECT, &mut cx.reply)
 }
@@ -327,6 +337,13 @@ impl Line {
     fn message_ended(&self) {
         self.busy.store(false, Ordering::Release);
         self.idle.notify_one();
+    }
+}
+
+impl Drop for Connection {
+    /// A session that is cut off is told of as well.
+    fn drop(&mut self) {
+        self.end_session();
     }
 }
 

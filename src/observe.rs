@@ -2,10 +2,12 @@
 
 use std::{
     fmt::Write as _,
+    net::IpAddr,
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
+    time::{Duration, Instant},
 };
 
 use crate::{
@@ -16,6 +18,9 @@ use crate::{
     policy::Disposition,
     session::{ContentRecord, IdentityRecord, Record},
 };
+
+/// How often it is told that clients have private addresses.
+const PRIVATE_CLIENT_INTERVAL: Duration = Duration::from_secs(3600);
 
 /// Tells operators what happens to messages.
 #[derive(Clone, Debug)]
@@ -28,6 +33,7 @@ pub struct Observer {
 #[derive(Debug, Default)]
 struct Counters {
     messages: AtomicU64,
+    private_client_told: Mutex<Option<Instant>>,
 }
 
 impl Observer {
@@ -56,7 +62,17 @@ impl Observer {
         if let Some(content) = &record.content {
             self.log.write_with(LogLevel::Info, |text| content_line(&mut Line { text }, record, content));
         }
-        if record.forged_fields > 0 && !record.failed {
+        if record.has_too_many_forged {
+            self.log.write_with(LogLevel::Info, |text| {
+                let mut line = Line { text };
+                line.pair("action", "reject");
+                line.pair("reason", "too-many-authentication-results");
+                if record.dry_run {
+                    line.pair("dry-run", "yes");
+                }
+                line.circumstances(record);
+            });
+        } else if record.forged_fields > 0 && !record.failed {
             self.log.write_with(LogLevel::Info, |text| {
                 let mut line = Line { text };
                 line.pair("deleted-authentication-results", &record.forged_fields.to_string());
@@ -94,9 +110,40 @@ impl Observer {
         }
     }
 
+    /// Tells of a client whose address only this site knows, for it may be that of a proxy: SPF would then look at the wrong one.
+    pub fn private_client(&self, address: IpAddr) {
+        let mut told = self.counters.private_client_told.lock().unwrap_or_else(PoisonError::into_inner);
+        if is_private(address) && told.is_none_or(|told| told.elapsed() >= PRIVATE_CLIENT_INTERVAL) {
+            *told = Some(Instant::now());
+            drop(told);
+            self.log.warn(|| {
+                format!(
+                    "client {address} has a private address and is not in trusted_networks: if a proxy or NAT stands before the MTA, \
+                     SPF sees the wrong address"
+                )
+            });
+        }
+    }
+
+    /// Tells something odd about the MTA, which does not keep us from work.
+    pub fn warn(&self, text: &str) {
+        self.log.warn(|| text.to_owned());
+    }
+
     /// Tells a problem of the program or of the MTA, not of mail.
     pub fn problem(&self, problem: &str) {
         self.log.error(|| problem.to_owned());
+    }
+}
+
+/// Addresses that mean something within a site alone: RFC 1918, RFC 3927, RFC 6598, RFC 4193, RFC 4291 §2.5.6.
+fn is_private(address: IpAddr) -> bool {
+    match address.to_canonical() {
+        IpAddr::V4(address) => {
+            let [a, b, ..] = address.octets();
+            address.is_private() || address.is_link_local() || a == 100 && b & 0xc0 == 64
+        }
+        IpAddr::V6(address) => address.is_unique_local() || address.is_unicast_link_local(),
     }
 }
 
@@ -273,16 +320,16 @@ fn push_limited(text: &mut String, value: &str) {
         while !value.is_char_boundary(end) {
             end -= 1;
         }
-        // A backslash at the cut would escape what follows.
-        text.push_str(value.get(..end).unwrap_or_default().trim_end_matches('\\'));
+        // Half of an escape at the cut would escape what follows.
+        let kept = value.get(..end).unwrap_or_default();
+        let backslashes = kept.len() - kept.trim_end_matches('\\').len();
+        text.push_str(kept.get(..kept.len() - backslashes % 2).unwrap_or_default());
         text.push_str("...");
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::net::IpAddr;
-
     use super::*;
     use crate::{
         auth::{
@@ -394,6 +441,39 @@ mod tests {
     }
 
     #[test]
+    fn what_was_not_done_is_not_told_as_done() {
+        let log = Log::keep(LogLevel::Info);
+        let observer = Observer::new(log.clone());
+        let mut record = Record { complete: true, forged_fields: 2, failed: true, ..Record::default() };
+        observer.observe(&record);
+        assert_eq!(log.take_kept(), ["action=fail reason=message-not-changed"]);
+        record.failed = false;
+        observer.observe(&record);
+        assert_eq!(log.take_kept(), ["deleted-authentication-results=2"]);
+        record.has_too_many_forged = true;
+        observer.observe(&record);
+        assert_eq!(log.take_kept(), ["action=reject reason=too-many-authentication-results"]);
+    }
+
+    #[test]
+    fn private_clients_are_told_once_in_a_while() {
+        let log = Log::keep(LogLevel::Warn);
+        let observer = Observer::new(log.clone());
+        for public in ["192.0.2.1", "172.32.0.1", "100.128.0.1", "2001:db8::1", "::ffff:192.0.2.1"] {
+            observer.private_client(public.parse().unwrap());
+        }
+        assert!(log.take_kept().is_empty());
+        for private in ["172.18.0.1", "10.0.0.1"] {
+            observer.private_client(private.parse().unwrap());
+        }
+        let [line] = log.take_kept().try_into().unwrap();
+        assert!(line.starts_with("client 172.18.0.1 has a private address"), "{line}");
+        for private in ["192.168.1.1", "169.254.1.1", "100.64.0.1", "fd00::1", "fe80::1", "::ffff:10.1.1.1"] {
+            assert!(is_private(private.parse().unwrap()), "{private}");
+        }
+    }
+
+    #[test]
     fn values_cannot_break_out() {
         let line = line("example.com", "a\" result=pass\r\n\\");
         assert!(line.contains(r#"envelope-from="a\" result=pass\u{d}\u{a}\\@example.com""#), "{line}");
@@ -404,5 +484,10 @@ mod tests {
         let line = line("example.com", &"\"".repeat(5000));
         assert!(line.len() < 1000);
         assert!(line.ends_with("queue-id=4X"), "{line}");
+        // What is cut is still a pair, and not all of it is gone.
+        for local_part in ["\\".repeat(600), format!("a{}", "\\".repeat(600))] {
+            let line = self::line("example.com", &local_part);
+            assert!(line.contains("\\\\\\\\...\" mechanism=all queue-id=4X"), "{line}");
+        }
     }
 }

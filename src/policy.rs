@@ -146,6 +146,8 @@ pub struct EndFacts<'a> {
     pub dmarc: Option<&'a dmarc::Outcome>,
     /// The message has a List-Id.
     pub is_list: bool,
+    /// More fields claim to be ours than are deleted.
+    pub has_too_many_forged: bool,
 }
 
 /// What follows at the end of a message.
@@ -161,6 +163,7 @@ pub struct End {
 
 /// Decides at the end of the message. `spf-milter(8)` shows the same as a table.
 ///
+/// 0. A message with more forged fields than are deleted is refused: to let it go on with one of them is to believe that one.
 /// 1. A DMARC temperror is answered with a temporary reply where that is wanted and nothing exempts the message. That comes before
 ///    what SPF says: the next attempt may bring a pass.
 /// 2. An SPF rejection that was deferred is carried out, unless DMARC passes.
@@ -168,6 +171,9 @@ pub struct End {
 pub fn at_end(config: &Config, facts: &EndFacts<'_>) -> End {
     let result = facts.dmarc.map(|outcome| outcome.result);
     let refuse = |reply: Reply| End { decision: EndDecision::Refuse(reply), disposition: Disposition::Reject, exemption: None };
+    if facts.has_too_many_forged {
+        return End { disposition: Disposition::None, ..refuse(forgery_refusal()) };
+    }
     let may_retry = config.defer_dmarc_temperror && result == Some(DmarcResult::Temperror);
     let exemption = message_exemption(config, facts);
     if may_retry && exemption.is_none() {
@@ -230,6 +236,11 @@ fn dmarc_refusal(config: &Config, outcome: &dmarc::Outcome, facts: &EndFacts<'_>
     let author_domain = outcome.author_domain.as_ref().map_or("", |domain| domain.as_str());
     let values = Values { author_domain, ..Values::of(facts.mailfrom, &facts.circumstances) };
     Reply::new(config.dmarc_fail_reply_code, config.dmarc_fail_status_code, &values.expand(&config.dmarc_fail_reply_text))
+}
+
+fn forgery_refusal() -> Reply {
+    let text = "Too many Authentication-Results fields in the name of this host";
+    Reply::new(ReplyCode::REFUSED, EnhancedStatusCode::NOT_AUTHORIZED, text)
 }
 
 /// There is no code of its own for this; subject and detail are those of a DMARC rejection (RFC 7372 §3.4).

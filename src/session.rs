@@ -50,6 +50,10 @@ use crate::{
     runtime::Runtime,
 };
 
+/// Forged fields that are deleted from a message. A message with more is refused: what each deletion costs an MTA grows with their number,
+/// and Postfix gives up after some ten thousand.
+const MAX_FORGED_FIELDS: usize = 100;
+
 /// The client of a session, as the MTA describes it.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Client {
@@ -192,8 +196,10 @@ struct Transaction {
     content: Option<Content>,
     /// Incoming Authentication-Results fields so far.
     fields_seen: i32,
-    /// Those of them that claim to be ours.
+    /// Those of them that claim to be ours, as far as they are deleted.
     forged: Vec<i32>,
+    /// There are more of them.
+    has_too_many_forged: bool,
 }
 
 impl Session {
@@ -294,7 +300,11 @@ impl Session {
         }
         transaction.fields_seen = transaction.fields_seen.saturating_add(1);
         if claims_authserv_id(value, &self.own_ids) {
-            transaction.forged.push(transaction.fields_seen);
+            if transaction.forged.len() < MAX_FORGED_FIELDS {
+                transaction.forged.push(transaction.fields_seen);
+            } else {
+                transaction.has_too_many_forged = true;
+            }
         }
     }
 
@@ -317,7 +327,7 @@ impl Session {
         let (Some(transaction), Ok(client)) = (self.transaction.take(), self.client) else {
             return Finished { verdict: Verdict::Continue, edits: Vec::new(), record: None };
         };
-        let Transaction { mailfrom, deferred, content, forged, .. } = *transaction;
+        let Transaction { mailfrom, deferred, content, forged, has_too_many_forged, .. } = *transaction;
         if let Some(queue_id) = queue_id {
             self.pending().queue_id = Some(queue_id.to_owned());
         }
@@ -329,6 +339,7 @@ impl Session {
         let iprev = self.join_iprev().await;
         // Nothing is awaited from here on: a message is told of as received to its end only if it was also decided on.
         self.pending().forged_fields = forged.len();
+        self.pending().has_too_many_forged = has_too_many_forged;
         self.pending().complete = true;
         let end = policy::at_end(
             &self.runtime.config,
@@ -339,6 +350,7 @@ impl Session {
                 dkim: findings.dkim.as_deref().unwrap_or_default(),
                 dmarc: findings.dmarc.as_ref(),
                 is_list: findings.is_list,
+                has_too_many_forged,
             },
         );
         let edits = self.edits(&forged, mailfrom.as_ref(), &findings, &end, iprev.as_ref());

@@ -5,6 +5,7 @@
 //! whoever asks first, goes through the sockets of the thread that first asked that server, and is waited for on any.
 
 use std::{
+    convert::Infallible,
     io,
     num::NonZeroUsize,
     sync::{
@@ -12,11 +13,14 @@ use std::{
         atomic::{AtomicUsize, Ordering},
     },
     thread,
+    time::Duration,
 };
 
+use futures_util::future::join_all;
 use tokio::{
     runtime::{Builder, Handle},
     sync::{Notify, oneshot},
+    time::timeout,
 };
 
 /// The most threads. All of them wake for each connection, of which one gets it; and as many can serve tens of thousands of messages
@@ -41,7 +45,17 @@ pub(crate) async fn until<T>(changed: &Notify, attempt: impl Fn() -> Option<T>) 
 /// The threads. They end when this is dropped, with all that they serve; nobody waits for that.
 #[derive(Debug)]
 pub(crate) struct Workers {
-    workers: Vec<(Worker, oneshot::Sender<()>)>,
+    workers: Vec<Running>,
+}
+
+/// A thread that runs.
+#[derive(Debug)]
+struct Running {
+    worker: Worker,
+    /// Dropped to end it.
+    _running: oneshot::Sender<()>,
+    /// Told when it has ended.
+    ended: oneshot::Receiver<Infallible>,
 }
 
 /// One of the threads.
@@ -90,19 +104,29 @@ impl Workers {
 
     /// The threads.
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Worker> {
-        self.workers.iter().map(|(worker, _)| worker)
+        self.workers.iter().map(|running| &running.worker)
+    }
+
+    /// Ends the threads, with all that they serve, and waits for that, but no longer than `limit`.
+    pub(crate) async fn end(self, limit: Duration) {
+        let ended: Vec<_> = self.workers.into_iter().map(|running| running.ended).collect();
+        // They end by an error: nobody can send what they wait for.
+        let _ = timeout(limit, join_all(ended)).await;
     }
 }
 
-fn start(number: usize, loads: Arc<Loads>) -> io::Result<(Worker, oneshot::Sender<()>)> {
+fn start(number: usize, loads: Arc<Loads>) -> io::Result<Running> {
     let runtime = Builder::new_current_thread().enable_all().build()?;
     let worker = Worker { runtime: runtime.handle().clone(), loads, number };
-    let (running, ended) = oneshot::channel();
+    let (running, told_to_end) = oneshot::channel();
+    let (end, ended) = oneshot::channel();
     thread::Builder::new().name(format!("worker-{number}")).spawn(move || {
         // An error, that the other end is gone, is the end as well.
-        let _ = runtime.block_on(ended);
+        let _ = runtime.block_on(told_to_end);
+        drop(runtime);
+        drop(end);
     })?;
-    Ok((worker, running))
+    Ok(Running { worker, _running: running, ended })
 }
 
 impl Worker {
@@ -138,9 +162,7 @@ impl Worker {
 
 #[cfg(test)]
 mod tests {
-    use std::{sync::mpsc, time::Duration};
-
-    use tokio::time::timeout;
+    use std::sync::mpsc;
 
     use super::*;
 
@@ -193,6 +215,30 @@ mod tests {
         }
         drop((workers, sender));
         assert!(receiver.recv().is_err());
+    }
+
+    #[tokio::test]
+    async fn the_end_of_what_is_served_is_waited_for() {
+        struct Told(mpsc::Sender<()>);
+        impl Drop for Told {
+            fn drop(&mut self) {
+                self.0.send(()).unwrap();
+            }
+        }
+        let workers = Workers::start_some(2).unwrap();
+        let (sender, receiver) = mpsc::channel();
+        let (begun, mut has_begun) = tokio::sync::mpsc::unbounded_channel();
+        for worker in workers.iter() {
+            let (told, begun) = (Told(sender.clone()), begun.clone());
+            worker.runtime().spawn(async move {
+                let _told = told;
+                begun.send(()).unwrap();
+                std::future::pending::<()>().await;
+            });
+            has_begun.recv().await.unwrap();
+        }
+        workers.end(Duration::from_secs(60)).await;
+        assert_eq!(receiver.try_iter().count(), 2);
     }
 
     #[test]

@@ -161,6 +161,7 @@ fn garbage_ends_its_own_connection_alone() {
     }
     scene.daemon.wait_for_log(&["connection ended: peer does not speak milter"]);
     scene.daemon.wait_for_log(&["connection ended: packet of 0 octets"]);
+    scene.daemon.wait_for_log(&["connection ended: a packet that cannot be read"]);
     // A session that was there all the time.
     assert_eq!(session.mail("<amy@example.com>").unwrap(), Reply::Continue);
     session.quit().unwrap();
@@ -512,10 +513,21 @@ fn too_few_descriptors_are_survived() {
     );
     let config = folder.write("c", config);
     let mut command = std::process::Command::new("sh");
-    command.args(["-c", "ulimit -n 40; exec \"$0\" -c \"$1\""]).arg(program()).arg(config);
+    command.args(["-c", "ulimit -n 100; exec \"$0\" -c \"$1\""]).arg(program()).arg(config);
     let process = Process::start(&mut command);
     let line = process.log.find(|line| line.contains("started")).unwrap();
     let socket = Socket::parse(line.split_once("socket=").unwrap().1).unwrap();
+    let mut early = MilterClient::connect_to(&socket).unwrap();
+    // Connections do not take what look-ups need.
+    let crowd: Vec<_> = (0..150).map(|_| Stream::connect(&socket).unwrap()).collect();
+    process.log.find(|line| line.contains("reached, further connections wait")).unwrap();
+    message(&mut early);
+    assert!(!process.log.lines().iter().any(|line| line.contains("cannot accept") || line.contains("result=temperror")));
+    drop(crowd);
+    early.quit().unwrap();
+    // Fewer than there were at the start.
+    let fewer = ["--pid", &process.id().to_string(), "--nofile=40"];
+    assert!(std::process::Command::new("prlimit").args(fewer).status().unwrap().success());
     let crowd: Vec<_> = (0..60).map(|_| Stream::connect(&socket).unwrap()).collect();
     let trouble = process.log.find(|line| line.contains("cannot accept a connection")).unwrap();
     assert!(trouble.contains("Too many open files"), "{trouble}");

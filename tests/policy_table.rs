@@ -177,6 +177,7 @@ fn every_combination_is_in_the_table() {
                     let end = policy::at_end(
                         &config,
                         &EndFacts {
+                            has_too_many_forged: false,
                             circumstances,
                             mailfrom: Some(&verified),
                             deferred: deferred.as_ref(),

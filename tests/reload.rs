@@ -234,6 +234,21 @@ fn a_file_that_cannot_be_read_to_its_end_hinders_nothing() {
         manager.recv(&mut buffer).unwrap();
     }
     assert_eq!(generation_of(&mut connect(&daemon.sockets[0])), 'a');
+    daemon.wait_for_log(&["reading it takes longer than 10 seconds"]);
+    daemon.wait_for_log(&[RELOAD_FAILED]);
+    while !buffer.starts_with(b"READY=1") {
+        manager.recv(&mut buffer).unwrap();
+    }
+    fs::remove_file(&path).unwrap();
+    assert!(daemon.reload(&generation(&nameserver, 'b')));
+    assert_eq!(generation_of(&mut connect(&daemon.sockets[0])), 'b');
+    // And while it hangs.
+    fs::remove_file(&path).unwrap();
+    assert!(Command::new("mkfifo").arg(&path).status().unwrap().success());
+    daemon.signal("HUP");
+    while !buffer.starts_with(b"RELOADING=1") {
+        manager.recv(&mut buffer).unwrap();
+    }
     daemon.signal("TERM");
     assert_eq!(daemon.wait().code(), Some(0));
 }

@@ -25,6 +25,9 @@ impl ReplyCode {
     /// 451: the action was not taken, the client may try again (RFC 5321 §4.2.3).
     pub const TRY_AGAIN: Self = Self(451);
 
+    /// 550: the action was not taken, for reasons of policy (RFC 5321 §4.2.3).
+    pub const REFUSED: Self = Self(550);
+
     /// The first digit, 4 or 5. That of the enhanced status code must be the same (RFC 2034 §4).
     pub fn class(self) -> u8 {
         if self.is_temporary() { 4 } else { 5 }
@@ -57,6 +60,9 @@ impl fmt::Display for ReplyCode {
 impl EnhancedStatusCode {
     /// 4.7.26: several checks of authentication failed, for now (RFC 7372 §3.4).
     pub const DMARC_TEMPERROR: Self = Self { class: 4, subject: 7, detail: 26 };
+
+    /// 5.7.1: delivery not authorized, message refused (RFC 3463 §3.8).
+    pub const NOT_AUTHORIZED: Self = Self { class: 5, subject: 7, detail: 1 };
 
     /// The first number, 4 or 5.
     pub fn class(self) -> u8 {

@@ -32,6 +32,9 @@ const MACROS: u8 = b'D';
 /// The commands that begin a stage which macros are defined for, and end later ones.
 const STAGES: &[u8] = b"CHMR";
 
+/// The command that ends the connection.
+const QUIT: u8 = b'Q';
+
 /// The command that ends an SMTP session and announces another one on the same connection.
 const QUIT_NEW_CONNECTION: u8 = b'K';
 
@@ -65,6 +68,10 @@ pub(super) struct Packets {
     ready: Vec<u8>,
     gone: usize,
     negotiated: bool,
+    /// The command of the last packet; 0 before the first.
+    last: u8,
+    /// What stood where a client's address belongs, and is none.
+    no_address: Option<String>,
 }
 
 /// The head of a packet.
@@ -87,6 +94,16 @@ impl Packets {
     /// Whether something waits that can perhaps be passed on.
     pub(super) fn is_waiting(&self) -> bool {
         !self.input.is_empty() || !self.ready.is_empty()
+    }
+
+    /// Whether the last packet that came ends the connection.
+    pub(super) fn has_quit(&self) -> bool {
+        self.last == QUIT
+    }
+
+    /// What stood where the address of the client belongs that was described last, if that was no address; once.
+    pub(super) fn take_no_address(&mut self) -> Option<String> {
+        self.no_address.take()
     }
 
     /// Room of the library's own for octets that need not be looked at.
@@ -149,6 +166,7 @@ impl Packets {
             let end = if is_read { HEAD + head.rest() } else { HEAD };
             let Some((packet, left)) = octets.split_at_checked(end) else { return Ok(ended) };
             *octets = left;
+            self.last = head.command;
             let content = packet.get(HEAD..).unwrap_or_default();
             if head.command == MACROS {
                 lock().define(content);
@@ -159,7 +177,9 @@ impl Packets {
                 lock().begin(head.command);
             }
             if is_read {
-                self.ready = connect_packet(&readable_connect(content));
+                let (content, no_address) = readable_connect(content);
+                self.ready = connect_packet(&content);
+                self.no_address = no_address;
                 ended = true;
                 continue;
             }
@@ -221,22 +241,23 @@ fn connect_packet(content: &[u8]) -> Vec<u8> {
     [&length.to_be_bytes(), [CONNECT].as_slice(), content].concat()
 }
 
-/// The description of a client in a form that the library reads.
+/// The description of a client in a form that the library reads; and what is there instead of an address.
 ///
 /// MTAs write IPv6 addresses with `IPv6:` before them, and `unknown` where there is no address; the library reads neither, and
-/// gives the session up.
+/// gives the session up. Zones (RFC 4007 §11) mean nothing to others.
 ///
 /// ```text
 /// content = hostname NUL family [ port address NUL ]
 /// ```
-fn readable_connect(content: &[u8]) -> Vec<u8> {
+fn readable_connect(content: &[u8]) -> (Vec<u8>, Option<String>) {
     let mut packet = content.to_vec();
-    let Some(end) = content.iter().position(|&octet| octet == 0) else { return packet };
+    let Some(end) = content.iter().position(|&octet| octet == 0) else { return (packet, None) };
     let host = content.get(..=end).unwrap_or_default();
     let Some(([b'4' | b'6', port @ ..], address)) = content.get(end + 1..).and_then(<[u8]>::split_first_chunk::<3>) else {
-        return packet;
+        return (packet, None);
     };
     let text = address.split(|&octet| octet == 0).next().unwrap_or_default();
+    let text = text.split(|&octet| octet == b'%').next().unwrap_or_default().trim_ascii();
     let text = match text.split_at_checked(5) {
         Some((prefix, rest)) if prefix.eq_ignore_ascii_case(b"IPv6:") => rest,
         _ => text,
@@ -252,7 +273,10 @@ fn readable_connect(content: &[u8]) -> Vec<u8> {
         }
         None => packet.push(b'U'),
     }
-    packet
+    let is_address = packet.last() == Some(&0);
+    let no_address = (!is_address && !text.is_empty() && !text.eq_ignore_ascii_case(b"unknown"))
+        .then(|| String::from_utf8_lossy(text).into_owned());
+    (packet, no_address)
 }
 
 #[cfg(test)]
@@ -295,12 +319,24 @@ mod tests {
 
     #[test]
     fn clients_are_described_readably() {
-        let read = |content: &[u8]| readable_connect(content);
+        let read = |content: &[u8]| readable_connect(content).0;
         assert_eq!(read(b"h\x006\x01\x02IPv6:2001:db8::1\0"), b"h\x006\x01\x022001:db8::1\0");
         assert_eq!(read(b"h\x004\x01\x02192.0.2.1\0"), b"h\x004\x01\x02192.0.2.1\0");
         assert_eq!(read(b"h\x004\0\0unknown\0"), b"h\0U");
         assert_eq!(read(b"h\x006\0\0IPv6:\0"), b"h\0U");
         assert_eq!(read(b"h\x004\0\0IPv6:::ffff:192.0.2.1\0"), b"h\x006\0\0::ffff:192.0.2.1\0");
+        assert_eq!(read(b"h\x006\0\0IPv6:fe80::1%eth0\0"), b"h\x006\0\0fe80::1\0");
+        assert_eq!(read(b"h\x004\0\0 192.0.2.7 \0"), b"h\x004\0\x00192.0.2.7\0");
+        for (content, told) in [
+            (b"h\x004\0\x00192.000.002.007\0".as_slice(), Some("192.000.002.007")),
+            (b"h\x006\0\0[::1]\0", Some("[::1]")),
+            (b"h\x004\0\0unknown\0", None),
+            (b"h\x006\0\0IPv6:\0", None),
+            (b"h\x004\0\x00192.0.2.1\0", None),
+            (b"h\0U", None),
+        ] {
+            assert_eq!(readable_connect(content).1.as_deref(), told, "{content:?}");
+        }
         for odd in [b"h\0U".as_slice(), b"h\0L\0\0/x\0", b"h", b"", b"h\0", b"h\x004", b"h\0X"] {
             assert_eq!(read(odd), odd);
         }

@@ -130,6 +130,8 @@ pub(crate) struct Exchange {
     /// What the peer did wrong.
     fault: Mutex<Option<io::Error>>,
     macros: Mutex<Macros>,
+    /// What the MTA gave for the address of the client that it described last, and is none.
+    no_address: Mutex<Option<String>>,
     /// Packets that change the message, and go with the reply that follows them: so the MTA is woken once.
     changes: Mutex<Vec<u8>>,
 }
@@ -143,6 +145,11 @@ impl Exchange {
     /// The macros that are defined now.
     pub(super) fn macros(&self) -> MutexGuard<'_, Macros> {
         lock(&self.macros)
+    }
+
+    /// What the MTA gave for the address of a client, where that is none; once.
+    pub(super) fn take_no_address(&self) -> Option<String> {
+        lock(&self.no_address).take()
     }
 
     /// Lets packets go with the reply that follows.
@@ -170,13 +177,15 @@ pub(crate) struct Stream {
     packets: Packets,
     limit: Option<Pin<Box<Sleep>>>,
     write_limit: Option<Pin<Box<Sleep>>>,
+    /// The peer has left, or reading failed.
+    at_end: bool,
     exchange: Arc<Exchange>,
 }
 
 impl Stream {
     /// A stream over the socket.
     pub(crate) fn new(socket: Arc<Socket>, exchange: Arc<Exchange>) -> Self {
-        Self { socket, packets: Packets::default(), limit: None, write_limit: None, exchange }
+        Self { socket, packets: Packets::default(), limit: None, write_limit: None, at_end: false, exchange }
     }
 
     /// Gives the library what it can have, of octets that have come and of those that wait; whether it got anything.
@@ -186,6 +195,9 @@ impl Stream {
         // The time runs from the first octet of what is owed, not from the last that came.
         if ended {
             self.limit = None;
+        }
+        if let Some(text) = self.packets.take_no_address() {
+            *lock(&self.exchange.no_address) = Some(text);
         }
         Ok(buf.remaining() < room)
     }
@@ -210,7 +222,10 @@ impl Stream {
             }
             match read(&self.socket) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                result => return Poll::Ready(result),
+                result => {
+                    self.at_end = !matches!(result, Ok(1..));
+                    return Poll::Ready(result);
+                }
             }
         }
     }
@@ -308,6 +323,12 @@ impl AsyncWrite for Stream {
 
 impl Drop for Stream {
     fn drop(&mut self) {
+        // The library tells nobody what it could not read.
+        let mut fault = lock(&self.exchange.fault);
+        if fault.is_none() && !self.at_end && !self.packets.has_quit() {
+            *fault = Some(io::Error::new(io::ErrorKind::InvalidData, "a packet that cannot be read, or too long a silence"));
+        }
+        drop(fault);
         self.exchange.ended.notify_one();
     }
 }

@@ -120,6 +120,8 @@ pub struct Record {
     pub skipped: Vec<Skipped>,
     /// How many incoming fields claimed to be ours, of a message that went on.
     pub forged_fields: usize,
+    /// There were more of them than are deleted: the message was refused for that.
+    pub has_too_many_forged: bool,
     /// Nothing of this was done (`dry_run`).
     pub dry_run: bool,
     /// A message was received to its end.

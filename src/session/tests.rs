@@ -265,6 +265,32 @@ async fn what_is_refused_is_not_changed() {
 }
 
 #[tokio::test]
+async fn too_many_forged_fields_are_refused() {
+    let host = Host::new(ZONE, ALL);
+    let forged = ("Authentication-Results", " mx.example.net; dmarc=pass");
+    let foreign = ("Authentication-Results", " mx.example.com; dmarc=pass");
+    let mut session = host.connect();
+    for (count, is_refused) in [(MAX_FORGED_FIELDS, false), (MAX_FORGED_FIELDS + 1, true), (20_000, true)] {
+        session.mail(b"<a@example.com>", false, None).await;
+        let fields = [vec![foreign; 1000], vec![forged; count], vec![("From", " a@example.com")]].concat();
+        let Finished { verdict, edits, record } = session.message(&fields, "x\r\n").await;
+        let deletions = edits.iter().filter(|edit| matches!(edit, Edit::Delete { .. })).count();
+        let record = record.unwrap();
+        assert_eq!(record.has_too_many_forged, is_refused);
+        match verdict {
+            Verdict::Reply(reply) => assert_eq!((is_refused, reply.code().to_string(), deletions), (true, "550".to_owned(), 0)),
+            verdict => assert_eq!((is_refused, verdict, deletions), (false, Verdict::Continue, count)),
+        }
+    }
+    let host = Host::new(ZONE, &format!("{ALL}dry_run = yes\n"));
+    let mut session = host.connect();
+    session.mail(b"<a@example.com>", false, None).await;
+    let finished = session.message(&vec![forged; MAX_FORGED_FIELDS + 1], "").await;
+    assert_eq!((finished.verdict, finished.edits), (Verdict::Continue, Vec::new()));
+    assert!(finished.record.unwrap().has_too_many_forged);
+}
+
+#[tokio::test]
 async fn the_clock_is_that_of_the_runtime() {
     let expired = "v=1; a=rsa-sha256; d=example.com; s=x; h=from; bh=LPJNul+wow4m6DsqxbninhsWHlwfp0JecwQzYpOLmCQ=; b=AAAA; x=";
     let zone = "bad.example TXT \"v=spf1 -all exp=why.bad.example\"\nwhy.bad.example TXT \"at %{t}\"";

@@ -1,0 +1,134 @@
+//! Where connections come in.
+
+use std::{convert::Infallible, io, panic::AssertUnwindSafe, sync::Arc, time::Duration};
+
+use futures_util::FutureExt as _;
+use tokio::{
+    net::{TcpListener, UnixListener},
+    time::sleep,
+};
+
+use super::connections::Connections;
+use crate::{
+    listen::Listener,
+    log::Log,
+    milter::{Server, Socket, serve},
+    workers::Worker,
+};
+
+/// The pause after a connection that could not be accepted, at first and at most.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+const MAX_ACCEPT_PAUSE: Duration = Duration::from_millis(500);
+
+/// Something to accept connections from.
+pub(super) enum Source {
+    Tcp(TcpListener),
+    Unix(UnixListener),
+}
+
+impl Source {
+    /// A source for one of the threads; each has one of the same socket.
+    pub(super) fn new(listener: &Listener, worker: &Worker) -> io::Result<Self> {
+        let _context = worker.runtime().enter();
+        Ok(match listener {
+            Listener::Tcp(listener) => Self::Tcp(TcpListener::from_std(listener.try_clone()?)?),
+            Listener::Unix(listener) => Self::Unix(UnixListener::from_std(listener.try_clone()?)?),
+        })
+    }
+
+    async fn accept(&self) -> io::Result<Socket> {
+        Ok(match self {
+            Self::Tcp(listener) => Socket::tcp(listener.accept().await?.0),
+            Self::Unix(listener) => Socket::Unix(listener.accept().await?.0),
+        })
+    }
+}
+
+/// Does work that does not end, and does it again where it fails: the other threads count on this one to accept its part.
+async fn keep_on<F: Future<Output = Infallible>>(log: &Log, work: impl Fn() -> F) -> Infallible {
+    loop {
+        let Err(_) = AssertUnwindSafe(work()).catch_unwind().await;
+        log.error(|| "internal error while accepting connections".into());
+        sleep(MAX_ACCEPT_PAUSE).await;
+    }
+}
+
+/// Where connections of a socket come in to a thread.
+pub(super) struct Entrance {
+    pub(super) source: Source,
+    /// The socket's name.
+    pub(super) name: String,
+    pub(super) worker: Worker,
+    pub(super) connections: Arc<Connections>,
+    pub(super) server: Arc<Server>,
+    pub(super) log: Log,
+}
+
+impl Entrance {
+    /// Accepts connections for ever. What goes wrong with one does not keep the next one waiting for long.
+    ///
+    /// At the limit connections wait in the backlog; those that came at the same time as the last wait here, one for each thread and
+    /// socket at most. (Taking the place first would let each socket that nobody connects to keep one.)
+    pub(super) async fn accept(self) -> Infallible {
+        let (log, entrance) = (self.log.clone(), Arc::new(self));
+        keep_on(&log, || {
+            let entrance = Arc::clone(&entrance);
+            async move { entrance.accept_until_trouble().await }
+        })
+        .await
+    }
+
+    async fn accept_until_trouble(&self) -> Infallible {
+        let mut pause = ACCEPT_PAUSE;
+        loop {
+            self.connections.wait_for_room(&self.log).await;
+            self.worker.turn().await;
+            match self.source.accept().await {
+                Ok(socket) => {
+                    pause = ACCEPT_PAUSE;
+                    let load = self.worker.load();
+                    let place = self.connections.take(&self.log).await;
+                    let (server, log) = (Arc::clone(&self.server), self.log.clone());
+                    tokio::spawn(async move {
+                        if let Err(error) = serve(socket, server).await {
+                            log.debug(|| format!("connection ended: {error}"));
+                        }
+                        drop((place, load));
+                    });
+                }
+                // The peer gave up while it waited.
+                Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
+                Err(error) => {
+                    if self.connections.failing.may_tell() {
+                        self.log.error(|| format!("cannot accept a connection on {}: {error}", self.name));
+                    }
+                    // Out of descriptors, say: trying again at once would be no use.
+                    sleep(pause).await;
+                    pause = (pause * 2).min(MAX_ACCEPT_PAUSE);
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::timeout;
+
+    use super::*;
+    use crate::config::LogLevel;
+
+    #[tokio::test(start_paused = true)]
+    async fn accepting_outlives_a_panic() {
+        let log = Log::keep(LogLevel::Error);
+        let attempts = std::cell::Cell::new(0);
+        let work = || async {
+            attempts.set(attempts.get() + 1);
+            assert!(attempts.get() == 3, "provoked");
+            std::future::pending().await
+        };
+        assert!(timeout(MAX_ACCEPT_PAUSE * 10, keep_on(&log, work)).await.is_err());
+        assert_eq!(attempts.get(), 3);
+        assert_eq!(log.take_kept().len(), 2);
+    }
+}
