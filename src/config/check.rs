@@ -97,7 +97,19 @@ pub(super) fn warnings(config: &Config, assignments: &[Assignment]) -> Vec<Warni
     let unrecorded = (lacks_results, "is not recorded in the message: header lacks Authentication-Results");
     let no_dmarc = (!config.verify_dmarc, "has no effect: verify_dmarc is no");
     let no_dkim = (!config.verify_dkim, "has no effect: verify_dkim is no");
+    let no_helo = (!config.verify_helo, "has no effect: verify_helo is no");
+    let no_name = (
+        lacks_results && !config.delete_incoming_authentication_results,
+        "has no effect: header lacks Authentication-Results, and none are deleted",
+    );
+    let no_deferral = match config.verify_dmarc {
+        true => (config.reject_results.is_empty(), "has no effect: reject_results is empty"),
+        false => no_dmarc,
+    };
     let findings = [
+        ("reject_helo_results", no_helo),
+        ("definitive_helo_results", no_helo),
+        ("authserv_id", no_name),
         ("socket_mode", no_unix),
         ("socket_group", no_unix),
         ("include_all_results", no_header),
@@ -106,10 +118,13 @@ pub(super) fn warnings(config: &Config, assignments: &[Assignment]) -> Vec<Warni
         ("verify_iprev", unrecorded),
         ("verify_dkim", unrecorded),
         ("verify_dmarc", unrecorded),
-        ("defer_spf_rejection", no_dmarc),
+        ("defer_spf_rejection", no_deferral),
         ("max_dkim_signatures", no_dkim),
         ("min_dkim_key_bits", no_dkim),
         ("enforce_dmarc_policies", no_dmarc),
+        ("dmarc_fail_reply_code", no_dmarc),
+        ("dmarc_fail_status_code", no_dmarc),
+        ("dmarc_fail_reply_text", no_dmarc),
         ("defer_dmarc_temperror", no_dmarc),
         ("dmarc_exempt_networks", no_dmarc),
         ("dmarc_exempt_dkim_domains", no_dmarc),

@@ -214,6 +214,24 @@ fn what_has_no_effect_is_warned_about() {
 }
 
 #[test]
+fn what_is_switched_off_elsewhere_is_warned_about() {
+    let warnings = |text: &str| -> Vec<String> {
+        let loaded = load_with(&format!("{SOCKET}{text}"), &Overrides::default()).unwrap();
+        loaded.warnings.iter().map(|warning| warning.to_string().split(": ").nth(1).unwrap().to_owned()).collect()
+    };
+    let helo = "reject_helo_results = fail\ndefinitive_helo_results = pass\n";
+    assert_eq!(warnings(&format!("{helo}verify_helo = no\n")), ["reject_helo_results", "definitive_helo_results"]);
+    assert_eq!(warnings(helo), [""; 0]);
+    assert_eq!(warnings("authserv_id = a\n"), ["authserv_id"]);
+    assert_eq!(warnings("authserv_id = a\ndelete_incoming_authentication_results = yes\n"), [""; 0]);
+    assert_eq!(warnings("authserv_id = a\nheader = Authentication-Results\n"), [""; 0]);
+    assert_eq!(warnings("dmarc_fail_reply_text = x\n"), ["dmarc_fail_reply_text"]);
+    let dmarc = "header = Authentication-Results\nverify_dkim = yes\nverify_dmarc = yes\ndefer_spf_rejection = yes\n";
+    assert_eq!(warnings(dmarc), [""; 0]);
+    assert_eq!(warnings(&format!("{dmarc}reject_results =\n")), ["defer_spf_rejection"]);
+}
+
+#[test]
 fn methods_without_a_record_or_an_effect_are_warned_about() {
     let text =
         format!("{SOCKET}verify_dkim = yes\ndefer_spf_rejection = yes\nenforce_dmarc_policies = reject\nverify_iprev = no\n");
