@@ -131,6 +131,25 @@ fn forged_results_go_and_foreign_ones_stay() {
 
 #[test]
 #[ignore = "needs Postfix and root: make test"]
+fn more_forged_fields_than_postfix_survives_are_refused() {
+    let setting = setting(CONFIG, "smtpd_milters = MILTER\nheader_size_limit = 10000000");
+    let message = |count: usize| {
+        let forged = "Authentication-Results: mta.example.org; spf=pass\n".repeat(count);
+        [forged.as_bytes(), b"Authentication-Results: other.example; spf=pass\n", MESSAGE].concat()
+    };
+    let mut smtp = setting.client();
+    let reply = smtp.message("alice@good.example", &["bob@rcpt.example.org"], &message(100)).unwrap();
+    let results = setting.postfix.delivered(&reply).values("Authentication-Results");
+    assert_eq!(results, [ours("pass", "good.example"), "other.example; spf=pass".to_owned()]);
+    for count in [101, 12_000] {
+        let reply = smtp.message("alice@good.example", &["bob@rcpt.example.org"], &message(count)).unwrap();
+        assert!(reply.last().starts_with("550 5.7.1 Too many Authentication-Results fields"), "{reply:?}");
+    }
+    setting.daemon.wait_for_log(&["action=reject reason=too-many-authentication-results client-ip=192.0.2.9 queue-id="]);
+}
+
+#[test]
+#[ignore = "needs Postfix and root: make test"]
 fn a_field_prepended_by_postfix_does_not_shift_deletions() {
     let prepend = "smtpd_milters = MILTER\nsmtpd_sender_restrictions = check_sender_access static:{PREPEND X-Policy: seen}";
     let setting = setting(CONFIG, prepend);
