@@ -127,7 +127,10 @@ fn reply_text(text: &str, allowed: Option<&ReplySegment>) -> Parsed<ReplyText> {
                 first.len_utf8()
             }
             (None, _) => {
-                errors.push(ValueError { offset, message: format!("{} in a reply (expected printable ASCII)", quote(&first.to_string())) });
+                errors.push(ValueError {
+                    offset,
+                    message: format!("{} in a reply (expected printable ASCII)", quote(&first.to_string())),
+                });
                 first.len_utf8()
             }
         };
