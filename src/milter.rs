@@ -3,7 +3,7 @@
 //! The only place that names the milter library. One run of the library serves one connection: so a connection that fails, leaves
 //! or stops speaking ends alone, and one that is between messages can be told to go.
 
-mod changes;
+mod edits;
 mod macros;
 mod negotiation;
 mod packets;
@@ -32,7 +32,7 @@ use futures_util::FutureExt as _;
 use indymilter::{Actions, Callbacks, Context, EomContext, Listener, ProtoOpts, SetErrorReply as _, SocketInfo, Status};
 use tokio::sync::{Notify, watch};
 
-use changes::Changes;
+use edits::EditPackets;
 use macros::Macro;
 use packets::BEFORE_QUIT_ARGUMENT;
 pub(crate) use stream::Socket;
@@ -260,28 +260,19 @@ async fn on_eom(cx: &mut EomContext<Connection>) -> Status {
         verdict = Verdict::Failed;
     }
     // A milter that is given white space as it was has to give it the same way.
-    let mut changes = Changes::new(connection.actions, connection.opts.contains(ProtoOpts::LEADING_SPACE));
-    let changed = async {
-        for edit in &edits {
-            changes.edit(edit)?;
-            changes.send_many(&connection.line.socket).await?;
-        }
-        if let Verdict::Quarantine(reason) = &verdict {
-            changes.quarantine(reason)?;
-        }
-        Ok::<_, io::Error>(())
-    };
-    match changed.await {
-        Ok(()) => connection.line.exchange.send_with_reply(changes.into_packets()),
-        Err(error) => {
-            connection.line.server.observer.problem(&format!("cannot change a message: {error}"));
-            verdict = Verdict::Failed;
-        }
+    let mut packets = EditPackets::new(connection.actions, connection.opts.contains(ProtoOpts::LEADING_SPACE));
+    // What can be done is done whatever else cannot: `error_action` may let the message go on.
+    let mut done: Vec<_> = edits.iter().map(|edit| packets.edit(edit)).collect();
+    if let Verdict::Quarantine(reason) = &verdict {
+        done.push(packets.quarantine(reason));
     }
-    if matches!(verdict, Verdict::Failed)
-        && let Some(record) = &mut record
-    {
-        record.failed = true;
+    connection.line.exchange.send_with_reply(packets.into_packets());
+    if let Some(error) = done.into_iter().find_map(Result::err) {
+        connection.line.server.observer.problem(&format!("cannot change a message: {error}"));
+        verdict = Verdict::Failed;
+        if let Some(record) = &mut record {
+            record.failed = true;
+        }
     }
     connection.line.message_ended();
     connection.react(&Reaction { verdict, record }, ProtoOpts::empty(), &mut cx.reply)

@@ -37,6 +37,8 @@ pub struct Circumstances<'a> {
     pub receiver: &'a str,
     /// The time, in seconds since 1970.
     pub timestamp: u64,
+    /// The client's validated name, where a reply tells it.
+    pub client_name: Option<&'a str>,
 }
 
 /// Decides at HELO: refuse, else definitive, else open.
@@ -49,6 +51,12 @@ pub fn at_helo(config: &Config, verified: &Verified, circumstances: &Circumstanc
     } else {
         HeloDecision::Open
     }
+}
+
+/// Whether the reply at HELO tells the client's name, which is to be found out before.
+pub fn tells_client_name_at_helo(config: &Config, verified: &Verified) -> bool {
+    let result = verified.outcome.result;
+    !config.dry_run && config.reject_helo_results.contains(result) && refusal_text(config, verified).tells_client_name()
 }
 
 /// What is decided of a MAIL FROM identity.
@@ -71,6 +79,21 @@ pub fn at_mail(config: &Config, verified: &Verified, circumstances: &Circumstanc
     } else {
         MailDecision::Refuse(refusal(config, verified, circumstances))
     }
+}
+
+/// Whether the reply at MAIL FROM, or the one that is put off until the end of the message, tells the client's name.
+pub fn tells_client_name_at_mail(config: &Config, verified: &Verified) -> bool {
+    let result = verified.outcome.result;
+    !config.dry_run && config.reject_results.contains(result) && refusal_text(config, verified).tells_client_name()
+}
+
+/// Whether the reply at the end of a message, if it is one of DMARC, tells the client's name.
+pub fn tells_client_name_at_end(config: &Config, facts: &EndFacts<'_>) -> bool {
+    let may_refuse = facts.dmarc.is_some_and(|outcome| outcome.result == DmarcResult::Fail);
+    may_refuse
+        && !config.dry_run
+        && config.dmarc_fail_reply_text.tells_client_name()
+        && matches!(at_end(config, facts).decision, EndDecision::Refuse(_))
 }
 
 /// What is decided at the end of a message.
@@ -163,7 +186,8 @@ pub struct End {
 
 /// Decides at the end of the message. `spf-milter(8)` shows the same as a table.
 ///
-/// 0. A message with more forged fields than are deleted is refused: to let it go on with one of them is to believe that one.
+/// A message with more forged fields than are deleted is refused, whatever it is: one of them would stay. Else:
+///
 /// 1. A DMARC temperror is answered with a temporary reply where that is wanted and nothing exempts the message. That comes before
 ///    what SPF says: the next attempt may bring a pass.
 /// 2. An SPF rejection that was deferred is carried out, unless DMARC passes.
@@ -261,16 +285,23 @@ pub fn recorded<'a>(
 
 /// The reply that a result is refused with.
 fn refusal(config: &Config, verified: &Verified, circumstances: &Circumstances<'_>) -> Reply {
-    let (code, status, text) = match verified.outcome.result {
-        SpfResult::Softfail => (config.softfail_reply_code, config.softfail_status_code, &config.softfail_reply_text),
-        SpfResult::Temperror => (config.temperror_reply_code, config.temperror_status_code, &config.temperror_reply_text),
-        SpfResult::Permerror => (config.permerror_reply_code, config.permerror_status_code, &config.permerror_reply_text),
-        _ if verified.outcome.explanation.is_some() => {
-            (config.fail_reply_code, config.fail_status_code, &config.fail_reply_text_exp)
-        }
-        _ => (config.fail_reply_code, config.fail_status_code, &config.fail_reply_text),
+    let (code, status) = match verified.outcome.result {
+        SpfResult::Softfail => (config.softfail_reply_code, config.softfail_status_code),
+        SpfResult::Temperror => (config.temperror_reply_code, config.temperror_status_code),
+        SpfResult::Permerror => (config.permerror_reply_code, config.permerror_status_code),
+        _ => (config.fail_reply_code, config.fail_status_code),
     };
-    Reply::new(code, status, &Values::of(Some(verified), circumstances).expand(text))
+    Reply::new(code, status, &Values::of(Some(verified), circumstances).expand(refusal_text(config, verified)))
+}
+
+fn refusal_text<'a>(config: &'a Config, verified: &Verified) -> &'a ReplyText {
+    match verified.outcome.result {
+        SpfResult::Softfail => &config.softfail_reply_text,
+        SpfResult::Temperror => &config.temperror_reply_text,
+        SpfResult::Permerror => &config.permerror_reply_text,
+        _ if verified.outcome.explanation.is_some() => &config.fail_reply_text_exp,
+        _ => &config.fail_reply_text,
+    }
 }
 
 /// What the macros of a reply text stand for.
@@ -295,7 +326,7 @@ impl<'a> Values<'a> {
             },
             receiver: circumstances.receiver,
             timestamp: circumstances.timestamp,
-            validated: verified.and_then(|verified| verified.outcome.client_name.as_deref()),
+            validated: circumstances.client_name,
         };
         let outcome = verified.map(|verified| &verified.outcome);
         Self {

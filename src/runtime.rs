@@ -6,7 +6,7 @@ use std::{
 };
 
 use crate::{
-    config::{Config, EnforcedPolicy, HeaderName, ReplyText},
+    config::{Config, EnforcedPolicy, HeaderName},
     dns::Dns,
     mail::auth_results::AuthservIdPattern,
 };
@@ -71,8 +71,6 @@ pub struct Needs {
     pub host_macro: bool,
     /// The name that a client authenticated as.
     pub authentication_macro: bool,
-    /// The client's validated name, which a reply tells.
-    pub client_name: bool,
 }
 
 impl Needs {
@@ -97,16 +95,6 @@ impl Needs {
             delete_fields: live && (config.delete_incoming_authentication_results || !config.delete_authserv_ids.is_empty()),
             host_macro: config.hostname.is_none() && (config.authserv_id.is_none() || writes(HeaderName::ReceivedSpf) || refuses),
             authentication_macro: config.trust_authenticated_senders,
-            client_name: [
-                &config.fail_reply_text,
-                &config.fail_reply_text_exp,
-                &config.softfail_reply_text,
-                &config.temperror_reply_text,
-                &config.permerror_reply_text,
-                &config.dmarc_fail_reply_text,
-            ]
-            .into_iter()
-            .any(ReplyText::tells_client_name),
         }
     }
 }

@@ -270,7 +270,12 @@ impl Session {
         let decision = if mailfrom.for_dmarc {
             MailDecision::Accept
         } else {
-            policy::at_mail(&config, &mailfrom.verified, &self.circumstances(client))
+            let client_name = match policy::tells_client_name_at_mail(&config, &mailfrom.verified) {
+                true => self.client_name(client, &mailfrom.verified.domain).await,
+                false => None,
+            };
+            let circumstances = Circumstances { client_name: client_name.as_deref(), ..self.circumstances(client) };
+            policy::at_mail(&config, &mailfrom.verified, &circumstances)
         };
         let (verdict, deferred) = match decision {
             MailDecision::Accept => (Verdict::Continue, None),
@@ -332,27 +337,32 @@ impl Session {
             self.pending().queue_id = Some(queue_id.to_owned());
         }
         let verified = mailfrom.as_ref().map(|mailfrom| &*mailfrom.verified);
+        // What is refused for its forged fields is not waited for.
         let findings = match content {
-            Some(content) => Box::pin(content.finish(&self.runtime, verified)).await,
-            None => Findings::default(),
+            Some(content) if !has_too_many_forged => Box::pin(content.finish(&self.runtime, verified)).await,
+            _ => Findings::default(),
         };
-        let iprev = self.join_iprev().await;
+        let iprev = if has_too_many_forged { None } else { self.join_iprev().await };
+        let config = Arc::clone(&self.runtime.config);
+        let facts = EndFacts {
+            circumstances: self.circumstances(client),
+            mailfrom: verified,
+            deferred: deferred.as_ref(),
+            dkim: findings.dkim.as_deref().unwrap_or_default(),
+            dmarc: findings.dmarc.as_ref(),
+            is_list: findings.is_list,
+            has_too_many_forged,
+        };
+        let client_name = match policy::tells_client_name_at_end(&config, &facts) {
+            true => self.client_name(client, verified.map_or("", |verified| &verified.domain)).await,
+            false => None,
+        };
+        let circumstances = Circumstances { client_name: client_name.as_deref(), ..facts.circumstances };
+        let end = policy::at_end(&config, &EndFacts { circumstances, ..facts });
         // Nothing is awaited from here on: a message is told of as received to its end only if it was also decided on.
         self.pending().forged_fields = forged.len();
         self.pending().has_too_many_forged = has_too_many_forged;
         self.pending().complete = true;
-        let end = policy::at_end(
-            &self.runtime.config,
-            &EndFacts {
-                circumstances: self.circumstances(client),
-                mailfrom: verified,
-                deferred: deferred.as_ref(),
-                dkim: findings.dkim.as_deref().unwrap_or_default(),
-                dmarc: findings.dmarc.as_ref(),
-                is_list: findings.is_list,
-                has_too_many_forged,
-            },
-        );
         let edits = self.edits(&forged, mailfrom.as_ref(), &findings, &end, iprev.as_ref());
         self.note_end(findings, iprev, &end, deferred.as_ref());
         self.settle_end(end, edits)
@@ -412,7 +422,7 @@ impl Session {
 
     fn circumstances(&self, client: IpAddr) -> Circumstances<'_> {
         let helo = self.helo.as_ref().map_or("", |helo| &*helo.name);
-        Circumstances { client, helo, receiver: &self.host_name, timestamp: self.runtime.clock.now() }
+        Circumstances { client, helo, receiver: &self.host_name, timestamp: self.runtime.clock.now(), client_name: None }
     }
 
     fn helo_is_definitive(&self) -> bool {

@@ -558,6 +558,30 @@ fn old_mtas_are_served() {
 }
 
 #[test]
+fn what_an_mta_allows_is_done_where_the_rest_cannot_be() {
+    let nameserver = nameserver();
+    let daemon = Daemon::start(&config(
+        &nameserver,
+        "header = Received-SPF, Authentication-Results\nerror_action = accept\nauthserv_id = us",
+    ));
+    for missing in [bits::ADD_HEADER, bits::CHANGE_HEADER] {
+        let options = Options { actions: bits::ALL_ACTIONS & !missing, ..Options::default() };
+        let mut client = MilterClient::with_options(&daemon.sockets[0], options).unwrap();
+        begin(&mut client);
+        let fields = ["us; spf=pass", "them; spf=pass"].map(|value| Field::new("Authentication-Results", format!(" {value}")));
+        let finished = client.message(&fields, b"hello\r\n").unwrap();
+        assert_eq!(finished.reply, Reply::Accept);
+        let forged = finished.fields.iter().filter(|field| field.unfolded() == "Authentication-Results: us; spf=pass").count();
+        let expected = if missing == bits::ADD_HEADER { (0, 1) } else { (1, 4) };
+        assert_eq!((forged, finished.fields.len()), expected, "{:?}", finished.fields);
+        client.quit().unwrap();
+    }
+    let (_, log) = daemon.stop();
+    assert_eq!(log.matches("action=fail reason=message-not-changed").count(), 2);
+    assert!(!log.contains("deleted-"), "{log}");
+}
+
+#[test]
 fn tcp_is_quick() {
     let nameserver = nameserver();
     let daemon = Daemon::start(&config(&nameserver, "header = Received-SPF"));

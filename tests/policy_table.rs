@@ -124,7 +124,8 @@ fn every_combination_is_in_the_table() {
         SpfResult::Permerror,
     ];
     let client: IpAddr = "192.0.2.1".parse().unwrap();
-    let circumstances = Circumstances { client, helo: "helo.example", receiver: "mx.example.net", timestamp: 0 };
+    let circumstances =
+        Circumstances { client, helo: "helo.example", receiver: "mx.example.net", timestamp: 0, client_name: None };
     let whole = Some(BodyCoverage { covered: 5, total: 5 });
     let dkim = [SignatureOutcome { domain: Some(domain("exempt.example")), body: whole, ..SignatureOutcome::default() }];
     let outcomes = dmarc_outcomes();

@@ -37,6 +37,9 @@ pub const POSTMASTER: &str = "postmaster";
 /// Why a domain name of one label has no policy.
 const SINGLE_LABEL: &str = "domain name of a single label";
 
+/// How long a name for a reply is waited for.
+const CLIENT_NAME_LIMIT: Duration = Duration::from_secs(5);
+
 /// Longer than any check.
 const FOREVER: Duration = Duration::from_secs(365 * 24 * 3600);
 
@@ -115,8 +118,6 @@ pub struct Outcome {
     pub problem: Option<Problem>,
     /// The explanation that the domain published for its fail (RFC 7208 §6.2): ASCII, expanded, not yet safe for a reply.
     pub explanation: Option<String>,
-    /// The validated name of the client (RFC 7208 §7.3), where it was asked for, for replies: see [`client_name`].
-    pub client_name: Option<String>,
     /// Terms that asked DNS.
     pub lookups: usize,
     /// Terms that asked DNS and found nothing.
@@ -139,7 +140,6 @@ impl Outcome {
             policy_domain: None,
             problem,
             explanation: None,
-            client_name: None,
             lookups: 0,
             void_lookups: 0,
             trace: None,
@@ -163,11 +163,14 @@ pub async fn check_host_with_trace(dns: &Dns, query: &Query<'_>, limits: &Limits
 }
 
 /// Finds the validated name of a client, for `%{p}` in a text about a sender of this domain (RFC 7208 §7.3). `None` where it has none, or
-/// where that is not known in time.
-pub async fn client_name(dns: &Dns, client: IpAddr, domain: &Domain, limit: Duration) -> Option<String> {
+/// where that is not known within [`CLIENT_NAME_LIMIT`].
+pub async fn client_name(dns: &Dns, client: IpAddr, domain: &str) -> Option<String> {
     let mut validated = None;
-    timeout(limit, names::validate_once(dns, client.to_canonical(), &mut validated)).await.ok()?;
-    names::validated_name(validated.as_deref(), &Name::from(domain)).map(str::to_owned)
+    timeout(CLIENT_NAME_LIMIT, names::validate_once(dns, client.to_canonical(), &mut validated)).await.ok()?;
+    match Name::new(domain) {
+        Some(domain) => names::validated_name(validated.as_deref(), &domain).map(str::to_owned),
+        None => validated?.first().map(Name::to_string),
+    }
 }
 
 async fn run(dns: &Dns, query: &Query<'_>, limits: &Limits, trace: Option<Trace>) -> Outcome {

@@ -61,10 +61,20 @@ impl Macros {
         }
     }
 
-    /// A stage begins: what was defined for later ones belongs to what came before.
+    /// Whether a command ends macros: it begins a stage, so that what was defined for later ones belongs to what came before; or it
+    /// begins another session, or the conversation.
+    pub(super) fn end_with(command: u8) -> bool {
+        b"CHMRKO".contains(&command)
+    }
+
+    /// A command comes; see [`Self::end_with`].
     pub(super) fn begin(&mut self, command: u8) {
-        if let Some(stage) = place(command) {
-            self.definitions.retain(|definition| definition.stage <= stage);
+        match command {
+            b'K' | b'O' => self.definitions.clear(),
+            _ if Self::end_with(command) => {
+                self.definitions.retain(|definition| place(command).is_none_or(|stage| definition.stage <= stage));
+            }
+            _ => {}
         }
     }
 
@@ -117,8 +127,12 @@ mod tests {
         }
         assert_eq!(left, [b"R", b"M", b"H", b"C"]);
         // Other commands belong to the stage that they come in.
-        macros.begin(b'B');
+        for command in b"TLNBEAUQX" {
+            macros.begin(*command);
+        }
         assert_eq!(macros.get(Macro::QueueId), Some(b"C".as_slice()));
+        macros.begin(b'K');
+        assert_eq!(macros.get(Macro::QueueId), None);
     }
 
     #[test]

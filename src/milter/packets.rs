@@ -29,9 +29,6 @@ const MAX_CONNECT_LENGTH: u32 = 8192;
 /// small packet, and it passes over a packet that defines none, so that the name of an authenticated client would hold on.
 const MACROS: u8 = b'D';
 
-/// The commands that begin a stage which macros are defined for, and end later ones.
-const STAGES: &[u8] = b"CHMR";
-
 /// The command that ends the connection.
 const QUIT: u8 = b'Q';
 
@@ -70,8 +67,15 @@ pub(super) struct Packets {
     negotiated: bool,
     /// The command of the last packet; 0 before the first.
     last: u8,
-    /// What stood where a client's address belongs, and is none.
-    no_address: Option<String>,
+    /// The client that was described last.
+    client: Option<Described>,
+}
+
+/// What is to be told of a client's description.
+#[derive(Debug)]
+pub(super) struct Described {
+    /// What stood where the address belongs, where that is none.
+    pub(super) no_address: Option<String>,
 }
 
 /// The head of a packet.
@@ -101,9 +105,9 @@ impl Packets {
         self.last == QUIT
     }
 
-    /// What stood where the address of the client belongs that was described last, if that was no address; once.
-    pub(super) fn take_no_address(&mut self) -> Option<String> {
-        self.no_address.take()
+    /// The client that was described since the last time.
+    pub(super) fn take_client(&mut self) -> Option<Described> {
+        self.client.take()
     }
 
     /// Room of the library's own for octets that need not be looked at.
@@ -158,8 +162,8 @@ impl Packets {
                 return Ok(ended);
             }
             let Some(head) = self.head(octets)? else { return Ok(ended) };
-            let may_change_macros = head.command == MACROS || STAGES.contains(&head.command);
-            if may_change_macros && buf.remaining() < empty {
+            let changes_macros = head.command == MACROS || Macros::end_with(head.command);
+            if changes_macros && buf.remaining() < empty {
                 return Ok(ended);
             }
             let is_read = head.command == MACROS || head.command == CONNECT && head.length <= MAX_CONNECT_LENGTH;
@@ -173,13 +177,13 @@ impl Packets {
                 ended = true;
                 continue;
             }
-            if may_change_macros {
+            if changes_macros {
                 lock().begin(head.command);
             }
             if is_read {
                 let (content, no_address) = readable_connect(content);
                 self.ready = connect_packet(&content);
-                self.no_address = no_address;
+                self.client = Some(Described { no_address });
                 ended = true;
                 continue;
             }
@@ -250,33 +254,29 @@ fn connect_packet(content: &[u8]) -> Vec<u8> {
 /// content = hostname NUL family [ port address NUL ]
 /// ```
 fn readable_connect(content: &[u8]) -> (Vec<u8>, Option<String>) {
-    let mut packet = content.to_vec();
-    let Some(end) = content.iter().position(|&octet| octet == 0) else { return (packet, None) };
+    let as_it_is = || (content.to_vec(), None);
+    let Some(end) = content.iter().position(|&octet| octet == 0) else { return as_it_is() };
     let host = content.get(..=end).unwrap_or_default();
     let Some(([b'4' | b'6', port @ ..], address)) = content.get(end + 1..).and_then(<[u8]>::split_first_chunk::<3>) else {
-        return (packet, None);
+        return as_it_is();
     };
-    let text = address.split(|&octet| octet == 0).next().unwrap_or_default();
-    let text = text.split(|&octet| octet == b'%').next().unwrap_or_default().trim_ascii();
+    let given = address.split(|&octet| octet == 0).next().unwrap_or_default();
+    let text = given.split(|&octet| octet == b'%').next().unwrap_or_default().trim_ascii();
     let text = match text.split_at_checked(5) {
         Some((prefix, rest)) if prefix.eq_ignore_ascii_case(b"IPv6:") => rest,
         _ => text,
     };
-    packet.clear();
-    packet.extend_from_slice(host);
     match str::from_utf8(text).ok().and_then(|text| text.parse::<IpAddr>().ok()) {
         Some(address) => {
-            packet.push(if address.is_ipv4() { b'4' } else { b'6' });
-            packet.extend_from_slice(port);
-            packet.extend_from_slice(address.to_string().as_bytes());
-            packet.push(0);
+            let family = if address.is_ipv4() { b'4' } else { b'6' };
+            ([host, &[family], port, address.to_string().as_bytes(), b"\0"].concat(), None)
         }
-        None => packet.push(b'U'),
+        None => {
+            let says_nothing = text.is_empty() || text.eq_ignore_ascii_case(b"unknown");
+            let no_address = (!says_nothing).then(|| String::from_utf8_lossy(given).into_owned());
+            ([host, b"U"].concat(), no_address)
+        }
     }
-    let is_address = packet.last() == Some(&0);
-    let no_address = (!is_address && !text.is_empty() && !text.eq_ignore_ascii_case(b"unknown"))
-        .then(|| String::from_utf8_lossy(text).into_owned());
-    (packet, no_address)
 }
 
 #[cfg(test)]
@@ -325,6 +325,7 @@ mod tests {
         assert_eq!(read(b"h\x004\0\0unknown\0"), b"h\0U");
         assert_eq!(read(b"h\x006\0\0IPv6:\0"), b"h\0U");
         assert_eq!(read(b"h\x004\0\0IPv6:::ffff:192.0.2.1\0"), b"h\x006\0\0::ffff:192.0.2.1\0");
+        assert_eq!(readable_connect(b"h\x004\0\0x%y\0").1.as_deref(), Some("x%y"));
         assert_eq!(read(b"h\x006\0\0IPv6:fe80::1%eth0\0"), b"h\x006\0\0fe80::1\0");
         assert_eq!(read(b"h\x004\0\0 192.0.2.7 \0"), b"h\x004\0\x00192.0.2.7\0");
         for (content, told) in [
@@ -368,6 +369,19 @@ mod tests {
                 };
                 let ids = ["x", "y", "z"].map(|sender| known(sender).unwrap());
                 assert_eq!(ids, [Some("1".to_owned()), Some("2".to_owned()), None], "{piece} {room}");
+            }
+        }
+    }
+
+    #[test]
+    fn another_session_has_no_macros_of_the_former() {
+        for between in [packet(QUIT_NEW_CONNECTION, b""), OPEN.to_vec()] {
+            let first = [packet(MACROS, b"Ci\0x\0"), packet(CONNECT, b"a\0U")].concat();
+            let octets = [OPEN, &first, &between, &packet(CONNECT, b"b\0U")].concat();
+            for piece in [1, 3, 1000] {
+                let reads = reads(&octets, piece, 1000).unwrap();
+                let known = |host: &[u8]| reads.iter().rfind(|(octets, _)| octets.ends_with(host)).unwrap().1.clone();
+                assert_eq!([known(b"a\0U"), known(b"b\0U")], [Some("x".to_owned()), None], "{between:?} {piece}");
             }
         }
     }

@@ -3,7 +3,6 @@
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use futures_util::FutureExt as _;
-use tokio::time::Instant;
 
 use super::{Helo, Session, task::Task};
 use crate::{
@@ -15,7 +14,6 @@ use crate::{
     mail::{
         domain::Domain,
         identity::{ReversePath, helo_domain},
-        spf_result::SpfResult,
     },
     policy::{self, Circumstances, HeloDecision},
     runtime::Runtime,
@@ -68,15 +66,22 @@ impl Session {
     pub(super) async fn join_helo(&mut self, client: IpAddr) {
         if let Some(check) = self.helo.as_mut().and_then(|helo| helo.check.as_mut()) {
             let verified = check.join().await;
-            self.decide_helo(client, verified);
+            self.decide_helo(client, verified).await;
         }
     }
 
-    fn decide_helo(&mut self, client: IpAddr, verified: Option<Verified>) {
+    async fn decide_helo(&mut self, client: IpAddr, verified: Option<Verified>) {
+        let client_name = match &verified {
+            Some(verified) if policy::tells_client_name_at_helo(&self.runtime.config, verified) => {
+                self.client_name(client, &verified.domain).await
+            }
+            _ => None,
+        };
         let Some(mut helo) = self.helo.take() else { return };
         helo.check = None;
         if let Some(verified) = verified {
-            let circumstances = Circumstances { helo: &helo.name, ..self.circumstances(client) };
+            let client_name = client_name.as_deref();
+            let circumstances = Circumstances { helo: &helo.name, client_name, ..self.circumstances(client) };
             helo.decision = policy::at_helo(&self.runtime.config, &verified, &circumstances);
             let verified = Arc::new(verified);
             self.note(Arc::clone(&verified), &helo.verdict(), false);
@@ -111,12 +116,12 @@ impl Session {
         let outcome = match (pending, wanted) {
             (Some(mut pending), true) => {
                 let (verified, outcome) = Box::pin(async { tokio::join!(pending.join(), check.run()) }).await;
-                self.decide_helo(client, verified);
+                self.decide_helo(client, verified).await;
                 Some(outcome)
             }
             (Some(mut pending), false) => {
                 let verified = pending.join().await;
-                self.decide_helo(client, verified);
+                self.decide_helo(client, verified).await;
                 None
             }
             (None, true) => Some(check.run().await),
@@ -130,6 +135,11 @@ impl Session {
         let outcome = outcome.filter(|_| !for_dmarc || config.verify_dmarc)?;
         let verified = Verified { identity: Identity::Mailfrom, local_part: local_part.to_owned(), domain: shown, outcome };
         Some(Mailfrom { verified: Arc::new(verified), for_dmarc })
+    }
+
+    /// The name for `%{p}` in a reply. Boxed, for hardly any reply has it.
+    pub(super) async fn client_name(&self, client: IpAddr, domain: &str) -> Option<String> {
+        Box::pin(spf::client_name(&self.runtime.dns, client, domain)).await
     }
 
     fn check<'a>(&'a self, client: IpAddr, local_part: &'a str, domain: Option<&'a Domain>, helo: &'a str) -> Check<'a> {
@@ -174,20 +184,8 @@ impl Check<'_> {
             receiver: self.receiver,
             timestamp: self.runtime.clock.now(),
         };
-        let (dns, limits) = (&self.runtime.dns, limits(&self.runtime.config));
-        let start = Instant::now();
-        let mut outcome = spf::check_domain(dns, domain, &query, &limits).await;
-        if self.runtime.needs.client_name && is_refusable(outcome.result) {
-            let left = limits.timeout.saturating_sub(start.elapsed());
-            outcome.client_name = spf::client_name(dns, self.client, domain, left).await;
-        }
-        outcome
+        spf::check_domain(&self.runtime.dns, domain, &query, &limits(&self.runtime.config)).await
     }
-}
-
-/// Whether there can be a reply for the result.
-fn is_refusable(result: SpfResult) -> bool {
-    matches!(result, SpfResult::Fail | SpfResult::Softfail | SpfResult::Temperror | SpfResult::Permerror)
 }
 
 /// A HELO name as it is kept: longer than any name is, and no longer.

@@ -1,20 +1,17 @@
-//! What is to be done to a message, as packets for the MTA.
+//! Edits of a message, as packets for the MTA.
 //!
-//! They go past the library, to the reply that follows them: handed to it one by one, each would cost as much as an answer does.
+//! They go past the library, to the reply that follows them: handed to it one by one, each would cost as much as an answer does. There
+//! are never many: the session bounds deletions, and what it inserts.
 
 use std::io;
 
 use indymilter::Actions;
 
-use super::stream::Socket;
 use crate::session::Edit;
-
-/// Octets that wait for the reply at most.
-const MAX_WAITING: usize = 16 * 1024;
 
 /// Packets that change a message, one behind the other.
 #[derive(Debug)]
-pub(super) struct Changes {
+pub(super) struct EditPackets {
     /// What the MTA lets us do.
     actions: Actions,
     /// Whether the white space behind the colon of a field is ours to give.
@@ -22,13 +19,13 @@ pub(super) struct Changes {
     packets: Vec<u8>,
 }
 
-impl Changes {
-    /// No changes yet.
+impl EditPackets {
+    /// No packets yet.
     pub(super) fn new(actions: Actions, with_space: bool) -> Self {
         Self { actions, with_space, packets: Vec::new() }
     }
 
-    /// Adds a change of the header.
+    /// Adds an edit of the header.
     ///
     /// ```text
     /// insert = index name NUL value NUL
@@ -85,19 +82,6 @@ impl Changes {
         Ok(())
     }
 
-    /// Sends what there is, if it is too much to wait for the reply: a message can have any number of forged fields.
-    ///
-    /// # Errors
-    ///
-    /// The MTA has gone, or takes nothing.
-    pub(super) async fn send_many(&mut self, socket: &Socket) -> io::Result<()> {
-        if self.packets.len() > MAX_WAITING {
-            socket.write_all(&self.packets).await?;
-            self.packets.clear();
-        }
-        Ok(())
-    }
-
     /// What is to go with the reply.
     pub(super) fn into_packets(self) -> Vec<u8> {
         self.packets
@@ -106,8 +90,6 @@ impl Changes {
 
 #[cfg(test)]
 mod tests {
-    use tokio::{io::AsyncReadExt as _, net::UnixStream};
-
     use super::*;
     use crate::mail::header_field::HeaderField;
 
@@ -118,53 +100,27 @@ mod tests {
     }
 
     #[test]
-    fn packets() {
-        let mut changes = Changes::new(Actions::all(), false);
-        changes.edit(&DELETE).unwrap();
-        changes.edit(&insert("a\n b")).unwrap();
-        changes.quarantine("why").unwrap();
+    fn edits_are_packets() {
+        let mut packets = EditPackets::new(Actions::all(), false);
+        packets.edit(&DELETE).unwrap();
+        packets.edit(&insert("a\n b")).unwrap();
+        packets.quarantine("why").unwrap();
         let expected = b"\0\0\0\x0am\0\0\x01\x02A-R\0\0\0\0\0\x0ci\0\0\0\0X\0a\n b\0\0\0\0\x05qwhy\0";
-        assert_eq!(changes.into_packets(), expected);
-        let mut changes = Changes::new(Actions::all(), true);
-        changes.edit(&insert("a\0b")).unwrap();
-        assert_eq!(changes.into_packets(), b"\0\0\0\x0bi\0\0\0\0X\0 ab\0");
+        assert_eq!(packets.into_packets(), expected);
+        let mut packets = EditPackets::new(Actions::all(), true);
+        packets.edit(&insert("a\0b")).unwrap();
+        assert_eq!(packets.into_packets(), b"\0\0\0\x0bi\0\0\0\0X\0 ab\0");
     }
 
     #[test]
     fn nothing_is_done_that_the_mta_forbids() {
         let possible = |actions| {
-            let mut changes = Changes::new(actions, false);
-            [changes.edit(&DELETE).is_ok(), changes.edit(&insert("x")).is_ok(), changes.quarantine("x").is_ok()]
+            let mut packets = EditPackets::new(actions, false);
+            [packets.edit(&DELETE).is_ok(), packets.edit(&insert("x")).is_ok(), packets.quarantine("x").is_ok()]
         };
         assert_eq!(possible(Actions::empty()), [false; 3]);
         assert_eq!(possible(Actions::CHANGE_HEADER), [true, false, false]);
         assert_eq!(possible(Actions::ADD_HEADER), [false, true, false]);
         assert_eq!(possible(Actions::QUARANTINE), [false, false, true]);
-    }
-
-    #[tokio::test]
-    async fn many_changes_do_not_wait() {
-        let (ours, mut mta) = UnixStream::pair().unwrap();
-        let socket = Socket::Unix(ours);
-        let mut changes = Changes::new(Actions::all(), false);
-        let (mut sent, mut waiting) = (Vec::new(), Vec::new());
-        for number in 0..4000 {
-            let edit = Edit::Delete { name: "A-R", index: number };
-            changes.edit(&edit).unwrap();
-            changes.send_many(&socket).await.unwrap();
-            assert!(changes.packets.len() <= MAX_WAITING);
-            let mut one = Changes::new(Actions::all(), false);
-            one.edit(&edit).unwrap();
-            waiting.extend(one.into_packets());
-            if changes.packets.is_empty() {
-                let start = sent.len();
-                sent.resize(start + waiting.len(), 0);
-                mta.read_exact(&mut sent[start..]).await.unwrap();
-                assert_eq!(sent[start..], waiting);
-                waiting.clear();
-            }
-        }
-        assert!(sent.len() > 2 * MAX_WAITING && !waiting.is_empty());
-        assert_eq!(changes.into_packets(), waiting);
     }
 }
