@@ -17,7 +17,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook_tokio::Signals;
 use tokio::{
     sync::watch,
-    task::{JoinSet, spawn_blocking},
+    task::{JoinHandle, JoinSet, spawn_blocking},
     time::timeout,
 };
 
@@ -25,8 +25,8 @@ use connections::Connections;
 use entrance::{Entrance, Source};
 
 use crate::{
-    config::{Config, Loaded, Overrides, load},
-    dns::{Dns, Settings},
+    config::{Config, Errors, Loaded, Overrides, SocketSpec, load},
+    dns::{Dns, MAX_QUERIES, Settings},
     listen::{Access, Listening, SocketFile, listen},
     log::{Log, Target},
     milter::Server,
@@ -48,9 +48,12 @@ const RELOAD_LIMIT: Duration = Duration::from_secs(10);
 /// How long sessions that are cut off may take to be told of.
 const CLOSE_LIMIT: Duration = Duration::from_secs(1);
 
-/// Descriptors for other things than connections: sockets, look-ups, the log. And for each thread, besides one for each socket.
-const SPARE_DESCRIPTORS: usize = 64;
+/// Descriptors for other things than connections and look-ups: the log, files. And for each thread, besides one for each socket.
+const SPARE_DESCRIPTORS: usize = 32;
 const DESCRIPTORS_OF_A_THREAD: usize = 4;
+
+/// Descriptors of a question to a name server: it may be sent again twice, each time from another socket.
+const DESCRIPTORS_OF_A_QUERY: usize = 3;
 
 /// A resolver's configuration.
 const RESOLV_CONF: &str = "/etc/resolv.conf";
@@ -80,7 +83,8 @@ pub(crate) fn run(path: &Path, overrides: Overrides, loaded: Loaded) -> anyhow::
 ///
 /// What it is.
 pub(crate) fn check(config: &Config) -> anyhow::Result<()> {
-    access(config).check().context("socket_group")
+    let has_files = config.socket.iter().any(|socket| matches!(socket, SocketSpec::Unix(_)));
+    if has_files { access(config).check().context("socket_group") } else { Ok(()) }
 }
 
 fn access(config: &Config) -> Access {
@@ -98,8 +102,9 @@ struct Daemon {
     connections: Arc<Connections>,
     server: Arc<Server>,
     workers: Workers,
-    /// Connections that there are descriptors for.
-    possible_connections: usize,
+    room: Room,
+    /// A reload that did not come to an end in time, and may still be under way.
+    hanging: Option<JoinHandle<Result<Loaded, Errors>>>,
     draining: watch::Sender<bool>,
     /// For each socket and thread something to accept connections from.
     sources: Vec<(Source, String, Worker)>,
@@ -111,7 +116,6 @@ impl Daemon {
     fn start(path: PathBuf, overrides: Overrides, loaded: Loaded) -> anyhow::Result<Self> {
         let Loaded { config, warnings, .. } = loaded;
         let access = access(&config);
-        let descriptors = raise_descriptor_limit();
         let workers = Workers::start().context("cannot start threads")?;
         let (mut sources, mut files, mut names) = (Vec::new(), Vec::new(), Vec::new());
         for Listening { listener, name, file } in listen(&config.socket, &access)? {
@@ -128,10 +132,9 @@ impl Daemon {
         for warning in &warnings {
             log.warn(|| warning.to_string());
         }
-        let spare = SPARE_DESCRIPTORS + workers.iter().count() * (DESCRIPTORS_OF_A_THREAD + names.len());
-        let possible_connections = descriptors.map_or(usize::MAX, |limit| limit.saturating_sub(spare).max(1));
-        let connections = Arc::new(Connections::new(feasible(config.max_connections, possible_connections, &log)));
-        let dns = Dns::new(&dns_settings(&config));
+        let room = Room::new(raise_descriptor_limit(), workers.iter().count() * (DESCRIPTORS_OF_A_THREAD + names.len()));
+        let connections = Arc::new(Connections::new(room.connections(config.max_connections, &log)));
+        let dns = Dns::new(&dns_settings(&config, &room));
         let shared = Shared::new(Runtime::new(config, dns, system_host_name(), 0));
         let (draining, receiver) = watch::channel(false);
         let server = Arc::new(Server { shared: shared.clone(), observer: observer.clone(), draining: receiver });
@@ -145,7 +148,8 @@ impl Daemon {
             connections,
             server,
             workers,
-            possible_connections,
+            room,
+            hanging: None,
             draining,
             sources,
             names,
@@ -200,12 +204,19 @@ impl Daemon {
     }
 
     /// Loads the configuration again, and once more when told so meanwhile. Breaks off when told to stop.
-    async fn reload(&self, signals: &mut Signals) -> ControlFlow<()> {
+    async fn reload(&mut self, signals: &mut Signals) -> ControlFlow<()> {
         loop {
             systemd::reloading();
+            // Threads that hang are not to gather.
+            if self.hanging.as_ref().is_some_and(|hanging| !hanging.is_finished()) {
+                self.keep(["the configuration is still being read, from the last reload on"]);
+                systemd::ready();
+                return ControlFlow::Continue(());
+            }
             let (path, overrides) = (self.path.clone(), self.overrides.clone());
             // On a thread of its own: files can be slow.
-            let mut loading = std::pin::pin!(timeout(RELOAD_LIMIT, spawn_blocking(move || load(&path, &overrides))));
+            let mut task = spawn_blocking(move || load(&path, &overrides));
+            let mut loading = Box::pin(timeout(RELOAD_LIMIT, &mut task));
             let mut again = false;
             let loaded = loop {
                 tokio::select! {
@@ -216,12 +227,15 @@ impl Daemon {
                     },
                 }
             };
+            drop(loading);
             match loaded {
                 Ok(Ok(Ok(loaded))) => self.replace(loaded),
                 Ok(Ok(Err(errors))) => self.keep(errors.to_string().lines()),
                 Ok(Err(error)) => self.keep([error.to_string().as_str()]),
                 Err(_) => {
-                    self.keep([format!("reading it takes longer than {} seconds", RELOAD_LIMIT.as_secs()).as_str()]);
+                    self.hanging = Some(task);
+                    let seconds = RELOAD_LIMIT.as_secs();
+                    self.keep([format!("the configuration cannot be read within {seconds} seconds").as_str()]);
                 }
             }
             systemd::ready();
@@ -251,8 +265,8 @@ impl Daemon {
             self.log.warn(|| format!("parameter {name} is only read at start, the running value stays in force until a restart"));
         }
         self.log.redirect(log_target(&config), config.log_level);
-        self.connections.set_limit(feasible(config.max_connections, self.possible_connections, &self.log));
-        let dns = running.dns.reconfigured(&dns_settings(&config));
+        self.connections.set_limit(self.room.connections(config.max_connections, &self.log));
+        let dns = running.dns.reconfigured(&dns_settings(&config, &self.room));
         let generation = running.generation + 1;
         self.shared.replace(Runtime::new(config, dns, running.fallback_host.clone(), generation));
         let changed = if changed.is_empty() { "none".to_owned() } else { changed.join(",") };
@@ -260,12 +274,32 @@ impl Daemon {
     }
 }
 
-/// How many connections are served at the same time: no more than there are descriptors for, or look-ups would find none.
-fn feasible(wanted: usize, possible: usize, log: &Log) -> usize {
-    if possible < wanted {
-        log.warn(|| format!("too few descriptors may be open (ulimit -n) for max_connections={wanted}, {possible} are served"));
+/// What there are descriptors for. Look-ups have a share that connections cannot take: without any, mail would be told to come again.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+struct Room {
+    connections: usize,
+    queries: usize,
+}
+
+impl Room {
+    /// Shares descriptors out; `taken` are in use for good.
+    fn new(descriptors: Option<usize>, taken: usize) -> Self {
+        let Some(descriptors) = descriptors else { return Self { connections: usize::MAX, queries: MAX_QUERIES } };
+        let queries = (descriptors / 4 / DESCRIPTORS_OF_A_QUERY).clamp(1, MAX_QUERIES);
+        let rest = descriptors.saturating_sub(queries * DESCRIPTORS_OF_A_QUERY + SPARE_DESCRIPTORS + taken);
+        Self { connections: rest.max(1), queries }
     }
-    wanted.min(possible)
+
+    /// How many connections are served at the same time.
+    fn connections(&self, wanted: usize, log: &Log) -> usize {
+        let possible = self.connections;
+        if possible < wanted {
+            log.warn(|| {
+                format!("too few descriptors may be open (ulimit -n) for max_connections={wanted}, {possible} are served")
+            });
+        }
+        wanted.min(possible)
+    }
 }
 
 async fn stop_signal(signals: &mut Signals) {
@@ -281,13 +315,14 @@ fn log_target(config: &Config) -> Target {
     Target::new(config.log_destination, config.syslog_facility)
 }
 
-fn dns_settings(config: &Config) -> Settings {
+fn dns_settings(config: &Config, room: &Room) -> Settings {
     Settings {
         nameservers: config.nameservers.clone(),
         resolv_conf: RESOLV_CONF.into(),
         timeout: Duration::from_secs(config.dns_timeout_secs),
         attempts: config.dns_attempts,
         cache_size: config.dns_cache_size,
+        max_queries: room.queries,
     }
 }
 
@@ -306,4 +341,24 @@ fn raise_descriptor_limit() -> Option<usize> {
 fn log_panics(log: &Log) {
     let log = log.clone();
     std::panic::set_hook(Box::new(move |panic| log.error(|| format!("internal error: {panic}"))));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn descriptors_are_shared_out() {
+        let room = |descriptors| Room::new(Some(descriptors), 20);
+        for descriptors in [0, 3, 40, 100, 256, 1024, 4096, 16384, 1 << 20] {
+            let Room { connections, queries } = room(descriptors);
+            assert!(connections >= 1 && (1..=MAX_QUERIES).contains(&queries));
+            if descriptors >= 100 {
+                assert!(connections + queries * DESCRIPTORS_OF_A_QUERY + SPARE_DESCRIPTORS + 20 <= descriptors, "{descriptors}");
+            }
+        }
+        assert_eq!(room(1024), Room { connections: 717, queries: 85 });
+        assert_eq!(room(16384), Room { connections: 14796, queries: 512 });
+        assert_eq!(Room::new(None, 20), Room { connections: usize::MAX, queries: 512 });
+    }
 }

@@ -11,6 +11,7 @@ pub mod name;
 mod reply;
 mod resolv_conf;
 mod resolver;
+mod sockets;
 mod statistics;
 mod upstream;
 mod wire;
@@ -24,7 +25,7 @@ use std::{
 
 pub use name::Name;
 use resolver::Resolver;
-pub use resolver::Settings;
+pub use resolver::{MAX_QUERIES, Settings};
 pub use statistics::Statistics;
 use zone::Zone;
 

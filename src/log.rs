@@ -244,6 +244,30 @@ impl Log {
     }
 }
 
+/// Trouble that lasts, and is told again only after a while.
+#[derive(Debug)]
+pub struct Complaint {
+    interval: Duration,
+    told: Mutex<Option<Instant>>,
+}
+
+impl Complaint {
+    /// One that is told no more than once in the interval.
+    pub fn new(interval: Duration) -> Self {
+        Self { interval, told: Mutex::new(None) }
+    }
+
+    /// Whether it may be told now; if so, it counts as told.
+    pub fn may_tell(&self) -> bool {
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        let may = told.is_none_or(|told| told.elapsed() >= self.interval);
+        if may {
+            *told = Some(Instant::now());
+        }
+        may
+    }
+}
+
 impl Shared {
     /// The queue is whole whatever happened to another thread that held it.
     fn lock(&self) -> MutexGuard<'_, Queue> {

@@ -172,8 +172,7 @@ fn callbacks(line: Arc<Line>) -> Callbacks<Connection> {
 async fn on_connect(cx: &mut Context<Connection>, host: CString, info: SocketInfo) -> Status {
     let Some(connection) = &mut cx.data else { return Status::Continue };
     if let Some(text) = connection.line.exchange.take_no_address() {
-        let text = text.chars().take(100).collect::<String>();
-        connection.line.server.observer.warn(&format!("the MTA gave '{text}' for the address of a client, who is not verified"));
+        connection.line.server.observer.client_without_address(&text);
     }
     let client = match info {
         SocketInfo::Inet(address) => Client { address: Some(address.ip()), port: address.port(), host: text(&host).into_owned() },

@@ -4,42 +4,44 @@ use std::{
     fmt::Write as _,
     net::IpAddr,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc,
         atomic::{AtomicU64, Ordering},
     },
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use crate::{
     auth::{Identity, dkim::SignatureOutcome, dmarc::Identifier},
     config::LogLevel,
-    log::Log,
+    log::{Complaint, Log},
     mail::address::push_address,
     policy::Disposition,
     session::{ContentRecord, IdentityRecord, Record},
 };
 
-/// How often it is told that clients have private addresses.
-const PRIVATE_CLIENT_INTERVAL: Duration = Duration::from_secs(3600);
+/// How often it is told that clients have addresses of no use.
+const CLIENT_INTERVAL: Duration = Duration::from_secs(3600);
 
 /// Tells operators what happens to messages.
 #[derive(Clone, Debug)]
 pub struct Observer {
     log: Log,
     counters: Arc<Counters>,
+    private_client: Arc<Complaint>,
+    no_address: Arc<Complaint>,
 }
 
 /// What was done since the start.
 #[derive(Debug, Default)]
 struct Counters {
     messages: AtomicU64,
-    private_client_told: Mutex<Option<Instant>>,
 }
 
 impl Observer {
     /// An observer that writes to a log.
     pub fn new(log: Log) -> Self {
-        Self { log, counters: Arc::default() }
+        let complaint = || Arc::new(Complaint::new(CLIENT_INTERVAL));
+        Self { log, counters: Arc::default(), private_client: complaint(), no_address: complaint() }
     }
 
     /// Messages that were received to their end.
@@ -112,10 +114,7 @@ impl Observer {
 
     /// Tells of a client whose address only this site knows, for it may be that of a proxy: SPF would then look at the wrong one.
     pub fn private_client(&self, address: IpAddr) {
-        let mut told = self.counters.private_client_told.lock().unwrap_or_else(PoisonError::into_inner);
-        if is_private(address) && told.is_none_or(|told| told.elapsed() >= PRIVATE_CLIENT_INTERVAL) {
-            *told = Some(Instant::now());
-            drop(told);
+        if is_private(address) && self.private_client.may_tell() {
             self.log.warn(|| {
                 format!(
                     "client {address} has a private address and is not in trusted_networks: if a proxy or NAT stands before the MTA, \
@@ -125,9 +124,13 @@ impl Observer {
         }
     }
 
-    /// Tells something odd about the MTA, which does not keep us from work.
-    pub fn warn(&self, text: &str) {
-        self.log.warn(|| text.to_owned());
+    /// Tells of a client for whose address the MTA gave something else.
+    pub fn client_without_address(&self, given: &str) {
+        const MAX_SHOWN: usize = 100;
+        if self.no_address.may_tell() {
+            let shown: String = given.chars().take(MAX_SHOWN).collect();
+            self.log.warn(|| format!("the MTA gave '{shown}' for the address of a client, who is not verified"));
+        }
     }
 
     /// Tells a problem of the program or of the MTA, not of mail.

@@ -451,9 +451,23 @@ async fn texts_without_strings() {
     let zone = Zone::parse("two.example TXT \"v=spf1 -all\"\ntwo.example TXT \"\"\none.example TXT \"\"").unwrap();
     let server = NameServer::start(zone);
     server.behave("*", Behaviour { texts_without_strings: true, ..Behaviour::default() });
-    let dns = Dns::new(&settings(&[server.address()]));
-    assert_eq!(*dns.txt(&name("two.example")).await.unwrap(), [Box::from(*b"v=spf1 -all")]);
-    assert_eq!(dns.txt(&name("one.example")).await, Err(Failure::NoData));
+    for truncate in [false, true] {
+        server.behave("*", Behaviour { texts_without_strings: true, truncate, ..Behaviour::default() });
+        let dns = Dns::new(&settings(&[server.address()]));
+        assert_eq!(*dns.txt(&name("two.example")).await.unwrap(), [Box::from(*b"v=spf1 -all")]);
+        assert_eq!(dns.txt(&name("one.example")).await, Err(Failure::NoData));
+    }
+    assert!(server.log().iter().any(|query| query.tcp));
+}
+
+#[tokio::test]
+async fn long_answers_over_tcp() {
+    let texts: String = (0..400).map(|n| format!("long.example TXT \"{n} {}\"\n", "x".repeat(100))).collect();
+    let server = NameServer::start(Zone::parse(&texts).unwrap());
+    let dns = Dns::new(&Settings { cache_size: 0, ..settings(&[server.address()]) });
+    let lookup = || async { dns.txt(&name("long.example")).await.unwrap().len() };
+    assert_eq!(join_all((0..20).map(|_| lookup())).await, [400; 20]);
+    assert_eq!(lookup().await, 400);
 }
 
 #[tokio::test]

@@ -525,6 +525,22 @@ fn too_few_descriptors_are_survived() {
     assert!(!process.log.lines().iter().any(|line| line.contains("cannot accept") || line.contains("result=temperror")));
     drop(crowd);
     early.quit().unwrap();
+    // Nor do look-ups take what others need: they wait for each other.
+    nameserver.behave("*", Behaviour { latency: Duration::from_millis(100), ..Behaviour::default() });
+    let mut busy: Vec<_> = (0..30).map(|_| MilterClient::connect_to(&socket).unwrap()).collect();
+    thread::scope(|scope| {
+        for (n, client) in busy.iter_mut().enumerate() {
+            scope.spawn(move || {
+                client.connect("mail.example.com", Some("192.0.2.1:25000".parse().unwrap())).unwrap();
+                client.helo(format!("h{n}.example.com")).unwrap();
+                assert_eq!(client.mail(format!("<amy@m{n}.example.com>")).unwrap(), Reply::Continue);
+                client.abort().unwrap();
+            });
+        }
+    });
+    nameserver.behave("*", Behaviour::default());
+    assert!(!process.log.lines().iter().any(|line| line.contains("cannot accept") || line.contains("result=temperror")));
+    drop(busy);
     // Fewer than there were at the start.
     let fewer = ["--pid", &process.id().to_string(), "--nofile=40"];
     assert!(std::process::Command::new("prlimit").args(fewer).status().unwrap().success());

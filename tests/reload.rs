@@ -234,13 +234,18 @@ fn a_file_that_cannot_be_read_to_its_end_hinders_nothing() {
         manager.recv(&mut buffer).unwrap();
     }
     assert_eq!(generation_of(&mut connect(&daemon.sockets[0])), 'a');
-    daemon.wait_for_log(&["reading it takes longer than 10 seconds"]);
+    daemon.wait_for_log(&["cannot be read within 10 seconds"]);
     daemon.wait_for_log(&[RELOAD_FAILED]);
     while !buffer.starts_with(b"READY=1") {
         manager.recv(&mut buffer).unwrap();
     }
+    // Nothing more is read as long as that hangs, which it does no longer once somebody has written.
+    let mark = daemon.log().len();
+    daemon.signal("HUP");
+    daemon.log().find_after(mark, |line| line.contains("still being read")).unwrap();
+    fs::write(&path, "").unwrap();
     fs::remove_file(&path).unwrap();
-    assert!(daemon.reload(&generation(&nameserver, 'b')));
+    support::wait_for("a reload", || daemon.reload(&generation(&nameserver, 'b')).then_some(()));
     assert_eq!(generation_of(&mut connect(&daemon.sockets[0])), 'b');
     // And while it hangs.
     fs::remove_file(&path).unwrap();

@@ -100,7 +100,7 @@ pub(super) fn warnings(config: &Config, assignments: &[Assignment]) -> Vec<Warni
     let no_helo = (!config.verify_helo, "has no effect: verify_helo is no");
     let no_name = (
         lacks_results && !config.delete_incoming_authentication_results,
-        "has no effect: header lacks Authentication-Results, and none are deleted",
+        "has no effect: header lacks Authentication-Results, and those in its name are not deleted",
     );
     let no_deferral = match config.verify_dmarc {
         true => (config.reject_results.is_empty(), "has no effect: reject_results is empty"),

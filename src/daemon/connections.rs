@@ -2,15 +2,18 @@
 
 use std::{
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc,
         atomic::{AtomicUsize, Ordering},
     },
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use tokio::sync::Notify;
 
-use crate::{log::Log, workers::until};
+use crate::{
+    log::{Complaint, Log},
+    workers::until,
+};
 
 /// How often the same trouble with connections is told.
 const COMPLAINT_INTERVAL: Duration = Duration::from_secs(60);
@@ -27,12 +30,6 @@ pub(super) struct Connections {
     crowded: Complaint,
     /// That connections cannot be accepted.
     pub(super) failing: Complaint,
-}
-
-/// Trouble that lasts, and is told again only after a while.
-#[derive(Debug, Default)]
-pub(super) struct Complaint {
-    told: Mutex<Option<Instant>>,
 }
 
 /// One of the connections.
@@ -69,8 +66,8 @@ impl Connections {
             waiting: AtomicUsize::new(0),
             limit: AtomicUsize::new(limit),
             changed: Notify::new(),
-            crowded: Complaint::default(),
-            failing: Complaint::default(),
+            crowded: Complaint::new(COMPLAINT_INTERVAL),
+            failing: Complaint::new(COMPLAINT_INTERVAL),
         }
     }
 
@@ -121,18 +118,6 @@ impl Connections {
     }
 }
 
-impl Complaint {
-    /// Whether trouble may be told; not more than once in the interval.
-    pub(super) fn may_tell(&self) -> bool {
-        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
-        let may = told.is_none_or(|told| told.elapsed() >= COMPLAINT_INTERVAL);
-        if may {
-            *told = Some(Instant::now());
-        }
-        may
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use tokio::time::timeout;
@@ -175,13 +160,5 @@ mod tests {
         assert!(timeout(Duration::from_secs(1), connections.wait_for_room(&log)).await.is_err());
         drop(place);
         connections.wait_for_room(&log).await;
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn one_complaint_hides_no_other() {
-        let connections = Connections::new(1);
-        assert!(connections.crowded.may_tell());
-        assert!(!connections.crowded.may_tell());
-        assert!(connections.failing.may_tell());
     }
 }

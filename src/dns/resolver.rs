@@ -22,8 +22,8 @@ use super::{
     upstream::Upstream,
 };
 
-/// Questions to name servers at one time; each needs a socket, and one more for each of at most two retransmissions.
-const MAX_QUERIES: usize = 512;
+/// The most questions to name servers at one time. Each needs a descriptor, and one more for each of at most two retransmissions.
+pub const MAX_QUERIES: usize = 512;
 
 /// How DNS is asked.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -41,6 +41,8 @@ pub struct Settings {
     pub attempts: usize,
     /// How many answers and failures are kept; 0: none. An answer of more than a KiB counts as several.
     pub cache_size: usize,
+    /// Questions to name servers at one time, from 1 to [`MAX_QUERIES`]; further ones wait, within their time.
+    pub max_queries: usize,
 }
 
 impl Default for Settings {
@@ -51,6 +53,7 @@ impl Default for Settings {
             timeout: Duration::from_secs(5),
             attempts: 2,
             cache_size: 16384,
+            max_queries: MAX_QUERIES,
         }
     }
 }
@@ -81,7 +84,7 @@ impl Resolver {
             settings,
             settings.servers(),
             Cache::new(settings.cache_size),
-            Arc::new(Semaphore::new(MAX_QUERIES)),
+            Arc::new(Semaphore::new(settings.max_queries.clamp(1, MAX_QUERIES))),
             Arc::default(),
         )
     }

@@ -4,15 +4,11 @@
 //! for `localhost`, `*.invalid`, `*.onion` and loopback addresses. Here every question goes to the server.
 
 use std::{
-    future::Future,
-    io,
     net::SocketAddr,
-    pin::Pin,
     sync::{
-        Arc, OnceLock,
+        Arc,
         atomic::{AtomicU64, Ordering},
     },
-    task::{Context, Poll, ready},
     time::Duration,
 };
 
@@ -21,19 +17,13 @@ use hickory_resolver::{
     config::{ConnectionConfig, NameServerConfig, ResolverOpts},
     net::{
         DnsError, NetError,
-        runtime::{DnsUdpSocket, RuntimeProvider, TokioHandle, TokioRuntimeProvider, TokioTime},
         xfer::{DnsHandle, FirstAnswer},
     },
     proto::op::{DnsRequestOptions, DnsResponse, Query, ResponseCode},
 };
-use socket2::SockRef;
-use tokio::{
-    io::{Interest, ReadBuf},
-    net::UdpSocket,
-    time::Instant,
-};
+use tokio::time::Instant;
 
-use super::{reply::Reply, wire};
+use super::{reply::Reply, sockets::Sockets};
 
 /// A server that was silent or out of reach is asked after the others for so long; then one look-up tries it again.
 const HOLD: Duration = Duration::from_secs(30);
@@ -64,7 +54,7 @@ impl Upstream {
             .to_vec();
         let server = NameServerConfig::new(address.ip(), true, connections);
         let context = Arc::new(PoolContext::new(options, TlsConfig {}));
-        let sockets = Sockets { server: address, timeout, tokio: TokioRuntimeProvider::new() };
+        let sockets = Sockets::new(address, timeout);
         Self {
             address,
             pool: NameServerPool::from_config([server], context, sockets),
@@ -130,111 +120,4 @@ impl Upstream {
 
 fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX / 2)
-}
-
-/// Where hickory gets its sockets: connected ones, so that a closed port is known at once and the kernel drops what comes from
-/// anyone but the server.
-#[derive(Clone)]
-struct Sockets {
-    /// With the scope of a link-local address, which hickory does not know.
-    server: SocketAddr,
-    timeout: Duration,
-    tokio: TokioRuntimeProvider,
-}
-
-impl RuntimeProvider for Sockets {
-    type Handle = TokioHandle;
-    type Timer = TokioTime;
-    type Udp = ConnectedUdp;
-    type Tcp = <TokioRuntimeProvider as RuntimeProvider>::Tcp;
-
-    fn create_handle(&self) -> Self::Handle {
-        self.tokio.create_handle()
-    }
-
-    fn connect_tcp(
-        &self,
-        _: SocketAddr,
-        local: Option<SocketAddr>,
-        wait_for: Option<Duration>,
-    ) -> Pin<Box<dyn Send + Future<Output = Result<Self::Tcp, io::Error>>>> {
-        let timeout = self.timeout;
-        let connection = self.tokio.connect_tcp(self.server, local, wait_for);
-        Box::pin(async move {
-            let connection = connection.await?;
-            // The connection is kept for later look-ups: one that went dead unnoticed must not fail them all.
-            SockRef::from(&connection.0).set_tcp_user_timeout(Some(timeout))?;
-            Ok(connection)
-        })
-    }
-
-    fn bind_udp(&self, local: SocketAddr, _: SocketAddr) -> Pin<Box<dyn Send + Future<Output = Result<Self::Udp, io::Error>>>> {
-        let server = self.server;
-        Box::pin(async move {
-            let socket = UdpSocket::bind(local).await?;
-            socket.connect(server).await?;
-            Ok(ConnectedUdp { socket, server, question: OnceLock::new() })
-        })
-    }
-}
-
-/// A UDP socket that knows one peer.
-struct ConnectedUdp {
-    socket: UdpSocket,
-    server: SocketAddr,
-    /// What was asked: there is a socket for each query.
-    question: OnceLock<Vec<u8>>,
-}
-
-impl ConnectedUdp {
-    /// The length of the reply that was received, once it can be read.
-    fn repair(&self, room: &mut [u8], length: usize) -> usize {
-        wire::repair(room, length, self.question.get().map(Vec::as_slice))
-    }
-}
-
-impl DnsUdpSocket for ConnectedUdp {
-    type Time = TokioTime;
-
-    fn poll_recv_from(&self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<(usize, SocketAddr)>> {
-        let mut received = ReadBuf::new(buffer);
-        ready!(self.socket.poll_recv(cx, &mut received))?;
-        let length = received.filled().len();
-        Poll::Ready(Ok((self.repair(buffer, length), self.server)))
-    }
-
-    /// As the provided one, but an ICMP error ends the wait: tokio does not take it for something to receive.
-    fn recv_from<'this, 'buffer, 'future>(
-        &'this self,
-        buffer: &'buffer mut [u8],
-    ) -> Pin<Box<dyn Future<Output = io::Result<(usize, SocketAddr)>> + Send + 'future>>
-    where
-        'this: 'future,
-        'buffer: 'future,
-        Self: 'future,
-    {
-        Box::pin(async move {
-            loop {
-                let ready = self.socket.ready(Interest::READABLE | Interest::ERROR).await?;
-                if ready.is_error() {
-                    if let Some(error) = self.socket.take_error()? {
-                        return Err(error);
-                    }
-                    // The error is gone, the readiness must go as well.
-                    let _ = self.socket.try_io(Interest::ERROR, || Err::<(), _>(io::ErrorKind::WouldBlock.into()));
-                }
-                match self.socket.try_recv(buffer) {
-                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                    received => return received.map(|length| (self.repair(buffer, length), self.server)),
-                }
-            }
-        })
-    }
-
-    fn poll_send_to(&self, cx: &mut Context<'_>, message: &[u8], _: SocketAddr) -> Poll<io::Result<usize>> {
-        if let Some(question) = wire::question(message) {
-            self.question.get_or_init(|| question.to_vec());
-        }
-        self.socket.poll_send(cx, message)
-    }
 }

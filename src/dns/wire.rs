@@ -41,10 +41,11 @@ pub(super) fn repair(room: &mut [u8], length: usize, question: Option<&[u8]>) ->
     length
 }
 
-/// A header alone, with an RCODE.
+/// A header alone, with an RCODE that tells of trouble. NXDOMAIN tells of a name, and so of none without one.
 fn is_bare_error(room: &[u8]) -> bool {
+    const NXDOMAIN: u8 = 3;
     room.get(2).is_some_and(|flags| flags & 0x80 != 0)
-        && room.get(3).is_some_and(|flags| flags & 0x0f != 0)
+        && room.get(3).is_some_and(|flags| !matches!(flags & 0x0f, 0 | NXDOMAIN))
         && room.get(4..HEADER).is_some_and(|counts| counts.iter().all(|&octet| octet == 0))
 }
 
@@ -156,8 +157,8 @@ mod tests {
     }
 
     #[test]
-    fn names_stay_what_they_are() {
-        // The second record's name is a pointer into the first one's.
+    fn a_name_that_others_end_in_is_not_taken_away() {
+        // The second record's name is a pointer into the first one's: better no reply than another one.
         let message = reply(vec![txt("b.test.", vec![]), txt("c.b.test.", vec![b"x"])]);
         assert!(repaired(&message).is_none());
         let alias = Record::from_rdata(name("a.example."), 60, RData::CNAME(CNAME(name("b.test."))));
@@ -189,6 +190,9 @@ mod tests {
         unchanged(&error, 20, Some(asked));
         unchanged(&error, 100, None);
         unchanged(&Message::new(7, MessageType::Response, OpCode::Query), 100, Some(asked));
+        error.metadata.response_code = ResponseCode::NXDomain;
+        unchanged(&error, 100, Some(asked));
+        error.metadata.response_code = ResponseCode::ServFail;
         error.metadata.message_type = MessageType::Query;
         unchanged(&error, 100, Some(asked));
     }

@@ -67,7 +67,7 @@ impl Zone {
         let (name, rest) = line.split_once(char::is_whitespace).ok_or("no type")?;
         let (kind, value) = rest.trim_start().split_once(char::is_whitespace).ok_or("no value")?;
         let value = value.trim();
-        // An address stands for its reverse name.
+        // An address stands for its reverse name, whatever is there.
         let reverse = if kind == "PTR" { name.parse().ok().map(Name::reverse) } else { None };
         let name = reverse.as_ref().map_or(name, Name::as_str);
         if let Some(failure) = value.strip_prefix('!') {

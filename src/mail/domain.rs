@@ -43,10 +43,10 @@ impl std::error::Error for DomainError {}
 
 /// The text with A-labels where it is a domain name with U-labels (RFC 8616 §4); any other text as it is.
 pub fn with_a_labels(text: &str) -> Cow<'_, str> {
-    match Domain::parse(text) {
-        Ok(domain) if !text.is_ascii() => domain.as_str().to_owned().into(),
-        _ => text.into(),
+    if text.is_ascii() {
+        return text.into();
     }
+    Domain::parse(text).map_or(Cow::Borrowed(text), |domain| domain.as_str().to_owned().into())
 }
 
 impl Domain {

@@ -161,7 +161,12 @@ impl Packets {
             if self.rest > 0 || buf.remaining() == 0 {
                 return Ok(ended);
             }
-            let Some(head) = self.head(octets)? else { return Ok(ended) };
+            let head = match self.head(octets) {
+                // What came before counts; the trouble is met again.
+                Err(_) if buf.remaining() < empty => return Ok(ended),
+                head => head?,
+            };
+            let Some(head) = head else { return Ok(ended) };
             let changes_macros = head.command == MACROS || Macros::end_with(head.command);
             if changes_macros && buf.remaining() < empty {
                 return Ok(ended);
