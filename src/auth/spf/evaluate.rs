@@ -28,8 +28,6 @@ pub(super) struct Evaluation<'a> {
     pub(super) stack: Vec<Frame>,
     /// The client's validated names, once they are known.
     pub(super) validated: Option<Vec<Name>>,
-    /// Why it has no names at all.
-    pub(super) nameless: Option<Failure>,
     /// What was asked early; nothing while all answers are at hand.
     prefetch: Option<Prefetch>,
     pub(super) wanted_explanation: Option<WantedExplanation>,
@@ -89,7 +87,6 @@ impl<'a> Evaluation<'a> {
             limits,
             stack: Vec::new(),
             validated: None,
-            nameless: None,
             prefetch: None,
             wanted_explanation: None,
             outcome: Outcome { trace, ..Outcome::without_record(SpfResult::None, None) },

@@ -96,7 +96,7 @@ impl Evaluation<'_> {
 
     pub(super) async fn ptr(&mut self, ptr: &Ptr) -> Result<bool, Stop> {
         let Some(name) = self.count_and_target(ptr.domain_spec.as_ref()).await? else { return Ok(false) };
-        // RFC 7208 §5.5: an error while asking for the names is no match. §4.6.4 counts the term, although they are asked for once.
+        // RFC 7208 §5.5: an error while asking for the names is no match.
         if self.ask_for_names().await.is_some_and(Failure::is_void) {
             self.count_void()?;
         }
@@ -143,21 +143,21 @@ impl Evaluation<'_> {
         self.target(spec).await.filter(|name| name.as_str().contains('.'))
     }
 
-    /// Finds the names of the client that lead back to it (RFC 7208 §5.5), once in a check; tells why it has no names.
+    /// Finds the names of the client that lead back to it (RFC 7208 §5.5), once in a check; tells why there are none.
+    ///
+    /// A term that finds them out to be missing is void; those that come later ask nothing, and so are not.
     async fn ask_for_names(&mut self) -> Option<Failure> {
         if self.validated.is_some() {
-            return self.nameless;
+            return None;
         }
         let reverse = Name::reverse(self.client);
         let names = match self.lookup(&reverse, RecordType::Ptr).await {
             Ok(Answer::Ptr(names)) => names,
             other => {
                 self.validated = Some(Vec::new());
-                self.nameless = other.err();
-                if let Some(failure) = self.nameless {
-                    self.tell_failure(failure, RecordType::Ptr, &reverse);
-                }
-                return self.nameless;
+                let failure = other.err()?;
+                self.tell_failure(failure, RecordType::Ptr, &reverse);
+                return Some(failure);
             }
         };
         let validated = self.wait(validate_names(self.dns, self.client, &names)).await;
