@@ -245,7 +245,7 @@ impl Packets {
 }
 
 fn connect_packet(content: &[u8]) -> Vec<u8> {
-    // What is made readable does not become longer.
+    // What was made readable is hardly longer than it came, and that was bounded.
     let length = u32::try_from(content.len() + 1).unwrap_or(u32::MAX);
     [&length.to_be_bytes(), [CONNECT].as_slice(), content].concat()
 }
