@@ -48,12 +48,13 @@ const RELOAD_LIMIT: Duration = Duration::from_secs(10);
 /// How long sessions that are cut off may take to be told of.
 const CLOSE_LIMIT: Duration = Duration::from_secs(1);
 
-/// Descriptors for other things than connections and look-ups: the log, files. And for each thread, besides one for each socket.
+/// Descriptors for other things than connections and look-ups: the log, files. And for each thread, besides two for each socket, which are
+/// the socket and a connection that waits for a place.
 const SPARE_DESCRIPTORS: usize = 32;
 const DESCRIPTORS_OF_A_THREAD: usize = 4;
 
-/// Descriptors of a question to a name server: it may be sent again twice, each time from another socket.
-const DESCRIPTORS_OF_A_QUERY: usize = 3;
+/// Descriptors of a question to a name server: it may be sent again twice, each time from another socket, and then over TCP.
+const DESCRIPTORS_OF_A_QUERY: usize = 4;
 
 /// A resolver's configuration.
 const RESOLV_CONF: &str = "/etc/resolv.conf";
@@ -132,7 +133,7 @@ impl Daemon {
         for warning in &warnings {
             log.warn(|| warning.to_string());
         }
-        let room = Room::new(raise_descriptor_limit(), workers.iter().count() * (DESCRIPTORS_OF_A_THREAD + names.len()));
+        let room = Room::new(raise_descriptor_limit(), workers.iter().count() * (DESCRIPTORS_OF_A_THREAD + 2 * names.len()));
         let connections = Arc::new(Connections::new(room.connections(config.max_connections, &log)));
         let dns = Dns::new(&dns_settings(&config, &room));
         let shared = Shared::new(Runtime::new(config, dns, system_host_name(), 0));
@@ -357,8 +358,8 @@ mod tests {
                 assert!(connections + queries * DESCRIPTORS_OF_A_QUERY + SPARE_DESCRIPTORS + 20 <= descriptors, "{descriptors}");
             }
         }
-        assert_eq!(room(1024), Room { connections: 717, queries: 85 });
-        assert_eq!(room(16384), Room { connections: 14796, queries: 512 });
+        assert_eq!(room(1024), Room { connections: 716, queries: 64 });
+        assert_eq!(room(16384), Room { connections: 14284, queries: 512 });
         assert_eq!(Room::new(None, 20), Room { connections: usize::MAX, queries: 512 });
     }
 }

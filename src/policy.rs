@@ -6,9 +6,9 @@ use crate::{
     auth::{
         Identity, Verified, dkim,
         dmarc::{self, DmarcResult, Policy},
-        spf::{Variables, expand_explain_string},
+        spf::{self, Variables, expand_explain_string},
     },
-    config::{Config, EnforcedPolicy, ReplySegment, ReplyText},
+    config::{Config, EnforcedPolicy, ReplySegment, ReplyText, SpfResults},
     mail::{
         reply::{EnhancedStatusCode, Reply, ReplyCode},
         spf_result::SpfResult,
@@ -37,26 +37,35 @@ pub struct Circumstances<'a> {
     pub receiver: &'a str,
     /// The time, in seconds since 1970.
     pub timestamp: u64,
-    /// The client's validated name, where a reply tells it.
+    /// The client's validated name, where a reply tells it and the identity that it is about does not have it.
     pub client_name: Option<&'a str>,
+}
+
+/// The results of an identity that are refused.
+fn refused_results(config: &Config, identity: Identity) -> SpfResults {
+    match identity {
+        Identity::Helo => config.reject_helo_results,
+        Identity::Mailfrom => config.reject_results,
+    }
+}
+
+/// Whether an outcome will be refused with a reply that tells the client's name, which is then to be found out.
+pub fn tells_client_name(config: &Config, identity: Identity, outcome: &spf::Outcome) -> bool {
+    !config.dry_run
+        && refused_results(config, identity).contains(outcome.result)
+        && refusal_text(config, outcome).tells_client_name()
 }
 
 /// Decides at HELO: refuse, else definitive, else open.
 pub fn at_helo(config: &Config, verified: &Verified, circumstances: &Circumstances<'_>) -> HeloDecision {
     let result = verified.outcome.result;
-    if config.reject_helo_results.contains(result) {
+    if refused_results(config, Identity::Helo).contains(result) {
         HeloDecision::Refuse(refusal(config, verified, circumstances))
     } else if config.definitive_helo_results.contains(result) {
         HeloDecision::Definitive
     } else {
         HeloDecision::Open
     }
-}
-
-/// Whether the reply at HELO tells the client's name, which is to be found out before.
-pub fn tells_client_name_at_helo(config: &Config, verified: &Verified) -> bool {
-    let result = verified.outcome.result;
-    !config.dry_run && config.reject_helo_results.contains(result) && refusal_text(config, verified).tells_client_name()
 }
 
 /// What is decided of a MAIL FROM identity.
@@ -72,28 +81,13 @@ pub enum MailDecision {
 
 /// Decides at MAIL FROM.
 pub fn at_mail(config: &Config, verified: &Verified, circumstances: &Circumstances<'_>) -> MailDecision {
-    if !config.reject_results.contains(verified.outcome.result) {
+    if !refused_results(config, Identity::Mailfrom).contains(verified.outcome.result) {
         MailDecision::Accept
     } else if config.defer_spf_rejection && config.verify_dmarc {
         MailDecision::Defer(refusal(config, verified, circumstances))
     } else {
         MailDecision::Refuse(refusal(config, verified, circumstances))
     }
-}
-
-/// Whether the reply at MAIL FROM, or the one that is put off until the end of the message, tells the client's name.
-pub fn tells_client_name_at_mail(config: &Config, verified: &Verified) -> bool {
-    let result = verified.outcome.result;
-    !config.dry_run && config.reject_results.contains(result) && refusal_text(config, verified).tells_client_name()
-}
-
-/// Whether the reply at the end of a message, if it is one of DMARC, tells the client's name.
-pub fn tells_client_name_at_end(config: &Config, facts: &EndFacts<'_>) -> bool {
-    let may_refuse = facts.dmarc.is_some_and(|outcome| outcome.result == DmarcResult::Fail);
-    may_refuse
-        && !config.dry_run
-        && config.dmarc_fail_reply_text.tells_client_name()
-        && matches!(at_end(config, facts).decision, EndDecision::Refuse(_))
 }
 
 /// What is decided at the end of a message.
@@ -182,6 +176,8 @@ pub struct End {
     pub disposition: Disposition,
     /// Why what would follow from DMARC was not carried out.
     pub exemption: Option<DmarcExemption>,
+    /// The reply is `dmarc_fail_reply_text`.
+    pub is_dmarc_refusal: bool,
 }
 
 /// Decides at the end of the message. `spf-milter(8)` shows the same as a table.
@@ -194,7 +190,12 @@ pub struct End {
 /// 3. The policy of the author domain is carried out where DMARC fails, it is to be enforced and nothing exempts the message.
 pub fn at_end(config: &Config, facts: &EndFacts<'_>) -> End {
     let result = facts.dmarc.map(|outcome| outcome.result);
-    let refuse = |reply: Reply| End { decision: EndDecision::Refuse(reply), disposition: Disposition::Reject, exemption: None };
+    let refuse = |reply: Reply| End {
+        decision: EndDecision::Refuse(reply),
+        disposition: Disposition::Reject,
+        exemption: None,
+        is_dmarc_refusal: false,
+    };
     if facts.has_too_many_forged {
         return End { disposition: Disposition::None, ..refuse(forgery_refusal()) };
     }
@@ -208,7 +209,7 @@ pub fn at_end(config: &Config, facts: &EndFacts<'_>) -> End {
     {
         return refuse(reply.clone());
     }
-    let accept = End { decision: EndDecision::Accept, disposition: Disposition::None, exemption: None };
+    let accept = End { decision: EndDecision::Accept, disposition: Disposition::None, exemption: None, is_dmarc_refusal: false };
     let Some(outcome) = facts.dmarc else { return accept };
     match outcome.result {
         DmarcResult::Fail => {
@@ -223,9 +224,10 @@ pub fn at_end(config: &Config, facts: &EndFacts<'_>) -> End {
             }
             if policy == Policy::Quarantine {
                 let reason = format!("DMARC policy of {}", outcome.author_domain.as_ref().map_or("", |domain| domain.as_str()));
-                return End { decision: EndDecision::Quarantine(reason), disposition: Disposition::Quarantine, exemption: None };
+                let decision = EndDecision::Quarantine(reason);
+                return End { decision, disposition: Disposition::Quarantine, ..accept };
             }
-            refuse(dmarc_refusal(config, outcome, facts))
+            End { is_dmarc_refusal: true, ..refuse(dmarc_refusal(config, outcome, facts)) }
         }
         DmarcResult::Temperror if may_retry => End { exemption, ..accept },
         _ => accept,
@@ -291,15 +293,15 @@ fn refusal(config: &Config, verified: &Verified, circumstances: &Circumstances<'
         SpfResult::Permerror => (config.permerror_reply_code, config.permerror_status_code),
         _ => (config.fail_reply_code, config.fail_status_code),
     };
-    Reply::new(code, status, &Values::of(Some(verified), circumstances).expand(refusal_text(config, verified)))
+    Reply::new(code, status, &Values::of(Some(verified), circumstances).expand(refusal_text(config, &verified.outcome)))
 }
 
-fn refusal_text<'a>(config: &'a Config, verified: &Verified) -> &'a ReplyText {
-    match verified.outcome.result {
+fn refusal_text<'a>(config: &'a Config, outcome: &spf::Outcome) -> &'a ReplyText {
+    match outcome.result {
         SpfResult::Softfail => &config.softfail_reply_text,
         SpfResult::Temperror => &config.temperror_reply_text,
         SpfResult::Permerror => &config.permerror_reply_text,
-        _ if verified.outcome.explanation.is_some() => &config.fail_reply_text_exp,
+        _ if outcome.explanation.is_some() => &config.fail_reply_text_exp,
         _ => &config.fail_reply_text,
     }
 }
@@ -326,7 +328,7 @@ impl<'a> Values<'a> {
             },
             receiver: circumstances.receiver,
             timestamp: circumstances.timestamp,
-            validated: circumstances.client_name,
+            validated: verified.and_then(|verified| verified.outcome.client_name.as_deref()).or(circumstances.client_name),
         };
         let outcome = verified.map(|verified| &verified.outcome);
         Self {

@@ -35,10 +35,10 @@ use content::{Content, Findings};
 use identities::{Mailfrom, cut};
 pub use record::{Action, ContentRecord, Exemption, IdentityRecord, Record, Skipped};
 use task::Task;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use crate::{
-    auth::{Identity, Verified, iprev},
+    auth::{Identity, Verified, iprev, spf},
     config::Config,
     mail::{
         auth_results::{self, AuthservIdPattern, claims_authserv_id},
@@ -270,12 +270,7 @@ impl Session {
         let decision = if mailfrom.for_dmarc {
             MailDecision::Accept
         } else {
-            let client_name = match policy::tells_client_name_at_mail(&config, &mailfrom.verified) {
-                true => self.client_name(client, &mailfrom.verified.domain).await,
-                false => None,
-            };
-            let circumstances = Circumstances { client_name: client_name.as_deref(), ..self.circumstances(client) };
-            policy::at_mail(&config, &mailfrom.verified, &circumstances)
+            policy::at_mail(&config, &mailfrom.verified, &self.circumstances(client))
         };
         let (verdict, deferred) = match decision {
             MailDecision::Accept => (Verdict::Continue, None),
@@ -337,13 +332,14 @@ impl Session {
             self.pending().queue_id = Some(queue_id.to_owned());
         }
         let verified = mailfrom.as_ref().map(|mailfrom| &*mailfrom.verified);
+        let (config, begin) = (Arc::clone(&self.runtime.config), Instant::now());
         // What is refused for its forged fields is not waited for.
+        let is_refused = has_too_many_forged && !config.dry_run;
         let findings = match content {
-            Some(content) if !has_too_many_forged => Box::pin(content.finish(&self.runtime, verified)).await,
+            Some(content) if !is_refused => Box::pin(content.finish(&self.runtime, verified)).await,
             _ => Findings::default(),
         };
-        let iprev = if has_too_many_forged { None } else { self.join_iprev().await };
-        let config = Arc::clone(&self.runtime.config);
+        let iprev = if is_refused { None } else { self.join_iprev().await };
         let facts = EndFacts {
             circumstances: self.circumstances(client),
             mailfrom: verified,
@@ -353,12 +349,14 @@ impl Session {
             is_list: findings.is_list,
             has_too_many_forged,
         };
-        let client_name = match policy::tells_client_name_at_end(&config, &facts) {
-            true => self.client_name(client, verified.map_or("", |verified| &verified.domain)).await,
-            false => None,
-        };
-        let circumstances = Circumstances { client_name: client_name.as_deref(), ..facts.circumstances };
-        let end = policy::at_end(&config, &EndFacts { circumstances, ..facts });
+        let mut end = policy::at_end(&config, &facts);
+        if end.is_dmarc_refusal && config.dmarc_fail_reply_text.tells_client_name() && !config.dry_run {
+            let limit = Duration::from_secs(config.timeout_secs).saturating_mul(2).saturating_sub(begin.elapsed());
+            let domain = verified.map_or("", |verified| &verified.domain);
+            let name = Box::pin(spf::client_name(&self.runtime.dns, client, domain, limit)).await;
+            let circumstances = Circumstances { client_name: name.as_deref(), ..facts.circumstances };
+            end = policy::at_end(&config, &EndFacts { circumstances, ..facts });
+        }
         // Nothing is awaited from here on: a message is told of as received to its end only if it was also decided on.
         self.pending().forged_fields = forged.len();
         self.pending().has_too_many_forged = has_too_many_forged;

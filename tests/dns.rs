@@ -462,12 +462,17 @@ async fn texts_without_strings() {
 
 #[tokio::test]
 async fn long_answers_over_tcp() {
-    let texts: String = (0..400).map(|n| format!("long.example TXT \"{n} {}\"\n", "x".repeat(100))).collect();
-    let server = NameServer::start(Zone::parse(&texts).unwrap());
+    let text = |n: usize| format!("long{n}.example TXT \"{}\"\n", "x".repeat(100)).repeat(10 * n + 1);
+    let server = NameServer::start(Zone::parse(&(0..40).map(text).collect::<String>()).unwrap());
     let dns = Dns::new(&Settings { cache_size: 0, ..settings(&[server.address()]) });
-    let lookup = || async { dns.txt(&name("long.example")).await.unwrap().len() };
-    assert_eq!(join_all((0..20).map(|_| lookup())).await, [400; 20]);
-    assert_eq!(lookup().await, 400);
+    let (dns, expected): (_, Vec<usize>) = (&dns, (0..40).map(|n| 10 * n + 1).collect());
+    let lookup = |n: usize| async move { dns.txt(&name(&format!("long{n}.example"))).await.unwrap().len() };
+    // All at once over the connection, then one after the other.
+    assert_eq!(join_all((0..40).map(lookup)).await, expected);
+    for (n, expected) in expected.into_iter().enumerate() {
+        assert_eq!(lookup(n).await, expected);
+    }
+    assert!(server.log().iter().filter(|query| query.tcp).count() > 70);
 }
 
 #[tokio::test]

@@ -451,7 +451,7 @@ fn the_dawdling_keep_nobody_waiting() {
 #[test]
 fn who_leaves_during_a_look_up_frees_the_place_at_once() {
     for pending in [false, true] {
-        let scene = Scene::new("max_connections = 1\ntrusted_networks =\nreject_results =");
+        let scene = Scene::new("max_connections = 1\ntrusted_networks =\nreject_results =\nlog_level = debug");
         let mut leaving = scene.daemon.client();
         leaving.connect("mail.example.com", Some("192.0.2.1:25000".parse().unwrap())).unwrap();
         leaving.helo("silent.example.com").unwrap();
@@ -464,7 +464,34 @@ fn who_leaves_during_a_look_up_frees_the_place_at_once() {
         drop(leaving);
         scene.serves();
         assert!(begin.elapsed() < Duration::from_secs(10), "the look-up itself ends after minutes");
+        // Nothing was wrong with its packets.
+        let (_, log) = scene.daemon.stop();
+        assert!(!log.contains("cannot be read") && !log.contains("internal error"), "{log}");
     }
+}
+
+/// Whatever the session was waiting for when the MTA went, it is as good as before if more is read that was sent ahead.
+#[test]
+fn who_leaves_while_a_name_for_a_reply_is_looked_up_does_no_harm() {
+    let zone = Zone::parse("bad.example TXT \"v=spf1 -all\"").unwrap();
+    let nameserver = NameServer::start(zone);
+    let ptr = "1.2.0.192.in-addr.arpa";
+    nameserver.behave(ptr, Behaviour { drop: true, ..Behaviour::default() });
+    let daemon = Daemon::start(&format!(
+        "nameservers = {}\nhostname = mx.example.org\nlog_level = debug\nfail_reply_text = no %{{p}}\n",
+        nameserver.address()
+    ));
+    let mut stream = Stream::connect(&daemon.sockets[0]).unwrap();
+    let connect = packet(b'C', b"mail.example.com\x004\x61\xa8192.0.2.1\0");
+    stream.write_all(&[OPEN, &connect, &packet(b'H', b"bad.example\0"), &packet(b'M', b"<a@bad.example>\0")].concat()).unwrap();
+    wait_for("the query", || (nameserver.count(ptr, RecordType::Ptr) > 0).then_some(()));
+    match &stream {
+        Stream::Inet(stream) => stream.shutdown(std::net::Shutdown::Write).unwrap(),
+        Stream::Unix(stream) => stream.shutdown(std::net::Shutdown::Write).unwrap(),
+    }
+    let _ = read_to_end(&mut stream);
+    let (_, log) = daemon.stop();
+    assert!(!log.contains("internal error"), "{log}");
 }
 
 #[test]

@@ -37,7 +37,7 @@ pub const POSTMASTER: &str = "postmaster";
 /// Why a domain name of one label has no policy.
 const SINGLE_LABEL: &str = "domain name of a single label";
 
-/// How long a name for a reply is waited for.
+/// How long a name for a reply is waited for at most.
 const CLIENT_NAME_LIMIT: Duration = Duration::from_secs(5);
 
 /// Longer than any check.
@@ -118,6 +118,8 @@ pub struct Outcome {
     pub problem: Option<Problem>,
     /// The explanation that the domain published for its fail (RFC 7208 §6.2): ASCII, expanded, not yet safe for a reply.
     pub explanation: Option<String>,
+    /// The validated name of the client (RFC 7208 §7.3), where a reply tells it: see [`client_name`].
+    pub client_name: Option<String>,
     /// Terms that asked DNS.
     pub lookups: usize,
     /// Terms that asked DNS and found nothing.
@@ -140,6 +142,7 @@ impl Outcome {
             policy_domain: None,
             problem,
             explanation: None,
+            client_name: None,
             lookups: 0,
             void_lookups: 0,
             trace: None,
@@ -163,10 +166,10 @@ pub async fn check_host_with_trace(dns: &Dns, query: &Query<'_>, limits: &Limits
 }
 
 /// Finds the validated name of a client, for `%{p}` in a text about a sender of this domain (RFC 7208 §7.3). `None` where it has none, or
-/// where that is not known within [`CLIENT_NAME_LIMIT`].
-pub async fn client_name(dns: &Dns, client: IpAddr, domain: &str) -> Option<String> {
+/// where that is not known in time.
+pub async fn client_name(dns: &Dns, client: IpAddr, domain: &str, limit: Duration) -> Option<String> {
     let mut validated = None;
-    timeout(CLIENT_NAME_LIMIT, names::validate_once(dns, client.to_canonical(), &mut validated)).await.ok()?;
+    timeout(limit.min(CLIENT_NAME_LIMIT), names::validate_once(dns, client.to_canonical(), &mut validated)).await.ok()?;
     match Name::new(domain) {
         Some(domain) => names::validated_name(validated.as_deref(), &domain).map(str::to_owned),
         None => validated?.first().map(Name::to_string),

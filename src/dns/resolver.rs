@@ -22,7 +22,8 @@ use super::{
     upstream::Upstream,
 };
 
-/// The most questions to name servers at one time. Each needs a descriptor, and one more for each of at most two retransmissions.
+/// The most questions to name servers at one time. Each needs a descriptor, one more for each of at most two retransmissions, and one for
+/// TCP.
 pub const MAX_QUERIES: usize = 512;
 
 /// How DNS is asked.
@@ -41,7 +42,8 @@ pub struct Settings {
     pub attempts: usize,
     /// How many answers and failures are kept; 0: none. An answer of more than a KiB counts as several.
     pub cache_size: usize,
-    /// Questions to name servers at one time, from 1 to [`MAX_QUERIES`]; further ones wait, within their time.
+    /// Questions to name servers at one time, from 1 to [`MAX_QUERIES`]; further ones wait, within their time. A client keeps the number
+    /// that it began with.
     pub max_queries: usize,
 }
 

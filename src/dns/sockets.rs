@@ -173,6 +173,9 @@ impl AsyncRead for Connection {
                 return Poll::Ready(Ok(()));
             }
             let missing = this.wanted() - this.message.len();
+            if missing == 0 {
+                return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, "message of no octets")));
+            }
             let mut room = [0; PIECE];
             let mut piece = ReadBuf::new(room.get_mut(..missing.min(PIECE)).unwrap_or_default());
             ready!(Pin::new(&mut this.stream).poll_read(cx, &mut piece))?;

@@ -6,6 +6,9 @@ const HEADER: usize = 12;
 /// Octets of a record between its name and its data: type, class, TTL, length.
 const RECORD_HEAD: usize = 10;
 
+/// Records without data that are filled in one reply: for each, all of it is looked through. One with more is no reply of a sane server.
+const MAX_EMPTY_RECORDS: usize = 16;
+
 const TYPE_TXT: u16 = 16;
 const TYPE_OPT: u16 = 41;
 
@@ -54,7 +57,7 @@ fn is_bare_error(room: &[u8]) -> bool {
 fn fill_empty_records(reply: &mut [u8]) -> Option<()> {
     let questions = number(reply, 4)?;
     let records = u32::from(number(reply, 6)?) + u32::from(number(reply, 8)?) + u32::from(number(reply, 10)?);
-    let mut at = HEADER;
+    let (mut at, mut empty_records) = (HEADER, 0);
     for _ in 0..questions {
         at = skip_name(reply, at)? + 4;
     }
@@ -62,8 +65,9 @@ fn fill_empty_records(reply: &mut [u8]) -> Option<()> {
         let name_end = skip_name(reply, at)?;
         let end = name_end + RECORD_HEAD + usize::from(number(reply, name_end + 8)?);
         let is_empty = end == name_end + RECORD_HEAD && number(reply, name_end)? != TYPE_OPT;
+        empty_records += usize::from(is_empty);
         // Other names must not end in this one.
-        if is_empty && name_end > at + 1 && !is_pointed_at(reply, at..name_end) {
+        if is_empty && empty_records <= MAX_EMPTY_RECORDS && name_end > at + 1 && !is_pointed_at(reply, at..name_end) {
             let spare = u16::try_from(name_end - at - 1).ok()?;
             let record = reply.get_mut(at..end)?;
             record.fill(0);
@@ -149,6 +153,9 @@ mod tests {
             assert_eq!(owned, [&good, &good]);
             assert!(read.edns.is_some());
         }
+        let many = vec![txt("a.example.", vec![]); MAX_EMPTY_RECORDS];
+        assert!(repaired(&reply(many.clone())).is_some());
+        assert!(repaired(&reply([many, vec![txt("a.example.", vec![])]].concat())).is_none());
         // All of several, of another owner, whose name is not a pointer.
         let message = reply(vec![txt("b.", vec![]), good.clone(), txt("a.example.", vec![]), txt("other.test.", vec![])]);
         let read = repaired(&message).unwrap();

@@ -57,7 +57,12 @@ impl EditPackets {
     /// Adds a packet of an index and texts that end in NUL; each text consists of parts.
     fn push(&mut self, action: Actions, command: u8, index: Option<i32>, texts: &[&[&str]]) -> io::Result<()> {
         if !self.actions.contains(action) {
-            return Err(io::Error::new(io::ErrorKind::Unsupported, "the MTA does not let milters do that"));
+            let what = match command {
+                b'i' => "add header fields",
+                b'm' => "delete header fields",
+                _ => "keep messages back",
+            };
+            return Err(io::Error::new(io::ErrorKind::Unsupported, format!("the MTA does not let milters {what}")));
         }
         let start = self.packets.len();
         let most: usize = texts.iter().copied().flatten().map(|part| part.len() + 1).sum();

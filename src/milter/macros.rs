@@ -69,11 +69,9 @@ impl Macros {
 
     /// A command comes; see [`Self::end_with`].
     pub(super) fn begin(&mut self, command: u8) {
-        match command {
-            b'K' | b'O' => self.definitions.clear(),
-            _ if Self::end_with(command) => {
-                self.definitions.retain(|definition| place(command).is_none_or(|stage| definition.stage <= stage));
-            }
+        match (command, place(command)) {
+            (b'K' | b'O', _) => self.definitions.clear(),
+            (_, Some(stage)) if Self::end_with(command) => self.definitions.retain(|definition| definition.stage <= stage),
             _ => {}
         }
     }

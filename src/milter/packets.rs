@@ -434,6 +434,34 @@ mod tests {
     }
 
     #[test]
+    fn what_comes_before_an_impossible_length_counts() {
+        let macros = Mutex::new(Macros::default());
+        let mut packets = Packets::default();
+        let good = [OPEN, &packet(b'L', b"x\0y\0"), &packet(b'E', b"")].concat();
+        let mut room = [0; 100];
+        let mut buf = ReadBuf::new(&mut room);
+        packets.take(&[good.as_slice(), b"\0\0\0\0X"].concat(), &macros, &mut buf).unwrap();
+        assert_eq!(buf.filled(), good);
+        assert!(packets.is_waiting());
+        assert!(packets.take(&[], &macros, &mut ReadBuf::new(&mut [0; 100])).is_err());
+    }
+
+    #[test]
+    fn each_client_is_described_anew() {
+        let macros = Mutex::new(Macros::default());
+        let mut packets = Packets::default();
+        let mut describe = |content: &[u8]| {
+            let octets = [OPEN, &packet(CONNECT, content)].concat();
+            packets.take(&octets, &macros, &mut ReadBuf::new(&mut [0; 200])).unwrap();
+            packets.take(&[], &macros, &mut ReadBuf::new(&mut [0; 200])).unwrap();
+            packets.take_client().map(|client| client.no_address)
+        };
+        assert_eq!(describe(b"h\x004\0\0bad\0"), Some(Some("bad".to_owned())));
+        assert_eq!(describe(b"h\x004\0\x00192.0.2.1\0"), Some(None));
+        assert!(packets.take_client().is_none());
+    }
+
+    #[test]
     fn another_session_can_follow_at_any_time() {
         let octets = [OPEN, &packet(b'K', b"")].concat();
         assert_eq!(filter(&octets, 4).unwrap(), [OPEN, BEFORE_QUIT, &packet(b'K', b"")].concat());

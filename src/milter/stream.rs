@@ -86,9 +86,7 @@ impl Socket {
             }
         }
     }
-}
 
-impl Socket {
     /// Ends the connection, in one direction or both.
     pub(crate) fn shut_down(&self, how: Shutdown) -> io::Result<()> {
         match self {

@@ -3,6 +3,7 @@
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use futures_util::FutureExt as _;
+use tokio::time::Instant;
 
 use super::{Helo, Session, task::Task};
 use crate::{
@@ -48,13 +49,14 @@ impl Session {
             domain: shown(name, Some(domain)),
             outcome,
         };
-        let check = match self.check(client, POSTMASTER, Some(&domain), name).at_once() {
+        let check = match self.check(Identity::Helo, client, POSTMASTER, Some(&domain), name).at_once() {
             Some(outcome) => Task::Done(Some(verified(&domain, name, outcome))),
             None => {
                 let (runtime, name, receiver) = (Arc::clone(&self.runtime), name.to_owned(), self.host_name.clone());
                 Task::start(async move {
                     let (runtime, local_part, helo, receiver) = (&*runtime, POSTMASTER, name.as_str(), receiver.as_str());
-                    let check = Check { runtime, client, local_part, domain: Some(&domain), helo, receiver };
+                    let identity = Identity::Helo;
+                    let check = Check { runtime, identity, client, local_part, domain: Some(&domain), helo, receiver };
                     verified(&domain, &name, check.attempt().await)
                 })
             }
@@ -66,22 +68,15 @@ impl Session {
     pub(super) async fn join_helo(&mut self, client: IpAddr) {
         if let Some(check) = self.helo.as_mut().and_then(|helo| helo.check.as_mut()) {
             let verified = check.join().await;
-            self.decide_helo(client, verified).await;
+            self.decide_helo(client, verified);
         }
     }
 
-    async fn decide_helo(&mut self, client: IpAddr, verified: Option<Verified>) {
-        let client_name = match &verified {
-            Some(verified) if policy::tells_client_name_at_helo(&self.runtime.config, verified) => {
-                self.client_name(client, &verified.domain).await
-            }
-            _ => None,
-        };
+    fn decide_helo(&mut self, client: IpAddr, verified: Option<Verified>) {
         let Some(mut helo) = self.helo.take() else { return };
         helo.check = None;
         if let Some(verified) = verified {
-            let client_name = client_name.as_deref();
-            let circumstances = Circumstances { helo: &helo.name, client_name, ..self.circumstances(client) };
+            let circumstances = Circumstances { helo: &helo.name, ..self.circumstances(client) };
             helo.decision = policy::at_helo(&self.runtime.config, &verified, &circumstances);
             let verified = Arc::new(verified);
             self.note(Arc::clone(&verified), &helo.verdict(), false);
@@ -111,17 +106,17 @@ impl Session {
         let skipped = parsed.as_ref().filter(|parsed| config.skip_senders.matches(Some(local_part), parsed));
         let skipped = skipped.map(|_| format!("{local_part}@{domain}"));
         let shown = shown(domain, parsed.as_ref());
-        let check = self.check(client, local_part, parsed.as_ref(), helo);
+        let check = self.check(Identity::Mailfrom, client, local_part, parsed.as_ref(), helo);
         let wanted = config.verify_dmarc || skipped.is_none() && (pending.is_some() || !self.helo_is_definitive());
         let outcome = match (pending, wanted) {
             (Some(mut pending), true) => {
                 let (verified, outcome) = Box::pin(async { tokio::join!(pending.join(), check.run()) }).await;
-                self.decide_helo(client, verified).await;
+                self.decide_helo(client, verified);
                 Some(outcome)
             }
             (Some(mut pending), false) => {
                 let verified = pending.join().await;
-                self.decide_helo(client, verified).await;
+                self.decide_helo(client, verified);
                 None
             }
             (None, true) => Some(check.run().await),
@@ -137,13 +132,15 @@ impl Session {
         Some(Mailfrom { verified: Arc::new(verified), for_dmarc })
     }
 
-    /// The name for `%{p}` in a reply. Boxed, for hardly any reply has it.
-    pub(super) async fn client_name(&self, client: IpAddr, domain: &str) -> Option<String> {
-        Box::pin(spf::client_name(&self.runtime.dns, client, domain)).await
-    }
-
-    fn check<'a>(&'a self, client: IpAddr, local_part: &'a str, domain: Option<&'a Domain>, helo: &'a str) -> Check<'a> {
-        Check { runtime: &self.runtime, client, local_part, domain, helo, receiver: &self.host_name }
+    fn check<'a>(
+        &'a self,
+        identity: Identity,
+        client: IpAddr,
+        local_part: &'a str,
+        domain: Option<&'a Domain>,
+        helo: &'a str,
+    ) -> Check<'a> {
+        Check { runtime: &self.runtime, identity, client, local_part, domain, helo, receiver: &self.host_name }
     }
 }
 
@@ -151,6 +148,7 @@ impl Session {
 #[derive(Clone, Copy)]
 struct Check<'a> {
     runtime: &'a Runtime,
+    identity: Identity,
     client: IpAddr,
     local_part: &'a str,
     /// `None` where the identity has no domain name.
@@ -184,7 +182,15 @@ impl Check<'_> {
             receiver: self.receiver,
             timestamp: self.runtime.clock.now(),
         };
-        spf::check_domain(&self.runtime.dns, domain, &query, &limits(&self.runtime.config)).await
+        let (dns, config) = (&self.runtime.dns, &self.runtime.config);
+        let (limits, begin) = (limits(config), Instant::now());
+        let mut outcome = spf::check_domain(dns, domain, &query, &limits).await;
+        if policy::tells_client_name(config, self.identity, &outcome) {
+            let left = limits.timeout.saturating_sub(begin.elapsed());
+            // Boxed, for hardly any reply has it.
+            outcome.client_name = Box::pin(spf::client_name(dns, self.client, domain.as_str(), left)).await;
+        }
+        outcome
     }
 }
 

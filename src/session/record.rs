@@ -126,7 +126,7 @@ pub struct Record {
     pub dry_run: bool,
     /// A message was received to its end.
     pub complete: bool,
-    /// The message could not be changed as it should.
+    /// The message could not be changed, or not in all that it should.
     pub failed: bool,
     /// Another message of the session, given up before this one without a word.
     pub unfinished: Option<Box<Record>>,

@@ -173,3 +173,71 @@ async fn costly_signatures_are_bounded() {
     let field = &inserted(&finished.edits)[0];
     assert_eq!(field.matches("dkim=fail reason=\"signature did not verify\"").count(), 10, "{field}");
 }
+
+/// A name for a reply takes what is left of the check's time, and is asked for where there is such a reply.
+#[tokio::test(start_paused = true)]
+async fn a_name_for_a_reply_has_its_bounds() {
+    let zone =
+        "bad.example TXT \"v=spf1 -all\"\nsoft.example TXT \"v=spf1 ~all\"\n192.0.2.1 PTR a.example\na.example A 192.0.2.1";
+    let took = async |config: &str, latency: u64, sender: &str| {
+        let config = format!("verify_helo = no\ntimeout_secs = 20\nfail_reply_text = no %{{p}}\n{config}");
+        let host = Host::with_latency(zone, &config, Duration::from_secs(latency));
+        let begin = Instant::now();
+        let reaction = host.connect().mail(format!("<a@{sender}>").as_bytes(), false, None).await;
+        let reply = match reaction.verdict {
+            Verdict::Reply(reply) => reply.text().to_owned(),
+            _ => String::new(),
+        };
+        (reply, begin.elapsed().as_secs(), host.zone.queries())
+    };
+    assert_eq!(took("", 2, "bad.example").await, ("no a.example".to_owned(), 6, 4));
+    // (The first question is asked twice, once to see whether the cache knows.) The name is worth five seconds, and no more than the check has left.
+    assert_eq!(took("", 4, "bad.example").await, ("no unknown".to_owned(), 9, 4));
+    assert_eq!(took("", 18, "bad.example").await, ("no unknown".to_owned(), 20, 3));
+    // No such reply, none at all, none that is sent.
+    assert_eq!(took("", 2, "soft.example").await, (String::new(), 2, 2));
+    assert_eq!(took("reject_results =\n", 2, "bad.example").await, (String::new(), 2, 2));
+    assert_eq!(took("dry_run = yes\n", 2, "bad.example").await, (String::new(), 2, 2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_name_for_a_reply_of_dmarc_has_its_bounds() {
+    let zone = "_dmarc.example.com TXT \"v=DMARC1; p=reject\"\n192.0.2.1 PTR a.example\na.example A 192.0.2.1";
+    let dmarc = "header =\nverify_helo = no\nverify_dkim = yes\nverify_dmarc = yes\nenforce_dmarc_policies = reject\n";
+    for (more, latency, expected) in [
+        ("", 2, Some("no a.example")),
+        ("", 4, Some("no unknown")),
+        ("dmarc_fail_reply_text = no\n", 4, Some("no")),
+        ("dry_run = yes\n", 4, None),
+    ] {
+        let text = if more.starts_with("dmarc_fail") { "" } else { "dmarc_fail_reply_text = no %{p}\n" };
+        let host = Host::with_latency(zone, &format!("{dmarc}{text}{more}"), Duration::from_secs(latency));
+        let mut session = host.connect();
+        session.mail(b"<a@other.example>", false, None).await;
+        let queries = host.zone.queries();
+        let finished = session.message(&[("From", " a@example.com")], "").await;
+        let reply = match &finished.verdict {
+            Verdict::Reply(reply) => Some(reply.text()),
+            _ => None,
+        };
+        assert_eq!(reply, expected, "{more}");
+        // The policy, and the client's name where it is told: that of no passing signature or sender is asked for besides.
+        let names = host.zone.queries() - queries;
+        assert_eq!(expected.is_some_and(|reply| reply != "no"), names > 2, "{more} {names}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_is_waited_for_in_vain_where_fields_are_too_many() {
+    let host = Host::with_latency(ZONE, ALL, Duration::from_secs(3));
+    let mut session = host.connect();
+    session.mail(b"<a@example.com>", false, None).await;
+    let forged = ("Authentication-Results", " mx.example.net; dmarc=pass");
+    let fields = [vec![forged; MAX_FORGED_FIELDS + 1], vec![("From", " a@example.com"), ("DKIM-Signature", SIGNATURE)]].concat();
+    let begin = Instant::now();
+    assert!(matches!(session.message(&fields, "x").await.verdict, Verdict::Reply(_)));
+    assert_eq!(begin.elapsed().as_secs(), 0);
+    settle().await;
+    // What was under way for this message has ended; iprev is the session's.
+    assert!(alive_tasks() <= 1);
+}
