@@ -26,6 +26,7 @@ mod fields;
 mod identities;
 mod record;
 mod task;
+mod telling;
 #[cfg(test)]
 mod tests;
 
@@ -38,7 +39,7 @@ use task::Task;
 use tokio::time::{Instant, timeout};
 
 use crate::{
-    auth::{Identity, Verified, iprev, spf},
+    auth::{Verified, iprev, spf},
     config::Config,
     mail::{
         auth_results::{self, AuthservIdPattern, claims_authserv_id},
@@ -46,7 +47,7 @@ use crate::{
         identity::ReversePath,
         reply::Reply,
     },
-    policy::{self, Circumstances, End, EndDecision, EndFacts, HeloDecision, MailDecision},
+    policy::{self, Circumstances, End, EndFacts, HeloDecision, MailDecision},
     runtime::Runtime,
 };
 
@@ -425,86 +426,6 @@ impl Session {
 
     fn helo_is_definitive(&self) -> bool {
         self.helo.as_ref().is_some_and(|helo| helo.decision == HeloDecision::Definitive)
-    }
-
-    //--- What is told ---
-
-    fn note(&mut self, verified: Arc<Verified>, verdict: &Verdict, for_dmarc: bool) {
-        let reply = match verdict {
-            Verdict::Reply(reply) => Some(reply.clone()),
-            _ => None,
-        };
-        let action = reply.as_ref().map_or(Action::Accept, Action::of);
-        self.pending().identities.push(IdentityRecord { verified, action, reply, for_dmarc });
-    }
-
-    fn note_end(&mut self, findings: Findings, iprev: Option<iprev::Outcome>, end: &End, deferred: Option<&Reply>) {
-        let reply = match &end.decision {
-            EndDecision::Refuse(reply) => Some(reply.clone()),
-            EndDecision::Accept | EndDecision::Quarantine(_) => None,
-        };
-        // A refusal that was put off is one of the MAIL FROM identity after all.
-        if let Some(reply) = reply.as_ref().filter(|reply| deferred == Some(reply))
-            && let Some(last) =
-                self.pending().identities.iter_mut().rfind(|record| record.verified.identity == Identity::Mailfrom)
-        {
-            last.action = Action::of(reply);
-            last.reply = Some(reply.clone());
-        }
-        let Findings { dkim, dmarc, .. } = findings;
-        if dkim.is_some() || dmarc.is_some() || iprev.is_some() {
-            let (disposition, exemption) = (end.disposition, end.exemption);
-            self.pending().content = Some(ContentRecord { dkim, dmarc, iprev, disposition, exemption, reply });
-        }
-    }
-
-    fn skip(&mut self, identity: Identity, value: &str, reason: &'static str) {
-        self.pending().skipped.push(Skipped { identity, value: value.to_owned(), reason });
-    }
-
-    fn exempt(&mut self, exemption: Exemption) -> Reaction {
-        self.pending().exemption = Some(exemption);
-        Reaction { verdict: Verdict::Accept(exemption), record: self.tell() }
-    }
-
-    /// The one place where a dry run differs: what is decided is told, and not done.
-    fn settle(&mut self, verdict: Verdict) -> Reaction {
-        match verdict {
-            Verdict::Reply(_) if self.runtime.config.dry_run => Reaction::proceed(),
-            Verdict::Reply(_) => Reaction { verdict, record: self.tell() },
-            verdict => Reaction { verdict, record: None },
-        }
-    }
-
-    /// The same for the end of a message.
-    fn settle_end(&mut self, end: End, edits: Vec<Edit>) -> Finished {
-        let (verdict, edits) = match end.decision {
-            _ if self.runtime.config.dry_run => (Verdict::Continue, Vec::new()),
-            // What is refused needs no changes.
-            EndDecision::Refuse(reply) => {
-                self.pending().forged_fields = 0;
-                (Verdict::Reply(reply), Vec::new())
-            }
-            EndDecision::Quarantine(reason) => (Verdict::Quarantine(reason), edits),
-            EndDecision::Accept => (Verdict::Continue, edits),
-        };
-        Finished { verdict, edits, record: self.tell() }
-    }
-
-    fn pending(&mut self) -> &mut Record {
-        self.pending.get_or_insert_default()
-    }
-
-    /// What has gathered since the last time, if it is anything.
-    fn tell(&mut self) -> Option<Box<Record>> {
-        let mut record = self.pending.take()?;
-        if record.identities.is_empty() && record.exemption.is_none() && record.skipped.is_empty() && !record.complete {
-            return None;
-        }
-        record.client = self.client.ok().or(record.client);
-        record.helo = self.helo.as_ref().map(|helo| Arc::clone(&helo.name));
-        record.dry_run = self.runtime.config.dry_run;
-        Some(record)
     }
 }
 

@@ -7,6 +7,7 @@ use std::{path::Path, sync::Arc, time::Duration};
 
 use super::*;
 use crate::{
+    auth::Identity,
     config::{Overrides, load_text},
     dns::{Dns, zone::Zone},
     mail::spf_result::SpfResult,
