@@ -327,6 +327,8 @@ fn several_runtimes_share_a_client() {
     // Over TCP as well: the connection belongs to one of the runtimes.
     server.behave("example.com", Behaviour { truncate: true, ..Behaviour::default() });
     let dns = Dns::new(&Settings { cache_size: 0, ..settings(&[server.address()]) });
+    // As the daemon's, no runtime ends before the others: the connection would end with it.
+    let end = tokio::sync::Barrier::new(4);
     std::thread::scope(|scope| {
         for _ in 0..4 {
             scope.spawn(|| {
@@ -336,6 +338,7 @@ fn several_runtimes_share_a_client() {
                         assert_eq!(look_up(&dns, "example.com").await, Ok(address()));
                         assert_eq!(look_up(&dns, "none.example").await, Err(Failure::NxDomain));
                     }
+                    end.wait().await;
                 });
             });
         }
