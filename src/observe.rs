@@ -64,52 +64,52 @@ impl Observer {
         if let Some(content) = &record.content {
             self.log.write_with(LogLevel::Info, |text| content_line(&mut Line { text }, record, content));
         }
+        let dry_run = |line: &mut Line<'_>| {
+            if record.dry_run {
+                line.pair("dry-run", "yes");
+            }
+        };
         if record.has_too_many_forged {
-            self.log.write_with(LogLevel::Info, |text| {
-                let mut line = Line { text };
+            self.tell(LogLevel::Info, record, |line| {
                 line.pair("action", "reject");
                 line.pair("reason", "too-many-authentication-results");
-                if record.dry_run {
-                    line.pair("dry-run", "yes");
-                }
-                line.circumstances(record);
+                dry_run(line);
             });
         } else if record.forged_fields > 0 {
-            self.log.write_with(LogLevel::Info, |text| {
-                let mut line = Line { text };
+            self.tell(LogLevel::Info, record, |line| {
                 line.pair("deleted-authentication-results", &record.forged_fields.to_string());
-                if record.dry_run {
-                    line.pair("dry-run", "yes");
-                }
-                line.circumstances(record);
+                dry_run(line);
             });
         }
         if record.failed {
-            self.log.write_with(LogLevel::Error, |text| {
-                let mut line = Line { text };
+            self.tell(LogLevel::Error, record, |line| {
                 line.pair("action", "fail");
                 line.pair("reason", "message-not-changed");
-                line.circumstances(record);
             });
         }
         for skipped in &record.skipped {
-            self.log.write_with(LogLevel::Debug, |text| {
-                let mut line = Line { text };
+            self.tell(LogLevel::Debug, record, |line| {
                 line.pair("identity", skipped.identity.as_str());
                 line.pair("action", "skip");
                 line.pair("reason", skipped.reason);
                 line.pair(if skipped.identity == Identity::Helo { "helo" } else { "envelope-from" }, &skipped.value);
-                line.circumstances(record);
             });
         }
         if let Some(exemption) = record.exemption {
-            self.log.write_with(LogLevel::Debug, |text| {
-                let mut line = Line { text };
+            self.tell(LogLevel::Debug, record, |line| {
                 line.pair("action", "exempt");
                 line.pair("reason", exemption.as_str());
-                line.circumstances(record);
             });
         }
+    }
+
+    /// Writes a line, with the circumstances at its end.
+    fn tell(&self, level: LogLevel, record: &Record, write: impl FnOnce(&mut Line<'_>)) {
+        self.log.write_with(level, |text| {
+            let mut line = Line { text };
+            write(&mut line);
+            line.circumstances(record);
+        });
     }
 
     /// Tells of a client whose address only this site knows, for it may be that of a proxy: SPF would then look at the wrong one.

@@ -53,7 +53,11 @@ fn refused_results(config: &Config, identity: Identity) -> SpfResults {
 pub fn tells_client_name(config: &Config, identity: Identity, outcome: &spf::Outcome) -> bool {
     !config.dry_run
         && refused_results(config, identity).contains(outcome.result)
-        && refusal_text(config, outcome).tells_client_name()
+        && has_client_name(refusal_text(config, outcome))
+}
+
+fn has_client_name(text: &ReplyText) -> bool {
+    text.segments().iter().any(|segment| matches!(segment, ReplySegment::Explain(string) if spf::tells_client_name(string)))
 }
 
 /// Decides at HELO: refuse, else definitive, else open.
@@ -176,8 +180,8 @@ pub struct End {
     pub disposition: Disposition,
     /// Why what would follow from DMARC was not carried out.
     pub exemption: Option<DmarcExemption>,
-    /// The reply is `dmarc_fail_reply_text`.
-    pub is_dmarc_refusal: bool,
+    /// The reply is to be made again with the client's name, which it tells.
+    pub wants_client_name: bool,
 }
 
 /// Decides at the end of the message. `spf-milter(8)` shows the same as a table.
@@ -194,7 +198,7 @@ pub fn at_end(config: &Config, facts: &EndFacts<'_>) -> End {
         decision: EndDecision::Refuse(reply),
         disposition: Disposition::Reject,
         exemption: None,
-        is_dmarc_refusal: false,
+        wants_client_name: false,
     };
     if facts.has_too_many_forged {
         return End { disposition: Disposition::None, ..refuse(forgery_refusal()) };
@@ -209,7 +213,7 @@ pub fn at_end(config: &Config, facts: &EndFacts<'_>) -> End {
     {
         return refuse(reply.clone());
     }
-    let accept = End { decision: EndDecision::Accept, disposition: Disposition::None, exemption: None, is_dmarc_refusal: false };
+    let accept = End { decision: EndDecision::Accept, disposition: Disposition::None, exemption: None, wants_client_name: false };
     let Some(outcome) = facts.dmarc else { return accept };
     match outcome.result {
         DmarcResult::Fail => {
@@ -227,7 +231,9 @@ pub fn at_end(config: &Config, facts: &EndFacts<'_>) -> End {
                 let decision = EndDecision::Quarantine(reason);
                 return End { decision, disposition: Disposition::Quarantine, ..accept };
             }
-            End { is_dmarc_refusal: true, ..refuse(dmarc_refusal(config, outcome, facts)) }
+            let has_name = config.dry_run || facts.circumstances.client_name.is_some();
+            let wants_client_name = !has_name && has_client_name(&config.dmarc_fail_reply_text);
+            End { wants_client_name, ..refuse(dmarc_refusal(config, outcome, facts)) }
         }
         DmarcResult::Temperror if may_retry => End { exemption, ..accept },
         _ => accept,

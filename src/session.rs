@@ -351,7 +351,7 @@ impl Session {
             has_too_many_forged,
         };
         let mut end = policy::at_end(&config, &facts);
-        if end.is_dmarc_refusal && config.dmarc_fail_reply_text.tells_client_name() && !config.dry_run {
+        if end.wants_client_name {
             let limit = Duration::from_secs(config.timeout_secs).saturating_mul(2).saturating_sub(begin.elapsed());
             let domain = verified.map_or("", |verified| &verified.domain);
             let name = Box::pin(spf::client_name(&self.runtime.dns, client, domain, limit)).await;

@@ -29,6 +29,7 @@ use crate::{
 };
 
 pub use expand::{Variables, expand_explain_string};
+pub use names::tells_client_name;
 use trace::Trace;
 
 /// The local-part of a sender that has none (RFC 7208 §4.3).

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use viaspf::record::{ExplainString, ExplainStringSegment, MacroExpand, MacroKind, MacroStringSegment};
+use viaspf::record::ExplainString;
 
 use super::value::{Parsed, ValueError, ValueErrors, quote, spell_as_displayed};
 
@@ -31,17 +31,6 @@ impl ReplyText {
     pub fn segments(&self) -> &[ReplySegment] {
         &self.segments
     }
-
-    /// Whether `%{p}` occurs, for which DNS must be asked.
-    pub fn tells_client_name(&self) -> bool {
-        self.segments.iter().any(|segment| match segment {
-            ReplySegment::Explain(string) => string.segments.iter().any(|part| match part {
-                ExplainStringSegment::MacroString(string) => string.segments.iter().any(is_client_name),
-                ExplainStringSegment::Space => false,
-            }),
-            ReplySegment::Exp | ReplySegment::Reason | ReplySegment::AuthorDomain => false,
-        })
-    }
 }
 
 impl fmt::Display for ReplyText {
@@ -51,13 +40,6 @@ impl fmt::Display for ReplyText {
 }
 
 spell_as_displayed!(ReplyText);
-
-fn is_client_name(segment: &MacroStringSegment) -> bool {
-    match segment {
-        MacroStringSegment::MacroExpand(MacroExpand::Macro(r#macro)) => r#macro.kind() == MacroKind::ValidatedDomain,
-        _ => false,
-    }
-}
 
 /// Reads a text without macros of our own.
 pub(super) fn plain(text: &str) -> Parsed<ReplyText> {

@@ -1,11 +1,6 @@
 //! The packets of an MTA, before the milter library sees them: where they begin and end, and what it could not read.
 
-use std::{
-    io,
-    net::IpAddr,
-    sync::{Mutex, PoisonError},
-    time::Duration,
-};
+use std::{io, net::IpAddr, time::Duration};
 
 use tokio::io::ReadBuf;
 
@@ -127,7 +122,7 @@ impl Packets {
     /// # Errors
     ///
     /// The first packet opens no session: whoever speaks something else is not listened to. Or a packet has an impossible length.
-    pub(super) fn take(&mut self, octets: &[u8], macros: &Mutex<Macros>, buf: &mut ReadBuf<'_>) -> io::Result<bool> {
+    pub(super) fn take(&mut self, octets: &[u8], macros: &mut Macros, buf: &mut ReadBuf<'_>) -> io::Result<bool> {
         if self.input.is_empty() {
             // Mostly all of it can be passed on, and nothing is to be kept.
             let mut rest = octets;
@@ -148,10 +143,9 @@ impl Packets {
         Ok(ended)
     }
 
-    fn pass(&mut self, octets: &mut &[u8], macros: &Mutex<Macros>, buf: &mut ReadBuf<'_>) -> io::Result<bool> {
+    fn pass(&mut self, octets: &mut &[u8], macros: &mut Macros, buf: &mut ReadBuf<'_>) -> io::Result<bool> {
         let mut ended = false;
         let empty = buf.remaining();
-        let lock = || macros.lock().unwrap_or_else(PoisonError::into_inner);
         loop {
             self.deliver(buf);
             let (taken, left) = octets.split_at(self.rest.min(octets.len()).min(buf.remaining()));
@@ -178,12 +172,12 @@ impl Packets {
             self.last = head.command;
             let content = packet.get(HEAD..).unwrap_or_default();
             if head.command == MACROS {
-                lock().define(content);
+                macros.define(content);
                 ended = true;
                 continue;
             }
             if changes_macros {
-                lock().begin(head.command);
+                macros.begin(head.command);
             }
             if is_read {
                 let (content, no_address) = readable_connect(content);
@@ -294,19 +288,19 @@ mod tests {
 
     /// What the library gets when octets come in pieces of some size, and the queue id that is known then, for each of its reads.
     fn reads(octets: &[u8], piece: usize, room: usize) -> io::Result<Vec<(Vec<u8>, Option<String>)>> {
-        let macros = Mutex::new(Macros::default());
+        let mut macros = Macros::default();
         let mut packets = Packets::default();
         let mut reads = Vec::new();
         for mut piece in octets.chunks(piece) {
             loop {
                 let mut room = vec![0; room];
                 let mut buf = ReadBuf::new(&mut room);
-                packets.take(piece, &macros, &mut buf)?;
+                packets.take(piece, &mut macros, &mut buf)?;
                 piece = &[];
                 if buf.filled().is_empty() {
                     break;
                 }
-                let queue_id = macros.lock().unwrap().get(Macro::QueueId).map(|id| String::from_utf8_lossy(id).into_owned());
+                let queue_id = macros.get(Macro::QueueId).map(|id| String::from_utf8_lossy(id).into_owned());
                 reads.push((buf.filled().to_vec(), queue_id));
             }
         }
@@ -435,25 +429,25 @@ mod tests {
 
     #[test]
     fn what_comes_before_an_impossible_length_counts() {
-        let macros = Mutex::new(Macros::default());
+        let mut macros = Macros::default();
         let mut packets = Packets::default();
         let good = [OPEN, &packet(b'L', b"x\0y\0"), &packet(b'E', b"")].concat();
         let mut room = [0; 100];
         let mut buf = ReadBuf::new(&mut room);
-        packets.take(&[good.as_slice(), b"\0\0\0\0X"].concat(), &macros, &mut buf).unwrap();
+        packets.take(&[good.as_slice(), b"\0\0\0\0X"].concat(), &mut macros, &mut buf).unwrap();
         assert_eq!(buf.filled(), good);
         assert!(packets.is_waiting());
-        assert!(packets.take(&[], &macros, &mut ReadBuf::new(&mut [0; 100])).is_err());
+        assert!(packets.take(&[], &mut macros, &mut ReadBuf::new(&mut [0; 100])).is_err());
     }
 
     #[test]
     fn each_client_is_described_anew() {
-        let macros = Mutex::new(Macros::default());
+        let mut macros = Macros::default();
         let mut packets = Packets::default();
         let mut describe = |content: &[u8]| {
             let octets = [OPEN, &packet(CONNECT, content)].concat();
-            packets.take(&octets, &macros, &mut ReadBuf::new(&mut [0; 200])).unwrap();
-            packets.take(&[], &macros, &mut ReadBuf::new(&mut [0; 200])).unwrap();
+            packets.take(&octets, &mut macros, &mut ReadBuf::new(&mut [0; 200])).unwrap();
+            packets.take(&[], &mut macros, &mut ReadBuf::new(&mut [0; 200])).unwrap();
             packets.take_client().map(|client| client.no_address)
         };
         assert_eq!(describe(b"h\x004\0\0bad\0"), Some(Some("bad".to_owned())));
@@ -470,24 +464,24 @@ mod tests {
 
     #[test]
     fn no_memory_is_kept() {
-        let macros = Mutex::new(Macros::default());
+        let mut macros = Macros::default();
         let mut packets = Packets::default();
         let octets = [OPEN, &packet(CONNECT, &[b'x'; 8000]), &packet(MACROS, &[b'x'; 8000]), &packet(b'H', b"x\0")].concat();
         for piece in octets.chunks(1000) {
-            packets.take(piece, &macros, &mut ReadBuf::new(&mut [0; 500])).unwrap();
+            packets.take(piece, &mut macros, &mut ReadBuf::new(&mut [0; 500])).unwrap();
         }
         while packets.is_waiting() {
-            packets.take(&[], &macros, &mut ReadBuf::new(&mut [0; 500])).unwrap();
+            packets.take(&[], &mut macros, &mut ReadBuf::new(&mut [0; 500])).unwrap();
         }
         assert_eq!(packets.input.capacity() + packets.ready.capacity(), 0);
     }
 
     #[test]
     fn a_peer_owes_what_it_has_begun() {
-        let macros = Mutex::new(Macros::default());
+        let mut macros = Macros::default();
         let mut packets = Packets::default();
         let mut take = |octets: &[u8]| {
-            let ended = packets.take(octets, &macros, &mut ReadBuf::new(&mut [0; 100])).unwrap();
+            let ended = packets.take(octets, &mut macros, &mut ReadBuf::new(&mut [0; 100])).unwrap();
             (ended, packets.limit_in_force())
         };
         assert_eq!(take(b""), (false, Some(NEGOTIATION_LIMIT)));

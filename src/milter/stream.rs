@@ -169,7 +169,7 @@ impl Stream {
     /// Gives the library what it can have, of octets that have come and of those that wait; whether it got anything.
     fn pass_on(&mut self, octets: &[u8], buf: &mut ReadBuf<'_>) -> io::Result<bool> {
         let room = buf.remaining();
-        let ended = self.packets.take(octets, &self.exchange.macros, buf).map_err(|error| self.exchange.blame(error))?;
+        let ended = self.packets.take(octets, &mut self.exchange.macros(), buf).map_err(|error| self.exchange.blame(error))?;
         // The time runs from the first octet of what is owed, not from the last that came.
         if ended {
             self.limit = None;

@@ -1,11 +1,11 @@
 //! The explanation that a domain publishes for its fail (RFC 7208 §6.2).
 
-use viaspf::record::{DomainSpec, ExplainString, ExplainStringSegment};
+use viaspf::record::{DomainSpec, ExplainString};
 
 use super::{
     Query,
     expand::{Variables, expand_domain, expand_whole_explain_string},
-    names::{asks_for_names, unusable, validate_once, validated_name},
+    names::{asks_for_names, tells_client_name, unusable, validate_once, validated_name},
     record::{cap_digits, shorten},
 };
 use crate::{
@@ -47,11 +47,7 @@ impl WantedExplanation {
         let text =
             str::from_utf8(text).ok().filter(|text| text.is_ascii()).ok_or_else(|| format!("text at {name} is not ASCII"))?;
         let string: ExplainString = cap_digits(text).parse().map_err(|_| format!("syntax error in the text at {name}"))?;
-        let asks = string.segments.iter().any(|segment| match segment {
-            ExplainStringSegment::MacroString(string) => asks_for_names(string),
-            ExplainStringSegment::Space => false,
-        });
-        if asks {
+        if tells_client_name(&string) {
             validate_once(dns, client, &mut validated).await;
         }
         let known = validated_name(validated.as_deref(), &self.domain);

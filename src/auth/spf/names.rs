@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use futures_util::future::join_all;
-use viaspf::record::{DomainSpec, DualCidrLength, MacroKind, MacroString, Mechanism};
+use viaspf::record::{DomainSpec, DualCidrLength, ExplainString, ExplainStringSegment, MacroKind, MacroString, Mechanism};
 
 use super::record::macros;
 use crate::dns::{Answer, Dns, Failure, Name, RecordType};
@@ -94,6 +94,14 @@ pub(super) fn unusable(spec: &DomainSpec, local_part: &str) -> bool {
 /// Whether `%{p}` occurs.
 pub(super) fn asks_for_names(string: &MacroString) -> bool {
     macros(string).any(|m| m.kind() == MacroKind::ValidatedDomain)
+}
+
+/// Whether `%{p}` occurs in a text for people.
+pub fn tells_client_name(string: &ExplainString) -> bool {
+    string.segments.iter().any(|segment| match segment {
+        ExplainStringSegment::MacroString(string) => asks_for_names(string),
+        ExplainStringSegment::Space => false,
+    })
 }
 
 /// Asks for the client's names, unless that was done; a failure means that there are none (RFC 7208 §7.3).
