@@ -81,7 +81,7 @@ fn main() {
                             }
                             let mut verification = verifier.end_of_header(&dns);
                             body.as_bytes().chunks(65535).for_each(|chunk| verification.body(chunk));
-                            assert!(verification.finish().await.iter().all(|outcome| outcome.reason.is_none()));
+                            assert!(verification.finish().await.unwrap().iter().all(|outcome| outcome.reason.is_none()));
                         });
                     });
                     println!(

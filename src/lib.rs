@@ -11,6 +11,7 @@ mod cli;
 pub mod config;
 mod daemon;
 pub mod dns;
+pub mod internal_error;
 mod listen;
 pub mod log;
 pub mod mail;

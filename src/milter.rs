@@ -17,7 +17,7 @@ use std::{
     future::poll_fn,
     io,
     net::Shutdown,
-    panic::AssertUnwindSafe,
+    panic::{self, AssertUnwindSafe},
     pin::{Pin, pin},
     sync::{
         Arc,
@@ -221,18 +221,15 @@ async fn on_mail(cx: &mut Context<Connection>, arguments: Vec<CString>) -> Statu
 #[expect(clippy::unused_async)]
 async fn on_header(cx: &mut Context<Connection>, name: CString, value: CString) -> Status {
     let Some(connection) = &mut cx.data else { return Status::Continue };
-    if let Some(session) = &mut connection.session {
-        session.header(name.to_bytes(), &value_as_sent(connection.opts, value.to_bytes()));
-    }
+    let value = value_as_sent(connection.opts, value.to_bytes());
+    connection.work(|session| session.header(name.to_bytes(), &value));
     connection.nothing_to_say(ProtoOpts::NOREPLY_HEADER)
 }
 
 #[expect(clippy::unused_async)]
 async fn on_eoh(cx: &mut Context<Connection>) -> Status {
     let Some(connection) = &mut cx.data else { return Status::Continue };
-    if let Some(session) = &mut connection.session {
-        session.end_of_header();
-    }
+    connection.work(Session::end_of_header);
     connection.nothing_to_say(ProtoOpts::NOREPLY_EOH)
 }
 
@@ -240,8 +237,8 @@ async fn on_eoh(cx: &mut Context<Connection>) -> Status {
 // `Continue`; where no reply was negotiated, it sends none all the same.
 #[expect(clippy::unused_async)]
 async fn on_body(cx: &mut Context<Connection>, chunk: Bytes) -> Status {
-    if let Some(session) = cx.data.as_mut().and_then(|connection| connection.session.as_mut()) {
-        session.body(&chunk);
+    if let Some(connection) = &mut cx.data {
+        connection.work(|session| session.body(&chunk));
     }
     Status::Continue
 }
@@ -348,6 +345,16 @@ impl Drop for Connection {
 }
 
 impl Connection {
+    /// Lets the session do what waits for nothing. Where that does not come to a good end, the end of the message is a failure.
+    fn work(&mut self, work: impl FnOnce(&mut Session)) {
+        if let Some(session) = &mut self.session
+            && panic::catch_unwind(AssertUnwindSafe(|| work(session))).is_err()
+        {
+            self.line.server.observer.problem("internal error in the work on a message");
+            self.failed = true;
+        }
+    }
+
     fn end_session(&mut self) {
         self.failed = false;
         if let Some(record) = self.session.take().and_then(Session::close) {

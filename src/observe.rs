@@ -87,6 +87,13 @@ impl Observer {
                 line.pair("reason", "message-not-changed");
             });
         }
+        if let Some(error) = &record.internal_error {
+            self.log.error(|| error.to_string());
+            self.tell(LogLevel::Error, record, |line| {
+                line.pair("action", "fail");
+                line.pair("reason", "internal-error");
+            });
+        }
         for skipped in &record.skipped {
             self.tell(LogLevel::Debug, record, |line| {
                 line.pair("identity", skipped.identity.as_str());

@@ -41,6 +41,7 @@ use tokio::time::{Instant, timeout};
 use crate::{
     auth::{Verified, iprev, spf},
     config::Config,
+    internal_error::InternalError,
     mail::{
         auth_results::{self, AuthservIdPattern, claims_authserv_id},
         header_field::HeaderField,
@@ -141,6 +142,12 @@ pub struct Finished {
     pub record: Option<Box<Record>>,
 }
 
+impl From<Reaction> for Finished {
+    fn from(Reaction { verdict, record }: Reaction) -> Self {
+        Self { verdict, edits: Vec::new(), record }
+    }
+}
+
 /// A session.
 #[derive(Debug)]
 pub struct Session {
@@ -184,7 +191,7 @@ impl Helo {
 enum Iprev {
     NotBegun,
     UnderWay(Task<iprev::Outcome>),
-    Done(Option<iprev::Outcome>),
+    Done(iprev::Outcome),
 }
 
 /// A message under way.
@@ -241,8 +248,11 @@ impl Session {
             self.helo = None;
             let helo = self.begin_helo(client, name);
             self.helo = Some(Box::new(helo));
-            if self.runtime.needs.helo_reply {
-                self.join_helo(client).await;
+            if self.runtime.needs.helo_reply
+                && let Err(error) = self.join_helo(client).await
+            {
+                self.helo = None;
+                return self.give_up(error).after(earlier);
             }
         }
         let verdict = self.helo.as_ref().map_or(Verdict::Continue, |helo| helo.verdict());
@@ -267,7 +277,11 @@ impl Session {
         let config = Arc::clone(&self.runtime.config);
         let content = (config.verify_dkim || config.verify_dmarc).then(|| Content::new(&self.runtime));
         self.transaction = Some(Box::new(Transaction { content, ..Transaction::default() }));
-        let Some(mailfrom) = self.verify_senders(client, &path).await else { return Reaction::proceed() };
+        let mailfrom = match self.verify_senders(client, &path).await {
+            Ok(Some(mailfrom)) => mailfrom,
+            Ok(None) => return Reaction::proceed(),
+            Err(error) => return self.give_up(error),
+        };
         let decision = if mailfrom.for_dmarc {
             MailDecision::Accept
         } else {
@@ -337,10 +351,17 @@ impl Session {
         // What is refused for its forged fields is not waited for.
         let is_refused = has_too_many_forged && !config.dry_run;
         let findings = match content {
-            Some(content) if !is_refused => Box::pin(content.finish(&self.runtime, verified)).await,
+            Some(content) if !is_refused => match Box::pin(content.finish(&self.runtime, verified)).await {
+                Ok(findings) => findings,
+                Err(error) => return self.give_up(error).into(),
+            },
             _ => Findings::default(),
         };
-        let iprev = if is_refused { None } else { self.join_iprev().await };
+        let iprev = if is_refused { Ok(None) } else { self.join_iprev().await };
+        let iprev = match iprev {
+            Ok(iprev) => iprev,
+            Err(error) => return self.give_up(error).into(),
+        };
         let facts = EndFacts {
             circumstances: self.circumstances(client),
             mailfrom: verified,
@@ -408,15 +429,15 @@ impl Session {
         }
     }
 
-    async fn join_iprev(&mut self) -> Option<iprev::Outcome> {
+    async fn join_iprev(&mut self) -> Result<Option<iprev::Outcome>, InternalError> {
         if let Iprev::UnderWay(task) = &mut self.iprev {
-            let outcome = task.join().await;
+            let outcome = task.join().await?;
             self.iprev = Iprev::Done(outcome);
         }
-        match &self.iprev {
-            Iprev::Done(outcome) => outcome.clone(),
+        Ok(match &self.iprev {
+            Iprev::Done(outcome) => Some(outcome.clone()),
             Iprev::NotBegun | Iprev::UnderWay(_) => None,
-        }
+        })
     }
 
     fn circumstances(&self, client: IpAddr) -> Circumstances<'_> {

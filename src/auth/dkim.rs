@@ -21,7 +21,10 @@ use std::{collections::HashMap, fmt, time::Duration};
 use futures_util::FutureExt as _;
 use tokio::{task::JoinSet, time};
 
-use crate::dns::{Dns, Failure, Lookup, Name};
+use crate::{
+    dns::{Dns, Failure, Lookup, Name},
+    internal_error::InternalError,
+};
 
 mod body;
 mod canonical;
@@ -36,7 +39,7 @@ pub use outcome::{BodyCoverage, DkimResult, Reason, SignatureOutcome, signature_
 
 use body::{BodyHash, BodyHashes};
 use crypto::{MAX_RSA_BITS, MIN_RSA_BITS};
-use header::{Header, Index};
+use header::{Field, Header};
 use key::KeyRecord;
 use signature::{Algorithm, Signature};
 
@@ -100,7 +103,7 @@ impl Verifier {
         let mut further = Vec::new();
         for field in header.find("DKIM-Signature") {
             if entries.len() < settings.max_signatures {
-                entries.push(Entry::read(&header, field, from_fields, settings.now));
+                entries.push(Entry::read(field, from_fields, settings.now));
             } else {
                 further.push(field);
             }
@@ -127,20 +130,19 @@ struct Entry {
 /// A signature to be verified.
 #[derive(Debug)]
 struct Pending {
-    /// Its place in the header.
-    field: usize,
+    field: Field,
     signature: Signature,
 }
 
 impl Entry {
-    fn read(header: &Header, field: usize, from_fields: usize, now: u64) -> Self {
+    fn read(field: &Field, from_fields: usize, now: u64) -> Self {
         let mut outcome = SignatureOutcome::default();
-        let signature = signature::parse(header.value(field), now, &mut outcome).and_then(|signature| {
+        let signature = signature::parse(field.value(), now, &mut outcome).and_then(|signature| {
             let signed = signature.signed_fields.iter().filter(|name| ***name == *b"from").count();
             if signed < from_fields { Err(Reason::FromNotSignedAsOften) } else { Ok(signature) }
         });
         match signature {
-            Ok(signature) => Self { outcome, pending: Some(Pending { field, signature }) },
+            Ok(signature) => Self { outcome, pending: Some(Pending { field: field.clone(), signature }) },
             Err(reason) => {
                 outcome.reason = Some(reason);
                 Self { outcome, pending: None }
@@ -212,13 +214,17 @@ impl Verification {
     }
 
     /// Ends the message: what was found out about its signatures, from the top of the header. None where it has none.
-    pub async fn finish(mut self) -> Vec<SignatureOutcome> {
+    ///
+    /// # Errors
+    ///
+    /// A look-up did not come to an end, or a hash is missing that was asked for: nothing can be said about the message then.
+    pub async fn finish(mut self) -> Result<Vec<SignatureOutcome>, InternalError> {
         while let Some(lookup) = self.lookups.join_next().await {
-            // A task that did not end well leaves its key out: no answer.
-            self.records.extend(lookup);
+            let (name, records) = lookup.map_err(|_| InternalError::new("a key look-up did not come to an end"))?;
+            self.records.insert(name, records);
         }
         let bodies = self.bodies.finish();
-        let index = if self.entries.iter().any(|entry| entry.pending.is_some()) { self.header.index() } else { Index::default() };
+        let index = self.header.index();
         let mut text = Vec::new();
         let mut outcomes = Vec::with_capacity(self.entries.len());
         let mut is_first = true;
@@ -229,15 +235,17 @@ impl Verification {
                     tokio::task::yield_now().await;
                 }
                 let body = bodies.find(signature.body_canonicalization, signature.body_length);
-                outcome.body = body.map(|body| body.coverage);
-                let texts = self.records.get(&signature.key_name).unwrap_or(&Err(Failure::Network));
+                let body = body.ok_or_else(|| InternalError::new("no hash of the body for a signature"))?;
+                outcome.body = Some(body.coverage);
+                let texts = self.records.get(&signature.key_name);
+                let texts = texts.ok_or_else(|| InternalError::new("no key look-up for a signature"))?;
                 let keys = find_keys(texts, &signature, self.settings.min_key_bits);
-                let write_signed = |text: &mut Vec<u8>| self.header.write_signed(&index, field, &signature, text);
+                let write_signed = |text: &mut Vec<u8>| index.write_signed(&field, &signature, text);
                 outcome.reason = check(&signature, keys, body, &mut text, write_signed, &mut outcome).err();
             }
             outcomes.push(outcome);
         }
-        outcomes
+        Ok(outcomes)
     }
 }
 
@@ -284,16 +292,15 @@ fn find_key(text: &[u8], signature: &Signature, min_bits: usize) -> Result<KeyRe
 fn check(
     signature: &Signature,
     keys: Result<Vec<KeyRecord>, Reason>,
-    body: Option<BodyHash>,
+    body: BodyHash,
     text: &mut Vec<u8>,
     write_signed: impl FnOnce(&mut Vec<u8>),
     outcome: &mut SignatureOutcome,
 ) -> Result<(), Reason> {
     let body = match body {
-        None => Err(Reason::BodyHash),
-        Some(body) if body.is_short => Err(Reason::LengthBeyondBody),
-        Some(body) if body.hash != signature.body_hash => Err(Reason::BodyHash),
-        Some(_) => Ok(()),
+        BodyHash { is_short: true, .. } => Err(Reason::LengthBeyondBody),
+        BodyHash { hash, .. } if hash.as_ref() != signature.body_hash => Err(Reason::BodyHash),
+        _ => Ok(()),
     };
     let keys = match keys {
         Ok(keys) => keys,

@@ -11,6 +11,7 @@ use crate::{
         dmarc::{self, Discovery, DkimIdentifier, DkimStatus, DmarcResult, Identifiers, Problem},
     },
     dns::{Dns, Failure, Name},
+    internal_error::InternalError,
     mail::{
         author::{Author, is_from},
         domain::Domain,
@@ -110,10 +111,14 @@ impl Content {
     }
 
     /// The end of the message: DKIM, then DMARC on what SPF and DKIM found.
-    pub(super) async fn finish(mut self, runtime: &Runtime, spf: Option<&Verified>) -> Findings {
+    ///
+    /// # Errors
+    ///
+    /// Those of [`dkim::Verification::finish`].
+    pub(super) async fn finish(mut self, runtime: &Runtime, spf: Option<&Verified>) -> Result<Findings, InternalError> {
         self.end_of_header(&runtime.dns);
         let dkim = match std::mem::replace(&mut self.dkim, Dkim::Off) {
-            Dkim::Body(verification) => Some(verification.finish().await),
+            Dkim::Body(verification) => Some(verification.finish().await?),
             Dkim::Off | Dkim::Header(_) => None,
         };
         let dmarc = if self.dmarc {
@@ -121,29 +126,29 @@ impl Content {
                 spf: spf.and_then(|verified| Some((Domain::parse(&verified.domain).ok()?, verified.outcome.result))),
                 dkim: dkim.iter().flatten().filter_map(identifier).collect(),
             };
-            Some(self.evaluate(runtime, &identifiers).await)
+            Some(self.evaluate(runtime, &identifiers).await?)
         } else {
             None
         };
-        Findings { dkim, dmarc, is_list: self.is_list }
+        Ok(Findings { dkim, dmarc, is_list: self.is_list })
     }
 
-    async fn evaluate(&mut self, runtime: &Runtime, identifiers: &Identifiers) -> dmarc::Outcome {
+    async fn evaluate(&mut self, runtime: &Runtime, identifiers: &Identifiers) -> Result<dmarc::Outcome, InternalError> {
         let author = self.author.clone();
         let limit = Duration::from_secs(runtime.config.timeout_secs);
         let dns = &runtime.dns;
         let evaluated = timeout(limit, async {
             let begun = match &mut self.discovery {
-                Some(discovery) => discovery.join().await.filter(|discovery| *discovery.author() == author),
+                Some(discovery) => Some(discovery.join().await?).filter(|discovery| *discovery.author() == author),
                 None => None,
             };
             let discovery = match begun {
                 Some(discovery) => discovery,
                 None => dmarc::discover(dns, &author).await,
             };
-            dmarc::evaluate(dns, &discovery, identifiers).await
+            Ok(dmarc::evaluate(dns, &discovery, identifiers).await)
         });
-        evaluated.await.unwrap_or_else(|_| out_of_time(&author))
+        evaluated.await.unwrap_or_else(|_| Ok(out_of_time(&author)))
     }
 }
 

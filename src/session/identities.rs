@@ -12,6 +12,7 @@ use crate::{
         spf::{self, Limits, POSTMASTER, Query},
     },
     config::Config,
+    internal_error::InternalError,
     mail::{
         domain::Domain,
         identity::{ReversePath, helo_domain},
@@ -65,30 +66,29 @@ impl Session {
     }
 
     /// Waits for the check of the HELO name that is under way.
-    pub(super) async fn join_helo(&mut self, client: IpAddr) {
+    pub(super) async fn join_helo(&mut self, client: IpAddr) -> Result<(), InternalError> {
         if let Some(check) = self.helo.as_mut().and_then(|helo| helo.check.as_mut()) {
-            let verified = check.join().await;
+            let verified = check.join().await?;
             self.decide_helo(client, verified);
         }
+        Ok(())
     }
 
-    fn decide_helo(&mut self, client: IpAddr, verified: Option<Verified>) {
+    fn decide_helo(&mut self, client: IpAddr, verified: Verified) {
         let Some(mut helo) = self.helo.take() else { return };
         helo.check = None;
-        if let Some(verified) = verified {
-            let circumstances = Circumstances { helo: &helo.name, ..self.circumstances(client) };
-            helo.decision = policy::at_helo(&self.runtime.config, &verified, &circumstances);
-            let verified = Arc::new(verified);
-            self.note(Arc::clone(&verified), &helo.verdict(), false);
-            helo.verified = Some(verified);
-        }
+        let circumstances = Circumstances { helo: &helo.name, ..self.circumstances(client) };
+        helo.decision = policy::at_helo(&self.runtime.config, &verified, &circumstances);
+        let verified = Arc::new(verified);
+        self.note(Arc::clone(&verified), &helo.verdict(), false);
+        helo.verified = Some(verified);
         self.helo = Some(helo);
     }
 
     /// Verifies MAIL FROM, if SPF's own rules or DMARC ask for it, and waits for the check of HELO, if that is still under way.
     ///
     /// Both at the same time, so that the MTA waits no longer than for one.
-    pub(super) async fn verify_senders(&mut self, client: IpAddr, path: &ReversePath) -> Option<Mailfrom> {
+    pub(super) async fn verify_senders(&mut self, client: IpAddr, path: &ReversePath) -> Result<Option<Mailfrom>, InternalError> {
         let config = Arc::clone(&self.runtime.config);
         // While HELO is open, so is whether MAIL FROM is to be verified.
         let pending = self.helo.as_mut().and_then(|helo| helo.check.take());
@@ -111,12 +111,11 @@ impl Session {
         let outcome = match (pending, wanted) {
             (Some(mut pending), true) => {
                 let (verified, outcome) = Box::pin(async { tokio::join!(pending.join(), check.run()) }).await;
-                self.decide_helo(client, verified);
+                self.decide_helo(client, verified?);
                 Some(outcome)
             }
             (Some(mut pending), false) => {
-                let verified = pending.join().await;
-                self.decide_helo(client, verified);
+                self.decide_helo(client, pending.join().await?);
                 None
             }
             (None, true) => Some(check.run().await),
@@ -127,9 +126,9 @@ impl Session {
         if let Some(sender) = skipped.filter(|_| !definitive) {
             self.skip(Identity::Mailfrom, &sender, "skip-senders");
         }
-        let outcome = outcome.filter(|_| !for_dmarc || config.verify_dmarc)?;
+        let Some(outcome) = outcome.filter(|_| !for_dmarc || config.verify_dmarc) else { return Ok(None) };
         let verified = Verified { identity: Identity::Mailfrom, local_part: local_part.to_owned(), domain: shown, outcome };
-        Some(Mailfrom { verified: Arc::new(verified), for_dmarc })
+        Ok(Some(Mailfrom { verified: Arc::new(verified), for_dmarc }))
     }
 
     fn check<'a>(

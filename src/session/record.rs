@@ -4,6 +4,7 @@ use std::{net::IpAddr, sync::Arc};
 
 use crate::{
     auth::{Identity, Verified, dkim, dmarc, iprev},
+    internal_error::InternalError,
     mail::reply::Reply,
     policy::{Disposition, DmarcExemption},
 };
@@ -128,6 +129,8 @@ pub struct Record {
     pub complete: bool,
     /// The message could not be changed, or not in all that it should.
     pub failed: bool,
+    /// The work on the message was given up.
+    pub internal_error: Option<InternalError>,
     /// Another message of the session, given up before this one without a word.
     pub unfinished: Option<Box<Record>>,
 }

@@ -3,6 +3,8 @@
 use futures_util::FutureExt as _;
 use tokio::task::JoinHandle;
 
+use crate::internal_error::InternalError;
+
 /// Work under way. Dropping it ends it.
 #[derive(Debug)]
 pub(super) enum Task<T> {
@@ -22,11 +24,18 @@ impl<T: Send + 'static> Task<T> {
         }
     }
 
-    /// What came of it; `None` where it did not survive.
-    pub(super) async fn join(&mut self) -> Option<T> {
+    /// What came of it, once; a panic in it goes on here, where the adapter takes it for a failure of the message.
+    ///
+    /// # Errors
+    ///
+    /// It was asked for before, or the runtime is about to end.
+    pub(super) async fn join(&mut self) -> Result<T, InternalError> {
         match self {
-            Self::Done(outcome) => outcome.take(),
-            Self::UnderWay(handle) => handle.await.ok(),
+            Self::Done(outcome) => outcome.take().ok_or_else(|| InternalError::new("work beside the session was joined twice")),
+            Self::UnderWay(handle) => handle.await.map_err(|error| match error.try_into_panic() {
+                Ok(panic) => std::panic::resume_unwind(panic),
+                Err(_) => InternalError::new("work beside the session did not come to an end"),
+            }),
         }
     }
 }

@@ -8,6 +8,7 @@ use super::{
 };
 use crate::{
     auth::{Identity, Verified, iprev},
+    internal_error::InternalError,
     mail::reply::Reply,
     policy::{End, EndDecision},
 };
@@ -75,6 +76,13 @@ impl Session {
         Finished { verdict, edits, record: self.tell() }
     }
 
+    /// Nothing can be said about the message: the adapter does what `error_action` says.
+    pub(super) fn give_up(&mut self, error: InternalError) -> Reaction {
+        self.transaction = None;
+        self.pending().internal_error = Some(error);
+        Reaction { verdict: Verdict::Failed, record: self.tell() }
+    }
+
     pub(super) fn pending(&mut self) -> &mut Record {
         self.pending.get_or_insert_default()
     }
@@ -82,7 +90,8 @@ impl Session {
     /// What has gathered since the last time, if it is anything.
     pub(super) fn tell(&mut self) -> Option<Box<Record>> {
         let mut record = self.pending.take()?;
-        if record.identities.is_empty() && record.exemption.is_none() && record.skipped.is_empty() && !record.complete {
+        let is_empty = record.identities.is_empty() && record.exemption.is_none() && record.skipped.is_empty();
+        if is_empty && record.internal_error.is_none() && !record.complete {
             return None;
         }
         record.client = self.client.ok().or(record.client);

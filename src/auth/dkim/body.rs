@@ -1,6 +1,6 @@
 //! Hashes of the body, computed as it arrives.
 
-use ring::digest::{Context, SHA256};
+use ring::digest::{Context, Digest, SHA256};
 
 use super::{
     canonical::{BodyCanonicalizer, Canonicalization},
@@ -8,9 +8,9 @@ use super::{
 };
 
 /// A hash of a body, or of its beginning.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug)]
 pub(super) struct BodyHash {
-    pub(super) hash: [u8; 32],
+    pub(super) hash: Digest,
     pub(super) coverage: BodyCoverage,
     /// The length asked for is larger than the body.
     pub(super) is_short: bool,
@@ -30,6 +30,7 @@ struct Form {
 }
 
 /// The hashes of one canonical form.
+#[derive(Default)]
 struct Hashed {
     total: u64,
     hashes: Vec<(Option<u64>, Context)>,
@@ -38,16 +39,13 @@ struct Hashed {
 impl BodyHashes {
     /// Asks for a hash of the body, or of `length` octets of its canonical form.
     pub(super) fn add(&mut self, canonicalization: Canonicalization, length: Option<u64>) {
-        let index = self.forms.iter().position(|form| form.canonicalization == canonicalization).unwrap_or(self.forms.len());
-        if index == self.forms.len() {
-            let hashed = Hashed { total: 0, hashes: Vec::new() };
-            self.forms.push(Form { canonicalization, canonicalizer: BodyCanonicalizer::new(canonicalization), hashed });
+        if let Some(form) = self.forms.iter_mut().find(|form| form.canonicalization == canonicalization) {
+            form.hashed.add(length);
+            return;
         }
-        if let Some(form) = self.forms.get_mut(index)
-            && !form.hashed.hashes.iter().any(|(other, _)| *other == length)
-        {
-            form.hashed.hashes.push((length, Context::new(&SHA256)));
-        }
+        let mut hashed = Hashed::default();
+        hashed.add(length);
+        self.forms.push(Form { canonicalization, canonicalizer: BodyCanonicalizer::new(canonicalization), hashed });
     }
 
     /// Whether no hash is asked for.
@@ -69,12 +67,10 @@ impl BodyHashes {
             canonicalizer.finish(&mut |text| hashed.hash(text));
             let total = hashed.total;
             for (length, context) in hashed.hashes {
-                let digest = context.finish();
-                // SHA-256 has 32 octets.
-                let hash = digest.as_ref().try_into().unwrap_or_default();
                 let covered = length.unwrap_or(total).min(total);
                 let is_short = length.is_some_and(|length| length > total);
-                hashes.push((canonicalization, length, BodyHash { hash, coverage: BodyCoverage { covered, total }, is_short }));
+                let hash = BodyHash { hash: context.finish(), coverage: BodyCoverage { covered, total }, is_short };
+                hashes.push((canonicalization, length, hash));
             }
         }
         FinishedHashes(hashes)
@@ -82,11 +78,19 @@ impl BodyHashes {
 }
 
 impl Hashed {
+    fn add(&mut self, length: Option<u64>) {
+        if !self.hashes.iter().any(|(other, _)| *other == length) {
+            self.hashes.push((length, Context::new(&SHA256)));
+        }
+    }
+
     fn hash(&mut self, text: &[u8]) {
         for (length, context) in &mut self.hashes {
             let left = length.map_or(u64::MAX, |length| length.saturating_sub(self.total));
-            let count = usize::try_from(left).unwrap_or(usize::MAX).min(text.len());
-            context.update(text.get(..count).unwrap_or_default());
+            match usize::try_from(left) {
+                Ok(left) if left < text.len() => context.update(text.split_at(left).0),
+                _ => context.update(text),
+            }
         }
         self.total += text.len() as u64;
     }
@@ -102,3 +106,6 @@ impl FinishedHashes {
         self.0.iter().find(wanted).map(|entry| entry.2)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,5 +1,7 @@
 //! Canonicalization (RFC 6376 §3.4).
 
+use crate::mail::octets::split_before;
+
 /// The canonicalization algorithms.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Canonicalization {
@@ -29,35 +31,28 @@ impl Canonicalization {
 
 /// Appends the value unfolded, runs of white space as one space each, none at the beginning and the end (RFC 6376 §3.4.2).
 fn append_relaxed_value(value: &[u8], output: &mut Vec<u8>) {
-    let start = output.len();
-    let mut white = false;
+    let (mut white, mut is_empty) = (false, true);
     let mut rest = value;
     loop {
-        let mut end = rest.iter().position(|byte| matches!(byte, b' ' | b'\t' | b'\r')).unwrap_or(rest.len());
-        if let Some([b'\r', after @ ..]) = rest.get(end..)
-            && after.first() != Some(&b'\n')
-        {
-            // A CR that begins no fold is an octet like others.
-            end += 1;
-        }
-        let (text, after) = rest.split_at(end);
-        if !text.is_empty() {
-            if white && output.len() > start {
-                output.push(b' ');
-            }
-            white = false;
-            output.extend_from_slice(text);
-        }
-        rest = match after {
+        rest = match rest {
             [] => return,
             // A fold: white space follows it, or it would end the field.
-            [b'\r', b'\n', rest @ ..] => rest,
-            [b' ' | b'\t', rest @ ..] => {
+            [b'\r', b'\n', after @ ..] => after,
+            [b' ' | b'\t', after @ ..] => {
                 white = true;
-                rest
+                after
             }
-            // Behind a CR that begins no fold.
-            rest => rest,
+            // A word, which a CR that begins no fold may begin.
+            [first, after @ ..] => {
+                if white && !is_empty {
+                    output.push(b' ');
+                }
+                (white, is_empty) = (false, false);
+                output.push(*first);
+                let (word, after) = split_before(after, |octet| matches!(octet, b' ' | b'\t' | b'\r'));
+                output.extend_from_slice(word);
+                after
+            }
         };
     }
 }
@@ -65,6 +60,7 @@ fn append_relaxed_value(value: &[u8], output: &mut Vec<u8>) {
 /// Canonicalizes a body that arrives in chunks, whatever their borders.
 ///
 /// Lines end in CRLF. A CR or LF that stands alone is an octet like others: it ends no line and is no white space.
+#[cfg_attr(test, derive(Clone))]
 #[derive(Debug)]
 pub(super) struct BodyCanonicalizer {
     /// `None` for simple canonicalization.
@@ -97,6 +93,7 @@ impl BodyCanonicalizer {
 }
 
 /// Drops the empty lines at the end, which are counted until something follows them.
+#[cfg_attr(test, derive(Clone))]
 #[derive(Debug, Default)]
 struct Lines {
     /// Whether anything but line ends was there.
@@ -109,17 +106,16 @@ struct Lines {
 
 impl Lines {
     fn write(&mut self, mut chunk: &[u8], output: &mut impl FnMut(&[u8])) {
-        let Some(&first) = chunk.first() else { return };
         if self.cr {
-            self.cr = false;
-            if first == b'\n' {
-                self.line_ends += 1;
-                chunk = chunk.get(1..).unwrap_or_default();
-            } else {
-                self.pass_line_ends(output);
-                output(b"\r");
-                self.has_text = true;
+            match chunk {
+                [] => return,
+                [b'\n', after @ ..] => {
+                    self.line_ends += 1;
+                    chunk = after;
+                }
+                _ => self.pass(b"\r", output),
             }
+            self.cr = false;
         }
         let (mut text, cr) = chunk.strip_suffix(b"\r").map_or((chunk, false), |text| (text, true));
         let mut line_ends = 0;
@@ -128,32 +124,32 @@ impl Lines {
             line_ends += 1;
         }
         if !text.is_empty() {
-            self.pass_line_ends(output);
-            output(text);
-            self.has_text = true;
+            self.pass(text, output);
         }
         self.line_ends += line_ends;
         self.cr = cr;
     }
 
-    fn pass_line_ends(&mut self, output: &mut impl FnMut(&[u8])) {
-        const LINE_ENDS: [[u8; 2]; 256] = [*b"\r\n"; 256];
-        let line_ends = LINE_ENDS.as_flattened();
-        let mut octets = self.line_ends.saturating_mul(2);
-        self.line_ends = 0;
-        while octets > 0 {
-            let count = usize::try_from(octets).unwrap_or(usize::MAX).min(line_ends.len());
-            output(line_ends.get(..count).unwrap_or_default());
-            octets -= count as u64;
+    /// Passes on the line ends that were counted, and a text behind them.
+    fn pass(&mut self, text: &[u8], output: &mut impl FnMut(&[u8])) {
+        const MANY: u64 = 256;
+        const MANY_LINE_ENDS: [[u8; 2]; MANY as usize] = [*b"\r\n"; MANY as usize];
+        while let Some(left) = self.line_ends.checked_sub(MANY) {
+            output(MANY_LINE_ENDS.as_flattened());
+            self.line_ends = left;
         }
+        for _ in 0..self.line_ends {
+            output(b"\r\n");
+        }
+        self.line_ends = 0;
+        output(text);
+        self.has_text = true;
     }
 
     /// A body that has text gets one line end; one that has none is a line end when simple, and nothing when relaxed.
     fn finish(mut self, is_relaxed: bool, output: &mut impl FnMut(&[u8])) {
         if self.cr {
-            self.pass_line_ends(output);
-            output(b"\r");
-            self.has_text = true;
+            self.pass(b"\r", output);
         }
         if self.has_text || !is_relaxed {
             output(b"\r\n");
@@ -163,169 +159,168 @@ impl Lines {
 
 /// Makes each run of white space one space, and drops it at the end of a line.
 ///
-/// Works in steps of [`STEP`] octets: one that needs no change is copied, which the compiler makes a few wide instructions of.
+/// The last octet of a run is the one that stays, unless a line end follows it: so two octets that follow decide about each octet. Works
+/// in steps of [`STEP`] octets, whose two followers are known: a step that needs no change is copied whole, of another one a mask says which
+/// octets stay. Slices are split by their type, and the text grows as it must: no length can be off.
+#[cfg_attr(test, derive(Clone))]
 #[derive(Debug, Default)]
 struct Spaces {
-    /// Whether white space was seen and not yet passed on.
-    white: bool,
-    /// Whether a CR came after it.
-    cr: bool,
+    /// Canonical text not yet passed on.
+    text: Vec<u8>,
+    /// What the octets that came last leave open.
+    open: Open,
+}
+
+/// White space at the end of a chunk whose fate the next chunk decides.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+enum Open {
+    #[default]
+    Nothing,
+    /// White space.
+    White,
+    /// White space and a CR, which may begin a line end.
+    WhiteCr,
 }
 
 /// Octets looked at in one go.
 const STEP: usize = 32;
 
-/// Room for what a step adds.
-const ROOM: usize = 2 * STEP;
-
-/// Octets passed on in one go.
+/// Octets passed on in one go, at the least and but for the end of a chunk.
 const BUFFER: usize = 4096;
 
-/// A piece of canonical text under construction. White space that may have to go again is its last octet.
-struct Piece {
-    text: [u8; BUFFER],
-    length: usize,
-}
-
 impl Spaces {
-    fn write(&mut self, mut chunk: &[u8], mut output: impl FnMut(&[u8])) {
-        let Some(&first) = chunk.first() else { return };
-        if self.cr {
-            output(if first == b'\n' { b"\r" } else { b" \r" });
-            *self = Self::default();
-        }
-        let mut piece = Piece { text: [b' '; BUFFER], length: usize::from(self.white) };
-        // A step needs the octet that follows it.
-        while let Some(step) = chunk.first_chunk::<{ STEP + 1 }>() {
-            if piece.length + ROOM > BUFFER {
-                self.pass(&mut piece, &mut output);
+    fn write(&mut self, chunk: &[u8], mut output: impl FnMut(&[u8])) {
+        // As many as the text can have before it is passed on.
+        self.text.reserve(BUFFER + 2 * STEP);
+        let mut rest = self.close(chunk);
+        while let Some((step, after)) = rest.split_first_chunk::<STEP>()
+            && let [next, second, ..] = after
+        {
+            self.write_step(step, *next, *second);
+            if self.text.len() >= BUFFER {
+                self.pass(&mut output);
             }
-            let follows_white = self.white && matches!(step.first(), Some(b' ' | b'\t' | b'\r'));
-            match piece.text.get_mut(piece.length..piece.length + STEP) {
-                Some(room) if !follows_white && is_clean(step) => {
-                    room.copy_from_slice(step.first_chunk::<STEP>().unwrap_or(&[0; STEP]));
-                    piece.length += STEP;
-                    self.white = room.last() == Some(&b' ');
-                }
-                _ => self.write_whole_step(step, &mut piece),
-            }
-            chunk = chunk.get(STEP..).unwrap_or_default();
+            rest = after;
         }
-        if piece.length + ROOM > BUFFER {
-            self.pass(&mut piece, &mut output);
-        }
-        if let Some(&last) = chunk.last() {
-            self.write_step(chunk, &mut piece);
-            // Whether a CR ends a line is not known before the next octet.
-            self.cr = self.white && last == b'\r';
-            if !self.cr {
-                self.write_step(&[last, b' '], &mut piece);
-            }
-        }
-        self.pass(&mut piece, &mut output);
+        self.write_end(rest);
+        self.pass(&mut output);
     }
 
-    /// Adds [`STEP`] octets: all but the last one, which is there to be seen. All are judged at once, one bit for each.
-    fn write_whole_step(&mut self, step: &[u8; STEP + 1], piece: &mut Piece) {
-        let mut text = [b' '; ROOM];
-        let (mut white, mut ends_line) = ([0; STEP], [0; STEP]);
-        let octets = step.iter().zip(step.get(1..).unwrap_or_default()).zip(text.iter_mut());
-        for (((&byte, &next), text), (white, ends_line)) in octets.zip(white.iter_mut().zip(&mut ends_line)) {
-            let is_white = (byte == b' ') | (byte == b'\t');
-            *white = u8::from(is_white);
-            *ends_line = u8::from((byte == b'\r') & (next == b'\n'));
-            *text = if is_white { b' ' } else { byte };
+    /// Decides about what the chunk before left open, and gives what is left of this one.
+    fn close<'a>(&mut self, chunk: &'a [u8]) -> &'a [u8] {
+        match (self.open, chunk) {
+            (Open::Nothing, _) | (_, []) => return chunk,
+            (Open::White, [b'\r']) => {
+                self.open = Open::WhiteCr;
+                return &[];
+            }
+            // White space that goes on, or ends a line.
+            (Open::White, [b' ' | b'\t', ..] | [b'\r', b'\n', ..]) => {}
+            (Open::White, _) => self.text.push(b' '),
+            (Open::WhiteCr, [b'\n', ..]) => self.text.push(b'\r'),
+            (Open::WhiteCr, _) => self.text.extend_from_slice(b" \r"),
         }
-        let (white, ends_line) = (bits(&white), bits(&ends_line));
-        // White space gives its place to white space or a line end behind it.
-        let before_gone = (white << 1 | u32::from(self.white)) & (white | ends_line);
-        if before_gone & 1 == 1 {
-            piece.length -= 1;
+        self.open = Open::Nothing;
+        chunk
+    }
+
+    /// Adds a step, which `next` and `second` follow.
+    fn write_step(&mut self, step: &[u8; STEP], next: u8, second: u8) {
+        let (mut nexts, mut seconds) = ([next; STEP], [second; STEP]);
+        {
+            let ([_, step_1 @ ..], [nexts @ .., _]) = (step, &mut nexts);
+            *nexts = *step_1;
+            let ([_, _, step_2 @ ..], [seconds @ .., before_last, _]) = (step, &mut seconds);
+            *seconds = *step_2;
+            *before_last = next;
         }
-        let mut kept = !(before_gone >> 1);
-        let mut at = 0;
+        if is_clean(step, &nexts) {
+            self.text.extend_from_slice(step);
+            return;
+        }
+        // Twice as long as it has to be, for copies of whole steps.
+        let mut text = [b' '; 2 * STEP];
+        // In eights, of which bits() makes the mask.
+        let mut gone = [[0; 8]; STEP / 8];
+        let octets = step.iter().zip(&nexts).zip(&seconds).zip(&mut text).zip(gone.as_flattened_mut());
+        for ((((&octet, &next), &second), text), gone) in octets {
+            let ends_line = (next == b'\r') & (second == b'\n');
+            *gone = u8::from(is_white(octet) & (is_white(next) | ends_line));
+            *text = if is_white(octet) { b' ' } else { octet };
+        }
+        let mut kept = !bits(&gone);
+        let mut rest = text.as_slice();
         while kept != 0 {
-            let gone = kept.trailing_zeros();
-            kept >>= gone;
-            at += gone as usize;
-            let run = kept.trailing_ones();
-            // Whole steps are copied, of which what follows the run is written over: that takes no loop.
-            let source = text.get(at..).and_then(<[u8]>::first_chunk::<STEP>);
-            let room = piece.text.get_mut(piece.length..).and_then(<[u8]>::first_chunk_mut::<STEP>);
-            if let (Some(source), Some(room)) = (source, room) {
-                *room = *source;
+            // Zeros and ones of the mask are 32 in all, as many as the octets.
+            let (_, from) = rest.split_at(kept.trailing_zeros() as usize);
+            kept >>= kept.trailing_zeros();
+            let (run, after) = from.split_at(kept.trailing_ones() as usize);
+            kept = kept.checked_shr(kept.trailing_ones()).unwrap_or(0);
+            match from.first_chunk::<STEP>() {
+                // As many octets each time, of which those behind the run are dropped again: that is quicker than to copy the run alone.
+                Some(more) if run.len() <= STEP => {
+                    let length = self.text.len() + run.len();
+                    self.text.extend_from_slice(more);
+                    self.text.truncate(length);
+                }
+                _ => self.text.extend_from_slice(run),
             }
-            piece.length += run as usize;
-            at += run as usize;
-            kept = kept.checked_shr(run).unwrap_or(0);
+            rest = after;
         }
-        self.white = white >> (STEP - 1) == 1;
     }
 
-    /// Adds at most [`STEP`] octets: all but the last one, which is there to be seen. No branches: whatever the text, none is foreseen wrongly.
-    fn write_step(&mut self, step: &[u8], piece: &mut Piece) {
-        // White space before the step is its first octet, since it may have to go.
-        let mut white = self.white;
-        let mut text = [b' '; ROOM];
-        let mut length = usize::from(white);
-        piece.length -= length;
-        for (&byte, &next) in step.iter().zip(step.get(1..).unwrap_or_default()) {
-            let is_white = (byte == b' ') | (byte == b'\t');
-            let ends_line = (byte == b'\r') & (next == b'\n');
-            // White space before a line end gives its place to it, white space after white space adds nothing.
-            length -= usize::from(white & (ends_line | is_white));
-            if let Some(place) = text.get_mut(length % ROOM) {
-                *place = if is_white { b' ' } else { byte };
+    /// Adds the end of a chunk, octet by octet.
+    fn write_end(&mut self, mut rest: &[u8]) {
+        loop {
+            match rest {
+                [] => return,
+                [b' ' | b'\t'] => return self.open = Open::White,
+                [b' ' | b'\t', b'\r'] => return self.open = Open::WhiteCr,
+                [b' ' | b'\t', b' ' | b'\t', ..] | [b' ' | b'\t', b'\r', b'\n', ..] => {}
+                [b' ' | b'\t', ..] => self.text.push(b' '),
+                [octet, ..] => self.text.push(*octet),
             }
-            length += 1;
-            white = is_white;
+            let [_, after @ ..] = rest else { return };
+            rest = after;
         }
-        self.white = white;
-        if let Some(room) = piece.text.get_mut(piece.length..piece.length + ROOM) {
-            room.copy_from_slice(&text);
-        }
-        piece.length += length;
     }
 
-    /// Passes on what is certain; white space at the end stays.
-    fn pass(&self, piece: &mut Piece, output: &mut impl FnMut(&[u8])) {
-        let kept = usize::from(self.white);
-        let text = piece.text.get(..piece.length.saturating_sub(kept)).unwrap_or_default();
-        if !text.is_empty() {
-            output(text);
-        }
-        piece.length = kept;
-        if let Some(first) = piece.text.first_mut() {
-            *first = b' ';
+    fn pass(&mut self, output: &mut impl FnMut(&[u8])) {
+        if !self.text.is_empty() {
+            output(&self.text);
+            self.text.clear();
         }
     }
 
     /// White space at the end belongs to a line without a line end: it goes. A CR after it is no line end.
     fn finish(self, mut output: impl FnMut(&[u8])) {
-        if self.cr {
+        if self.open == Open::WhiteCr {
             output(b" \r");
         }
     }
 }
 
+fn is_white(octet: u8) -> bool {
+    (octet == b' ') | (octet == b'\t')
+}
+
 /// A bit for each octet, which is 0 or 1; the first is the lowest.
-fn bits(octets: &[u8; STEP]) -> u32 {
-    let (eights, _) = octets.as_chunks::<8>();
-    eights.iter().rev().fold(0, |bits, eight| {
+fn bits(octets: &[[u8; 8]; STEP / 8]) -> u32 {
+    octets.iter().rev().fold(0, |bits, eight| {
         // The product has bit 8k of the octets at 56 + k.
-        let eight = u64::from_le_bytes(*eight).wrapping_mul(0x0102_0408_1020_4080) >> 56;
-        bits << 8 | u32::try_from(eight).unwrap_or_default()
+        let [eight, ..] = u64::from_le_bytes(*eight).wrapping_mul(0x0102_0408_1020_4080).to_be_bytes();
+        bits << 8 | u32::from(eight)
     })
 }
 
-/// Whether the text, all but its last octet, stays as it is: no tabs, and no space before white space or a CR.
-fn is_clean(text: &[u8; STEP + 1]) -> bool {
-    let is = |byte: u8, wanted: u8| u8::from(byte == wanted);
-    let check = |found: u8, (&byte, &next): (&u8, &u8)| {
-        found | is(byte, b'\t') | (is(byte, b' ') & (is(next, b' ') | is(next, b'\t') | is(next, b'\r')))
+/// Whether a step stays as it is: no tabs, and no space before white space or a CR.
+fn is_clean(step: &[u8; STEP], nexts: &[u8; STEP]) -> bool {
+    let is = |octet: u8, wanted: u8| u8::from(octet == wanted);
+    let check = |found: u8, (&octet, &next): (&u8, &u8)| {
+        found | is(octet, b'\t') | (is(octet, b' ') & (is(next, b' ') | is(next, b'\t') | is(next, b'\r')))
     };
-    text.iter().zip(text.get(1..).unwrap_or_default()).fold(0, check) == 0
+    step.iter().zip(nexts).fold(0, check) == 0
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

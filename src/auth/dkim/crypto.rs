@@ -126,11 +126,14 @@ fn element(data: &[u8], element_type: u8) -> Option<(&[u8], &[u8])> {
 }
 
 /// The contents of an INTEGER without leading zeros; `None` where it is not above zero.
-fn positive(number: &[u8]) -> Option<&[u8]> {
+fn positive(mut number: &[u8]) -> Option<&[u8]> {
     if number.first().is_none_or(|first| first & 0x80 != 0) {
         return None;
     }
-    number.get(number.iter().position(|&byte| byte != 0)?..)
+    while let [0, rest @ ..] = number {
+        number = rest;
+    }
+    (!number.is_empty()).then_some(number)
 }
 
 /// The bits of a number without leading zeros.

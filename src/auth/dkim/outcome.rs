@@ -252,25 +252,32 @@ impl SignatureOutcome {
 /// same. `None` where there is no signature data. Identical signatures cannot be told apart: they are shown in full.
 pub fn signature_prefixes(outcomes: &[SignatureOutcome]) -> Vec<Option<&str>> {
     // In sorted order the longest prefix shared with any other is shared with a neighbour.
-    let mut sorted: Vec<usize> = (0..outcomes.len()).collect();
-    let text = |index: usize| outcomes.get(index).map_or("", |outcome| &*outcome.signature);
-    sorted.sort_by_key(|&index| text(index));
     let mut lengths = vec![8_usize; outcomes.len()];
-    for pair in sorted.windows(2) {
-        if let &[first, second] = pair {
-            let shared = text(first).bytes().zip(text(second).bytes()).take_while(|(a, b)| a == b).count();
-            for index in [first, second] {
-                if let Some(length) = lengths.get_mut(index) {
-                    *length = (*length).max(shared + 1);
-                }
-            }
-        }
-    }
+    let mut sorted: Vec<(&str, &mut usize)> = outcomes.iter().map(|outcome| &*outcome.signature).zip(&mut lengths).collect();
+    sorted.sort_by_key(|(text, _)| *text);
+    lengthen(sorted.iter_mut());
+    lengthen(sorted.iter_mut().rev());
     let prefix = |(outcome, length)| {
-        let outcome: &SignatureOutcome = outcome;
-        (!outcome.signature.is_empty()).then(|| outcome.signature.get(..length).unwrap_or(&outcome.signature))
+        let text: &str = &(outcome as &SignatureOutcome).signature;
+        (!text.is_empty()).then(|| match text.split_at_checked(length) {
+            Some((prefix, _)) => prefix,
+            // As many characters as it has, all of them ASCII.
+            None => text,
+        })
     };
     outcomes.iter().zip(lengths).map(prefix).collect()
+}
+
+/// Makes prefixes long enough to tell each text from the one before it.
+fn lengthen<'a, 'b: 'a>(texts: impl Iterator<Item = &'a mut (&'b str, &'b mut usize)>) {
+    let mut former: Option<&str> = None;
+    for (text, length) in texts {
+        if let Some(former) = former {
+            let shared = former.bytes().zip(text.bytes()).take_while(|(a, b)| a == b).count();
+            **length = (**length).max(shared + 1);
+        }
+        former = Some(*text);
+    }
 }
 
 #[cfg(test)]

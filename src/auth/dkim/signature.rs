@@ -1,11 +1,11 @@
 //! The DKIM-Signature field (RFC 6376 §3.5).
 
-use std::{ops::Range, str};
+use std::str;
 
 use super::{
     canonical::Canonicalization,
     outcome::{Reason, SignatureOutcome},
-    tags::{TagList, decode_base64, items, number, without_fws},
+    tags::{TagList, decode_base64, items, number, without_fws, without_value},
 };
 use crate::{dns::Name, mail::domain::Domain};
 
@@ -39,8 +39,8 @@ pub(super) struct Signature {
     /// The names of the signed fields, lower case.
     pub(super) signed_fields: Vec<Box<[u8]>>,
     pub(super) signature: Vec<u8>,
-    /// Where in the field's value the signature data lies that is to be taken out of it.
-    pub(super) signature_place: Range<usize>,
+    /// The field's value without the signature data, as it is signed.
+    pub(super) unsigned_value: Vec<u8>,
     /// Where the key is: `selector._domainkey.domain`.
     pub(super) key_name: Name,
     /// Whether the domains of `i=` and `d=` are the same.
@@ -67,8 +67,7 @@ pub(super) fn parse(value: &[u8], now: u64, outcome: &mut SignatureOutcome) -> R
         b"rsa-sha1" => return Err(Reason::Sha1),
         _ => return Err(Reason::Algorithm),
     };
-    let signature_tag = tags.tag("b").ok_or(Reason::MissingTag("b"))?;
-    let signature = decode_base64(signature_tag.value).filter(|data| !data.is_empty()).ok_or(Reason::BadTag("b"))?;
+    let signature = decode_base64(required("b")?).filter(|data| !data.is_empty()).ok_or(Reason::BadTag("b"))?;
     let body_hash = decode_base64(required("bh")?).and_then(|hash| hash.try_into().ok()).ok_or(Reason::BadTag("bh"))?;
     required("d")?;
     let domain = outcome.domain.clone().ok_or(Reason::BadTag("d"))?;
@@ -99,7 +98,7 @@ pub(super) fn parse(value: &[u8], now: u64, outcome: &mut SignatureOutcome) -> R
         body_hash,
         signed_fields,
         signature,
-        signature_place: signature_tag.place.clone(),
+        unsigned_value: without_value(value, "b"),
         key_name,
         identity_is_domain,
     })
@@ -123,7 +122,7 @@ fn identify(tags: &TagList<'_>, outcome: &mut SignatureOutcome) {
         let mut text = without_fws(text);
         text.truncate(MAX_SIGNATURE_TEXT);
         if text.iter().all(|&byte| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/' | b'=')) {
-            outcome.signature = String::from_utf8(text).unwrap_or_default().into();
+            outcome.signature = text.into_iter().map(char::from).collect();
         }
     }
     let identity = tags.value("i").and_then(unquote).and_then(|text| String::from_utf8(text).ok());
@@ -169,8 +168,10 @@ fn signed_fields(text: &[u8]) -> Result<Vec<Box<[u8]>>, Reason> {
 /// The domain of an identity: `[ Local-part ] "@" domain-name` in DKIM-Quoted-Printable (RFC 6376 §3.5).
 fn identity_domain(text: &[u8]) -> Option<Domain> {
     let text = unquote(text)?;
-    let at = text.iter().rposition(|&byte| byte == b'@')?;
-    domain_name(text.get(at + 1..)?)
+    let mut parts = text.rsplitn(2, |&byte| byte == b'@');
+    // The domain, and the local-part, which may be empty but not absent.
+    let (domain, _) = (parts.next()?, parts.next()?);
+    domain_name(domain)
 }
 
 /// Decodes DKIM-Quoted-Printable: white space falls away, `=` and two upper case hexadecimal digits stand for an octet

@@ -1,11 +1,11 @@
 //! Tag-lists: the form of DKIM-Signature fields and key records.
 
-use std::ops::Range;
-
 use base64::{
     Engine as _, alphabet,
     engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig},
 };
+
+use crate::mail::octets::{self, split_once};
 
 /// More tags than this and the list counts as broken; signatures and key records have about fifteen at most.
 const MAX_TAGS: usize = 64;
@@ -23,8 +23,6 @@ pub(super) struct Tag<'a> {
     pub(super) name: &'a [u8],
     /// The value without the white space around it.
     pub(super) value: &'a [u8],
-    /// Where the value lies in the list, with the white space around it.
-    pub(super) place: Range<usize>,
 }
 
 /// A list of tags, no two of one name.
@@ -51,22 +49,19 @@ impl<'a> TagList<'a> {
             return None;
         }
         let mut tags: Vec<Tag<'a>> = Vec::with_capacity(12);
-        let mut start = 0;
-        for spec in list.split(|&byte| byte == b';') {
-            let end = start + spec.len();
-            if trim(spec).is_empty() && end == list.len() && !tags.is_empty() {
+        let mut specs = list.split(|&byte| byte == b';').peekable();
+        while let Some(spec) = specs.next() {
+            if trim(spec).is_empty() && specs.peek().is_none() && !tags.is_empty() {
                 break;
             }
-            let equals = spec.iter().position(|&byte| byte == b'=')?;
-            let (name, value) = spec.split_at_checked(equals)?;
-            let (name, value) = (trim(name), trim(value.get(1..)?));
+            let (name, value) = split_once(spec, b'=')?;
+            let (name, value) = (trim(name), trim(value));
             let is_name =
                 name.first()?.is_ascii_alphabetic() && name.iter().all(|&byte| byte.is_ascii_alphanumeric() || byte == b'_');
             if !is_name || tags.len() == MAX_TAGS || tags.iter().any(|tag| tag.name == name) {
                 return None;
             }
-            tags.push(Tag { name, value, place: start + equals + 1..end });
-            start = end + 1;
+            tags.push(Tag { name, value });
         }
         Some(Self(tags))
     }
@@ -94,9 +89,23 @@ pub(super) fn is_fws(byte: u8) -> bool {
 
 /// The text without folding white space around it.
 pub(super) fn trim(text: &[u8]) -> &[u8] {
-    let start = text.iter().position(|&byte| !is_fws(byte)).unwrap_or(text.len());
-    let end = text.iter().rposition(|&byte| !is_fws(byte)).map_or(start, |last| last + 1);
-    text.get(start..end).unwrap_or_default()
+    octets::trim(text, is_fws)
+}
+
+/// A tag-list in which this tag has no value, not even white space: as it is signed (RFC 6376 §3.7).
+pub(super) fn without_value(list: &[u8], name: &str) -> Vec<u8> {
+    let mut text = Vec::with_capacity(list.len());
+    for spec in list.split_inclusive(|&byte| byte == b';') {
+        match split_once(spec, b'=') {
+            Some((before, value)) if trim(before) == name.as_bytes() => {
+                text.extend_from_slice(before);
+                text.push(b'=');
+                text.extend(value.strip_suffix(b";").map(|_| b';'));
+            }
+            _ => text.extend_from_slice(spec),
+        }
+    }
+    text
 }
 
 /// The items of a list with colons between them, each without the white space around it.
@@ -145,13 +154,18 @@ mod tests {
     }
 
     #[test]
-    fn places_include_the_white_space_around_the_value() {
-        let text = b"a=1; b = x y\t;c=";
-        let list = TagList::parse(text).unwrap();
-        let place = |name| &text[list.tag(name).unwrap().place.clone()];
-        assert_eq!(place("a"), b"1");
-        assert_eq!(place("b"), b" x y\t");
-        assert_eq!(place("c"), b"");
+    fn a_value_is_taken_out_with_the_white_space_around_it() {
+        for (text, name, without) in [
+            ("a=1; b = x=y\t;c=", "b", "a=1; b =;c="),
+            ("a=1; b = x y\t;c=", "a", "a=; b = x y\t;c="),
+            ("a=1; b = x y\t;c= ", "c", "a=1; b = x y\t;c="),
+            ("a=1; b=", "b", "a=1; b="),
+            ("bh=1; b=2", "b", "bh=1; b="),
+            ("b=1;", "b", "b=;"),
+            ("a=1", "b", "a=1"),
+        ] {
+            assert_eq!(without_value(text.as_bytes(), name), without.as_bytes(), "{text:?} {name}");
+        }
     }
 
     #[test]

@@ -1,0 +1,51 @@
+//! Octets split where a condition says so: by the search itself, so that no index can be off.
+
+/// Splits before the first octet for which the condition holds; all of the text and nothing where it holds for none.
+pub fn split_before(text: &[u8], condition: impl Fn(u8) -> bool) -> (&[u8], &[u8]) {
+    // At most its length.
+    text.split_at(text.iter().position(|&octet| condition(octet)).unwrap_or(text.len()))
+}
+
+/// The text without the octets at its ends for which the condition holds.
+pub fn trim(mut text: &[u8], condition: impl Fn(u8) -> bool) -> &[u8] {
+    while let [first, rest @ ..] = text
+        && condition(*first)
+    {
+        text = rest;
+    }
+    while let [rest @ .., last] = text
+        && condition(*last)
+    {
+        text = rest;
+    }
+    text
+}
+
+/// What stands before the first such octet, and what stands behind it; `None` where there is none.
+pub fn split_once(text: &[u8], separator: u8) -> Option<(&[u8], &[u8])> {
+    match split_before(text, |octet| octet == separator) {
+        (before, [_, after @ ..]) => Some((before, after)),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn texts_are_split_and_trimmed() {
+        let is_space = |octet| octet == b' ';
+        assert_eq!(split_before(b"ab c", is_space), (b"ab".as_slice(), b" c".as_slice()));
+        assert_eq!(split_before(b" ", is_space), (b"".as_slice(), b" ".as_slice()));
+        assert_eq!(split_before(b"ab", is_space), (b"ab".as_slice(), b"".as_slice()));
+        assert_eq!(split_before(b"", is_space), (b"".as_slice(), b"".as_slice()));
+        for (text, trimmed) in [("  a b ", "a b"), ("a", "a"), ("  ", ""), ("", ""), (" a", "a"), ("a ", "a")] {
+            assert_eq!(trim(text.as_bytes(), is_space), trimmed.as_bytes());
+        }
+        assert_eq!(split_once(b"a=b=c", b'='), Some((b"a".as_slice(), b"b=c".as_slice())));
+        assert_eq!(split_once(b"a=", b'='), Some((b"a".as_slice(), b"".as_slice())));
+        assert_eq!(split_once(b"=", b'='), Some((b"".as_slice(), b"".as_slice())));
+        assert_eq!(split_once(b"a", b'='), None);
+    }
+}
