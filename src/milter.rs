@@ -203,7 +203,8 @@ async fn on_mail(cx: &mut Context<Connection>, arguments: Vec<CString>) -> Statu
     let Some(connection) = &mut cx.data else { return Status::Continue };
     let Some(session) = &mut connection.session else { return connection.nothing_to_say(ProtoOpts::NOREPLY_MAIL) };
     connection.line.busy.store(true, Ordering::Release);
-    let reverse_path = arguments.first().map(|path| path.to_bytes()).unwrap_or_default();
+    // Without an argument it is the null reverse-path: an MTA that has none to tell has none.
+    let reverse_path = arguments.first().map_or(b"".as_slice(), |path| path.to_bytes());
     let authenticated = connection.line.exchange.macros().get(Macro::Authenticated).is_some_and(|name| !name.is_empty());
     let queue_id = connection.line.macro_value(Macro::QueueId);
     let done = while_connected(&connection.line, pin!(session.mail(reverse_path, authenticated, queue_id.as_deref()))).await;
@@ -405,7 +406,7 @@ impl Connection {
 
     fn reply_status(&self, reply: &Reply, smtp_reply: &mut indymilter::SmtpReply) -> Status {
         let (code, status) = (reply.code().to_string(), reply.status().to_string());
-        if let Err(error) = smtp_reply.set_error_reply(&code, Some(&status), [c_string(reply.text_for_mta())]) {
+        if let Err(error) = smtp_reply.set_error_reply(&code, Some(&status), [reply.text_for_mta()]) {
             // The MTA then says it in its own words.
             self.line.server.observer.problem(&format!("cannot pass on a reply: {error}"));
         }
@@ -439,14 +440,4 @@ async fn while_connected<T>(line: &Line, work: Pin<&mut (impl Future<Output = T>
 
 fn text(octets: &CStr) -> Cow<'_, str> {
     String::from_utf8_lossy(octets.to_bytes())
-}
-
-/// Our own texts have no NUL; should one have, it ends there.
-fn c_string(text: String) -> CString {
-    CString::new(text).unwrap_or_else(|error| {
-        let end = error.nul_position();
-        let mut octets = error.into_vec();
-        octets.truncate(end);
-        CString::new(octets).unwrap_or_default()
-    })
 }

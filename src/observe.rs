@@ -326,14 +326,10 @@ fn push_limited(text: &mut String, value: &str) {
     if value.len() <= LIMIT {
         text.push_str(value);
     } else {
-        let mut end = LIMIT;
-        while !value.is_char_boundary(end) {
-            end -= 1;
-        }
+        let (kept, _) = value.split_at(value.floor_char_boundary(LIMIT));
         // Half of an escape at the cut would escape what follows.
-        let kept = value.get(..end).unwrap_or_default();
         let backslashes = kept.len() - kept.trim_end_matches('\\').len();
-        text.push_str(kept.get(..kept.len() - backslashes % 2).unwrap_or_default());
+        text.push_str(if backslashes % 2 == 1 { kept.strip_suffix('\\').unwrap_or(kept) } else { kept });
         text.push_str("...");
     }
 }

@@ -24,6 +24,7 @@ pub struct Folding {
     name: &'static str,
     /// The chunks, with nothing between them.
     text: String,
+    /// Their lengths are that of the text in all.
     chunks: Vec<Chunk>,
     /// Whether the next chunk begins a group.
     begins_group: bool,
@@ -32,8 +33,7 @@ pub struct Folding {
 /// A chunk of the text.
 #[derive(Clone, Copy, Debug)]
 struct Chunk {
-    /// Where it ends.
-    end: usize,
+    length: usize,
     begins_group: bool,
 }
 
@@ -58,9 +58,10 @@ impl Folding {
 
     /// As [`Self::push`], with a chunk that is written at its place.
     pub fn push_with(&mut self, write: impl FnOnce(&mut String)) {
+        let before = self.text.len();
         write(&mut self.text);
         let begins_group = std::mem::take(&mut self.begins_group);
-        self.chunks.push(Chunk { end: self.text.len(), begins_group });
+        self.chunks.push(Chunk { length: self.text.len() - before, begins_group });
     }
 
     /// Adds text to the last chunk, where nothing may come between.
@@ -68,7 +69,7 @@ impl Folding {
         match self.chunks.last_mut() {
             Some(chunk) if !self.begins_group => {
                 self.text.push_str(text);
-                chunk.end = self.text.len();
+                chunk.length += text.len();
             }
             _ => self.push(text),
         }
@@ -79,36 +80,29 @@ impl Folding {
         // Each chunk has at most a fold before it.
         let mut value = String::with_capacity(self.text.len() + 2 * self.chunks.len());
         let mut column = self.name.len() + 2;
-        let mut start = 0;
-        for (index, &Chunk { end, begins_group }) in self.chunks.iter().enumerate() {
-            let chunk = self.text.get(start..end).unwrap_or_default();
-            let fold = begins_group && {
-                let width = self.group_width(index, start);
-                column + width > PREFERRED_LINE_LENGTH && width <= PREFERRED_LINE_LENGTH
-            };
-            if value.is_empty() {
-                // Nothing but the name in the first line would make it a blank one to some.
-            } else if fold || column + 1 + chunk.len() > PREFERRED_LINE_LENGTH {
-                value.push_str("\n ");
-                column = 1;
-            } else {
-                value.push(' ');
-                column += 1;
+        let mut rest = self.text.as_str();
+        for group in self.chunks.chunk_by(|_, next| !next.begins_group) {
+            // A space before each chunk included.
+            let width: usize = group.iter().map(|chunk| 1 + chunk.length).sum();
+            let mut fold = column + width > PREFERRED_LINE_LENGTH && width <= PREFERRED_LINE_LENGTH;
+            for &Chunk { length, .. } in group {
+                let (chunk, after) = rest.split_at(length);
+                if value.is_empty() {
+                    // Nothing but the name in the first line would make it a blank one to some.
+                } else if fold || column + 1 + length > PREFERRED_LINE_LENGTH {
+                    value.push_str("\n ");
+                    column = 1;
+                } else {
+                    value.push(' ');
+                    column += 1;
+                }
+                value.push_str(chunk);
+                column += length;
+                rest = after;
+                fold = false;
             }
-            value.push_str(chunk);
-            column += chunk.len();
-            start = end;
         }
         HeaderField { name: self.name, value }
-    }
-
-    /// The width of the group that begins with this chunk, a space before each chunk included.
-    fn group_width(&self, first: usize, start: usize) -> usize {
-        let mut group = self.chunks.iter().skip(first).enumerate();
-        let last = group.find_map(|(index, chunk)| (index > 0 && chunk.begins_group).then_some(index));
-        let count = last.unwrap_or(self.chunks.len() - first);
-        let end = self.chunks.get(first + count - 1).map_or(start, |chunk| chunk.end);
-        end - start + count
     }
 }
 

@@ -5,6 +5,9 @@ use std::{fmt, str::FromStr};
 /// The most octets of a reply line, with code and CRLF (RFC 5321 §4.5.3.1.5).
 pub const MAX_REPLY_LINE: usize = 512;
 
+/// The most octets of a reply's text that an MTA takes from a milter, with each `%` doubled (libmilter, `smfi_setreply`).
+const MAX_TEXT_FOR_MTA: usize = 980;
+
 /// A reply code that refuses something: 4yz for now, 5yz for good (RFC 5321 §4.2.1).
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub struct ReplyCode(u16);
@@ -117,16 +120,20 @@ impl Reply {
     /// Every character that is none, which includes line ends and what comes from DNS in other scripts, becomes `?` (RFC 7208 §6.2,
     /// §8.4), and what would not fit on the line is cut off.
     pub fn new(code: ReplyCode, status: EnhancedStatusCode, text: &str) -> Self {
-        let around = format!("{code} {status} \r\n").len();
-        let text = text
-            .chars()
-            .take(MAX_REPLY_LINE.saturating_sub(around))
-            .map(|c| match c {
-                ' '..='~' => c,
-                '\t' => ' ',
-                _ => '?',
-            })
-            .collect();
+        let mut room = MAX_REPLY_LINE.saturating_sub(format!("{code} {status} \r\n").len());
+        let mut room_for_mta = MAX_TEXT_FOR_MTA;
+        let fits = |c: &char| {
+            let sizes = (room.checked_sub(1), room_for_mta.checked_sub(if *c == '%' { 2 } else { 1 }));
+            let (Some(left), Some(left_for_mta)) = sizes else { return false };
+            (room, room_for_mta) = (left, left_for_mta);
+            true
+        };
+        let printable = |c| match c {
+            ' '..='~' => c,
+            '\t' => ' ',
+            _ => '?',
+        };
+        let text = text.chars().map(printable).take_while(fits).collect();
         Self { code, status, text }
     }
 
@@ -147,7 +154,7 @@ impl Reply {
 
     /// The text for the milter protocol, where the MTA takes `%` for the beginning of a format and `%%` for `%`.
     ///
-    /// It may be longer than a reply line can be; what the MTA makes of it is not.
+    /// It may be longer than a reply line can be, up to 980 octets; what the MTA makes of it is not.
     pub fn text_for_mta(&self) -> String {
         self.text.replace('%', "%%")
     }
@@ -161,7 +168,7 @@ impl fmt::Display for Reply {
 
 #[cfg(test)]
 mod tests {
-    use proptest::prelude::{any, proptest};
+    use proptest::prelude::proptest;
 
     use super::*;
 
@@ -199,16 +206,26 @@ mod tests {
         assert_eq!(reply("a\r\n250 ok\tb\u{0}\u{7f}ü").text(), "a??250 ok b???");
         assert_eq!(reply("").to_string(), "550 5.7.23 ");
         assert_eq!(reply(&"ü%".repeat(600)).to_string().len() + 2, MAX_REPLY_LINE);
+        // One octet less than, as many as, and one more than a line has, and than an MTA takes with each `%` doubled.
+        for (length, kept) in [(498, 498), (499, 499), (500, 499), (1000, 499)] {
+            assert_eq!(reply(&"x".repeat(length)).text().len(), kept, "{length}");
+        }
+        for (length, kept) in [(489, 489), (490, 490), (491, 490), (1000, 490)] {
+            assert_eq!(reply(&"%".repeat(length)).text().len(), kept, "{length}");
+        }
+        assert_eq!(reply(&"%".repeat(491)).text_for_mta().len(), MAX_TEXT_FOR_MTA);
+        assert_eq!(reply(&("x".to_owned() + &"%".repeat(491))).text_for_mta().len(), MAX_TEXT_FOR_MTA - 1);
     }
 
     proptest! {
         #[test]
-        fn any_text_fits_a_reply_line(text in any::<String>()) {
+        fn any_text_fits_a_reply_line(text in "(\\PC|%|[\\x00-\\x1f]){0,1200}") {
             let reply = reply(&text);
             let line = reply.to_string();
             assert!(line.len() + 2 <= MAX_REPLY_LINE);
             assert!(line.bytes().all(|b| (b' '..=b'~').contains(&b)));
             assert_eq!(reply.text_for_mta().replace("%%", "%"), reply.text());
+            assert!(reply.text_for_mta().len() <= MAX_TEXT_FOR_MTA);
         }
     }
 }

@@ -9,6 +9,8 @@
 
 use std::{borrow::Cow, fmt};
 
+use super::octets::split_before;
+
 /// The most octets that a token made of text from the network takes as written, quotes included.
 ///
 /// A token cannot be folded, and a line must not be over 998 octets (RFC 5322 §2.1.1): what is longer is cut by [`shorten`].
@@ -101,8 +103,11 @@ pub fn encode(text: &str) -> Cow<'_, str> {
         return Cow::Borrowed(text);
     }
     let mut out = String::with_capacity(text.len() + 16);
-    for (at, c) in text.char_indices() {
-        if !matches!(c, ' '..='~') || text.get(at..).is_some_and(|rest| rest.starts_with("\\x{") || rest.starts_with("=?")) {
+    let mut characters = text.chars();
+    while let Some(c) = characters.next() {
+        let after = characters.as_str();
+        let begins_other = c == '\\' && after.starts_with("x{") || c == '=' && after.starts_with('?');
+        if !matches!(c, ' '..='~') || begins_other {
             push_escape(&mut out, c);
         } else {
             out.push(c);
@@ -140,10 +145,15 @@ pub fn decode(text: &str) -> Cow<'_, str> {
 
 /// Reads `HEX}`: 1 to 6 hexadecimal digits.
 fn escaped_character(text: &str) -> Option<(char, &str)> {
-    let digits = text.bytes().take(6).take_while(u8::is_ascii_hexdigit).count();
-    let (hex, rest) = text.split_at_checked(digits)?;
-    let c = u32::from_str_radix(hex, 16).ok().and_then(char::from_u32)?;
-    Some((c, rest.strip_prefix('}')?))
+    let mut characters = text.chars();
+    let mut code = characters.next()?.to_digit(16)?;
+    for _ in 0..6 {
+        match characters.next()? {
+            '}' => return Some((char::from_u32(code)?, characters.as_str())),
+            digit => code = code << 4 | digit.to_digit(16)?,
+        }
+    }
+    None
 }
 
 /// The octets that a character takes at most in a quoted string or a comment, once encoded.
@@ -176,7 +186,7 @@ pub fn shorten(text: &str) -> Cow<'_, str> {
     if text.len() * 11 + 2 <= MAX_TOKEN_LENGTH || token_length(text) <= MAX_TOKEN_LENGTH {
         return Cow::Borrowed(text);
     }
-    let tail = text.rfind('@').and_then(|at| text.get(at..)).filter(|tail| token_length(tail) <= MAX_TAIL_LENGTH);
+    let tail = text.rfind('@').map(|at| text.split_at(at).1).filter(|tail| token_length(tail) <= MAX_TAIL_LENGTH);
     let (tail, tail_length) = tail.map_or(("", 2), |tail| (tail, token_length(tail)));
     let mut room = MAX_TOKEN_LENGTH - CUT.len() - tail_length;
     let mut out = String::with_capacity(MAX_TOKEN_LENGTH);
@@ -210,13 +220,14 @@ pub fn push_value(out: &mut String, text: &str) {
 /// Adds ASCII text, with a backslash before the octets that are special.
 fn push_escaped(out: &mut String, text: &str, is_special: impl Fn(u8) -> bool) {
     let mut rest = text;
-    while let Some(at) = rest.bytes().position(&is_special)
-        && let (Some(plain), Some(special)) = (rest.get(..at), rest.get(at..=at))
-    {
+    // An octet that is special is ASCII, and so a character.
+    while let Some(at) = rest.bytes().position(&is_special) {
+        let (plain, special) = rest.split_at(at);
+        let (special, after) = special.split_at(1);
         out.push_str(plain);
         out.push('\\');
         out.push_str(special);
-        rest = rest.get(at + 1..).unwrap_or_default();
+        rest = after;
     }
     out.push_str(rest);
 }
@@ -237,10 +248,7 @@ pub fn write_comment(text: &str, mut give: impl FnMut(&str)) {
     let mut blank = true;
     let mut rest = &*text;
     loop {
-        let (part, after) = match rest.bytes().position(|octet| octet == b' ') {
-            Some(at) => (rest.get(..at).unwrap_or_default(), rest.get(at + 1..)),
-            None => (rest, None),
-        };
+        let (part, after) = rest.split_once(' ').map_or((rest, None), |(part, after)| (part, Some(after)));
         push_escaped(&mut word, part, |octet| matches!(octet, b'(' | b')' | b'\\'));
         blank &= part.is_empty();
         let Some(after) = after else { break };
@@ -262,48 +270,56 @@ pub fn write_comment(text: &str, mut give: impl FnMut(&str)) {
 #[derive(Clone, Copy, Debug)]
 pub struct Cursor<'a> {
     value: &'a [u8],
-    at: usize,
+    /// What of it is not yet read.
+    rest: &'a [u8],
 }
 
 impl<'a> Cursor<'a> {
     /// Begins at the beginning.
     pub fn new(value: &'a [u8]) -> Self {
-        Self { value, at: 0 }
+        Self { value, rest: value }
     }
 
     /// The next octet, if there is one.
     pub fn peek(&self) -> Option<u8> {
-        self.value.get(self.at).copied()
+        self.rest.first().copied()
     }
 
     /// Whether nothing is left.
     pub fn is_at_end(&self) -> bool {
-        self.at >= self.value.len()
+        self.rest.is_empty()
     }
 
-    /// The octets from the beginning to here.
-    pub fn before(&self) -> &'a [u8] {
-        self.value.get(..self.at).unwrap_or_default()
+    /// The octets from an earlier place to here.
+    pub fn since(&self, earlier: &Self) -> &'a [u8] {
+        // `earlier` is not behind this place, so it has as much left or more.
+        earlier.rest.split_at(earlier.rest.len() - self.rest.len()).0
     }
 
     /// An error at this place.
     pub fn error(&self, kind: ParseErrorKind) -> ParseError {
-        ParseError { at: self.at, kind }
+        ParseError { at: self.value.len() - self.rest.len(), kind }
+    }
+
+    /// Takes an octet, whichever it is.
+    fn next(&mut self) -> Option<u8> {
+        let (octet, rest) = self.rest.split_first()?;
+        self.rest = rest;
+        Some(*octet)
     }
 
     /// Steps over the octet if it comes next; says whether it did.
     pub fn take(&mut self, octet: u8) -> bool {
-        let found = self.peek() == Some(octet);
-        self.at += usize::from(found);
-        found
+        let rest = self.rest.strip_prefix(&[octet]);
+        self.rest = rest.unwrap_or(self.rest);
+        rest.is_some()
     }
 
     /// Takes the octets, maybe none, for which the condition holds.
     pub fn take_while(&mut self, condition: impl Fn(u8) -> bool) -> &'a [u8] {
-        let rest = self.value.get(self.at..).unwrap_or_default();
-        let length = rest.iter().position(|&b| !condition(b)).unwrap_or(rest.len());
-        self.at += length;
-        rest.get(..length).unwrap_or_default()
+        let (taken, rest) = split_before(self.rest, |octet| !condition(octet));
+        self.rest = rest;
+        taken
     }
 
     /// Steps over white space, folded or not; says whether there was any.
@@ -315,13 +331,14 @@ impl<'a> Cursor<'a> {
     ///
     /// A line break in front of something other than white space.
     pub fn skip_white_space(&mut self) -> Result<bool, ParseError> {
-        let start = self.at;
+        let mut found = false;
         loop {
-            match self.peek() {
-                Some(b' ' | b'\t') => self.at += 1,
-                Some(b'\r' | b'\n') => self.line_break()?,
-                _ => return Ok(self.at > start),
+            match self.rest {
+                [b' ' | b'\t', rest @ ..] => self.rest = rest,
+                [b'\r' | b'\n', ..] => self.line_break()?,
+                _ => return Ok(found),
             }
+            found = true;
         }
     }
 
@@ -357,7 +374,7 @@ impl<'a> Cursor<'a> {
     /// Reads a comment; comments in it keep their parentheses.
     fn comment(&mut self) -> Result<String, ParseError> {
         let unterminated = self.error(ParseErrorKind::UnterminatedComment);
-        self.at += 1;
+        self.next();
         let mut text = Vec::new();
         let mut depth = 1_usize;
         loop {
@@ -381,7 +398,7 @@ impl<'a> Cursor<'a> {
     /// A string that does not end, a control character.
     pub fn quoted_string(&mut self) -> Result<String, ParseError> {
         let unterminated = self.error(ParseErrorKind::UnterminatedQuotedString);
-        self.at += 1;
+        self.next();
         let mut text = Vec::new();
         loop {
             match self.content(&mut text, unterminated)? {
@@ -398,19 +415,19 @@ impl<'a> Cursor<'a> {
         let octet = self.peek().ok_or(unterminated)?;
         match octet {
             b'\\' => {
-                self.at += 1;
+                self.next();
                 let quoted = self.peek().ok_or(unterminated)?;
                 if quoted.is_ascii_control() && quoted != b'\t' {
                     return Err(self.error(ParseErrorKind::ControlCharacter));
                 }
                 text.push(quoted);
-                self.at += 1;
+                self.next();
                 Ok(None)
             }
             b'\r' | b'\n' => self.line_break().map(|()| None),
             b if b.is_ascii_control() && b != b'\t' => Err(self.error(ParseErrorKind::ControlCharacter)),
             b => {
-                self.at += 1;
+                self.next();
                 Ok(Some(b))
             }
         }

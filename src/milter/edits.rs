@@ -64,25 +64,20 @@ impl EditPackets {
             };
             return Err(io::Error::new(io::ErrorKind::Unsupported, format!("the MTA does not let milters {what}")));
         }
-        let start = self.packets.len();
-        let most: usize = texts.iter().copied().flatten().map(|part| part.len() + 1).sum();
-        self.packets.reserve(most + 12);
-        self.packets.extend_from_slice(&[0; 4]);
-        self.packets.push(command);
-        self.packets.extend(index.into_iter().flat_map(i32::to_be_bytes));
-        for text in texts {
-            for part in *text {
-                // Our own texts have no NUL; should one have, it is left out, so that nothing behind it is misread.
-                match part.contains('\0') {
-                    false => self.packets.extend_from_slice(part.as_bytes()),
-                    true => self.packets.extend(part.bytes().filter(|&octet| octet != 0)),
-                }
-            }
-            self.packets.push(0);
+        // Nothing of ours has a NUL; what stands behind one would be read as something else.
+        if texts.iter().copied().flatten().any(|part| part.contains('\0')) {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "internal error: NUL in a header field"));
         }
-        let length = u32::try_from(self.packets.len() - start - 4).map_err(|_| io::ErrorKind::InvalidData)?;
-        if let Some(place) = self.packets.get_mut(start..start + 4) {
-            place.copy_from_slice(&length.to_be_bytes());
+        let index = index.map(i32::to_be_bytes);
+        let texts_length: usize = texts.iter().map(|text| 1 + text.iter().map(|part| part.len()).sum::<usize>()).sum();
+        let length = 1 + index.as_slice().as_flattened().len() + texts_length;
+        self.packets.reserve(4 + length);
+        self.packets.extend_from_slice(&u32::try_from(length).map_err(|_| io::ErrorKind::InvalidData)?.to_be_bytes());
+        self.packets.push(command);
+        self.packets.extend_from_slice(index.as_slice().as_flattened());
+        for text in texts {
+            text.iter().for_each(|part| self.packets.extend_from_slice(part.as_bytes()));
+            self.packets.push(0);
         }
         Ok(())
     }
@@ -113,8 +108,9 @@ mod tests {
         let expected = b"\0\0\0\x0am\0\0\x01\x02A-R\0\0\0\0\0\x0ci\0\0\0\0X\0a\n b\0\0\0\0\x05qwhy\0";
         assert_eq!(packets.into_packets(), expected);
         let mut packets = EditPackets::new(Actions::all(), true);
-        packets.edit(&insert("a\0b")).unwrap();
-        assert_eq!(packets.into_packets(), b"\0\0\0\x0bi\0\0\0\0X\0 ab\0");
+        packets.edit(&insert("a")).unwrap();
+        assert!(packets.edit(&insert("a\0b")).is_err());
+        assert_eq!(packets.into_packets(), b"\0\0\0\x0ai\0\0\0\0X\0 a\0");
     }
 
     #[test]

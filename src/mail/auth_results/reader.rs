@@ -152,9 +152,9 @@ fn word(cursor: &mut Cursor<'_>) -> Result<String, ParseError> {
     if cursor.peek() != Some(b'"') {
         return Ok(bare_word(cursor));
     }
-    let start = cursor.before().len();
+    let start = *cursor;
     let content = cursor.quoted_string()?;
-    let source = cursor.before().get(start..).unwrap_or_default();
+    let source = cursor.since(&start);
     if cursor.peek() != Some(b'@') {
         return Ok(content);
     }
