@@ -14,7 +14,7 @@ use crate::{
     auth::{Identity, dkim::SignatureOutcome, dmarc::Identifier},
     config::LogLevel,
     log::{Complaint, Log},
-    mail::address::push_address,
+    mail::{address::push_address, octets::first_octets},
     policy::Disposition,
     session::{ContentRecord, IdentityRecord, Record},
 };
@@ -326,7 +326,7 @@ fn push_limited(text: &mut String, value: &str) {
     if value.len() <= LIMIT {
         text.push_str(value);
     } else {
-        let (kept, _) = value.split_at(value.floor_char_boundary(LIMIT));
+        let kept = first_octets(value, LIMIT);
         // Half of an escape at the cut would escape what follows.
         let backslashes = kept.len() - kept.trim_end_matches('\\').len();
         text.push_str(if backslashes % 2 == 1 { kept.strip_suffix('\\').unwrap_or(kept) } else { kept });

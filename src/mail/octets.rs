@@ -29,9 +29,28 @@ pub fn split_once(text: &[u8], separator: u8) -> Option<(&[u8], &[u8])> {
     }
 }
 
+/// The beginning of a text: so many octets, or a little less where a character would be cut in two.
+pub fn first_octets(text: &str, most: usize) -> &str {
+    let mut end = most;
+    // The beginning of a text is a boundary.
+    while end < text.len() && !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    text.split_at(end.min(text.len())).0
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn characters_stay_whole() {
+        for (most, kept) in
+            [(0, ""), (1, "a"), (2, "a"), (3, "aü"), (4, "aü"), (6, "aü"), (7, "aü\u{1f600}"), (99, "aü\u{1f600}")]
+        {
+            assert_eq!(first_octets("aü\u{1f600}", most), kept, "{most}");
+        }
+    }
 
     #[test]
     fn texts_are_split_and_trimmed() {

@@ -141,3 +141,86 @@ fn compare_names(a: &[u8], b: &[u8]) -> Ordering {
     let lower = |octet: &u8| octet.to_ascii_lowercase();
     a.iter().map(lower).cmp(b.iter().map(lower))
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::{
+        super::{canonical::Canonicalization, signature},
+        *,
+    };
+
+    /// What RFC 6376 §3.7 and §5.4.2 say, field by field and without an index.
+    fn signed_by_the_letter(fields: &[(String, String)], own: usize, names: &[String], relaxed: bool, unsigned: &str) -> String {
+        let canonical = |name: &str, value: &str| {
+            if !relaxed {
+                return format!("{name}:{value}");
+            }
+            let unfolded = value.replace("\r\n", "");
+            let words: Vec<&str> = unfolded.split([' ', '\t']).filter(|word| !word.is_empty()).collect();
+            format!("{}:{}", name.trim_end_matches([' ', '\t']).to_lowercase(), words.join(" "))
+        };
+        let mut taken = vec![false; fields.len()];
+        let mut text = String::new();
+        for wanted in names {
+            for (number, (name, value)) in fields.iter().enumerate().rev() {
+                let is_wanted = name.trim_end_matches([' ', '\t']).to_lowercase() == wanted.to_lowercase();
+                if is_wanted && number != own && !taken[number] {
+                    taken[number] = true;
+                    text += &canonical(name, value);
+                    text += "\r\n";
+                    break;
+                }
+            }
+        }
+        text + &canonical(&fields[own].0, unsigned)
+    }
+
+    proptest! {
+        #[test]
+        fn signed_fields_are_those_of_the_letter(
+            mut fields in prop::collection::vec(("(a|A|b|ab|aB|From|DKIM-Signature)[ \t]{0,2}", "([ab]|[ \t]|\r\n[ \t]){0,12}"), 0..40),
+            names in prop::collection::vec("(a|A|b|ab|c|from|dkim-signature)", 0..30),
+            place in any::<prop::sample::Index>(),
+            relaxed: bool,
+        ) {
+            let c = if relaxed { "relaxed" } else { "simple" };
+            let start = format!(" v=1; a=rsa-sha256; d=a.example; s=s; c={c}; bh={}=;\r\n\th=from:{}; b=", "A".repeat(43), names.join(":"));
+            let start = start.replace("from:;", "from;");
+            let own = place.index(fields.len() + 1);
+            fields.insert(own, ("DKIM-Signature".into(), format!("{start} AA\r\n AA")));
+            let mut header = Header::default();
+            for (name, value) in &fields {
+                // Folds come as LF or as CRLF.
+                header.push(name.as_bytes(), value.replace("\r\n", if relaxed { "\n" } else { "\r\n" }).as_bytes());
+            }
+            let field = header.fields.iter().find(|field| field.number == own).unwrap();
+            prop_assert_eq!(field.value(), fields[own].1.as_bytes());
+            let signature = signature::parse(field.value(), 0, &mut Default::default()).unwrap();
+            prop_assert_eq!(signature.header_canonicalization == Canonicalization::Relaxed, relaxed);
+            let mut output = b"left from before".to_vec();
+            header.index().write_signed(field, &signature, &mut output);
+            let names: Vec<String> = std::iter::once("from".to_owned()).chain(names).collect();
+            prop_assert_eq!(String::from_utf8(output).unwrap(), signed_by_the_letter(&fields, own, &names, relaxed, &start));
+        }
+    }
+
+    /// The octets of all fields with their colons, and their number: one less, the most, and one more.
+    #[test]
+    fn bounds_of_a_header() {
+        for (octets, is_cut) in [(MAX_HEADER - 1, false), (MAX_HEADER, false), (MAX_HEADER + 1, true)] {
+            let mut header = Header::default();
+            header.push(b"A", b"b\nc");
+            // A and a colon, and a fold that grew, are six.
+            header.push(b"X", &vec![b'x'; octets - 6 - 2]);
+            assert_eq!(header.is_cut(), is_cut, "{octets}");
+            assert_eq!(header.fields.len(), if is_cut { 0 } else { 2 });
+        }
+        for (count, is_cut) in [(MAX_FIELDS - 1, false), (MAX_FIELDS, false), (MAX_FIELDS + 1, true)] {
+            let mut header = Header::default();
+            (0..count).for_each(|_| header.push(b"A", b""));
+            assert_eq!(header.is_cut(), is_cut, "{count}");
+        }
+    }
+}

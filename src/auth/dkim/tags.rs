@@ -138,7 +138,7 @@ pub(super) fn number(text: &[u8]) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
-    use proptest::prelude::{any, prop, proptest};
+    use proptest::prelude::{any, prop, prop_assert_eq, proptest};
 
     use super::*;
 
@@ -191,7 +191,73 @@ mod tests {
         assert_eq!(number(b"-1"), None);
     }
 
+    /// The ABNF of RFC 6376 §3.2, octet by octet.
+    fn list_by_the_letter(list: &[u8]) -> Option<Vec<(Vec<u8>, Vec<u8>)>> {
+        let mut specs = vec![Vec::new()];
+        for &octet in list {
+            match octet {
+                b';' => specs.push(Vec::new()),
+                octet => specs.last_mut().unwrap().push(octet),
+            }
+        }
+        let is_white = |octet: &u8| b" \t\r\n".contains(octet);
+        if specs.len() > 1 && specs.last().unwrap().iter().all(is_white) {
+            specs.pop();
+        }
+        let mut tags: Vec<(Vec<u8>, Vec<u8>)> = Vec::new();
+        for spec in specs {
+            let (mut name, mut value) = (Vec::new(), None::<Vec<u8>>);
+            for octet in spec {
+                match (&mut value, octet) {
+                    (None, b'=') => value = Some(Vec::new()),
+                    (None, octet) => name.push(octet),
+                    (Some(value), octet) => value.push(octet),
+                }
+            }
+            let trim = |mut text: Vec<u8>| {
+                while text.last().is_some_and(is_white) {
+                    text.pop();
+                }
+                while text.first().is_some_and(is_white) {
+                    text.remove(0);
+                }
+                text
+            };
+            let (name, value) = (trim(name), trim(value?));
+            let letters = |octet: &u8| octet.is_ascii_alphanumeric() || *octet == b'_';
+            if name.is_empty() || !name[0].is_ascii_alphabetic() || !name.iter().all(letters) {
+                return None;
+            }
+            if value.iter().any(|&octet| octet < b' ' && !is_white(&octet) || octet == 0x7f) {
+                return None;
+            }
+            if tags.iter().any(|(other, _)| *other == name) {
+                return None;
+            }
+            tags.push((name, value));
+        }
+        Some(tags)
+    }
+
     proptest! {
+        #[test]
+        fn lists_are_those_of_the_letter(text in "([abB1_=;]|[ \t\r\n]|\\PC|\x00|\x7f){0,40}|([ab] ?= ?[ab= ]{0,3};? ?){0,5}") {
+            let list = TagList::parse(text.as_bytes());
+            let found = list.as_ref().map(|list| list.0.iter().map(|tag| (tag.name.to_vec(), tag.value.to_vec())).collect::<Vec<_>>());
+            let expected = list_by_the_letter(text.as_bytes());
+            prop_assert_eq!(&found, &expected);
+            for (name, _) in expected.into_iter().flatten() {
+                let name = String::from_utf8(name).unwrap();
+                let without = without_value(text.as_bytes(), &name);
+                let specs = |text: &[u8]| text.split(|octet| *octet == b';').map(<[u8]>::to_vec).collect::<Vec<_>>();
+                for (before, after) in specs(text.as_bytes()).into_iter().zip(specs(&without)) {
+                    let equals = before.iter().position(|octet| *octet == b'=').unwrap_or(before.len());
+                    let is_tag = before[..equals].trim_ascii() == name.as_bytes() && equals < before.len();
+                    prop_assert_eq!(after, if is_tag { before[..=equals].to_vec() } else { before });
+                }
+            }
+        }
+
         #[test]
         fn any_octets_are_read_without_a_panic(text in prop::collection::vec(any::<u8>(), 0..200)) {
             let _ = TagList::parse(&text);
