@@ -71,6 +71,8 @@ pub struct Needs {
     pub host_macro: bool,
     /// The name that a client authenticated as.
     pub authentication_macro: bool,
+    /// An answer to everything, although the protocol lets a milter do without (`milter_no_reply`).
+    pub answers: bool,
 }
 
 impl Needs {
@@ -95,6 +97,7 @@ impl Needs {
             delete_fields: live && (config.delete_incoming_authentication_results || !config.delete_authserv_ids.is_empty()),
             host_macro: config.hostname.is_none() && (config.authserv_id.is_none() || writes(HeaderName::ReceivedSpf) || refuses),
             authentication_macro: config.trust_authenticated_senders,
+            answers: !config.milter_no_reply,
         }
     }
 }
@@ -172,6 +175,7 @@ mod tests {
         let dry = needs("enforce_dmarc_policies = quarantine\ndry_run = yes\nheader = Authentication-Results");
         assert!(dry.content && dry.header_fields);
         assert!(!dry.quarantine && !dry.mail_reply && !dry.helo_reply && !dry.add_fields && !dry.delete_fields);
+        assert!(!usual.answers && needs("milter_no_reply = no").answers);
         // A name of this host is in no field and in no reply.
         let nameless = "authserv_id = x\nheader = Authentication-Results\nreject_results =\n";
         assert!(!needs(nameless).host_macro);

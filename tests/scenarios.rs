@@ -43,7 +43,7 @@
 //!
 //! `SCENARIO=name` in the environment plays only the files whose names have that in them.
 
-#![allow(clippy::panic, reason = "a test fails by panicking")]
+#![allow(clippy::panic, clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod support;
 
@@ -51,6 +51,7 @@ use std::{env, path::Path};
 
 use support::{
     drivers::{milter::MilterDriver, postfix::PostfixDriver, session::SessionDriver},
+    fields::matches,
     scenario::{Driver, Scenario},
 };
 
@@ -95,6 +96,25 @@ fn through_the_milter_protocol_like_postfix() {
 #[test]
 fn through_the_milter_protocol_like_sendmail() {
     play_all(&MilterDriver::like_sendmail());
+}
+
+#[test]
+fn through_milter_manager() {
+    play_all(&MilterDriver::like_milter_manager("milter_no_reply = no\n"));
+}
+
+/// Why the parameter is there: with the flags, milter-manager waits for an answer that never comes, and then lets the mail through.
+#[test]
+fn milter_manager_loses_track_of_a_milter_that_does_not_answer() {
+    for (name, refused) in [("dmarc-enforce-reject", "550 5.7.26 *"), ("reject-mailfrom-fail", "550 5.7.23 *")] {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/scenarios/{name}.scenario"));
+        let scenario = Scenario::parse(name, &std::fs::read_to_string(path).unwrap()).unwrap();
+        let with = |settings| MilterDriver::like_milter_manager(settings).play(&scenario).unwrap().0;
+        let expected = with("milter_no_reply = no\n");
+        assert!(expected.iter().any(|seen| matches(refused, &seen.reply)), "{expected:?}");
+        let lost = with("");
+        assert!(lost.iter().all(|seen| seen.reply == "ok"), "{name}: {lost:?}");
+    }
 }
 
 #[test]

@@ -129,6 +129,8 @@ parameters! {
         socket_group: Option<String> = Text(""), FIXED, |text| optional(text, group_name);
         /// Connections that are served at the same time; more of them wait.
         max_connections: usize = Text("1000"), RELOADED, positive;
+        /// Whether the MTA is asked not to wait for answers where there is nothing to say.
+        milter_no_reply: bool = Text("yes"), RELOADED, boolean;
         /// What the MTA is told when the milter could not do its work on a message.
         error_action: ErrorAction = Text("tempfail"), RELOADED, word;
     }

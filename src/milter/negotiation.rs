@@ -40,6 +40,17 @@ fn wanted_actions(needs: &Needs) -> Actions {
     actions
 }
 
+/// What a milter may leave unanswered.
+const NO_REPLY: ProtoOpts = ProtoOpts::NOREPLY_CONNECT
+    .union(ProtoOpts::NOREPLY_HELO)
+    .union(ProtoOpts::NOREPLY_MAIL)
+    .union(ProtoOpts::NOREPLY_RCPT)
+    .union(ProtoOpts::NOREPLY_DATA)
+    .union(ProtoOpts::NOREPLY_HEADER)
+    .union(ProtoOpts::NOREPLY_EOH)
+    .union(ProtoOpts::NOREPLY_BODY)
+    .union(ProtoOpts::NOREPLY_UNKNOWN);
+
 fn wanted_opts(needs: &Needs) -> ProtoOpts {
     let mut opts = ProtoOpts::NO_RCPT | ProtoOpts::NO_DATA | ProtoOpts::NO_UNKNOWN;
     opts.set(ProtoOpts::NO_EOH | ProtoOpts::NO_BODY, !needs.content);
@@ -49,7 +60,7 @@ fn wanted_opts(needs: &Needs) -> ProtoOpts {
     opts.set(ProtoOpts::NOREPLY_CONNECT, !needs.connect_reply);
     opts.set(ProtoOpts::NOREPLY_HELO, !needs.helo_reply);
     opts.set(ProtoOpts::NOREPLY_MAIL, !needs.mail_reply);
-    opts
+    if needs.answers { opts - NO_REPLY } else { opts }
 }
 
 fn wanted_macros(needs: &Needs) -> Vec<(MacroStage, CString)> {
@@ -78,5 +89,23 @@ mod tests {
         let opts = wanted_opts(&needs);
         assert!(opts.contains(ProtoOpts::NOREPLY_HEADER));
         assert!(!opts.intersects(ProtoOpts::NO_HEADER | ProtoOpts::NOREPLY_MAIL));
+    }
+
+    #[test]
+    fn everything_is_answered_where_that_is_wanted() {
+        let all = Needs {
+            header_fields: true,
+            content: true,
+            connect_reply: true,
+            helo_reply: true,
+            mail_reply: true,
+            ..Needs::default()
+        };
+        for needs in [Needs::default(), all, Needs { content: false, ..all }, Needs { mail_reply: false, ..all }] {
+            let opts = wanted_opts(&needs);
+            assert!(opts.intersects(NO_REPLY), "{needs:?}");
+            // What is not sent at all stays so, and white space stays as it was.
+            assert_eq!(wanted_opts(&Needs { answers: true, ..needs }), opts - NO_REPLY);
+        }
     }
 }

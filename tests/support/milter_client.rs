@@ -160,6 +160,9 @@ pub struct Options {
     pub unknown_is_inet: bool,
     /// IPv6 addresses are sent as `IPv6:2001:db8::1`, as Sendmail does.
     pub ipv6_prefix: bool,
+    /// An answer to each packet is waited for, whatever was negotiated. When none comes, the milter is left alone and all mail goes
+    /// on without it, as with milter-manager.
+    pub always_waits: bool,
 }
 
 impl Default for Options {
@@ -172,6 +175,7 @@ impl Default for Options {
             braces: false,
             unknown_is_inet: true,
             ipv6_prefix: false,
+            always_waits: false,
         }
     }
 }
@@ -248,6 +252,8 @@ pub struct MilterClient {
     pub gathers: bool,
     /// How many answers were waited for.
     pub round_trips: usize,
+    /// An answer was waited for in vain.
+    lost_track: bool,
     connection_verdict: Option<Reply>,
     message_verdict: Option<Reply>,
     skip_body: bool,
@@ -279,6 +285,7 @@ impl MilterClient {
             macros: BTreeMap::new(),
             gathers: false,
             round_trips: 0,
+            lost_track: false,
             connection_verdict: None,
             message_verdict: None,
             skip_body: false,
@@ -396,13 +403,26 @@ impl MilterClient {
         }
         self.send(command, content)?;
         if no_reply != 0 && self.without(no_reply) {
-            return Ok(Reply::Continue);
+            return if self.options.always_waits { self.lose_track() } else { Ok(Reply::Continue) };
         }
         let (reply, edits) = self.answer()?;
         if !edits.is_empty() {
             return Err(broken("a change before the end of the message"));
         }
         Ok(reply)
+    }
+
+    /// Waits for an answer that the milter was allowed not to give: the real one gives up after seven seconds.
+    fn lose_track(&mut self) -> io::Result<Reply> {
+        self.stream.finish_writing()?;
+        let mut rest = Vec::new();
+        self.stream.read_to_end(&mut rest)?;
+        if !rest.is_empty() {
+            return Err(broken("an answer where none was to be given"));
+        }
+        self.lost_track = true;
+        self.connection_verdict = Some(Reply::Accept);
+        Ok(Reply::Accept)
     }
 
     fn answer(&mut self) -> io::Result<(Reply, Vec<Edit>)> {
@@ -611,7 +631,7 @@ impl MilterClient {
 
     /// The SMTP client is gone, and this connection with it.
     pub fn quit(mut self) -> io::Result<()> {
-        self.send(b'Q', b"")
+        if self.lost_track { Ok(()) } else { self.send(b'Q', b"") }
     }
 
     /// Sends a whole message (header fields and body) and ends it.

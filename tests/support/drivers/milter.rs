@@ -15,12 +15,14 @@ use spf_milter::dns::zone::Zone;
 pub struct MilterDriver {
     name: &'static str,
     options: Options,
+    /// Configuration lines that the MTA needs.
+    settings: &'static str,
 }
 
 impl MilterDriver {
     /// As Postfix: the last body chunk in the end-of-message packet.
     pub fn like_postfix() -> Self {
-        Self { name: "milter", options: Options::default() }
+        Self { name: "milter", options: Options::default(), settings: "" }
     }
 
     /// As Sendmail: the body before the end of the message, macros of one letter in braces, IPv6 addresses with a prefix.
@@ -34,7 +36,19 @@ impl MilterDriver {
                 unknown_is_inet: false,
                 ..Options::default()
             },
+            settings: "",
         }
+    }
+
+    /// As milter-manager between the MTA and the milter: it offers all no-reply flags, for the MTA has them, and waits for an answer
+    /// to each header field and every other packet all the same.
+    pub fn like_milter_manager(settings: &'static str) -> Self {
+        let options = Options { body_in_end: false, always_waits: true, ..Options::default() };
+        Self { name: "milter", options, settings }
+    }
+
+    fn config(&self, lines: &str, nameserver: SocketAddr) -> String {
+        complete_config(&format!("{lines}{}", self.settings), nameserver)
     }
 }
 
@@ -55,9 +69,8 @@ impl Driver for MilterDriver {
 
     fn play(&self, scenario: &Scenario) -> Result<(Vec<Observed>, Vec<String>), String> {
         let nameserver = NameServer::start(Zone::parse(&scenario.zone)?);
-        let daemon = Daemon::start(&complete_config(&scenario.config, nameserver.address()));
-        let mut conversation =
-            Conversation { daemon: &daemon, options: &self.options, nameserver: nameserver.address(), client: None };
+        let daemon = Daemon::start(&self.config(&scenario.config, nameserver.address()));
+        let mut conversation = Conversation { daemon: &daemon, driver: self, nameserver: nameserver.address(), client: None };
         let mut seen = Vec::new();
         for step in &scenario.steps {
             let result = conversation.play(&step.event);
@@ -77,7 +90,7 @@ impl Driver for MilterDriver {
 
 struct Conversation<'a> {
     daemon: &'a Daemon,
-    options: &'a Options,
+    driver: &'a MilterDriver,
     nameserver: SocketAddr,
     client: Option<MilterClient>,
 }
@@ -88,7 +101,7 @@ impl Conversation<'_> {
             if let Some(client) = self.client.take() {
                 client.quit()?;
             }
-            let mut client = MilterClient::with_options(&self.daemon.sockets[0], self.options.clone())?;
+            let mut client = MilterClient::with_options(&self.daemon.sockets[0], self.driver.options.clone())?;
             client.macros.insert("j".into(), HOST.into());
             client.macros.insert("daemon_name".into(), HOST.into());
             let reply = client.connect(host, address.map(|address: IpAddr| SocketAddr::new(address, 40025)))?;
@@ -96,7 +109,7 @@ impl Conversation<'_> {
             return Ok(observed(&reply));
         }
         if let Event::Reload(config) = event {
-            let taken = self.daemon.reload(&complete_config(config, self.nameserver));
+            let taken = self.daemon.reload(&self.driver.config(config, self.nameserver));
             return Ok(if taken { Observed::ok() } else { Observed::refused("refused") });
         }
         let Some(client) = &mut self.client else { return Err(std::io::Error::other("not connected")) };
