@@ -229,6 +229,11 @@ fn content_line(line: &mut Line<'_>, record: &Record, content: &ContentRecord) {
         if let Some(exemption) = content.exemption {
             line.pair("reason", exemption.as_str());
         }
+        if let Some(verified) = &content.mailfrom {
+            line.pair("spf", verified.outcome.result.as_str());
+            line.pair("spf-domain", &verified.domain);
+            line.pair("envelope-from", &verified.sender());
+        }
         for identifier in &outcome.aligned {
             let (key, domain) = match identifier {
                 Identifier::Spf(domain) => ("aligned-spf", domain),
@@ -255,17 +260,21 @@ fn content_line(line: &mut Line<'_>, record: &Record, content: &ContentRecord) {
     }
 }
 
-/// A signature in a word: `domain/selector:result`, and why where it did not pass; without the names where it has none.
+/// A signature in a word: `domain/selector:result`, why where it did not pass, and what else is to be said of it; without the names
+/// where it has none.
 fn signature_word(signature: &SignatureOutcome) -> String {
-    if signature.domain.is_none() && signature.selector.is_none() {
-        return signature.reason.map_or_else(String::new, |reason| format!("{}({reason})", signature.result()));
+    let mut word = String::new();
+    if signature.domain.is_some() || signature.selector.is_some() {
+        word.push_str(signature.domain.as_ref().map_or("?", |domain| domain.as_str()));
+        word.push('/');
+        word.push_str(&signature.ascii_selector().unwrap_or("?".into()));
+        word.push(':');
     }
-    let domain = signature.domain.as_ref().map_or("?", |domain| domain.as_str());
-    let selector = signature.ascii_selector().unwrap_or("?".into());
-    let mut word = format!("{domain}/{selector}:{}", signature.result());
-    if let Some(reason) = signature.reason {
+    word.push_str(signature.result().as_str());
+    let remarks: Vec<String> = signature.reason.map(|reason| reason.to_string()).into_iter().chain(signature.comment()).collect();
+    if !remarks.is_empty() {
         // Writing to a `String` cannot fail.
-        let _ = write!(word, "({reason})");
+        let _ = write!(word, "({})", remarks.join(", "));
     }
     word
 }
@@ -340,7 +349,7 @@ mod tests {
     use crate::{
         auth::{
             Verified,
-            dkim::Reason,
+            dkim::{BodyCoverage, Reason},
             dmarc::{self, AppliedPolicy, DmarcResult, Policy, PolicyTag},
             iprev,
             spf::Outcome,
@@ -406,8 +415,19 @@ mod tests {
             problem: None,
         };
         let content = ContentRecord {
-            dkim: Some(vec![signature("a.example", None), signature("b.example", Some(Reason::BodyHash))]),
+            dkim: Some(vec![
+                signature("a.example", None),
+                signature("b.example", Some(Reason::BodyHash)),
+                SignatureOutcome { body: Some(BodyCoverage { covered: 35, total: 41 }), ..signature("c.example", None) },
+                SignatureOutcome { testing: true, ..signature("d.example", Some(Reason::Signature)) },
+            ]),
             dmarc: Some(dmarc),
+            mailfrom: Some(Arc::new(Verified {
+                identity: Identity::Mailfrom,
+                local_part: "bounce".into(),
+                domain: "list.example".into(),
+                outcome: Outcome::without_record(SpfResult::Softfail, None),
+            })),
             iprev: Some(iprev::Outcome::out_of_time(IpAddr::from([192, 0, 2, 1]))),
             disposition: Disposition::Quarantine,
             exemption: None,
@@ -416,8 +436,11 @@ mod tests {
         assert_eq!(
             content_line_of(content.clone(), true),
             "dmarc=fail iprev=temperror action=quarantine dry-run=yes author-domain=example.com policy=quarantine \
-             policy-domain=example.com disposition=quarantine client-ip=192.0.2.1 queue-id=4X dkim=a.example/s1:pass \
-             dkim=\"b.example/s1:fail(body hash did not verify)\""
+             policy-domain=example.com disposition=quarantine spf=softfail spf-domain=list.example \
+             envelope-from=bounce@list.example client-ip=192.0.2.1 queue-id=4X dkim=a.example/s1:pass \
+             dkim=\"b.example/s1:fail(body hash did not verify)\" \
+             dkim=\"c.example/s1:pass(35 of 41 body octets signed)\" \
+             dkim=\"d.example/s1:fail(signature did not verify, testing)\""
         );
         let content = ContentRecord {
             dkim: Some(Vec::new()),
@@ -436,6 +459,7 @@ mod tests {
         let content = ContentRecord {
             dkim: Some(vec![signature(&long, Some(Reason::NoKey)); 10]),
             dmarc: None,
+            mailfrom: None,
             iprev: None,
             disposition: Disposition::None,
             exemption: None,

@@ -384,7 +384,7 @@ impl Session {
         self.pending().has_too_many_forged = has_too_many_forged;
         self.pending().complete = true;
         let edits = self.edits(&forged, mailfrom.as_ref(), &findings, &end, iprev.as_ref());
-        self.note_end(findings, iprev, &end, deferred.as_ref());
+        self.note_end(findings, mailfrom.map(|mailfrom| mailfrom.verified), iprev, &end, deferred.as_ref());
         self.settle_end(end, edits)
     }
 

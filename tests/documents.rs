@@ -8,6 +8,7 @@ use std::{
     net::{IpAddr, Ipv4Addr},
     path::{Path, PathBuf},
     process::Command,
+    sync::Arc,
 };
 
 use spf_milter::{
@@ -337,6 +338,7 @@ fn full_content(reply: Reply) -> ContentRecord {
             aligned: vec![Identifier::Spf(domain.clone()), Identifier::Dkim(domain)],
             problem: Some(dmarc::Problem::NoFrom),
         }),
+        mailfrom: Some(Arc::new(verified(Identity::Mailfrom))),
         iprev: Some(iprev::Outcome { name: Name::new("mail.example.org"), ..iprev::Outcome::out_of_time(address) }),
         disposition: Disposition::Reject,
         exemption: Some(DmarcExemption::MailingList),
@@ -344,8 +346,8 @@ fn full_content(reply: Reply) -> ContentRecord {
     }
 }
 
-/// A record with everything that there can be.
-fn full_record() -> Record {
+/// An identity with everything that there can be.
+fn verified(identity: Identity) -> Verified {
     let outcome = Outcome {
         result: SpfResult::Fail,
         mechanism: Some("all".into()),
@@ -355,9 +357,12 @@ fn full_record() -> Record {
         void_lookups: 1,
         ..Outcome::without_domain("detail")
     };
+    Verified { identity, local_part: "amy".into(), domain: "example.org".into(), outcome }
+}
+
+/// A record with everything that there can be.
+fn full_record() -> Record {
     let reply = Reply::new("550".parse().unwrap(), "5.7.23".parse().unwrap(), "no");
-    let verified =
-        |identity| Verified { identity, local_part: "amy".into(), domain: "example.org".into(), outcome: outcome.clone() };
     let record = |identity| IdentityRecord {
         verified: verified(identity).into(),
         action: Action::Reject,

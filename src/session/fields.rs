@@ -122,15 +122,7 @@ fn dkim_results(signatures: &[SignatureOutcome]) -> Vec<MethodResult> {
 
 fn dkim_result(signature: &SignatureOutcome, prefix: Option<&str>) -> MethodResult {
     let mut result = MethodResult::new("dkim", signature.result().as_str());
-    let comments = [
-        signature
-            .body
-            .filter(|body| body.is_partial())
-            .map(|body| format!("{} of {} body octets signed", body.covered, body.total)),
-        signature.testing.then(|| "testing".to_owned()),
-    ];
-    let comment = comments.into_iter().flatten().collect::<Vec<_>>().join(", ");
-    if !comment.is_empty() {
+    if let Some(comment) = signature.comment() {
         result = result.with_comment(comment);
     }
     if let Some(reason) = signature.reason {

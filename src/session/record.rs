@@ -81,6 +81,8 @@ pub struct ContentRecord {
     pub dkim: Option<Vec<dkim::SignatureOutcome>>,
     /// What DMARC found, where it was evaluated.
     pub dmarc: Option<dmarc::Outcome>,
+    /// The MAIL FROM identity that DMARC saw.
+    pub mailfrom: Option<Arc<Verified>>,
     /// What iprev found, where it was verified.
     pub iprev: Option<iprev::Outcome>,
     /// What was done, or would have been in a dry run.

@@ -23,7 +23,14 @@ impl Session {
         self.pending().identities.push(IdentityRecord { verified, action, reply, for_dmarc });
     }
 
-    pub(super) fn note_end(&mut self, findings: Findings, iprev: Option<iprev::Outcome>, end: &End, deferred: Option<&Reply>) {
+    pub(super) fn note_end(
+        &mut self,
+        findings: Findings,
+        mailfrom: Option<Arc<Verified>>,
+        iprev: Option<iprev::Outcome>,
+        end: &End,
+        deferred: Option<&Reply>,
+    ) {
         let reply = match &end.decision {
             EndDecision::Refuse(reply) => Some(reply.clone()),
             EndDecision::Accept | EndDecision::Quarantine(_) => None,
@@ -39,7 +46,7 @@ impl Session {
         let Findings { dkim, dmarc, .. } = findings;
         if dkim.is_some() || dmarc.is_some() || iprev.is_some() {
             let (disposition, exemption) = (end.disposition, end.exemption);
-            self.pending().content = Some(ContentRecord { dkim, dmarc, iprev, disposition, exemption, reply });
+            self.pending().content = Some(ContentRecord { dkim, dmarc, mailfrom, iprev, disposition, exemption, reply });
         }
     }
 

@@ -242,6 +242,18 @@ impl SignatureOutcome {
         })
     }
 
+    /// What there is to say of it beside the result and the reason, for people: that a part of the body is open, that the key is in
+    /// test mode.
+    pub fn comment(&self) -> Option<String> {
+        let open = self.body.filter(|body| body.is_partial());
+        let comments = [
+            open.map(|body| format!("{} of {} body octets signed", body.covered, body.total)),
+            self.testing.then(|| "testing".to_owned()),
+        ];
+        let comments: Vec<String> = comments.into_iter().flatten().collect();
+        (!comments.is_empty()).then(|| comments.join(", "))
+    }
+
     /// Whether it passed and leaves no octet of the body uncovered: what DMARC may rely on.
     pub fn covers_message(&self) -> bool {
         self.reason.is_none() && self.body.is_some_and(|body| !body.is_partial())
