@@ -4,12 +4,16 @@
 # make test CORPUS=DIR   and with the public suites in DIR
 # make demo        the daemon at work: a few SMTP sessions, printed
 # make bench       measurements
-# make install     DESTDIR, PREFIX, SYSCONFDIR, UNITDIR and SYSUSERSDIR say where to
+# make install     DESTDIR, PREFIX, SYSCONFDIR, UNITDIR, SYSUSERSDIR and DOCDIR say where to
+# make uninstall   the same; the configuration stays
 
 PREFIX = /usr/local
 SYSCONFDIR = /etc
 UNITDIR = $(PREFIX)/lib/systemd/system
 SYSUSERSDIR = $(PREFIX)/lib/sysusers.d
+DOCDIR = $(PREFIX)/share/doc/spf-milter
+# What becomes of the program on its way: line numbers, most of its size, are for those who build it. Names of functions stay.
+STRIP = strip --strip-debug
 CARGO = cargo
 TARGET = $(or $(CARGO_TARGET_DIR),target)
 SENDMAIL = $(abspath $(TARGET))/sendmail
@@ -17,6 +21,7 @@ SENDMAIL = $(abspath $(TARGET))/sendmail
 BINDIR = $(DESTDIR)$(PREFIX)/sbin
 MANDIR = $(DESTDIR)$(PREFIX)/share/man
 MANPAGES = $(wildcard man/*.[1-9])
+DOCUMENTS = README.md CHANGELOG.md LICENSE $(wildcard docs/*.md)
 
 .PHONY: all check test lint peers man-lint demo bench install uninstall clean
 
@@ -55,8 +60,12 @@ bench:
 install:
 	@test -x "$(TARGET)/release/spf-milter" || { echo "$(TARGET)/release/spf-milter is missing: run make first" >&2; exit 1; }
 	install -D -m 0755 "$(TARGET)/release/spf-milter" "$(BINDIR)/spf-milter"
+	$(STRIP) "$(BINDIR)/spf-milter"
 	for page in $(MANPAGES); do \
 	    install -D -m 0644 "$$page" "$(MANDIR)/man$${page##*.}/$${page##*/}" || exit 1; \
+	done
+	for document in $(DOCUMENTS); do \
+	    install -D -m 0644 "$$document" "$(DESTDIR)$(DOCDIR)/$$document" || exit 1; \
 	done
 	test -e "$(DESTDIR)$(SYSCONFDIR)/spf-milter.conf" || \
 	    install -D -m 0644 etc/spf-milter.conf "$(DESTDIR)$(SYSCONFDIR)/spf-milter.conf"
@@ -71,6 +80,8 @@ uninstall:
 	rm -f "$(BINDIR)/spf-milter" "$(DESTDIR)$(UNITDIR)/spf-milter.service" "$(DESTDIR)$(UNITDIR)/spf-milter.socket"
 	rm -f "$(DESTDIR)$(SYSUSERSDIR)/spf-milter.conf"
 	for page in $(MANPAGES); do rm -f "$(MANDIR)/man$${page##*.}/$${page##*/}"; done
+	for document in $(DOCUMENTS); do rm -f "$(DESTDIR)$(DOCDIR)/$$document"; done
+	-rmdir "$(DESTDIR)$(DOCDIR)/docs" "$(DESTDIR)$(DOCDIR)"
 
 clean:
 	$(CARGO) clean

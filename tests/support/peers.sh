@@ -2,11 +2,12 @@
 # Puts in place the Debian programs that the tests need beside Rust, as root; else says which are missing.
 #
 # Postfix and Sendmail cannot both be installed: Sendmail is unpacked into the folder given. So is OpenDMARC, into the folder
-# `opendmarc` beside it: its package wants a database.
+# `opendmarc` beside it: its package wants a database. The folder `moving` gets the documents of the programs that people come from.
 set -eu
 
 sendmail=${1:?usage: peers.sh FOLDER}
 opendmarc=$(dirname "$sendmail")/opendmarc
+moving=$(dirname "$sendmail")/moving
 
 missing=
 need() {
@@ -25,12 +26,13 @@ need opendkim opendkim
 for library in libmilter1.0.1 libbsd0 libwrap0 libnsl2 libldap-2.5-0 libsasl2-2; do
     dpkg-query -W -f '${Status}' "$library" 2>/dev/null | grep -q ' installed' || missing="$missing $library"
 done
-if [ -z "$missing" ] && [ -x "$sendmail/usr/libexec/sendmail/sendmail" ] && [ -x "$opendmarc/usr/sbin/opendmarc" ]; then
+if [ -z "$missing" ] && [ -x "$sendmail/usr/libexec/sendmail/sendmail" ] && [ -x "$opendmarc/usr/sbin/opendmarc" ] &&
+    [ -e "$moving/etc/opendkim.conf" ]; then
     exit 0
 fi
 
-command -v apt-get >/dev/null || { echo "peers.sh: needed, and no apt-get here to install them:$missing sendmail opendmarc" >&2; exit 1; }
-[ "$(id -u)" = 0 ] || { echo "peers.sh: run as root once to install:$missing sendmail opendmarc" >&2; exit 1; }
+command -v apt-get >/dev/null || { echo "peers.sh: needed, and no apt-get here to install them:$missing sendmail opendmarc pyspf-milter" >&2; exit 1; }
+[ "$(id -u)" = 0 ] || { echo "peers.sh: run as root once to install:$missing sendmail opendmarc pyspf-milter" >&2; exit 1; }
 
 # Nothing that gets installed may start by itself. A policy that is there already is left alone.
 policy=/usr/sbin/policy-rc.d
@@ -63,4 +65,7 @@ if [ ! -x "$sendmail/usr/libexec/sendmail/sendmail" ]; then
 fi
 if [ ! -x "$opendmarc/usr/sbin/opendmarc" ]; then
     unpack "$opendmarc" opendmarc libopendmarc2 libspf2-2
+fi
+if [ ! -e "$moving/etc/opendkim.conf" ]; then
+    unpack "$moving" opendkim opendmarc pyspf-milter postfix-policyd-spf-python
 fi
