@@ -17,9 +17,11 @@ use support::{
     fields::Field,
     milter_client::Socket,
     nameserver::{Behaviour, NameServer},
-    postfix::Postfix,
+    opendkim::OpenDkim,
+    postfix::{Delivered, Postfix},
     scenario::complete_config,
     scratch::Scratch,
+    signers::{Key, Manner, Tool},
     smtp::{Reply, SmtpClient},
 };
 
@@ -175,6 +177,41 @@ fn submissions_on_the_host_are_never_rejected() {
         setting.postfix.wait_for_message(|message| String::from_utf8_lossy(message).contains("a bounce"));
         assert!(!setting.postfix.log().contains("milter-reject"), "{}", setting.postfix.log());
     }
+}
+
+/// What `README.md` and `docs/moving.md` tell those who keep OpenDKIM for signing, done as it stands there.
+#[test]
+#[ignore = "needs Postfix and root: make test"]
+fn an_opendkim_that_signs_stays() {
+    const LOCAL: &str = "non_smtpd_milters = unix:opendkim/opendkim.sock";
+    const SUBMISSION: &str = "-o smtpd_milters=unix:opendkim/opendkim.sock";
+    for document in [include_str!("../README.md"), include_str!("../docs/moving.md")] {
+        assert!(document.contains(LOCAL) && document.contains(SUBMISSION));
+    }
+    let manner = Manner::new(Tool::OpenDkim, Key::Rsa(2048), "relaxed/simple", "good.example");
+    let opendkim = OpenDkim::signer(&manner, &["From", "Subject"]);
+    let nameserver = NameServer::start(Zone::parse(ZONE).unwrap());
+    let daemon = Daemon::start(&complete_config(CONFIG, nameserver.address()));
+    let here = |line: &str| line.replace("opendkim/opendkim.sock", &opendkim.open_socket().display().to_string());
+    let main_cf = format!("smtpd_milters = {}\nmilter_default_action = tempfail\n{}", inet(&daemon), here(LOCAL));
+    let postfix = Postfix::with_submission(&main_cf, &format!("  {}", here(SUBMISSION)));
+    let setting = Setting { postfix, daemon, nameserver };
+    let signatures = |delivered: &Delivered| delivered.values("DKIM-Signature").len();
+
+    let mut user = SmtpClient::connect(setting.postfix.submission()).unwrap();
+    assert_eq!(user.command("EHLO laptop.good.example").unwrap().code, 250);
+    let message = b"From: alice@good.example\nSubject: from a user\n\nHello\n";
+    let reply = user.message("alice@good.example", &["bob@rcpt.example.org"], message).unwrap();
+    let delivered = setting.postfix.delivered(&reply);
+    assert_eq!((signatures(&delivered), delivered.values("Authentication-Results").len()), (1, 0), "{:?}", delivered.fields);
+
+    let message = b"From: alice@good.example\nSubject: from a program\n\nHello\n";
+    assert!(setting.postfix.submit("alice@good.example", "bob@rcpt.example.org", message).unwrap());
+    let delivered = setting.postfix.wait_for_message(|message| String::from_utf8_lossy(message).contains("from a program"));
+    assert_eq!(signatures(&delivered), 1, "{:?}", delivered.fields);
+
+    let delivered = setting.postfix.delivered(&setting.send("good.example"));
+    assert_eq!((signatures(&delivered), delivered.values("Authentication-Results").len()), (0, 1), "{:?}", delivered.fields);
 }
 
 #[test]

@@ -1,6 +1,12 @@
 //! OpenDKIM, signing or verifying, with a configuration of its own.
 
-use std::{net::SocketAddr, path::PathBuf, process::Command};
+use std::{
+    fs,
+    net::SocketAddr,
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+    process::Command,
+};
 
 use super::{
     milter_client::{MilterClient, Options, Socket},
@@ -77,6 +83,12 @@ impl OpenDkim {
     pub fn client(&self) -> MilterClient {
         let options = Options { body_in_end: false, ..Options::default() };
         MilterClient::with_options(&Socket::Unix(self.socket.clone()), options).unwrap()
+    }
+
+    /// Where it listens, open to everybody.
+    pub fn open_socket(&self) -> &Path {
+        fs::set_permissions(&self.socket, fs::Permissions::from_mode(0o666)).unwrap();
+        &self.socket
     }
 
     /// What it said.

@@ -30,6 +30,7 @@ const DELIVERY_USER: u32 = 65534;
 #[derive(Debug)]
 pub struct Postfix {
     address: SocketAddr,
+    submission: Option<SocketAddr>,
     master: Process,
     folder: Scratch,
 }
@@ -50,15 +51,31 @@ impl Postfix {
     ///
     /// When it cannot be started: it must be installed, and the test must run as root.
     pub fn start(settings: &str) -> Self {
+        Self::launch(settings, None)
+    }
+
+    /// Starts Postfix with another service for mail, which has these options, one a line: see [`Postfix::submission`].
+    pub fn with_submission(settings: &str, options: &str) -> Self {
+        Self::launch(settings, Some(options))
+    }
+
+    fn launch(settings: &str, submission_options: Option<&str>) -> Self {
         assert!(
             Command::new("postconf").arg("-d").arg("mail_version").output().is_ok(),
             "Postfix is not installed; `make test` as root installs it"
         );
         let folder = Scratch::new("postfix");
         let address = free_address();
+        let submission = submission_options.map(|options| (free_address(), options));
         configure(&folder, address, settings);
+        if let Some((address, options)) = submission {
+            let path = folder.join("etc/master.cf");
+            let services = fs::read_to_string(&path).unwrap();
+            fs::write(path, format!("{services}{address} inet n - n - - smtpd\n{options}\n")).unwrap();
+        }
         let master = Process::start(Command::new("postfix").arg("-c").arg(folder.join("etc")).arg("start-fg"));
-        let mut postfix = Self { address, master, folder };
+        let submission = submission.map(|(address, _)| address);
+        let mut postfix = Self { address, submission, master, folder };
         wait_for("Postfix to listen", || {
             assert!(
                 postfix.master.ended().is_none(),
@@ -87,6 +104,11 @@ impl Postfix {
     /// Where it takes mail.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Where it takes mail from users.
+    pub fn submission(&self) -> SocketAddr {
+        self.submission.unwrap()
     }
 
     /// Connects from loopback.
