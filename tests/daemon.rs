@@ -18,6 +18,10 @@ use std::{
     },
     path::Path,
     process::{Child, Command, ExitStatus, Output, Stdio},
+    sync::{
+        Barrier,
+        atomic::{AtomicUsize, Ordering},
+    },
     thread,
     time::Instant,
 };
@@ -603,4 +607,36 @@ fn tcp_is_quick() {
         .collect();
     times.sort();
     println!("a message over TCP, one connection: p50 {:?}, p99 {:?}", times[150], times[297]);
+}
+
+/// Connections that send message after message, without a pause: each message whose sender was answered comes to its end.
+#[test]
+fn no_message_under_way_is_cut_off() {
+    for _ in 0..10 {
+        let daemon = Daemon::start("hostname = mx.example.org\nverify_helo = no\nnameservers = 127.0.0.1:9");
+        let (sent, cut_off, ready) = (AtomicUsize::new(0), AtomicUsize::new(0), Barrier::new(31));
+        thread::scope(|scope| {
+            for _ in 0..30 {
+                scope.spawn(|| {
+                    let mut client = daemon.client();
+                    client.connect("mail.example.com", Some("192.0.2.1:25".parse().unwrap())).unwrap();
+                    client.helo("mail.example.com").unwrap();
+                    ready.wait();
+                    // A domain that needs no look-up. It ends when the daemon does.
+                    while client.mail("<amy@[192.0.2.1]>").is_ok() {
+                        match client.message(&[Field::new("Subject", " hello")], b"hello\r\n") {
+                            Ok(_) => sent.fetch_add(1, Ordering::Relaxed),
+                            Err(_) => cut_off.fetch_add(1, Ordering::Relaxed),
+                        };
+                    }
+                });
+            }
+            ready.wait();
+            wait_for("messages", || (sent.load(Ordering::Relaxed) > 60).then_some(()));
+            daemon.signal("TERM");
+        });
+        assert_eq!(cut_off.load(Ordering::Relaxed), 0);
+        let (status, log) = daemon.stop();
+        assert!(status.success(), "{log}");
+    }
 }

@@ -1,5 +1,7 @@
 //! The macros of an MTA, as far as they say anything to us.
 
+use indymilter::message::command::CommandKind;
+
 /// The stages that macros are defined for, by the commands that begin them, in the order of SMTP.
 const STAGES: &[u8] = b"CHMRTNE";
 
@@ -48,7 +50,7 @@ impl Macros {
     /// ```
     pub(super) fn define(&mut self, content: &[u8]) {
         let Some((&command, definitions)) = content.split_first() else { return };
-        let Some(stage) = place(command) else { return };
+        let Some(stage) = position(command) else { return };
         self.definitions.retain(|definition| definition.stage != stage);
         let mut texts = definitions.split_inclusive(|&octet| octet == 0).filter_map(|text| text.strip_suffix(&[0]));
         while let (Some(name), Some(value)) = (texts.next(), texts.next()) {
@@ -61,17 +63,15 @@ impl Macros {
         }
     }
 
-    /// Whether a command ends macros: it begins a stage, so that what was defined for later ones belongs to what came before; or it
-    /// begins another session, or the conversation.
-    pub(super) fn end_with(command: u8) -> bool {
-        b"CHMRKO".contains(&command)
-    }
-
-    /// A command comes; see [`Self::end_with`].
-    pub(super) fn begin(&mut self, command: u8) {
-        match (command, place(command)) {
-            (b'K' | b'O', _) => self.definitions.clear(),
-            (_, Some(stage)) if Self::end_with(command) => self.definitions.retain(|definition| definition.stage <= stage),
+    /// A command comes. One that begins a stage ends the macros of later ones, which belong to what came before; one that begins another
+    /// session, or the conversation, ends all.
+    pub(super) fn begin(&mut self, command: CommandKind) {
+        match command {
+            CommandKind::QuitNc | CommandKind::OptNeg => self.definitions.clear(),
+            CommandKind::ConnInfo | CommandKind::Helo | CommandKind::Mail | CommandKind::Rcpt => {
+                let stage = position(command.into());
+                self.definitions.retain(|definition| Some(definition.stage) <= stage);
+            }
             _ => {}
         }
     }
@@ -83,7 +83,7 @@ impl Macros {
     }
 }
 
-fn place(command: u8) -> Option<usize> {
+fn position(command: u8) -> Option<usize> {
     STAGES.iter().position(|&stage| stage == command)
 }
 
@@ -106,7 +106,7 @@ mod tests {
         assert_eq!(values(&macros), [Some("mx.example"), Some("B1"), Some("user")]);
         // Another message, of another client, for which the MTA has nothing to define.
         macros.define(b"M");
-        macros.begin(b'M');
+        macros.begin(CommandKind::Mail);
         assert_eq!(values(&macros), [Some("mx.example"), None, None]);
         macros.define(b"C{j}\0mx2.example\0");
         assert_eq!(values(&macros), [Some("mx2.example"), None, None]);
@@ -120,16 +120,16 @@ mod tests {
         }
         let mut left = Vec::new();
         for command in b"RMHC" {
-            macros.begin(*command);
+            macros.begin(CommandKind::try_from(*command).unwrap());
             left.push(macros.get(Macro::QueueId).unwrap().to_vec());
         }
         assert_eq!(left, [b"R", b"M", b"H", b"C"]);
         // Other commands belong to the stage that they come in.
-        for command in b"TLNBEAUQX" {
-            macros.begin(*command);
+        for command in b"TLNBEAUQ" {
+            macros.begin(CommandKind::try_from(*command).unwrap());
         }
         assert_eq!(macros.get(Macro::QueueId), Some(b"C".as_slice()));
-        macros.begin(b'K');
+        macros.begin(CommandKind::QuitNc);
         assert_eq!(macros.get(Macro::QueueId), None);
     }
 

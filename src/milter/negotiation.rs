@@ -1,35 +1,74 @@
 //! What is asked of the MTA: what the configuration needs, and nothing else.
 
-use std::ffi::CString;
+use std::io;
 
-use indymilter::{Actions, MacroStage, NegotiateContext, ProtoOpts, Status};
+use indymilter::{Actions, MacroStage, ProtoOpts, message::PROTOCOL_VERSION};
 
-use super::Connection;
+use super::replies::Replies;
 use crate::runtime::Needs;
 
+/// The oldest version of the protocol.
+const OLDEST_VERSION: u32 = 2;
+
+/// What an MTA lets milters do, and which steps they may leave out, where it says neither (version 2).
+const OLDEST_ACTIONS: Actions =
+    Actions::ADD_HEADER.union(Actions::REPLACE_BODY).union(Actions::ADD_RCPT).union(Actions::DELETE_RCPT);
+const OLDEST_OPTS: ProtoOpts = ProtoOpts::NO_CONNECT
+    .union(ProtoOpts::NO_HELO)
+    .union(ProtoOpts::NO_MAIL)
+    .union(ProtoOpts::NO_RCPT)
+    .union(ProtoOpts::NO_HEADER)
+    .union(ProtoOpts::NO_BODY);
+
+/// What the MTA grants, of what was asked for.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Granted {
+    pub(super) actions: Actions,
+    pub(super) opts: ProtoOpts,
+    /// It lets milters do all that the configuration needs.
+    pub(super) is_enough: bool,
+}
+
+impl Default for Granted {
+    fn default() -> Self {
+        Self { actions: Actions::empty(), opts: ProtoOpts::empty(), is_enough: true }
+    }
+}
+
 /// Settles stages, actions and macros with the MTA.
-pub(super) fn negotiate(
-    cx: &mut NegotiateContext<Connection>,
-    mut connection: Connection,
-    actions: Actions,
-    opts: ProtoOpts,
-) -> Status {
-    let needs = &connection.runtime.needs;
-    // An MTA that lacks something that is wanted is served as far as it goes: the library would drop it.
+///
+/// An MTA that lacks something that is wanted is served as far as it goes.
+///
+/// ```text
+/// content = version actions opts        ; 4 octets each, and perhaps more
+/// ```
+///
+/// # Errors
+///
+/// The packet is too short, or of a version that is no more.
+pub(super) fn negotiate(needs: &Needs, content: &[u8], replies: &mut Replies) -> io::Result<Granted> {
+    let invalid = |what: &str| io::Error::new(io::ErrorKind::InvalidData, what);
+    let Some((numbers, _)) = content.split_first_chunk::<12>() else { return Err(invalid("negotiation that is too short")) };
+    let [v0, v1, v2, v3, a0, a1, a2, a3, o0, o1, o2, o3] = *numbers;
+    let version = u32::from_be_bytes([v0, v1, v2, v3]);
+    if version < OLDEST_VERSION {
+        return Err(invalid(&format!("milter protocol of version {version}")));
+    }
+    let offered = Actions::from_bits_truncate(u32::from_be_bytes([a0, a1, a2, a3]));
+    let offered = if offered.is_empty() { OLDEST_ACTIONS } else { offered };
+    let offered_opts = ProtoOpts::from_bits_truncate(u32::from_be_bytes([o0, o1, o2, o3]));
+    let offered_opts = if offered_opts.is_empty() { OLDEST_OPTS } else { offered_opts };
     let wanted = wanted_actions(needs);
-    if !actions.contains(wanted - Actions::REQUEST_MACROS) {
-        connection.line.server.observer.problem("the MTA does not let milters change messages as the configuration needs it");
-    }
-    cx.requested_actions = wanted & actions;
-    cx.requested_opts = wanted_opts(needs) & opts;
+    let granted = Granted {
+        actions: wanted & offered,
+        opts: wanted_opts(needs) & offered_opts,
+        is_enough: offered.contains(wanted - Actions::REQUEST_MACROS),
+    };
     // MTAs of before version 6 take no list of macros; they send what they are configured to send.
-    if actions.contains(Actions::REQUEST_MACROS) {
-        cx.requested_macros.extend(wanted_macros(needs));
-    }
-    connection.actions = cx.requested_actions;
-    connection.opts = cx.requested_opts;
-    cx.data = Some(connection);
-    Status::Continue
+    let macros = if offered.contains(Actions::REQUEST_MACROS) { wanted_macros(needs) } else { Vec::new() };
+    let numbers = [version.min(PROTOCOL_VERSION), granted.actions.bits(), granted.opts.bits()];
+    replies.push_negotiation(numbers, &macros)?;
+    Ok(granted)
 }
 
 fn wanted_actions(needs: &Needs) -> Actions {
@@ -63,13 +102,14 @@ fn wanted_opts(needs: &Needs) -> ProtoOpts {
     if needs.answers { opts - NO_REPLY } else { opts }
 }
 
-fn wanted_macros(needs: &Needs) -> Vec<(MacroStage, CString)> {
-    let mut macros = vec![(MacroStage::Eom, c"i".into())];
+fn wanted_macros(needs: &Needs) -> Vec<(i32, &'static str)> {
+    let mut macros = Vec::new();
     if needs.host_macro {
-        macros.push((MacroStage::Connect, c"j".into()));
+        macros.push((MacroStage::Connect.into(), "j"));
     }
     // Sendmail knows the queue id by then.
-    macros.push((MacroStage::Mail, if needs.authentication_macro { c"i {auth_authen}".into() } else { c"i".into() }));
+    macros.push((MacroStage::Mail.into(), if needs.authentication_macro { "i {auth_authen}" } else { "i" }));
+    macros.push((MacroStage::Eom.into(), "i"));
     macros
 }
 
@@ -107,5 +147,41 @@ mod tests {
             // What is not sent at all stays so, and white space stays as it was.
             assert_eq!(wanted_opts(&Needs { answers: true, ..needs }), opts - NO_REPLY);
         }
+    }
+
+    fn settle(needs: &Needs, numbers: [u32; 3]) -> (io::Result<Granted>, Vec<u8>) {
+        let content: Vec<u8> = numbers.into_iter().flat_map(u32::to_be_bytes).collect();
+        let mut replies = Replies::default();
+        (negotiate(needs, &content, &mut replies), replies.take())
+    }
+
+    #[test]
+    fn an_mta_is_asked_for_what_it_offers() {
+        let needs = Needs { header_fields: true, delete_fields: true, add_fields: true, ..Needs::default() };
+        let (granted, answer) = settle(&needs, [6, 0x1ff, 0x1f_ffff]);
+        let granted = granted.unwrap();
+        assert!(granted.is_enough && granted.opts == wanted_opts(&needs));
+        assert!(
+            answer.starts_with(b"\0\0\0\x19O\0\0\0\x06\0\0\x01\x11") && answer.ends_with(b"\0\0\0\x02i\0\0\0\0\x05i\0"),
+            "{answer:?}"
+        );
+        // A later version gets the one that is known.
+        assert!(settle(&needs, [7, 0x1ff, 0]).1.starts_with(b"\0\0\0\x19O\0\0\0\x06"));
+        let (granted, answer) = settle(&needs, [2, 0, 0]);
+        let granted = granted.unwrap();
+        assert_eq!(
+            (granted.actions, granted.opts, granted.is_enough),
+            (Actions::ADD_HEADER, ProtoOpts::NO_RCPT | ProtoOpts::NO_BODY, false)
+        );
+        assert_eq!(answer, b"\0\0\0\x0dO\0\0\0\x02\0\0\0\x01\0\0\0\x18");
+    }
+
+    #[test]
+    fn what_is_no_negotiation() {
+        let needs = Needs::default();
+        for version in [0, 1] {
+            assert!(settle(&needs, [version, 0x1ff, 0]).0.is_err());
+        }
+        assert!(negotiate(&needs, &[0; 11], &mut Replies::default()).is_err());
     }
 }

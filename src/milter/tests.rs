@@ -1,47 +1,259 @@
-use std::{path::Path, time::Duration};
+use std::{path::Path, pin::pin, time::Duration};
 
-use tokio::{net::UnixStream, time::timeout};
+use indymilter::ProtoOpts;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::{TcpListener, TcpStream, UnixStream},
+    time::{Instant, sleep, timeout},
+};
 
-use super::*;
+use super::{conversation::while_connected, *};
 use crate::{
     config::{LogLevel, Overrides, load_text},
     dns::{Dns, zone::Zone},
     log::Log,
+    runtime::Runtime,
+    session::Reaction,
 };
 
-/// A line over a socket pair, its peer, and what is logged.
-fn line() -> (Arc<Line>, UnixStream, Log) {
-    line_with("")
+const OPEN: &[u8] = b"\0\0\0\x0dO\0\0\0\x06\0\0\x01\xff\0\x1f\xff\xff";
+
+fn packet(command: u8, content: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(content.len() + 1).unwrap();
+    [&length.to_be_bytes(), [command].as_slice(), content].concat()
 }
 
-fn line_with(config: &str) -> (Arc<Line>, UnixStream, Log) {
-    let text = format!("socket = fd:\n{config}");
+/// A server of this configuration, what it logs, and what makes it drain.
+fn server(config: &str) -> (Arc<Server>, Log, watch::Sender<bool>) {
+    let text = format!("socket = fd:\nhostname = mx.example.org\n{config}");
     let loaded = load_text(text.as_bytes(), Path::new("test.conf"), &Overrides::default()).unwrap();
     let dns = Dns::from_zone(Arc::new(Zone::parse("").unwrap()));
     let log = Log::keep(LogLevel::Debug);
-    let (_, draining) = watch::channel(false);
+    let (drain, draining) = watch::channel(false);
     let shared = Shared::new(Runtime::new(loaded.config, dns, "mx.example.org".into(), 0));
-    let server = Arc::new(Server { shared, observer: Observer::new(log.clone()), draining });
-    let (peer, ours) = UnixStream::pair().unwrap();
-    let socket = Arc::new(Socket::Unix(ours));
-    let line = Line { server, socket, exchange: Arc::default(), busy: AtomicBool::new(false), idle: Notify::new() };
-    (Arc::new(line), peer, log)
+    (Arc::new(Server { shared, observer: Observer::new(log.clone()), draining }), log, drain)
+}
+
+/// Serves a peer that says something and then stays silent; how that ended, and after how many seconds.
+async fn serve_one(said: &[u8]) -> (Result<(), String>, u64) {
+    let (mut peer, ours) = UnixStream::pair().unwrap();
+    peer.write_all(said).await.unwrap();
+    let begin = Instant::now();
+    let (server, _log, _drain) = server("");
+    let result = serve(Socket::Unix(ours), server).await;
+    (result.map_err(|error| error.to_string()), begin.elapsed().as_secs())
+}
+
+const TOO_SLOW: &str = "peer is too slow to send a packet";
+
+#[tokio::test(start_paused = true)]
+async fn a_peer_that_says_nothing_is_left() {
+    for said in [b"".as_slice(), b"\0", b"\0\0\0\x0dO\0"] {
+        assert_eq!(serve_one(said).await, (Err(TOO_SLOW.into()), 30), "{said:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_peer_that_stops_in_a_packet_is_left() {
+    for part in [b"\0".as_slice(), b"\0\0\0\x09B", b"\0\0\0\x09Babc", b"\0\0\0\x09Cabc", b"\0\x0f\xff\xffLabc"] {
+        assert_eq!(serve_one(&[OPEN, part].concat()).await, (Err(TOO_SLOW.into()), 60), "{part:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_peer_that_dribbles_gains_no_time() {
+    for begin in [b"\0\0\x01\0B".as_slice(), b"\0\0\x01\0H"] {
+        let (mut peer, ours) = UnixStream::pair().unwrap();
+        peer.write_all(&[OPEN, begin].concat()).await.unwrap();
+        let dribble = async {
+            while peer.write_all(b"x").await.is_ok() {
+                sleep(Duration::from_secs(5)).await;
+            }
+        };
+        let start = Instant::now();
+        let (server, _log, _drain) = server("");
+        let serve = serve(Socket::Unix(ours), server);
+        let result = tokio::select! { result = serve => result, () = dribble => unreachable!() };
+        assert_eq!((result.unwrap_err().kind(), start.elapsed().as_secs()), (io::ErrorKind::TimedOut, 60));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_peer_between_packets_may_idle() {
+    let (mut peer, ours) = UnixStream::pair().unwrap();
+    peer.write_all(&[OPEN, &packet(b'C', b"h\0U"), &packet(b'H', b"x\0")].concat()).await.unwrap();
+    let start = Instant::now();
+    let (server, _log, _drain) = server("");
+    let mut serve = pin!(serve(Socket::Unix(ours), server));
+    assert!(timeout(Duration::from_secs(7200), serve.as_mut()).await.is_err());
+    // It is heard again, with a new limit.
+    peer.write_all(b"\0").await.unwrap();
+    assert_eq!(serve.await.unwrap_err().to_string(), TOO_SLOW);
+    assert_eq!(start.elapsed().as_secs(), 7260);
+    assert_eq!(serve_one(&[OPEN, &packet(b'C', b"h\0U")].concat()).await, (Err(TOO_SLOW.into()), 7210));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_peer_that_takes_no_answer_is_left() {
+    let (mut peer, ours) = UnixStream::pair().unwrap();
+    let unknown = packet(b'U', b"NOOP\0").repeat(1000);
+    let talk = async {
+        peer.write_all(&OPEN.replace_steps()).await.unwrap();
+        while peer.write_all(&unknown).await.is_ok() {}
+        std::future::pending::<()>().await;
+    };
+    let (server, _log, _drain) = server("");
+    let serve = serve(Socket::Unix(ours), server);
+    let result = tokio::select! { result = serve => result, () = talk => unreachable!() };
+    assert_eq!(result.unwrap_err().to_string(), "peer does not take an answer");
+}
+
+trait ReplaceSteps {
+    /// The same negotiation by an MTA that leaves no step out, and waits for each answer.
+    fn replace_steps(&self) -> Vec<u8>;
+}
+
+impl ReplaceSteps for [u8] {
+    fn replace_steps(&self) -> Vec<u8> {
+        let (start, _) = self.split_at(self.len() - 4);
+        [start, b"\0\0\0\x01"].concat()
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn garbage_has_an_end_at_once() {
+    for (said, expected) in [
+        (b"GET / HTTP/1.1\r\n".to_vec(), "peer does not speak milter"),
+        ([OPEN, b"\0\0\0\0X"].concat(), "unknown command 'X'"),
+        ([OPEN, b"\0\0\0\0H"].concat(), "packet of 0 octets"),
+        ([OPEN, &packet(b'H', b"x")].concat(), "packet without a HELO name that can be read"),
+        ([OPEN, &packet(b'M', b"")].concat(), "packet without a reverse-path that can be read"),
+        ([OPEN, &packet(b'L', b"\0x\0")].concat(), "packet without a header field that can be read"),
+        ([OPEN, &packet(b'L', b"x\0x")].concat(), "packet without a header field that can be read"),
+        ([OPEN, &packet(b'C', b"x\0X")].concat(), "packet without a client that can be read"),
+        ([OPEN, &packet(b'D', b"")].concat(), "packet without a stage of macros that can be read"),
+        (packet(b'O', &[0; 12]), "milter protocol of version 0"),
+    ] {
+        assert_eq!(serve_one(&said).await, (Err(expected.into()), 0), "{said:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_peer_that_leaves_is_noticed() {
+    // Also behind what it said before.
+    for said in [b"".as_slice(), b"abc"] {
+        let (mut peer, ours) = UnixStream::pair().unwrap();
+        let socket = Socket::Unix(ours);
+        assert!(timeout(Duration::from_millis(20), socket.closed_by_peer()).await.is_err());
+        peer.write_all(said).await.unwrap();
+        assert!(timeout(Duration::from_millis(20), socket.closed_by_peer()).await.is_err());
+        drop(peer);
+        timeout(Duration::from_secs(60), socket.closed_by_peer()).await.unwrap();
+
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut peer = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let socket = Socket::tcp(listener.accept().await.unwrap().0);
+        let Socket::Tcp(stream) = &socket else { unreachable!() };
+        assert!(stream.nodelay().unwrap() && socket2::SockRef::from(stream).keepalive().unwrap());
+        peer.write_all(said).await.unwrap();
+        drop(peer);
+        timeout(Duration::from_secs(60), socket.closed_by_peer()).await.unwrap();
+    }
+}
+
+/// All that is written for a peer that says something and leaves nothing out, the answer to its negotiation apart.
+async fn answers(config: &str, open: &[u8], said: &[u8]) -> (Vec<u8>, Vec<String>) {
+    let (mut peer, ours) = UnixStream::pair().unwrap();
+    peer.write_all(&[open, said, &packet(b'Q', b"")].concat()).await.unwrap();
+    let (server, log, _drain) = server(config);
+    serve(Socket::Unix(ours), server).await.unwrap();
+    let mut written = Vec::new();
+    peer.read_to_end(&mut written).await.unwrap();
+    let (length, rest) = written.split_first_chunk::<4>().unwrap();
+    let (_, answers) = rest.split_at(usize::try_from(u32::from_be_bytes(*length)).unwrap());
+    (answers.to_vec(), log.take_kept())
+}
+
+#[tokio::test]
+async fn edits_go_with_the_answer() {
+    let said = [
+        packet(b'D', b"Cj\0mx2.example.org\0"),
+        packet(b'C', b"mail.example.com\x004\x30\x39192.0.2.1\0"),
+        packet(b'H', b"mail.example.com\0"),
+        packet(b'D', b"Mi\x004X\0"),
+        packet(b'M', b"<a@example.com>\0SIZE=1\0"),
+        packet(b'L', b"Subject\0 x\0"),
+        packet(b'B', b"Hello\r\n"),
+        packet(b'E', b"more"),
+    ];
+    let (answers, log) = answers("verify_helo = no", OPEN, &said.concat()).await;
+    let answers = String::from_utf8_lossy(&answers);
+    let inserted = answers.strip_prefix("\0\0\0\x01c").unwrap();
+    assert!(inserted.contains("i\0\0\0\0Received-SPF\0none ") && inserted.ends_with("\0\0\0\0\x01c"), "{answers:?}");
+    assert!(log.iter().any(|line| line.contains("queue-id=4X")), "{log:?}");
+}
+
+#[tokio::test]
+async fn each_event_has_an_answer_where_the_mta_waits_for_one() {
+    let steps = OPEN.replace_steps();
+    let all = b"CHMRTLNBEU";
+    let content = |command: u8| match command {
+        b'C' => b"h\x004\0\x01192.0.2.1\0".as_slice(),
+        b'H' | b'U' => b"x\0",
+        b'M' | b'R' => b"<>\0",
+        b'L' => b"X\0y\0",
+        _ => b"",
+    };
+    let said: Vec<u8> = all.iter().flat_map(|&command| packet(command, content(command))).collect();
+    let (answered, _) = answers("header =", &steps, &said).await;
+    assert_eq!(answered, b"\0\0\0\x01c".repeat(all.len()));
+    // In any order: nobody is left without an answer.
+    for &command in all {
+        let (answered, _) = answers("header =", &steps, &packet(command, content(command))).await;
+        assert_eq!(answered, b"\0\0\0\x01c", "{}", char::from(command));
+    }
+    // Nothing is said to what has no answer.
+    let said = [packet(b'A', b""), packet(b'K', b""), packet(b'D', b"M"), packet(b'A', b"")].concat();
+    assert!(answers("", &steps, &said).await.0.is_empty());
+}
+
+#[tokio::test]
+async fn another_session_has_no_macros_of_the_former() {
+    for between in [packet(b'K', b""), OPEN.to_vec()] {
+        let client = packet(b'C', b"h\x004\0\x01192.0.2.1\0");
+        let message = [packet(b'H', b"a.example.com\0"), packet(b'M', b"<a@example.com>\0"), packet(b'E', b"")].concat();
+        let first = [packet(b'D', b"Ci\x00first\0"), client.clone(), message.clone()].concat();
+        let said = [first.as_slice(), &between, &client, &message].concat();
+        let (_, log) = answers("verify_helo = no", OPEN, &said).await;
+        let ids: Vec<bool> = log.iter().filter(|line| line.contains("mailfrom")).map(|line| line.contains("first")).collect();
+        assert_eq!(ids, [true, false], "{log:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_session_that_is_cut_off_is_recorded() {
+    let said = [packet(b'C', b"h\x004\0\x01192.0.2.1\0"), packet(b'H', b"x\0"), packet(b'M', b"<a@example.com>\0")].concat();
+    let (_, log) = answers("", OPEN, &said).await;
+    assert!(log.iter().any(|line| line.contains("envelope-from=a@example.com")), "{log:?}");
 }
 
 #[tokio::test]
 async fn a_panic_is_an_answer_and_a_log_line() {
-    let (line, _peer, log) = line();
-    let reaction = while_connected(&line, pin!(async { panic!("provoked") })).await;
+    let (peer, ours) = UnixStream::pair().unwrap();
+    let (socket, (server, log, _drain)) = (Socket::Unix(ours), server(""));
+    let reaction = while_connected(&socket, &server, pin!(async { panic!("provoked") })).await;
     assert_eq!(reaction, None::<Reaction>);
     assert_eq!(log.take_kept(), ["internal error in the work on a message"]);
-    // The line is as good as before.
-    assert_eq!(while_connected(&line, pin!(async { Reaction::proceed() })).await, Some(Reaction::proceed()));
+    // The connection is as good as before.
+    assert_eq!(while_connected(&socket, &server, pin!(async { Reaction::proceed() })).await, Some(Reaction::proceed()));
+    drop(peer);
 }
 
 #[tokio::test]
 async fn work_ends_when_the_peer_leaves() {
-    let (line, peer, log) = line();
-    let work = async || while_connected(&line, pin!(std::future::pending::<Reaction>())).await;
+    let (peer, ours) = UnixStream::pair().unwrap();
+    let (socket, (server, log, _drain)) = (Socket::Unix(ours), server(""));
+    let work = async || while_connected(&socket, &server, pin!(std::future::pending::<Reaction>())).await;
     assert!(timeout(Duration::from_millis(20), work()).await.is_err());
     drop(peer);
     assert_eq!(timeout(Duration::from_secs(60), work()).await.unwrap(), None);
@@ -49,40 +261,110 @@ async fn work_ends_when_the_peer_leaves() {
 }
 
 #[tokio::test]
-async fn the_end_of_a_message_is_not_missed() {
-    let (line, _peer, _) = line();
-    line.busy.store(true, Ordering::Release);
-    line.message_ended();
-    // Told before anybody listened.
-    timeout(Duration::from_secs(60), line.idle.notified()).await.unwrap();
-    assert!(!line.busy.load(Ordering::Acquire));
+async fn failures_are_answered_where_the_mta_takes_an_answer() {
+    let (helo, mail, end) = (ProtoOpts::NOREPLY_HELO, ProtoOpts::NOREPLY_MAIL, ProtoOpts::empty());
+    let fail = |config: &str, opts, no_reply| {
+        let (_peer, ours) = UnixStream::pair().unwrap();
+        let (socket, (server, _log, _drain)) = (Socket::Unix(ours), server(config));
+        let mut conversation = Conversation::new(&socket, &server);
+        conversation.granted.opts = opts;
+        conversation.react(&Reaction::failed(), no_reply).unwrap();
+        (conversation.replies.take().last().copied().map(char::from), conversation.has_failed)
+    };
+    for no_reply in [helo, mail, end] {
+        assert_eq!(fail("", end, no_reply), (Some('t'), false));
+        assert_eq!(fail("dry_run = yes", end, no_reply), (Some('c'), false));
+    }
+    // At the end of the message instead.
+    assert_eq!(fail("", helo | mail, mail), (None, true));
+    assert_eq!(fail("", helo | mail, end), (Some('t'), false));
+    // One message, not the whole connection.
+    assert_eq!(fail("error_action = accept", end, helo), (Some('c'), true));
+    assert_eq!(fail("error_action = accept", helo, helo), (None, true));
+    assert_eq!(fail("error_action = accept", end, mail), (Some('a'), false));
+    assert_eq!(fail("error_action = accept", end, end), (Some('a'), false));
 }
 
 #[tokio::test]
-async fn failures_are_told_where_the_mta_takes_an_answer() {
-    let (helo, mail, end) = (ProtoOpts::NOREPLY_HELO, ProtoOpts::NOREPLY_MAIL, ProtoOpts::empty());
-    let fail = |config: &str, opts, no_reply| {
-        let (line, _peer, _) = line_with(config);
-        let runtime = line.server.shared.load();
-        let mut connection = Connection { line, runtime, actions: Actions::empty(), opts, session: None, failed: false };
-        (connection.fail(no_reply), connection.failed)
-    };
-    for no_reply in [helo, mail, end] {
-        assert_eq!(fail("", end, no_reply), (Status::Tempfail, false));
-        assert_eq!(fail("dry_run = yes", end, no_reply), (Status::Continue, false));
+async fn answers_of_any_length_are_written() {
+    let (mut peer, ours) = UnixStream::pair().unwrap();
+    let socket = Socket::Unix(ours);
+    let octets: Vec<u8> = (0..2_000_000_u32).flat_map(u32::to_be_bytes).collect();
+    let mut read = vec![0; octets.len()];
+    let (written, result) = tokio::join!(socket.write(&octets), peer.read_exact(&mut read));
+    written.unwrap();
+    result.unwrap();
+    assert!(read == octets);
+}
+
+/// Daemons drain: a message whose sender was answered goes on to its end, nothing else goes on.
+#[tokio::test]
+async fn a_message_under_way_ends_before_the_connection() {
+    let steps = OPEN.replace_steps();
+    let client = [packet(b'C', b"h\x004\0\x01192.0.2.1\0"), packet(b'H', b"x\0")].concat();
+    let mail = packet(b'M', b"<a@example.com>\0");
+    let answer = |length: usize| vec![0; length];
+    for (said, events, then, is_answered) in [
+        (steps.clone(), 0, client.clone(), false),
+        ([steps.clone(), client.clone()].concat(), 2, mail.clone(), false),
+        ([steps.clone(), client.clone(), mail.clone()].concat(), 3, packet(b'E', b""), true),
+        ([steps, client, mail].concat(), 3, packet(b'L', b"x\0y\0"), true),
+    ] {
+        let (mut peer, ours) = UnixStream::pair().unwrap();
+        let (server, _log, drain) = server("verify_helo = no\nheader =");
+        let task = tokio::spawn(serve(Socket::Unix(ours), server));
+        peer.write_all(&said).await.unwrap();
+        let mut negotiated = answer(4);
+        peer.read_exact(&mut negotiated).await.unwrap();
+        let length = u32::from_be_bytes(negotiated.try_into().unwrap());
+        peer.read_exact(&mut answer(usize::try_from(length).unwrap())).await.unwrap();
+        peer.read_exact(&mut answer(5 * events)).await.unwrap();
+        drain.send(true).unwrap();
+        let _ = peer.write_all(&then).await;
+        let mut answered = Vec::new();
+        if is_answered {
+            peer.read_exact(&mut answer(5)).await.unwrap();
+            let _ = peer.write_all(&packet(b'A', b"")).await;
+        }
+        let _ = peer.read_to_end(&mut answered).await;
+        assert!(answered.is_empty());
+        task.await.unwrap().unwrap();
     }
-    // At the end of the message instead.
-    assert_eq!(fail("", helo | mail, mail), (Status::Noreply, true));
-    assert_eq!(fail("", helo | mail, end), (Status::Tempfail, false));
-    // One message, not the whole connection.
-    assert_eq!(fail("error_action = accept", end, helo), (Status::Continue, true));
-    assert_eq!(fail("error_action = accept", helo, helo), (Status::Noreply, true));
-    assert_eq!(fail("error_action = accept", end, mail), (Status::Accept, false));
-    assert_eq!(fail("error_action = accept", end, end), (Status::Accept, false));
+}
+
+/// Clients, and how they are read.
+#[test]
+fn clients() {
+    use conversation::read_client;
+    let read =
+        |content: &[u8]| read_client(content).map(|(client, given)| (client.address.map(|a| a.to_string()), client.port, given));
+    let address = |address: &str, port| Some((Some(address.to_owned()), port, None));
+    let none = |given: Option<&str>| Some((None, 0, given.map(str::to_owned)));
+    assert_eq!(read(b"h\x006\x01\x02IPv6:2001:db8::1\0"), address("2001:db8::1", 258));
+    assert_eq!(read(b"h\x004\x01\x02192.0.2.1\0"), address("192.0.2.1", 258));
+    assert_eq!(read(b"h\x004\0\0IPv6:::ffff:192.0.2.1\0"), address("::ffff:192.0.2.1", 0));
+    assert_eq!(read(b"h\x006\0\0ipv6:fe80::1%eth0\0"), address("fe80::1", 0));
+    assert_eq!(read(b"h\x004\0\0 192.0.2.7 \0"), address("192.0.2.7", 0));
+    for (content, given) in [
+        (b"h\x004\0\x00192.000.002.007\0".as_slice(), Some("192.000.002.007")),
+        (b"h\x006\0\0[::1]\0", Some("[::1]")),
+        (b"h\x004\0\0x%y\0", Some("x%y")),
+        (b"h\x004\0\0unknown\0", None),
+        (b"h\x006\0\0IPv6:\0", None),
+        (b"h\0U", None),
+        (b"h\0L\0\0/x\0", None),
+    ] {
+        assert_eq!(read(content), none(given), "{content:?}");
+    }
+    for odd in [b"h".as_slice(), b"", b"h\0", b"h\x004", b"h\x004\0", b"h\x004\0\0", b"h\x004\0\x00192.0.2.1", b"h\0X", b"h\0L\0"]
+    {
+        assert_eq!(read(odd), None, "{odd:?}");
+    }
 }
 
 #[test]
 fn white_space_after_the_colon() {
+    use conversation::value_as_sent;
     let sent = |opts, value: &str| String::from_utf8(value_as_sent(opts, value.as_bytes()).into_owned()).unwrap();
     for value in ["x", " x", "", "\n x", "\r\n\tx"] {
         assert_eq!(sent(ProtoOpts::LEADING_SPACE, value), value);

@@ -1,0 +1,452 @@
+//! One MTA connection: packets in, events to the [`Session`], its answers back.
+
+use std::{
+    borrow::Cow,
+    future::poll_fn,
+    io,
+    net::IpAddr,
+    panic::{self, AssertUnwindSafe},
+    pin::{Pin, pin},
+    sync::Arc,
+    task::Poll,
+    time::Duration,
+};
+
+use futures_util::{FutureExt as _, future::FusedFuture};
+use indymilter::{
+    ProtoOpts,
+    message::{command::CommandKind, reply::ReplyKind},
+};
+
+use super::{
+    Server,
+    macros::{Macro, Macros},
+    negotiation::{Granted, negotiate},
+    packets::{Framing, Packet, split_text},
+    replies::Replies,
+    socket::{Limit, Socket},
+};
+use crate::{
+    config::ErrorAction,
+    runtime::Runtime,
+    session::{Client, Edit, Finished, Reaction, Session, Verdict},
+};
+
+/// How long a new connection may take until its first packet is there.
+const NEGOTIATION_LIMIT: Duration = Duration::from_secs(30);
+
+/// How long a packet may take from its first octet to its last.
+const PACKET_LIMIT: Duration = Duration::from_secs(60);
+
+/// How long the MTA may be silent between packets. An SMTP client may be idle for an hour under some MTAs.
+const IDLE_LIMIT: Duration = Duration::from_secs(7210);
+
+/// The state of one connection.
+#[derive(Debug)]
+pub(super) struct Conversation<'a> {
+    socket: &'a Socket,
+    server: &'a Server,
+    /// The configuration in force when the MTA negotiated.
+    runtime: Arc<Runtime>,
+    pub(super) granted: Granted,
+    macros: Macros,
+    session: Option<Session>,
+    /// Whether a message is under way: its sender was answered, and its end was not.
+    is_busy: bool,
+    /// Something failed where the MTA takes no answer; it is answered at the end of the message.
+    pub(super) has_failed: bool,
+    pub(super) replies: Replies,
+}
+
+impl Drop for Conversation<'_> {
+    /// A session that is cut off is recorded as well.
+    fn drop(&mut self) {
+        self.end_session();
+    }
+}
+
+impl<'a> Conversation<'a> {
+    pub(super) fn new(socket: &'a Socket, server: &'a Server) -> Self {
+        Self {
+            socket,
+            server,
+            runtime: server.shared.load(),
+            granted: Granted::default(),
+            macros: Macros::default(),
+            session: None,
+            is_busy: false,
+            has_failed: false,
+            replies: Replies::default(),
+        }
+    }
+
+    /// Goes on until the MTA leaves, or until the daemon drains and no message is under way.
+    ///
+    /// # Errors
+    ///
+    /// What the peer did wrong, where that ended the connection.
+    pub(super) async fn run(&mut self) -> io::Result<()> {
+        let mut draining = self.server.draining.clone();
+        let is_draining = self.server.draining.clone();
+        // The sender lives as long as the daemon; should it be gone, that is the end as well.
+        let mut drained = pin!(async move { _ = draining.wait_for(|draining| *draining).await }.fuse());
+        let mut limit = Limit::new(NEGOTIATION_LIMIT);
+        let (mut framing, mut input) = (Framing::default(), Vec::new());
+        let mut owes_octets = false;
+        loop {
+            let mut rest = input.as_slice();
+            let mut packet_ended = false;
+            while let Some(packet) = framing.take(&mut rest)? {
+                // Messages that come now are the next daemon's; the MTA has no answer yet.
+                if !self.is_busy && *is_draining.borrow() || packet.command == CommandKind::Quit {
+                    return Ok(());
+                }
+                self.take(packet).await?;
+                packet_ended |= packet.is_whole;
+            }
+            let left = rest.len();
+            input.drain(..input.len() - left);
+            // The time runs from the first octet of what is owed, not from the last that came.
+            let owed_octets = std::mem::replace(&mut owes_octets, framing.is_within_packet() || left > 0);
+            if framing.is_open() && (packet_ended || owes_octets != owed_octets) {
+                limit.restart(if owes_octets { PACKET_LIMIT } else { IDLE_LIMIT });
+            }
+            loop {
+                match self.socket.read_now(&mut input, framing.is_within_packet())? {
+                    Some(0) => return Ok(()),
+                    Some(_) => break,
+                    // Most connections are idle most of the time, and are to be small then.
+                    None if !self.is_busy && !owes_octets => input = Vec::new(),
+                    None => {}
+                }
+                if !self.wait(&mut limit, drained.as_mut()).await? {
+                    return Ok(());
+                }
+            }
+        }
+    }
+
+    /// Waits until there is something to read; says no where the daemon drains and no message is under way.
+    async fn wait(&self, limit: &mut Limit, mut drained: Pin<&mut impl FusedFuture<Output = ()>>) -> io::Result<bool> {
+        poll_fn(|cx| {
+            if !self.is_busy && (drained.is_terminated() || drained.as_mut().poll(cx).is_ready()) {
+                return Poll::Ready(Ok(false));
+            }
+            if let Poll::Ready(result) = self.socket.poll_readable(cx) {
+                return Poll::Ready(result.map(|()| true));
+            }
+            limit.poll(cx).map(|()| Err(io::Error::new(io::ErrorKind::TimedOut, "peer is too slow to send a packet")))
+        })
+        .await
+    }
+
+    /// Takes a packet, and writes what it is answered with.
+    async fn take(&mut self, packet: Packet<'_>) -> io::Result<()> {
+        let Packet { command, content, is_whole } = packet;
+        self.macros.begin(command);
+        match command {
+            CommandKind::OptNeg => self.negotiate(content)?,
+            CommandKind::DefMacros if content.is_empty() => return Err(unreadable("stage of macros")),
+            CommandKind::DefMacros => self.macros.define(content),
+            CommandKind::ConnInfo => self.connect(content)?,
+            CommandKind::Helo => self.helo(content).await?,
+            CommandKind::Mail => self.mail(content).await?,
+            CommandKind::Header => self.header(content)?,
+            CommandKind::Eoh => {
+                self.work(Session::end_of_header);
+                self.proceed(ProtoOpts::NOREPLY_EOH);
+            }
+            CommandKind::BodyChunk | CommandKind::BodyEnd => {
+                if !content.is_empty() {
+                    self.work(|session| session.body(content));
+                }
+                match command {
+                    _ if !is_whole => {}
+                    CommandKind::BodyEnd => self.end_of_message().await?,
+                    _ => self.proceed(ProtoOpts::NOREPLY_BODY),
+                }
+            }
+            CommandKind::Abort => self.abort(),
+            CommandKind::QuitNc => self.end_session(),
+            // Not asked for. An MTA that sends it all the same waits for an answer.
+            CommandKind::Rcpt if is_whole => self.proceed(ProtoOpts::NOREPLY_RCPT),
+            CommandKind::Data if is_whole => self.proceed(ProtoOpts::NOREPLY_DATA),
+            CommandKind::Unknown if is_whole => self.proceed(ProtoOpts::NOREPLY_UNKNOWN),
+            CommandKind::Rcpt | CommandKind::Data | CommandKind::Unknown | CommandKind::Quit => {}
+        }
+        let replies = self.replies.take();
+        if replies.is_empty() { Ok(()) } else { self.socket.write(&replies).await }
+    }
+
+    //--- Events ---
+
+    /// A connection may be negotiated anew at any time: that ends the session, and begins with the configuration in force.
+    fn negotiate(&mut self, content: &[u8]) -> io::Result<()> {
+        self.end_session();
+        self.runtime = self.server.shared.load();
+        self.granted = negotiate(&self.runtime.needs, content, &mut self.replies)?;
+        if !self.granted.is_enough {
+            self.server.observer.problem("the MTA does not let milters change messages as the configuration needs it");
+        }
+        Ok(())
+    }
+
+    fn connect(&mut self, content: &[u8]) -> io::Result<()> {
+        // Another SMTP session over the same connection: what was negotiated still holds.
+        self.end_session();
+        let (client, no_address) = read_client(content).ok_or_else(|| unreadable("client"))?;
+        if let Some(text) = no_address {
+            self.server.observer.client_without_address(&text);
+        }
+        let mta_host = self.macro_value(Macro::Host);
+        let (session, reaction) = Session::new(Arc::clone(&self.runtime), &client, mta_host.as_deref());
+        if let (Some(address), Verdict::Continue) = (client.address, &reaction.verdict) {
+            self.server.observer.private_client(address);
+        }
+        self.session = Some(session);
+        self.react(&reaction, ProtoOpts::NOREPLY_CONNECT)
+    }
+
+    async fn helo(&mut self, content: &[u8]) -> io::Result<()> {
+        let (name, _) = split_text(content).ok_or_else(|| unreadable("HELO name"))?;
+        // HELO ends a message that is under way (RFC 5321 §4.1.4).
+        self.abort();
+        let Some(session) = &mut self.session else { return self.out_of_order(ProtoOpts::NOREPLY_HELO) };
+        let name = String::from_utf8_lossy(name);
+        let reaction = while_connected(self.socket, self.server, pin!(session.helo(&name))).await;
+        self.react(&reaction.unwrap_or_else(Reaction::failed), ProtoOpts::NOREPLY_HELO)
+    }
+
+    async fn mail(&mut self, content: &[u8]) -> io::Result<()> {
+        // ESMTP parameters may follow.
+        let (reverse_path, _) = split_text(content).ok_or_else(|| unreadable("reverse-path"))?;
+        let authenticated = self.macros.get(Macro::Authenticated).is_some_and(|name| !name.is_empty());
+        let queue_id = self.macro_value(Macro::QueueId);
+        // What failed before must not fall on another message.
+        self.has_failed = false;
+        let Some(session) = &mut self.session else { return self.out_of_order(ProtoOpts::NOREPLY_MAIL) };
+        let work = session.mail(reverse_path, authenticated, queue_id.as_deref());
+        let reaction = while_connected(self.socket, self.server, pin!(work)).await.unwrap_or_else(Reaction::failed);
+        self.react(&reaction, ProtoOpts::NOREPLY_MAIL)?;
+        // Where the MTA takes no answer, the message goes on in any case.
+        let goes_on = matches!(self.verdict_of(&reaction.verdict, ProtoOpts::NOREPLY_MAIL), Told::Proceed);
+        self.is_busy = goes_on;
+        self.has_failed &= goes_on;
+        Ok(())
+    }
+
+    fn header(&mut self, content: &[u8]) -> io::Result<()> {
+        let text = split_text(content).filter(|(name, _)| !name.is_empty()).ok_or_else(|| unreadable("header field"))?;
+        let (name, value) = (text.0, split_text(text.1).ok_or_else(|| unreadable("header field"))?.0);
+        let value = value_as_sent(self.granted.opts, value);
+        self.work(|session| session.header(name, &value));
+        self.proceed(ProtoOpts::NOREPLY_HEADER);
+        Ok(())
+    }
+
+    async fn end_of_message(&mut self) -> io::Result<()> {
+        let queue_id = self.macro_value(Macro::QueueId);
+        let Some(session) = &mut self.session else { return self.out_of_order(ProtoOpts::empty()) };
+        let work = session.end_of_message(queue_id.as_deref());
+        let finished = while_connected(self.socket, self.server, pin!(work)).await;
+        let Finished { mut verdict, edits, mut record } = finished.unwrap_or_else(|| Reaction::failed().into());
+        if std::mem::take(&mut self.has_failed) {
+            verdict = Verdict::Failed;
+        }
+        // A milter that is given white space as it was has to give it the same way.
+        let with_space = self.granted.opts.contains(ProtoOpts::LEADING_SPACE);
+        // What can be done is done whatever else cannot: `error_action` may let the message go on.
+        let mut failure = None;
+        for edit in &edits {
+            if let Err(error) = self.replies.push_edit(self.granted.actions, with_space, edit) {
+                failure.get_or_insert(error);
+                if let (Edit::Delete { .. }, Some(record)) = (edit, &mut record) {
+                    record.forged_fields = 0;
+                }
+            }
+        }
+        if let Verdict::Quarantine(reason) = &verdict
+            && let Err(error) = self.replies.push_quarantine(self.granted.actions, reason)
+        {
+            failure.get_or_insert(error);
+        }
+        if let Some(error) = failure {
+            self.server.observer.problem(&format!("cannot change a message: {error}"));
+            verdict = Verdict::Failed;
+            if let Some(record) = &mut record {
+                record.failed = true;
+            }
+        }
+        self.is_busy = false;
+        self.react(&Reaction { verdict, record }, ProtoOpts::empty())
+    }
+
+    /// The message under way, if there is one, is given up.
+    fn abort(&mut self) {
+        if let Some(record) = self.session.as_mut().and_then(Session::abort) {
+            self.server.observer.observe(&record);
+        }
+        self.has_failed = false;
+        self.is_busy = false;
+    }
+
+    fn end_session(&mut self) {
+        if let Some(record) = self.session.take().and_then(Session::close) {
+            self.server.observer.observe(&record);
+        }
+        self.has_failed = false;
+        self.is_busy = false;
+    }
+
+    /// An event without the one that has to come before it.
+    fn out_of_order(&mut self, no_reply: ProtoOpts) -> io::Result<()> {
+        self.proceed(no_reply);
+        Ok(())
+    }
+
+    //--- Answers ---
+
+    /// Lets the session do what waits for nothing. Where that does not come to a good end, the end of the message is a failure.
+    fn work(&mut self, work: impl FnOnce(&mut Session)) {
+        if let Some(session) = &mut self.session
+            && panic::catch_unwind(AssertUnwindSafe(|| work(session))).is_err()
+        {
+            self.server.observer.problem("internal error in the work on a message");
+            self.has_failed = true;
+        }
+    }
+
+    /// Records what the session says, and answers the MTA.
+    pub(super) fn react(&mut self, reaction: &Reaction, no_reply: ProtoOpts) -> io::Result<()> {
+        if let Some(record) = &reaction.record {
+            self.server.observer.observe(record);
+        }
+        match self.verdict_of(&reaction.verdict, no_reply) {
+            Told::Proceed => {
+                self.has_failed |= reaction.verdict == Verdict::Failed && !self.runtime.config.dry_run;
+                self.proceed(no_reply);
+            }
+            Told::Accept => self.replies.push(ReplyKind::Accept),
+            Told::Tempfail => self.replies.push(ReplyKind::Tempfail),
+            Told::Reply => {
+                if let Verdict::Reply(reply) = &reaction.verdict {
+                    self.replies.push_reply(reply)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// What the MTA is told of a verdict; where it takes no answer, that it may go on.
+    fn verdict_of(&self, verdict: &Verdict, no_reply: ProtoOpts) -> Told {
+        if !self.is_answered(no_reply) {
+            return Told::Proceed;
+        }
+        match verdict {
+            // Keeping a message back is an action of its own, and no answer.
+            Verdict::Continue | Verdict::Quarantine(_) => Told::Proceed,
+            Verdict::Accept(_) => Told::Accept,
+            Verdict::Reply(_) => Told::Reply,
+            // A dry run does nothing to any message.
+            Verdict::Failed if self.runtime.config.dry_run => Told::Proceed,
+            Verdict::Failed => match self.runtime.config.error_action {
+                ErrorAction::Tempfail => Told::Tempfail,
+                // At HELO it would let the whole connection through; what failed concerns one message.
+                ErrorAction::Accept if no_reply == ProtoOpts::NOREPLY_HELO => Told::Proceed,
+                ErrorAction::Accept => Told::Accept,
+            },
+        }
+    }
+
+    /// Whether the MTA takes an answer to an event; the end of a message always has one.
+    fn is_answered(&self, no_reply: ProtoOpts) -> bool {
+        no_reply.is_empty() || !self.granted.opts.contains(no_reply)
+    }
+
+    fn proceed(&mut self, no_reply: ProtoOpts) {
+        if self.is_answered(no_reply) {
+            self.replies.push(ReplyKind::Continue);
+        }
+    }
+
+    fn macro_value(&self, name: Macro) -> Option<String> {
+        self.macros.get(name).map(|value| String::from_utf8_lossy(value).into_owned())
+    }
+}
+
+/// What the MTA is told.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Told {
+    Proceed,
+    Accept,
+    Tempfail,
+    Reply,
+}
+
+fn unreadable(what: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, format!("packet without a {what} that can be read"))
+}
+
+/// Lets the session work as long as the peer is there; `None` where it did not come to an end, or not to a good one.
+///
+/// Pinned by the caller: every future has room for those that it is given, besides the room in which it awaits them.
+pub(super) async fn while_connected<T>(
+    socket: &Socket,
+    server: &Server,
+    work: Pin<&mut (impl Future<Output = T> + Send)>,
+) -> Option<T> {
+    let mut work = AssertUnwindSafe(work).catch_unwind();
+    // Mostly the work is done at once.
+    let mut closed = None;
+    poll_fn(|cx| {
+        if let Poll::Ready(done) = work.poll_unpin(cx) {
+            if done.is_err() {
+                server.observer.problem("internal error in the work on a message");
+            }
+            return Poll::Ready(done.ok());
+        }
+        let closed = closed.get_or_insert_with(|| Box::pin(socket.closed_by_peer()));
+        closed.as_mut().poll(cx).map(|()| None)
+    })
+    .await
+}
+
+/// The value of a header field with the white space after the colon.
+pub(super) fn value_as_sent(opts: ProtoOpts, value: &[u8]) -> Cow<'_, [u8]> {
+    if opts.contains(ProtoOpts::LEADING_SPACE) || value.starts_with(b"\n") || value.starts_with(b"\r\n") {
+        return value.into();
+    }
+    // The MTA has taken the space after the colon away; nearly always it was one. Before a fold there was none.
+    [b" ", value].concat().into()
+}
+
+/// The client as the MTA describes it; and what stands where its address belongs, where that is none.
+///
+/// MTAs write IPv6 addresses with `IPv6:` before them, and `unknown` where there is no address. Zones (RFC 4007 §11) mean nothing to
+/// others.
+///
+/// ```text
+/// content = hostname NUL family [ port address NUL ]
+/// family  = "U" / "L" / "4" / "6"     ; unknown, UNIX, IPv4, IPv6
+/// port    = 2 octets, big-endian
+/// ```
+pub(super) fn read_client(content: &[u8]) -> Option<(Client, Option<String>)> {
+    let (host, rest) = split_text(content)?;
+    let client = |address, port| Client { address, port, host: String::from_utf8_lossy(host).into_owned() };
+    let (port, rest) = match rest {
+        [b'U', ..] => return Some((client(None, 0), None)),
+        [b'L', _, _, path @ ..] => return split_text(path).map(|_| (client(None, 0), None)),
+        [b'4' | b'6', p0, p1, rest @ ..] => (u16::from_be_bytes([*p0, *p1]), rest),
+        _ => return None,
+    };
+    let (given, _) = split_text(rest)?;
+    let text = given.split(|&octet| octet == b'%').next().unwrap_or(given).trim_ascii();
+    let text = match text.split_first_chunk::<5>() {
+        Some((prefix, rest)) if prefix.eq_ignore_ascii_case(b"IPv6:") => rest,
+        _ => text,
+    };
+    let address = std::str::from_utf8(text).ok().and_then(|text| text.parse::<IpAddr>().ok());
+    let says_nothing = text.is_empty() || text.eq_ignore_ascii_case(b"unknown");
+    let no_address = (address.is_none() && !says_nothing).then(|| String::from_utf8_lossy(given).into_owned());
+    Some((client(address, if address.is_some() { port } else { 0 }), no_address))
+}

@@ -1,0 +1,182 @@
+//! The MTA's connection: octets in and out, within time limits.
+
+use std::{future::poll_fn, io, net::Shutdown, task::Poll, time::Duration};
+
+use socket2::{SockRef, TcpKeepalive};
+use tokio::{
+    io::Interest,
+    net::{TcpStream, UnixStream},
+    time::{Instant, sleep, timeout},
+};
+
+/// Octets read at once; most packets are smaller.
+const READ_SIZE: usize = 4096;
+
+/// Octets read at once where a packet is larger.
+const LARGE_READ_SIZE: usize = 32 * 1024;
+
+/// How long a peer may take no answer.
+const WRITE_LIMIT: Duration = Duration::from_secs(60);
+
+/// How long a TCP connection may be silent before the system asks whether the other host is still there.
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(300);
+
+/// How often a peer that has sent more than was asked of it is looked at again.
+const PENDING_INPUT_INTERVAL: Duration = Duration::from_millis(250);
+
+/// An accepted connection.
+#[derive(Debug)]
+pub(crate) enum Socket {
+    /// Over TCP.
+    Tcp(TcpStream),
+    /// Over a UNIX socket.
+    Unix(UnixStream),
+}
+
+impl Socket {
+    /// A TCP connection, set up for a conversation of small packets.
+    pub(crate) fn tcp(stream: TcpStream) -> Self {
+        // Each packet is an answer that the MTA waits for. Where this fails, the peer has gone.
+        let _ = stream.set_nodelay(true);
+        // A host that has vanished would keep its place until the longest silence is over.
+        let _ = SockRef::from(&stream).set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE_INTERVAL));
+        Self::Tcp(stream)
+    }
+
+    /// Reads what is there, without waiting; `None` where nothing is. 0 octets are the end.
+    pub(super) fn read_now(&self, input: &mut Vec<u8>, is_large: bool) -> io::Result<Option<usize>> {
+        input.reserve(if is_large { LARGE_READ_SIZE } else { READ_SIZE });
+        let result = match self {
+            Self::Tcp(stream) => stream.try_read_buf(input),
+            Self::Unix(stream) => stream.try_read_buf(input),
+        };
+        match result {
+            Ok(count) => Ok(Some(count)),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Whether there may be something to read; else the task is woken when there is.
+    pub(super) fn poll_readable(&self, cx: &mut std::task::Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Self::Tcp(stream) => stream.poll_read_ready(cx),
+            Self::Unix(stream) => stream.poll_read_ready(cx),
+        }
+    }
+
+    /// Writes all of it, within a minute.
+    ///
+    /// # Errors
+    ///
+    /// The peer has left, or takes no answer.
+    pub(super) async fn write(&self, octets: &[u8]) -> io::Result<()> {
+        let mut rest = octets;
+        if self.write_now(&mut rest)? {
+            return Ok(());
+        }
+        let write = async {
+            loop {
+                poll_fn(|cx| match self {
+                    Self::Tcp(stream) => stream.poll_write_ready(cx),
+                    Self::Unix(stream) => stream.poll_write_ready(cx),
+                })
+                .await?;
+                if self.write_now(&mut rest)? {
+                    return Ok(());
+                }
+            }
+        };
+        let too_slow = |_| io::Error::new(io::ErrorKind::TimedOut, "peer does not take an answer");
+        // Boxed: nearly all answers are taken at once.
+        Box::pin(timeout(WRITE_LIMIT, write)).await.map_err(too_slow)?
+    }
+
+    /// Writes what the system takes now; whether that was all.
+    fn write_now(&self, rest: &mut &[u8]) -> io::Result<bool> {
+        while !rest.is_empty() {
+            let result = match self {
+                Self::Tcp(stream) => stream.try_write(rest),
+                Self::Unix(stream) => stream.try_write(rest),
+            };
+            match result {
+                // The system takes no more than it is given.
+                Ok(count) => *rest = rest.split_at(count).1,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(true)
+    }
+
+    fn try_io<T>(&self, f: impl FnOnce(SockRef<'_>) -> io::Result<T>) -> io::Result<T> {
+        match self {
+            Self::Tcp(stream) => stream.try_io(Interest::READABLE, || f(SockRef::from(stream))),
+            Self::Unix(stream) => stream.try_io(Interest::READABLE, || f(SockRef::from(stream))),
+        }
+    }
+
+    /// Returns when the peer has closed the connection.
+    pub(super) async fn closed_by_peer(&self) {
+        loop {
+            let ready = match self {
+                Self::Tcp(stream) => stream.ready(Interest::READABLE).await,
+                Self::Unix(stream) => stream.ready(Interest::READABLE).await,
+            };
+            // Its end is seen even behind what it said before.
+            if ready.map_or(true, |ready| ready.is_read_closed()) {
+                return;
+            }
+            match self.try_io(|socket| socket.peek(&mut [std::mem::MaybeUninit::uninit()])) {
+                Ok(0) => return,
+                // What it says now is not to be read before it is answered.
+                Ok(_) => sleep(PENDING_INPUT_INTERVAL).await,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(_) => return,
+            }
+        }
+    }
+
+    /// Ends the connection in both directions: a peer that idles learns of it.
+    pub(super) fn shut_down(&self) {
+        // Where this fails, the peer has gone.
+        let _ = match self {
+            Self::Tcp(stream) => SockRef::from(stream).shutdown(Shutdown::Both),
+            Self::Unix(stream) => SockRef::from(stream).shutdown(Shutdown::Both),
+        };
+    }
+}
+
+/// A time limit that is moved often and hardly ever met: the timer is set anew only when it fires too early, or would fire too late.
+#[derive(Debug)]
+pub(super) struct Limit {
+    deadline: Instant,
+    timer: std::pin::Pin<Box<tokio::time::Sleep>>,
+}
+
+impl Limit {
+    /// A limit of so long from now on.
+    pub(super) fn new(time: Duration) -> Self {
+        let deadline = Instant::now() + time;
+        Self { deadline, timer: Box::pin(tokio::time::sleep_until(deadline)) }
+    }
+
+    /// Begins again, with this time.
+    pub(super) fn restart(&mut self, time: Duration) {
+        self.deadline = Instant::now() + time;
+        if self.timer.deadline() > self.deadline {
+            self.timer.as_mut().reset(self.deadline);
+        }
+    }
+
+    /// Ready when the time is over.
+    pub(super) fn poll(&mut self, cx: &mut std::task::Context<'_>) -> Poll<()> {
+        while self.timer.as_mut().poll(cx).is_ready() {
+            if Instant::now() >= self.deadline {
+                return Poll::Ready(());
+            }
+            self.timer.as_mut().reset(self.deadline);
+        }
+        Poll::Pending
+    }
+}
