@@ -6,7 +6,11 @@
 //! ```
 //!
 //! [`discover`] needs the author alone and so may run while the rest of the message arrives. What to do about an outcome is not decided
-//! here. Neither function has a time limit: the caller sets one and drops the future.
+//! here. Neither function has a time limit: the caller sets one and drops the future. What is certain by then, [`conclude`] tells: a
+//! [`Discovery`] keeps all that was found.
+//!
+//! The judgement itself (`find`, `align`) is made of what is known at one moment, without waiting. Look-ups run side by side, and with
+//! each answer it is made anew, so that a name server that is silent keeps nothing back but what depends on it.
 //!
 //! # DNS queries
 //!
@@ -14,19 +18,21 @@
 //! (RFC 9989 §4.10), and one more where the policy depends on whether the author domain exists. Alignment takes none where the author
 //! domain itself is authenticated, or where nothing else may count. Otherwise the tree walk of the author domain is completed (8 in all),
 //! and each identifier at or below its organizational domain costs a walk of its own, of at most 7 names not asked for yet. One MAIL FROM
-//! and ten distinct signing domains: at most 8 + 1 + 11 × 7 = 86 queries; with several author domains, which are looked up four at most,
-//! 4 × 9 + 11 × 7 = 113.
+//! and ten distinct signing domains: at most 8 + 1 + 11 × 7 = 86 queries; with several author domains, which are sixteen at most,
+//! 16 × 9 + 11 × 7 = 221.
 
+mod alignment;
 mod discovery;
 mod evaluation;
 mod outcome;
 mod record;
+mod records;
 #[cfg(test)]
 mod tests;
 mod walk;
 
 pub use discovery::{Discovery, discover};
-pub use evaluation::{DkimIdentifier, DkimStatus, Identifiers, evaluate};
+pub use evaluation::{DkimIdentifier, DkimStatus, Identifiers, conclude, evaluate};
 pub use outcome::{AppliedPolicy, DmarcResult, Identifier, Outcome, PolicyTag, Problem};
 pub use record::{Alignment, Policies, Policy, Psd, Record};
 pub use walk::organizational_domain;

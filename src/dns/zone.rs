@@ -35,6 +35,8 @@ struct Entry {
     ptr: Vec<Name>,
     cname: Option<String>,
     failures: Vec<(Option<RecordType>, Failure)>,
+    /// Types of which nothing is ever heard; `None`: all that have a failure because of that.
+    silent: Vec<Option<RecordType>>,
 }
 
 impl Zone {
@@ -47,7 +49,7 @@ impl Zone {
     ///
     /// TYPE is A, AAAA, MX (`10 host`), TXT (one or more `"quoted strings"`, `\DDD` and `\x` as in zone files; or one bare text to
     /// the end of the line), PTR or CNAME. VALUE may also be `!timeout`, `!servfail`, `!refused`, `!nxdomain` or `!nodata`; with the
-    /// type `*` that holds for all types. The name of a PTR may be given as an address.
+    /// type `*` that holds for all types. `!silence` is a look-up that never ends. The name of a PTR may be given as an address.
     ///
     /// # Errors
     ///
@@ -72,7 +74,7 @@ impl Zone {
         let name = reverse.as_ref().map_or(name, Name::as_str);
         if let Some(failure) = value.strip_prefix('!') {
             let failure = match failure {
-                "timeout" => Failure::Timeout,
+                "silence" | "timeout" => Failure::Timeout,
                 "servfail" => Failure::Rcode("SERVFAIL"),
                 "refused" => Failure::Rcode("REFUSED"),
                 "nxdomain" => Failure::NxDomain,
@@ -84,6 +86,9 @@ impl Zone {
                 _ => Some(record_type(kind)?),
             };
             self.add_failure(name, record_type, failure);
+            if value == "!silence" {
+                self.entry(name).silent.push(record_type);
+            }
             return Ok(());
         }
         let bad = |what: &str| format!("'{value}' is no {what}");
@@ -164,6 +169,9 @@ impl Zone {
         if !self.latency.is_zero() {
             tokio::time::sleep(self.latency).await;
         }
+        if self.find(name.as_str()).is_some_and(|entry| entry.is_silent(record_type)) {
+            std::future::pending::<()>().await;
+        }
         self.answer(name, record_type)
     }
 
@@ -222,6 +230,11 @@ impl Zone {
 }
 
 impl Entry {
+    fn is_silent(&self, record_type: RecordType) -> bool {
+        let no_answer = |wanted| self.silent.contains(&wanted) && self.answer(record_type) == Some(Err(Failure::Timeout));
+        no_answer(Some(record_type)) || no_answer(None)
+    }
+
     fn answer(&self, record_type: RecordType) -> Option<Result<Answer, Failure>> {
         let failure = |wanted| self.failures.iter().find(|(kind, _)| *kind == wanted).map(|(_, failure)| *failure);
         if let Some(failure) = failure(Some(record_type)) {

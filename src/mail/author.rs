@@ -1,32 +1,37 @@
-//! The author domain: the domain of the address in the From header field, as strictly as it must be read.
+//! The author domain: the domain of the address in the From header field.
 //!
 //! DMARC tells a recipient that the domain shown as the author's is the one that was authenticated. That holds only as long as this
-//! reader and every mail client take the same domain out of the field. So the grammar of RFC 5322 is followed to the letter, and of
-//! what the grammar allows, the few forms are refused that clients are known to read in different ways (see [`Malformed`]).
+//! reader and every mail client take the same domain out of the field. So there are two readers. The strict one (`parse`) follows the
+//! grammar of RFC 5322 to the letter, and of what the grammar allows it refuses the few forms that clients are known to read in
+//! different ways (see [`Malformed`]). What it refuses goes to the lenient one (`lenient`), which collects the domain of every address
+//! that some reader might see. If they are one, it does not matter who reads; if they are several, none of them can pass.
 
+mod fold;
+mod lenient;
 mod parse;
 #[cfg(test)]
 mod tests;
+mod words;
 
 use std::fmt;
 
 use super::domain::Domain;
 
-/// The most distinct domains that are kept of the From header fields; any more are counted as one.
+/// The most distinct domains that are kept of the From header fields.
 ///
 /// Some bound is needed (RFC 9989 §11.5). Messages of more than two authors' domains are practically always abuse.
-pub const MAX_AUTHOR_DOMAINS: usize = 4;
+pub const MAX_AUTHOR_DOMAINS: usize = 16;
 
 /// Who wrote the message, as far as DMARC asks.
 ///
 /// The DMARC result that follows is given with each value. A `pass` is possible for [`Author::One`] alone.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Author {
-    /// One From header field, with one address or more, all of one domain: the usual. DMARC applies to that domain.
+    /// One From header field, with one address or more, all of one domain, whoever reads it: the usual. DMARC applies to that domain.
     One(Domain),
-    /// One From header field with addresses of several domains, in the order of appearance.
+    /// One From header field with addresses of several domains, or of which several readers see several domains.
     ///
-    /// Valid, and a way around DMARC for who adds a second address (RFC 9989 §11.5). DMARC applies to each domain: `fail` with the
+    /// The first is valid, and a way around DMARC for who adds a second address (RFC 9989 §11.5). DMARC applies to each domain: `fail` with the
     /// strictest policy of the domains that fail, `temperror` where DNS trouble may have hidden a stricter one, `none` where no domain
     /// has a policy, and `permerror` where nothing failed: which of the authors a client shows cannot be known.
     Several(AuthorDomains),
@@ -35,16 +40,22 @@ pub enum Author {
     /// No identifier is aligned with such a message (RFC 9989 §4.4): `fail` where a domain has a policy, `temperror` where there was
     /// DNS trouble, `permerror` otherwise.
     SeveralFields(AuthorDomains),
+    /// One From header field with an address that has characters which reorder or break text: whom a client shows cannot be known.
+    ///
+    /// DMARC applies to each domain, as for [`Author::Several`], and what is neither `fail` nor `temperror` is `permerror`.
+    Misleading(AuthorDomains),
     /// No From header field: `permerror`.
     Missing,
-    /// The one From header field cannot be read: `permerror`.
+    /// The one From header field is a group without members (RFC 6854), so that there is no author: `none`.
+    NoMembers,
+    /// No reader finds a domain in the one From header field: `permerror`.
     ///
     /// Not `none`, though its definition allows that where no domain can be taken out of the message: `none` reads as if the author's
     /// domain had no policy, and may be hidden, when in truth somebody may be evading one (RFC 9989 §11.5).
     Malformed(Malformed),
 }
 
-/// Distinct author domains, in the order of appearance.
+/// Distinct author domains: those of addresses before those that only some reader sees, each in the order of appearance.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct AuthorDomains {
     domains: Vec<Domain>,
@@ -75,21 +86,23 @@ impl AuthorDomains {
     }
 }
 
-/// Why a From header field does not tell an author domain.
+/// Why a From header field is not well-formed, and so is read leniently; the reason that is told if no domain is found then.
 ///
 /// Beyond what RFC 5322 does not allow at all, these forms are refused on purpose, because clients read them in different ways:
 ///
 /// - routes before the address (`<@a.example:user@b.example>`, obsolete, RFC 5322 §4.4);
-/// - white space or comments inside of a domain or local part (obsolete);
+/// - white space or comments inside of a domain or local part (obsolete), or a comment right behind the `@`;
 /// - `@`, `<` or `>` in a comment or in a quoted local part: readers that do not know comments and quotes find addresses there;
+/// - `@` in a quoted string with a backslash, for the same reason;
 /// - encoded words in a local part (RFC 2047 §5 forbids them; clients that decode them show another address);
+/// - characters other than letters, digits and marks beyond ASCII in an address: some look like brackets, others are not seen at all;
 /// - control characters, lines of nothing but white space (obsolete) and line breaks that fold nothing;
 /// - text that is not UTF-8 and has a backslash after an 8-bit octet: in some encodings that is the second half of a character.
 ///
 /// Other obsolete forms are accepted: dots in a display name, and empty elements of a list.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub enum Malformed {
-    /// There is no address: nothing at all, a name alone, or a group without members.
+    /// There is no address: nothing at all, or a name alone.
     NoAddress,
     /// An address is followed or interrupted by something that cannot be there.
     Syntax,
@@ -101,6 +114,8 @@ pub enum Malformed {
     NestedComments,
     /// A comment holds `@`, `<` or `>`.
     AmbiguousComment,
+    /// A quoted string holds `@` and a backslash.
+    AmbiguousQuotes,
     /// A local part holds `@`, `<`, `>` or an encoded word, or is not UTF-8.
     AmbiguousLocalPart,
     /// A local part is empty or has an empty atom, such as `a..b`.
@@ -111,6 +126,8 @@ pub enum Malformed {
     AddressLiteral,
     /// What follows the `@` is no domain name.
     Domain,
+    /// A character beyond ASCII that looks like one of the grammar, or like nothing.
+    Lookalike,
     /// A backslash after an 8-bit octet in text that is not UTF-8.
     Encoding,
 }
@@ -124,11 +141,13 @@ impl fmt::Display for Malformed {
             Self::ControlCharacter => "control character",
             Self::NestedComments => "comments nested too deeply",
             Self::AmbiguousComment => "address in a comment",
+            Self::AmbiguousQuotes => "address in a quoted string",
             Self::AmbiguousLocalPart => "ambiguous local part",
             Self::LocalPart => "bad local part",
             Self::Route => "route in an address",
             Self::AddressLiteral => "address literal",
             Self::Domain => "bad domain name",
+            Self::Lookalike => "misleading character",
             Self::Encoding => "ambiguous character encoding",
         })
     }
@@ -147,10 +166,13 @@ impl Author {
     /// The author, when one more From header field comes.
     #[must_use]
     pub fn and_field(self, value: &[u8]) -> Self {
-        let mut all = match self {
+        let reading = read(value);
+        let all = match self {
             Self::Missing => {
-                return match parse::domains(value) {
-                    Ok(domains) => match domains.as_slice() {
+                return match reading {
+                    Ok(Reading { domains, .. }) if domains.as_slice().is_empty() => Self::NoMembers,
+                    Ok(Reading { domains, misleading: true }) => Self::Misleading(domains),
+                    Ok(Reading { domains, .. }) => match domains.as_slice() {
                         [domain] => Self::One(domain.clone()),
                         _ => Self::Several(domains),
                     },
@@ -158,10 +180,11 @@ impl Author {
                 };
             }
             Self::One(domain) => AuthorDomains { domains: vec![domain], truncated: false },
-            Self::Several(domains) | Self::SeveralFields(domains) => domains,
-            Self::Malformed(_) => AuthorDomains::default(),
+            Self::Several(domains) | Self::Misleading(domains) | Self::SeveralFields(domains) => domains,
+            Self::NoMembers | Self::Malformed(_) => AuthorDomains::default(),
         };
-        if let Ok(domains) = parse::domains(value) {
+        let mut all = all;
+        if let Ok(Reading { domains, .. }) = reading {
             domains.domains.iter().for_each(|domain| all.add(domain));
             all.truncated |= domains.truncated;
         }
@@ -172,9 +195,35 @@ impl Author {
     pub fn domains(&self) -> &[Domain] {
         match self {
             Self::One(domain) => std::slice::from_ref(domain),
-            Self::Several(domains) | Self::SeveralFields(domains) => domains.as_slice(),
-            Self::Missing | Self::Malformed(_) => &[],
+            Self::Several(domains) | Self::Misleading(domains) | Self::SeveralFields(domains) => domains.as_slice(),
+            Self::Missing | Self::NoMembers | Self::Malformed(_) => &[],
         }
+    }
+}
+
+/// What a From header field says.
+#[derive(Debug, Default)]
+struct Reading {
+    /// None for a group without members.
+    domains: AuthorDomains,
+    /// An address has characters that reorder or break text.
+    misleading: bool,
+}
+
+/// Reads a From header field: strictly, and where the grammar does not settle what everybody reads, leniently too.
+fn read(value: &[u8]) -> Result<Reading, Malformed> {
+    let strict = parse::domains(value).and_then(|reading| match fold::specials(value) {
+        // Readers that take compatible characters as one see another text. It must say the same.
+        Some(folded) => match parse::domains(folded.as_bytes()) {
+            Ok(other) if other.domains == reading.domains => Ok(reading),
+            _ => Err(Malformed::Lookalike),
+        },
+        None => Ok(reading),
+    });
+    match strict {
+        Ok(reading) if !reading.domains.as_slice().is_empty() => Ok(reading),
+        Ok(group) => Ok(lenient::read(value).unwrap_or(group)),
+        Err(reason) => lenient::read(value).ok_or(reason),
     }
 }
 

@@ -8,9 +8,9 @@ use super::task::Task;
 use crate::{
     auth::{
         Verified, dkim,
-        dmarc::{self, Discovery, DkimIdentifier, DkimStatus, DmarcResult, Identifiers, Problem},
+        dmarc::{self, Discovery, DkimIdentifier, DkimStatus, Identifiers},
     },
-    dns::{Dns, Failure, Name},
+    dns::Dns,
     internal_error::InternalError,
     mail::{
         author::{Author, is_from},
@@ -27,10 +27,11 @@ const MAX_FROM_LENGTH: usize = 1 << 20;
 pub(super) struct Content {
     dkim: Dkim,
     dmarc: bool,
-    author: Author,
     is_list: bool,
-    /// The policy of the author domain, looked up since From arrived.
-    discovery: Option<Task<Discovery>>,
+    /// The author, and what is known of the policies.
+    discovery: Discovery,
+    /// Their look-ups, under way since From arrived.
+    lookups: Option<Task<()>>,
 }
 
 /// How far DKIM is.
@@ -65,7 +66,7 @@ impl Content {
         } else {
             Dkim::Off
         };
-        Self { dkim, dmarc: config.verify_dmarc, author: Author::Missing, is_list: false, discovery: None }
+        Self { dkim, dmarc: config.verify_dmarc, is_list: false, discovery: Discovery::new(Author::Missing), lookups: None }
     }
 
     /// A header field; the value begins right behind the colon.
@@ -79,12 +80,13 @@ impl Content {
         if is_from(name) {
             // Not its beginning: that might read as another author.
             let value = if value.len() > MAX_FROM_LENGTH { b"" } else { value };
-            let is_first = self.author == Author::Missing;
-            self.author = std::mem::replace(&mut self.author, Author::Missing).and_field(value);
-            // A second From makes another author of it; what was begun for the first is of no use then.
-            self.discovery = (is_first && !self.author.domains().is_empty()).then(|| {
-                let (dns, author) = (dns.clone(), self.author.clone());
-                Task::start(async move { dmarc::discover(&dns, &author).await })
+            let is_first = *self.discovery.author() == Author::Missing;
+            let author = self.discovery.author().clone().and_field(value);
+            self.discovery = self.discovery.clone().with_author(author);
+            // A second From makes another author of it; that is looked up at the end.
+            self.lookups = (is_first && !self.discovery.author().domains().is_empty()).then(|| {
+                let (dns, discovery) = (dns.clone(), self.discovery.clone());
+                Task::start(async move { discovery.advance(&dns).await })
             });
         } else if name.trim_ascii_end().eq_ignore_ascii_case(b"List-Id") {
             self.is_list = true;
@@ -126,29 +128,18 @@ impl Content {
                 spf: spf.and_then(|verified| Some((Domain::parse(&verified.domain).ok()?, verified.outcome.result))),
                 dkim: dkim.iter().flatten().filter_map(identifier).collect(),
             };
-            Some(self.evaluate(runtime, &identifiers).await?)
+            Some(self.evaluate(runtime, &identifiers).await)
         } else {
             None
         };
         Ok(Findings { dkim, dmarc, is_list: self.is_list })
     }
 
-    async fn evaluate(&mut self, runtime: &Runtime, identifiers: &Identifiers) -> Result<dmarc::Outcome, InternalError> {
-        let author = self.author.clone();
+    /// What is certain when time is up is the outcome then: no name that its sender keeps without an answer takes a fail away.
+    async fn evaluate(&self, runtime: &Runtime, identifiers: &Identifiers) -> dmarc::Outcome {
         let limit = Duration::from_secs(runtime.config.timeout_secs);
-        let dns = &runtime.dns;
-        let evaluated = timeout(limit, async {
-            let begun = match &mut self.discovery {
-                Some(discovery) => Some(discovery.join().await?).filter(|discovery| *discovery.author() == author),
-                None => None,
-            };
-            let discovery = match begun {
-                Some(discovery) => discovery,
-                None => dmarc::discover(dns, &author).await,
-            };
-            Ok(dmarc::evaluate(dns, &discovery, identifiers).await)
-        });
-        evaluated.await.unwrap_or_else(|_| Ok(out_of_time(&author)))
+        let evaluated = timeout(limit, dmarc::evaluate(&runtime.dns, &self.discovery, identifiers)).await;
+        evaluated.unwrap_or_else(|_| dmarc::conclude(&self.discovery, identifiers))
     }
 }
 
@@ -163,16 +154,4 @@ fn identifier(signature: &dkim::SignatureOutcome) -> Option<DkimIdentifier> {
         DkimStatus::Other
     };
     Some(DkimIdentifier { domain: signature.domain.clone()?, status })
-}
-
-fn out_of_time(author: &Author) -> dmarc::Outcome {
-    let author_domain = author.domains().first().cloned();
-    dmarc::Outcome {
-        result: DmarcResult::Temperror,
-        problem: author_domain.as_ref().map(|domain| Problem::Lookup(Name::from(domain), Failure::Timeout)),
-        author_domain,
-        policy: None,
-        organizational_domain: None,
-        aligned: Vec::new(),
-    }
 }

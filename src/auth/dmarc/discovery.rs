@@ -3,26 +3,49 @@
 use super::{
     outcome::{AppliedPolicy, PolicyTag, Problem},
     record::{Alignment, Policies, Policy, Record},
-    walk::{Published, Records, exists},
+    records::{Records, State, View, late},
+    walk::{Published, Walk},
 };
 use crate::{
-    dns::Dns,
+    dns::{Dns, Name},
     mail::{author::Author, domain::Domain},
 };
 
-/// The policies that apply to an author.
+/// The policies that apply to an author, as far as they have been looked up. Clones share what was found.
 #[derive(Clone, Debug)]
 pub struct Discovery {
     pub(super) author: Author,
-    /// For each domain of the author, in the same order.
-    pub(super) findings: Vec<Finding>,
     pub(super) records: Records,
 }
 
 impl Discovery {
-    /// The author that this was found for. If more From fields came afterwards, discovery has to be done again.
+    /// A discovery where nothing has been looked up.
+    pub fn new(author: Author) -> Self {
+        Self { author, records: Records::default() }
+    }
+
+    /// The same for another author, as there is when more From fields come. What has been found stays.
+    #[must_use]
+    pub fn with_author(self, author: Author) -> Self {
+        Self { author, ..self }
+    }
+
+    /// The author whose policies these are.
     pub fn author(&self) -> &Author {
         &self.author
+    }
+
+    /// Looks up the policies of all of the author's domains, at the same time.
+    ///
+    /// Nothing is looked up for an author without a domain. For the number of queries see the [module](super). The future may be dropped
+    /// at any time: what was found by then stays, and what was not answered is not asked for anew.
+    pub async fn advance(&self, dns: &Dns) {
+        let find = |view: &mut View<'_>| {
+            for domain in self.author.domains() {
+                find(view, domain);
+            }
+        };
+        self.records.advance(dns, find).await;
     }
 }
 
@@ -48,31 +71,48 @@ pub(super) struct Applicable {
     pub(super) organizational_domain: Option<Domain>,
 }
 
-/// Finds the policies that apply to an author.
-///
-/// Nothing is looked up for an author without a domain. For the number of queries see the [module](super).
+/// Finds the policies that apply to an author: [`Discovery::advance`] on a new one.
 pub async fn discover(dns: &Dns, author: &Author) -> Discovery {
-    let mut records = Records::default();
-    let mut findings = Vec::new();
-    for domain in author.domains() {
-        findings.push(find(dns, &mut records, domain).await.unwrap_or_else(Finding::Unknown));
-    }
-    Discovery { author: author.clone(), findings, records }
+    let discovery = Discovery::new(author.clone());
+    discovery.advance(dns).await;
+    discovery
 }
 
-async fn find(dns: &Dns, records: &mut Records, author_domain: &Domain) -> Result<Finding, Problem> {
-    if let Published::One(record) = records.look_up(dns, author_domain).await? {
-        return Ok(apply(dns, author_domain, author_domain, &record, None).await);
+/// Finds the policy of one author domain, as far as it is known. The domain itself is asked for first, for most walks end there.
+///
+/// A name on the way that is not known always matters here: what is there may be a record without a policy, or one that ends the walk.
+pub(super) fn find(view: &mut View<'_>, author_domain: &Domain) -> Finding {
+    let state = view.ask(author_domain);
+    if let Some(problem) = state.trouble(author_domain) {
+        return Finding::Unknown(problem);
     }
-    let climb = records.climb(dns, author_domain).await?;
-    Ok(match climb.policy_record() {
-        Some((domain, record)) => apply(dns, author_domain, domain, record, Some(climb.organizational_domain())).await,
-        None => Finding::Nothing(climb.several.map_or(Problem::NoRecord, Problem::SeveralRecords)),
-    })
+    if let State::Known(Published::One(record)) = state {
+        return apply(view, author_domain, author_domain, &record, None);
+    }
+    let mark = view.mark();
+    let walk = Walk::new(view, author_domain);
+    match walk.climb() {
+        Ok(climb) => match climb.policy_record() {
+            Some((domain, record)) => apply(view, author_domain, domain, record, Some(climb.organizational_domain())),
+            None => Finding::Nothing(climb.several.map_or(Problem::NoRecord, Problem::SeveralRecords)),
+        },
+        Err(problem) => {
+            // Trouble that stays is not mended by what comes after it.
+            if walk
+                .steps
+                .iter()
+                .find(|(_, state)| !matches!(state, State::Known(_)))
+                .is_some_and(|(_, state)| *state != State::Pending)
+            {
+                view.withdraw(mark);
+            }
+            Finding::Unknown(problem)
+        }
+    }
 }
 
-async fn apply(
-    dns: &Dns,
+fn apply(
+    view: &mut View<'_>,
     author_domain: &Domain,
     policy_domain: &Domain,
     record: &Record,
@@ -81,21 +121,29 @@ async fn apply(
     let Some(policies) = record.policies else {
         return Finding::Nothing(Problem::UnusableRecord(policy_domain.clone()));
     };
-    let selected = if author_domain == policy_domain {
-        Ok((policies.p, PolicyTag::P))
+    let applied = |(published, tag)| AppliedPolicy { published, tag, domain: policy_domain.clone(), testing: record.testing };
+    let policy = if author_domain == policy_domain {
+        Ok(applied((policies.p, PolicyTag::P)))
     } else {
-        select_for_subdomain(dns, author_domain, policies).await
+        select_for_subdomain(view, author_domain, policies, record.testing).map(applied)
     };
-    let policy =
-        selected.map(|(published, tag)| AppliedPolicy { published, tag, domain: policy_domain.clone(), testing: record.testing });
     Finding::Record(Applicable { policy, adkim: record.adkim, aspf: record.aspf, organizational_domain })
 }
 
 /// Selects the policy for a subdomain. Whether it exists is asked for only where that makes a difference.
-async fn select_for_subdomain(dns: &Dns, author_domain: &Domain, policies: Policies) -> Result<(Policy, PolicyTag), Problem> {
+fn select_for_subdomain(
+    view: &mut View<'_>,
+    author_domain: &Domain,
+    policies: Policies,
+    testing: bool,
+) -> Result<(Policy, PolicyTag), Problem> {
     let existing = policies.sp.map_or((policies.p, PolicyTag::P), |sp| (sp, PolicyTag::Sp));
-    match policies.np {
-        Some(np) if np != existing.0 && !exists(dns, author_domain).await? => Ok((np, PolicyTag::Np)),
-        _ => Ok(existing),
+    let effective = |policy: Policy| if testing { policy.lowered() } else { policy };
+    let Some(np) = policies.np.filter(|np| effective(*np) != effective(existing.0)) else { return Ok(existing) };
+    match view.ask_existence(author_domain) {
+        State::Known(true) => Ok(existing),
+        State::Known(false) => Ok((np, PolicyTag::Np)),
+        State::Failed(problem) => Err(problem),
+        State::Pending => Err(late(Name::from(author_domain))),
     }
 }

@@ -1,10 +1,11 @@
-//! Alignment of identifiers, and the result (RFC 9989 §4.10.2, §5.3).
+//! The result (RFC 9989 §5.3).
 
 use super::{
-    discovery::{Applicable, Discovery, Finding},
-    outcome::{DmarcResult, Identifier, Outcome, Problem},
-    record::{Alignment, Policy},
-    walk::Records,
+    alignment::{Alignments, align},
+    discovery::{Discovery, Finding, find},
+    outcome::{AppliedPolicy, DmarcResult, Outcome, Problem},
+    record::Policy,
+    records::View,
 };
 use crate::{
     dns::Dns,
@@ -43,27 +44,39 @@ pub enum DkimStatus {
 
 /// Evaluates DMARC for a message.
 ///
-/// A pass takes an aligned identifier that passed, and then no trouble elsewhere matters. Without one, trouble that may have hidden one
-/// gives a temperror: of the policy, of an identifier that is or may be aligned, of a tree walk (RFC 9989 §5.3.6). For authors of several
-/// domains and repeated From fields see [`Author`].
+/// A pass takes an aligned identifier that passed, and then no trouble elsewhere matters. Trouble gives a temperror where some content of
+/// the names that have no answer would change the outcome: the result, or with a fail the policy (RFC 9989 §5.3.6). An identifier that
+/// could not be verified counts as one that may pass. For authors of several domains and repeated From fields see [`Author`]; their
+/// domains are evaluated side by side, and once one fails under the policy `reject`, nothing else is waited for.
+///
+/// The future may be dropped at any time: [`conclude`] then tells what is certain by then.
 pub async fn evaluate(dns: &Dns, discovery: &Discovery, identifiers: &Identifiers) -> Outcome {
-    let mut records = discovery.records.clone();
+    discovery.records.advance(dns, |view| judge(view, &discovery.author, identifiers)).await
+}
+
+/// The outcome when time is up: names that have not been answered by now count as trouble.
+pub fn conclude(discovery: &Discovery, identifiers: &Identifiers) -> Outcome {
+    judge(&mut discovery.records.view(), &discovery.author, identifiers)
+}
+
+fn judge(view: &mut View<'_>, author: &Author, identifiers: &Identifiers) -> Outcome {
     let nothing = Identifiers::default();
-    let (identifiers, problem) = match &discovery.author {
+    let (identifiers, problem) = match author {
         Author::Missing => return permerror(None, Problem::NoFrom),
         Author::Malformed(reason) => return permerror(None, Problem::MalformedFrom(*reason)),
+        Author::NoMembers => return Outcome { result: DmarcResult::None, ..permerror(None, Problem::NoMembers) },
         Author::One(_) => (identifiers, None),
         Author::Several(_) => (identifiers, Some(Problem::SeveralAuthorDomains)),
+        Author::Misleading(_) => (identifiers, Some(Problem::MisleadingFrom)),
         Author::SeveralFields(_) => (&nothing, Some(Problem::SeveralFromFields)),
     };
-    let mut outcomes = Vec::new();
-    for (author_domain, finding) in discovery.author.domains().iter().zip(&discovery.findings) {
-        outcomes.push(evaluate_domain(dns, &mut records, author_domain, finding, identifiers).await);
+    let mut outcomes: Vec<_> = author.domains().iter().map(|domain| judge_domain(view, domain, identifiers)).collect();
+    let Some(problem) = problem else { return outcomes.pop().unwrap_or_else(|| permerror(None, Problem::NoFrom)) };
+    let outcome = combine(author, outcomes, problem);
+    if outcome.result == DmarcResult::Fail && effective(&outcome) == Policy::Reject {
+        view.withdraw(0);
     }
-    match problem {
-        None => outcomes.pop().unwrap_or_else(|| permerror(None, Problem::NoFrom)),
-        Some(problem) => combine(&discovery.author, outcomes, problem),
-    }
+    outcome
 }
 
 fn permerror(author_domain: Option<Domain>, problem: Problem) -> Outcome {
@@ -77,10 +90,14 @@ fn permerror(author_domain: Option<Domain>, problem: Problem) -> Outcome {
     }
 }
 
+fn effective(outcome: &Outcome) -> Policy {
+    outcome.policy.as_ref().map_or(Policy::None, AppliedPolicy::effective)
+}
+
 /// Makes one outcome of those of several author domains, as [`Author`] says.
 fn combine(author: &Author, outcomes: Vec<Outcome>, problem: Problem) -> Outcome {
     let strictness = |outcome: &Outcome| match outcome.result {
-        DmarcResult::Fail => Some(match outcome.policy.as_ref().map_or(Policy::None, |policy| policy.effective()) {
+        DmarcResult::Fail => Some(match effective(outcome) {
             Policy::None => 0,
             Policy::Quarantine => 1,
             Policy::Reject => 3,
@@ -101,13 +118,7 @@ fn combine(author: &Author, outcomes: Vec<Outcome>, problem: Problem) -> Outcome
     }
 }
 
-async fn evaluate_domain(
-    dns: &Dns,
-    records: &mut Records,
-    author_domain: &Domain,
-    finding: &Finding,
-    identifiers: &Identifiers,
-) -> Outcome {
+fn judge_domain(view: &mut View<'_>, author_domain: &Domain, identifiers: &Identifiers) -> Outcome {
     let outcome = |result, problem: Option<Problem>| Outcome {
         result,
         author_domain: Some(author_domain.clone()),
@@ -116,116 +127,17 @@ async fn evaluate_domain(
         aligned: Vec::new(),
         problem,
     };
-    let applicable = match finding {
-        Finding::Nothing(problem) => return outcome(DmarcResult::None, Some(problem.clone())),
-        Finding::Unknown(problem) => return outcome(DmarcResult::Temperror, Some(problem.clone())),
+    let applicable = match find(view, author_domain) {
+        Finding::Nothing(problem) => return outcome(DmarcResult::None, Some(problem)),
+        Finding::Unknown(problem) => return outcome(DmarcResult::Temperror, Some(problem)),
         Finding::Record(applicable) => applicable,
     };
-    let organizational_domain = applicable.organizational_domain.clone().map(Ok);
-    let mut evaluation = Evaluation { dns, records, author_domain, applicable, organizational_domain };
-    let (passed, unverified) = candidates(identifiers);
-    let (aligned, trouble) = evaluation.find_aligned(&passed).await;
-    let (result, problem) = if !aligned.is_empty() {
-        (DmarcResult::Pass, None)
-    } else if trouble.is_some() {
-        (DmarcResult::Temperror, trouble)
-    } else {
-        let (hidden, trouble) = evaluation.find_aligned(&unverified).await;
-        match hidden.into_iter().next().map(Problem::Unverified).or(trouble) {
-            None => (DmarcResult::Fail, None),
-            problem => (DmarcResult::Temperror, problem),
-        }
-    };
-    let organizational_domain = evaluation.organizational_domain.and_then(Result::ok);
-    let (result, policy, problem) = match applicable.policy.clone() {
+    let Alignments { result, aligned, problem, organizational_domain } = align(view, author_domain, &applicable, identifiers);
+    let (result, policy, problem) = match applicable.policy {
         Ok(policy) => (result, Some(policy), problem),
         // Without the policy there is nothing to fail.
         Err(trouble) if result == DmarcResult::Fail => (DmarcResult::Temperror, None, Some(trouble)),
         Err(trouble) => (result, None, problem.or(Some(trouble))),
     };
     Outcome { policy, organizational_domain, aligned, ..outcome(result, problem) }
-}
-
-/// The distinct identifiers that passed, and those that could not be verified for trouble that may go away.
-fn candidates(identifiers: &Identifiers) -> (Vec<Identifier>, Vec<Identifier>) {
-    let spf = identifiers.spf.iter().filter_map(|(domain, result)| match result {
-        SpfResult::Pass => Some((true, Identifier::Spf(domain.clone()))),
-        SpfResult::Temperror => Some((false, Identifier::Spf(domain.clone()))),
-        _ => None,
-    });
-    let dkim = identifiers.dkim.iter().filter_map(|signature| match signature.status {
-        DkimStatus::Pass => Some((true, Identifier::Dkim(signature.domain.clone()))),
-        DkimStatus::Temperror => Some((false, Identifier::Dkim(signature.domain.clone()))),
-        DkimStatus::Other => None,
-    });
-    let (mut passed, mut unverified) = (Vec::new(), Vec::new());
-    for (pass, identifier) in spf.chain(dkim) {
-        let list = if pass { &mut passed } else { &mut unverified };
-        if !list.contains(&identifier) {
-            list.push(identifier);
-        }
-    }
-    (passed, unverified)
-}
-
-/// The search for aligned identifiers of one author domain.
-struct Evaluation<'a> {
-    dns: &'a Dns,
-    records: &'a mut Records,
-    author_domain: &'a Domain,
-    applicable: &'a Applicable,
-    organizational_domain: Option<Result<Domain, Problem>>,
-}
-
-impl Evaluation<'_> {
-    /// Finds aligned identifiers: all that are the author domain itself, and only if there are none, the first that is otherwise aligned.
-    /// Also tells the first trouble.
-    async fn find_aligned(&mut self, identifiers: &[Identifier]) -> (Vec<Identifier>, Option<Problem>) {
-        let same: Vec<_> =
-            identifiers.iter().filter(|identifier| self.parts(identifier).0 == self.author_domain).cloned().collect();
-        if !same.is_empty() {
-            return (same, None);
-        }
-        let mut trouble = None;
-        for identifier in identifiers {
-            let (domain, alignment) = self.parts(identifier);
-            if alignment == Alignment::Strict {
-                continue;
-            }
-            match self.is_related(domain).await {
-                Ok(true) => return (vec![identifier.clone()], None),
-                Ok(false) => {}
-                Err(problem) => trouble = trouble.or(Some(problem)),
-            }
-        }
-        (Vec::new(), trouble)
-    }
-
-    fn parts<'b>(&self, identifier: &'b Identifier) -> (&'b Domain, Alignment) {
-        match identifier {
-            Identifier::Spf(domain) => (domain, self.applicable.aspf),
-            Identifier::Dkim(domain) => (domain, self.applicable.adkim),
-        }
-    }
-
-    /// Whether a domain has the organizational domain of the author domain.
-    ///
-    /// That is a domain at or above both. So a domain of another top-level domain needs no query, and one that is not at or below the
-    /// author's organizational domain needs no walk.
-    async fn is_related(&mut self, domain: &Domain) -> Result<bool, Problem> {
-        if domain.labels().next_back() != self.author_domain.labels().next_back() {
-            return Ok(false);
-        }
-        let wanted = match &self.organizational_domain {
-            Some(known) => known.clone()?,
-            None => {
-                let found = self.records.climb(self.dns, self.author_domain).await.map(|climb| climb.organizational_domain());
-                self.organizational_domain.insert(found).clone()?
-            }
-        };
-        if *domain != wanted && !domain.is_subdomain_of(&wanted) {
-            return Ok(false);
-        }
-        Ok(self.records.climb(self.dns, domain).await?.organizational_domain() == wanted)
-    }
 }

@@ -11,7 +11,7 @@ use crate::{
 /// A result of DMARC (RFC 9989 §9, IANA registry "Email Authentication Result Names").
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub enum DmarcResult {
-    /// No policy applies to the author domain.
+    /// No policy applies to the author domain, or there is no author.
     None,
     /// The author domain is authenticated: an aligned identifier passed.
     Pass,
@@ -117,6 +117,15 @@ pub enum Identifier {
     Dkim(Domain),
 }
 
+impl Identifier {
+    /// The domain that was authenticated.
+    pub fn domain(&self) -> &Domain {
+        match self {
+            Self::Spf(domain) | Self::Dkim(domain) => domain,
+        }
+    }
+}
+
 impl fmt::Display for Identifier {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -137,8 +146,12 @@ pub enum Problem {
     MalformedFrom(Malformed),
     /// There are several From header fields.
     SeveralFromFields,
-    /// From has addresses of several domains.
+    /// From has addresses of several domains, or may be read so.
     SeveralAuthorDomains,
+    /// An address in From has characters that make it look like another one.
+    MisleadingFrom,
+    /// From is a group without members: there is no author.
+    NoMembers,
     /// No record applies to the author domain.
     NoRecord,
     /// There are several records at this domain, and none beyond that applies.
@@ -158,6 +171,8 @@ impl fmt::Display for Problem {
             Self::MalformedFrom(reason) => write!(f, "malformed From: {reason}"),
             Self::SeveralFromFields => f.write_str("several From fields"),
             Self::SeveralAuthorDomains => f.write_str("several author domains"),
+            Self::MisleadingFrom => f.write_str("misleading characters in From"),
+            Self::NoMembers => f.write_str("group without members in From"),
             Self::NoRecord => f.write_str("no DMARC record"),
             Self::SeveralRecords(domain) => write!(f, "several DMARC records of {domain}"),
             Self::UnusableRecord(domain) => write!(f, "unusable DMARC record of {domain}"),

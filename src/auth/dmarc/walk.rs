@@ -1,12 +1,11 @@
 //! The DNS tree walk: from a domain to its organizational domain (RFC 9989 §4.10).
 
-use std::{collections::HashMap, iter};
-
-use futures_util::future::join_all;
+use std::iter;
 
 use super::{
     outcome::Problem,
     record::{Psd, Record},
+    records::{Records, State, View},
 };
 use crate::{
     dns::{Dns, Failure, Name},
@@ -24,7 +23,9 @@ const LABELS_AFTER_CUT: usize = 7;
 ///
 /// The [`Problem::Lookup`] that keeps it unknown.
 pub async fn organizational_domain(dns: &Dns, domain: &Domain) -> Result<Domain, Problem> {
-    Records::default().climb(dns, domain).await.map(|climb| climb.organizational_domain())
+    let records = Records::default();
+    let find = |view: &mut View<'_>| Walk::new(view, domain).climb().map(|climb| climb.organizational_domain());
+    records.advance(dns, find).await
 }
 
 /// What is published at one name.
@@ -44,43 +45,69 @@ impl Published {
     }
 }
 
-/// What was looked up for a message so far.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Records {
-    known: HashMap<Domain, Result<Published, Problem>>,
+/// The steps of a walk, as far as they are known.
+#[derive(Debug)]
+pub(super) struct Walk {
+    start: Domain,
+    /// From the start upwards, to the end of the walk; beyond a name that is not known, to where the walk may end.
+    pub(super) steps: Vec<(Domain, State)>,
 }
 
-impl Records {
-    /// Looks up what is published for a domain.
-    pub(super) async fn look_up(&mut self, dns: &Dns, domain: &Domain) -> Result<Published, Problem> {
-        self.look_up_all(dns, std::slice::from_ref(domain)).await;
-        self.known.get(domain).cloned().unwrap_or(Ok(Published::Nothing))
-    }
-
-    /// Looks up what is published for several domains, all at the same time.
-    async fn look_up_all(&mut self, dns: &Dns, domains: &[Domain]) {
-        let unknown = domains.iter().filter(|domain| !self.known.contains_key(*domain));
-        let found = join_all(unknown.map(|domain| async move { (domain.clone(), query(dns, domain).await) })).await;
-        self.known.extend(found);
-    }
-
-    /// Walks up the tree.
-    ///
-    /// The start is asked for first, for most walks end there; then all the rest at once, so that a walk takes the time of two queries.
-    /// Trouble counts only as far as the walk goes.
-    pub(super) async fn climb(&mut self, dns: &Dns, start: &Domain) -> Result<Climb, Problem> {
-        let above = targets_above(start);
-        let mut climb = Climb { start: start.clone(), records: Vec::new(), several: None };
-        if climb.step(start, self.look_up(dns, start).await?) {
-            return Ok(climb);
+impl Walk {
+    /// Walks up the tree. All names that the walk may come to are asked for at once, so that one that is silent hides no other.
+    pub(super) fn new(view: &mut View<'_>, start: &Domain) -> Self {
+        let mut walk = Self { start: start.clone(), steps: Vec::new() };
+        let mut ended = walk.step(start, view.ask(start));
+        if !ended {
+            for target in targets_above(start) {
+                ended = ended || walk.step(&target, view.ask(&target));
+            }
         }
-        self.look_up_all(dns, &above).await;
-        for target in &above {
-            if climb.step(target, self.look_up(dns, target).await?) {
+        walk
+    }
+
+    /// Takes what is known of a step. Tells whether the walk is known to end here.
+    fn step(&mut self, domain: &Domain, state: State) -> bool {
+        let ended = matches!(state, State::Known(published) if published.ends_walk());
+        self.steps.push((domain.clone(), state));
+        ended
+    }
+
+    /// Whether an answer is still to come that the walk may depend on.
+    pub(super) fn is_pending(&self) -> bool {
+        self.steps.iter().any(|(_, state)| *state == State::Pending)
+    }
+
+    /// What the walk found.
+    ///
+    /// # Errors
+    ///
+    /// The first trouble on the way.
+    pub(super) fn climb(&self) -> Result<Climb, Problem> {
+        match self.trouble() {
+            Some(problem) => Err(problem),
+            None => Ok(self.climb_assuming(|_| Published::Nothing)),
+        }
+    }
+
+    /// The first trouble on the way.
+    pub(super) fn trouble(&self) -> Option<Problem> {
+        self.steps.iter().find_map(|(domain, state)| state.trouble(domain))
+    }
+
+    /// What the walk would find, if this were published at the names that are not known.
+    pub(super) fn climb_assuming(&self, assumed: impl Fn(&Domain) -> Published) -> Climb {
+        let mut climb = Climb { start: self.start.clone(), records: Vec::new(), several: None };
+        for (domain, state) in &self.steps {
+            let published = match state {
+                State::Known(published) => *published,
+                State::Failed(_) | State::Pending => assumed(domain),
+            };
+            if climb.step(domain, published) {
                 break;
             }
         }
-        Ok(climb)
+        climb
     }
 }
 
@@ -138,7 +165,7 @@ fn targets_above(start: &Domain) -> Vec<Domain> {
     ancestors(start).skip(skipped).collect()
 }
 
-async fn query(dns: &Dns, domain: &Domain) -> Result<Published, Problem> {
+pub(super) async fn query(dns: &Dns, domain: &Domain) -> Result<Published, Problem> {
     // A name that is too long cannot exist.
     let Some(name) = Name::new(&format!("_dmarc.{domain}")) else { return Ok(Published::Nothing) };
     match dns.txt(&name).await {

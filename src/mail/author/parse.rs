@@ -1,12 +1,12 @@
 //! The parser of From header fields: one pass over the octets, no recursion, no copy.
 
-use super::{AuthorDomains, Malformed};
+use super::{AuthorDomains, Malformed, Reading, fold};
 use crate::mail::domain::Domain;
 
 /// How deep comments may be nested.
 const MAX_COMMENT_DEPTH: usize = 8;
 
-/// Reads a From header field's value: the distinct domains of its addresses, at least one.
+/// Reads a From header field's value: the distinct domains of its addresses. There are none only where it is a group without members.
 ///
 /// ```text
 /// from            = "From:" (mailbox-list / address-list) CRLF    ; RFC 6854 §2.1
@@ -21,13 +21,16 @@ const MAX_COMMENT_DEPTH: usize = 8;
 /// obs-phrase      = word *(word / "." / CFWS)                     ; RFC 5322 §4.1
 /// obs-addr-list   = *([CFWS] ",") address *("," [address / CFWS]) ; RFC 5322 §4.4
 /// ```
-pub(super) fn domains(value: &[u8]) -> Result<AuthorDomains, Malformed> {
+pub(super) fn domains(value: &[u8]) -> Result<Reading, Malformed> {
     if std::str::from_utf8(value).is_err() && value.windows(2).any(|pair| matches!(pair, [0x80..=0xff, b'\\'])) {
         return Err(Malformed::Encoding);
     }
-    let mut parser = Parser { rest: without_line_end(value), found: AuthorDomains::default() };
+    let mut parser = Parser { rest: without_line_end(value), found: AuthorDomains::default(), misleading: false, groups: false };
     parser.address_list()?;
-    if parser.found.as_slice().is_empty() { Err(Malformed::NoAddress) } else { Ok(parser.found) }
+    if parser.found.as_slice().is_empty() && !parser.groups {
+        return Err(Malformed::NoAddress);
+    }
+    Ok(Reading { domains: parser.found, misleading: parser.misleading })
 }
 
 fn without_line_end(value: &[u8]) -> &[u8] {
@@ -38,6 +41,10 @@ fn without_line_end(value: &[u8]) -> &[u8] {
 struct Parser<'a> {
     rest: &'a [u8],
     found: AuthorDomains,
+    /// Whether an address has characters that reorder or break text.
+    misleading: bool,
+    /// Whether there was a group.
+    groups: bool,
 }
 
 /// A word of a display name, or a local part.
@@ -104,6 +111,7 @@ impl<'a> Parser<'a> {
                 }
                 Some(b':') if words > 0 && !in_group => {
                     self.bump();
+                    self.groups = true;
                     return Ok(true);
                 }
                 None | Some(b',' | b';') => return Err(Malformed::NoAddress),
@@ -113,12 +121,15 @@ impl<'a> Parser<'a> {
             self.skip_cfws()?;
             words = words.saturating_add(1);
             if words == 1 && self.accept(b'@') {
-                check_local_part(&word)?;
+                self.local_part(&word)?;
                 self.domain()?;
                 break;
             }
-            if words == 1 && matches!(word, Word::Atoms([b'.', ..])) {
-                return Err(Malformed::Syntax);
+            match word {
+                Word::Atoms([b'.', ..]) if words == 1 => return Err(Malformed::Syntax),
+                // Readers that know quotes and no backslashes see an address outside of them.
+                Word::Quoted(text) if text.contains(&b'@') && text.contains(&b'\\') => return Err(Malformed::AmbiguousQuotes),
+                _ => {}
             }
         }
         match self.peek() {
@@ -138,7 +149,7 @@ impl<'a> Parser<'a> {
             Some(_) => {}
         }
         let local_part = self.word()?;
-        check_local_part(&local_part)?;
+        self.local_part(&local_part)?;
         self.skip_cfws()?;
         if !self.accept(b'@') {
             return Err(if self.rest.is_empty() { Malformed::Unterminated } else { Malformed::Syntax });
@@ -150,6 +161,21 @@ impl<'a> Parser<'a> {
         self.skip_cfws()
     }
 
+    /// Checks a local part.
+    fn local_part(&mut self, word: &Word<'_>) -> Result<(), Malformed> {
+        let (text, ambiguous) = match word {
+            Word::Atoms(text) if !is_dot_atom(text) => return Err(Malformed::LocalPart),
+            Word::Atoms(text) => (text, is_encoded_word(text)),
+            Word::Quoted(text) => (text, text.iter().any(|octet| matches!(octet, b'@' | b'<' | b'>')) || is_encoded_word(text)),
+        };
+        let Ok(text) = std::str::from_utf8(text) else { return Err(Malformed::AmbiguousLocalPart) };
+        if ambiguous {
+            return Err(Malformed::AmbiguousLocalPart);
+        }
+        self.misleading |= text.contains(fold::is_misleading);
+        if text.chars().all(|c| fold::is_plain(c) || fold::is_misleading(c)) { Ok(()) } else { Err(Malformed::Lookalike) }
+    }
+
     /// Reads the domain after an `@`, and CFWS.
     ///
     /// ```text
@@ -158,15 +184,23 @@ impl<'a> Parser<'a> {
     /// dot-atom  = [CFWS] dot-atom-text [CFWS]         ; RFC 5322 §3.2.3
     /// ```
     fn domain(&mut self) -> Result<(), Malformed> {
+        let start = self.rest;
         self.skip_cfws()?;
         if self.peek() == Some(b'[') {
             return Err(Malformed::AddressLiteral);
+        }
+        let skipped = start.len().saturating_sub(self.rest.len());
+        if start.iter().take(skipped).any(|octet| *octet == b'(') && start.iter().take(skipped).any(|octet| *octet == b'.') {
+            return Err(Malformed::AmbiguousComment);
         }
         let atoms = self.atoms();
         if !is_dot_atom(atoms) {
             return Err(Malformed::Domain);
         }
         let text = std::str::from_utf8(atoms).map_err(|_| Malformed::Domain)?;
+        if !text.chars().all(fold::is_plain) {
+            return Err(Malformed::Lookalike);
+        }
         let domain = Domain::parse(text).map_err(|_| Malformed::Domain)?;
         self.found.add(&domain);
         self.skip_cfws()
@@ -298,21 +332,6 @@ impl<'a> Parser<'a> {
         }
     }
 }
-
-fn check_local_part(word: &Word<'_>) -> Result<(), Malformed> {
-    let (text, ambiguous) = match word {
-        Word::Atoms(text) if !is_dot_atom(text) => return Err(Malformed::LocalPart),
-        Word::Atoms(text) => (text, is_encoded_word(text)),
-        Word::Quoted(text) => (text, text.iter().any(|octet| matches!(octet, b'@' | b'<' | b'>')) || is_encoded_word(text)),
-    };
-    match std::str::from_utf8(text) {
-        Ok(text) if !ambiguous && !text.contains(LOOKALIKES) => Ok(()),
-        _ => Err(Malformed::AmbiguousLocalPart),
-    }
-}
-
-/// Characters that become `@`, `<` and `>` in a client that shows compatible characters as one (Unicode NFKC).
-const LOOKALIKES: [char; 6] = ['\u{ff20}', '\u{fe6b}', '\u{ff1c}', '\u{fe64}', '\u{ff1e}', '\u{fe65}'];
 
 /// Whether there may be an encoded word in the text: `"=?" charset "?" encoding "?" encoded-text "?="` (RFC 2047 §2).
 fn is_encoded_word(text: &[u8]) -> bool {

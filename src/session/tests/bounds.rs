@@ -102,7 +102,7 @@ async fn the_end_is_bounded_in_time() {
     for part in [
         "; spf=temperror reason=",
         "; dkim=fail reason=\"body hash did not verify\" ",
-        "; dmarc=temperror reason=\"sub.example.com: timeout\" header.from=sub.example.com; ",
+        "; dmarc=temperror reason=\"_dmarc.sub.example.com: timeout\" header.from=sub.example.com; ",
         "; iprev=temperror reason=timeout policy.iprev=192.0.2.1",
     ] {
         assert!(header.contains(part), "{header} lacks {part}");

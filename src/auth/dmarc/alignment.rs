@@ -1,0 +1,214 @@
+//! Alignment of identifiers with an author domain (RFC 9989 §4.4, §4.10.2).
+
+use super::{
+    discovery::Applicable,
+    evaluation::{DkimStatus, Identifiers},
+    outcome::{DmarcResult, Identifier, Problem},
+    record::{Alignment, Psd, Record},
+    records::{State, View},
+    walk::{Published, Walk},
+};
+use crate::mail::{domain::Domain, spf_result::SpfResult};
+
+/// What the identifiers come to for one author domain.
+#[derive(Debug)]
+pub(super) struct Alignments {
+    /// Pass, fail or temperror.
+    pub(super) result: DmarcResult,
+    /// With a pass: all that are the author domain itself; only if there are none, the first that is otherwise aligned.
+    pub(super) aligned: Vec<Identifier>,
+    /// With a temperror: why.
+    pub(super) problem: Option<Problem>,
+    /// The organizational domain of the author domain, where it is known.
+    pub(super) organizational_domain: Option<Domain>,
+}
+
+/// Aligns identifiers with an author domain, as far as is known; what could change the result is looked up.
+pub(super) fn align(
+    view: &mut View<'_>,
+    author_domain: &Domain,
+    applicable: &Applicable,
+    identifiers: &Identifiers,
+) -> Alignments {
+    let organizational_domain = applicable.organizational_domain.clone();
+    let alignments = |result, aligned, problem| Alignments { result, aligned, problem, organizational_domain };
+    let (passed, unverified) = candidates(identifiers);
+    let mode = |identifier: &Identifier| match identifier {
+        Identifier::Spf(_) => applicable.aspf,
+        Identifier::Dkim(_) => applicable.adkim,
+    };
+    let same =
+        |list: &[Identifier]| list.iter().filter(|identifier| identifier.domain() == author_domain).cloned().collect::<Vec<_>>();
+    let aligned = same(&passed);
+    if !aligned.is_empty() {
+        return alignments(DmarcResult::Pass, aligned, None);
+    }
+    // A domain of another top-level domain has nothing in common with the author's.
+    let top = author_domain.labels().next_back();
+    let near = |list: Vec<Identifier>| {
+        let near = |identifier: &Identifier| {
+            mode(identifier) == Alignment::Relaxed
+                && identifier.domain().labels().next_back() == top
+                && identifier.domain() != author_domain
+        };
+        list.into_iter().filter(near).collect::<Vec<_>>()
+    };
+    let hidden = same(&unverified).into_iter().next();
+    let (passed, unverified) = (near(passed), near(unverified));
+    if passed.is_empty() && (hidden.is_some() || unverified.is_empty()) {
+        let result = if hidden.is_some() { DmarcResult::Temperror } else { DmarcResult::Fail };
+        return alignments(result, Vec::new(), hidden.map(Problem::Unverified));
+    }
+    let mark = view.mark();
+    let relations = Relations::new(view, author_domain, passed, unverified);
+    let (result, aligned, problem) = relations.result(hidden);
+    if result != DmarcResult::Temperror {
+        view.withdraw(mark);
+    }
+    let known = relations.author.climb().ok().map(|climb| climb.organizational_domain());
+    Alignments { organizational_domain: known, ..alignments(result, aligned, problem) }
+}
+
+/// The distinct identifiers that passed, and those that could not be verified for trouble that may go away.
+fn candidates(identifiers: &Identifiers) -> (Vec<Identifier>, Vec<Identifier>) {
+    let spf = identifiers.spf.iter().filter_map(|(domain, result)| match result {
+        SpfResult::Pass => Some((true, Identifier::Spf(domain.clone()))),
+        SpfResult::Temperror => Some((false, Identifier::Spf(domain.clone()))),
+        _ => None,
+    });
+    let dkim = identifiers.dkim.iter().filter_map(|signature| match signature.status {
+        DkimStatus::Pass => Some((true, Identifier::Dkim(signature.domain.clone()))),
+        DkimStatus::Temperror => Some((false, Identifier::Dkim(signature.domain.clone()))),
+        DkimStatus::Other => None,
+    });
+    let (mut passed, mut unverified) = (Vec::new(), Vec::new());
+    for (pass, identifier) in spf.chain(dkim) {
+        let list = if pass { &mut passed } else { &mut unverified };
+        if !list.contains(&identifier) {
+            list.push(identifier);
+        }
+    }
+    (passed, unverified)
+}
+
+/// An identifier, and the walk from its domain; `None` where that need not be known (yet).
+type Related = (Identifier, Option<Walk>);
+
+/// Whether identifiers have the organizational domain of the author domain, as far as is known.
+///
+/// Several names may be without an answer. What is there is one of many things, but three of them stand for all (no record, a record, a
+/// record that ends the walk, with `psd=n` or `psd=y`), and the walks share names. These rules keep the number of cases small:
+///
+/// - Names of the author's walk: the more of them have records, the further up the organizational domain moves, and with it more
+///   identifiers are related. It is enough to look at cases where at most one of the unknown names has a record.
+/// - Other names: `psd=n` there never makes an identifier related, and no record there never keeps it from that.
+struct Relations {
+    author: Walk,
+    cases: Vec<Case>,
+    passed: Vec<Related>,
+    unverified: Vec<Related>,
+}
+
+/// What may be at the unknown names of the author's walk.
+struct Case {
+    /// The one that has a record, and its `psd`.
+    record: Option<(Domain, Psd)>,
+    /// The organizational domain of the author domain then.
+    organizational_domain: Domain,
+}
+
+fn record_with(psd: Psd) -> Published {
+    Published::One(Record { policies: None, adkim: Alignment::Relaxed, aspf: Alignment::Relaxed, psd, testing: false })
+}
+
+impl Relations {
+    fn new(view: &mut View<'_>, author_domain: &Domain, passed: Vec<Identifier>, unverified: Vec<Identifier>) -> Self {
+        let author = Walk::new(view, author_domain);
+        let unknown = || author.steps.iter().filter(|(_, state)| !matches!(state, State::Known(_))).map(|(domain, _)| domain);
+        let records = unknown().flat_map(|domain| [Psd::Unstated, Psd::No, Psd::Yes].map(|psd| Some((domain.clone(), psd))));
+        let case = |record: Option<(Domain, Psd)>| {
+            let assumed = |domain: &Domain| match &record {
+                Some((there, psd)) if there == domain => record_with(*psd),
+                _ => Published::Nothing,
+            };
+            let organizational_domain = author.climb_assuming(assumed).organizational_domain();
+            Case { record, organizational_domain }
+        };
+        let cases: Vec<Case> = [None].into_iter().chain(records).map(case).collect();
+        let may_be_related = |domain: &Domain| {
+            let is_within =
+                |case: &Case| *domain == case.organizational_domain || domain.is_subdomain_of(&case.organizational_domain);
+            cases.iter().any(is_within)
+        };
+        // What is below the author domain has to be asked for in any case; of the others only those within its organizational domain.
+        let is_pending = author.is_pending();
+        let may_ask = |domain: &Domain| if is_pending { domain.is_subdomain_of(author_domain) } else { may_be_related(domain) };
+        let mut walks = |identifiers: Vec<Identifier>| -> Vec<Related> {
+            let walk = |identifier: Identifier| {
+                let walk = may_ask(identifier.domain()).then(|| Walk::new(view, identifier.domain()));
+                (identifier, walk)
+            };
+            identifiers.into_iter().map(walk).collect()
+        };
+        let (passed, unverified) = (walks(passed), walks(unverified));
+        Self { author, cases, passed, unverified }
+    }
+
+    /// Whether an identifier is related in a case, with this at the unknown names that the author's walk does not have.
+    fn is_related(&self, case: &Case, (identifier, walk): &Related, elsewhere: Published) -> bool {
+        let wanted = &case.organizational_domain;
+        let domain = identifier.domain();
+        // An organizational domain is at or above each domain that it is the one of.
+        if domain != wanted && !domain.is_subdomain_of(wanted) {
+            return false;
+        }
+        let Some(walk) = walk else { return elsewhere == Published::Nothing };
+        let assumed = |domain: &Domain| match &case.record {
+            Some((there, psd)) if there == domain => record_with(*psd),
+            _ if self.author.steps.iter().any(|(step, _)| step == domain) => Published::Nothing,
+            _ => elsewhere,
+        };
+        walk.climb_assuming(assumed).organizational_domain() == *wanted
+    }
+
+    fn is_certain(&self, related: &Related) -> bool {
+        self.cases.iter().all(|case| self.is_related(case, related, record_with(Psd::No)))
+    }
+
+    fn is_possible(&self, related: &Related) -> bool {
+        self.cases.iter().any(|case| self.is_related(case, related, Published::Nothing))
+    }
+
+    /// `hidden` is an identifier that is the author domain and could not be verified.
+    fn result(&self, hidden: Option<Identifier>) -> (DmarcResult, Vec<Identifier>, Option<Problem>) {
+        let related_in = |case: &Case| self.passed.iter().find(|related| self.is_related(case, related, record_with(Psd::No)));
+        if self.cases.iter().all(|case| related_in(case).is_some()) {
+            let certain = self.passed.iter().find(|related| self.is_certain(related));
+            let aligned = certain.or_else(|| self.cases.iter().find_map(related_in)).map(|(identifier, _)| identifier.clone());
+            return (DmarcResult::Pass, aligned.into_iter().collect(), None);
+        }
+        let temperror = |problem| (DmarcResult::Temperror, Vec::new(), problem);
+        if let Some(related) = self.passed.iter().find(|related| self.is_possible(related)) {
+            return temperror(self.trouble(related));
+        }
+        if let Some(identifier) = hidden {
+            return temperror(Some(Problem::Unverified(identifier)));
+        }
+        if let Some((identifier, _)) = self.unverified.iter().find(|related| self.is_certain(related)) {
+            return temperror(Some(Problem::Unverified(identifier.clone())));
+        }
+        match self.unverified.iter().find(|related| self.is_possible(related)) {
+            Some(related) => temperror(self.trouble(related)),
+            None => (DmarcResult::Fail, Vec::new(), None),
+        }
+    }
+
+    /// What keeps it unknown whether an identifier is related.
+    fn trouble(&self, (identifier, walk): &Related) -> Option<Problem> {
+        let own = || match walk {
+            Some(walk) => walk.trouble(),
+            None => State::Pending.trouble(identifier.domain()),
+        };
+        self.author.trouble().or_else(own)
+    }
+}

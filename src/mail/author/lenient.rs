@@ -1,0 +1,195 @@
+//! The lenient reader of From header fields: the domains of all addresses that some reader might see.
+//!
+//! Readers differ in what they know: comments, quotes, encoded words, folding. Each of these is taken away or left, and in every text
+//! that comes of it each `@` begins a domain. No reader is imitated; what any of them can find is among what is found here. The work is
+//! linear in the length of the field, with a bound on the domains that are looked at.
+
+use std::collections::HashSet;
+
+use super::{AuthorDomains, Reading, fold, words};
+use crate::mail::domain::{Domain, MAX_DOMAIN_LENGTH};
+
+/// Texts that are looked at as domains. A field that has more never passes.
+const MAX_TEXTS: usize = 1000;
+
+/// The most octets of a text that is looked at as a domain; [`Domain::parse`] has the same bound.
+const MAX_TEXT: usize = 4 * MAX_DOMAIN_LENGTH;
+
+/// Reads a From header field's value. `None` where nobody finds a domain in it.
+pub(super) fn read(value: &[u8]) -> Option<Reading> {
+    let raw = String::from_utf8_lossy(value);
+    let mut texts = vec![normal(&raw)];
+    for text in words::decoded(&raw) {
+        let text = normal(&text);
+        if !texts.contains(&text) {
+            texts.push(text);
+        }
+    }
+    let mut reader = Reader::default();
+    // What most readers show goes first: it is kept if there is too much.
+    for text in &texts {
+        let in_brackets = [text.rsplit_once('<'), text.split_once('<')].into_iter().flatten();
+        let addresses = in_brackets.filter_map(|(_, address)| address.split_once('@'));
+        let bare = [text.rsplit_once('@'), text.split_once('@')].into_iter().flatten();
+        addresses.chain(bare).for_each(|(_, domain)| reader.domain(domain));
+    }
+    for text in &texts {
+        reader.is_misleading |= text.split(['<', '>']).any(|part| part.contains('@') && part.contains(fold::is_misleading));
+        for view in views(text) {
+            reader.view(&view);
+        }
+    }
+    let Reader { domains, is_misleading, .. } = reader;
+    (!domains.as_slice().is_empty()).then_some(Reading { domains, misleading: is_misleading })
+}
+
+/// The text with lookalikes as what they look like, unfolded, and with single spaces.
+fn normal(text: &str) -> String {
+    let mut normal = String::with_capacity(text.len());
+    let mut rest = text.chars().peekable();
+    let mut after_space = true;
+    while let Some(c) = rest.next() {
+        let c = match c {
+            // A fold, whatever is left of it.
+            '\r' if rest.peek() == Some(&'\n') => continue,
+            '\n' if matches!(rest.peek(), Some(' ' | '\t') | None) => ' ',
+            '\t' => ' ',
+            c => match fold::lookalike(c) {
+                Some(c) => c,
+                None => continue,
+            },
+        };
+        if c != ' ' || !after_space {
+            normal.push(c);
+        }
+        after_space = c == ' ';
+    }
+    normal
+}
+
+/// The text as readers see it who know comments and quotes, or do not.
+fn views(text: &str) -> Vec<String> {
+    let mut views = vec![text.to_owned()];
+    if text.contains('(') {
+        views.push(without_comments(text, true));
+        views.push(without_comments(text, false));
+    }
+    let mut unquoted = Vec::new();
+    for view in views.iter().filter(|view| view.contains(['"', '\\'])) {
+        unquoted.push(view.replace(['"', '\\'], ""));
+        unquoted.push(without_strings(view));
+    }
+    views.append(&mut unquoted);
+    views
+}
+
+/// The text without comments; quoted strings hold none for a reader that knows them.
+fn without_comments(text: &str, knows_quotes: bool) -> String {
+    let mut bare = String::with_capacity(text.len());
+    let (mut depth, mut is_quoted) = (0_usize, false);
+    let mut rest = text.chars();
+    while let Some(c) = rest.next() {
+        match c {
+            '\\' if depth > 0 => _ = rest.next(),
+            '\\' => {
+                bare.push(c);
+                bare.extend(rest.next());
+            }
+            '"' if knows_quotes && depth == 0 => {
+                is_quoted = !is_quoted;
+                bare.push(c);
+            }
+            '(' if !is_quoted => depth = depth.saturating_add(1),
+            ')' if depth > 0 => depth = depth.saturating_sub(1),
+            c if depth == 0 => bare.push(c),
+            _ => {}
+        }
+    }
+    bare
+}
+
+/// The text without quoted strings.
+fn without_strings(text: &str) -> String {
+    let mut bare = String::with_capacity(text.len());
+    let mut is_quoted = false;
+    let mut rest = text.chars();
+    while let Some(c) = rest.next() {
+        match c {
+            '\\' => _ = rest.next(),
+            '"' => is_quoted = !is_quoted,
+            c if !is_quoted => bare.push(c),
+            _ => {}
+        }
+    }
+    bare
+}
+
+/// Collects domains.
+#[derive(Default)]
+struct Reader {
+    domains: AuthorDomains,
+    is_misleading: bool,
+    seen: HashSet<String>,
+}
+
+impl Reader {
+    /// Takes the domain behind each `@`.
+    fn view(&mut self, text: &str) {
+        for part in text.split('@').skip(1) {
+            if self.domains.truncated {
+                return;
+            }
+            self.domain(part);
+        }
+    }
+
+    /// Takes the domain that a text begins with, as far as readers may take it to go.
+    fn domain(&mut self, text: &str) {
+        let skipped = |c: char| " [\"'\\<(".contains(c) || fold::is_misleading(c);
+        let text = text.trim_start_matches(skipped);
+        let plain: String = bounded(text).take_while(|c| is_domain_character(*c)).collect();
+        self.candidate(&plain);
+        // Some readers take white space within a domain away (obsolete, RFC 5322 §4.4), where what is before it is no display name.
+        let joined: String = bounded(text).take_while(|c| *c == ' ' || is_domain_character(*c)).collect();
+        let is_name = text.split_inclusive(['<', '>', ',', ';', ':', '@']).next().is_some_and(|name| name.ends_with('<'));
+        if joined.trim_end().contains(' ') && !is_name {
+            self.candidate(&joined.replace(' ', ""));
+        }
+    }
+
+    fn candidate(&mut self, text: &str) {
+        let shown: String = text.chars().filter(|c| !fold::is_misleading(*c)).collect();
+        self.add(&shown);
+        // Readers that end a domain where something odd begins.
+        let odd = |c: char| !c.is_ascii() && !c.is_alphanumeric() || fold::is_misleading(c);
+        if let Some((before, _)) = text.split_once(odd) {
+            self.add(before);
+        }
+    }
+
+    fn add(&mut self, text: &str) {
+        if self.seen.len() > MAX_TEXTS {
+            self.domains.truncated = true;
+            return;
+        }
+        if !self.seen.insert(text.to_owned()) {
+            return;
+        }
+        let labels: Vec<&str> = text.split('.').filter(|label| !label.is_empty()).collect();
+        let Ok(domain) = Domain::parse(&labels.join(".")) else { return };
+        // A name of one label is nobody's domain, and one that ends in a number is an address (RFC 5321 §4.1.3).
+        let is_address = domain.labels().next_back().is_some_and(|last| last.bytes().all(|octet| octet.is_ascii_digit()));
+        if domain.is_qualified() && !is_address {
+            self.domains.add(&domain);
+        }
+    }
+}
+
+/// The beginning of a text, beyond which no domain goes.
+fn bounded(text: &str) -> impl Iterator<Item = char> {
+    text.chars().take(MAX_TEXT)
+}
+
+fn is_domain_character(c: char) -> bool {
+    if c.is_ascii() { c.is_ascii_alphanumeric() || "-_.".contains(c) || fold::is_misleading(c) } else { true }
+}
