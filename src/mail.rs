@@ -8,6 +8,7 @@ pub mod author;
 pub mod domain;
 pub mod header_field;
 pub mod identity;
+pub mod list_id;
 pub mod octets;
 pub mod received_spf;
 pub mod reply;

@@ -255,7 +255,7 @@ const SAMPLES: &[Sample] = &[
     Sample { sender: "good.example", spf: "pass", from: "none.example", dmarc: "fail", policy: "none" },
     Sample { sender: "good.example", spf: "pass", from: "broken.example", dmarc: "temperror", policy: "-" },
     Sample { sender: "bad.example", spf: "fail", from: "broken.example", dmarc: "temperror", policy: "-" },
-    Sample { sender: "good.example", spf: "pass", from: "two@signs.example", dmarc: "permerror", policy: "-" },
+    Sample { sender: "good.example", spf: "pass", from: "[192.0.2.1]", dmarc: "permerror", policy: "-" },
 ];
 
 const ZONE: &str = "

@@ -173,7 +173,7 @@ impl Author {
                     Ok(Reading { domains, .. }) if domains.as_slice().is_empty() => Self::NoMembers,
                     Ok(Reading { domains, misleading: true }) => Self::Misleading(domains),
                     Ok(Reading { domains, .. }) => match domains.as_slice() {
-                        [domain] => Self::One(domain.clone()),
+                        [domain] if !domains.truncated => Self::One(domain.clone()),
                         _ => Self::Several(domains),
                     },
                     Err(reason) => Self::Malformed(reason),

@@ -15,6 +15,7 @@ use crate::{
     mail::{
         author::{Author, is_from},
         domain::Domain,
+        list_id::has_list_id,
     },
     runtime::Runtime,
 };
@@ -89,7 +90,7 @@ impl Content {
                 Task::start(async move { discovery.advance(&dns).await })
             });
         } else if name.trim_ascii_end().eq_ignore_ascii_case(b"List-Id") {
-            self.is_list = true;
+            self.is_list |= has_list_id(value);
         }
     }
 

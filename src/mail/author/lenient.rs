@@ -168,13 +168,14 @@ impl Reader {
     }
 
     fn add(&mut self, text: &str) {
-        if self.seen.len() > MAX_TEXTS {
+        if self.seen.contains(text) {
+            return;
+        }
+        if self.seen.len() >= MAX_TEXTS {
             self.domains.truncated = true;
             return;
         }
-        if !self.seen.insert(text.to_owned()) {
-            return;
-        }
+        self.seen.insert(text.to_owned());
         let labels: Vec<&str> = text.split('.').filter(|label| !label.is_empty()).collect();
         let Ok(domain) = Domain::parse(&labels.join(".")) else { return };
         // A name of one label is nobody's domain, and one that ends in a number is an address (RFC 5321 §4.1.3).

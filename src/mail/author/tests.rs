@@ -268,6 +268,24 @@ fn whoever_reads() {
     assert_eq!(read(b"J\xfc, X <j@ba\xffnk.example>"), "bank.example");
 }
 
+/// What is not looked at may be another domain.
+#[test]
+fn the_bound_on_texts_that_are_looked_at() {
+    for (count, is_one) in [(998, true), (999, true), (1000, false)] {
+        let handles = (0..count).map(|n| format!("@a{n} ")).collect::<String>();
+        let author = author(&format!("{handles}<x@bank.example>"));
+        assert_eq!(author.domains(), [Domain::parse("bank.example").unwrap()]);
+        assert_eq!(matches!(author, Author::One(_)), is_one, "{count}");
+    }
+}
+
+#[test]
+fn nested_comments() {
+    for depth in 1..20 {
+        assert_eq!(read(format!("{}c{} a@x.example", "(".repeat(depth), ")".repeat(depth))), "x.example");
+    }
+}
+
 #[test]
 fn groups_without_members() {
     for value in ["Automated:;", "team: ;,", " \"a b\" (c) : (c) ; ", "a:;, b:;"] {

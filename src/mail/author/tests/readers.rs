@@ -100,7 +100,7 @@ fn getdomain(text: &str) -> Vec<Domain> {
                 }
             }
         }
-        if !part.contains(['<', '"', '\\', '=']) && end != Some('<') {
+        if !part.contains(['<', '"', '\\', '=']) && !matches!(end, Some('<' | '\u{2039}')) {
             found.extend(domain(&name).filter(|_| !name.starts_with('.') && !name.contains("..")));
         }
     }
