@@ -6,6 +6,7 @@
 mod check;
 mod error;
 mod load;
+mod meant;
 mod names;
 mod networks;
 mod params;
@@ -14,11 +15,14 @@ mod reply_text;
 mod skip_senders;
 mod socket;
 mod spf_results;
+mod unlikely;
 mod value;
 mod words;
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod written;
 
 pub use self::{
     error::{ConfigError, Errors, Warning},

@@ -5,6 +5,7 @@ use super::{
     params::{Config, parameters},
     parse::Assignment,
     socket::SocketSpec,
+    unlikely::unlikely,
     value::boolean,
     words::HeaderName,
 };
@@ -87,8 +88,14 @@ impl<'a> Effective<'a> {
     }
 }
 
-/// Finds what was set to no effect.
+/// Finds what was set to no effect, or is hardly meant.
 pub(super) fn warnings(config: &Config, assignments: &[Assignment]) -> Vec<Warning> {
+    let mut warnings = without_effect(config, assignments);
+    warnings.extend(unlikely(config, assignments));
+    warnings
+}
+
+fn without_effect(config: &Config, assignments: &[Assignment]) -> Vec<Warning> {
     let no_unix = !config.socket.iter().any(|socket| matches!(socket, SocketSpec::Unix(_)));
     let no_unix = (no_unix, "has no effect: there is no UNIX socket in socket");
     let no_header = (config.header.is_empty(), "has no effect: header is empty");

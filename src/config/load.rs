@@ -7,12 +7,16 @@ use std::{
     sync::Arc,
 };
 
+use nix::unistd::Group;
+
 use super::{
     check::{contradictions, warnings},
     error::{ConfigError, Errors, Origin, Place, Warning},
-    params::{Config, Values, parameters, read_values},
+    params::{Config, Values, parameters, read_values, sockets},
     parse::{Assignment, control_character, lines, parse},
-    skip_senders::{Set, entry},
+    skip_senders::{Set, line_entry},
+    socket::SocketSpec,
+    value::{group_name, quote},
 };
 
 /// The most octets of a file: what is longer is no configuration, but perhaps a device.
@@ -71,7 +75,7 @@ pub struct Loaded {
 /// Everything that is wrong with them and with the command line.
 pub fn load(path: &Path, overrides: &Overrides) -> Result<Loaded, Errors> {
     match read_file(path) {
-        Ok(text) => load_text(&text, path, overrides),
+        Ok(text) => load_on(&text, path, overrides, &find_group),
         Err(error) => {
             let mut errors = Errors::default();
             errors.push(ConfigError::new(Place::file(path), None, format!("{error} (expected a configuration file)")));
@@ -81,12 +85,23 @@ pub fn load(path: &Path, overrides: &Overrides) -> Result<Loaded, Errors> {
     }
 }
 
-/// Reads a configuration file that is in memory; `path` is what errors call it. Files that it names are read.
+/// Reads a configuration file that is in memory; `path` is what errors call it. Files that it names are read; it is not looked whether
+/// this host has the groups that it names.
 ///
 /// # Errors
 ///
 /// As [`load`].
 pub fn load_text(text: &[u8], path: &Path, overrides: &Overrides) -> Result<Loaded, Errors> {
+    load_on(text, path, overrides, &|_| Ok(()))
+}
+
+/// As [`load_text`], on a host where a group is looked for in this way.
+fn load_on(
+    text: &[u8],
+    path: &Path,
+    overrides: &Overrides,
+    find_group: &dyn Fn(&str) -> Result<(), String>,
+) -> Result<Loaded, Errors> {
     let (mut assignments, mut errors) = parse(text, path);
     for mut option in overrides.assignments() {
         if let Some((_, problem)) = option.value.as_deref().and_then(control_character) {
@@ -101,6 +116,7 @@ pub fn load_text(text: &[u8], path: &Path, overrides: &Overrides) -> Result<Load
     }
     let senders = assignments.iter().find(|assignment| assignment.parameter.name == "skip_senders_file");
     let senders = senders.and_then(|assignment| read_senders(assignment, &mut errors));
+    errors.extend(check_group(&assignments, find_group));
     let mut values = Values { assignments: &assignments, file: Place::file(path), errors: Errors::default() };
     let config = read_values(&mut values);
     errors.append(values.errors);
@@ -114,6 +130,28 @@ pub fn load_text(text: &[u8], path: &Path, overrides: &Overrides) -> Result<Load
             Ok(Loaded { config, warnings })
         }
         _ => Err(errors),
+    }
+}
+
+/// Looks whether there is the group that sockets are to be given to.
+fn check_group(assignments: &[Assignment], find_group: &dyn Fn(&str) -> Result<(), String>) -> Option<ConfigError> {
+    let set = |name| assignments.iter().find(|assignment| assignment.parameter.name == name);
+    let assignment = set("socket_group")?;
+    let group = assignment.value.as_deref().filter(|group| !group.is_empty() && group_name(group).is_ok())?;
+    let sockets = set("socket").and_then(|assignment| sockets(assignment.value.as_deref()?).ok());
+    if sockets.is_some_and(|sockets| !sockets.iter().any(|socket| matches!(socket, SocketSpec::Unix(_)))) {
+        return None;
+    }
+    let error = find_group(group).err()?;
+    Some(ConfigError::new(assignment.place.at(assignment.offset), Some("socket_group"), error))
+}
+
+/// Looks whether this host has a group.
+fn find_group(name: &str) -> Result<(), String> {
+    match Group::from_name(name) {
+        Ok(Some(_)) => Ok(()),
+        Ok(None) => Err(format!("there is no group {} on this host (expected the name of a group)", quote(name))),
+        Err(error) => Err(format!("cannot find out whether there is a group {}: {error}", quote(name))),
     }
 }
 
@@ -154,7 +192,7 @@ fn read_senders(assignment: &Assignment, errors: &mut Errors) -> Option<Set> {
         let mut refuse = |offset, message| {
             errors.push(ConfigError::new(line.place.at(offset), Some(assignment.parameter.name), message));
         };
-        match (&line.problem, entry(&line.text)) {
+        match (&line.problem, line_entry(&line.text)) {
             (Some((offset, problem)), _) => refuse(*offset, problem.clone()),
             (None, Ok(entry)) => {
                 set.insert(&entry);

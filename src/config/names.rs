@@ -1,10 +1,35 @@
 //! Names of hosts, ours and those of others.
 
+use nix::unistd::gethostname;
+
 use super::value::{Parsed, quote, spell_as_displayed, wrong};
-use crate::mail::{auth_results::AuthservIdPattern, domain::Domain};
+use crate::mail::{
+    auth_results::AuthservIdPattern,
+    domain::{Domain, DomainError},
+    tokens::is_token_octet,
+};
+
+/// The most octets of an authserv-id: a domain name has no more, and a header field must hold it whole.
+const MAX_AUTHSERV_ID: usize = 255;
+
+/// Refuses what other programs' configurations have in the place of the name of the host: here a name is a name.
+fn refuse_keyword(text: &str) -> Parsed<()> {
+    let is_keyword = text.eq_ignore_ascii_case("hostname") || text.starts_with(['$', '%']);
+    if !is_keyword {
+        return Ok(());
+    }
+    let own = gethostname().ok().and_then(|name| name.into_string().ok());
+    let own = own.filter(|name| Domain::parse(name).is_ok_and(|name| name.is_qualified()));
+    let own = own.unwrap_or_else(|| "mx.example.com".into());
+    wrong(format!(
+        "{} stands for nothing here (expected the name itself, such as {own}, or nothing: then it is the name that the MTA gives)",
+        quote(text)
+    ))
+}
 
 /// Reads the name of this host. What is ASCII stays as it is written, U-labels become A-labels.
 pub(super) fn hostname(text: &str) -> Parsed<String> {
+    refuse_keyword(text)?;
     match Domain::parse(text) {
         Ok(_) if text.is_ascii() => Ok(text.into()),
         Ok(domain) => Ok(domain.to_string()),
@@ -18,16 +43,42 @@ pub(super) fn domain(text: &str) -> Parsed<Domain> {
         .or_else(|error| wrong(format!("{} is no domain: {error} (expected one such as example.com)", quote(text))))
 }
 
-/// Reads an authserv-id (RFC 8601 §2.5). Whatever is no token there can still be written as a quoted-string.
+/// Reads an authserv-id: a token or a domain name (RFC 8601 §2.2, §2.5). What is ASCII stays as it is written, U-labels become A-labels.
 pub(super) fn authserv_id(text: &str) -> Parsed<String> {
-    Ok(text.into())
+    refuse_keyword(text)?;
+    let bad = |why: &dyn std::fmt::Display| {
+        wrong(format!("{} is no authserv-id: {why} (expected a name such as mx.example.com)", quote(text)))
+    };
+    if text.len() > MAX_AUTHSERV_ID && text.is_ascii() {
+        return bad(&format!("longer than {MAX_AUTHSERV_ID} octets"));
+    }
+    match Domain::parse(text) {
+        Ok(_) if text.is_ascii() => Ok(text.into()),
+        Ok(domain) => Ok(domain.to_string()),
+        Err(error) if !text.is_ascii() => bad(&error),
+        Err(_) => match text.chars().find(|c| !is_token_character(*c)) {
+            Some(c) => bad(&format!("it cannot have {}", quote(&c.to_string()))),
+            None if text.trim_end_matches('.').split('.').any(str::is_empty) => bad(&DomainError::EmptyLabel),
+            None => Ok(text.into()),
+        },
+    }
+}
+
+/// A character of a token (RFC 2045 §5.1), but for `#`, with which comments begin.
+fn is_token_character(c: char) -> bool {
+    c != '#' && u8::try_from(c).is_ok_and(is_token_octet)
 }
 
 /// Reads an entry of `delete_authserv_ids`.
 pub(super) fn authserv_id_pattern(text: &str) -> Parsed<AuthservIdPattern> {
-    text.parse().or_else(|error| {
-        wrong(format!("{} is no authserv-id: {error} (expected mail.example.com, or .example.com for subdomains)", quote(text)))
-    })
+    let bad = |why: &dyn std::fmt::Display| {
+        wrong(format!("{} is no authserv-id: {why} (expected mail.example.com, or .example.com for subdomains)", quote(text)))
+    };
+    let pattern = text.parse::<AuthservIdPattern>().or_else(|error| bad(&error))?;
+    if !text.starts_with('.') {
+        authserv_id(text)?;
+    }
+    Ok(pattern)
 }
 
 spell_as_displayed!(AuthservIdPattern);
@@ -41,9 +92,49 @@ mod tests {
         assert_eq!(hostname("Mail.Example.COM."), Ok("Mail.Example.COM.".into()));
         assert_eq!(hostname("bücher.example"), Ok("xn--bcher-kva.example".into()));
         assert_eq!(hostname("localhost"), Ok("localhost".into()));
-        for bad in ["[192.0.2.1]", "mail example", "a..b", ".example.com"] {
+        for bad in ["[192.0.2.1]", "mail example", "a..b", ".example.com", "HOSTNAME", "hostname", "$myhostname"] {
             assert!(hostname(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn authserv_ids() {
+        for good in ["mx.example.com", "MX.Example.com.", "us", "mx_1+a!b", "a.b.c~d", "xn--bcher-kva.example"] {
+            assert_eq!(authserv_id(good), Ok(good.into()));
+        }
+        assert_eq!(authserv_id("bücher.example"), Ok("xn--bcher-kva.example".into()));
+        for bad in [
+            ".",
+            "..",
+            "...",
+            ".example.com",
+            "a..b",
+            "mx example",
+            "\"mx\"",
+            "mx;",
+            "mx,",
+            "mx=1",
+            "mx/1",
+            "mx#1",
+            "mx (us)",
+            "mx\tx",
+            "ü ö",
+            "HOSTNAME",
+            "$j",
+            "%{j}",
+            "<mx>",
+            "mx:25",
+            "mx@x",
+            "mx\\",
+        ] {
+            assert!(authserv_id(bad).is_err(), "{bad}");
+            assert!(bad == ".example.com" || authserv_id_pattern(bad).is_err(), "{bad}");
+        }
+        // A token at the bound, which is no domain name; a domain name never comes so far.
+        for (length, is_good) in [(254, true), (255, true), (256, false), (899, false)] {
+            assert_eq!(authserv_id(&"x".repeat(length)).is_ok(), is_good, "{length}");
+        }
+        assert!(authserv_id("HOSTNAME").unwrap_err()[0].message.contains("expected the name itself, such as "));
     }
 
     #[test]
@@ -52,7 +143,7 @@ mod tests {
         assert!(matches("mail.example.com", "MAIL.example.com.") && !matches("example.com", "mail.example.com"));
         assert!(matches(".example.com", "a.mail.Example.com") && !matches(".example.com", "example.com"));
         assert!(matches("xn--bcher-kva.example", "bücher.example"));
-        assert!(matches("My Server", "my server"));
+        assert!(matches("My_Server+1", "my_server+1"));
         assert!(authserv_id_pattern("..").is_err());
     }
 }

@@ -1,10 +1,14 @@
 //! Networks of clients.
 
-use std::{collections::HashSet, fmt, net::IpAddr};
+use std::{
+    collections::{HashMap, HashSet},
+    fmt,
+    net::IpAddr,
+};
 
 use ipnet::{IpNet, Ipv4Net};
 
-use super::value::{Parsed, list_with, quote, spell_as_displayed, wrong};
+use super::value::{Parsed, Spell, ValueError, ValueErrors, list_with, quote, wrong};
 
 /// A set of networks. IPv4-mapped IPv6 addresses (RFC 4291 §2.5.5.2) count as IPv4.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -34,10 +38,42 @@ impl Networks {
     }
 }
 
-/// Reads a set of networks.
+/// Reads a set of networks. One that is there in two spellings is there once; see [`oddities`].
 pub(super) fn networks(text: &str) -> Parsed<Networks> {
     let mut seen = HashSet::new();
-    list_with(text, network, |_, network| !seen.insert(*network)).map(Networks)
+    let mut spellings = HashSet::new();
+    let found = list_with(text, spelt_network, |_, (spelling, _)| !spellings.insert(spelling.clone()))?;
+    Ok(Networks(found.into_iter().map(|(_, network)| network).filter(|network| seen.insert(*network)).collect()))
+}
+
+/// What in a set of networks is no error, but hardly meant: where, and what to say about it. The text is one that [`networks`] reads.
+pub(super) fn oddities(text: &str) -> ValueErrors {
+    let mut found = ValueErrors::new();
+    let mut seen: HashMap<Network, String> = HashMap::new();
+    let mut offset = 0;
+    for part in text.split(',') {
+        let spelling = part.trim();
+        let place = offset + part.len() - part.trim_start().len();
+        offset += part.len() + 1;
+        // What cannot be read is an error already.
+        let Ok(network) = network(spelling) else { continue };
+        let same = seen.get(&network).map(|other| format!("is the same as {other}"));
+        if let Some(message) = same.or_else(|| host_bits(spelling)) {
+            found.push(ValueError { offset: place, message: format!("{spelling} {message}") });
+        }
+        seen.entry(network).or_insert_with(|| spelling.to_owned());
+    }
+    found
+}
+
+/// A network whose address is that of a host in it, for it might have been meant.
+fn host_bits(text: &str) -> Option<String> {
+    let network: IpNet = text.parse().ok()?;
+    (network.addr() != network.network()).then(|| format!("means all of {}", network.trunc()))
+}
+
+fn spelt_network(text: &str) -> Parsed<(String, Network)> {
+    Ok((text.to_owned(), network(text)?))
 }
 
 fn network(text: &str) -> Parsed<Network> {
@@ -46,7 +82,27 @@ fn network(text: &str) -> Parsed<Network> {
     }
     match text.parse::<IpNet>().or_else(|_| text.parse::<IpAddr>().map(IpNet::from)) {
         Ok(network) => Ok(Network::Net(canonical(network.trunc()))),
-        Err(_) => wrong(format!("{} is no network (expected an address, ADDRESS/BITS or loopback)", quote(text))),
+        Err(_) => {
+            wrong(format!("{} is no network (expected an address, ADDRESS/BITS or loopback{})", quote(text), with_bits(text)))
+        }
+    }
+}
+
+/// What a network with a netmask, or a range of addresses, would be.
+fn with_bits(text: &str) -> String {
+    let masked = text.split_once('/').and_then(|(address, mask)| {
+        let (address, mask) = (address.parse().ok()?, mask.parse().ok()?);
+        Ipv4Net::with_netmask(address, mask).ok()
+    });
+    match masked {
+        Some(network) => format!("; did you mean {}?", network.trunc()),
+        None if text
+            .split_once('-')
+            .is_some_and(|(from, to)| [from, to].iter().all(|end| end.trim().parse::<IpAddr>().is_ok())) =>
+        {
+            "; a range is written as networks".into()
+        }
+        None => String::new(),
     }
 }
 
@@ -77,7 +133,13 @@ impl fmt::Display for Networks {
     }
 }
 
-spell_as_displayed!(Networks);
+impl Spell for Networks {
+    const LIST: bool = true;
+
+    fn spell(&self) -> String {
+        self.to_string()
+    }
+}
 
 #[cfg(test)]
 mod tests {
@@ -112,6 +174,32 @@ mod tests {
         {
             assert!(networks(bad).is_err(), "{bad}");
         }
-        assert_eq!(networks("10.0.0.1, 10.0.0.1/32").unwrap_err()[0].offset, 10);
+        assert_eq!(networks("10.0.0.1, 10.0.0.1").unwrap_err()[0].offset, 10);
+        for (text, meant) in [
+            ("Loopback", "did you mean loopback?"),
+            ("localhost", "did you mean loopback?"),
+            ("[::1]", "did you mean ::1?"),
+            ("10.0.0.0/255.255.0.0", "did you mean 10.0.0.0/16?"),
+            ("10.0.0.0/8; 192.168.0.0/16", "separate with commas; did you mean 10.0.0.0/8, 192.168.0.0/16?"),
+            ("10.0.0.1 - 10.0.0.9", "a range is written as networks"),
+        ] {
+            assert!(networks(text).unwrap_err()[0].message.contains(meant), "{text}: {:?}", networks(text));
+        }
+    }
+
+    #[test]
+    fn a_network_in_two_spellings_is_one() {
+        let text = "127.0.0.0/8,::ffff:127.0.0.0/104,::1, 10.0.0.1, 10.0.0.1/32, 192.0.2.7/24";
+        assert_eq!(networks(text).unwrap().to_string(), "127.0.0.0/8, ::1, 10.0.0.1, 192.0.2.0/24");
+        let found: Vec<_> = oddities(text).into_iter().map(|oddity| (oddity.offset, oddity.message)).collect();
+        assert_eq!(
+            found,
+            [
+                (12, "::ffff:127.0.0.0/104 is the same as 127.0.0.0/8".to_owned()),
+                (48, "10.0.0.1/32 is the same as 10.0.0.1".to_owned()),
+                (61, "192.0.2.7/24 means all of 192.0.2.0/24".to_owned()),
+            ]
+        );
+        assert_eq!(oddities("loopback, 127.0.0.0/8, ::1, 10.0.0.0/8"), []);
     }
 }

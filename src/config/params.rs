@@ -16,7 +16,7 @@ use super::{
     spf_results::{SpfResults, definitive, rejectable},
     value::{
         Mode, Parsed, Spell, ValueErrors, boolean, count, count_from, group_name, list, mode, optional, path, positive, quote,
-        seconds, wrong,
+        read_value, seconds, seconds_to, wrong,
     },
     words::{EnforcedPolicy, ErrorAction, HeaderName, LogDestination, LogLevel, SyslogFacility, header_name, word},
 };
@@ -103,7 +103,7 @@ macro_rules! parameters {
             fixed: $fixed,
             doc: concat!($($doc),+),
             check: |text| {
-                let value: Parsed<$type> = ($parse)(text);
+                let value: Parsed<$type> = read_value(text, $parse);
                 value.err().unwrap_or_default()
             },
             spell: |config| config.$name.spell(),
@@ -255,7 +255,7 @@ parameters! {
         /// Name servers to ask; not set: those of /etc/resolv.conf.
         nameservers: Option<Vec<SocketAddr>> = Text(""), RELOADED, nameservers;
         /// Seconds that one attempt of a look-up may take.
-        dns_timeout_secs: u64 = Text("5"), RELOADED, seconds;
+        dns_timeout_secs: u64 = Text("5"), RELOADED, |text| seconds_to(text, MAX_DNS_TIMEOUT);
         /// Attempts of a look-up.
         dns_attempts: usize = Text("2"), RELOADED, positive;
         /// Answers that are kept; 0: none.
@@ -263,12 +263,15 @@ parameters! {
     }
 }
 
-fn sockets(text: &str) -> Parsed<Vec<SocketSpec>> {
+pub(super) fn sockets(text: &str) -> Parsed<Vec<SocketSpec>> {
     if text.is_empty() {
         return wrong("no socket (expected one at least)");
     }
     list(text, socket)
 }
+
+/// The most seconds that an attempt of a look-up may take: the system's timers of sockets end at some 24 days.
+const MAX_DNS_TIMEOUT: u32 = 3600;
 
 fn nameservers(text: &str) -> Parsed<Option<Vec<SocketAddr>>> {
     optional(text, |text| list(text, nameserver))
@@ -291,7 +294,7 @@ pub(super) struct Values<'a> {
 }
 
 impl Values<'_> {
-    fn read<T>(&mut self, name: &'static str, default: DefaultValue, parse: impl Fn(&str) -> Parsed<T>) -> Option<T> {
+    fn read<T: Spell>(&mut self, name: &'static str, default: DefaultValue, parse: impl Fn(&str) -> Parsed<T>) -> Option<T> {
         let Some(assignment) = self.assignments.iter().find(|assignment| assignment.parameter.name == name) else {
             let Some(text) = default.text() else {
                 self.errors.push(ConfigError::new(
@@ -304,7 +307,7 @@ impl Values<'_> {
             // The test of the table sees to it that defaults are good.
             return parse(text).ok();
         };
-        match parse(assignment.value.as_deref()?) {
+        match read_value(assignment.value.as_deref()?, parse) {
             Ok(value) => Some(value),
             Err(errors) => {
                 for error in errors {

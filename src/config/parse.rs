@@ -67,7 +67,10 @@ pub(super) fn control_character(text: &str) -> Option<(usize, String)> {
 pub(super) fn parse(text: &[u8], path: &Path) -> (Vec<Assignment>, Errors) {
     let mut assignments: Vec<Assignment> = Vec::new();
     let mut errors = Errors::default();
+    // Whether the line before ends with a backslash.
+    let mut goes_on = false;
     for line in lines(text, path) {
+        let continues = std::mem::replace(&mut goes_on, line.text.ends_with('\\'));
         let (name, value) = match line.text.split_once('=') {
             Some((name, value)) => (name.trim_end(), Some(value)),
             None => (line.text.as_ref(), None),
@@ -75,7 +78,7 @@ pub(super) fn parse(text: &[u8], path: &Path) -> (Vec<Assignment>, Errors) {
         let parameter = parameters().iter().find(|parameter| parameter.name == name);
         if let Some((offset, problem)) = &line.problem {
             errors.push(ConfigError::new(line.place.at(*offset), parameter.map(|parameter| parameter.name), problem.clone()));
-        } else if let Err((offset, known, message)) = check_name(name, value, parameter) {
+        } else if let Err((offset, known, message)) = check_name(name, value, parameter, continues) {
             errors.push(ConfigError::new(line.place.at(line.offset + offset), known, message));
         }
         let Some(parameter) = parameter else { continue };
@@ -97,10 +100,17 @@ fn check_name<'a>(
     name: &'a str,
     value: Option<&str>,
     parameter: Option<&Parameter>,
+    continues: bool,
 ) -> Result<(), (usize, Option<&'a str>, String)> {
     if value.is_none() {
         let word = name.split_whitespace().next().filter(|word| parameters().iter().any(|parameter| parameter.name == *word));
-        return Err((name.len(), word, "no '=' (expected name = value)".into()));
+        let hint = match name {
+            _ if continues => "; a value cannot go on in the next line",
+            _ if name.starts_with([';', '!']) || name.starts_with("//") => "; a comment begins with #",
+            _ if name.starts_with('[') => "; there are no sections",
+            _ => "",
+        };
+        return Err((name.len(), word, format!("no '=' (expected name = value{hint})")));
     }
     if name.is_empty() {
         return Err((0, None, "no name before '=' (expected name = value)".into()));

@@ -4,7 +4,7 @@ use std::fmt;
 
 use viaspf::record::ExplainString;
 
-use super::value::{Parsed, ValueError, ValueErrors, quote, spell_as_displayed};
+use super::value::{Parsed, Spell, ValueError, ValueErrors, quote};
 
 /// The text of a reply: an explain-string (RFC 7208 §7.1) in which macros of our own may stand.
 #[derive(Clone, Debug, PartialEq)]
@@ -39,7 +39,13 @@ impl fmt::Display for ReplyText {
     }
 }
 
-spell_as_displayed!(ReplyText);
+impl Spell for ReplyText {
+    const FREE_TEXT: bool = true;
+
+    fn spell(&self) -> String {
+        self.to_string()
+    }
+}
 
 /// Reads a text without macros of our own.
 pub(super) fn plain(text: &str) -> Parsed<ReplyText> {

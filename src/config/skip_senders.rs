@@ -6,7 +6,10 @@ use std::{
     sync::Arc,
 };
 
-use super::value::{Parsed, Spell, list_with, quote, wrong};
+use super::{
+    meant::explain,
+    value::{Parsed, Spell, list_with, quote, refuse_comment, refuse_quotes, wrong},
+};
 use crate::mail::domain::Domain;
 
 /// Senders that are not verified: those of `skip_senders` and of `skip_senders_file`. Cheap to clone.
@@ -70,6 +73,8 @@ impl SkipSenders {
 }
 
 impl Spell for SkipSenders {
+    const LIST: bool = true;
+
     fn spell(&self) -> String {
         self.listed.spell()
     }
@@ -138,6 +143,8 @@ pub(super) fn entry(text: &str) -> Parsed<Entry> {
     let bad = |why: &dyn std::fmt::Display| wrong(format!("{} is no sender: {why} ({EXPECTED})", quote(text)));
     if let Some((local_part, domain)) = text.rsplit_once('@') {
         return match Domain::parse(domain) {
+            Ok(_) if local_part.is_empty() => bad(&"nothing before '@'"),
+            Ok(_) if !is_local_part(local_part) => bad(&format!("{} is not a local-part", quote(local_part))),
             Ok(domain) if !domain.is_qualified() => bad(&"domain name of one label"),
             Ok(domain) => Ok(Entry::Address(local_part.to_ascii_lowercase().into(), domain)),
             Err(error) => bad(&error),
@@ -150,6 +157,42 @@ pub(super) fn entry(text: &str) -> Parsed<Entry> {
             Ok(domain) => Ok(Entry::Domain(domain)),
             Err(error) => bad(&error),
         },
+    }
+}
+
+/// Reads a line of a file of senders: one entry, and nothing behind it.
+pub(super) fn line_entry(text: &str) -> Parsed<Entry> {
+    refuse_comment(text, |guess| entry(guess).is_ok())?;
+    refuse_quotes(text, false, |guess| entry(guess).is_ok())?;
+    entry(text).map_err(|mut errors| {
+        for error in &mut errors {
+            let several = text.split(|c: char| c == ',' || c == ';' || c.is_whitespace()).filter(|part| !part.is_empty());
+            if several.clone().count() > 1 && several.clone().all(|part| entry(part).is_ok()) {
+                error.message.push_str(", one in each line");
+            } else {
+                explain(&mut error.message, text, false, |guess| entry(guess).is_ok());
+            }
+        }
+        errors
+    })
+}
+
+/// Whether a text can be a local-part (RFC 5321 §4.1.2): of any characters in quotes, else without those that end it, and those that
+/// only a list or a display name has. Dots may stand anywhere, for they do in addresses that are in use.
+fn is_local_part(text: &str) -> bool {
+    match text.strip_prefix('"') {
+        None => text != "*" && !text.contains(|c: char| c.is_whitespace() || c.is_control() || "()<>[]:;\\,\"".contains(c)),
+        Some(rest) => {
+            let mut escaped = false;
+            let mut chars = rest.chars();
+            while let Some(c) = chars.next() {
+                match c {
+                    '"' if !escaped => return chars.as_str().is_empty(),
+                    _ => escaped = c == '\\' && !escaped,
+                }
+            }
+            false
+        }
     }
 }
 
@@ -184,7 +227,6 @@ mod tests {
             matches("\"us er\"@example.com", "\"us er\"@example.com") && !matches("\"user\"@example.com", "user@example.com")
         );
         assert!(matches("Üser@example.com", "Üser@example.com") && !matches("Üser@example.com", "üser@example.com"));
-        assert!(matches("@example.com", "@example.com") && !matches("@example.com", "user@example.com"));
         assert!(matches("a@b@example.com", "a@b@example.com"));
     }
 
@@ -200,11 +242,34 @@ mod tests {
             ".",
             "..a",
             "user@[192.0.2.1]",
+            "@example.com",
+            "a@x.example b@x.example",
+            "a@x.example; b@x.example",
+            "Amy <amy@example.com>",
+            "mailto:amy@example.com",
+            "\"amy@example.com",
+            "\"amy\"x@example.com",
+            "\"a\\\"@example.com",
         ] {
             assert!(skip_senders(bad).is_err(), "{bad}");
         }
         assert!(entry("192.0.2.1").unwrap_err()[0].message.contains("trusted_networks"));
         assert_eq!(skip_senders("example.com, EXAMPLE.com").unwrap_err()[0].offset, 13);
+    }
+
+    #[test]
+    fn what_was_meant_is_said() {
+        for (text, meant) in [
+            ("@example.com", "did you mean example.com?"),
+            ("*@example.com", "did you mean example.com?"),
+            ("*.example.com", "did you mean .example.com?"),
+            ("<amy@example.com>", "did you mean amy@example.com?"),
+            ("a@x.example b@x.example", "did you mean a@x.example, b@x.example?"),
+            ("\"example.com\"", "did you mean example.com?"),
+        ] {
+            let errors = skip_senders(text).unwrap_err();
+            assert!(errors.len() == 1 && errors[0].message.contains(meant), "{errors:?}");
+        }
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::{
     path::PathBuf,
 };
 
-use super::value::{Parsed, Spell, quote, spell_as_displayed, wrong};
+use super::value::{Parsed, Spell, path, quote, spell_as_displayed, wrong};
 use crate::mail::domain::Domain;
 
 /// A socket to listen on.
@@ -49,8 +49,10 @@ pub(super) fn socket(text: &str) -> Parsed<SocketSpec> {
             (host, port) => Ok(SocketSpec::Inet6 { host, port }),
         },
         "unix" | "local" if rest.is_empty() => wrong(format!("{} has no path (expected {kind}:PATH)", quote(text))),
-        "unix" | "local" => Ok(SocketSpec::Unix(rest.into())),
-        "fd" if rest.contains(|c: char| c.is_whitespace() || c == ':') => {
+        "unix" | "local" => path(rest)
+            .map(SocketSpec::Unix)
+            .or_else(|_| wrong(format!("{} does not have the path of one file behind {kind}: ({EXPECTED})", quote(text)))),
+        "fd" if rest.contains(|c: char| c.is_whitespace() || matches!(c, ':' | ';' | '#' | '"' | '\'' | '\\')) => {
             wrong(format!("{} has no usable name (expected fd:NAME, or fd: for all)", quote(text)))
         }
         "fd" => Ok(SocketSpec::Fd(Some(rest.into()).filter(|name: &String| !name.is_empty()))),

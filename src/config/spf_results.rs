@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::{
-    value::{Parsed, list, quote, spell_as_displayed, wrong},
+    value::{Parsed, Spell, list, quote, wrong},
     words::one_of,
 };
 use crate::mail::spf_result::SpfResult;
@@ -66,7 +66,13 @@ impl fmt::Display for SpfResults {
     }
 }
 
-spell_as_displayed!(SpfResults);
+impl Spell for SpfResults {
+    const LIST: bool = true;
+
+    fn spell(&self) -> String {
+        self.to_string()
+    }
+}
 
 /// Reads a set of results that can be rejected.
 pub(super) fn rejectable(text: &str) -> Parsed<SpfResults> {

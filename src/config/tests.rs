@@ -117,9 +117,9 @@ fn the_command_line_wins() {
     let errors = load_with("log_level = verbose\n", &overrides).unwrap_err().to_string();
     assert_eq!(
         errors,
-        "a.conf:1:13: log_level: 'verbose' is unknown (expected error, warn, info or debug)\n\
+        "a.conf:1:13: log_level: 'verbose' is unknown (expected error, warn, info or debug; did you mean info?)\n\
          --socket: 'x' is no socket (expected inet:HOST:PORT, inet:PORT@HOST, inet6:..., unix:PATH, local:PATH or fd:NAME)\n\
-         --log-level: 'Info' is unknown (expected error, warn, info or debug)"
+         --log-level: 'Info' is unknown (expected error, warn, info or debug; did you mean info?)"
     );
     let sneaky = Overrides { socket: Some("unix:/a\nlog_level = debug".into()), ..Overrides::default() };
     assert_eq!(load_with("", &sneaky).unwrap_err().to_string(), "--socket: control character U+000A (expected text)");
@@ -251,6 +251,72 @@ fn methods_without_a_record_or_an_effect_are_warned_about() {
     assert!(load_with(&text, &Overrides::default()).unwrap().warnings.is_empty());
 }
 
+#[test]
+fn what_is_hardly_meant_is_warned_about() {
+    let warnings = |text: &str| -> Vec<String> {
+        let loaded = load_with(text, &Overrides::default()).unwrap();
+        loaded.warnings.iter().map(ToString::to_string).collect()
+    };
+    for (line, place, said) in [
+        ("trusted_networks = 192.0.2.0/24", 20, "127.0.0.1 and ::1 is not in it (add loopback)"),
+        ("trusted_networks =", 19, "127.0.0.1 and ::1 is not in it"),
+        ("trusted_networks = 127.0.0.0/8", 20, "::1 is not in it"),
+        ("trusted_networks = 127.0.0.0/8,::ffff:127.0.0.0/104,::1", 32, "::ffff:127.0.0.0/104 is the same as 127.0.0.0/8"),
+        ("trusted_networks = loopback, 192.0.2.7/24", 30, "192.0.2.7/24 means all of 192.0.2.0/24"),
+        ("timeout_secs = 30", 16, "Postfix waits 30 seconds"),
+        ("timeout_secs = 200", 16, "Postfix waits 30 seconds"),
+        ("hostname = mx", 12, "is not fully qualified"),
+        ("dry_run = yes", 11, "nothing is refused and no message is changed"),
+        ("softfail_reply_text =", 22, "the reply has no text"),
+        ("softfail_reply_text = \"no\"", 23, "the quotes are sent"),
+        ("softfail_reply_text = no # our text", 26, "what begins with '#' is sent"),
+        ("softfail_reply_text = no \\", 26, "the backslash is sent"),
+        ("fail_reply_text = no", 19, "fail_reply_text_exp is for that"),
+    ] {
+        let found = warnings(&format!("{SOCKET}{line}\n"));
+        assert_eq!(found.len(), 1, "{line}: {found:?}");
+        assert!(found[0].starts_with(&format!("a.conf:2:{place}: ")) && found[0].contains(said), "{line}: {found:?}");
+    }
+    for fine in [
+        "trusted_networks = loopback, 192.0.2.0/24",
+        "trusted_networks = 127.0.0.0/8, ::1",
+        "timeout_secs = 29",
+        "hostname = mx.example.com",
+        "dry_run = no",
+        "softfail_reply_text = see example#1",
+        "fail_reply_text = no\nfail_reply_text_exp = %{exp}",
+        "fail_reply_text = no\nreject_results =",
+        "skip_senders_file = /dev/null",
+    ] {
+        assert_eq!(warnings(&format!("{SOCKET}{fine}\n")), [""; 0]);
+    }
+    assert!(warnings("socket = unix:run/x.sock\n")[0].starts_with("a.conf:1:10: socket: unix:run/x.sock is relative"));
+    assert_eq!(warnings("socket = unix:/run/x.sock\n"), [""; 0]);
+}
+
+#[test]
+fn a_group_is_looked_for_with_everything_else() {
+    let folder = std::env::temp_dir().join(format!("spf-milter-group-{}", std::process::id()));
+    fs::create_dir_all(&folder).unwrap();
+    let path = folder.join("a.conf");
+    let errors = |text: &str| {
+        fs::write(&path, text).unwrap();
+        load(&path, &Overrides::default()).map_or_else(|errors| errors.iter().map(ToString::to_string).collect(), |_| Vec::new())
+    };
+    let found = errors("socket = unix:/x\nsocket_group = no-such-group\nlog_level = x\n");
+    assert_eq!(found.len(), 2, "{found:?}");
+    assert!(
+        found[0].ends_with(
+            "a.conf:2:16: socket_group: there is no group 'no-such-group' on this host (expected the name of a group)"
+        )
+    );
+    // Where the sockets cannot be told, it is looked for all the same; where none has a file, it does not matter.
+    assert_eq!(errors("socket = x\nsocket_group = no-such-group\n").len(), 2);
+    assert_eq!(errors("socket = inet:127.0.0.1:1\nsocket_group = no-such-group\n"), [""; 0]);
+    assert_eq!(errors("socket = unix:/x\nsocket_group = root\n"), [""; 0]);
+    fs::remove_dir_all(&folder).unwrap();
+}
+
 /// Values for each parameter, in spellings that people use.
 fn spellings(name: &str) -> Vec<&'static str> {
     match name {
@@ -263,7 +329,7 @@ fn spellings(name: &str) -> Vec<&'static str> {
         "syslog_facility" => vec!["kern", "authpriv", "local7"],
         "hostname" => vec!["", "Mail.Example.COM.", "bücher.example"],
         "trusted_networks" => vec!["", "loopback", "10.1.2.3/8,::ffff:10.0.0.1 , 2001:db8::/32"],
-        "skip_senders" => vec!["", ".example.com,example.com", "\"a b\"@Example.COM, @x.example, Ü@bücher.example"],
+        "skip_senders" => vec!["", ".example.com,example.com", "\"a b\"@Example.COM, b#@x.example, Ü@bücher.example"],
         "skip_senders_file" => vec![""],
         "definitive_helo_results" => vec!["", "pass", "permerror,pass"],
         "reject_results" | "reject_helo_results" => vec!["", "softfail,fail", "temperror"],
@@ -284,11 +350,12 @@ fn spellings(name: &str) -> Vec<&'static str> {
         "fail_reply_text_exp" => vec!["", "%{exp}", "x %{exp}%{i} y", "%%{exp}"],
         "temperror_reply_text" | "permerror_reply_text" => vec!["%{reason}", "no", "%{h}: %{reason}!"],
         "header" => vec!["", "received-spf", "Authentication-Results, Received-SPF"],
-        "authserv_id" => vec!["", "mail.example.com", "Mail Server; \"1\"", "ü"],
-        "delete_authserv_ids" => vec!["", ".example.com", "A B, mail.Example.com, bücher.example"],
+        "authserv_id" => vec!["", "mail.example.com", "Mail_Server+1", "ü"],
+        "delete_authserv_ids" => vec!["", ".example.com", "A_B, mail.Example.com, bücher.example"],
         "nameservers" => vec!["", "192.0.2.1", "[::1]:5353, 192.0.2.1:54, ::2"],
         _ if config("").show(true).contains(&format!("\n{name} = yes\n")) => vec!["no", "true"],
         _ if config("").show(true).contains(&format!("\n{name} = no\n")) => vec!["yes", "false"],
+        "dns_timeout_secs" => vec!["1", "3600"],
         _ => vec!["1", "+7", "010", "4294967295"],
     }
 }

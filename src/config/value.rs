@@ -2,6 +2,8 @@
 
 use std::{fmt, path::PathBuf};
 
+use super::meant::{comment, explain, is_enclosed};
+
 /// What is wrong with a value, and where in it.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) struct ValueError {
@@ -40,6 +42,11 @@ pub(super) fn quote(text: &str) -> String {
 
 /// A value that can be written so that its parser reads it back.
 pub(super) trait Spell {
+    /// Whether any text is a value, so that nothing in it can be told from what was not meant.
+    const FREE_TEXT: bool = false;
+    /// Whether there may be several values with commas between them.
+    const LIST: bool = false;
+
     /// The value as it may stand in a configuration file.
     fn spell(&self) -> String;
 }
@@ -79,15 +86,65 @@ impl Spell for PathBuf {
 
 /// What is not set is an empty value.
 impl<T: Spell> Spell for Option<T> {
+    const FREE_TEXT: bool = T::FREE_TEXT;
+    const LIST: bool = T::LIST;
+
     fn spell(&self) -> String {
         self.as_ref().map(Spell::spell).unwrap_or_default()
     }
 }
 
 impl<T: Spell> Spell for Vec<T> {
+    const LIST: bool = true;
+
     fn spell(&self) -> String {
         self.iter().map(Spell::spell).collect::<Vec<_>>().join(", ")
     }
+}
+
+/// Reads a value of a parameter; what is wrong with it says what was probably meant. A comment behind a value is an error: the format
+/// has none, and what belongs to the value must be beyond doubt.
+pub(super) fn read_value<T: Spell>(text: &str, parse: impl Fn(&str) -> Parsed<T>) -> Parsed<T> {
+    if !T::FREE_TEXT {
+        refuse_comment(text, |text| parse(text).is_ok())?;
+    }
+    let value = parse(text).map_err(|mut errors| {
+        if !T::LIST && !T::FREE_TEXT {
+            for error in &mut errors {
+                explain(&mut error.message, text, false, |guess| parse(guess).is_ok());
+            }
+        }
+        errors
+    })?;
+    if !T::FREE_TEXT {
+        refuse_quotes(text, T::LIST, |text| parse(text).is_ok())?;
+    }
+    Ok(value)
+}
+
+/// Finds quotes and brackets around values that can be read with them as well.
+pub(super) fn refuse_quotes(text: &str, in_list: bool, reads: impl Fn(&str) -> bool) -> Parsed<()> {
+    let mut errors = ValueErrors::new();
+    let mut start = 0;
+    for part in text.split(|c| in_list && c == ',') {
+        let item = part.trim();
+        if is_enclosed(item) {
+            let mut message = format!("{} has quotes or brackets around it (expected a value without)", quote(item));
+            explain(&mut message, item, in_list, &reads);
+            errors.push(ValueError { offset: start + part.len() - part.trim_start().len(), message });
+        }
+        start += part.len() + 1;
+    }
+    if errors.is_empty() { Ok(()) } else { Err(errors) }
+}
+
+/// Finds a comment behind a value, for an error at its place.
+pub(super) fn refuse_comment(text: &str, reads: impl Fn(&str) -> bool) -> Parsed<()> {
+    let Some((before, comment)) = comment(text) else { return Ok(()) };
+    let (offset, value) = (before.len(), before.trim_end());
+    let guess = if !value.is_empty() && reads(value) { format!("; did you mean {}?", quote(value)) } else { String::new() };
+    let message = format!("{} would be a part of the value (expected a comment in a line of its own{guess})", quote(comment));
+    Err(vec![ValueError { offset, message }])
 }
 
 /// Reads `yes` or `no`.
@@ -129,6 +186,14 @@ pub(super) fn seconds(text: &str) -> Parsed<u64> {
     integer(text, 1)
 }
 
+/// Reads a number of seconds, from 1 to `most`.
+pub(super) fn seconds_to(text: &str, most: u32) -> Parsed<u64> {
+    match seconds(text) {
+        Ok(number) if number > u64::from(most) => wrong(format!("{text} is too large (expected an integer from 1 to {most})")),
+        read => read,
+    }
+}
+
 /// Reads a value that is not set when it is empty.
 pub(super) fn optional<T>(text: &str, parse: fn(&str) -> Parsed<T>) -> Parsed<Option<T>> {
     if text.is_empty() { Ok(None) } else { parse(text).map(Some) }
@@ -160,14 +225,25 @@ pub(super) fn list_with<T>(text: &str, parse: fn(&str) -> Parsed<T>, mut has: im
                 errors.push(ValueError { offset, message: format!("{} is given twice (expected once)", quote(item)) });
             }
             Ok(value) => found.push(value),
-            Err(wrong) => errors.extend(wrong.into_iter().map(|error| ValueError { offset: offset + error.offset, ..error })),
+            Err(wrong) => errors.extend(wrong.into_iter().map(|mut error| {
+                explain(&mut error.message, item, true, |guess| parse(guess).is_ok());
+                ValueError { offset: offset + error.offset, ..error }
+            })),
         }
     }
     if errors.is_empty() { Ok(found) } else { Err(errors) }
 }
 
-/// Reads a path.
+/// Reads a path. One that looks like a path and something else is refused: a file of that name is hardly there, and a socket of that
+/// name is one that nobody finds.
 pub(super) fn path(text: &str) -> Parsed<PathBuf> {
+    let is_quote = |c: char| matches!(c, '"' | '\'' | '`');
+    let (mut words, ends) = (text.split_whitespace(), |word: &str| word.ends_with([';', '\\']));
+    let goes_on = |word: &str| word.starts_with(['/', ';', '#', '"', '\'']) || word.contains(':') || ends(word);
+    let begins_badly = words.next().is_some_and(ends);
+    if text.starts_with(is_quote) || text.ends_with(is_quote) || text.ends_with('#') || begins_badly || words.any(goes_on) {
+        return wrong(format!("{} is not a path (expected the path of one file, and nothing else)", quote(text)));
+    }
     Ok(PathBuf::from(text))
 }
 
@@ -197,7 +273,10 @@ spell_as_displayed!(Mode);
 
 /// Reads the name of a user group; whether it exists is known when sockets are made.
 pub(super) fn group_name(text: &str) -> Parsed<String> {
-    if text.contains(|c: char| c.is_whitespace() || matches!(c, ':' | ',' | '/')) {
+    if text.contains(|c: char| c.is_whitespace() || matches!(c, ':' | ',' | '/' | ';' | '#' | '"' | '\'' | '`'))
+        || text.starts_with('$')
+        || text.ends_with('\\')
+    {
         return wrong(format!("{} is no group (expected the name of one group)", quote(text)));
     }
     Ok(text.into())

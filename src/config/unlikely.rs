@@ -1,0 +1,124 @@
+//! Values that can be read, but are hardly meant.
+
+use std::path::Path;
+
+use super::{
+    error::{ConfigError, Warning},
+    networks::oddities,
+    params::Config,
+    parse::Assignment,
+    socket::SocketSpec,
+};
+use crate::mail::{domain::Domain, spf_result::SpfResult};
+
+/// How long Postfix waits for the answer to a command, unless `milter_command_timeout` is set.
+const POSTFIX_COMMAND_TIMEOUT: u64 = 30;
+
+/// Finds them.
+pub(super) fn unlikely(config: &Config, assignments: &[Assignment]) -> Vec<Warning> {
+    let mut warnings = Vec::new();
+    for assignment in assignments {
+        let Some(value) = assignment.value.as_deref() else { continue };
+        let mut warn = |offset: usize, message: &str| {
+            let place = assignment.place.at(assignment.offset + offset);
+            warnings.push(ConfigError::new(place, Some(assignment.parameter.name), message));
+        };
+        match assignment.parameter.name {
+            "socket" => sockets(config, &mut warn),
+            "skip_senders_file" => path(Path::new(value), "", &mut warn),
+            "hostname" if Domain::parse(value).is_ok_and(|name| !name.is_qualified()) => {
+                warn(0, "is not fully qualified: others do not know the host by this name (expected one such as mx.example.com)");
+            }
+            "trusted_networks" => {
+                networks(value, &mut warn);
+                without_loopback(config, &mut warn);
+            }
+            name if name.ends_with("_networks") => networks(value, &mut warn),
+            "timeout_secs" if config.timeout_secs >= POSTFIX_COMMAND_TIMEOUT => {
+                let why = format!(
+                    "Postfix waits {POSTFIX_COMMAND_TIMEOUT} seconds for an answer, Sendmail 10, unless they are told to wait longer"
+                );
+                warn(0, &format!("{why} (milter_command_timeout, T=R:)"));
+            }
+            "dry_run" if config.dry_run => warn(0, "nothing is refused and no message is changed"),
+            "fail_reply_text" => {
+                reply_text(value, &mut warn);
+                explained(config, assignments, assignment, &mut warn);
+            }
+            name if name.contains("_reply_text") => reply_text(value, &mut warn),
+            _ => {}
+        }
+    }
+    warnings
+}
+
+fn sockets(config: &Config, warn: &mut impl FnMut(usize, &str)) {
+    for socket in &config.socket {
+        if let SocketSpec::Unix(file) = socket {
+            path(file, &format!("{socket} "), warn);
+        }
+    }
+}
+
+fn path(path: &Path, name: &str, warn: &mut impl FnMut(usize, &str)) {
+    if path.as_os_str().is_empty() {
+        return;
+    }
+    if path.is_relative() {
+        warn(0, &format!("{name}is relative to the folder in which the milter is started (expected an absolute path)"));
+    }
+    if path.to_string_lossy().contains(char::is_whitespace) {
+        warn(0, &format!("{name}has white space, which is a part of the path"));
+    }
+    if path.to_string_lossy().contains('#') {
+        warn(0, &format!("{name}has a '#', which is a part of the path (a comment needs a line of its own)"));
+    }
+}
+
+fn networks(text: &str, warn: &mut impl FnMut(usize, &str)) {
+    for oddity in oddities(text) {
+        warn(oddity.offset, &oddity.message);
+    }
+}
+
+fn without_loopback(config: &Config, warn: &mut impl FnMut(usize, &str)) {
+    let missing: Vec<&str> = ["127.0.0.1", "::1"]
+        .into_iter()
+        .filter(|text| !text.parse().is_ok_and(|ip| config.trusted_networks.contains(ip)))
+        .collect();
+    if !missing.is_empty() {
+        warn(
+            0,
+            &format!(
+                "mail from this host itself is verified, and may be refused: {} is not in it (add loopback)",
+                missing.join(" and ")
+            ),
+        );
+    }
+}
+
+fn reply_text(text: &str, warn: &mut impl FnMut(usize, &str)) {
+    if text.is_empty() {
+        warn(0, "the reply has no text");
+    }
+    let is_quoted = |quote: char| text.len() > 1 && text.starts_with(quote) && text.ends_with(quote);
+    if is_quoted('"') || is_quoted('\'') {
+        warn(0, "the quotes are sent: they are a part of the text");
+    }
+    if let Some((before, _)) = super::meant::comment(text) {
+        warn(before.len(), "what begins with '#' is sent: it is a part of the text (a comment needs a line of its own)");
+    }
+    if text.ends_with('\\') {
+        warn(text.len() - 1, "the backslash is sent: a value cannot go on in the next line");
+    }
+}
+
+/// A text of one's own for fail does not hold where the domain published an explanation, which it seems to.
+fn explained(config: &Config, assignments: &[Assignment], assignment: &Assignment, warn: &mut impl FnMut(usize, &str)) {
+    let is_set = assignments.iter().any(|assignment| assignment.parameter.name == "fail_reply_text_exp");
+    let is_default = assignment.parameter.default.text() == assignment.value.as_deref();
+    let is_used = config.reject_results.contains(SpfResult::Fail) || config.reject_helo_results.contains(SpfResult::Fail);
+    if !is_set && !is_default && is_used {
+        warn(0, "does not hold where the domain published an explanation: fail_reply_text_exp is for that, and is not set");
+    }
+}
