@@ -1,16 +1,19 @@
 //! The command line.
 
 use std::{
+    ffi::CString,
     io::{self, IsTerminal as _, Write as _},
     path::{Path, PathBuf},
     process::ExitCode,
 };
 
+use anyhow::{Context as _, bail};
 use clap::{Args, Parser, Subcommand, error::ErrorKind};
+use nix::unistd::{User, geteuid, initgroups, setegid, seteuid};
 
 use crate::{
     config::{Errors, Loaded, Overrides, load},
-    daemon,
+    daemon::{Failure, Process},
 };
 
 /// Exit codes of sysexits.h.
@@ -21,6 +24,9 @@ const CONFIGURATION: u8 = 78;
 
 /// The configuration file, unless the command line names another.
 const CONFIG_FILE: &str = "/etc/spf-milter.conf";
+
+/// The user as whom the service runs.
+const SERVICE_USER: &str = "spf-milter";
 
 /// Verifies mail senders in front of Postfix and Sendmail. Without a command, runs the milter in the foreground.
 #[derive(Debug, Parser)]
@@ -59,7 +65,11 @@ struct Options {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Check the configuration and exit
-    CheckConfig,
+    CheckConfig {
+        /// User as whom the files are read for a second time, if root does this
+        #[arg(long, value_name = "NAME", default_value = SERVICE_USER)]
+        user: String,
+    },
     /// Print the parameters that differ from their defaults, as a configuration file
     ShowConfig {
         /// Print all parameters
@@ -70,6 +80,10 @@ enum Command {
 
 /// The program.
 pub fn main() -> ExitCode {
+    let process = match Process::start() {
+        Ok(process) => process,
+        Err(error) => return fail(&error),
+    };
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
@@ -90,36 +104,71 @@ pub fn main() -> ExitCode {
         syslog_facility: cli.options.syslog_facility,
         dry_run: cli.options.dry_run,
     };
+    let Some(command) = cli.command else { return run(process, &path, overrides) };
+    if let Err(error) = process.leave_signals_alone() {
+        return fail(&error);
+    }
     match load(&path, &overrides) {
         Err(errors) => complain(&errors),
-        Ok(loaded) => match cli.command {
-            None => run(&path, overrides, loaded),
-            Some(Command::CheckConfig) => check_config(&path, &loaded),
-            Some(Command::ShowConfig { all }) => print(&loaded.config.show(all)),
+        Ok(loaded) => match command {
+            Command::CheckConfig { user } => check_config(&path, &overrides, &loaded, &user),
+            Command::ShowConfig { all } => print(&loaded.config.show(all)),
         },
     }
 }
 
-fn run(path: &Path, overrides: Overrides, loaded: Loaded) -> ExitCode {
-    match daemon::run(path, overrides, loaded) {
+fn run(process: Process, path: &Path, overrides: Overrides) -> ExitCode {
+    match process.run_daemon(path, overrides) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            say(&format!("spf-milter: {error:#}\n"));
-            SYSTEM.into()
-        }
+        Err(Failure::Configuration(errors)) => complain(&errors),
+        Err(Failure::Start(error)) => fail(&error),
     }
 }
 
-fn check_config(path: &Path, loaded: &Loaded) -> ExitCode {
+fn fail(error: &anyhow::Error) -> ExitCode {
+    say(&format!("spf-milter: {error:#}\n"));
+    SYSTEM.into()
+}
+
+fn check_config(path: &Path, overrides: &Overrides, loaded: &Loaded, user: &str) -> ExitCode {
     for warning in &loaded.warnings {
         say(&format!("warning: {warning}\n"));
     }
-    // What the file cannot show, and the start would stumble over.
-    if let Err(error) = daemon::check(&loaded.config) {
-        say(&format!("{}: {error:#}\n", path.display()));
-        return CONFIGURATION.into();
+    // Root can read what the service cannot.
+    match become_user(user) {
+        Ok(false) => {}
+        Ok(true) => {
+            if let Err(errors) = load(path, overrides) {
+                let code = complain(&errors);
+                say(&format!(
+                    "the user {user}, as whom the service runs, cannot use the configuration; root can (--user root)\n"
+                ));
+                return code;
+            }
+        }
+        Err(error) => return fail(&error),
     }
     print(&format!("{}: configuration is valid\n", path.display()))
+}
+
+/// Goes on as another user, which root alone can; whether that was done. Where there is no service user, there is none to become.
+fn become_user(name: &str) -> anyhow::Result<bool> {
+    if !geteuid().is_root() {
+        return Ok(false);
+    }
+    let user = match User::from_name(name).with_context(|| format!("cannot look for the user '{name}'"))? {
+        Some(user) => user,
+        None if name == SERVICE_USER => return Ok(false),
+        None => bail!("there is no user '{name}'"),
+    };
+    let become_it = || {
+        initgroups(&CString::new(name)?, user.gid)?;
+        setegid(user.gid)?;
+        seteuid(user.uid)?;
+        anyhow::Ok(())
+    };
+    become_it().with_context(|| format!("cannot become the user '{name}'"))?;
+    Ok(true)
 }
 
 fn complain(errors: &Errors) -> ExitCode {

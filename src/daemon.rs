@@ -2,6 +2,7 @@
 
 mod connections;
 mod entrance;
+mod signals;
 
 use std::{
     ops::ControlFlow,
@@ -11,11 +12,9 @@ use std::{
 };
 
 use anyhow::Context as _;
-use futures_util::StreamExt as _;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
-use signal_hook_tokio::Signals;
 use tokio::{
+    runtime::Runtime as Tokio,
     sync::watch,
     task::{JoinHandle, JoinSet, spawn_blocking},
     time::timeout,
@@ -23,9 +22,10 @@ use tokio::{
 
 use connections::Connections;
 use entrance::{Entrance, Source};
+use signals::{Signal, Signals};
 
 use crate::{
-    config::{Config, Errors, Loaded, Overrides, SocketSpec, load},
+    config::{Config, Errors, Loaded, LogLevel, Overrides, load},
     dns::{Dns, MAX_QUERIES, Settings},
     listen::{Access, Listening, SocketFile, listen},
     log::{Log, Target},
@@ -41,6 +41,9 @@ const DRAIN_LIMIT: Duration = Duration::from_secs(10);
 
 /// How long the log may take to be written at the end.
 const FLUSH_LIMIT: Duration = Duration::from_secs(2);
+
+/// How long the log may take to be written before it goes elsewhere.
+const REDIRECT_LIMIT: Duration = Duration::from_millis(500);
 
 /// How long files may take to be read at a reload: one may be a pipe that nobody writes to, or on a disk that does not answer.
 const RELOAD_LIMIT: Duration = Duration::from_secs(10);
@@ -59,33 +62,84 @@ const DESCRIPTORS_OF_A_QUERY: usize = 4;
 /// A resolver's configuration.
 const RESOLV_CONF: &str = "/etc/resolv.conf";
 
-/// Runs the daemon until it is told to stop.
-///
-/// # Errors
-///
-/// What keeps it from starting.
-pub(crate) fn run(path: &Path, overrides: Overrides, loaded: Loaded) -> anyhow::Result<()> {
-    // Signals first: one that comes while sockets are being made must not end the process without removing them.
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start the runtime")?;
-    let result = runtime.block_on(async {
-        let signals = Signals::new([SIGHUP, SIGINT, SIGTERM]).context("cannot listen to signals")?;
-        let daemon = Daemon::start(path.to_owned(), overrides, loaded)?;
-        daemon.run(signals).await;
-        Ok(())
-    });
-    // A file that cannot be read to its end must not keep the process from ending.
-    runtime.shutdown_background();
-    result
+/// A process that takes its signals, and is not yet a daemon.
+pub(crate) struct Process {
+    runtime: Tokio,
+    signals: Signals,
 }
 
-/// Finds what would keep a daemon of this configuration from starting, as far as that can be seen without starting it.
-///
-/// # Errors
-///
-/// What it is.
-pub(crate) fn check(config: &Config) -> anyhow::Result<()> {
-    let has_files = config.socket.iter().any(|socket| matches!(socket, SocketSpec::Unix(_)));
-    if has_files { access(config).check().context("socket_group") } else { Ok(()) }
+/// Why there is no daemon.
+pub(crate) enum Failure {
+    /// The configuration cannot be used.
+    Configuration(Errors),
+    /// Something else keeps it from starting.
+    Start(anyhow::Error),
+}
+
+impl From<anyhow::Error> for Failure {
+    fn from(error: anyhow::Error) -> Self {
+        Self::Start(error)
+    }
+}
+
+impl Process {
+    /// Takes the signals, which comes before anything else: one that comes early must not end the process.
+    ///
+    /// # Errors
+    ///
+    /// What keeps it from that.
+    pub(crate) fn start() -> anyhow::Result<Self> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start the runtime")?;
+        let signals = runtime.block_on(async { Signals::take() }).context("cannot listen to signals")?;
+        Ok(Self { runtime, signals })
+    }
+
+    /// Gives the signals back: whatever is done instead of running a daemon ends by them.
+    ///
+    /// # Errors
+    ///
+    /// What keeps it from that.
+    pub(crate) fn leave_signals_alone(self) -> anyhow::Result<()> {
+        signals::leave_alone().context("cannot give signals back")
+    }
+
+    /// Runs the daemon until it is told to stop.
+    ///
+    /// # Errors
+    ///
+    /// What keeps it from starting.
+    pub(crate) fn run_daemon(self, path: &Path, overrides: Overrides) -> Result<(), Failure> {
+        let Self { runtime, mut signals } = self;
+        let result = runtime.block_on(async {
+            let Some((loaded, again)) = first_load(path, &overrides, &mut signals).await? else { return Ok(()) };
+            let daemon = Daemon::start(path.to_owned(), overrides, loaded)?;
+            daemon.run(signals, again).await;
+            Ok(())
+        });
+        // A file that cannot be read to its end must not keep the process from ending.
+        runtime.shutdown_background();
+        result
+    }
+}
+
+/// Loads the configuration for the first time, and tells whether it is to be loaded again, as it may have changed meanwhile. Nothing comes
+/// of it when told to stop.
+async fn first_load(path: &Path, overrides: &Overrides, signals: &mut Signals) -> Result<Option<(Loaded, bool)>, Failure> {
+    let (path, overrides) = (path.to_owned(), overrides.clone());
+    let mut task = spawn_blocking(move || load(&path, &overrides));
+    let mut again = false;
+    loop {
+        tokio::select! {
+            loaded = &mut task => {
+                let loaded = loaded.context("cannot read the configuration")?;
+                return loaded.map(|loaded| Some((loaded, again))).map_err(Failure::Configuration);
+            }
+            signal = signals.next() => match signal {
+                Signal::Reload => again = true,
+                Signal::Stop => return Ok(None),
+            },
+        }
+    }
 }
 
 fn access(config: &Config) -> Access {
@@ -119,7 +173,8 @@ impl Daemon {
         let access = access(&config);
         let workers = Workers::start().context("cannot start threads")?;
         let (mut sources, mut files, mut names) = (Vec::new(), Vec::new(), Vec::new());
-        for Listening { listener, name, file } in listen(&config.socket, &access)? {
+        let (listening, unusual) = listen(&config.socket, &access)?;
+        for Listening { listener, name, file } in listening {
             files.extend(file);
             for worker in workers.iter() {
                 let source = Source::new(&listener, worker).with_context(|| format!("cannot accept connections on {name}"))?;
@@ -130,8 +185,8 @@ impl Daemon {
         let log = Log::start(log_target(&config), config.log_level).context("cannot start the log")?;
         log_panics(&log);
         let observer = Observer::new(log.clone());
-        for warning in &warnings {
-            log.warn(|| warning.to_string());
+        for warning in warnings.iter().map(ToString::to_string).chain(unusual) {
+            log.warn(|| warning);
         }
         let room = Room::new(raise_descriptor_limit(), workers.iter().count() * (DESCRIPTORS_OF_A_THREAD + 2 * names.len()));
         let connections = Arc::new(Connections::new(room.connections(config.max_connections, &log)));
@@ -158,7 +213,7 @@ impl Daemon {
         })
     }
 
-    async fn run(mut self, mut signals: Signals) {
+    async fn run(mut self, mut signals: Signals, mut again: bool) {
         let mut accepting = JoinSet::new();
         for (source, name, worker) in std::mem::take(&mut self.sources) {
             let runtime = worker.runtime().clone();
@@ -172,9 +227,10 @@ impl Daemon {
             };
             accepting.spawn_on(entrance.accept(), &runtime);
         }
-        self.log.info(|| format!("{} started socket={}", version(), self.names.join(",")));
+        let dry_run = if self.shared.load().config.dry_run { " dry-run=yes" } else { "" };
+        self.log.info(|| format!("{} started socket={}{dry_run}", version(), self.names.join(",")));
         systemd::ready();
-        while signals.next().await == Some(SIGHUP) {
+        while std::mem::take(&mut again) || signals.next().await == Signal::Reload {
             if self.reload(&mut signals).await.is_break() {
                 break;
             }
@@ -200,7 +256,7 @@ impl Daemon {
                 let left = self.connections.count();
                 self.log.warn(|| format!("{left} connections were still in use after {} seconds", DRAIN_LIMIT.as_secs()));
             },
-            () = stop_signal(signals) => self.log.warn(|| "told to stop again, ending at once".into()),
+            () = signals.stop() => self.log.warn(|| "told to stop again, ending at once".into()),
         }
     }
 
@@ -223,8 +279,8 @@ impl Daemon {
                 tokio::select! {
                     loaded = &mut loading => break loaded,
                     signal = signals.next() => match signal {
-                        Some(SIGHUP) => again = true,
-                        _ => return ControlFlow::Break(()),
+                        Signal::Reload => again = true,
+                        Signal::Stop => return ControlFlow::Break(()),
                     },
                 }
             };
@@ -265,13 +321,24 @@ impl Daemon {
         for name in fixed {
             self.log.warn(|| format!("parameter {name} is only read at start, the running value stays in force until a restart"));
         }
-        self.log.redirect(log_target(&config), config.log_level);
+        let (target, level) = (log_target(&config), config.log_level);
         self.connections.set_limit(self.room.connections(config.max_connections, &self.log));
         let dns = running.dns.reconfigured(&dns_settings(&config, &self.room));
         let generation = running.generation + 1;
         self.shared.replace(Runtime::new(config, dns, running.fallback_host.clone(), generation));
         let changed = if changed.is_empty() { "none".to_owned() } else { changed.join(",") };
-        self.log.info(|| format!("configuration reloaded changed={changed}"));
+        let reloaded = || format!("configuration reloaded changed={changed}");
+        let moves = target != log_target(&running.config);
+        let falls_silent = level < LogLevel::Info;
+        // Who reads the log where it was must learn why it ends there.
+        if moves || falls_silent {
+            self.log.info(reloaded);
+        }
+        if moves {
+            self.log.flush(REDIRECT_LIMIT);
+        }
+        self.log.redirect(target, level);
+        self.log.info(reloaded);
     }
 }
 
@@ -301,10 +368,6 @@ impl Room {
         }
         wanted.min(possible)
     }
-}
-
-async fn stop_signal(signals: &mut Signals) {
-    while signals.next().await == Some(SIGHUP) {}
 }
 
 /// The program's name and version.

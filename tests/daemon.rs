@@ -7,13 +7,14 @@ mod support;
 use std::{
     collections::BTreeMap,
     fs,
-    io::{self, BufRead, BufReader, Read},
+    io::{self, BufRead, BufReader, Read, Write},
     net::TcpListener,
     os::{
         fd::OwnedFd,
         unix::{
             fs::{FileTypeExt, MetadataExt, PermissionsExt},
             net::{UnixDatagram, UnixListener, UnixStream},
+            process::ExitStatusExt as _,
         },
     },
     path::Path,
@@ -33,6 +34,7 @@ use support::{
     fields::Field,
     milter_client::{Finished, MilterClient, Options, Reply, Socket, Stream, bits},
     nameserver::NameServer,
+    process::Process,
     scratch::Scratch,
     wait_for,
 };
@@ -168,7 +170,7 @@ fn mode_and_group_of_a_socket() {
     drop(daemon);
     fs::remove_file(&path).unwrap();
     let failure = not_started(&format!("{socket}\nsocket_group = no-such-group"));
-    assert_eq!(failure.status.code(), Some(71));
+    assert_eq!(failure.status.code(), Some(78));
     assert!(failure.output.contains("there is no group 'no-such-group'"), "{}", failure.output);
     assert!(!path.exists());
 }
@@ -245,6 +247,124 @@ fn sockets_come_from_the_service_manager() {
     assert!(daemon.first_line().contains("Accept= must be no"));
     assert_eq!(daemon.child.wait().unwrap().code(), Some(71));
     assert_eq!(not_started("socket = fd:").status.code(), Some(71));
+}
+
+#[test]
+fn a_name_and_its_address_are_one_socket() {
+    let first = Daemon::start("");
+    let Socket::Inet(address) = first.sockets[0].clone() else { panic!("not TCP") };
+    first.stop();
+    // The port was free a moment ago; whoever has taken it since makes the start fail, and the test try again.
+    let port = address.port();
+    let Ok(daemon) = Daemon::try_start(&format!("socket = inet:{port}@localhost, inet:127.0.0.1:{port}")) else { return };
+    let at = daemon.sockets.iter().filter(|socket| **socket == Socket::Inet(address)).count();
+    assert_eq!(at, 1, "{:?}", daemon.sockets);
+    MilterClient::connect_to(&Socket::Inet(address)).unwrap();
+}
+
+#[test]
+fn a_directory_that_is_missing_is_told() {
+    let folder = Scratch::new("no-directory");
+    let failure = not_started(&format!("socket = unix:{}", folder.join("a/s").display()));
+    assert_eq!(failure.status.code(), Some(71));
+    let expected = format!("cannot listen on unix:{0}/s: the directory {0} does not exist", folder.join("a").display());
+    assert!(failure.output.contains(&expected), "{}", failure.output);
+}
+
+//--- Signals ---
+
+/// A daemon that reads its configuration from a pipe: as long as nothing is written there, it is about to start.
+struct Starting {
+    process: Process,
+    pipe: fs::File,
+    _folder: Scratch,
+}
+
+impl Starting {
+    fn new(command: &[&str]) -> Self {
+        let folder = Scratch::new("starting");
+        let path = folder.join("pipe");
+        assert!(Command::new("mkfifo").arg(&path).status().unwrap().success());
+        let process = Process::start(Command::new(program()).arg("-c").arg(&path).args(command));
+        // Opened as soon as the other end is.
+        let pipe = fs::File::options().write(true).open(&path).unwrap();
+        Self { process, pipe, _folder: folder }
+    }
+}
+
+#[test]
+fn signals_that_come_before_the_start_do_no_harm() {
+    for signals in [["HUP"].as_slice(), &["USR1"], &["USR2"], &["PIPE"], &["HUP", "USR1", "HUP"]] {
+        let mut starting = Starting::new(&[]);
+        for signal in signals {
+            starting.process.signal(signal);
+        }
+        starting.pipe.write_all(b"socket = inet:127.0.0.1:0\nlog_destination = stderr\n").unwrap();
+        drop(starting.pipe);
+        assert!(starting.process.log.find(|line| line.contains(" started ")).is_some(), "{signals:?}");
+        starting.process.signal("TERM");
+        assert_eq!(starting.process.wait().code(), Some(0));
+    }
+}
+
+#[test]
+fn whoever_reads_the_configuration_can_be_stopped() {
+    for signal in ["TERM", "INT"] {
+        let mut starting = Starting::new(&[]);
+        starting.process.signal(signal);
+        assert_eq!(starting.process.wait().code(), Some(0));
+    }
+    // Commands end as programs do that know nothing of signals.
+    for (signal, number) in [("TERM", 15), ("INT", 2), ("HUP", 1)] {
+        let mut starting = Starting::new(&["check-config"]);
+        starting.process.signal(signal);
+        assert_eq!(starting.process.wait().signal(), Some(number));
+    }
+}
+
+#[test]
+fn other_milters_signal_for_a_reload_works_too() {
+    let daemon = Daemon::start("");
+    for (signal, lookups) in [("USR1", "5"), ("HUP", "6"), ("USR1", "7")] {
+        daemon.write_config(&format!("max_lookups = {lookups}"));
+        let mark = daemon.log().len();
+        daemon.signal(signal);
+        let line = daemon.log().find_after(mark, |line| line.contains("configuration reloaded")).unwrap();
+        assert!(line.ends_with("changed=max_lookups"), "{line}");
+    }
+    for signal in ["USR2", "PIPE"] {
+        daemon.signal(signal);
+        assert!(daemon.reload("max_lookups = 8") && daemon.reload(""));
+    }
+    assert_eq!(daemon.stop().0.code(), Some(0));
+}
+
+#[test]
+fn a_dry_run_is_told() {
+    let daemon = Daemon::start("dry_run = yes");
+    daemon.wait_for_log(&["started", " dry-run=yes"]);
+    daemon.wait_for_log(&["warning: ", ": dry_run: nothing is refused"]);
+    let folder = Scratch::new("dry");
+    let config = folder.write("c", "socket = inet:127.0.0.1:0\ndry_run = yes\n");
+    let output = run(&["-c", config.to_str().unwrap(), "check-config"]);
+    assert_eq!(output.status.code(), Some(0));
+    assert!(text(&output.stderr).contains("c:2:11: dry_run: nothing is refused"), "{output:?}");
+}
+
+#[test]
+fn the_log_says_where_it_goes_on() {
+    let folder = Scratch::new("moving");
+    let daemon = Daemon::start("log_level = info");
+    let sure = |config: &str| {
+        daemon.write_config(config);
+        let mark = daemon.log().len();
+        daemon.signal("HUP");
+        daemon.log().find_after(mark, |line| line.contains("configuration reloaded")).unwrap()
+    };
+    // With a higher level nothing more would come: the last line is written before.
+    assert!(sure("log_level = error").ends_with("changed=log_level"));
+    assert!(sure("log_level = info").ends_with("changed=log_level"));
+    drop(folder);
 }
 
 //--- The end ---
@@ -357,7 +477,7 @@ fn exit_codes() {
     let group = folder.write("group.conf", "socket = unix:/nowhere/x\nsocket_group = no-such-group\n");
     let output = run(&["-c", group.to_str().unwrap(), "check-config"]);
     assert_eq!(output.status.code(), Some(78));
-    assert!(text(&output.stderr).ends_with("group.conf: socket_group: there is no group 'no-such-group'\n"));
+    assert!(text(&output.stderr).contains("group.conf:2:16: socket_group: there is no group 'no-such-group' on this host"));
     // Without a UNIX socket it does not matter.
     let group = folder.write("group.conf", "socket = inet:127.0.0.1:0\nsocket_group = no-such-group\n");
     let output = run(&["-c", group.to_str().unwrap(), "check-config"]);
@@ -374,6 +494,33 @@ fn exit_codes() {
         let again = run(&[["-c", again.to_str().unwrap(), "show-config"].as_slice(), all].concat());
         assert_eq!((again.status.code(), text(&again.stdout)), (Some(0), text(&shown.stdout)));
     }
+}
+
+#[test]
+fn files_are_looked_at_as_the_service_does() {
+    if !is_root() {
+        return;
+    }
+    let folder = Scratch::new("as-user");
+    let senders = folder.write("senders", "example.com\n");
+    let text_of_config = format!("socket = inet:127.0.0.1:0\nskip_senders_file = {}\n", senders.display());
+    let config = folder.write("c", text_of_config);
+    let check = |user: &str| run(&["-c", config.to_str().unwrap(), "check-config", "--user", user]);
+    assert_eq!(check("nobody").status.code(), Some(0));
+    fs::set_permissions(&senders, fs::Permissions::from_mode(0o600)).unwrap();
+    assert_eq!(check("root").status.code(), Some(0));
+    let output = check("nobody");
+    assert_eq!(output.status.code(), Some(78));
+    let said = text(&output.stderr);
+    assert!(said.contains("c:2:21: skip_senders_file: ") && said.contains("Permission denied"), "{said}");
+    assert!(said.contains("the user nobody, as whom the service runs, cannot use the configuration"), "{said}");
+    fs::set_permissions(&config, fs::Permissions::from_mode(0o600)).unwrap();
+    assert_eq!(check("nobody").status.code(), Some(78));
+    assert_eq!(check("no-such-user").status.code(), Some(71));
+}
+
+fn is_root() -> bool {
+    text(&Command::new("id").arg("-u").output().unwrap().stdout).trim() == "0"
 }
 
 #[test]

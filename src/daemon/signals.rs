@@ -1,0 +1,65 @@
+//! What the process is told by signals.
+
+use std::{
+    io,
+    sync::{Arc, atomic::AtomicBool},
+};
+
+use futures_util::StreamExt as _;
+use signal_hook::{
+    consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2},
+    flag,
+};
+
+/// The signals that would end the process if nobody took them. SIGPIPE is not among them: Rust has it ignored from the start.
+const TAKEN: [i32; 5] = [SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2];
+
+/// What a signal says.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Signal {
+    /// To load the configuration again: SIGHUP, and SIGUSR1, with which other milters are told so.
+    Reload,
+    /// To end.
+    Stop,
+}
+
+/// The signals that come. From its making on no signal ends the process.
+pub(super) struct Signals(signal_hook_tokio::Signals);
+
+impl Signals {
+    /// Takes the signals from now on; within a runtime.
+    ///
+    /// # Errors
+    ///
+    /// The system does not let us.
+    pub(super) fn take() -> io::Result<Self> {
+        signal_hook_tokio::Signals::new(TAKEN).map(Self)
+    }
+
+    /// Waits for the next signal that says something.
+    pub(super) async fn next(&mut self) -> Signal {
+        loop {
+            match self.0.next().await {
+                Some(SIGHUP | SIGUSR1) => return Signal::Reload,
+                // It has no meaning here, and is no reason to end.
+                Some(SIGUSR2) => {}
+                // Nor are there signals any more when there is no next one.
+                Some(_) | None => return Signal::Stop,
+            }
+        }
+    }
+
+    /// Waits until told to stop.
+    pub(super) async fn stop(&mut self) {
+        while self.next().await != Signal::Stop {}
+    }
+}
+
+/// Lets signals do again what they do to programs that do not take them.
+///
+/// # Errors
+///
+/// The system does not let us.
+pub(super) fn leave_alone() -> io::Result<()> {
+    TAKEN.into_iter().try_for_each(|signal| flag::register_conditional_default(signal, Arc::new(AtomicBool::new(true))).map(drop))
+}
