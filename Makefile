@@ -20,6 +20,7 @@ SENDMAIL = $(abspath $(TARGET))/sendmail
 
 BINDIR = $(DESTDIR)$(PREFIX)/sbin
 MANDIR = $(DESTDIR)$(PREFIX)/share/man
+EXAMPLEDIR = $(DESTDIR)$(PREFIX)/share/doc/spf-milter/examples
 MANPAGES = $(wildcard man/*.[1-9])
 DOCUMENTS = README.md CHANGELOG.md LICENSE $(wildcard docs/*.md)
 
@@ -74,11 +75,12 @@ install:
 	install -m 0644 etc/spf-milter.socket "$(DESTDIR)$(UNITDIR)/spf-milter.socket"
 	sed 's,/usr/sbin/spf-milter,$(PREFIX)/sbin/spf-milter,' etc/spf-milter.service >"$(DESTDIR)$(UNITDIR)/spf-milter.service"
 	chmod 0644 "$(DESTDIR)$(UNITDIR)/spf-milter.service"
+	install -D -m 0644 etc/names-and-groups.conf "$(EXAMPLEDIR)/names-and-groups.conf"
 
 # The configuration stays.
 uninstall:
 	rm -f "$(BINDIR)/spf-milter" "$(DESTDIR)$(UNITDIR)/spf-milter.service" "$(DESTDIR)$(UNITDIR)/spf-milter.socket"
-	rm -f "$(DESTDIR)$(SYSUSERSDIR)/spf-milter.conf"
+	rm -f "$(DESTDIR)$(SYSUSERSDIR)/spf-milter.conf" "$(EXAMPLEDIR)/names-and-groups.conf"
 	for page in $(MANPAGES); do rm -f "$(MANDIR)/man$${page##*.}/$${page##*/}"; done
 	for document in $(DOCUMENTS); do rm -f "$(DESTDIR)$(DOCDIR)/$$document"; done
 	-rmdir "$(DESTDIR)$(DOCDIR)/docs" "$(DESTDIR)$(DOCDIR)"

@@ -533,6 +533,32 @@ fn the_manual_has_the_words_for_problems() {
     }
 }
 
+//--- The unit ---
+
+/// The settings of a unit, without comments.
+fn settings(path: &str) -> Vec<String> {
+    read(path).lines().filter(|line| !line.starts_with('#') && line.contains('=')).map(str::to_owned).collect()
+}
+
+#[test]
+fn the_unit_takes_rights_away_that_a_drop_in_gives_back() {
+    let unit = settings("etc/spf-milter.service");
+    let reload: Vec<_> = unit.iter().filter_map(|line| line.strip_prefix("ExecReload=")).collect();
+    assert_eq!(reload, ["/usr/sbin/spf-milter check-config", "/bin/kill -HUP $MAINPID"]);
+    for name in ["MemoryMax=", "TasksMax=", "LimitCORE=0"] {
+        assert!(unit.iter().any(|line| line.starts_with(name)), "{name}");
+    }
+    for (name, right) in [("RestrictAddressFamilies=", "AF_NETLINK"), ("SystemCallFilter=", "@chown")] {
+        let gives = |unit: &[String]| unit.iter().any(|line| line.starts_with(name) && line.contains(right));
+        assert!(!gives(&unit) && gives(&settings("etc/names-and-groups.conf")), "{right}");
+    }
+    assert!(read("Makefile").contains("etc/names-and-groups.conf"));
+    // Where systemd is installed it says how much is left open: 1.2 of 10.
+    let path = root().join("etc/spf-milter.service");
+    let measure = Command::new("systemd-analyze").args(["security", "--offline=true", "--threshold=12"]).arg(path).output();
+    assert!(measure.as_ref().map_or(true, |output| output.status.success()), "{measure:?}");
+}
+
 //--- Examples ---
 
 /// The blocks of a Markdown file: language and text.
