@@ -7,7 +7,10 @@ mod signals;
 use std::{
     ops::ControlFlow,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -64,6 +67,8 @@ const RESOLV_CONF: &str = "/etc/resolv.conf";
 
 /// A process that takes its signals, and is not yet a daemon.
 pub(crate) struct Process {
+    /// It was told to stop before it could listen to signals.
+    stopped: Arc<AtomicBool>,
     runtime: Tokio,
     signals: Signals,
 }
@@ -89,9 +94,10 @@ impl Process {
     ///
     /// What keeps it from that.
     pub(crate) fn start() -> anyhow::Result<Self> {
+        let stopped = signals::keep_for_now().context("cannot keep signals")?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start the runtime")?;
         let signals = runtime.block_on(async { Signals::take() }).context("cannot listen to signals")?;
-        Ok(Self { runtime, signals })
+        Ok(Self { stopped, runtime, signals })
     }
 
     /// Gives the signals back: whatever is done instead of running a daemon ends by them.
@@ -109,7 +115,10 @@ impl Process {
     ///
     /// What keeps it from starting.
     pub(crate) fn run_daemon(self, path: &Path, overrides: Overrides) -> Result<(), Failure> {
-        let Self { runtime, mut signals } = self;
+        let Self { stopped, runtime, mut signals } = self;
+        if stopped.load(Ordering::Relaxed) {
+            return Ok(());
+        }
         let result = runtime.block_on(async {
             let Some((loaded, again)) = first_load(path, &overrides, &mut signals).await? else { return Ok(()) };
             let daemon = Daemon::start(path.to_owned(), overrides, loaded)?;

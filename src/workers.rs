@@ -63,13 +63,14 @@ struct Running {
 pub(crate) struct Worker {
     runtime: Handle,
     loads: Arc<Loads>,
-    number: usize,
+    /// How many connections it has: one of `loads`.
+    count: Arc<AtomicUsize>,
 }
 
 /// How many connections each thread has.
 #[derive(Debug)]
 struct Loads {
-    counts: Vec<AtomicUsize>,
+    counts: Vec<Arc<AtomicUsize>>,
     changed: Notify,
 }
 
@@ -97,8 +98,10 @@ impl Workers {
     }
 
     fn start_some(count: usize) -> io::Result<Self> {
-        let loads = Arc::new(Loads { counts: (0..count).map(|_| AtomicUsize::new(0)).collect(), changed: Notify::new() });
-        let workers = (0..count).map(|number| start(number, Arc::clone(&loads))).collect::<io::Result<_>>()?;
+        let loads = Arc::new(Loads { counts: (0..count).map(|_| Arc::default()).collect(), changed: Notify::new() });
+        let threads = loads.counts.iter().enumerate();
+        let workers =
+            threads.map(|(number, count)| start(number, Arc::clone(count), Arc::clone(&loads))).collect::<io::Result<_>>()?;
         Ok(Self { workers })
     }
 
@@ -115,9 +118,9 @@ impl Workers {
     }
 }
 
-fn start(number: usize, loads: Arc<Loads>) -> io::Result<Running> {
+fn start(number: usize, count: Arc<AtomicUsize>, loads: Arc<Loads>) -> io::Result<Running> {
     let runtime = Builder::new_current_thread().enable_all().build()?;
-    let worker = Worker { runtime: runtime.handle().clone(), loads, number };
+    let worker = Worker { runtime: runtime.handle().clone(), loads, count };
     let (running, told_to_end) = oneshot::channel();
     let (end, ended) = oneshot::channel();
     thread::Builder::new().name(format!("worker-{number}")).spawn(move || {
@@ -141,9 +144,9 @@ impl Worker {
     }
 
     fn is_in_turn(&self) -> bool {
-        let counts = &self.loads.counts;
-        let least = counts.iter().map(|count| count.load(Ordering::Acquire)).min().unwrap_or(0);
-        counts.get(self.number).is_none_or(|count| count.load(Ordering::Acquire) <= least.saturating_add(MAX_LEAD))
+        let own = self.count.load(Ordering::Acquire);
+        let least = self.loads.counts.iter().map(|count| count.load(Ordering::Acquire)).fold(own, usize::min);
+        own <= least.saturating_add(MAX_LEAD)
     }
 
     /// Counts a connection of this thread, as long as what it gives lasts.
@@ -153,10 +156,8 @@ impl Worker {
     }
 
     fn change(&self, change: impl FnOnce(&AtomicUsize) -> usize) {
-        if let Some(count) = self.loads.counts.get(self.number) {
-            change(count);
-            self.loads.changed.notify_waiters();
-        }
+        change(&self.count);
+        self.loads.changed.notify_waiters();
     }
 }
 

@@ -156,7 +156,8 @@ fn find_group(name: &str) -> Result<(), String> {
 }
 
 fn check_value(assignment: &Assignment, errors: &mut Errors) {
-    let value = assignment.value.as_deref().unwrap_or_default();
+    // Where there is none an error says why.
+    let Some(value) = assignment.value.as_deref() else { return };
     for error in (assignment.parameter.check)(value) {
         let place = assignment.place.at(assignment.offset + error.offset);
         errors.push(ConfigError::new(place, Some(assignment.parameter.name), error.message));

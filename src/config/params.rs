@@ -305,7 +305,9 @@ impl Values<'_> {
                 return None;
             };
             // The test of the table sees to it that defaults are good.
-            return parse(text).ok();
+            return parse(text)
+                .map_err(|_| self.errors.push(ConfigError::new(self.file.clone(), Some(name), "bad default (a bug)")))
+                .ok();
         };
         match read_value(assignment.value.as_deref()?, parse) {
             Ok(value) => Some(value),

@@ -138,32 +138,70 @@ fn nearest(name: &str) -> Option<&'static str> {
 
 /// The number of characters to insert, delete, replace or swap with the next to make one text of the other.
 fn distance(one: &str, other: &str) -> usize {
-    let other: Vec<char> = other.chars().collect();
-    let mut before: Vec<usize> = Vec::new();
-    let mut above: Vec<usize> = (0..=other.len()).collect();
+    let width = other.chars().count();
+    // A row has a cell for each beginning of the other text, from the empty one on.
+    let mut before: Vec<usize> = vec![usize::MAX - 1; width + 1];
+    let mut above: Vec<usize> = (0..=width).collect();
     let mut last = None;
     for (row, c) in one.chars().enumerate() {
-        let mut current = vec![row + 1];
-        let mut left = None;
-        for (column, d) in other.iter().copied().enumerate() {
-            let cell = |cells: &[usize], index: usize| cells.get(index).copied().unwrap_or(usize::MAX - 1);
-            let mut best =
-                (cell(&above, column) + usize::from(c != d)).min(cell(&above, column + 1) + 1).min(cell(&current, column) + 1);
-            if last == Some(d) && left == Some(c) {
-                best = best.min(cell(&before, column - 1) + 1);
+        let mut left = row + 1;
+        let mut current = vec![left];
+        let mut previous = None;
+        // To swap is to go on from the row before the last, two cells to the left.
+        let swapped = std::iter::once(usize::MAX - 1).chain(before.iter().copied());
+        for ((d, over), (diagonal, swapped)) in other.chars().zip(above.iter().skip(1)).zip(above.iter().zip(swapped)) {
+            let mut best = (diagonal + usize::from(c != d)).min(over + 1).min(left + 1);
+            if last == Some(d) && previous == Some(c) {
+                best = best.min(swapped + 1);
             }
             current.push(best);
-            left = Some(d);
+            left = best;
+            previous = Some(d);
         }
         before = std::mem::replace(&mut above, current);
         last = Some(c);
     }
-    above.last().copied().unwrap_or_default()
+    // The row is never empty.
+    above.into_iter().next_back().unwrap_or(usize::MAX)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// The slow twin of `distance`: the definition, without a table.
+    fn slow_distance(one: &[char], other: &[char]) -> usize {
+        match (one, other) {
+            ([], rest) | (rest, []) => rest.len(),
+            ([a @ .., c], [b @ .., d]) => {
+                let mut best =
+                    (slow_distance(a, b) + usize::from(c != d)).min(slow_distance(a, other) + 1).min(slow_distance(one, b) + 1);
+                if let ([a @ .., e], [b @ .., f]) = (a, b)
+                    && (e, c) == (d, f)
+                {
+                    best = best.min(slow_distance(a, b) + 1);
+                }
+                best
+            }
+        }
+    }
+
+    #[test]
+    fn distances_are_those_of_the_definition() {
+        let texts: Vec<String> = (0..3_u32.pow(5))
+            .map(|n| (0..5).map(|place| ['a', 'b', 'c'][(n / 3_u32.pow(place) % 3) as usize]).collect())
+            .collect();
+        for (index, one) in texts.iter().enumerate().step_by(7) {
+            for other in texts.iter().skip(index % 5).step_by(11) {
+                for (one, other) in
+                    [(one.as_str(), other.as_str()), (&one[1..], other), (one, &other[2..]), (&one[4..], &other[5..])]
+                {
+                    let chars = |text: &str| text.chars().collect::<Vec<_>>();
+                    assert_eq!(distance(one, other), slow_distance(&chars(one), &chars(other)), "{one} {other}");
+                }
+            }
+        }
+    }
 
     fn read(text: &str) -> Vec<(&'static str, Option<String>, usize)> {
         let (assignments, errors) = parse(text.as_bytes(), Path::new("a.conf"));
@@ -192,6 +230,9 @@ mod tests {
         }
         assert_eq!(nearest("frobnicate"), None);
         assert_eq!(nearest(""), None);
+        assert_eq!(distance("abc", "bac"), 1);
+        assert_eq!(distance("", ""), 0);
+        assert_eq!(distance("abc", ""), 3);
         assert_eq!(distance("abc", "acb"), 1);
         assert_eq!(distance("", "abc"), 3);
         assert_eq!(distance("kitten", "sitting"), 3);

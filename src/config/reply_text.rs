@@ -68,7 +68,7 @@ pub(super) fn with_author_domain(text: &str) -> Parsed<ReplyText> {
 }
 
 /// The macros of our own.
-const OWN_MACROS: [(&str, ReplySegment); 3] =
+static OWN_MACROS: [(&str, ReplySegment); 3] =
     [("%{exp}", ReplySegment::Exp), ("%{reason}", ReplySegment::Reason), ("%{author_domain}", ReplySegment::AuthorDomain)];
 
 // explain-string   = *( macro-string / SP )
@@ -83,46 +83,43 @@ fn reply_text(text: &str, allowed: Option<&ReplySegment>) -> Parsed<ReplyText> {
     let mut errors = ValueErrors::new();
     let mut explain = String::new();
     let mut rest = text;
-    while let Some(first) = rest.chars().next() {
+    loop {
         let offset = text.len() - rest.len();
-        let own = OWN_MACROS.iter().find(|(name, _)| rest.starts_with(name));
-        let length = match (own, first) {
-            (Some((name, segment)), _) => {
-                if allowed != Some(segment) {
-                    errors.push(ValueError {
-                        offset,
-                        message: format!("{name} cannot be used here (expected {})", expected(allowed)),
-                    });
-                } else if segments.contains(segment) {
-                    errors.push(ValueError { offset, message: format!("{name} is used twice (expected once)") });
-                }
-                end_explain(&mut explain, &mut segments, &mut errors);
-                segments.push(segment.clone());
-                name.len()
+        if let Some((name, segment, behind)) = own_macro(rest) {
+            if allowed != Some(segment) {
+                errors
+                    .push(ValueError { offset, message: format!("{name} cannot be used here (expected {})", expected(allowed)) });
+            } else if segments.contains(segment) {
+                errors.push(ValueError { offset, message: format!("{name} is used twice (expected once)") });
             }
-            (None, '%') => match macro_length(rest) {
-                Ok(length) => {
-                    explain.extend(rest.get(..length));
-                    length
+            end_explain(&mut explain, &mut segments, &mut errors);
+            segments.push(segment.clone());
+            rest = behind;
+            continue;
+        }
+        let mut chars = rest.chars();
+        let Some(first) = chars.next() else { break };
+        rest = match first {
+            '%' => match read_macro(chars.as_str()) {
+                Ok((whole, behind)) => {
+                    explain.push_str(&whole);
+                    behind
                 }
-                Err((length, message)) => {
+                Err((message, behind)) => {
                     errors.push(ValueError { offset, message: format!("{message} (expected {})", expected(allowed)) });
-                    length
+                    behind
                 }
             },
-            (None, ' '..='~') => {
+            ' '..='~' => {
                 explain.push(first);
-                first.len_utf8()
+                chars.as_str()
             }
-            (None, _) => {
-                errors.push(ValueError {
-                    offset,
-                    message: format!("{} in a reply (expected printable ASCII)", quote(&first.to_string())),
-                });
-                first.len_utf8()
+            _ => {
+                let message = format!("{} in a reply (expected printable ASCII)", quote(&first.to_string()));
+                errors.push(ValueError { offset, message });
+                chars.as_str()
             }
         };
-        rest = rest.get(length..).unwrap_or_default();
     }
     end_explain(&mut explain, &mut segments, &mut errors);
     if errors.is_empty() { Ok(ReplyText { text: text.into(), segments }) } else { Err(errors) }
@@ -137,21 +134,28 @@ fn end_explain(explain: &mut String, segments: &mut Vec<ReplySegment>, errors: &
     }
 }
 
-/// The length of the macro at the beginning; or what is wrong with it, and how much of it is to be skipped.
-fn macro_length(text: &str) -> Result<usize, (usize, String)> {
-    if ["%%", "%_", "%-"].iter().any(|escape| text.starts_with(escape)) {
-        return Ok(2);
+/// A macro of our own at the beginning, and the text behind it.
+fn own_macro(text: &str) -> Option<(&'static str, &'static ReplySegment, &str)> {
+    OWN_MACROS.iter().find_map(|(name, segment)| text.strip_prefix(name).map(|behind| (*name, segment, behind)))
+}
+
+/// The macro whose `%` stands before this text, and what is behind it; or what is wrong with it, and the text to go on with.
+fn read_macro(after: &str) -> Result<(String, &str), (String, &str)> {
+    for escaped in ['%', '_', '-'] {
+        if let Some(behind) = after.strip_prefix(escaped) {
+            return Ok((format!("%{escaped}"), behind));
+        }
     }
-    if !text.starts_with("%{") {
-        return Err((1, "'%' begins no macro".into()));
-    }
-    let Some(end) = text.find('}') else {
-        return Err((text.len(), "'%{' without '}'".into()));
+    let Some(inside) = after.strip_prefix('{') else {
+        return Err(("'%' begins no macro".into(), after));
     };
-    let whole = text.get(..=end).unwrap_or_default();
+    let Some((inside, behind)) = inside.split_once('}') else {
+        return Err(("'%{' without '}'".into(), ""));
+    };
+    let whole = format!("%{{{inside}}}");
     match whole.parse::<ExplainString>() {
-        Ok(_) => Ok(whole.len()),
-        Err(_) => Err((whole.len(), format!("{} is no macro", quote(whole)))),
+        Ok(_) => Ok((whole, behind)),
+        Err(_) => Err((format!("{} is no macro", quote(&whole)), behind)),
     }
 }
 

@@ -14,6 +14,21 @@ use signal_hook::{
 /// The signals that would end the process if nobody took them. SIGPIPE is not among them: Rust has it ignored from the start.
 const TAKEN: [i32; 5] = [SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2];
 
+/// Keeps signals from ending the process, as the very first thing that it does; what it gives is set where one said to stop.
+///
+/// # Errors
+///
+/// The system does not let us.
+pub(super) fn keep_for_now() -> io::Result<Arc<AtomicBool>> {
+    let (stop, nothing) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
+    for signal in TAKEN {
+        // A reload means nothing yet: the configuration has not been read.
+        let told = if matches!(signal, SIGTERM | SIGINT) { &stop } else { &nothing };
+        flag::register(signal, Arc::clone(told))?;
+    }
+    Ok(stop)
+}
+
 /// What a signal says.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Signal {
