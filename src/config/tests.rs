@@ -355,7 +355,7 @@ fn spellings(name: &str) -> Vec<&'static str> {
         "nameservers" => vec!["", "192.0.2.1", "[::1]:5353, 192.0.2.1:54, ::2"],
         _ if config("").show(true).contains(&format!("\n{name} = yes\n")) => vec!["no", "true"],
         _ if config("").show(true).contains(&format!("\n{name} = no\n")) => vec!["yes", "false"],
-        "dns_timeout_secs" => vec!["1", "3600"],
+        _ if name.ends_with("_secs") => vec!["1", "+7", "010", "3600"],
         _ => vec!["1", "+7", "010", "4294967295"],
     }
 }

@@ -158,10 +158,20 @@ pub(super) fn boolean(text: &str) -> Parsed<bool> {
 
 /// Reads an integer of at least `least`.
 fn integer<T: From<u32>>(text: &str, least: u32) -> Parsed<T> {
+    integer_within(text, least, u32::MAX)
+}
+
+/// Reads an integer from `least` to `most`.
+fn integer_within<T: From<u32>>(text: &str, least: u32, most: u32) -> Parsed<T> {
+    let expected = match most {
+        u32::MAX => format!("an integer from {least}"),
+        _ => format!("an integer from {least} to {most}"),
+    };
     match text.parse::<u32>() {
-        Ok(number) if number >= least => Ok(number.into()),
-        Ok(_) => wrong(format!("{text} is too small (expected an integer from {least})")),
-        Err(_) => wrong(format!("{} is no integer (expected an integer from {least} to {})", quote(text), u32::MAX)),
+        Ok(number) if number < least => wrong(format!("{text} is too small (expected {expected})")),
+        Ok(number) if number > most => wrong(format!("{text} is too large (expected {expected})")),
+        Ok(number) => Ok(number.into()),
+        Err(_) => wrong(format!("{} is no integer (expected an integer from {least} to {most})", quote(text))),
     }
 }
 
@@ -181,9 +191,12 @@ pub(super) fn positive(text: &str) -> Parsed<usize> {
     count_from(text, 1)
 }
 
-/// Reads a number of seconds, 1 or more.
+/// The longest time that a parameter can name, in seconds. No MTA waits that long, and every clock can count it.
+const MAX_SECONDS: u32 = 3600;
+
+/// Reads a number of seconds, 1 to 3600.
 pub(super) fn seconds(text: &str) -> Parsed<u64> {
-    integer(text, 1)
+    integer_within(text, 1, MAX_SECONDS)
 }
 
 /// Reads a number of seconds, from 1 to `most`.
@@ -291,7 +304,16 @@ mod tests {
         assert_eq!(count("010"), Ok(10));
         assert_eq!(count("+10"), Ok(10));
         assert_eq!(count("0"), Ok(0));
-        assert_eq!(seconds("4294967295"), Ok(4_294_967_295));
+        assert_eq!(count("4294967295"), Ok(4_294_967_295));
+        for (text, expected) in [("1", Ok(1)), ("3599", Ok(3599)), ("3600", Ok(3600))] {
+            assert_eq!(seconds(text), expected);
+        }
+        for large in ["3601", "2147484", "4294967295"] {
+            assert_eq!(
+                seconds(large).unwrap_err()[0].message,
+                format!("{large} is too large (expected an integer from 1 to 3600)")
+            );
+        }
         for bad in ["", "-1", "ten", "1 0", "0x10", "4294967296", "1.0"] {
             assert!(count(bad).is_err(), "{bad}");
         }
