@@ -2,6 +2,7 @@
 
 mod connections;
 mod entrance;
+mod nameservers;
 mod signals;
 
 use std::{
@@ -25,11 +26,12 @@ use tokio::{
 
 use connections::Connections;
 use entrance::{Entrance, Source};
+use nameservers::Teller;
 use signals::{Signal, Signals};
 
 use crate::{
     config::{Config, Errors, Loaded, LogLevel, Overrides, load},
-    dns::{Dns, MAX_QUERIES, Settings},
+    dns::{Dns, MAX_QUERIES},
     listen::{Access, Listening, SocketFile, listen},
     log::{Log, Target},
     milter::Server,
@@ -59,11 +61,8 @@ const CLOSE_LIMIT: Duration = Duration::from_secs(1);
 const SPARE_DESCRIPTORS: usize = 32;
 const DESCRIPTORS_OF_A_THREAD: usize = 4;
 
-/// Descriptors of a question to a name server: it may be sent again twice, each time from another socket, and then over TCP.
-const DESCRIPTORS_OF_A_QUERY: usize = 4;
-
-/// A resolver's configuration.
-const RESOLV_CONF: &str = "/etc/resolv.conf";
+/// Descriptors of a question to a name server: one for UDP or for TCP, and one to spare.
+const DESCRIPTORS_OF_A_QUERY: usize = 2;
 
 /// A process that takes its signals, and is not yet a daemon.
 pub(crate) struct Process {
@@ -167,6 +166,7 @@ struct Daemon {
     server: Arc<Server>,
     workers: Workers,
     room: Room,
+    teller: Arc<Teller>,
     /// A reload that did not come to an end in time, and may still be under way.
     hanging: Option<JoinHandle<Result<Loaded, Errors>>>,
     draining: watch::Sender<bool>,
@@ -199,7 +199,11 @@ impl Daemon {
         }
         let room = Room::new(raise_descriptor_limit(), workers.iter().count() * (DESCRIPTORS_OF_A_THREAD + 2 * names.len()));
         let connections = Arc::new(Connections::new(room.connections(config.max_connections, &log)));
-        let dns = Dns::new(&dns_settings(&config, &room));
+        let teller = Teller::new(log.clone());
+        let dns = Dns::with_listener(&nameservers::settings(&config, room.queries), {
+            let teller = Arc::clone(&teller);
+            move |event| teller.tell(event)
+        });
         let shared = Shared::new(Runtime::new(config, dns, system_host_name(), 0));
         let (draining, receiver) = watch::channel(false);
         let server = Arc::new(Server { shared: shared.clone(), observer: observer.clone(), draining: receiver });
@@ -214,6 +218,7 @@ impl Daemon {
             server,
             workers,
             room,
+            teller,
             hanging: None,
             draining,
             sources,
@@ -238,6 +243,7 @@ impl Daemon {
         }
         let dry_run = if self.shared.load().config.dry_run { " dry-run=yes" } else { "" };
         self.log.info(|| format!("{} started socket={}{dry_run}", version(), self.names.join(",")));
+        self.teller.begin();
         systemd::ready();
         while std::mem::take(&mut again) || signals.next().await == Signal::Reload {
             if self.reload(&mut signals).await.is_break() {
@@ -332,7 +338,7 @@ impl Daemon {
         }
         let (target, level) = (log_target(&config), config.log_level);
         self.connections.set_limit(self.room.connections(config.max_connections, &self.log));
-        let dns = running.dns.reconfigured(&dns_settings(&config, &self.room));
+        let dns = running.dns.reconfigured(&nameservers::settings(&config, self.room.queries));
         let generation = running.generation + 1;
         self.shared.replace(Runtime::new(config, dns, running.fallback_host.clone(), generation));
         let changed = if changed.is_empty() { "none".to_owned() } else { changed.join(",") };
@@ -388,17 +394,6 @@ fn log_target(config: &Config) -> Target {
     Target::new(config.log_destination, config.syslog_facility)
 }
 
-fn dns_settings(config: &Config, room: &Room) -> Settings {
-    Settings {
-        nameservers: config.nameservers.clone(),
-        resolv_conf: RESOLV_CONF.into(),
-        timeout: Duration::from_secs(config.dns_timeout_secs),
-        attempts: config.dns_attempts,
-        cache_size: config.dns_cache_size,
-        max_queries: room.queries,
-    }
-}
-
 fn system_host_name() -> String {
     nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok()).unwrap_or_else(|| "localhost".into())
 }
@@ -430,8 +425,8 @@ mod tests {
                 assert!(connections + queries * DESCRIPTORS_OF_A_QUERY + SPARE_DESCRIPTORS + 20 <= descriptors, "{descriptors}");
             }
         }
-        assert_eq!(room(1024), Room { connections: 716, queries: 64 });
-        assert_eq!(room(16384), Room { connections: 14284, queries: 512 });
+        assert_eq!(room(1024), Room { connections: 716, queries: 128 });
+        assert_eq!(room(16384), Room { connections: 15308, queries: 512 });
         assert_eq!(Room::new(None, 20), Room { connections: usize::MAX, queries: 512 });
     }
 }

@@ -6,23 +6,27 @@
 //! servers in turn. It lives as long as someone waits for it.
 
 mod cache;
+mod event;
+mod exchange;
 mod flight;
+mod message;
 pub mod name;
 mod reply;
 mod resolv_conf;
 mod resolver;
-mod sockets;
+mod servers;
 mod statistics;
 mod upstream;
-mod wire;
 pub mod zone;
 
 use std::{
     fmt,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     sync::Arc,
 };
 
+use event::Listener;
+pub use event::{Event, Server};
 pub use name::Name;
 use resolver::Resolver;
 pub use resolver::{MAX_QUERIES, Settings};
@@ -42,6 +46,8 @@ pub enum RecordType {
     Txt,
     /// Names of an address (RFC 1035 §3.3.12).
     Ptr,
+    /// No type: whether the name exists (RFC 8020, RFC 9824), whatever is there. Asked as A.
+    Existence,
 }
 
 impl fmt::Display for RecordType {
@@ -52,12 +58,13 @@ impl fmt::Display for RecordType {
             Self::Mx => "MX",
             Self::Txt => "TXT",
             Self::Ptr => "PTR",
+            Self::Existence => "existence of",
         })
     }
 }
 
 /// A mail exchanger.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub struct Mx {
     /// Lower is preferred.
     pub preference: u16,
@@ -78,6 +85,8 @@ pub enum Answer {
     Txt(Arc<[Box<[u8]>]>),
     /// Host names; names that no host can have are left out, and so this may be empty.
     Ptr(Arc<[Name]>),
+    /// The name exists, if only as an alias.
+    Existence,
 }
 
 /// Why a look-up brought no records.
@@ -91,7 +100,11 @@ pub enum Failure {
     Timeout,
     /// The server answered with an error, as the name of its RCODE, such as `SERVFAIL`.
     Rcode(&'static str),
-    /// No server could be reached, or what came was no DNS answer.
+    /// The server answered that it has nothing and asks nobody: a referral, or less.
+    NoRecursion,
+    /// What came was no answer that can be read, or none to the question.
+    Malformed,
+    /// No server could be reached.
     Network,
 }
 
@@ -109,6 +122,8 @@ impl fmt::Display for Failure {
             Self::NoData => "no such records",
             Self::Timeout => "timeout",
             Self::Rcode(name) => name,
+            Self::Malformed => "malformed answer",
+            Self::NoRecursion => "server does not recurse",
             Self::Network => "network error",
         })
     }
@@ -132,7 +147,12 @@ enum Source {
 impl Dns {
     /// A client of name servers. Needs no name server to be there yet.
     pub fn new(settings: &Settings) -> Self {
-        Self { source: Source::Resolver(Arc::new(Resolver::new(settings))) }
+        Self::with_listener(settings, |_| {})
+    }
+
+    /// As [`Dns::new`], and tells what operators should know. The listener must not wait for anything.
+    pub fn with_listener(settings: &Settings, listener: impl Fn(&Event) + Send + Sync + 'static) -> Self {
+        Self { source: Source::Resolver(Arc::new(Resolver::new(settings, Listener::new(listener)))) }
     }
 
     /// This client with other settings; the resolv.conf is read again. What is in the cache stays there if it came from the same
@@ -156,6 +176,14 @@ impl Dns {
         }
     }
 
+    /// The servers that were asked in a look-up that failed a moment ago; none where that is not known any more.
+    pub fn asked(&self, name: &Name, record_type: RecordType) -> Vec<SocketAddr> {
+        match &self.source {
+            Source::Zone(_) => Vec::new(),
+            Source::Resolver(resolver) => resolver.asked(name, record_type),
+        }
+    }
+
     /// A client that knows what the zone in memory says and nothing else.
     pub fn from_zone(zone: Arc<Zone>) -> Self {
         Self { source: Source::Zone(zone) }
@@ -170,6 +198,19 @@ impl Dns {
         match &self.source {
             Source::Zone(zone) => zone.lookup(name, record_type).await,
             Source::Resolver(resolver) => resolver.lookup(name, record_type).await,
+        }
+    }
+
+    /// Whether a name exists: it does unless DNS denies the name itself, not what it is an alias of (RFC 8020 §2, RFC 9824).
+    ///
+    /// # Errors
+    ///
+    /// A [`Failure`] that is not void.
+    pub async fn exists(&self, name: &Name) -> Result<bool, Failure> {
+        match self.lookup(name, RecordType::Existence).await {
+            Ok(_) | Err(Failure::NoData) => Ok(true),
+            Err(Failure::NxDomain) => Ok(false),
+            Err(failure) => Err(failure),
         }
     }
 

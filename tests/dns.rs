@@ -101,12 +101,33 @@ async fn aliases() {
     server.behave("example.com", Behaviour { stray_records: true, ..Behaviour::default() });
     let dns = Dns::new(&settings(&[server.address()]));
     assert_eq!(look_up(&dns, "www.example.com").await, Ok(address()));
-    assert_eq!(look_up(&dns, "web.example.com").await, Err(Failure::NoData));
+    // Where the target is left out, it is asked for.
+    assert_eq!(look_up(&dns, "web.example.com").await, Ok(address()));
     assert_eq!(look_up(&dns, "dangling.example.com").await, Err(Failure::NxDomain));
     // Records of other names are not taken for those asked for.
     assert_eq!(look_up(&dns, "example.com").await, Ok(address()));
     assert_eq!(*dns.txt(&name("example.com")).await.unwrap(), [Box::from(*b"v=spf1 -all")]);
-    assert_eq!(server.total(), 5);
+    assert_eq!(server.total(), 6);
+}
+
+#[tokio::test]
+async fn aliases_without_end() {
+    let zone = (0..20).map(|number| format!("n{number}.example CNAME n{}.example\n", number + 1)).collect::<String>();
+    let zone = zone + "n20.example A 192.0.2.1\nround.example CNAME about.example\nabout.example CNAME round.example\n";
+    let server = NameServer::start(Zone::parse(&zone).unwrap());
+    server.behave("*", Behaviour { first_alias_only: true, ..Behaviour::default() });
+    let dns = Dns::new(&settings(&[server.address()]));
+    for (host, questions, expected) in [
+        ("n20.example", 1, Ok(address())),
+        ("n19.example", 2, Ok(address())),
+        ("n13.example", 8, Ok(address())),
+        ("n12.example", 8, Err(Failure::Rcode("SERVFAIL"))),
+        ("round.example", 8, Err(Failure::Rcode("SERVFAIL"))),
+    ] {
+        server.clear();
+        assert_eq!(look_up(&dns, host).await, expected, "{host}");
+        assert_eq!(server.total(), questions, "{host}");
+    }
 }
 
 #[tokio::test]
@@ -137,6 +158,44 @@ async fn every_kind_of_failure() {
     let nobody = Dns::new(&settings(&[closed_port()]));
     assert_eq!(look_up(&nobody, "example.com").await, Err(Failure::Network));
     assert_eq!(nobody.statistics().errors, 2);
+}
+
+#[tokio::test]
+async fn existence() {
+    let server = NameServer::start(zone());
+    let dns = Dns::new(&settings(&[server.address()]));
+    for (host, exists) in [
+        ("example.com", true),
+        ("com", true),
+        ("www.example.com", true),
+        // The last name of the chain is what does not exist.
+        ("dangling.example.com", true),
+        ("nowhere.example.com", false),
+    ] {
+        assert_eq!(dns.exists(&name(host)).await, Ok(exists), "{host}");
+        assert_eq!(dns.exists(&name(host)).await, Ok(exists), "{host}");
+        // It is known then, and mixed up with no look-up of addresses.
+        assert_eq!(server.count(host, RecordType::A), 1, "{host}");
+    }
+    assert!(server.log().iter().all(|query| query.dnssec_ok && query.compact_ok));
+    assert_eq!(look_up(&dns, "dangling.example.com").await, Err(Failure::NxDomain));
+    assert!(!server.log().last().unwrap().dnssec_ok);
+    assert_eq!(dns.exists(&name("servfail.example.com")).await, Err(Failure::Rcode("SERVFAIL")));
+}
+
+#[tokio::test]
+async fn existence_with_compact_denial() {
+    for compact_ok in [false, true] {
+        let server = NameServer::start(zone());
+        server.behave("*", Behaviour { compact_denial: true, compact_ok, ..Behaviour::default() });
+        let dns = Dns::new(&settings(&[server.address()]));
+        assert_eq!(look_up(&dns, "nowhere.example.com").await, Err(Failure::NoData));
+        for (host, exists) in
+            [("example.com", true), ("com", true), ("dangling.example.com", true), ("nowhere.example.com", false)]
+        {
+            assert_eq!(dns.exists(&name(host)).await, Ok(exists), "{host} {compact_ok}");
+        }
+    }
 }
 
 #[tokio::test]
@@ -225,6 +284,24 @@ async fn a_server_that_starts_later() {
     let _server = NameServer::start_on(address, zone()).unwrap();
     pass(Duration::from_secs(1)).await;
     assert_eq!(look_up(&dns, "example.com").await, Ok(self::address()));
+}
+
+#[tokio::test]
+async fn every_server_is_asked_before_an_error_is_one() {
+    let good = NameServer::start(zone());
+    let lame: Vec<_> = (0..3).map(|_| NameServer::start(zone())).collect();
+    for server in &lame {
+        server.behave("*", Behaviour { rcode: Some(ResponseCode::Refused), ..Behaviour::default() });
+    }
+    let mut servers: Vec<_> = lame.iter().map(NameServer::address).collect();
+    let dns = Dns::new(&Settings { attempts: 1, ..settings(&servers) });
+    assert_eq!(look_up(&dns, "example.com").await, Err(Failure::Rcode("REFUSED")));
+    assert_eq!(dns.asked(&name("example.com"), RecordType::A), servers);
+    assert!(dns.asked(&name("www.example.com"), RecordType::A).is_empty());
+    servers.push(good.address());
+    let dns = Dns::new(&Settings { attempts: 1, ..settings(&servers) });
+    assert_eq!(look_up(&dns, "example.com").await, Ok(address()));
+    assert_eq!(lame.iter().map(NameServer::total).collect::<Vec<_>>(), [2, 2, 2]);
 }
 
 #[tokio::test]
@@ -419,7 +496,7 @@ async fn forged_replies_are_ignored() {
     // What comes over TCP with another question is no answer.
     let over_tcp = Behaviour { wrong_question: true, truncate: true, ..Behaviour::default() };
     server.behave("web.example.com", over_tcp);
-    assert_eq!(look_up(&dns, "web.example.com").await, Err(Failure::Network));
+    assert_eq!(look_up(&dns, "web.example.com").await, Err(Failure::Malformed));
 }
 
 #[tokio::test]
@@ -465,7 +542,8 @@ async fn texts_without_strings() {
 
 #[tokio::test]
 async fn long_answers_over_tcp() {
-    let text = |n: usize| format!("long{n}.example TXT \"{}\"\n", "x".repeat(100)).repeat(10 * n + 1);
+    let line = |n: usize, number: usize| format!("long{n}.example TXT \"{number}{}\"\n", "x".repeat(100));
+    let text = |n: usize| (0..=10 * n).map(|number| line(n, number)).collect::<String>();
     let server = NameServer::start(Zone::parse(&(0..40).map(text).collect::<String>()).unwrap());
     let dns = Dns::new(&Settings { cache_size: 0, ..settings(&[server.address()]) });
     let (dns, expected): (_, Vec<usize>) = (&dns, (0..40).map(|n| 10 * n + 1).collect());

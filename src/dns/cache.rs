@@ -94,6 +94,13 @@ impl Cache {
         entries.insert(key.clone(), Entry { outcome: outcome.clone(), expires: Instant::now() + ttl, places });
     }
 
+    /// Forgets all.
+    pub(super) fn clear(&self) {
+        if let Some(entries) = &self.entries {
+            entries.invalidate_all();
+        }
+    }
+
     /// How many entries there are, about.
     pub(super) fn len(&self) -> u64 {
         self.entries.as_ref().map_or(0, Entries::entry_count)
@@ -108,6 +115,7 @@ impl Answer {
         }
         let name = |name: &Name| name.as_str().len() + 2 * size_of::<usize>();
         match self {
+            Self::Existence => 0,
             Self::A(records) => sum(records, |_| 0),
             Self::Aaaa(records) => sum(records, |_| 0),
             Self::Mx(records) => sum(records, |Mx { exchange, .. }| exchange.as_ref().map_or(0, name)),

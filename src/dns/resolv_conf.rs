@@ -1,7 +1,8 @@
 //! The name servers of the system, resolv.conf(5).
 
 use std::{
-    fs,
+    fs::{self, File},
+    io::{self, Read as _},
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6},
     path::Path,
 };
@@ -12,30 +13,50 @@ pub(super) const PORT: u16 = 53;
 /// How many `nameserver` lines count; the C library ignores the rest as well.
 const MAX_SERVERS: usize = 3;
 
-/// Reads the name servers from a file; a server on this machine where the file cannot be read or names none.
-pub(super) fn read(path: &Path) -> Vec<SocketAddr> {
-    parse(&String::from_utf8_lossy(&fs::read(path).unwrap_or_default()))
+/// Octets of the file that are read; servers stand in its first lines.
+const MAX_SIZE: u64 = 64 * 1024;
+
+/// The server on this machine, which is asked where none is named.
+pub(super) const LOCAL: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), PORT);
+
+/// What the file says.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub(super) struct Contents {
+    pub(super) servers: Vec<SocketAddr>,
+    /// The number of the first `nameserver` line that names none, and what it has in the place of an address.
+    pub(super) bad: Option<(usize, String)>,
+}
+
+/// Reads the file.
+///
+/// # Errors
+///
+/// Those of reading.
+pub(super) fn read(path: &Path) -> io::Result<Contents> {
+    let mut octets = Vec::new();
+    File::open(path)?.take(MAX_SIZE).read_to_end(&mut octets)?;
+    Ok(parse(&String::from_utf8_lossy(&octets)))
 }
 
 /// The addresses after `nameserver`; everything else, `search`, `domain` and `options` too, means nothing to a mail filter.
-fn parse(text: &str) -> Vec<SocketAddr> {
-    let mut servers = Vec::new();
-    for line in text.lines() {
+fn parse(text: &str) -> Contents {
+    let mut contents = Contents::default();
+    for (index, line) in text.lines().enumerate() {
         let mut words = line.split_whitespace();
         // The keyword stands at the very beginning of the line.
-        if line.starts_with("nameserver")
-            && words.next() == Some("nameserver")
-            && let Some(server) = words.next().and_then(address)
-            && !servers.contains(&server)
-            && servers.len() < MAX_SERVERS
-        {
-            servers.push(server);
+        if !line.starts_with("nameserver") || words.next() != Some("nameserver") {
+            continue;
+        }
+        let word = words.next().unwrap_or_default();
+        match address(word) {
+            Some(server) if contents.servers.len() < MAX_SERVERS && !contents.servers.contains(&server) => {
+                contents.servers.push(server);
+            }
+            Some(_) => {}
+            None => contents.bad = contents.bad.or_else(|| Some((index + 1, word.chars().take(64).collect()))),
         }
     }
-    if servers.is_empty() {
-        servers.push((Ipv4Addr::LOCALHOST, PORT).into());
-    }
-    servers
+    contents
 }
 
 /// An IPv4 address, or an IPv6 address with or without `%` and the interface it is on (RFC 4007 §11.2).
@@ -59,7 +80,7 @@ mod tests {
     use super::*;
 
     fn servers(text: &str) -> Vec<String> {
-        parse(text).iter().map(SocketAddr::to_string).collect()
+        parse(text).servers.iter().map(SocketAddr::to_string).collect()
     }
 
     #[test]
@@ -74,7 +95,7 @@ mod tests {
     fn interface_names() {
         // Loopback is the first interface of every network namespace.
         assert_eq!(servers("nameserver fe80::1%lo"), ["[fe80::1%1]:53"]);
-        assert_eq!(servers("nameserver fe80::1%no-such-interface"), ["127.0.0.1:53"]);
+        assert!(servers("nameserver fe80::1%no-such-interface").is_empty());
     }
 
     #[test]
@@ -84,11 +105,21 @@ mod tests {
     }
 
     #[test]
-    fn none_means_this_machine() {
-        for text in ["", "nameserver", "nameserver example.com", "nameserver 192.0.2.1:53", "options edns0", "\0\u{fffd}"] {
-            assert_eq!(servers(text), ["127.0.0.1:53"], "{text}");
+    fn none() {
+        let of = |text| parse(text).bad.map(|(number, text)| format!("{number} {text}"));
+        for (text, bad) in [
+            ("", None),
+            ("options edns0", None),
+            ("\0\u{fffd}", None),
+            ("nameserver", Some("1 ")),
+            ("search x\nnameserver example.com\nnameserver foo", Some("2 example.com")),
+            ("nameserver 192.0.2.1:53", Some("1 192.0.2.1:53")),
+        ] {
+            assert!(servers(text).is_empty(), "{text}");
+            assert_eq!(of(text).as_deref(), bad, "{text}");
         }
-        assert_eq!(read(Path::new("/nonexistent/resolv.conf")), parse(""));
-        assert_eq!(read(Path::new("/")), parse(""));
+        assert_eq!(of(&format!("nameserver {}", "x".repeat(1000))), Some(format!("1 {}", "x".repeat(64))));
+        assert_eq!(read(Path::new("/nonexistent/resolv.conf")).unwrap_err().kind(), io::ErrorKind::NotFound);
+        assert!(read(Path::new("/")).is_err());
     }
 }

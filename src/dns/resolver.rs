@@ -5,40 +5,54 @@ use std::{
     fmt,
     net::SocketAddr,
     path::PathBuf,
-    sync::Arc,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
-use hickory_resolver::proto::op::Query;
-use tokio::{sync::Semaphore, time};
+use tokio::{
+    sync::Semaphore,
+    time::{self, Instant},
+};
 
 use super::{
     Answer, Failure, Name, RecordType, Statistics,
     cache::{Cache, Key},
+    event::{Event, Listener},
     flight::{Flights, Joined},
-    reply::{self, Reply},
-    resolv_conf,
+    message::Question,
+    reply::{MAX_TTL, Reading, Reply},
+    servers::{List, Servers},
     statistics::Counters,
     upstream::Upstream,
 };
 
-/// The most questions to name servers at one time. Each needs a descriptor, one more for each of at most two retransmissions, and one for
-/// TCP.
+/// The most questions to name servers at one time. Each needs a descriptor.
 pub const MAX_QUERIES: usize = 512;
+
+/// Questions of one look-up, each for the target of the alias before it, where servers leave the targets out of their answers.
+const MAX_QUESTIONS: usize = 8;
+
+/// Failed look-ups whose servers are remembered.
+const MAX_TROUBLES: usize = 64;
 
 /// How DNS is asked.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Settings {
     /// The name servers; `None` or none: those of `resolv_conf`.
     pub nameservers: Option<Vec<SocketAddr>>,
-    /// The file that names the servers of the system. Its `search` and `options` mean nothing here. Where it is missing or names
-    /// no server, there is one at 127.0.0.1, as resolv.conf(5) says.
+    /// The file that names the servers of the system. Its `search` and `options` mean nothing here. It is read again when it has changed,
+    /// and where all servers failed. Where it is missing or names no server, the servers before it are asked; at the start one at
+    /// 127.0.0.1, as resolv.conf(5) says.
     pub resolv_conf: PathBuf,
     /// Limit of one attempt.
     pub timeout: Duration,
-    /// Attempts per look-up, at least one; a look-up takes `timeout` times `attempts` at most. They go round the servers, so that
-    /// attempt k asks server k modulo their number. A server that answers with an error such as SERVFAIL is not asked again in the
-    /// same look-up; one that was silent or out of reach comes after the others for 30 seconds.
+    /// Attempts per look-up, at least one; a look-up takes `timeout` times `attempts` at most, and one `timeout` more where the servers
+    /// are others afterwards. They go round the servers, so that attempt k asks server k modulo their number. A server that answers with
+    /// an error such as SERVFAIL is not asked again in the same look-up, and its answer is no attempt; one that was silent or out of
+    /// reach comes after the others for 30 seconds.
     pub attempts: usize,
     /// How many answers and failures are kept; 0: none. An answer of more than a KiB counts as several.
     pub cache_size: usize,
@@ -60,60 +74,51 @@ impl Default for Settings {
     }
 }
 
-impl Settings {
-    fn servers(&self) -> Vec<SocketAddr> {
-        match &self.nameservers {
-            Some(servers) if !servers.is_empty() => servers.clone(),
-            _ => resolv_conf::read(&self.resolv_conf),
-        }
-    }
-}
-
 /// The client behind [`Dns`](super::Dns).
 pub(super) struct Resolver {
-    servers: Vec<Upstream>,
+    servers: Arc<Servers>,
+    /// Of the servers that the cache was filled from.
+    generation: AtomicU64,
     timeout: Duration,
     attempts: usize,
     cache: Cache,
     flights: Flights,
     permits: Arc<Semaphore>,
     counters: Arc<Counters>,
+    /// The last look-ups that failed, with the servers that were asked.
+    troubles: Mutex<VecDeque<(Key, Vec<SocketAddr>)>>,
 }
 
 impl Resolver {
-    pub(super) fn new(settings: &Settings) -> Self {
+    pub(super) fn new(settings: &Settings, listener: Listener) -> Self {
         Self::build(
             settings,
-            settings.servers(),
+            Servers::new(settings, listener),
             Cache::new(settings.cache_size),
             Arc::new(Semaphore::new(settings.max_queries.clamp(1, MAX_QUERIES))),
             Arc::default(),
         )
     }
 
-    fn build(
-        settings: &Settings,
-        servers: Vec<SocketAddr>,
-        cache: Cache,
-        permits: Arc<Semaphore>,
-        counters: Arc<Counters>,
-    ) -> Self {
+    fn build(settings: &Settings, servers: Arc<Servers>, cache: Cache, permits: Arc<Semaphore>, counters: Arc<Counters>) -> Self {
         Self {
-            servers: servers.into_iter().map(|address| Upstream::new(address, settings.timeout)).collect(),
+            generation: AtomicU64::new(servers.list().generation),
+            servers,
             timeout: settings.timeout,
             attempts: settings.attempts.max(1),
             cache,
             flights: Flights::default(),
             permits,
             counters,
+            troubles: Mutex::default(),
         }
     }
 
     /// A client with other settings, which takes over what this one counted, and what it knows if it comes from the same servers.
     pub(super) fn reconfigured(&self, settings: &Settings) -> Self {
-        let servers = settings.servers();
-        let known: HashSet<_> = self.servers.iter().map(Upstream::address).collect();
-        let cache = if known == servers.iter().copied().collect() {
+        let known: HashSet<_> = self.servers.list().addresses().into_iter().collect();
+        let servers = self.servers.reconfigured(settings);
+        let cache = if known == servers.list().addresses().into_iter().collect() {
             self.cache.resized(settings.cache_size)
         } else {
             Cache::new(settings.cache_size)
@@ -151,76 +156,195 @@ impl Resolver {
         Statistics { in_flight, entries: self.cache.len(), ..self.counters.read() }
     }
 
+    /// The servers that were asked in a look-up that failed lately.
+    pub(super) fn asked(&self, name: &Name, record_type: RecordType) -> Vec<SocketAddr> {
+        let troubles = self.troubles.lock().unwrap_or_else(PoisonError::into_inner);
+        let trouble = troubles.iter().rev().find(|(key, _)| key.record_type == record_type && key.name == *name);
+        trouble.map(|(_, servers)| servers.clone()).unwrap_or_default()
+    }
+
     /// Asks the servers and keeps the outcome.
     async fn resolve(&self, key: &Key) -> Result<Answer, Failure> {
         // A name that is too long on the wire cannot exist.
-        let Some(question) = reply::question(&key.name, key.record_type) else { return Err(Failure::NxDomain) };
-        let Reply { outcome, ttl } = self.ask_in_turn(&question).await;
+        let Some(question) = Question::new(&key.name, key.record_type) else { return Err(Failure::NxDomain) };
+        let mut search = Search::new(self.timeout, self.attempts);
+        let list = self.servers.current().await;
+        let mut reply = self.follow(&list, question.clone(), &mut search).await;
+        let mut generation = list.generation;
+        if reply.outcome.as_ref().is_err_and(|failure| !failure.is_void())
+            && let Some(list) = self.servers.others(&list).await
+        {
+            search.go_on(self.timeout);
+            reply = self.follow(&list, question, &mut search).await;
+            generation = list.generation;
+        }
+        let Reply { outcome, ttl } = reply;
+        if let Err(failure) = outcome
+            && !failure.is_void()
+        {
+            self.note(key, &search);
+        }
+        self.tell_of_silence(key, &search, &outcome);
+        // What other servers said may not hold any more.
+        if self.generation.swap(generation, Ordering::Relaxed) != generation {
+            self.cache.clear();
+        }
         self.cache.keep(key, &outcome, ttl);
         outcome
     }
 
-    /// Asks one server after the other until one knows.
-    async fn ask_in_turn(&self, question: &Query) -> Reply {
-        let mut last = Reply::error(Failure::Network);
-        // Silent servers come last; the order is otherwise that of the settings.
-        let (ready, held): (Vec<_>, Vec<_>) = self.servers.iter().partition(|server| server.is_ready());
-        let mut order = VecDeque::from([ready, held].concat());
-        for _ in 0..self.attempts {
-            let Some(server) = order.pop_front() else { break };
-            let reply = self.attempt(server, question).await;
-            match (reply.outcome.as_ref().err(), last.outcome.as_ref().err()) {
-                (None | Some(Failure::NxDomain | Failure::NoData), _) => return reply,
-                // It would say the same again, and is not asked again.
-                (Some(Failure::Rcode(_)), _) => last = reply,
-                // What one server said tells more than the silence of another.
-                (_, Some(Failure::Rcode(_))) => order.push_back(server),
-                _ => {
-                    order.push_back(server);
-                    last = reply;
+    fn note(&self, key: &Key, search: &Search) {
+        let mut troubles = self.troubles.lock().unwrap_or_else(PoisonError::into_inner);
+        troubles.retain(|(noted, _)| noted != key);
+        if troubles.len() >= MAX_TROUBLES {
+            troubles.pop_front();
+        }
+        troubles.push_back((key.clone(), search.asked.clone()));
+    }
+
+    fn tell_of_silence(&self, key: &Key, search: &Search, outcome: &Result<Answer, Failure>) {
+        if search.silent.is_empty() {
+            return;
+        }
+        let is_answered = search.asked.iter().any(|server| !search.silent.contains(server));
+        self.servers.listener().tell(&Event::Silent {
+            servers: search.silent.clone(),
+            is_answered,
+            failure: outcome.as_ref().err().copied().filter(|failure| !failure.is_void()).unwrap_or(Failure::Timeout),
+            record_type: key.record_type,
+            name: key.name.to_string(),
+        });
+    }
+
+    /// Asks for a name, and for the target where the answer tells of an alias alone.
+    async fn follow(&self, list: &List, mut question: Question, search: &mut Search) -> Reply {
+        let mut alias_ttl = MAX_TTL;
+        for _ in 0..MAX_QUESTIONS {
+            match self.ask_in_turn(list, &question, search).await {
+                Reading::Reply(reply) => return Reply { ttl: reply.ttl.min(alias_ttl), ..reply },
+                Reading::Alias(target, ttl) => {
+                    question.name = target;
+                    alias_ttl = alias_ttl.min(ttl);
                 }
             }
         }
-        last
+        Reply::error(Failure::Rcode("SERVFAIL"))
+    }
+
+    /// Asks one server after the other until one knows.
+    async fn ask_in_turn(&self, list: &List, question: &Question, search: &mut Search) -> Reading {
+        let mut last = Failure::Timeout;
+        // Silent servers come last; the order is otherwise that of the settings.
+        let (ready, held): (Vec<_>, Vec<_>) = list.upstreams.iter().partition(|server| server.is_ready());
+        let mut order = VecDeque::from([ready, held].concat());
+        let mut attempts = self.attempts;
+        while attempts > 0
+            && search.is_in_time()
+            && let Some(server) = order.pop_front()
+        {
+            let reading = self.attempt(server, question, search).await;
+            let Reading::Reply(Reply { outcome: Err(failure), .. }) = &reading else { return reading };
+            match failure {
+                Failure::NxDomain | Failure::NoData => return reading,
+                // It would say the same again, and is not asked again.
+                Failure::Rcode(_) | Failure::NoRecursion | Failure::Malformed => last = *failure,
+                Failure::Timeout | Failure::Network => {
+                    // What one server said tells more than the silence of another.
+                    if matches!(last, Failure::Timeout | Failure::Network) {
+                        last = *failure;
+                    }
+                    attempts -= 1;
+                    order.push_back(server);
+                }
+            }
+        }
+        Reading::error(last)
     }
 
     /// Asks one server, within the limit of time; the wait for a place counts.
-    async fn attempt(&self, server: &Upstream, question: &Query) -> Reply {
+    async fn attempt(&self, server: &Upstream, question: &Question, search: &mut Search) -> Reading {
+        let begin = Instant::now();
         let mut asked = false;
-        let attempt = time::timeout(self.timeout, async {
+        let attempt = time::timeout(self.timeout.min(search.left()), async {
             let permit = self.permits.acquire().await;
             asked = true;
             self.counters.queries.increment();
-            let reply = server.ask(question).await;
+            let reading = server.ask(question).await;
             drop(permit);
-            reply
+            reading
         });
-        let reply = attempt.await.unwrap_or_else(|_| Reply::error(Failure::Timeout));
-        match reply.outcome {
-            Err(Failure::Timeout) => self.counters.timeouts.increment(),
-            Err(Failure::Network | Failure::Rcode(_)) => self.counters.errors.increment(),
-            _ => {}
+        let reading = attempt.await.unwrap_or_else(|_| Reading::error(Failure::Timeout));
+        let failure = match &reading {
+            Reading::Reply(Reply { outcome: Err(failure), .. }) if !failure.is_void() => Some(*failure),
+            _ => None,
+        };
+        match failure {
+            Some(Failure::Timeout) => self.counters.timeouts.increment(),
+            Some(_) => self.counters.errors.increment(),
+            None => {}
         }
-        match reply.outcome {
-            Err(Failure::Timeout | Failure::Network) if asked => server.hold(),
-            Err(Failure::Timeout | Failure::Network) => {}
-            _ => server.release(),
+        let is_silent = matches!(failure, Some(Failure::Timeout | Failure::Network));
+        if asked && is_silent {
+            server.hold();
+        } else if !is_silent {
+            server.release();
         }
-        reply
+        if asked {
+            search.note(server, is_silent && !server.was_heard_since(begin));
+        }
+        reading
+    }
+}
+
+/// A look-up under way.
+struct Search {
+    deadline: Option<Instant>,
+    /// The servers asked, each once.
+    asked: Vec<SocketAddr>,
+    /// Those of them that said nothing, to nobody, while they were asked.
+    silent: Vec<SocketAddr>,
+}
+
+impl Search {
+    fn new(timeout: Duration, attempts: usize) -> Self {
+        let limit = timeout.saturating_mul(u32::try_from(attempts).unwrap_or(u32::MAX));
+        Self { deadline: Instant::now().checked_add(limit), asked: Vec::new(), silent: Vec::new() }
+    }
+
+    /// Gives it so much time from now on, at least.
+    fn go_on(&mut self, limit: Duration) {
+        self.deadline = self.deadline.max(Instant::now().checked_add(limit));
+    }
+
+    fn left(&self) -> Duration {
+        self.deadline.map_or(Duration::MAX, |deadline| deadline.saturating_duration_since(Instant::now()))
+    }
+
+    fn is_in_time(&self) -> bool {
+        !self.left().is_zero()
+    }
+
+    fn note(&mut self, server: &Upstream, is_silent: bool) {
+        let address = server.address();
+        self.silent.retain(|silent| *silent != address);
+        if is_silent {
+            self.silent.push(address);
+        }
+        if !self.asked.contains(&address) {
+            self.asked.push(address);
+        }
     }
 }
 
 impl fmt::Debug for Resolver {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let servers: Vec<_> = self.servers.iter().map(Upstream::address).collect();
+        let servers = self.servers.list().addresses();
         f.debug_struct("Resolver").field("servers", &servers).finish_non_exhaustive()
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use tokio::time::Instant;
-
     use super::*;
 
     #[tokio::test(start_paused = true)]
@@ -228,7 +352,8 @@ mod tests {
         let server = SocketAddr::from(([127, 0, 0, 1], 9));
         let settings = Settings { nameservers: Some(vec![server]), attempts: 3, ..Settings::default() };
         let permits = Arc::new(Semaphore::new(0));
-        let resolver = Arc::new(Resolver::build(&settings, settings.servers(), Cache::new(1), permits, Arc::default()));
+        let servers = Servers::new(&settings, Listener::new(|_| {}));
+        let resolver = Arc::new(Resolver::build(&settings, servers, Cache::new(1), permits, Arc::default()));
         let start = Instant::now();
         let name = Name::new("example.com").unwrap();
         assert_eq!(resolver.lookup(&name, RecordType::A).await, Err(Failure::Timeout));
@@ -237,13 +362,6 @@ mod tests {
         let statistics = resolver.statistics();
         assert_eq!([statistics.queries, statistics.timeouts, statistics.in_flight], [0, 3, 0]);
         // It is not the server's fault.
-        assert!(resolver.servers[0].is_ready());
-    }
-
-    #[test]
-    fn servers_of_the_system() {
-        let settings = Settings { resolv_conf: "/nonexistent/resolv.conf".into(), ..Settings::default() };
-        assert_eq!(settings.servers(), [SocketAddr::from(([127, 0, 0, 1], 53))]);
-        assert_eq!(Settings { nameservers: Some(Vec::new()), ..settings.clone() }.servers(), settings.servers());
+        assert!(resolver.servers.list().upstreams[0].is_ready());
     }
 }

@@ -1,93 +1,48 @@
-//! One name server, asked through hickory.
-//!
-//! Below hickory's resolver, at its pool of one server: the resolver above it has a cache, a search list, and answers of its own
-//! for `localhost`, `*.invalid`, `*.onion` and loopback addresses. Here every question goes to the server.
+//! One name server, and what is known of it.
 
 use std::{
     net::SocketAddr,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::atomic::{AtomicU64, Ordering},
     time::Duration,
 };
 
-use hickory_resolver::{
-    NameServerPool, PoolContext, TlsConfig,
-    config::{ConnectionConfig, NameServerConfig, ResolverOpts},
-    net::{
-        DnsError, NetError,
-        xfer::{DnsHandle, FirstAnswer},
-    },
-    proto::op::{DnsRequestOptions, DnsResponse, Query, ResponseCode},
-};
 use tokio::time::Instant;
 
-use super::{reply::Reply, sockets::Sockets};
+use super::{
+    exchange,
+    message::{Ids, Question},
+    reply::Reading,
+};
 
 /// A server that was silent or out of reach is asked after the others for so long; then one look-up tries it again.
 const HOLD: Duration = Duration::from_secs(30);
 
-/// Queries that wait for replies on one TCP connection; more than all look-ups together.
-const MAX_TCP_QUERIES: usize = 1024;
-
 /// A name server.
+#[derive(Debug)]
 pub(super) struct Upstream {
     address: SocketAddr,
-    pool: NameServerPool<Sockets>,
+    timeout: Duration,
+    ids: Ids,
     epoch: Instant,
     /// Milliseconds after `epoch` until which the server comes last; 0: it answers.
     held_until: AtomicU64,
+    /// Milliseconds after `epoch` when it said something for the last time, and one more; 0: it never did.
+    heard: AtomicU64,
 }
 
 impl Upstream {
     pub(super) fn new(address: SocketAddr, timeout: Duration) -> Self {
-        let mut options = ResolverOpts::default();
-        options.timeout = timeout;
-        options.num_concurrent_reqs = 1;
-        options.max_active_requests = MAX_TCP_QUERIES;
-        let connections = [ConnectionConfig::udp(), ConnectionConfig::tcp()]
-            .map(|mut connection| {
-                connection.port = address.port();
-                connection
-            })
-            .to_vec();
-        let server = NameServerConfig::new(address.ip(), true, connections);
-        let context = Arc::new(PoolContext::new(options, TlsConfig {}));
-        let sockets = Sockets::new(address, timeout);
-        Self {
-            address,
-            pool: NameServerPool::from_config([server], context, sockets),
-            epoch: Instant::now(),
-            held_until: AtomicU64::new(0),
-        }
+        let (held_until, heard) = (AtomicU64::new(0), AtomicU64::new(0));
+        Self { address, timeout, ids: Ids::default(), epoch: Instant::now(), held_until, heard }
     }
 
     pub(super) fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Asks the server: over UDP; over TCP after a truncated reply; without EDNS where the server does not know it (RFC 6891 §7).
-    pub(super) async fn ask(&self, question: &Query) -> Reply {
-        let mut result = self.send(question, true).await;
-        // The number of BADVERS has two names; hickory reads it as BADSIG, which nobody says to queries without a signature.
-        if let Err(NetError::Dns(DnsError::ResponseCode(
-            ResponseCode::FormErr | ResponseCode::NotImp | ResponseCode::BADVERS | ResponseCode::BADSIG,
-        ))) = result
-        {
-            result = self.send(question, false).await;
-        }
-        match result {
-            Ok(response) => Reply::from_message(&response, question),
-            Err(error) => Reply::from_error(&error, question),
-        }
-    }
-
-    async fn send(&self, question: &Query, edns: bool) -> Result<DnsResponse, NetError> {
-        let mut options = DnsRequestOptions::default();
-        options.use_edns = edns;
-        options.recursion_desired = true;
-        self.pool.lookup(question.clone(), options).first_answer().await
+    /// Asks the server. The caller limits the time.
+    pub(super) async fn ask(&self, question: &Question) -> Reading {
+        exchange::ask(self.address, question, &self.ids, self.timeout).await
     }
 
     /// Whether to ask this server before those that were silent. When its hold is over, that is so for one look-up.
@@ -103,6 +58,7 @@ impl Upstream {
 
     /// Notes that the server answered.
     pub(super) fn release(&self) {
+        self.heard.store(self.now() + 1, Ordering::Relaxed);
         if self.held_until.load(Ordering::Relaxed) != 0 {
             self.held_until.store(0, Ordering::Relaxed);
         }
@@ -111,6 +67,11 @@ impl Upstream {
     /// Notes that the server was silent or out of reach.
     pub(super) fn hold(&self) {
         self.held_until.store(self.now() + millis(HOLD), Ordering::Relaxed);
+    }
+
+    /// Whether the server has said anything since then, be it to another question.
+    pub(super) fn was_heard_since(&self, time: Instant) -> bool {
+        self.heard.load(Ordering::Relaxed) > millis(time.saturating_duration_since(self.epoch))
     }
 
     fn now(&self) -> u64 {

@@ -121,27 +121,30 @@ impl Zone {
 
     /// Adds an IPv4 address.
     pub fn add_a(&mut self, name: &str, address: Ipv4Addr) {
-        self.entry(name).a.push(address);
+        add(&mut self.entry(name).a, address);
     }
 
     /// Adds an IPv6 address.
     pub fn add_aaaa(&mut self, name: &str, address: Ipv6Addr) {
-        self.entry(name).aaaa.push(address);
+        add(&mut self.entry(name).aaaa, address);
     }
 
     /// Adds a mail exchanger.
     pub fn add_mx(&mut self, name: &str, preference: u16, host: &str) {
-        self.entry(name).mx.push(Mx { preference, exchange: Name::new(host) });
+        add(&mut self.entry(name).mx, Mx { preference, exchange: Name::new(host) });
     }
 
     /// Adds a text.
     pub fn add_txt(&mut self, name: &str, text: &[u8]) {
-        self.entry(name).txt.push(text.into());
+        add(&mut self.entry(name).txt, text.into());
     }
 
     /// Adds a host name to a reverse name; one that no host can have is dropped.
     pub fn add_ptr(&mut self, name: &str, host: &str) {
-        self.entry(name).ptr.extend(Name::new(host));
+        let names = &mut self.entry(name).ptr;
+        if let Some(host) = Name::new(host) {
+            add(names, host);
+        }
     }
 
     /// Makes the name an alias.
@@ -184,12 +187,18 @@ impl Zone {
         let mut name = name.as_str().to_owned();
         for _ in 0..=MAX_ALIASES {
             let Some(entry) = self.find(&name) else {
-                return Err(if self.has_names_below(&name) { Failure::NoData } else { Failure::NxDomain });
+                return match self.has_names_below(&name) {
+                    true if record_type == RecordType::Existence => Ok(Answer::Existence),
+                    true => Err(Failure::NoData),
+                    false => Err(Failure::NxDomain),
+                };
             };
             if let Some(answer) = entry.answer(record_type) {
                 return answer;
             }
             match &entry.cname {
+                // What it is an alias of may be missing.
+                _ if record_type == RecordType::Existence => return Ok(Answer::Existence),
                 Some(target) => name.clone_from(target),
                 None => return Err(Failure::NoData),
             }
@@ -236,6 +245,13 @@ impl Entry {
     }
 
     fn answer(&self, record_type: RecordType) -> Option<Result<Answer, Failure>> {
+        // Existence is asked for with type A, and fails with it.
+        if record_type == RecordType::Existence {
+            return match self.answer(RecordType::A)? {
+                Ok(_) | Err(Failure::NoData) => Some(Ok(Answer::Existence)),
+                failure => Some(failure),
+            };
+        }
         let failure = |wanted| self.failures.iter().find(|(kind, _)| *kind == wanted).map(|(_, failure)| *failure);
         if let Some(failure) = failure(Some(record_type)) {
             return Some(Err(failure));
@@ -249,6 +265,13 @@ impl Entry {
             _ => return failure(None).map(Err),
         };
         Some(Ok(answer))
+    }
+}
+
+/// Adds a record; one that is there twice is one (RFC 2181 §5).
+fn add<T: PartialEq>(records: &mut Vec<T>, record: T) {
+    if !records.contains(&record) {
+        records.push(record);
     }
 }
 
@@ -323,6 +346,7 @@ mod tests {
             worse.example.com * !servfail
             *.wild.example.com A 192.0.2.2
             192.0.2.1 PTR mx.example.com
+            gone.example.com CNAME nowhere.example.net
             "#,
         )
         .unwrap();
@@ -336,6 +360,19 @@ mod tests {
         assert_eq!(get("com", RecordType::A), Err(Failure::NoData));
         assert_eq!(get("none.example.com", RecordType::A), Err(Failure::NxDomain));
         assert_eq!(get("x.wild.example.com", RecordType::A), Ok(Answer::A([Ipv4Addr::new(192, 0, 2, 2)].into())));
+        for (name, exists) in [
+            ("example.com", Ok(Answer::Existence)),
+            ("com", Ok(Answer::Existence)),
+            ("gone.example.com", Ok(Answer::Existence)),
+            ("loop.example.com", Ok(Answer::Existence)),
+            ("bad.example.com", Ok(Answer::Existence)),
+            ("x.wild.example.com", Ok(Answer::Existence)),
+            ("none.example.com", Err(Failure::NxDomain)),
+            ("worse.example.com", Err(Failure::Rcode("SERVFAIL"))),
+        ] {
+            assert_eq!(get(name, RecordType::Existence), exists, "{name}");
+        }
+        assert_eq!(get("gone.example.com", RecordType::A), Err(Failure::NxDomain));
         assert_eq!(get("1.2.0.192.in-addr.arpa", RecordType::Ptr), Ok(Answer::Ptr([name("mx.example.com")].into())));
     }
 

@@ -18,7 +18,7 @@ use hickory_resolver::proto::{
     op::{DEFAULT_MAX_PAYLOAD_LEN, Edns, Message, MessageType, OpCode, ResponseCode},
     rr::{
         Name as WireName, RData, Record, RecordType as WireType,
-        rdata::{CNAME, MX, PTR, SOA, TXT},
+        rdata::{CNAME, MX, NULL, PTR, SOA, TXT},
     },
 };
 use spf_milter::dns::{Answer, Failure, Name, RecordType, zone::Zone};
@@ -63,8 +63,15 @@ pub struct Behaviour {
     pub soa: Option<(u32, u32)>,
     /// Only the CNAME records of an answer are sent.
     pub only_aliases: bool,
+    /// Only the first CNAME record of an answer is sent, if it has one.
+    pub first_alias_only: bool,
     /// Records of another name and type are put before those asked for.
     pub stray_records: bool,
+    /// Names that do not exist are denied with NOERROR and a NSEC record that has the type NXNAME, to queries with the flag DO
+    /// (RFC 9824); without the flag as names without records.
+    pub compact_denial: bool,
+    /// With [`Behaviour::compact_denial`]: the flag CO is known, and such names are NXDOMAIN to queries with it.
+    pub compact_ok: bool,
 }
 
 impl Default for Behaviour {
@@ -85,7 +92,10 @@ impl Default for Behaviour {
             ttl: 300,
             soa: Some((300, 300)),
             only_aliases: false,
+            first_alias_only: false,
             stray_records: false,
+            compact_denial: false,
+            compact_ok: false,
         }
     }
 }
@@ -99,6 +109,9 @@ pub struct Query {
     pub record_type: String,
     pub tcp: bool,
     pub edns: bool,
+    /// The flags DO and CO of the OPT record.
+    pub dnssec_ok: bool,
+    pub compact_ok: bool,
 }
 
 #[derive(Default)]
@@ -288,7 +301,8 @@ fn reply(state: &State, query: &[u8], tcp: bool) -> Option<Reply> {
         *seen.counts.entry((key.clone(), question.query_type())).or_default() += 1;
         if seen.log.len() < MAX_LOG {
             let record_type = question.query_type().to_string();
-            seen.log.push(Query { name, record_type, tcp, edns: query.edns.is_some() });
+            let (dnssec_ok, compact_ok) = flags(&query);
+            seen.log.push(Query { name, record_type, tcp, edns: query.edns.is_some(), dnssec_ok, compact_ok });
         }
     }
     let behaviour = {
@@ -317,6 +331,11 @@ fn reply(state: &State, query: &[u8], tcp: bool) -> Option<Reply> {
         }
     }
     Some(Reply { latency: behaviour.latency, messages })
+}
+
+/// The flags DO and CO.
+fn flags(query: &Message) -> (bool, bool) {
+    query.edns.as_ref().map_or((false, false), |edns| (edns.flags().dnssec_ok, edns.flags().z & 0x4000 != 0))
 }
 
 /// A reply without records.
@@ -397,6 +416,10 @@ fn answer(zone: &Zone, query: &Message, behaviour: &Behaviour, key: &str) -> Opt
         owner = wire_name(target.as_str());
         alias = target;
     }
+    if behaviour.first_alias_only && !reply.answers.is_empty() {
+        reply.answers.truncate(1);
+        return Some(reply);
+    }
     match zone.answer(&name, record_type) {
         Ok(_) if behaviour.only_aliases => {}
         Ok(answer) => {
@@ -409,8 +432,17 @@ fn answer(zone: &Zone, query: &Message, behaviour: &Behaviour, key: &str) -> Opt
                 Failure::NxDomain => ResponseCode::NXDomain,
                 Failure::NoData => ResponseCode::NoError,
                 Failure::Rcode("REFUSED") => ResponseCode::Refused,
-                Failure::Rcode(_) => ResponseCode::ServFail,
+                Failure::Rcode(_) | Failure::NoRecursion | Failure::Malformed => ResponseCode::ServFail,
             };
+            let (dnssec_ok, compact_ok) = flags(query);
+            if failure == Failure::NxDomain && behaviour.compact_denial {
+                if !(behaviour.compact_ok && compact_ok) {
+                    reply.metadata.response_code = ResponseCode::NoError;
+                }
+                if dnssec_ok {
+                    reply.authorities.push(denial(&owner));
+                }
+            }
             if failure.is_void()
                 && let Some((ttl, minimum)) = behaviour.soa
             {
@@ -442,12 +474,22 @@ fn rdata(answer: &Answer, behaviour: &Behaviour) -> Vec<RData> {
             })
             .collect(),
         Answer::Ptr(records) => records.iter().map(|name| RData::PTR(PTR(wire_name(name.as_str())))).collect(),
+        Answer::Existence => Vec::new(),
     }
+}
+
+/// A NSEC record from a name to the next one possible, with the types RRSIG, NSEC and NXNAME (RFC 9824 §3.4).
+fn denial(owner: &WireName) -> Record {
+    let next = [b"\x01\x00".to_vec(), owner.iter().flat_map(|label| [&[label.len() as u8], label].concat()).collect(), vec![0]];
+    let mut types = vec![0, 17];
+    types.extend([0, 0, 0, 0, 0, 0b11, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0b1000_0000]);
+    let rdata = NULL::with([next.concat(), types].concat());
+    Record::from_rdata(owner.clone(), 300, RData::Unknown { code: WireType::Unknown(47), rdata })
 }
 
 fn wire_type(record_type: RecordType) -> WireType {
     match record_type {
-        RecordType::A => WireType::A,
+        RecordType::A | RecordType::Existence => WireType::A,
         RecordType::Aaaa => WireType::AAAA,
         RecordType::Mx => WireType::MX,
         RecordType::Txt => WireType::TXT,

@@ -216,7 +216,10 @@ fn which_policy_applies() {
         _dmarc.np.example TXT \"v=DMARC1; p=none; np=reject\"
         _dmarc.old.example TXT \"v=DMARC1; p=reject; pct=0; rf=afrf; ri=1\"
         _dmarc.several.example TXT \"v=DMARC1; p=reject\"
-        _dmarc.several.example TXT \"v=DMARC1; p=reject\"
+        _dmarc.several.example TXT \"v=DMARC1; p=reject;\"
+        _dmarc.twice.example TXT \"v=DMARC1; p=reject\"
+        _dmarc.twice.example TXT \"v=DMARC1; p=reject\"
+        shop.x.example CNAME gone.elsewhere.example
         _dmarc.alias.example CNAME _dmarc.old.example
         _dmarc.split.example TXT \"v=DMARC1; p=rej\" \"ect\"
         _dmarc.xn--bcher-kva.example TXT \"v=DMARC1; p=reject\"
@@ -229,6 +232,10 @@ fn which_policy_applies() {
         ("a@mx.x.example", "fail mx.x.example sp=quarantine of x.example"),
         ("a@below.mx.x.example", "fail below.mx.x.example sp=quarantine of x.example"),
         ("a@ghost.x.example", "fail ghost.x.example np=none of x.example"),
+        // An alias exists, whether or not its target does.
+        ("a@shop.x.example", "fail shop.x.example sp=quarantine of x.example"),
+        ("a@ghost.shop.x.example", "fail ghost.shop.x.example np=none of x.example"),
+        ("a@twice.example", "fail twice.example p=reject of twice.example"),
         ("a@a.b.c.d.ghost.x.example", "fail a.b.c.d.ghost.x.example np=none of x.example"),
         ("a@own.x.example", "fail own.x.example p=none of own.x.example"),
         // Not the record on the way, but that of the organizational domain.

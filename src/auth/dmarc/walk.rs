@@ -8,7 +8,7 @@ use super::{
     records::{Records, State, View},
 };
 use crate::{
-    dns::{Dns, Failure, Name},
+    dns::{Dns, Name},
     mail::domain::Domain,
 };
 
@@ -182,14 +182,8 @@ pub(super) async fn query(dns: &Dns, domain: &Domain) -> Result<Published, Probl
     }
 }
 
-/// Whether a domain exists, which any type of record shows (RFC 9989 §3.2.13): it does unless DNS denies the name itself (NXDOMAIN).
-///
-/// An alias of a name that does not exist looks the same, and counts as one that does not exist either.
+/// Whether a domain exists (RFC 9989 §3.2.13): it does unless DNS denies the name itself. An alias exists, whatever it is an alias of.
 pub(super) async fn exists(dns: &Dns, domain: &Domain) -> Result<bool, Problem> {
     let name = Name::from(domain);
-    match dns.a(&name).await {
-        Ok(_) | Err(Failure::NoData) => Ok(true),
-        Err(Failure::NxDomain) => Ok(false),
-        Err(failure) => Err(Problem::Lookup(name, failure)),
-    }
+    dns.exists(&name).await.map_err(|failure| Problem::Lookup(name, failure))
 }

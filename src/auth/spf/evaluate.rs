@@ -14,7 +14,7 @@ use super::{
     trace::Trace,
 };
 use crate::{
-    dns::{Answer, Dns, Failure, Name, RecordType},
+    dns::{Answer, Dns, Failure, Name, RecordType, Server},
     mail::{domain::Domain, spf_result::SpfResult},
 };
 
@@ -341,7 +341,11 @@ impl<'a> Evaluation<'a> {
 
     pub(super) fn fail_temporarily(&mut self, failure: Failure, record_type: RecordType, name: &Name) -> Stop {
         let reason = if failure == Failure::Timeout { Problem::TIMEOUT } else { Problem::LOOKUP_FAILED };
-        let detail = format!("{record_type} {name}: {failure}");
+        let mut detail = format!("{record_type} {name}: {failure}");
+        let servers = self.dns.asked(name, record_type);
+        if !servers.is_empty() {
+            detail.push_str(&format!(" ({})", Server::list(&servers)));
+        }
         self.tell(|| detail.clone());
         self.outcome.problem = Some(Problem { reason, detail });
         Stop(SpfResult::Temperror)

@@ -176,6 +176,7 @@ impl Evaluation<'_> {
             Answer::Aaaa(found) => format!("AAAA {name}: {}", list(found)),
             Answer::Ptr(found) => format!("PTR {name}: {}", list(found)),
             Answer::Txt(found) => format!("TXT {name}: {} texts", found.len()),
+            Answer::Existence => format!("{name} exists"),
             Answer::Mx(found) => {
                 let host = |mx: &crate::dns::Mx| mx.exchange.as_ref().map_or_else(|| ".".to_owned(), Name::to_string);
                 format!("MX {name}: {}", list(&found.iter().map(host).collect::<Vec<_>>()))

@@ -82,7 +82,7 @@ fn reference(zone: &Zone, author: &str, identifiers: &Identifiers) -> (DmarcResu
     let applied = record_at(author).or_else(|| record_at(&organizational)).or_else(|| found.last().cloned());
     let Some((at, record)) = applied else { return (DmarcResult::None, None) };
     let Some(policies) = record.policies else { return (DmarcResult::None, None) };
-    let missing = zone.answer(&Name::new(author).unwrap(), RecordType::Mx) == Err(Failure::NxDomain);
+    let missing = zone.answer(&Name::new(author).unwrap(), RecordType::Existence) == Err(Failure::NxDomain);
     let policy = match (at == author, missing) {
         (true, _) => policies.p,
         (false, true) => policies.np.or(policies.sp).unwrap_or(policies.p),

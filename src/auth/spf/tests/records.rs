@@ -6,7 +6,12 @@ use super::*;
 fn one_record_and_no_more() {
     let result = |text: &str| result_and_reason(&check(text));
     assert_eq!(result("example.com TXT \"v=spf1 +all\"\nexample.com TXT \"V=SPF1 -all\""), (Permerror, Problem::SEVERAL_RECORDS));
-    assert_eq!(result("example.com TXT \"v=spf1 +all\"\nexample.com TXT \"v=spf1 +all\""), (Permerror, Problem::SEVERAL_RECORDS));
+    assert_eq!(
+        result("example.com TXT \"v=spf1 +all\"\nexample.com TXT \"v=spf1 +all \""),
+        (Permerror, Problem::SEVERAL_RECORDS)
+    );
+    // The same record twice is one (RFC 2181 §5).
+    assert_eq!(result("example.com TXT \"v=spf1 +all\"\nexample.com TXT \"v=spf1 +all\"").0, Pass);
     assert_eq!(result("example.com TXT \"v=spf10 +all\"\nexample.com TXT \"v=spf1\\009+all\"").0, NoResult);
     assert_eq!(result("example.com TXT \"v=spf10 +all\"\nexample.com TXT \"V=sPf1 +all\"").0, Pass);
     assert_eq!(result("example.com TXT \"\"\nexample.com TXT \"spf2.0/pra -all\"\nexample.com TXT \"v=spf1 ?all\"").0, Neutral);

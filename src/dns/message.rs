@@ -1,0 +1,337 @@
+//! Messages on the wire (RFC 1035 §4): queries are written, replies are read.
+//!
+//! A reply is read to its end or is malformed: no length that is wrong makes a shorter result. Only the data of records that were asked
+//! for are looked into, so that odd ones beside them spoil nothing.
+
+use std::hash::{BuildHasher as _, RandomState};
+
+use super::{Name, RecordType};
+
+/// Octets that we take in a UDP reply (RFC 6891 §6.2.5): what passes every network in one piece.
+const UDP_SIZE: u16 = 1232;
+
+/// Octets of a name without its root label (RFC 1035 §3.1).
+const MAX_NAME: usize = 254;
+
+/// Pointers in one name. A name has 127 labels at most, and each pointer has a reason.
+const MAX_POINTERS: usize = 127;
+
+const CLASS_IN: u16 = 1;
+const TYPE_OPT: u16 = 41;
+
+/// EDNS flags: DNSSEC records are wanted (RFC 3225 §3), a compact denial may be told as NXDOMAIN (RFC 9824 §5).
+const FLAGS_DO_AND_CO: u16 = 0xc000;
+
+pub(super) const TYPE_A: u16 = 1;
+pub(super) const TYPE_CNAME: u16 = 5;
+pub(super) const TYPE_SOA: u16 = 6;
+pub(super) const TYPE_NS: u16 = 2;
+pub(super) const TYPE_PTR: u16 = 12;
+pub(super) const TYPE_MX: u16 = 15;
+pub(super) const TYPE_TXT: u16 = 16;
+pub(super) const TYPE_AAAA: u16 = 28;
+pub(super) const TYPE_NSEC: u16 = 47;
+
+/// No message, or not one that can be read to its end.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) struct Malformed;
+
+type Read<T> = Result<T, Malformed>;
+
+/// A name as on the wire: labels with their lengths before them, in lower case, without the root label.
+#[derive(Clone, Debug, Default, Eq, Hash, PartialEq)]
+pub(super) struct WireName(Vec<u8>);
+
+impl WireName {
+    /// The octets of a name as they are, and no search list; `None` where it is too long.
+    pub(super) fn new(name: &Name) -> Option<Self> {
+        let mut wire = Self::default();
+        for label in name.as_str().split('.') {
+            wire.push(label.as_bytes()).ok()?;
+        }
+        Some(wire)
+    }
+
+    fn push(&mut self, label: &[u8]) -> Read<()> {
+        let length = u8::try_from(label.len()).map_err(|_| Malformed)?;
+        if !(1..=63).contains(&length) || self.0.len() + 1 + label.len() > MAX_NAME {
+            return Err(Malformed);
+        }
+        self.0.push(length);
+        self.0.extend(label.iter().map(u8::to_ascii_lowercase));
+        Ok(())
+    }
+
+    /// The labels, from the left.
+    pub(super) fn labels(&self) -> impl Iterator<Item = &[u8]> {
+        self.suffixes().filter_map(|suffix| {
+            let (&length, rest) = suffix.split_first()?;
+            // The root has no label; all others are whole, by construction.
+            rest.split_at_checked(length.into()).map(|(label, _)| label)
+        })
+    }
+
+    /// The name itself and all names above it, down to the root.
+    fn suffixes(&self) -> impl Iterator<Item = &[u8]> {
+        std::iter::successors(Some(self.0.as_slice()), |suffix| {
+            let (&length, rest) = suffix.split_first()?;
+            rest.split_at_checked(length.into()).map(|(_, above)| above)
+        })
+    }
+
+    /// Whether this is another name or above it.
+    pub(super) fn is_at_or_above(&self, other: &Self) -> bool {
+        other.suffixes().any(|suffix| suffix == self.0)
+    }
+}
+
+/// What is asked.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(super) struct Question {
+    pub(super) name: WireName,
+    pub(super) record_type: RecordType,
+}
+
+impl Question {
+    /// `None` where the name is too long to be asked for.
+    pub(super) fn new(name: &Name, record_type: RecordType) -> Option<Self> {
+        Some(Self { name: WireName::new(name)?, record_type })
+    }
+
+    /// The number of the type on the wire.
+    pub(super) fn wire_type(&self) -> u16 {
+        match self.record_type {
+            RecordType::A | RecordType::Existence => TYPE_A,
+            RecordType::Aaaa => TYPE_AAAA,
+            RecordType::Mx => TYPE_MX,
+            RecordType::Txt => TYPE_TXT,
+            RecordType::Ptr => TYPE_PTR,
+        }
+    }
+
+    /// A query with recursion desired; with an OPT record if so wanted (RFC 6891).
+    pub(super) fn query(&self, id: u16, edns: bool) -> Vec<u8> {
+        let mut query = Vec::with_capacity(12 + MAX_NAME + 16);
+        let numbers = |query: &mut Vec<u8>, numbers: &[u16]| query.extend(numbers.iter().flat_map(|number| number.to_be_bytes()));
+        numbers(&mut query, &[id, 0x0100, 1, 0, 0, edns.into()]);
+        query.extend_from_slice(&self.name.0);
+        query.push(0);
+        numbers(&mut query, &[self.wire_type(), CLASS_IN]);
+        if edns {
+            let flags = if self.record_type == RecordType::Existence { FLAGS_DO_AND_CO } else { 0 };
+            query.push(0);
+            numbers(&mut query, &[TYPE_OPT, UDP_SIZE, 0, flags, 0]);
+        }
+        query
+    }
+}
+
+/// Numbers of queries that nobody can guess (RFC 5452 §4.3).
+#[derive(Debug, Default)]
+pub(super) struct Ids {
+    secret: RandomState,
+    count: std::sync::atomic::AtomicU64,
+}
+
+impl Ids {
+    pub(super) fn next(&self) -> u16 {
+        let hash = self.secret.hash_one(self.count.fetch_add(1, std::sync::atomic::Ordering::Relaxed));
+        let [a, b, ..] = hash.to_be_bytes();
+        u16::from_be_bytes([a, b])
+    }
+}
+
+/// Octets that are still to be read, of a message.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Reader<'a> {
+    message: &'a [u8],
+    rest: &'a [u8],
+}
+
+impl<'a> Reader<'a> {
+    fn new(message: &'a [u8]) -> Self {
+        Self { message, rest: message }
+    }
+
+    /// Whether all was read.
+    pub(super) fn is_at_end(&self) -> bool {
+        self.rest.is_empty()
+    }
+
+    pub(super) fn octet(&mut self) -> Read<u8> {
+        let (octet, rest) = self.rest.split_first().ok_or(Malformed)?;
+        self.rest = rest;
+        Ok(*octet)
+    }
+
+    pub(super) fn short(&mut self) -> Read<u16> {
+        Ok(u16::from_be_bytes([self.octet()?, self.octet()?]))
+    }
+
+    pub(super) fn long(&mut self) -> Read<u32> {
+        Ok(u32::from_be_bytes([self.octet()?, self.octet()?, self.octet()?, self.octet()?]))
+    }
+
+    /// So many octets.
+    pub(super) fn take(&mut self, count: usize) -> Read<&'a [u8]> {
+        let (octets, rest) = self.rest.split_at_checked(count).ok_or(Malformed)?;
+        self.rest = rest;
+        Ok(octets)
+    }
+
+    /// As many octets as are in an array.
+    pub(super) fn array<const N: usize>(&mut self) -> Read<[u8; N]> {
+        self.take(N)?.try_into().map_err(|_| Malformed)
+    }
+
+    /// A name, which may end in a part of another one (RFC 1035 §4.1.4). Pointers lead backwards only, and so they end.
+    pub(super) fn name(&mut self) -> Read<WireName> {
+        let mut name = WireName(Vec::with_capacity(32));
+        let mut at = *self;
+        let mut after = None;
+        let mut limit = self.message.len().checked_sub(self.rest.len()).ok_or(Malformed)?;
+        for _ in 0..=MAX_POINTERS {
+            let target = loop {
+                match at.octet()? {
+                    0 => {
+                        self.rest = after.unwrap_or(at.rest);
+                        return Ok(name);
+                    }
+                    length @ 1..=63 => name.push(at.take(length.into())?)?,
+                    high @ 0xc0.. => break usize::from(u16::from_be_bytes([high & 0x3f, at.octet()?])),
+                    _ => return Err(Malformed),
+                }
+            };
+            after = after.or(Some(at.rest));
+            if target >= limit {
+                return Err(Malformed);
+            }
+            limit = target;
+            (_, at.rest) = self.message.split_at_checked(target).ok_or(Malformed)?;
+        }
+        Err(Malformed)
+    }
+}
+
+/// A record whose data have not been looked into.
+#[derive(Clone, Debug)]
+pub(super) struct Record<'a> {
+    pub(super) owner: WireName,
+    /// The type; `None` where the class is not IN.
+    pub(super) wire_type: Option<u16>,
+    /// As it came.
+    pub(super) ttl: u32,
+    data: Reader<'a>,
+}
+
+impl<'a> Record<'a> {
+    fn read(reader: &mut Reader<'a>) -> Read<(Self, u16)> {
+        let owner = reader.name()?;
+        let (number, class, ttl) = (reader.short()?, reader.short()?, reader.long()?);
+        let length = reader.short()?;
+        let data = Reader { message: reader.message, rest: reader.take(length.into())? };
+        Ok((Self { owner, wire_type: (class == CLASS_IN).then_some(number), ttl, data }, number))
+    }
+
+    /// Reads the data with a function, which has to read all.
+    pub(super) fn read_data<T>(&self, read: impl FnOnce(&mut Reader<'a>) -> Read<T>) -> Read<T> {
+        // Names in the data may point to places before them, so that a reader of the data knows the whole message.
+        let mut data = self.data;
+        let value = read(&mut data)?;
+        if data.is_at_end() { Ok(value) } else { Err(Malformed) }
+    }
+}
+
+/// A reply to a query of ours, with its records.
+#[derive(Clone, Debug)]
+pub(super) struct Message<'a> {
+    pub(super) authoritative: bool,
+    pub(super) recursion_available: bool,
+    /// The response code: NOERROR or NXDOMAIN.
+    pub(super) is_nxdomain: bool,
+    pub(super) answers: Vec<Record<'a>>,
+    pub(super) authorities: Vec<Record<'a>>,
+}
+
+/// What came from a name server.
+#[derive(Clone, Debug)]
+pub(super) enum Arrival<'a> {
+    /// Something that belongs to another query, or to none.
+    Foreign,
+    /// A reply that says that it was cut.
+    Truncated,
+    /// A reply with a response code that tells of trouble, its upper bits from the OPT record included (RFC 6891 §6.1.3).
+    Trouble(u16),
+    /// A reply that can be used.
+    Message(Message<'a>),
+}
+
+const RCODE_NXDOMAIN: u16 = 3;
+
+impl<'a> Arrival<'a> {
+    /// Looks at a message that came over the way that a query went.
+    ///
+    /// # Errors
+    ///
+    /// It belongs to the query by its number, but is no reply to it that can be read.
+    pub(super) fn read(octets: &'a [u8], id: u16, question: &Question) -> Read<Self> {
+        let mut reader = Reader::new(octets);
+        let Ok(arrived) = reader.short() else { return Ok(Self::Foreign) };
+        if arrived != id {
+            return Ok(Self::Foreign);
+        }
+        let flags = reader.short()?;
+        let [questions, answers, authorities, additionals] = [reader.short()?, reader.short()?, reader.short()?, reader.short()?];
+        // A query, or an operation other than QUERY.
+        if flags & 0x8000 == 0 || flags & 0x7800 != 0 {
+            return Ok(Self::Foreign);
+        }
+        let rcode = flags & 0x000f;
+        // Servers that do not know EDNS may leave the question out (RFC 6891 §7). NXDOMAIN tells of a name, and so of none without one.
+        let is_bare = questions == 0 && !matches!(rcode, 0 | RCODE_NXDOMAIN);
+        if questions == 1 {
+            let (name, wire_type, class) = (reader.name()?, reader.short()?, reader.short()?);
+            if name != question.name || wire_type != question.wire_type() || class != CLASS_IN {
+                return Ok(Self::Foreign);
+            }
+            if flags & 0x0200 != 0 {
+                return Ok(Self::Truncated);
+            }
+        }
+        let mut upper = 0;
+        let mut section = |count: u16, is_last: bool| -> Read<Vec<Record<'a>>> {
+            let mut records = Vec::new();
+            for _ in 0..count {
+                let (record, number) = Record::read(&mut reader)?;
+                match (number, is_last) {
+                    (TYPE_OPT, true) => {
+                        let [high, ..] = record.ttl.to_be_bytes();
+                        upper = u16::from(high) << 4;
+                    }
+                    // Some proxies count it as an answer, and push the answer out of its section.
+                    (TYPE_OPT, false) => return Err(Malformed),
+                    _ => records.push(record),
+                }
+            }
+            Ok(records)
+        };
+        let sections =
+            section(answers, false).and_then(|answers| Ok((answers, section(authorities, false)?, section(additionals, true)?)));
+        let rcode = upper | rcode;
+        match sections {
+            // What else is in a reply that tells of trouble is no matter. BADVERS is told by the upper bits alone.
+            _ if is_bare || questions <= 1 && !matches!(rcode, 0 | RCODE_NXDOMAIN) => Ok(Self::Trouble(rcode)),
+            Ok((answers, authorities, _)) if questions == 1 => Ok(Self::Message(Message {
+                authoritative: flags & 0x0400 != 0,
+                recursion_available: flags & 0x0080 != 0,
+                is_nxdomain: rcode == RCODE_NXDOMAIN,
+                answers,
+                authorities,
+            })),
+            _ => Err(Malformed),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
