@@ -99,6 +99,31 @@ fn answers_of_all_kinds() {
     }
 }
 
+/// For an alias among its local data unbound answers with the CNAME record alone, although it would find the target.
+#[test]
+#[ignore = "needs unbound: make test"]
+fn aliases_without_their_targets() {
+    let zone = "target.good.example TXT \"v=spf1 -all\"\nbare.good.example A 192.0.2.1\n";
+    let upstream = NameServer::start(Zone::parse(zone).unwrap());
+    let forward = format!("forward-zone:\n  name: \"good.example.\"\n  forward-addr: 127.0.0.1@{}\n", upstream.address().port());
+    let server = "  local-zone: \"local.example.\" static\n  domain-insecure: \"example.\"\n\
+                  \x20 local-data: 'alias.local.example. CNAME target.good.example.'\n\
+                  \x20 local-data: 'bare.local.example. CNAME bare.good.example.'\n\
+                  \x20 local-data: 'gone.local.example. CNAME gone.good.example.'\n";
+    let unbound = Unbound::start(server, &forward);
+    let daemon = Daemon::start(&config(unbound.address()));
+    let mut client = client(&daemon);
+    for (domain, expected) in [
+        ("alias.local.example", "550 5.7.23 SPF validation failed"),
+        ("bare.local.example", "Authentication-Results: mta.example.org; spf=none smtp.mailfrom=bare.local.example"),
+        ("gone.local.example", "Authentication-Results: mta.example.org; spf=none smtp.mailfrom=gone.local.example"),
+    ] {
+        let result = result_of(&mut client, domain);
+        assert!(result.starts_with(expected), "{domain}: {result}");
+    }
+    assert!(upstream.count("target.good.example", spf_milter::dns::RecordType::Txt) > 0, "nobody asked for the target");
+}
+
 #[test]
 #[ignore = "needs unbound: make test"]
 fn bogus_answers_are_temporary_errors() {
