@@ -4,7 +4,7 @@
 
 mod support;
 
-use std::{net::SocketAddr, thread};
+use std::{fs, net::SocketAddr, process::Command, thread};
 
 use spf_milter::dns::zone::Zone;
 use support::{
@@ -12,6 +12,7 @@ use support::{
     milter_client::{MilterClient, Reply},
     nameserver::{Behaviour, NameServer, closed_port},
     scenario::complete_config,
+    scratch::Scratch,
     wait_for,
 };
 
@@ -36,6 +37,67 @@ fn a_name_server_that_is_down_at_the_start_may_come_later() {
     assert!(refusal.starts_with("451 4.7.24 "), "{refusal}");
     let Ok(nameserver) = NameServer::start_on(address, Zone::parse(ZONE).unwrap()) else { return };
     wait_for("the name server to be asked again", || (client.mail("<a@good.example>").unwrap() == Reply::Continue).then_some(()));
+    assert!(nameserver.total() > 0);
+}
+
+#[test]
+fn name_servers_that_do_not_answer_are_told() {
+    let address = closed_port();
+    let daemon = Daemon::start(&complete_config("hostname = mta.example.org\n", address));
+    daemon.wait_for_log(&[&format!("name server {address} is asked, by nameservers")]);
+    let mut client = daemon.client();
+    begin(&mut client);
+    for domain in ["good.example", "bad.example"] {
+        assert!(matches!(client.mail(format!("<a@{domain}>")).unwrap(), Reply::Code(_)));
+        client.abort().unwrap();
+    }
+    daemon.wait_for_log(&["result=temperror", &format!("detail=\"TXT bad.example: network error ({address})\"")]);
+    let (_, log) = daemon.stop();
+    let lines: Vec<_> = log.lines().filter(|line| line.contains("does not answer")).collect();
+    // Once a minute, however many look-ups fail.
+    assert_eq!(lines.len(), 1, "{log}");
+    assert!(lines[0].contains(&format!("name server {address} does not answer: TXT good.example: network error")), "{log}");
+}
+
+#[test]
+fn a_server_that_does_not_recurse_is_named() {
+    let nameserver = NameServer::start(Zone::parse(ZONE).unwrap());
+    nameserver.behave("*", Behaviour { lame: true, ..Behaviour::default() });
+    let daemon = Daemon::start(&complete_config("hostname = mta.example.org\n", nameserver.address()));
+    let mut client = daemon.client();
+    begin(&mut client);
+    let Reply::Code(refusal) = client.mail("<a@bad.example>").unwrap() else { panic!("not refused") };
+    assert!(refusal.starts_with("451 4.7.24 "), "{refusal}");
+    client.abort().unwrap();
+    let server = nameserver.address();
+    daemon.wait_for_log(&[&format!("detail=\"TXT bad.example: server does not recurse ({server})\"")]);
+    let (_, log) = daemon.stop();
+    assert!(!log.contains("does not answer"), "{log}");
+}
+
+#[test]
+#[ignore = "needs root: make test"]
+fn resolv_conf_may_come_later() {
+    let folder = Scratch::new("resolv");
+    let resolv_conf = folder.write("resolv.conf", "nameserver foo\n");
+    let program = support::daemon::program();
+    let daemon = Daemon::launch("hostname = mta.example.org\nverify_helo = no\ndns_timeout_secs = 1\n", |command| {
+        let arguments: Vec<_> = command.get_args().map(ToOwned::to_owned).collect();
+        *command = Command::new("unshare");
+        let script = "mount --bind \"$0\" /etc/resolv.conf && exec \"$@\"";
+        command.args(["--mount", "sh", "-c", script]).arg(&resolv_conf).arg(&program).args(arguments);
+    });
+    let daemon = daemon.unwrap();
+    daemon.wait_for_log(&["/etc/resolv.conf:1: 'foo' is not an address of a name server"]);
+    daemon.wait_for_log(&["/etc/resolv.conf names no name server (it has no nameserver line), name server 127.0.0.1 is asked"]);
+    // Ports below 1024, for resolv.conf knows no other.
+    let address: SocketAddr = "127.77.53.1:53".parse().unwrap();
+    let nameserver = NameServer::start_on(address, Zone::parse(ZONE).unwrap()).unwrap();
+    fs::write(&resolv_conf, "nameserver 127.77.53.1\n").unwrap();
+    let mut client = daemon.client();
+    begin(&mut client);
+    wait_for("the name server to be asked", || (client.mail("<a@good.example>").unwrap() == Reply::Continue).then_some(()));
+    daemon.wait_for_log(&["name server 127.77.53.1 is asked, by /etc/resolv.conf"]);
     assert!(nameserver.total() > 0);
 }
 

@@ -63,6 +63,8 @@ pub struct Behaviour {
     pub soa: Option<(u32, u32)>,
     /// Only the CNAME records of an answer are sent.
     pub only_aliases: bool,
+    /// The server does not recurse: answers are empty, without RA and AA.
+    pub lame: bool,
     /// Only the first CNAME record of an answer is sent, if it has one.
     pub first_alias_only: bool,
     /// Records of another name and type are put before those asked for.
@@ -92,6 +94,7 @@ impl Default for Behaviour {
             ttl: 300,
             soa: Some((300, 300)),
             only_aliases: false,
+            lame: false,
             first_alias_only: false,
             stray_records: false,
             compact_denial: false,
@@ -380,6 +383,10 @@ fn answer(zone: &Zone, query: &Message, behaviour: &Behaviour, key: &str) -> Opt
             reply.edns = None;
         }
         reply.metadata.response_code = rcode;
+        return Some(reply);
+    }
+    if behaviour.lame {
+        reply.metadata.recursion_available = false;
         return Some(reply);
     }
     if let Some(rcode) = behaviour.rcode {
