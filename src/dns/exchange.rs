@@ -83,7 +83,7 @@ async fn over_udp(server: SocketAddr, question: &Question, ids: &Ids, limit: Dur
     };
     let mut to_send = repetitions(true);
     let mut is_plain = false;
-    socket.send(&question.query(id, true)).await?;
+    socket.send(&question.query(id, true)?).await?;
     let mut octets = Vec::with_capacity(ROOM);
     loop {
         let received = match to_send.front() {
@@ -93,7 +93,7 @@ async fn over_udp(server: SocketAddr, question: &Question, ids: &Ids, limit: Dur
         let Ok(received) = received else {
             if let Some((_, edns)) = to_send.pop_front() {
                 is_plain |= !edns;
-                socket.send(&question.query(if edns { id } else { plain_id }, edns)).await?;
+                socket.send(&question.query(if edns { id } else { plain_id }, edns)?).await?;
             }
             continue;
         };
@@ -111,7 +111,7 @@ async fn over_udp(server: SocketAddr, question: &Question, ids: &Ids, limit: Dur
             Heard::Trouble(_) if !is_plain => {
                 is_plain = true;
                 to_send = repetitions(false);
-                socket.send(&question.query(plain_id, false)).await?;
+                socket.send(&question.query(plain_id, false)?).await?;
             }
             Heard::Trouble(_) | Heard::Nothing => {}
         }
@@ -160,7 +160,7 @@ async fn over_tcp(server: SocketAddr, question: &Question, id: u16) -> io::Resul
     connection.set_nodelay(true)?;
     let mut failure = Failure::Malformed;
     for edns in [true, false] {
-        let query = question.query(id, edns);
+        let query = question.query(id, edns)?;
         let length = u16::try_from(query.len()).map_err(io::Error::other)?;
         connection.write_all(&[&length.to_be_bytes(), query.as_slice()].concat()).await?;
         let length = connection.read_u16().await?;

@@ -1,26 +1,33 @@
 //! Messages on the wire (RFC 1035 §4): queries are written, replies are read.
 //!
-//! A reply is read to its end or is malformed: no length that is wrong makes a shorter result. Only the data of records that were asked
-//! for are looked into, so that odd ones beside them spoil nothing.
+//! The DNS library writes queries and reads names and numbers. Replies are taken apart here, since it gives up a reply in which any record is
+//! odd: only the data of records that were asked for are looked into, so that odd ones beside them spoil nothing. A reply is read to its end
+//! or is malformed: no length that is wrong makes a shorter result.
 
-use std::hash::{BuildHasher as _, RandomState};
+use std::{
+    hash::{BuildHasher as _, RandomState},
+    io,
+};
+
+use hickory_resolver::proto::{
+    op::{Edns, Message as Query, MessageType, OpCode, Query as Asked},
+    rr,
+    serialize::binary::{BinDecodable as _, BinDecoder},
+};
 
 use super::{Name, RecordType};
 
 /// Octets that we take in a UDP reply (RFC 6891 §6.2.5): what passes every network in one piece.
 const UDP_SIZE: u16 = 1232;
 
-/// Octets of a name without its root label (RFC 1035 §3.1).
-const MAX_NAME: usize = 254;
-
-/// Pointers in one name. A name has 127 labels at most, and each pointer has a reason.
-const MAX_POINTERS: usize = 127;
+/// The most records of a reply. Each may have a name of thousands of pointers, which take time to follow.
+const MAX_RECORDS: usize = 2000;
 
 const CLASS_IN: u16 = 1;
 const TYPE_OPT: u16 = 41;
 
-/// EDNS flags: DNSSEC records are wanted (RFC 3225 §3), a compact denial may be told as NXDOMAIN (RFC 9824 §5).
-const FLAGS_DO_AND_CO: u16 = 0xc000;
+/// The EDNS flag CO, as the library counts flags: a compact denial may be told as NXDOMAIN (RFC 9824 §5).
+const FLAG_CO: u16 = 0x4000;
 
 pub(super) const TYPE_A: u16 = 1;
 pub(super) const TYPE_CNAME: u16 = 5;
@@ -38,50 +45,24 @@ pub(super) struct Malformed;
 
 type Read<T> = Result<T, Malformed>;
 
-/// A name as on the wire: labels with their lengths before them, in lower case, without the root label.
-#[derive(Clone, Debug, Default, Eq, Hash, PartialEq)]
-pub(super) struct WireName(Vec<u8>);
+/// A name as on the wire: labels of any octets. Upper and lower case are the same.
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+pub(super) struct WireName(rr::Name);
 
 impl WireName {
     /// The octets of a name as they are, and no search list; `None` where it is too long.
     pub(super) fn new(name: &Name) -> Option<Self> {
-        let mut wire = Self::default();
-        for label in name.as_str().split('.') {
-            wire.push(label.as_bytes()).ok()?;
-        }
-        Some(wire)
-    }
-
-    fn push(&mut self, label: &[u8]) -> Read<()> {
-        let length = u8::try_from(label.len()).map_err(|_| Malformed)?;
-        if !(1..=63).contains(&length) || self.0.len() + 1 + label.len() > MAX_NAME {
-            return Err(Malformed);
-        }
-        self.0.push(length);
-        self.0.extend(label.iter().map(u8::to_ascii_lowercase));
-        Ok(())
+        rr::Name::from_labels(name.as_str().split('.').map(str::as_bytes)).ok().map(Self)
     }
 
     /// The labels, from the left.
     pub(super) fn labels(&self) -> impl Iterator<Item = &[u8]> {
-        self.suffixes().filter_map(|suffix| {
-            let (&length, rest) = suffix.split_first()?;
-            // The root has no label; all others are whole, by construction.
-            rest.split_at_checked(length.into()).map(|(label, _)| label)
-        })
-    }
-
-    /// The name itself and all names above it, down to the root.
-    fn suffixes(&self) -> impl Iterator<Item = &[u8]> {
-        std::iter::successors(Some(self.0.as_slice()), |suffix| {
-            let (&length, rest) = suffix.split_first()?;
-            rest.split_at_checked(length.into()).map(|(_, above)| above)
-        })
+        self.0.iter()
     }
 
     /// Whether this is another name or above it.
     pub(super) fn is_at_or_above(&self, other: &Self) -> bool {
-        other.suffixes().any(|suffix| suffix == self.0)
+        self.0.zone_of(&other.0)
     }
 }
 
@@ -110,19 +91,25 @@ impl Question {
     }
 
     /// A query with recursion desired; with an OPT record if so wanted (RFC 6891).
-    pub(super) fn query(&self, id: u16, edns: bool) -> Vec<u8> {
-        let mut query = Vec::with_capacity(12 + MAX_NAME + 16);
-        let numbers = |query: &mut Vec<u8>, numbers: &[u16]| query.extend(numbers.iter().flat_map(|number| number.to_be_bytes()));
-        numbers(&mut query, &[id, 0x0100, 1, 0, 0, edns.into()]);
-        query.extend_from_slice(&self.name.0);
-        query.push(0);
-        numbers(&mut query, &[self.wire_type(), CLASS_IN]);
+    ///
+    /// # Errors
+    ///
+    /// The library cannot write it.
+    pub(super) fn query(&self, id: u16, edns: bool) -> io::Result<Vec<u8>> {
+        let mut query = Query::new(id, MessageType::Query, OpCode::Query);
+        query.metadata.recursion_desired = true;
+        query.add_query(Asked::query(self.name.0.clone(), self.wire_type().into()));
         if edns {
-            let flags = if self.record_type == RecordType::Existence { FLAGS_DO_AND_CO } else { 0 };
-            query.push(0);
-            numbers(&mut query, &[TYPE_OPT, UDP_SIZE, 0, flags, 0]);
+            let mut edns = Edns::new();
+            edns.set_max_payload(UDP_SIZE);
+            if self.record_type == RecordType::Existence {
+                // DNSSEC records are wanted (RFC 3225 §3), for one of them may deny the name.
+                edns.set_dnssec_ok(true);
+                edns.flags_mut().z = FLAG_CO;
+            }
+            query.set_edns(edns);
         }
-        query
+        query.to_vec().map_err(io::Error::other)
     }
 }
 
@@ -141,42 +128,34 @@ impl Ids {
     }
 }
 
-/// Octets that are still to be read, of a message.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Reader<'a> {
-    message: &'a [u8],
-    rest: &'a [u8],
-}
+/// Octets of a message that are still to be read.
+pub(super) struct Reader<'a>(BinDecoder<'a>);
 
 impl<'a> Reader<'a> {
     fn new(message: &'a [u8]) -> Self {
-        Self { message, rest: message }
+        Self(BinDecoder::new(message))
     }
 
     /// Whether all was read.
     pub(super) fn is_at_end(&self) -> bool {
-        self.rest.is_empty()
+        self.0.is_empty()
     }
 
     pub(super) fn octet(&mut self) -> Read<u8> {
-        let (octet, rest) = self.rest.split_first().ok_or(Malformed)?;
-        self.rest = rest;
-        Ok(*octet)
+        self.0.read_u8().map(|octet| octet.unverified()).map_err(|_| Malformed)
     }
 
     pub(super) fn short(&mut self) -> Read<u16> {
-        Ok(u16::from_be_bytes([self.octet()?, self.octet()?]))
+        self.0.read_u16().map(|short| short.unverified()).map_err(|_| Malformed)
     }
 
     pub(super) fn long(&mut self) -> Read<u32> {
-        Ok(u32::from_be_bytes([self.octet()?, self.octet()?, self.octet()?, self.octet()?]))
+        self.0.read_u32().map(|long| long.unverified()).map_err(|_| Malformed)
     }
 
     /// So many octets.
     pub(super) fn take(&mut self, count: usize) -> Read<&'a [u8]> {
-        let (octets, rest) = self.rest.split_at_checked(count).ok_or(Malformed)?;
-        self.rest = rest;
-        Ok(octets)
+        self.0.read_slice(count).map(|octets| octets.unverified()).map_err(|_| Malformed)
     }
 
     /// As many octets as are in an array.
@@ -184,33 +163,25 @@ impl<'a> Reader<'a> {
         self.take(N)?.try_into().map_err(|_| Malformed)
     }
 
-    /// A name, which may end in a part of another one (RFC 1035 §4.1.4). Pointers lead backwards only, and so they end.
+    /// A name, which may end in a part of another one (RFC 1035 §4.1.4).
     pub(super) fn name(&mut self) -> Read<WireName> {
-        let mut name = WireName(Vec::with_capacity(32));
-        let mut at = *self;
-        let mut after = None;
-        let mut limit = self.message.len().checked_sub(self.rest.len()).ok_or(Malformed)?;
-        for _ in 0..=MAX_POINTERS {
-            let target = loop {
-                match at.octet()? {
-                    0 => {
-                        self.rest = after.unwrap_or(at.rest);
-                        return Ok(name);
-                    }
-                    length @ 1..=63 => name.push(at.take(length.into())?)?,
-                    high @ 0xc0.. => break usize::from(u16::from_be_bytes([high & 0x3f, at.octet()?])),
-                    _ => return Err(Malformed),
-                }
-            };
-            after = after.or(Some(at.rest));
-            if target >= limit {
-                return Err(Malformed);
-            }
-            limit = target;
-            (_, at.rest) = self.message.split_at_checked(target).ok_or(Malformed)?;
-        }
-        Err(Malformed)
+        rr::Name::read(&mut self.0).map(WireName).map_err(|_| Malformed)
     }
+
+    /// So many octets to be read by themselves. Names in them may point to places before them.
+    fn part(&mut self, count: usize) -> Read<Data<'a>> {
+        let start = u16::try_from(self.0.index()).map_err(|_| Malformed)?;
+        self.take(count)?;
+        let message = self.0.slice_from(0).map_err(|_| Malformed)?;
+        Ok(Data { message, start })
+    }
+}
+
+/// The data of a record: a message up to their end, and where they begin in it.
+#[derive(Clone, Copy, Debug)]
+struct Data<'a> {
+    message: &'a [u8],
+    start: u16,
 }
 
 /// A record whose data have not been looked into.
@@ -221,7 +192,7 @@ pub(super) struct Record<'a> {
     pub(super) wire_type: Option<u16>,
     /// As it came.
     pub(super) ttl: u32,
-    data: Reader<'a>,
+    data: Data<'a>,
 }
 
 impl<'a> Record<'a> {
@@ -229,14 +200,14 @@ impl<'a> Record<'a> {
         let owner = reader.name()?;
         let (number, class, ttl) = (reader.short()?, reader.short()?, reader.long()?);
         let length = reader.short()?;
-        let data = Reader { message: reader.message, rest: reader.take(length.into())? };
+        let data = reader.part(length.into())?;
         Ok((Self { owner, wire_type: (class == CLASS_IN).then_some(number), ttl, data }, number))
     }
 
     /// Reads the data with a function, which has to read all.
     pub(super) fn read_data<T>(&self, read: impl FnOnce(&mut Reader<'a>) -> Read<T>) -> Read<T> {
-        // Names in the data may point to places before them, so that a reader of the data knows the whole message.
-        let mut data = self.data;
+        // The data lie within the message.
+        let mut data = Reader(BinDecoder::new(self.data.message).clone(self.data.start));
         let value = read(&mut data)?;
         if data.is_at_end() { Ok(value) } else { Err(Malformed) }
     }
@@ -297,6 +268,9 @@ impl<'a> Arrival<'a> {
             if flags & 0x0200 != 0 {
                 return Ok(Self::Truncated);
             }
+        }
+        if usize::from(answers) + usize::from(authorities) + usize::from(additionals) > MAX_RECORDS {
+            return Err(Malformed);
         }
         let mut upper = 0;
         let mut section = |count: u16, is_last: bool| -> Read<Vec<Record<'a>>> {

@@ -98,7 +98,7 @@ fn queries_are_read_by_others() {
     {
         let question = asked("a\\b.\"x\" y.example.com", record_type);
         for edns in [false, true] {
-            let read = Theirs::from_vec(&question.query(513, edns)).unwrap();
+            let read = Theirs::from_vec(&question.query(513, edns).unwrap()).unwrap();
             assert_eq!((read.metadata.id, read.metadata.recursion_desired), (513, true));
             assert_eq!(read.queries[0].name(), &theirs("a\\b.\"x\" y.example.com"));
             assert_eq!(u16::from(read.queries[0].query_type()), question.wire_type());
@@ -119,7 +119,7 @@ fn names_on_the_wire() {
     let name = WireName::new(&Name::new(&long).unwrap()).unwrap();
     assert_eq!(name.labels().map(<[u8]>::len).collect::<Vec<_>>(), [63, 63, 63, 61]);
     // 255 octets with the root are the most.
-    let mut octets = name.0.clone();
+    let mut octets: Vec<u8> = name.labels().flat_map(|label| [&[u8::try_from(label.len()).unwrap()], label].concat()).collect();
     octets.push(0);
     assert_eq!(octets.len(), 255);
     assert_eq!(reader(&octets).name(), Ok(name.clone()));
@@ -132,14 +132,15 @@ fn names_on_the_wire() {
     let example = WireName::new(&Name::new("example").unwrap()).unwrap();
     let above = |text: &str| example.is_at_or_above(&WireName::new(&Name::new(text).unwrap()).unwrap());
     assert!(above("example") && above("a.b.example") && !above("a.xexample") && !above("example.a"));
-    assert!(WireName::default().is_at_or_above(&example) && !example.is_at_or_above(&WireName::default()));
+    let root = WireName(rr::Name::root());
+    assert!(root.is_at_or_above(&example) && !example.is_at_or_above(&root));
 }
 
 #[test]
 fn pointers() {
     let name = |octets: &[u8], at: usize| {
-        let mut reader = Reader { message: octets, rest: &octets[at..] };
-        reader.name().map(|name| (name.labels().map(<[u8]>::to_vec).collect::<Vec<_>>().join(&b'.'), reader.rest.len()))
+        let mut reader = Reader(BinDecoder::new(octets).clone(u16::try_from(at).unwrap()));
+        reader.name().map(|name| (name.labels().map(<[u8]>::to_vec).collect::<Vec<_>>().join(&b'.'), reader.0.len()))
     };
     let octets = b"\x01a\x01b\0\x01c\xc0\x02\xc0\x05rest";
     assert_eq!(name(octets, 0), Ok((b"a.b".to_vec(), 10)));
@@ -164,9 +165,26 @@ fn pointers() {
             .flat_map(|number| (0xc000 + u16::try_from(if number == 0 { 0 } else { 2 * number - 1 }).unwrap()).to_be_bytes());
         [vec![0], pointers.collect()].concat()
     };
-    for (length, good) in [(126, true), (127, true), (128, false), (5000, false)] {
+    for length in [1, 127, 128, 8000] {
         let octets = chain(length);
-        assert_eq!(name(&octets, octets.len() - 2).is_ok(), good, "{length}");
+        assert_eq!(name(&octets, octets.len() - 2), Ok((Vec::new(), 0)), "{length}");
+    }
+}
+
+/// One less than the most, the most, and one more; in all sections together.
+#[test]
+fn records_are_bounded() {
+    let question = asked("a.example", RecordType::A);
+    for (count, is_good) in [(MAX_RECORDS - 1, true), (MAX_RECORDS, true), (MAX_RECORDS + 1, false)] {
+        for of_answers in [0, 1, count - 1] {
+            let mut message = vec![0, 7, 0x81, 0x80, 0, 1];
+            message.extend(u16::try_from(of_answers).unwrap().to_be_bytes());
+            message.extend(u16::try_from(count - of_answers).unwrap().to_be_bytes());
+            message.extend(b"\0\0\x01a\x07example\0\0\x01\0\x01");
+            (0..count).for_each(|_| message.extend(b"\xc0\x0c\0\x63\0\x01\0\0\0\x3c\0\0"));
+            let is_read = matches!(Arrival::read(&message, 7, &question), Ok(Arrival::Message(_)));
+            assert_eq!(is_read, is_good, "{count} {of_answers}");
+        }
     }
 }
 
