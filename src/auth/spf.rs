@@ -21,7 +21,7 @@ pub mod trace;
 
 use std::{net::IpAddr, time::Duration};
 
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, timeout_at};
 
 use crate::{
     dns::{Dns, Name},
@@ -29,6 +29,7 @@ use crate::{
 };
 
 pub use expand::{Variables, expand_explain_string};
+use names::NAMES_LIMIT;
 pub use names::tells_client_name;
 use trace::Trace;
 
@@ -37,9 +38,6 @@ pub const POSTMASTER: &str = "postmaster";
 
 /// Why a domain name of one label has no policy.
 const SINGLE_LABEL: &str = "domain name of a single label";
-
-/// How long a name for a reply is waited for at most.
-const CLIENT_NAME_LIMIT: Duration = Duration::from_secs(5);
 
 /// Longer than any check.
 const FOREVER: Duration = Duration::from_secs(365 * 24 * 3600);
@@ -167,10 +165,11 @@ pub async fn check_host_with_trace(dns: &Dns, query: &Query<'_>, limits: &Limits
 }
 
 /// Finds the validated name of a client, for `%{p}` in a text about a sender of this domain (RFC 7208 §7.3). `None` where it has none, or
-/// where that is not known in time.
+/// where that is not known within `limit`, and 5 seconds at most.
 pub async fn client_name(dns: &Dns, client: IpAddr, domain: &str, limit: Duration) -> Option<String> {
     let mut validated = None;
-    timeout(limit.min(CLIENT_NAME_LIMIT), names::validate_once(dns, client.to_canonical(), &mut validated)).await.ok()?;
+    let deadline = Instant::now() + limit.min(NAMES_LIMIT);
+    names::validate_once(dns, client.to_canonical(), &mut validated, deadline).await;
     match Name::new(domain) {
         Some(domain) => names::validated_name(validated.as_deref(), &domain).map(str::to_owned),
         None => validated?.first().map(Name::to_string),
@@ -191,13 +190,13 @@ async fn check(dns: &Dns, domain: &Domain, query: &Query<'_>, limits: &Limits, t
     // A time-out too long for the clock is none that could run out.
     let now = Instant::now();
     let deadline = now.checked_add(limits.timeout).unwrap_or_else(|| now + FOREVER);
-    let mut evaluation = evaluate::Evaluation::new(dns, query, domain, limits, trace);
+    let mut evaluation = evaluate::Evaluation::new(dns, query, domain, limits, deadline, trace);
     let finished = timeout_at(deadline, evaluation.run()).await;
     let (mut outcome, wanted) = evaluation.into_outcome(finished.ok());
     // The explanation comes after the result, so that trouble with it cannot change the result.
     if let Some(wanted) = wanted {
         let policy_domain = wanted.domain.to_string();
-        let found = timeout_at(deadline, wanted.fetch(dns, query, domain)).await;
+        let found = timeout_at(deadline, wanted.fetch(dns, query, domain, deadline)).await;
         let found = found.unwrap_or_else(|_| Err("the time ran out".to_owned()));
         if let Some(trace) = &mut outcome.trace {
             let event = match &found {

@@ -3,6 +3,7 @@
 use std::{future::Future, net::IpAddr, pin::pin, sync::Arc, task::Poll};
 
 use futures_util::future::Either;
+use tokio::time::Instant;
 use viaspf::record::{Directive, Mechanism, Modifier, Qualifier, SpfRecord, Term};
 
 use super::{
@@ -25,6 +26,8 @@ pub(super) struct Evaluation<'a> {
     pub(super) sender_domain: &'a Domain,
     pub(super) client: IpAddr,
     pub(super) limits: &'a Limits,
+    /// When the time runs out.
+    pub(super) end: Instant,
     pub(super) stack: Vec<Frame>,
     /// The client's validated names, once they are known.
     pub(super) validated: Option<Vec<Name>>,
@@ -77,6 +80,7 @@ impl<'a> Evaluation<'a> {
         query: &'a Query<'a>,
         sender_domain: &'a Domain,
         limits: &'a Limits,
+        end: Instant,
         trace: Option<Trace>,
     ) -> Self {
         Self {
@@ -85,6 +89,7 @@ impl<'a> Evaluation<'a> {
             sender_domain,
             client: query.client.to_canonical(),
             limits,
+            end,
             stack: Vec::new(),
             validated: None,
             prefetch: None,

@@ -1,11 +1,12 @@
 //! The explanation that a domain publishes for its fail (RFC 7208 §6.2).
 
+use tokio::time::Instant;
 use viaspf::record::{DomainSpec, ExplainString};
 
 use super::{
     Query,
     expand::{Variables, expand_domain, expand_whole_explain_string},
-    names::{asks_for_names, tells_client_name, unusable, validate_once, validated_name},
+    names::{asks_for_names, names_deadline, tells_client_name, unusable, validate_once, validated_name},
     record::{cap_digits, shorten},
 };
 use crate::{
@@ -23,12 +24,18 @@ pub(super) struct WantedExplanation {
 }
 
 impl WantedExplanation {
-    /// Fetches and expands the explanation.
+    /// Fetches and expands the explanation. The time runs out at `end`: silence of the client's DNS leaves some of it.
     ///
     /// # Errors
     ///
     /// Why there is none: any trouble means that (RFC 7208 §6.2).
-    pub(super) async fn fetch(self, dns: &Dns, query: &Query<'_>, sender_domain: &Domain) -> Result<String, String> {
+    pub(super) async fn fetch(
+        self,
+        dns: &Dns,
+        query: &Query<'_>,
+        sender_domain: &Domain,
+        end: Instant,
+    ) -> Result<String, String> {
         let spec = &self.spec;
         let no_name = || format!("'exp={}' leads to no domain name", shorten(spec));
         if unusable(spec, query.local_part) {
@@ -38,7 +45,7 @@ impl WantedExplanation {
         let client = variables.client;
         let mut validated = self.validated;
         if asks_for_names(spec.as_ref()) {
-            validate_once(dns, client, &mut validated).await;
+            validate_once(dns, client, &mut validated, names_deadline(end)).await;
         }
         let known = validated_name(validated.as_deref(), &self.domain);
         let name = expand_domain(spec.as_ref(), &Variables { validated: known, ..variables }).ok_or_else(no_name)?;
@@ -48,7 +55,7 @@ impl WantedExplanation {
             str::from_utf8(text).ok().filter(|text| text.is_ascii()).ok_or_else(|| format!("text at {name} is not ASCII"))?;
         let string: ExplainString = cap_digits(text).parse().map_err(|_| format!("syntax error in the text at {name}"))?;
         if tells_client_name(&string) {
-            validate_once(dns, client, &mut validated).await;
+            validate_once(dns, client, &mut validated, names_deadline(end)).await;
         }
         let known = validated_name(validated.as_deref(), &self.domain);
         expand_whole_explain_string(&string, &Variables { validated: known, ..variables })

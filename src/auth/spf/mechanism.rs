@@ -1,13 +1,17 @@
 //! The mechanisms that ask DNS (RFC 7208 §5).
 
 use futures_util::{StreamExt as _, stream::FuturesUnordered};
+use tokio::time::timeout_at;
 use viaspf::record::{A, DomainSpec, Exists, Include, Mx, Ptr};
 
 use super::{
     Problem,
     evaluate::{Evaluation, Stop},
     expand::{Variables, expand_domain},
-    names::{Prefix, address_type, any_matches, asks_for_names, is_at_or_below, unusable, validate_names, validated_name},
+    names::{
+        Prefix, address_type, any_matches, asks_for_names, is_at_or_below, names_deadline, unusable, validate_names,
+        validated_name,
+    },
     record::shorten,
 };
 use crate::dns::{Answer, Failure, Name, RecordType};
@@ -150,8 +154,9 @@ impl Evaluation<'_> {
         if self.validated.is_some() {
             return None;
         }
-        let reverse = Name::reverse(self.client);
-        let names = match self.lookup(&reverse, RecordType::Ptr).await {
+        let (reverse, deadline) = (Name::reverse(self.client), names_deadline(self.end));
+        let answer = timeout_at(deadline, self.lookup(&reverse, RecordType::Ptr)).await;
+        let names = match answer.unwrap_or(Err(Failure::Timeout)) {
             Ok(Answer::Ptr(names)) => names,
             other => {
                 self.validated = Some(Vec::new());
@@ -160,7 +165,7 @@ impl Evaluation<'_> {
                 return Some(failure);
             }
         };
-        let validated = self.wait(validate_names(self.dns, self.client, &names)).await;
+        let validated = self.wait(validate_names(self.dns, self.client, &names, deadline)).await;
         self.tell_answer(&reverse, &Answer::Ptr(names));
         self.tell(|| match validated.as_slice() {
             [] => "no name of the client leads back to it".to_owned(),

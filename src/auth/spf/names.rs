@@ -1,15 +1,26 @@
 //! The names and addresses that mechanisms compare.
 
-use std::net::IpAddr;
+use std::{net::IpAddr, time::Duration};
 
 use futures_util::future::join_all;
+use tokio::time::{Instant, timeout_at};
 use viaspf::record::{DomainSpec, DualCidrLength, ExplainString, ExplainStringSegment, MacroKind, MacroString, Mechanism};
 
 use super::record::macros;
-use crate::dns::{Answer, Dns, Failure, Name, RecordType};
+use crate::dns::{Answer, Dns, Name, RecordType};
 
 /// The names of an address that are looked at, others are ignored (RFC 7208 §4.6.4).
 const MAX_PTR_NAMES: usize = 10;
+
+/// How long the names of a client and their addresses are waited for, all together.
+pub(super) const NAMES_LIMIT: Duration = Duration::from_secs(5);
+
+/// Until when the names of a client are waited for in a check that ends at `end`. Silence of the client's DNS is no match (RFC 7208
+/// §5.5), so it must leave the check enough time to go on: half of what there is.
+pub(super) fn names_deadline(end: Instant) -> Instant {
+    let now = Instant::now();
+    now + NAMES_LIMIT.min(end.saturating_duration_since(now) / 2)
+}
 
 /// The prefix lengths of a mechanism.
 #[derive(Clone, Copy)]
@@ -61,14 +72,14 @@ pub(super) fn any_matches(addresses: &Answer, client: IpAddr, prefix: Prefix) ->
     }
 }
 
-/// Those of the client's names that lead back to it (RFC 7208 §5.5).
-pub(super) async fn validate_names(dns: &Dns, client: IpAddr, names: &[Name]) -> Vec<Name> {
-    let names = names.get(..MAX_PTR_NAMES).unwrap_or(names);
-    let answers = join_all(names.iter().map(|name| dns.lookup(name, address_type(client)))).await;
-    // A name whose addresses cannot be had is passed over (RFC 7208 §5.5).
-    let valid =
-        |answer: &Result<Answer, Failure>| answer.as_ref().is_ok_and(|found| any_matches(found, client, Prefix::new(None)));
-    names.iter().zip(answers).filter(|(_, answer)| valid(answer)).map(|(name, _)| name.clone()).collect()
+/// Those of the client's names that lead back to it (RFC 7208 §5.5), as far as that is known by the deadline.
+pub(super) async fn validate_names(dns: &Dns, client: IpAddr, names: &[Name], deadline: Instant) -> Vec<Name> {
+    let validated = join_all(names.iter().take(MAX_PTR_NAMES).map(|name| async move {
+        // A name whose addresses cannot be had is passed over (RFC 7208 §5.5).
+        let found = timeout_at(deadline, dns.lookup(name, address_type(client))).await.ok()?.ok()?;
+        any_matches(&found, client, Prefix::new(None)).then(|| name.clone())
+    }));
+    validated.await.into_iter().flatten().collect()
 }
 
 /// The name for `%{p}`: the domain itself, else one below it, else any (RFC 7208 §7.3).
@@ -104,12 +115,12 @@ pub fn tells_client_name(string: &ExplainString) -> bool {
     })
 }
 
-/// Asks for the client's names, unless that was done; a failure means that there are none (RFC 7208 §7.3).
-pub(super) async fn validate_once(dns: &Dns, client: IpAddr, validated: &mut Option<Vec<Name>>) {
+/// Asks for the client's names, unless that was done; a failure, or silence until the deadline, means that there are none (RFC 7208 §7.3).
+pub(super) async fn validate_once(dns: &Dns, client: IpAddr, validated: &mut Option<Vec<Name>>, deadline: Instant) {
     if validated.is_none() {
-        *validated = Some(match dns.ptr(client).await {
-            Ok(names) => validate_names(dns, client, &names).await,
-            Err(_) => Vec::new(),
+        *validated = Some(match timeout_at(deadline, dns.ptr(client)).await {
+            Ok(Ok(names)) => validate_names(dns, client, &names, deadline).await,
+            Ok(Err(_)) | Err(_) => Vec::new(),
         });
     }
 }

@@ -198,6 +198,42 @@ fn exists_asks_for_addresses_of_version_4() {
     assert_eq!(check_from("192.0.2.2", zone).result, Fail);
 }
 
+/// A client's DNS that is silent is no match, and costs the check a few seconds; what it says elsewhere counts all the same.
+#[test]
+fn silent_names_of_a_client() {
+    let host = "mail.example.com A 192.0.2.1\nunknown.x.example A 127.0.0.2\nx.example TXT \"not %{p}\"\n";
+    let silent_host = "192.0.2.1 PTR s.example\n192.0.2.1 PTR mail.example.com\ns.example A !silence\n";
+    for (record, reverse, expected, explanation) in [
+        ("v=spf1 ptr -all", "192.0.2.1 PTR !silence\n", Fail, None),
+        ("v=spf1 ptr:example.com a:none.example ptr -all", "192.0.2.1 PTR !silence\n", Fail, None),
+        ("v=spf1 ptr -all", "192.0.2.1 PTR s.example\ns.example A !silence\n", Fail, None),
+        ("v=spf1 ptr -all exp=x.example", "192.0.2.1 PTR !silence\n", Fail, Some("not unknown")),
+        ("v=spf1 -all exp=x.example", "192.0.2.1 PTR !silence\n", Fail, Some("not unknown")),
+        ("v=spf1 -all exp=%{p}.x.example", "192.0.2.1 PTR !silence\nunknown.x.example TXT who\n", Fail, Some("who")),
+        ("v=spf1 exists:%{p}.x.example -all", "192.0.2.1 PTR !silence\n", Pass, None),
+        ("v=spf1 exists:%{p}.y.example -all", "192.0.2.1 PTR !silence\n", Fail, None),
+        // The name beside the silent one leads back.
+        ("v=spf1 ptr -all", silent_host, Pass, None),
+        ("v=spf1 -all exp=x.example", silent_host, Fail, Some("not mail.example.com")),
+    ] {
+        for seconds in [1, 20] {
+            let zone = zone(&format!("example.com TXT \"{record}\"\n{host}{reverse}"));
+            let limits = Limits { timeout: Duration::from_secs(seconds), ..Limits::default() };
+            let asked = Asked { limits, ..Asked::new("192.0.2.1", "user@example.com") };
+            let (outcome, took) = run(async {
+                let start = tokio::time::Instant::now();
+                let outcome = check_host(&Dns::from_zone(Arc::clone(&zone)), &asked.query(), &asked.limits).await;
+                (outcome, start.elapsed())
+            });
+            let found = (outcome.result, outcome.explanation.as_deref());
+            assert_eq!(found, (expected, explanation), "{record} {reverse} {seconds}");
+            // The names are looked for once, and the clock of timers counts milliseconds, rounded up.
+            let limit = Duration::from_secs(5).min(Duration::from_secs(seconds) / 2);
+            assert!((limit..limit + Duration::from_millis(5)).contains(&took), "{record} {reverse} {took:?}");
+        }
+    }
+}
+
 #[test]
 fn ptr_names_are_validated() {
     let result = |record: &str, rest: &str| check_record(record, rest).result;
