@@ -89,6 +89,18 @@ pub enum Answer {
     Existence,
 }
 
+impl Answer {
+    fn record_type(&self) -> RecordType {
+        match self {
+            Self::A(_) => RecordType::A,
+            Self::Aaaa(_) => RecordType::Aaaa,
+            Self::Mx(_) => RecordType::Mx,
+            Self::Txt(_) => RecordType::Txt,
+            Self::Ptr(_) => RecordType::Ptr,
+        }
+    }
+}
+
 /// Why a look-up brought no records.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub enum Failure {
@@ -195,10 +207,12 @@ impl Dns {
     ///
     /// A [`Failure`]: void (nothing there) or temporary.
     pub async fn lookup(&self, name: &Name, record_type: RecordType) -> Result<Answer, Failure> {
-        match &self.source {
+        let answer = match &self.source {
             Source::Zone(zone) => zone.lookup(name, record_type).await,
             Source::Resolver(resolver) => resolver.lookup(name, record_type).await,
-        }
+        }?;
+        // Records of another type answer nothing; they are not the same as none.
+        if answer.record_type() == record_type { Ok(answer) } else { Err(Failure::Network) }
     }
 
     /// Whether a name exists: it does unless DNS denies the name itself, not what it is an alias of (RFC 8020 §2, RFC 9824).
@@ -222,7 +236,7 @@ impl Dns {
     pub async fn a(&self, name: &Name) -> Lookup<Ipv4Addr> {
         match self.lookup(name, RecordType::A).await? {
             Answer::A(records) => Ok(records),
-            _ => Err(Failure::NoData),
+            _ => Err(Failure::Network),
         }
     }
 
@@ -234,7 +248,7 @@ impl Dns {
     pub async fn aaaa(&self, name: &Name) -> Lookup<Ipv6Addr> {
         match self.lookup(name, RecordType::Aaaa).await? {
             Answer::Aaaa(records) => Ok(records),
-            _ => Err(Failure::NoData),
+            _ => Err(Failure::Network),
         }
     }
 
@@ -246,7 +260,7 @@ impl Dns {
     pub async fn mx(&self, name: &Name) -> Lookup<Mx> {
         match self.lookup(name, RecordType::Mx).await? {
             Answer::Mx(records) => Ok(records),
-            _ => Err(Failure::NoData),
+            _ => Err(Failure::Network),
         }
     }
 
@@ -258,7 +272,7 @@ impl Dns {
     pub async fn txt(&self, name: &Name) -> Lookup<Box<[u8]>> {
         match self.lookup(name, RecordType::Txt).await? {
             Answer::Txt(records) => Ok(records),
-            _ => Err(Failure::NoData),
+            _ => Err(Failure::Network),
         }
     }
 
@@ -270,7 +284,7 @@ impl Dns {
     pub async fn ptr(&self, address: IpAddr) -> Lookup<Name> {
         match self.lookup(&Name::reverse(address), RecordType::Ptr).await? {
             Answer::Ptr(records) => Ok(records),
-            _ => Err(Failure::NoData),
+            _ => Err(Failure::Network),
         }
     }
 }

@@ -22,9 +22,7 @@ impl Name {
             return None;
         }
         let mut name: Arc<str> = text.into();
-        if let Some(name) = Arc::get_mut(&mut name) {
-            name.make_ascii_lowercase();
-        }
+        Arc::make_mut(&mut name).make_ascii_lowercase();
         Some(Self(name))
     }
 

@@ -193,14 +193,15 @@ impl Check<'_> {
     }
 }
 
-/// A HELO name as it is kept: longer than any name is, and no longer.
+/// A HELO name as it is kept: longer than any name is, and no longer. Of a longer one the right end is kept, as of any name that is too
+/// long (RFC 7208 §7.3).
 pub(super) fn cut(name: &str) -> &str {
     const LIMIT: usize = 1024;
-    let mut end = name.len().min(LIMIT);
-    while !name.is_char_boundary(end) {
-        end -= 1;
+    let mut rest = name.chars();
+    while rest.as_str().len() > LIMIT {
+        rest.next();
     }
-    name.get(..end).unwrap_or_default()
+    rest.as_str()
 }
 
 /// A domain as it is shown: in the case in which it came, without a dot at the end; U-labels as A-labels.

@@ -52,7 +52,7 @@ pub(super) struct Frame {
 impl Frame {
     /// The directive that was evaluated last.
     fn last(&self) -> Option<&Directive> {
-        match self.record.terms.get(self.next.checked_sub(1)?) {
+        match self.record.terms.iter().take(self.next).next_back() {
             Some(Term::Directive(directive)) => Some(directive),
             _ => None,
         }
@@ -125,7 +125,7 @@ impl<'a> Evaluation<'a> {
             next = match next {
                 Next::Enter { domain, include, redirected } => self.enter(domain, include, redirected).await,
                 Next::Term => self.evaluate_term().await.unwrap_or_else(|stop| Next::Finish(stop.0)),
-                Next::Leave { result, matched } => self.leave(result, matched),
+                Next::Leave { result, matched } => self.leave(result, matched).unwrap_or_else(|stop| Next::Finish(stop.0)),
                 Next::Finish(result) => return result,
             };
         }
@@ -140,7 +140,7 @@ impl<'a> Evaluation<'a> {
                 told = self.outcome.trace.is_some().then(|| told_texts(&domain, &texts));
                 select_kept(&texts)
             }
-            Ok(_) => Err(RecordError::NotFound),
+            Ok(_) => return Next::Finish(self.fail_temporarily(Failure::Network, RecordType::Txt, &domain).0),
             Err(failure) if failure.is_void() => {
                 self.tell(|| format!("TXT {domain}: {failure}"));
                 if is_target && let Err(stop) = self.count_void() {
@@ -174,8 +174,9 @@ impl<'a> Evaluation<'a> {
 
     /// Evaluates the next term of the record on top (RFC 7208 §4.6.2).
     async fn evaluate_term(&mut self) -> Result<Next, Stop> {
-        let Some(frame) = self.stack.last_mut() else { return Ok(Next::Finish(SpfResult::None)) };
+        let Some(frame) = self.stack.last_mut() else { return Err(self.fail_without_record()) };
         let record = Arc::clone(&frame.record);
+        // Terms are counted one by one, so that the first that is not there is the end.
         let Some(term) = record.terms.get(frame.next) else { return self.redirect(&record).await };
         frame.next += 1;
         let Term::Directive(directive) = term else { return Ok(Next::Term) };
@@ -215,23 +216,23 @@ impl<'a> Evaluation<'a> {
         self.count_lookup()?;
         let counts = self.counts(true);
         self.tell(|| format!("{redirect}{counts}"));
-        let Some(domain) = self.record_target(&redirect.domain_spec).await else {
+        let Some(domain) = self.record_target(&redirect.domain_spec).await? else {
             return Err(self.fail(Problem::NO_TARGET, format!("'{}' leads to no domain name", shorten(redirect))));
         };
-        let include = self.stack.pop().and_then(|frame| frame.include);
-        Ok(Next::Enter { domain, include, redirected: true })
+        let Some(frame) = self.stack.pop() else { return Err(self.fail_without_record()) };
+        Ok(Next::Enter { domain, include: frame.include, redirected: true })
     }
 
     /// Takes the result of the record on top to the one below, or ends (RFC 7208 §5.2).
-    fn leave(&mut self, result: SpfResult, matched: bool) -> Next {
-        let Some(frame) = self.stack.pop() else { return Next::Finish(result) };
+    fn leave(&mut self, result: SpfResult, matched: bool) -> Result<Next, Stop> {
+        let Some(frame) = self.stack.pop() else { return Err(self.fail_without_record()) };
         let Some(qualifier) = frame.include else {
             if result == SpfResult::Fail {
                 self.want_explanation(&frame);
             }
             self.outcome.mechanism = frame.last().filter(|_| matched).map(|directive| directive.mechanism.to_string());
             self.outcome.policy_domain = Some(frame.domain.to_string());
-            return Next::Finish(result);
+            return Ok(Next::Finish(result));
         };
         let included = result;
         let (result, matched) = (result_of(qualifier), included == SpfResult::Pass);
@@ -243,7 +244,7 @@ impl<'a> Evaluation<'a> {
                 false => format!("{directive} does not match, its record gives {included}"),
             });
         }
-        if matched { Next::Leave { result, matched } } else { Next::Term }
+        Ok(if matched { Next::Leave { result, matched } } else { Next::Term })
     }
 
     fn want_explanation(&mut self, frame: &Frame) {
@@ -295,7 +296,7 @@ impl<'a> Evaluation<'a> {
             // Whoever waits does so for the record on top: those that were here at an earlier wait are planned for already.
             for frame in self.stack.iter_mut().rev().take_while(|frame| !frame.prefetched) {
                 frame.prefetched = true;
-                let later = frame.record.terms.get(frame.next..).unwrap_or_default();
+                let later = frame.record.terms.iter().skip(frame.next);
                 prefetch.plan(dns, query, sender_domain, &frame.domain, later, self.outcome.lookups);
             }
             prefetch.poll(cx, dns, query, sender_domain);
@@ -353,6 +354,13 @@ impl<'a> Evaluation<'a> {
         }
         self.tell(|| detail.clone());
         self.outcome.problem = Some(Problem { reason, detail });
+        Stop(SpfResult::Temperror)
+    }
+
+    /// The error for a term without a record that it is a term of: there is none, or the evaluation itself is wrong.
+    pub(super) fn fail_without_record(&mut self) -> Stop {
+        let detail = "internal error: no record under evaluation".to_owned();
+        self.outcome.problem = Some(Problem { reason: Problem::LOOKUP_FAILED, detail });
         Stop(SpfResult::Temperror)
     }
 

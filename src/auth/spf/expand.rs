@@ -144,20 +144,30 @@ fn expand_explanation(string: &ExplainString, variables: &Variables<'_>) -> (Str
     let mut text = String::new();
     let mut work = 0;
     for segment in &string.segments {
-        let ExplainStringSegment::MacroString(string) = segment else {
-            text.push(' ');
-            continue;
-        };
-        for segment in &string.segments {
-            work += expand_segment(&mut text, segment, variables);
-            if work > MAX_WORK || text.len() > MAX_EXPLANATION {
-                let end = (0..=MAX_EXPLANATION.min(text.len())).rev().find(|&at| text.is_char_boundary(at));
-                text.truncate(end.unwrap_or(0));
-                return (text, false);
+        match segment {
+            ExplainStringSegment::MacroString(string) => {
+                for segment in &string.segments {
+                    work += expand_segment(&mut text, segment, variables);
+                    if work > MAX_WORK || text.len() > MAX_EXPLANATION {
+                        return (cut_end(text), false);
+                    }
+                }
             }
+            ExplainStringSegment::Space => text.push(' '),
+        }
+        if text.len() > MAX_EXPLANATION {
+            return (cut_end(text), false);
         }
     }
     (text, true)
+}
+
+/// Cuts a text to the length of the longest explanation.
+fn cut_end(mut text: String) -> String {
+    while text.len() > MAX_EXPLANATION {
+        text.pop();
+    }
+    text
 }
 
 /// Adds what a segment expands to; tells how many octets of values that took.

@@ -14,6 +14,9 @@ use crate::{
     mail::domain::Domain,
 };
 
+/// The most octets of an explanation as it is published: no reply holds as many, and read it takes many times the memory.
+const MAX_TEXT: usize = 4 * 1024;
+
 /// Where the explanation of a fail is to be found.
 pub(super) struct WantedExplanation {
     pub(super) spec: DomainSpec,
@@ -53,6 +56,9 @@ impl WantedExplanation {
         let [text] = &*texts else { return Err(format!("{} texts at {name} instead of one", texts.len())) };
         let text =
             str::from_utf8(text).ok().filter(|text| text.is_ascii()).ok_or_else(|| format!("text at {name} is not ASCII"))?;
+        if text.len() > MAX_TEXT {
+            return Err(format!("more than {MAX_TEXT} octets at {name}"));
+        }
         let string: ExplainString = cap_digits(text).parse().map_err(|_| format!("syntax error in the text at {name}"))?;
         if tells_client_name(&string) {
             validate_once(dns, client, &mut validated, names_deadline(end)).await;

@@ -28,7 +28,7 @@ impl Evaluation<'_> {
         }
         let counts = self.counts(true);
         self.tell(|| format!("{include}{counts}"));
-        match self.record_target(&include.domain_spec).await {
+        match self.record_target(&include.domain_spec).await? {
             Some(domain) => Ok(Some(domain)),
             None => Err(self.fail(Problem::NO_TARGET, format!("'{}' leads to no domain name", shorten(include)))),
         }
@@ -53,7 +53,7 @@ impl Evaluation<'_> {
             Err(failure) => return self.void_or_stop(failure, RecordType::Mx, &name).map(|()| false),
         };
         self.tell_answer(&name, &answer);
-        let Answer::Mx(exchangers) = answer else { return Ok(false) };
+        let Answer::Mx(exchangers) = answer else { return Err(self.fail_temporarily(Failure::Network, RecordType::Mx, &name)) };
         if exchangers.len() > MAX_MX_HOSTS {
             return Err(self.fail(Problem::TOO_MANY_LOOKUPS, format!("more than {MAX_MX_HOSTS} MX records at {name}")));
         }
@@ -126,25 +126,33 @@ impl Evaluation<'_> {
         self.count_lookup()?;
         match spec {
             Some(spec) if unusable(spec, self.query.local_part) => Ok(None),
-            Some(spec) => Ok(self.target(spec).await),
-            None => Ok(self.stack.last().map(|frame| frame.domain.clone())),
+            Some(spec) => self.target(spec).await,
+            None => self.domain().map(Some),
         }
     }
 
     /// The name that a domain-spec stands for; asks for the client's names first where it needs them.
-    async fn target(&mut self, spec: &DomainSpec) -> Option<Name> {
+    async fn target(&mut self, spec: &DomainSpec) -> Result<Option<Name>, Stop> {
         if asks_for_names(spec.as_ref()) {
             self.ask_for_names().await;
         }
-        let domain = &self.stack.last()?.domain;
+        let domain = self.domain()?;
         let mut variables = Variables::new(self.query, self.sender_domain.as_str(), domain.as_str());
-        variables.validated = validated_name(self.validated.as_deref(), domain);
-        expand_domain(spec.as_ref(), &variables)
+        variables.validated = validated_name(self.validated.as_deref(), &domain);
+        Ok(expand_domain(spec.as_ref(), &variables))
+    }
+
+    /// The domain whose record is evaluated.
+    fn domain(&mut self) -> Result<Name, Stop> {
+        match self.stack.last() {
+            Some(frame) => Ok(frame.domain.clone()),
+            None => Err(self.fail_without_record()),
+        }
     }
 
     /// As [`Self::target`], for a domain whose record is wanted: names of a single label have none (RFC 7208 §4.3).
-    pub(super) async fn record_target(&mut self, spec: &DomainSpec) -> Option<Name> {
-        self.target(spec).await.filter(|name| name.as_str().contains('.'))
+    pub(super) async fn record_target(&mut self, spec: &DomainSpec) -> Result<Option<Name>, Stop> {
+        Ok(self.target(spec).await?.filter(|name| name.as_str().contains('.')))
     }
 
     /// Finds the names of the client that lead back to it (RFC 7208 §5.5), once in a check; tells why there are none.
@@ -160,7 +168,7 @@ impl Evaluation<'_> {
             Ok(Answer::Ptr(names)) => names,
             other => {
                 self.validated = Some(Vec::new());
-                let failure = other.err()?;
+                let failure = other.err().unwrap_or(Failure::Network);
                 self.tell_failure(failure, RecordType::Ptr, &reverse);
                 return Some(failure);
             }

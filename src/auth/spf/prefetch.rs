@@ -89,7 +89,7 @@ impl Prefetch {
         while !self.running.is_empty() {
             match self.running.poll_next_unpin(cx) {
                 Poll::Ready(Some(Some(Found::Record { domain, record, before }))) => {
-                    self.plan(dns, query, sender_domain, &domain, &record.terms, before);
+                    self.plan(dns, query, sender_domain, &domain, record.terms.iter(), before);
                 }
                 Poll::Ready(Some(Some(Found::Hosts(hosts)))) => {
                     let address_type = address_type(query.client.to_canonical());
@@ -112,13 +112,13 @@ impl Prefetch {
     ///
     /// `before` terms will have asked DNS by then; those that come after the limit are not asked for, nor is anything behind a
     /// term that certainly matches.
-    pub(super) fn plan(
+    pub(super) fn plan<'t>(
         &mut self,
         dns: &Dns,
         query: &Query<'_>,
         sender_domain: &str,
         domain: &Name,
-        terms: &[Term],
+        terms: impl Iterator<Item = &'t Term>,
         mut before: usize,
     ) {
         let client = query.client.to_canonical();

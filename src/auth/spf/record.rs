@@ -1,6 +1,6 @@
 //! Finding and reading SPF records (RFC 7208 §4.4 to §4.6).
 
-use std::{borrow::Cow, cell::RefCell, fmt::Display, sync::Arc};
+use std::{borrow::Cow, cell::RefCell, fmt::Display, str::Chars, sync::Arc};
 
 use viaspf::record::{
     DomainSpec, Macro, MacroExpand, MacroKind, MacroString, MacroStringSegment, Mechanism, Modifier, SpfRecord, Term,
@@ -55,6 +55,7 @@ pub(super) fn select_kept(texts: &Arc<[Box<[u8]>]>) -> Result<Arc<SpfRecord>, Re
     if is_small(texts, &record) {
         KEPT.with_borrow_mut(|kept| {
             kept.resize(KEPT_SETS, [const { None }; SET_LENGTH]);
+            // A place beyond the table, which the remainder rules out, keeps nothing; the record is read again then.
             if let Some(set) = kept.get_mut(place) {
                 set.rotate_right(1);
                 set[0] = Some((Arc::clone(texts), Arc::clone(&record)));
@@ -89,10 +90,9 @@ pub(super) fn select(texts: &[Box<[u8]>]) -> Result<SpfRecord, RecordError> {
 }
 
 pub(super) fn is_record(text: &[u8]) -> bool {
-    match text.split_at_checked(6) {
-        Some((version, rest)) => version.eq_ignore_ascii_case(b"v=spf1") && matches!(rest.first(), None | Some(b' ')),
-        None => false,
-    }
+    let mut octets = text.iter();
+    let has_version = b"v=spf1".iter().all(|wanted| octets.next().is_some_and(|octet| octet.eq_ignore_ascii_case(wanted)));
+    has_version && matches!(octets.next(), None | Some(b' '))
 }
 
 fn parse(text: &[u8]) -> Result<SpfRecord, RecordError> {
@@ -117,12 +117,13 @@ fn parse(text: &[u8]) -> Result<SpfRecord, RecordError> {
 fn drop_misread_modifiers(text: Cow<'_, str>) -> Result<Cow<'_, str>, RecordError> {
     let misread = |term: &str| {
         let Some((name, _)) = term.split_once('=') else { return false };
-        let begins = |mechanism: &str| name.get(..mechanism.len()).is_some_and(|start| start.eq_ignore_ascii_case(mechanism));
+        let begins = |mechanism: &str| {
+            let mut octets = name.bytes();
+            mechanism.bytes().all(|wanted| octets.next().is_some_and(|octet| octet.eq_ignore_ascii_case(&wanted)))
+        };
         ["a", "mx", "ptr"].into_iter().any(begins) && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b))
     };
-    // Few records have a modifier at all.
-    let after_version = text.get(7..).unwrap_or_default();
-    if !after_version.contains('=') || !after_version.split(' ').any(misread) {
+    if !text.split(' ').any(misread) {
         return Ok(text);
     }
     let mut kept = String::with_capacity(text.len());
@@ -189,9 +190,9 @@ pub(super) fn macros(string: &MacroString) -> impl Iterator<Item = &Macro> {
 
 /// Names the first term that cannot be read.
 fn explain_syntax_error(text: &str) -> String {
-    let terms = text.get(6..).unwrap_or_default();
-    let bad =
-        terms.split(' ').filter(|term| !term.is_empty()).find(|term| format!("v=spf1 {term}").parse::<SpfRecord>().is_err());
+    // The first word is the version.
+    let terms = text.split(' ').skip(1);
+    let bad = terms.filter(|term| !term.is_empty()).find(|term| format!("v=spf1 {term}").parse::<SpfRecord>().is_err());
     match bad {
         Some(term) => syntax_error_in(term),
         None => "syntax error".into(),
@@ -205,10 +206,9 @@ fn syntax_error_in(term: &str) -> String {
 /// A term as logs can have it.
 pub(super) fn shorten(term: impl Display) -> String {
     let term = term.to_string();
-    match term.char_indices().nth(60) {
-        Some((end, _)) => format!("{}...", term.get(..end).unwrap_or_default()),
-        None => term,
-    }
+    let mut rest = term.chars();
+    let short: String = rest.by_ref().take(60).collect();
+    if rest.next().is_some() { short + "..." } else { short }
 }
 
 /// Writes digits of macros that are larger than the parser takes as the largest that it takes: both mean all parts.
@@ -223,29 +223,36 @@ pub(super) fn cap_digits(text: &str) -> Cow<'_, str> {
     }
     let mut out = String::with_capacity(text.len());
     let mut rest = text;
-    while let Some(position) = rest.find('%') {
-        // The introducer, and the character behind it: `%%{` is no macro.
-        let (before, from) = rest.split_at(position);
+    while let Some((before, after)) = rest.split_once('%') {
         out.push_str(before);
-        let letter = from.strip_prefix("%{").and_then(|inner| inner.chars().next()).filter(char::is_ascii_alphabetic);
-        let taken = if letter.is_some() { 3 } else { from.len().min(2) };
-        let Some((head, tail)) = from.split_at_checked(taken) else {
-            rest = from;
-            break;
-        };
-        out.push_str(head);
-        rest = tail;
-        if letter.is_some() {
-            let digits = tail.bytes().take_while(u8::is_ascii_digit).count();
-            let (number, after) = tail.split_at(digits);
-            let significant = number.trim_start_matches('0');
-            let too_large = significant.len() > 3 || significant.len() == 3 && significant > MAX_DIGITS;
-            out.push_str(if too_large { MAX_DIGITS } else { number });
+        out.push('%');
+        rest = after;
+        // `%%{` is no macro.
+        if let Some(after) = rest.strip_prefix('%') {
+            out.push('%');
             rest = after;
+        } else if let Some(inner) = rest.strip_prefix('{') {
+            out.push('{');
+            let mut characters = inner.chars();
+            if let Some(letter) = next_if(&mut characters, char::is_ascii_alphabetic) {
+                out.push(letter);
+                let number: String = std::iter::from_fn(|| next_if(&mut characters, char::is_ascii_digit)).collect();
+                let significant = number.trim_start_matches('0');
+                let too_large = significant.len() > 3 || significant.len() == 3 && significant > MAX_DIGITS;
+                out.push_str(if too_large { MAX_DIGITS } else { &number });
+            }
+            rest = characters.as_str();
         }
     }
     out.push_str(rest);
     Cow::Owned(out)
+}
+
+/// Takes the next character if it is as wanted.
+fn next_if(characters: &mut Chars<'_>, wanted: impl FnOnce(&char) -> bool) -> Option<char> {
+    let next = characters.clone().next().filter(wanted)?;
+    characters.next();
+    Some(next)
 }
 
 #[cfg(test)]
@@ -316,5 +323,7 @@ mod tests {
         assert_eq!(cap_digits("exists:%{d300r-}.x %%{d300} %{d0} %{d002}"), "exists:%{d255r-}.x %%{d300} %{d0} %{d002}");
         assert_eq!(cap_digits("%{"), "%{");
         assert_eq!(cap_digits("%{é} %"), "%{é} %");
+        // What is odd before it does not keep a later one from being read.
+        assert_eq!(cap_digits("%é %{d300} %"), "%é %{d255} %");
     }
 }

@@ -49,6 +49,23 @@ fn field(name: &str, value: impl Into<Vec<u8>>) -> (Vec<u8>, Vec<u8>) {
     (name.into(), value.into())
 }
 
+/// What is kept of a HELO name is where its domain is.
+#[tokio::test]
+async fn long_helo_names_keep_their_right_end() {
+    let zone = "example.com TXT \"v=spf1 exists:%{h1}.h.example -all\"\nexample.h.example A 127.0.0.2";
+    let host = Host::new(zone, "verify_helo = no\n");
+    for (length, first) in [(1023, "x"), (1024, "x"), (1025, "."), (60_000, "."), (60_001, "\u{e9}")] {
+        let end = "host.example";
+        let name = first.repeat((length - end.len()) / first.len()) + end;
+        let mut session = host.connect();
+        session.helo(&name).await;
+        let kept = &session.helo.as_ref().unwrap().name;
+        let longest = name.len().min(1024);
+        assert!(name.ends_with(&**kept) && (longest - first.len() + 1..=longest).contains(&kept.len()), "{length}");
+        assert_eq!(session.mail(b"<a@example.com>", false, None).await, Reaction::proceed(), "{length}");
+    }
+}
+
 #[test]
 fn long_names() {
     let label = "a".repeat(63);

@@ -1,6 +1,9 @@
 //! Explanations (RFC 7208 §6.2).
 
-use super::*;
+use super::{
+    super::expand::{Variables, expand_explain_string},
+    *,
+};
 
 /// The explanation of a fail whose text is at x.example.
 fn explanation(text: &str) -> Option<String> {
@@ -44,6 +47,41 @@ fn any_trouble_means_none() {
     }
     let long = format!("x.example TXT \"{}\"", "%{s}".repeat(2_000));
     assert_eq!(explanation(&long), None);
+}
+
+#[test]
+fn explanations_are_as_long_as_the_bound() {
+    let limit = 4 * 1024;
+    for (text, length) in [(" ", 1), ("x", 1), ("%_", 2), ("x ", 2), ("%{v}", 4)] {
+        let whole = text.repeat(limit / length);
+        let is_told = |text: &str| explanation(&format!("x.example TXT \"{text}\"")).is_some();
+        assert_eq!(whole.len(), limit);
+        assert!(is_told(&whole) && is_told(&whole.replacen(text, "", 1)), "{text}");
+        assert!(!is_told(&format!("{whole}.")) && !is_told(&format!("{whole} ")), "{text}");
+    }
+    assert_eq!(explanation(&format!("x.example TXT \"{}\"", " ".repeat(60_000))), None);
+}
+
+/// The text that is told, however it comes to its length: blanks are octets as others are.
+#[test]
+fn expanded_explanations_are_as_long_as_the_bound() {
+    let limit = 16 * 1024;
+    let zone = zone("example.com TXT \"v=spf1 -all exp=x.example\"\nx.example TXT \"%{l}%{l} .\"");
+    for (length, told) in [(limit / 2 - 2, Some(limit - 2)), (limit / 2 - 1, Some(limit)), (limit / 2, None)] {
+        let sender = format!("{}@example.com", "l".repeat(length));
+        let outcome = Asked::new("192.0.2.1", &sender).of(&zone);
+        assert_eq!(outcome.explanation.map(|text| text.len()), told, "{length}");
+    }
+    let asked = Asked::new("192.0.2.1", "user@example.com");
+    let query = asked.query();
+    let variables = Variables::new(&query, "example.com", "example.com");
+    for text in [" ", "x", "%_", "x ", "%%"] {
+        for length in [limit - 1, limit, limit + 1, 60_000] {
+            let octets = text.len() / (1 + usize::from(text.starts_with('%')));
+            let string = format!("{}{}", text.repeat(length / octets), "y".repeat(length % octets)).parse().unwrap();
+            assert_eq!(expand_explain_string(&string, &variables).len(), length.min(limit), "{text}");
+        }
+    }
 }
 
 #[test]
