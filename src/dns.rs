@@ -3,7 +3,7 @@
 //! [`Dns`] is what methods are given. Behind it is either the resolver or a [`zone::Zone`] in memory.
 //!
 //! A look-up goes through the cache; if that does not know, to an equal look-up that is under way; if there is none, to the name
-//! servers in turn. It lives as long as someone waits for it.
+//! servers in turn, as soon as there is a place for it. It lives as long as someone waits for it.
 
 mod cache;
 mod event;
@@ -11,6 +11,7 @@ mod exchange;
 mod flight;
 mod message;
 pub mod name;
+mod places;
 mod reply;
 mod resolv_conf;
 mod resolver;
@@ -28,6 +29,7 @@ use std::{
 use event::Listener;
 pub use event::{Event, Server};
 pub use name::Name;
+use places::Asker;
 use resolver::Resolver;
 pub use resolver::{MAX_QUERIES, Settings};
 pub use statistics::Statistics;
@@ -97,6 +99,7 @@ impl Answer {
             Self::Mx(_) => RecordType::Mx,
             Self::Txt(_) => RecordType::Txt,
             Self::Ptr(_) => RecordType::Ptr,
+            Self::Existence => RecordType::Existence,
         }
     }
 }
@@ -144,7 +147,7 @@ impl fmt::Display for Failure {
 /// What a look-up of records `T` brings.
 pub type Lookup<T> = Result<Arc<[T]>, Failure>;
 
-/// The DNS client. Cheap to clone; all clones share one cache.
+/// The DNS client. Cheap to clone; all clones share one cache. Those of one session share its part of the questions that may be under way.
 #[derive(Clone, Debug)]
 pub struct Dns {
     source: Source,
@@ -153,7 +156,7 @@ pub struct Dns {
 #[derive(Clone, Debug)]
 enum Source {
     Zone(Arc<Zone>),
-    Resolver(Arc<Resolver>),
+    Resolver(Arc<Resolver>, Arc<Asker>),
 }
 
 impl Dns {
@@ -164,7 +167,7 @@ impl Dns {
 
     /// As [`Dns::new`], and tells what operators should know. The listener must not wait for anything.
     pub fn with_listener(settings: &Settings, listener: impl Fn(&Event) + Send + Sync + 'static) -> Self {
-        Self { source: Source::Resolver(Arc::new(Resolver::new(settings, Listener::new(listener)))) }
+        Self::of(Resolver::new(settings, Listener::new(listener)))
     }
 
     /// This client with other settings; the resolv.conf is read again. What is in the cache stays there if it came from the same
@@ -173,7 +176,23 @@ impl Dns {
     pub fn reconfigured(&self, settings: &Settings) -> Self {
         match &self.source {
             Source::Zone(_) => self.clone(),
-            Source::Resolver(resolver) => Self { source: Source::Resolver(Arc::new(resolver.reconfigured(settings))) },
+            Source::Resolver(resolver, _) => Self::of(resolver.reconfigured(settings)),
+        }
+    }
+
+    fn of(resolver: Resolver) -> Self {
+        let asker = resolver.asker();
+        Self { source: Source::Resolver(Arc::new(resolver), asker) }
+    }
+
+    /// This client for another session. Questions to name servers are few at one time: each session has its part of them, so that one
+    /// whose name servers are silent does not hold up the others. All look-ups of a session count together; one that several sessions
+    /// wait for counts for one of them.
+    #[must_use]
+    pub fn for_session(&self) -> Self {
+        match &self.source {
+            Source::Zone(_) => self.clone(),
+            Source::Resolver(resolver, _) => Self { source: Source::Resolver(Arc::clone(resolver), resolver.asker()) },
         }
     }
 
@@ -184,7 +203,7 @@ impl Dns {
                 let queries = u64::try_from(zone.queries()).unwrap_or(u64::MAX);
                 Statistics { misses: queries, queries, ..Statistics::default() }
             }
-            Source::Resolver(resolver) => resolver.statistics(),
+            Source::Resolver(resolver, _) => resolver.statistics(),
         }
     }
 
@@ -192,7 +211,7 @@ impl Dns {
     pub fn asked(&self, name: &Name, record_type: RecordType) -> Vec<SocketAddr> {
         match &self.source {
             Source::Zone(_) => Vec::new(),
-            Source::Resolver(resolver) => resolver.asked(name, record_type),
+            Source::Resolver(resolver, _) => resolver.asked(name, record_type),
         }
     }
 
@@ -209,7 +228,7 @@ impl Dns {
     pub async fn lookup(&self, name: &Name, record_type: RecordType) -> Result<Answer, Failure> {
         let answer = match &self.source {
             Source::Zone(zone) => zone.lookup(name, record_type).await,
-            Source::Resolver(resolver) => resolver.lookup(name, record_type).await,
+            Source::Resolver(resolver, asker) => resolver.lookup(asker, name, record_type).await,
         }?;
         // Records of another type answer nothing; they are not the same as none.
         if answer.record_type() == record_type { Ok(answer) } else { Err(Failure::Network) }

@@ -41,6 +41,7 @@ use tokio::time::{Instant, timeout};
 use crate::{
     auth::{Verified, iprev, spf},
     config::Config,
+    dns::Dns,
     internal_error::InternalError,
     mail::{
         auth_results::{self, AuthservIdPattern, claims_authserv_id},
@@ -152,6 +153,8 @@ impl From<Reaction> for Finished {
 #[derive(Debug)]
 pub struct Session {
     runtime: Arc<Runtime>,
+    /// The DNS client, for this session: all that is asked for it counts together.
+    dns: Dns,
     /// The client's address, or why it is not verified.
     client: Result<IpAddr, Exemption>,
     host_name: String,
@@ -217,6 +220,7 @@ impl Session {
         let admitted = admit(&runtime.config, client);
         let own_ids = if admitted.is_ok() { runtime.own_authserv_ids(&host_name) } else { Vec::new() };
         let mut session = Self {
+            dns: runtime.dns.for_session(),
             runtime,
             client: admitted,
             host_name,
@@ -308,7 +312,7 @@ impl Session {
     pub fn header(&mut self, name: &[u8], value: &[u8]) {
         let Some(transaction) = &mut self.transaction else { return };
         if let Some(content) = &mut transaction.content {
-            content.header(&self.runtime.dns, name, value);
+            content.header(&self.dns, name, value);
         }
         if !name.trim_ascii_end().eq_ignore_ascii_case(auth_results::NAME.as_bytes()) {
             return;
@@ -326,14 +330,14 @@ impl Session {
     /// The end of the header.
     pub fn end_of_header(&mut self) {
         if let Some(content) = self.transaction.as_mut().and_then(|transaction| transaction.content.as_mut()) {
-            content.end_of_header(&self.runtime.dns);
+            content.end_of_header(&self.dns);
         }
     }
 
     /// The next octets of the body, lines ending in CRLF, cut anywhere.
     pub fn body(&mut self, chunk: &[u8]) {
         if let Some(content) = self.transaction.as_mut().and_then(|transaction| transaction.content.as_mut()) {
-            content.body(&self.runtime.dns, chunk);
+            content.body(&self.dns, chunk);
         }
     }
 
@@ -351,7 +355,7 @@ impl Session {
         // What is refused for its forged fields is not waited for.
         let is_refused = has_too_many_forged && !config.dry_run;
         let findings = match content {
-            Some(content) if !is_refused => match Box::pin(content.finish(&self.runtime, verified)).await {
+            Some(content) if !is_refused => match Box::pin(content.finish(&self.runtime, &self.dns, verified)).await {
                 Ok(findings) => findings,
                 Err(error) => return self.give_up(error).into(),
             },
@@ -375,7 +379,7 @@ impl Session {
         if end.wants_client_name {
             let limit = Duration::from_secs(config.timeout_secs).saturating_mul(2).saturating_sub(begin.elapsed());
             let domain = verified.map_or("", |verified| &verified.domain);
-            let name = Box::pin(spf::client_name(&self.runtime.dns, client, domain, limit)).await;
+            let name = Box::pin(spf::client_name(&self.dns, client, domain, limit)).await;
             let circumstances = Circumstances { client_name: name.as_deref(), ..facts.circumstances };
             end = policy::at_end(&config, &EndFacts { circumstances, ..facts });
         }
@@ -422,7 +426,7 @@ impl Session {
 
     fn begin_iprev(&mut self, client: IpAddr) {
         if self.runtime.config.verify_iprev && matches!(self.iprev, Iprev::NotBegun) {
-            let (dns, limit) = (self.runtime.dns.clone(), Duration::from_secs(self.runtime.config.timeout_secs));
+            let (dns, limit) = (self.dns.clone(), Duration::from_secs(self.runtime.config.timeout_secs));
             self.iprev = Iprev::UnderWay(Task::start(async move {
                 timeout(limit, iprev::verify(&dns, client)).await.unwrap_or_else(|_| iprev::Outcome::out_of_time(client))
             }));

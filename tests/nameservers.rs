@@ -6,7 +6,7 @@ mod support;
 
 use std::{fs, net::SocketAddr, process::Command, thread};
 
-use spf_milter::dns::zone::Zone;
+use spf_milter::dns::{RecordType, zone::Zone};
 use support::{
     daemon::Daemon,
     milter_client::{MilterClient, Reply},
@@ -123,4 +123,45 @@ fn slow_name_servers_hold_up_only_who_needs_them() {
         nameserver.behave("slow.example", Behaviour::default());
         assert!(matches!(waiting.join().unwrap(), Reply::Continue | Reply::Code(_)));
     });
+}
+
+/// How many sessions with silent name servers there are beside a good one.
+const SILENT_SESSIONS: usize = 200;
+
+/// Two hundred sessions ask for as much as they can, of name servers that never answer: the questions of others go out all the same. Nothing
+/// here runs into a time-out.
+#[test]
+fn silent_sessions_hold_up_nobody_else() {
+    let mut zone = String::from(ZONE);
+    for number in 0..SILENT_SESSIONS {
+        let terms: String = (0..10).map(|term| format!("a:silent.t{term}.s{number}.example ")).collect();
+        zone += &format!("s{number}.example TXT \"v=spf1 {terms}-all\"\n");
+    }
+    let nameserver = NameServer::start(Zone::parse(&zone).unwrap());
+    for number in 0..SILENT_SESSIONS {
+        for term in 0..10 {
+            nameserver.behave(&format!("silent.t{term}.s{number}.example"), Behaviour { drop: true, ..Behaviour::default() });
+        }
+    }
+    let config = format!(
+        "hostname = mta.example.org\nnameservers = {}\ntimeout_secs = 3600\ndns_timeout_secs = 3000\ndns_attempts = 1\n",
+        nameserver.address()
+    );
+    let daemon = Daemon::start(&config);
+    let mut silent: Vec<MilterClient> = (0..SILENT_SESSIONS).map(|_| daemon.client()).collect();
+    for (number, client) in silent.iter_mut().enumerate() {
+        begin(client);
+        client.send(b'M', format!("<a@s{number}.example>\0").as_bytes()).unwrap();
+        // Its first question is answered, and another one of it is under way.
+        wait_for("the questions of a session", || {
+            let mut names = (0..10).map(|term| format!("silent.t{term}.s{number}.example"));
+            names.any(|name| nameserver.count(&name, RecordType::A) > 0).then_some(())
+        });
+    }
+    for number in 0..20 {
+        let mut client = daemon.client();
+        begin(&mut client);
+        assert_eq!(client.mail("<a@good.example>").unwrap(), Reply::Continue);
+        assert!(matches!(client.mail(format!("<a@none{number}.example>")).unwrap(), Reply::Continue));
+    }
 }

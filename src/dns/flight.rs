@@ -11,7 +11,11 @@ use std::{
 
 use tokio::sync::{Notify, watch};
 
-use super::{Answer, Failure, cache::Key};
+use super::{
+    Answer, Failure,
+    cache::Key,
+    places::{Asker, Request},
+};
 
 type Outcome = Result<Answer, Failure>;
 
@@ -25,6 +29,8 @@ pub(super) struct Flights {
 struct Flight {
     waiting: usize,
     outcome: watch::Receiver<Option<Outcome>>,
+    /// Knows who wait, for whose places it goes on.
+    request: Arc<Request>,
     /// Told when nobody waits any more.
     deserted: Arc<Notify>,
 }
@@ -33,6 +39,7 @@ struct Flight {
 struct Waiter {
     flights: Flights,
     key: Key,
+    asker: Arc<Asker>,
     outcome: watch::Receiver<Option<Outcome>>,
 }
 
@@ -43,11 +50,17 @@ impl Flights {
     }
 
     /// Waits for the look-up of `key` that is under way, or for the one that `begin` makes. Tells beforehand which.
-    pub(super) async fn join<F>(&self, key: Key, begin: impl FnOnce() -> F, tell: impl FnOnce(Joined)) -> Outcome
+    pub(super) async fn join<F>(
+        &self,
+        key: Key,
+        asker: &Arc<Asker>,
+        begin: impl FnOnce(Arc<Request>) -> F,
+        tell: impl FnOnce(Joined),
+    ) -> Outcome
     where
         F: Future<Output = Outcome> + Send + 'static,
     {
-        let mut waiter = self.board(key, begin, tell);
+        let mut waiter = self.board(key, asker, begin, tell);
         match waiter.outcome.wait_for(Option::is_some).await {
             Ok(outcome) => outcome.clone().unwrap_or(Err(Failure::Network)),
             // The task is gone without an outcome: it did not survive, or the runtime ends.
@@ -55,24 +68,28 @@ impl Flights {
         }
     }
 
-    fn board<F>(&self, key: Key, begin: impl FnOnce() -> F, tell: impl FnOnce(Joined)) -> Waiter
+    fn board<F>(&self, key: Key, asker: &Arc<Asker>, begin: impl FnOnce(Arc<Request>) -> F, tell: impl FnOnce(Joined)) -> Waiter
     where
         F: Future<Output = Outcome> + Send + 'static,
     {
         let mut table = self.lock();
         if let Some(flight) = table.get_mut(&key) {
             flight.waiting += 1;
+            flight.request.join(asker);
             tell(Joined::UnderWay);
             let outcome = flight.outcome.clone();
-            return Waiter { flights: self.clone(), key, outcome };
+            return Waiter { flights: self.clone(), key, asker: Arc::clone(asker), outcome };
         }
         tell(Joined::New);
         let (sender, outcome) = watch::channel(None);
         let deserted = Arc::new(Notify::new());
-        table.insert(key.clone(), Flight { waiting: 1, outcome: outcome.clone(), deserted: Arc::clone(&deserted) });
+        let request = asker.request();
+        let flight =
+            Flight { waiting: 1, outcome: outcome.clone(), request: Arc::clone(&request), deserted: Arc::clone(&deserted) };
+        table.insert(key.clone(), flight);
         drop(table);
-        tokio::spawn(self.clone().fly(key.clone(), begin(), sender, deserted));
-        Waiter { flights: self.clone(), key, outcome }
+        tokio::spawn(self.clone().fly(key.clone(), begin(request), sender, deserted));
+        Waiter { flights: self.clone(), key, asker: Arc::clone(asker), outcome }
     }
 
     async fn fly<F>(self, key: Key, lookup: F, sender: watch::Sender<Option<Outcome>>, deserted: Arc<Notify>)
@@ -121,6 +138,7 @@ impl Drop for Waiter {
         // There may be another look-up of the same key by now, which is none of ours.
         if let Some(flight) = table.get_mut(&self.key).filter(|flight| flight.outcome.same_channel(&self.outcome)) {
             flight.waiting -= 1;
+            flight.request.leave(&self.asker);
             if flight.waiting == 0 {
                 flight.deserted.notify_one();
             }

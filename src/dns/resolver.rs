@@ -12,10 +12,7 @@ use std::{
     time::Duration,
 };
 
-use tokio::{
-    sync::Semaphore,
-    time::{self, Instant},
-};
+use tokio::time::{self, Instant};
 
 use super::{
     Answer, Failure, Name, RecordType, Statistics,
@@ -23,6 +20,7 @@ use super::{
     event::{Event, Listener},
     flight::{Flights, Joined},
     message::Question,
+    places::{Asker, Places, Request},
     reply::{MAX_TTL, Reading, Reply},
     servers::{List, Servers},
     statistics::Counters,
@@ -83,7 +81,7 @@ pub(super) struct Resolver {
     attempts: usize,
     cache: Cache,
     flights: Flights,
-    permits: Arc<Semaphore>,
+    places: Arc<Places>,
     counters: Arc<Counters>,
     /// The last look-ups that failed, with the servers that were asked.
     troubles: Mutex<VecDeque<(Key, Vec<SocketAddr>)>>,
@@ -95,12 +93,12 @@ impl Resolver {
             settings,
             Servers::new(settings, listener),
             Cache::new(settings.cache_size),
-            Arc::new(Semaphore::new(settings.max_queries.clamp(1, MAX_QUERIES))),
+            Places::new(settings.max_queries.clamp(1, MAX_QUERIES)),
             Arc::default(),
         )
     }
 
-    fn build(settings: &Settings, servers: Arc<Servers>, cache: Cache, permits: Arc<Semaphore>, counters: Arc<Counters>) -> Self {
+    fn build(settings: &Settings, servers: Arc<Servers>, cache: Cache, places: Arc<Places>, counters: Arc<Counters>) -> Self {
         Self {
             generation: AtomicU64::new(servers.list().generation),
             servers,
@@ -108,7 +106,7 @@ impl Resolver {
             attempts: settings.attempts.max(1),
             cache,
             flights: Flights::default(),
-            permits,
+            places,
             counters,
             troubles: Mutex::default(),
         }
@@ -123,23 +121,33 @@ impl Resolver {
         } else {
             Cache::new(settings.cache_size)
         };
-        Self::build(settings, servers, cache, self.permits.clone(), self.counters.clone())
+        Self::build(settings, servers, cache, self.places.clone(), self.counters.clone())
     }
 
-    pub(super) async fn lookup(self: &Arc<Self>, name: &Name, record_type: RecordType) -> Result<Answer, Failure> {
+    /// Somebody new who asks.
+    pub(super) fn asker(&self) -> Arc<Asker> {
+        self.places.asker()
+    }
+
+    pub(super) async fn lookup(
+        self: &Arc<Self>,
+        asker: &Arc<Asker>,
+        name: &Name,
+        record_type: RecordType,
+    ) -> Result<Answer, Failure> {
         if let Some(outcome) = self.cache.find(name, record_type) {
             self.counters.hits.increment();
             return outcome;
         }
         self.counters.misses.increment();
         let key = Key { name: name.clone(), record_type };
-        let begin = || {
+        let begin = |request: Arc<Request>| {
             let (resolver, key) = (Arc::clone(self), key.clone());
             async move {
                 // Another may have found it out between the look into the cache and here.
                 match resolver.cache.find(&key.name, key.record_type) {
                     Some(outcome) => outcome,
-                    None => resolver.resolve(&key).await,
+                    None => resolver.resolve(&key, &request).await,
                 }
             }
         };
@@ -148,7 +156,7 @@ impl Resolver {
                 self.counters.coalesced.increment();
             }
         };
-        self.flights.join(key.clone(), begin, tell).await
+        self.flights.join(key.clone(), asker, begin, tell).await
     }
 
     pub(super) fn statistics(&self) -> Statistics {
@@ -164,10 +172,10 @@ impl Resolver {
     }
 
     /// Asks the servers and keeps the outcome.
-    async fn resolve(&self, key: &Key) -> Result<Answer, Failure> {
+    async fn resolve(&self, key: &Key, request: &Request) -> Result<Answer, Failure> {
         // A name that is too long on the wire cannot exist.
         let Some(question) = Question::new(&key.name, key.record_type) else { return Err(Failure::NxDomain) };
-        let mut search = Search::new(self.timeout, self.attempts);
+        let mut search = Search::new(request, self.timeout, self.attempts);
         let list = self.servers.current().await;
         let mut reply = self.follow(&list, question.clone(), &mut search).await;
         let mut generation = list.generation;
@@ -193,7 +201,7 @@ impl Resolver {
         outcome
     }
 
-    fn note(&self, key: &Key, search: &Search) {
+    fn note(&self, key: &Key, search: &Search<'_>) {
         let mut troubles = self.troubles.lock().unwrap_or_else(PoisonError::into_inner);
         troubles.retain(|(noted, _)| noted != key);
         if troubles.len() >= MAX_TROUBLES {
@@ -202,7 +210,7 @@ impl Resolver {
         troubles.push_back((key.clone(), search.asked.clone()));
     }
 
-    fn tell_of_silence(&self, key: &Key, search: &Search, outcome: &Result<Answer, Failure>) {
+    fn tell_of_silence(&self, key: &Key, search: &Search<'_>, outcome: &Result<Answer, Failure>) {
         if search.silent.is_empty() {
             return;
         }
@@ -217,7 +225,7 @@ impl Resolver {
     }
 
     /// Asks for a name, and for the target where the answer tells of an alias alone.
-    async fn follow(&self, list: &List, mut question: Question, search: &mut Search) -> Reply {
+    async fn follow(&self, list: &List, mut question: Question, search: &mut Search<'_>) -> Reply {
         let mut alias_ttl = MAX_TTL;
         for _ in 0..MAX_QUESTIONS {
             match self.ask_in_turn(list, &question, search).await {
@@ -232,7 +240,7 @@ impl Resolver {
     }
 
     /// Asks one server after the other until one knows.
-    async fn ask_in_turn(&self, list: &List, question: &Question, search: &mut Search) -> Reading {
+    async fn ask_in_turn(&self, list: &List, question: &Question, search: &mut Search<'_>) -> Reading {
         let mut last = Failure::Timeout;
         // Silent servers come last; the order is otherwise that of the settings.
         let (ready, held): (Vec<_>, Vec<_>) = list.upstreams.iter().partition(|server| server.is_ready());
@@ -262,15 +270,15 @@ impl Resolver {
     }
 
     /// Asks one server, within the limit of time; the wait for a place counts.
-    async fn attempt(&self, server: &Upstream, question: &Question, search: &mut Search) -> Reading {
+    async fn attempt(&self, server: &Upstream, question: &Question, search: &mut Search<'_>) -> Reading {
         let begin = Instant::now();
         let mut asked = false;
         let attempt = time::timeout(self.timeout.min(search.left()), async {
-            let permit = self.permits.acquire().await;
+            let place = search.request.place().await;
             asked = true;
             self.counters.queries.increment();
             let reading = server.ask(question).await;
-            drop(permit);
+            drop(place);
             reading
         });
         let reading = attempt.await.unwrap_or_else(|_| Reading::error(Failure::Timeout));
@@ -297,7 +305,9 @@ impl Resolver {
 }
 
 /// A look-up under way.
-struct Search {
+struct Search<'a> {
+    /// What gets it a place for each question.
+    request: &'a Request,
     deadline: Option<Instant>,
     /// The servers asked, each once.
     asked: Vec<SocketAddr>,
@@ -305,10 +315,10 @@ struct Search {
     silent: Vec<SocketAddr>,
 }
 
-impl Search {
-    fn new(timeout: Duration, attempts: usize) -> Self {
+impl<'a> Search<'a> {
+    fn new(request: &'a Request, timeout: Duration, attempts: usize) -> Self {
         let limit = timeout.saturating_mul(u32::try_from(attempts).unwrap_or(u32::MAX));
-        Self { deadline: Instant::now().checked_add(limit), asked: Vec::new(), silent: Vec::new() }
+        Self { request, deadline: Instant::now().checked_add(limit), asked: Vec::new(), silent: Vec::new() }
     }
 
     /// Gives it so much time from now on, at least.
@@ -351,12 +361,12 @@ mod tests {
     async fn the_wait_for_a_place_counts() {
         let server = SocketAddr::from(([127, 0, 0, 1], 9));
         let settings = Settings { nameservers: Some(vec![server]), attempts: 3, ..Settings::default() };
-        let permits = Arc::new(Semaphore::new(0));
+        let places = Places::new(0);
         let servers = Servers::new(&settings, Listener::new(|_| {}));
-        let resolver = Arc::new(Resolver::build(&settings, servers, Cache::new(1), permits, Arc::default()));
+        let resolver = Arc::new(Resolver::build(&settings, servers, Cache::new(1), places, Arc::default()));
         let start = Instant::now();
         let name = Name::new("example.com").unwrap();
-        assert_eq!(resolver.lookup(&name, RecordType::A).await, Err(Failure::Timeout));
+        assert_eq!(resolver.lookup(&resolver.asker(), &name, RecordType::A).await, Err(Failure::Timeout));
         // The wheel of timers turns in milliseconds.
         assert!((15_000..15_010).contains(&start.elapsed().as_millis()));
         let statistics = resolver.statistics();

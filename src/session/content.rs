@@ -118,8 +118,13 @@ impl Content {
     /// # Errors
     ///
     /// Those of [`dkim::Verification::finish`].
-    pub(super) async fn finish(mut self, runtime: &Runtime, spf: Option<&Verified>) -> Result<Findings, InternalError> {
-        self.end_of_header(&runtime.dns);
+    pub(super) async fn finish(
+        mut self,
+        runtime: &Runtime,
+        dns: &Dns,
+        spf: Option<&Verified>,
+    ) -> Result<Findings, InternalError> {
+        self.end_of_header(dns);
         let dkim = match std::mem::replace(&mut self.dkim, Dkim::Off) {
             Dkim::Body(verification) => Some(verification.finish().await?),
             Dkim::Off | Dkim::Header(_) => None,
@@ -129,7 +134,7 @@ impl Content {
                 spf: spf.and_then(|verified| Some((Domain::parse(&verified.domain).ok()?, verified.outcome.result))),
                 dkim: dkim.iter().flatten().filter_map(identifier).collect(),
             };
-            Some(self.evaluate(runtime, &identifiers).await)
+            Some(self.evaluate(runtime, dns, &identifiers).await)
         } else {
             None
         };
@@ -137,9 +142,9 @@ impl Content {
     }
 
     /// What is certain when time is up is the outcome then: no name that its sender keeps without an answer takes a fail away.
-    async fn evaluate(&self, runtime: &Runtime, identifiers: &Identifiers) -> dmarc::Outcome {
+    async fn evaluate(&self, runtime: &Runtime, dns: &Dns, identifiers: &Identifiers) -> dmarc::Outcome {
         let limit = Duration::from_secs(runtime.config.timeout_secs);
-        let evaluated = timeout(limit, dmarc::evaluate(&runtime.dns, &self.discovery, identifiers)).await;
+        let evaluated = timeout(limit, dmarc::evaluate(dns, &self.discovery, identifiers)).await;
         evaluated.unwrap_or_else(|_| dmarc::conclude(&self.discovery, identifiers))
     }
 }

@@ -12,6 +12,7 @@ use crate::{
         spf::{self, Limits, POSTMASTER, Query},
     },
     config::Config,
+    dns::Dns,
     internal_error::InternalError,
     mail::{
         domain::Domain,
@@ -53,11 +54,12 @@ impl Session {
         let check = match self.check(Identity::Helo, client, POSTMASTER, Some(&domain), name).at_once() {
             Some(outcome) => Task::Done(Some(verified(&domain, name, outcome))),
             None => {
-                let (runtime, name, receiver) = (Arc::clone(&self.runtime), name.to_owned(), self.host_name.clone());
+                let (runtime, dns) = (Arc::clone(&self.runtime), self.dns.clone());
+                let (name, receiver) = (name.to_owned(), self.host_name.clone());
                 Task::start(async move {
                     let (runtime, local_part, helo, receiver) = (&*runtime, POSTMASTER, name.as_str(), receiver.as_str());
                     let identity = Identity::Helo;
-                    let check = Check { runtime, identity, client, local_part, domain: Some(&domain), helo, receiver };
+                    let check = Check { runtime, dns: &dns, identity, client, local_part, domain: Some(&domain), helo, receiver };
                     verified(&domain, &name, check.attempt().await)
                 })
             }
@@ -139,7 +141,7 @@ impl Session {
         domain: Option<&'a Domain>,
         helo: &'a str,
     ) -> Check<'a> {
-        Check { runtime: &self.runtime, identity, client, local_part, domain, helo, receiver: &self.host_name }
+        Check { runtime: &self.runtime, dns: &self.dns, identity, client, local_part, domain, helo, receiver: &self.host_name }
     }
 }
 
@@ -147,6 +149,7 @@ impl Session {
 #[derive(Clone, Copy)]
 struct Check<'a> {
     runtime: &'a Runtime,
+    dns: &'a Dns,
     identity: Identity,
     client: IpAddr,
     local_part: &'a str,
@@ -181,7 +184,7 @@ impl Check<'_> {
             receiver: self.receiver,
             timestamp: self.runtime.clock.now(),
         };
-        let (dns, config) = (&self.runtime.dns, &self.runtime.config);
+        let (dns, config) = (self.dns, &self.runtime.config);
         let (limits, begin) = (limits(config), Instant::now());
         let mut outcome = spf::check_domain(dns, domain, &query, &limits).await;
         if policy::tells_client_name(config, self.identity, &outcome) {
