@@ -14,8 +14,8 @@
 //! # Bounds
 //!
 //! Every stage ends after `timeout_secs`: one SPF check, the key look-ups from the end of the header on, DMARC from the end of DKIM on,
-//! iprev from its beginning on. So the end of a message is answered after twice that at the latest, and is mostly answered at once. What
-//! is under way ends when the session is dropped.
+//! iprev from its beginning on. The end of a message is answered after twice that at the latest, also where the MTA did not wait for
+//! MAIL FROM to be verified, and is mostly answered at once. What is under way ends when the session is dropped.
 //!
 //! With the usual limits the first message of a session asks at most 506 questions of DNS: 132 for HELO, 132 for MAIL FROM, 11 for iprev,
 //! 10 keys, 221 for DMARC. Hardly any message asks more than twenty. What is kept of a message is its header, up to 1 MiB, and
@@ -36,7 +36,7 @@ use content::{Content, Findings};
 use identities::{Mailfrom, cut};
 pub use record::{Action, ContentRecord, Exemption, IdentityRecord, Record, Skipped};
 use task::Task;
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::{
     auth::{Verified, iprev, spf},
@@ -211,6 +211,8 @@ struct Transaction {
     forged: Vec<i32>,
     /// There are more of them.
     has_too_many_forged: bool,
+    /// How long its sender was verified while the MTA went on without an answer, and when that was done.
+    unanswered: Option<(Duration, Instant)>,
 }
 
 impl Session {
@@ -277,11 +279,16 @@ impl Session {
         if authenticated && self.runtime.config.trust_authenticated_senders {
             return self.exempt(Exemption::Authenticated);
         }
+        let begin = Instant::now();
         self.begin_iprev(client);
         let config = Arc::clone(&self.runtime.config);
         let content = (config.verify_dkim || config.verify_dmarc).then(|| Content::new(&self.runtime));
         self.transaction = Some(Box::new(Transaction { content, ..Transaction::default() }));
-        let mailfrom = match self.verify_senders(client, &path).await {
+        let verified = self.verify_senders(client, &path).await;
+        if let Some(transaction) = self.transaction.as_mut().filter(|_| !self.runtime.needs.mail_reply) {
+            transaction.unanswered = Some((begin.elapsed(), Instant::now()));
+        }
+        let mailfrom = match verified {
             Ok(Some(mailfrom)) => mailfrom,
             Ok(None) => return Reaction::proceed(),
             Err(error) => return self.give_up(error),
@@ -346,22 +353,23 @@ impl Session {
         let (Some(transaction), Ok(client)) = (self.transaction.take(), self.client) else {
             return Finished { verdict: Verdict::Continue, edits: Vec::new(), record: None };
         };
-        let Transaction { mailfrom, deferred, content, forged, has_too_many_forged, .. } = *transaction;
+        let Transaction { mailfrom, deferred, content, forged, has_too_many_forged, unanswered, .. } = *transaction;
         if let Some(queue_id) = queue_id {
             self.pending().queue_id = Some(queue_id.to_owned());
         }
         let verified = mailfrom.as_ref().map(|mailfrom| &*mailfrom.verified);
-        let (config, begin) = (Arc::clone(&self.runtime.config), Instant::now());
+        let config = Arc::clone(&self.runtime.config);
+        let deadline = end_of_wait(Duration::from_secs(config.timeout_secs), unanswered);
         // What is refused for its forged fields is not waited for.
         let is_refused = has_too_many_forged && !config.dry_run;
         let findings = match content {
-            Some(content) if !is_refused => match Box::pin(content.finish(&self.runtime, &self.dns, verified)).await {
+            Some(content) if !is_refused => match Box::pin(content.finish(&self.runtime, &self.dns, verified, deadline)).await {
                 Ok(findings) => findings,
                 Err(error) => return self.give_up(error).into(),
             },
             _ => Findings::default(),
         };
-        let iprev = if is_refused { Ok(None) } else { self.join_iprev().await };
+        let iprev = if is_refused { Ok(None) } else { self.join_iprev(client, deadline).await };
         let iprev = match iprev {
             Ok(iprev) => iprev,
             Err(error) => return self.give_up(error).into(),
@@ -377,7 +385,7 @@ impl Session {
         };
         let mut end = policy::at_end(&config, &facts);
         if end.wants_client_name {
-            let limit = Duration::from_secs(config.timeout_secs).saturating_mul(2).saturating_sub(begin.elapsed());
+            let limit = deadline.saturating_duration_since(Instant::now());
             let domain = verified.map_or("", |verified| &verified.domain);
             let name = Box::pin(spf::client_name(&self.dns, client, domain, limit)).await;
             let circumstances = Circumstances { client_name: name.as_deref(), ..facts.circumstances };
@@ -433,9 +441,12 @@ impl Session {
         }
     }
 
-    async fn join_iprev(&mut self) -> Result<Option<iprev::Outcome>, InternalError> {
+    async fn join_iprev(&mut self, client: IpAddr, deadline: Instant) -> Result<Option<iprev::Outcome>, InternalError> {
         if let Iprev::UnderWay(task) = &mut self.iprev {
-            let outcome = task.join().await?;
+            let Ok(outcome) = timeout_at(deadline, task.join()).await else {
+                return Ok(Some(iprev::Outcome::out_of_time(client)));
+            };
+            let outcome = outcome?;
             self.iprev = Iprev::Done(outcome);
         }
         Ok(match &self.iprev {
@@ -452,6 +463,14 @@ impl Session {
     fn helo_is_definitive(&self) -> bool {
         self.helo.as_ref().is_some_and(|helo| helo.decision == HeloDecision::Definitive)
     }
+}
+
+/// When the end of a message must have its answer: after twice the time-out, counted from when the MTA may have told of it. That is now,
+/// or earlier where it went on while the sender was verified; what has come since then shows how far behind we are at most. That long
+/// ago is not further than one time-out, so that one more is left in any case: senders must not be able to leave no time for DMARC.
+fn end_of_wait(time_out: Duration, unanswered: Option<(Duration, Instant)>) -> Instant {
+    let behind = unanswered.map_or(Duration::ZERO, |(took, done)| took.saturating_sub(done.elapsed())).min(time_out);
+    Instant::now() + time_out.saturating_mul(2).saturating_sub(behind)
 }
 
 /// The address to verify, or why none is.

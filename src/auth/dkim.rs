@@ -19,7 +19,10 @@
 use std::{collections::HashMap, fmt, time::Duration};
 
 use futures_util::FutureExt as _;
-use tokio::{task::JoinSet, time};
+use tokio::{
+    task::JoinSet,
+    time::{self, Instant},
+};
 
 use crate::{
     dns::{Dns, Failure, Lookup, Name},
@@ -218,10 +221,39 @@ impl Verification {
     /// # Errors
     ///
     /// A look-up did not come to an end, or a hash is missing that was asked for: nothing can be said about the message then.
-    pub async fn finish(mut self) -> Result<Vec<SignatureOutcome>, InternalError> {
-        while let Some(lookup) = self.lookups.join_next().await {
-            let (name, records) = lookup.map_err(|_| InternalError::new("a key look-up did not come to an end"))?;
-            self.records.insert(name, records);
+    pub async fn finish(self) -> Result<Vec<SignatureOutcome>, InternalError> {
+        self.finish_before(None).await
+    }
+
+    /// As [`Self::finish`]; keys that have not come at `end` count as timed out, whatever the time-out of the settings is.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::finish`].
+    pub async fn finish_by(self, end: Instant) -> Result<Vec<SignatureOutcome>, InternalError> {
+        self.finish_before(Some(end)).await
+    }
+
+    async fn finish_before(mut self, end: Option<Instant>) -> Result<Vec<SignatureOutcome>, InternalError> {
+        loop {
+            let next = self.lookups.join_next();
+            let joined = match end {
+                Some(end) => time::timeout_at(end, next).await,
+                None => Ok(next.await),
+            };
+            match joined {
+                Ok(Some(lookup)) => {
+                    let (name, records) = lookup.map_err(|_| InternalError::new("a key look-up did not come to an end"))?;
+                    self.records.insert(name, records);
+                }
+                Ok(None) => break,
+                Err(_) => {
+                    for Pending { signature, .. } in self.entries.iter().filter_map(|entry| entry.pending.as_ref()) {
+                        self.records.entry(signature.key_name.clone()).or_insert(Err(Failure::Timeout));
+                    }
+                    break;
+                }
+            }
         }
         let bodies = self.bodies.finish();
         let index = self.header.index();

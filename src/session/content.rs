@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use super::task::Task;
 use crate::{
@@ -113,7 +113,7 @@ impl Content {
         }
     }
 
-    /// The end of the message: DKIM, then DMARC on what SPF and DKIM found.
+    /// The end of the message: DKIM, then DMARC on what SPF and DKIM found; each has half of the time to `deadline` at least.
     ///
     /// # Errors
     ///
@@ -123,10 +123,14 @@ impl Content {
         runtime: &Runtime,
         dns: &Dns,
         spf: Option<&Verified>,
+        deadline: Instant,
     ) -> Result<Findings, InternalError> {
         self.end_of_header(dns);
         let dkim = match std::mem::replace(&mut self.dkim, Dkim::Off) {
-            Dkim::Body(verification) => Some(verification.finish().await?),
+            Dkim::Body(verification) => {
+                let now = Instant::now();
+                Some(verification.finish_by(now + deadline.saturating_duration_since(now) / 2).await?)
+            }
             Dkim::Off | Dkim::Header(_) => None,
         };
         let dmarc = if self.dmarc {
@@ -134,7 +138,7 @@ impl Content {
                 spf: spf.and_then(|verified| Some((Domain::parse(&verified.domain).ok()?, verified.outcome.result))),
                 dkim: dkim.iter().flatten().filter_map(identifier).collect(),
             };
-            Some(self.evaluate(runtime, dns, &identifiers).await)
+            Some(self.evaluate(runtime, dns, &identifiers, deadline).await)
         } else {
             None
         };
@@ -142,8 +146,8 @@ impl Content {
     }
 
     /// What is certain when time is up is the outcome then: no name that its sender keeps without an answer takes a fail away.
-    async fn evaluate(&self, runtime: &Runtime, dns: &Dns, identifiers: &Identifiers) -> dmarc::Outcome {
-        let limit = Duration::from_secs(runtime.config.timeout_secs);
+    async fn evaluate(&self, runtime: &Runtime, dns: &Dns, identifiers: &Identifiers, deadline: Instant) -> dmarc::Outcome {
+        let limit = Duration::from_secs(runtime.config.timeout_secs).min(deadline.saturating_duration_since(Instant::now()));
         let evaluated = timeout(limit, dmarc::evaluate(dns, &self.discovery, identifiers)).await;
         evaluated.unwrap_or_else(|_| dmarc::conclude(&self.discovery, identifiers))
     }

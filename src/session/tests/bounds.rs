@@ -92,10 +92,10 @@ async fn the_end_is_bounded_in_time() {
         Duration::from_secs(10_000),
     );
     let mut session = host.connect();
+    // The MTA does not wait for an answer to MAIL FROM: the end of the message may have come meanwhile, and counts from then on.
     let start = Instant::now();
     session.mail(b"<a@example.com>", false, None).await;
     assert_eq!(start.elapsed().as_secs(), 7);
-    let start = Instant::now();
     let finished = session.message(&[("DKIM-Signature", SIGNATURE), ("From", " a@sub.example.com")], "").await;
     assert_eq!(start.elapsed().as_secs(), 14);
     let header = &inserted(&finished.edits)[0];
@@ -116,6 +116,51 @@ async fn the_end_is_bounded_in_time() {
     let start = Instant::now();
     session.end_of_message(None).await;
     assert_eq!(start.elapsed().as_secs(), 7);
+}
+
+/// However the time is spent, an answer comes after twice the time-out, and DMARC has some of it.
+#[tokio::test(start_paused = true)]
+async fn the_end_is_bounded_whatever_was_not_answered() {
+    let silent = "_dmarc.example.com TXT \"v=DMARC1; p=reject\"\nbad.example * !silence\n*.bad.example * !silence\n192.0.2.1 PTR !silence\n";
+    let enforced = "enforce_dmarc_policies = reject\ndmarc_fail_reply_text = no %{p}\ntimeout_secs = 20\n";
+    let signature = SIGNATURE.replace("example.com", "bad.example");
+    for (config, pause, mail, end) in [
+        // MAIL FROM was not answered, and the message came at once, after a while, after a long while.
+        ("reject_results =\n", 0, 20, 40),
+        ("reject_results =\n", 7, 20, 47),
+        ("reject_results =\n", 100, 20, 160),
+        ("reject_results =\nverify_helo = no\n", 0, 20, 40),
+        // It was answered, and so the message came after that.
+        ("reject_results = fail\nverify_helo = no\n", 0, 20, 60),
+    ] {
+        let host = Host::new(silent, &format!("{ALL}{enforced}{config}"));
+        let mut session = host.connect();
+        let start = Instant::now();
+        session.helo("bad.example").await;
+        session.mail(b"<a@bad.example>", false, None).await;
+        assert_eq!(start.elapsed().as_secs(), mail, "{config}");
+        tokio::time::sleep(Duration::from_secs(pause)).await;
+        let finished = session.message(&[("DKIM-Signature", &signature), ("From", " a@example.com")], "x").await;
+        let took = start.elapsed();
+        assert!(took < Duration::from_secs(end) + Duration::from_millis(20), "{config} {pause}: {took:?}");
+        // The policy is known, whatever else is not.
+        assert!(matches!(finished.verdict, Verdict::Reply(_)), "{config} {pause}: {:?}", finished.verdict);
+    }
+}
+
+/// Senders that begin again and again without waiting for answers take time from nobody but themselves: DMARC has its own.
+#[tokio::test(start_paused = true)]
+async fn messages_given_up_leave_time_for_dmarc() {
+    let silent = "_dmarc.example.com TXT \"v=DMARC1; p=reject\"\nbad.example * !silence\n";
+    let host = Host::new(silent, &format!("{ALL}enforce_dmarc_policies = reject\nreject_results =\n"));
+    let mut session = host.connect();
+    for _ in 0..10 {
+        session.mail(b"<a@bad.example>", false, None).await;
+    }
+    let start = Instant::now();
+    let finished = session.message(&[("From", " a@example.com")], "x").await;
+    assert!(matches!(finished.verdict, Verdict::Reply(_)));
+    assert!(start.elapsed() <= Duration::from_secs(20));
 }
 
 /// Signatures beyond the limit cost next to nothing, and so do fields.
