@@ -65,6 +65,18 @@ impl fmt::Display for RecordType {
     }
 }
 
+/// Addresses or texts of an answer; one with more is not taken. (The most that we know of are some forty of either.)
+const MAX_RECORDS: usize = 512;
+
+/// What an answer with more is taken for.
+const TOO_MANY_RECORDS: &str = "too many records";
+
+/// Exchangers of an answer that are kept: one more than SPF allows, so that too many are told from enough.
+const MAX_EXCHANGERS: usize = 11;
+
+/// Names of an answer that are kept; no method looks at more.
+const MAX_NAMES: usize = 10;
+
 /// A mail exchanger.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub struct Mx {
@@ -92,6 +104,28 @@ pub enum Answer {
 }
 
 impl Answer {
+    /// The answer as far as it is of use: of exchangers one more than SPF allows, of names those that are looked at, in the order in which
+    /// they came (RFC 7208 §4.6.4). Of other records all count.
+    fn bounded(self) -> Result<Self, Failure> {
+        fn first<T: Clone>(records: Arc<[T]>, count: usize) -> Arc<[T]> {
+            if records.len() > count { records.iter().take(count).cloned().collect() } else { records }
+        }
+        let count = match &self {
+            Self::A(records) => records.len(),
+            Self::Aaaa(records) => records.len(),
+            Self::Txt(records) => records.len(),
+            Self::Mx(_) | Self::Ptr(_) => 0,
+        };
+        if count > MAX_RECORDS {
+            return Err(Failure::Rcode(TOO_MANY_RECORDS));
+        }
+        Ok(match self {
+            Self::Mx(records) => Self::Mx(first(records, MAX_EXCHANGERS)),
+            Self::Ptr(names) => Self::Ptr(first(names, MAX_NAMES)),
+            other => other,
+        })
+    }
+
     fn record_type(&self) -> RecordType {
         match self {
             Self::A(_) => RecordType::A,
@@ -113,7 +147,7 @@ pub enum Failure {
     NoData,
     /// No answer in time.
     Timeout,
-    /// The server answered with an error, as the name of its RCODE, such as `SERVFAIL`.
+    /// The server answered with an error, as the name of its RCODE, such as `SERVFAIL`; or its answer is not to be taken, and why.
     Rcode(&'static str),
     /// The server answered that it has nothing and asks nobody: a referral, or less.
     NoRecursion,
@@ -230,6 +264,7 @@ impl Dns {
             Source::Zone(zone) => zone.lookup(name, record_type).await,
             Source::Resolver(resolver, asker) => resolver.lookup(asker, name, record_type).await,
         }?;
+        let answer = answer.bounded()?;
         // Records of another type answer nothing; they are not the same as none.
         if answer.record_type() == record_type { Ok(answer) } else { Err(Failure::Network) }
     }
@@ -305,5 +340,49 @@ impl Dns {
             Answer::Ptr(records) => Ok(records),
             _ => Err(Failure::Network),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The records of an answer.
+    fn count(answer: Result<Answer, Failure>) -> Result<usize, Failure> {
+        answer.map(|answer| match answer {
+            Answer::A(records) => records.len(),
+            Answer::Aaaa(records) => records.len(),
+            Answer::Mx(records) => records.len(),
+            Answer::Txt(records) => records.len(),
+            Answer::Ptr(records) => records.len(),
+        })
+    }
+
+    #[test]
+    fn answers_are_bounded() {
+        let name = |number: usize| Name::new(&format!("{number}.example")).unwrap();
+        for number in [1, 9, 10, 11, 12, 511, 512, 513, 4000] {
+            let all = if number <= 512 { Ok(number) } else { Err(Failure::Rcode(TOO_MANY_RECORDS)) };
+            assert_eq!(count(Answer::A(vec![Ipv4Addr::LOCALHOST; number].into()).bounded()), all);
+            assert_eq!(count(Answer::Aaaa(vec![Ipv6Addr::LOCALHOST; number].into()).bounded()), all);
+            assert_eq!(count(Answer::Txt(vec![Box::default(); number].into()).bounded()), all);
+            let mx = |number| Mx { preference: 1, exchange: Some(name(number)) };
+            let exchangers = Answer::Mx((0..number).map(mx).collect()).bounded();
+            assert_eq!(exchangers, Ok(Answer::Mx((0..number.min(11)).map(mx).collect())));
+            let names = Answer::Ptr((0..number).map(name).collect()).bounded();
+            assert_eq!(names, Ok(Answer::Ptr((0..number.min(10)).map(name).collect())));
+        }
+    }
+
+    #[tokio::test]
+    async fn a_zone_has_the_bounds_of_name_servers() {
+        let mut zone = Zone::new();
+        for number in 0..513 {
+            zone.add_txt("example.com", b"x");
+            zone.add_mx("example.com", 1, &format!("{number}.example"));
+        }
+        let (dns, name) = (Dns::from_zone(Arc::new(zone)), Name::new("example.com").unwrap());
+        assert_eq!(dns.txt(&name).await, Err(Failure::Rcode(TOO_MANY_RECORDS)));
+        assert_eq!(dns.mx(&name).await.unwrap().len(), 11);
     }
 }

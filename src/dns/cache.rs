@@ -109,17 +109,19 @@ impl Cache {
 
 impl Answer {
     /// About how many octets of memory the records take.
-    pub(super) fn size(&self) -> usize {
+    pub(crate) fn size(&self) -> usize {
+        /// What an allocation costs beside what is in it.
+        const ALLOCATION: usize = 2 * size_of::<usize>();
         fn sum<T>(records: &Arc<[T]>, extra: impl Fn(&T) -> usize) -> usize {
             records.iter().map(|record| size_of::<T>() + extra(record)).sum()
         }
-        let name = |name: &Name| name.as_str().len() + 2 * size_of::<usize>();
+        let name = |name: &Name| name.as_str().len() + 2 * size_of::<usize>() + ALLOCATION;
         match self {
             Self::Existence => 0,
             Self::A(records) => sum(records, |_| 0),
             Self::Aaaa(records) => sum(records, |_| 0),
             Self::Mx(records) => sum(records, |Mx { exchange, .. }| exchange.as_ref().map_or(0, name)),
-            Self::Txt(records) => sum(records, |text| text.len()),
+            Self::Txt(records) => sum(records, |text| text.len() + ALLOCATION),
             Self::Ptr(records) => sum(records, name),
         }
     }

@@ -197,6 +197,8 @@ impl Resolver {
         if self.generation.swap(generation, Ordering::Relaxed) != generation {
             self.cache.clear();
         }
+        // Before anybody keeps it.
+        let outcome = outcome.and_then(Answer::bounded);
         self.cache.keep(key, &outcome, ttl);
         outcome
     }

@@ -11,13 +11,20 @@ use super::{
     explanation::WantedExplanation,
     names::{matches_network, unusable},
     prefetch::Prefetch,
-    record::{RecordError, is_record, select_kept, shorten},
+    record::{self, RecordError, is_record, select_kept, shorten},
     trace::Trace,
 };
 use crate::{
     dns::{Answer, Dns, Failure, Name, RecordType, Server},
     mail::{domain::Domain, spf_result::SpfResult},
 };
+
+/// About how many octets of memory the records take that include one another, and some more where more look-ups are allowed than usual.
+const MAX_HELD: usize = 256 * 1024;
+const HELD_FOR_A_LOOKUP: usize = 256;
+
+/// Why they are not evaluated where they take more.
+const TOO_LARGE: &str = "too much to evaluate in this record and those that include it";
 
 /// A check under way.
 pub(super) struct Evaluation<'a> {
@@ -29,6 +36,8 @@ pub(super) struct Evaluation<'a> {
     /// When the time runs out.
     pub(super) end: Instant,
     pub(super) stack: Vec<Frame>,
+    /// About how many octets of memory the records on the stack take.
+    held: usize,
     /// The client's validated names, once they are known.
     pub(super) validated: Option<Vec<Name>>,
     /// What was asked early; nothing while all answers are at hand.
@@ -47,6 +56,8 @@ pub(super) struct Frame {
     include: Option<Qualifier>,
     /// Whether the look-ups of later terms are under way.
     prefetched: bool,
+    /// About how many octets of memory the record takes.
+    weight: usize,
 }
 
 impl Frame {
@@ -91,6 +102,7 @@ impl<'a> Evaluation<'a> {
             limits,
             end,
             stack: Vec::new(),
+            held: 0,
             validated: None,
             prefetch: None,
             wanted_explanation: None,
@@ -134,11 +146,13 @@ impl<'a> Evaluation<'a> {
     /// Fetches the record of a domain (RFC 7208 §4.4, §4.5).
     async fn enter(&mut self, domain: Name, include: Option<Qualifier>, redirected: bool) -> Next {
         let is_target = include.is_some() || redirected;
-        let mut told = None;
+        let (mut told, mut weight) = (None, 0);
         let record = match self.lookup(&domain, RecordType::Txt).await {
             Ok(Answer::Txt(texts)) => {
                 told = self.outcome.trace.is_some().then(|| told_texts(&domain, &texts));
-                select_kept(&texts)
+                weight = record::weight(&texts);
+                let most = MAX_HELD + HELD_FOR_A_LOOKUP.saturating_mul(self.limits.max_lookups);
+                if self.held + weight > most { Err(RecordError::Syntax(TOO_LARGE.into())) } else { select_kept(&texts) }
             }
             Ok(_) => return Next::Finish(self.fail_temporarily(Failure::Network, RecordType::Txt, &domain).0),
             Err(failure) if failure.is_void() => {
@@ -157,7 +171,8 @@ impl<'a> Evaluation<'a> {
         }
         let stop = match record {
             Ok(record) => {
-                self.stack.push(Frame { domain, record, next: 0, include, prefetched: false });
+                self.held += weight;
+                self.stack.push(Frame { domain, record, next: 0, include, prefetched: false, weight });
                 self.tell(|| told.unwrap_or_default());
                 return Next::Term;
             }
@@ -219,13 +234,13 @@ impl<'a> Evaluation<'a> {
         let Some(domain) = self.record_target(&redirect.domain_spec).await? else {
             return Err(self.fail(Problem::NO_TARGET, format!("'{}' leads to no domain name", shorten(redirect))));
         };
-        let Some(frame) = self.stack.pop() else { return Err(self.fail_without_record()) };
+        let Some(frame) = self.pop() else { return Err(self.fail_without_record()) };
         Ok(Next::Enter { domain, include: frame.include, redirected: true })
     }
 
     /// Takes the result of the record on top to the one below, or ends (RFC 7208 §5.2).
     fn leave(&mut self, result: SpfResult, matched: bool) -> Result<Next, Stop> {
-        let Some(frame) = self.stack.pop() else { return Err(self.fail_without_record()) };
+        let Some(frame) = self.pop() else { return Err(self.fail_without_record()) };
         let Some(qualifier) = frame.include else {
             if result == SpfResult::Fail {
                 self.want_explanation(&frame);
@@ -247,6 +262,12 @@ impl<'a> Evaluation<'a> {
         Ok(if matched { Next::Leave { result, matched } } else { Next::Term })
     }
 
+    fn pop(&mut self) -> Option<Frame> {
+        let frame = self.stack.pop()?;
+        self.held -= frame.weight;
+        Some(frame)
+    }
+
     fn want_explanation(&mut self, frame: &Frame) {
         let explanation = frame.record.modifiers().find_map(|modifier| match modifier {
             Modifier::Explanation(explanation) => Some(explanation),
@@ -266,7 +287,16 @@ impl<'a> Evaluation<'a> {
     /// Looks records up, or takes what was asked early.
     pub(super) async fn lookup(&mut self, name: &Name, record_type: RecordType) -> Result<Answer, Failure> {
         let lookup = self.start_lookup(name, record_type);
-        self.wait(lookup).await
+        let answer = self.wait(lookup).await;
+        self.forget_large(name, record_type, &answer);
+        answer
+    }
+
+    /// Keeps an answer no longer than it is looked at, if it is large.
+    pub(super) fn forget_large(&mut self, name: &Name, record_type: RecordType, answer: &Result<Answer, Failure>) {
+        if let Some(prefetch) = &mut self.prefetch {
+            prefetch.forget_large(name, record_type, answer);
+        }
     }
 
     /// As [`Self::lookup`]; to be awaited by [`Self::wait`], together with others.

@@ -71,6 +71,7 @@ impl Evaluation<'_> {
         }
         let (mut failures, mut found) = (Vec::new(), false);
         while let Some((position, host, answer)) = self.wait(lookups.next()).await {
+            self.forget_large(host, record_type, &answer);
             match answer {
                 Ok(addresses) => {
                     self.tell_answer(host, &addresses);

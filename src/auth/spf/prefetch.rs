@@ -28,6 +28,9 @@ use crate::dns::{Answer, Dns, Failure, Name, RecordType};
 /// The most terms asked for early, whatever the limit of look-ups is: that one may be set high.
 const MAX_TERMS: usize = 50;
 
+/// Answers of more octets of memory are not kept until the end of the check; who needs one again asks the cache.
+const MAX_KEPT_ANSWER: usize = 1024;
+
 /// A look-up that several can wait for.
 pub(super) type StartedLookup = Shared<BoxFuture<'static, Result<Answer, Failure>>>;
 
@@ -36,13 +39,21 @@ pub(super) struct Prefetch {
     /// Every look-up since there was one to wait for.
     started: HashMap<(Name, RecordType), StartedLookup>,
     /// What drives them, and tells what to ask for next.
-    running: FuturesUnordered<BoxFuture<'static, Option<Found>>>,
+    running: FuturesUnordered<BoxFuture<'static, Arrived>>,
     /// Terms that may still be asked for.
     terms: usize,
     /// Hosts of mail exchangers that may still be asked for.
     hosts: usize,
     /// The most terms of a check that ask DNS.
     max_lookups: usize,
+}
+
+/// A look-up that came early.
+struct Arrived {
+    name: Name,
+    record_type: RecordType,
+    answer: Result<Answer, Failure>,
+    found: Option<Found>,
 }
 
 /// What came early and asks for more.
@@ -87,11 +98,16 @@ impl Prefetch {
     /// Lets the look-ups under way make progress, and starts those that follow from what has come.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>, dns: &Dns, query: &Query<'_>, sender_domain: &str) {
         while !self.running.is_empty() {
-            match self.running.poll_next_unpin(cx) {
-                Poll::Ready(Some(Some(Found::Record { domain, record, before }))) => {
+            let arrived = match self.running.poll_next_unpin(cx) {
+                Poll::Ready(Some(arrived)) => arrived,
+                Poll::Ready(None) | Poll::Pending => return,
+            };
+            self.forget_large(&arrived.name, arrived.record_type, &arrived.answer);
+            match arrived.found {
+                Some(Found::Record { domain, record, before }) => {
                     self.plan(dns, query, sender_domain, &domain, record.terms.iter(), before);
                 }
-                Poll::Ready(Some(Some(Found::Hosts(hosts)))) => {
+                Some(Found::Hosts(hosts)) => {
                     let address_type = address_type(query.client.to_canonical());
                     for host in hosts {
                         if self.hosts == 0 {
@@ -102,8 +118,7 @@ impl Prefetch {
                         }
                     }
                 }
-                Poll::Ready(Some(None)) => {}
-                Poll::Ready(None) | Poll::Pending => return,
+                None => {}
             }
         }
     }
@@ -181,18 +196,26 @@ impl Prefetch {
         let lookup = start(dns, domain.clone(), record_type);
         self.started.insert(key, lookup.clone());
         self.running.push(Box::pin(async move {
-            match (lookup.await.ok()?, purpose) {
-                (Answer::Txt(texts), Purpose::Record(before)) => {
-                    let record = select(&texts).ok()?;
-                    Some(Found::Record { domain, record, before })
+            let answer = lookup.await;
+            let found = match (&answer, purpose) {
+                (Ok(Answer::Txt(texts)), Purpose::Record(before)) => {
+                    select(texts).ok().map(|record| Found::Record { domain: domain.clone(), record, before })
                 }
-                (Answer::Mx(exchangers), Purpose::Exchangers) if exchangers.len() <= MAX_MX_HOSTS => {
+                (Ok(Answer::Mx(exchangers)), Purpose::Exchangers) if exchangers.len() <= MAX_MX_HOSTS => {
                     Some(Found::Hosts(exchangers.iter().filter_map(|mx| mx.exchange.clone()).collect()))
                 }
                 _ => None,
-            }
+            };
+            Arrived { name: domain, record_type, answer, found }
         }));
         true
+    }
+
+    /// Lets go of an answer that has come, if it is large.
+    pub(super) fn forget_large(&mut self, name: &Name, record_type: RecordType, answer: &Result<Answer, Failure>) {
+        if answer.as_ref().is_ok_and(|answer| answer.size() > MAX_KEPT_ANSWER) {
+            self.started.remove(&(name.clone(), record_type));
+        }
     }
 }
 

@@ -9,6 +9,30 @@ use viaspf::record::{
 /// The most that a macro's digits can say; more parts no name has (RFC 7208 §7.1, §7.3).
 const MAX_DIGITS: &str = "255";
 
+/// The most octets, terms and macros of a record: far more than anybody publishes. A record of two octets a term takes fifty times its
+/// length when it has been read.
+const MAX_OCTETS: usize = 16 * 1024;
+const MAX_TERMS: usize = 512;
+const MAX_MACROS: usize = 512;
+
+/// About how many octets of memory a term and a macro take when they have been read.
+const PART: usize = 128;
+
+/// About how many octets of memory a record takes when it has been read.
+pub(super) fn weight(texts: &[Box<[u8]>]) -> usize {
+    let records = texts.iter().filter(|text| is_record(text));
+    records.map(|text| text.len() + PART * (count_terms(text) + count_macros(text))).sum()
+}
+
+fn count_terms(text: &[u8]) -> usize {
+    text.split(|&octet| octet == b' ').skip(1).filter(|term| !term.is_empty()).count()
+}
+
+/// As many at most: escapes count as well.
+fn count_macros(text: &[u8]) -> usize {
+    text.iter().filter(|&&octet| octet == b'%').count()
+}
+
 /// Why the texts at a name are no record that can be evaluated.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) enum RecordError {
@@ -96,6 +120,16 @@ pub(super) fn is_record(text: &[u8]) -> bool {
 }
 
 fn parse(text: &[u8]) -> Result<SpfRecord, RecordError> {
+    let too_many = |most: usize, what: &str| Err(RecordError::Syntax(format!("more than {most} {what}")));
+    if text.len() > MAX_OCTETS {
+        return too_many(MAX_OCTETS, "octets");
+    }
+    if count_terms(text) > MAX_TERMS {
+        return too_many(MAX_TERMS, "terms");
+    }
+    if count_macros(text) > MAX_MACROS {
+        return too_many(MAX_MACROS, "macros");
+    }
     let text = match str::from_utf8(text) {
         Ok(text) if text.is_ascii() => text,
         _ => return Err(RecordError::Syntax("octets that are not ASCII".into())),

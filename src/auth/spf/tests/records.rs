@@ -2,6 +2,54 @@
 
 use super::*;
 
+/// Records are as large as the bounds, and no larger; the rest of a check does not matter.
+#[test]
+fn the_largest_records() {
+    let result = |record: &str| {
+        let outcome = check_record(record, "h.example A 203.0.113.1");
+        (outcome.result, reason(&outcome))
+    };
+    let fits = (Pass, "");
+    let too_large = (Permerror, Problem::INVALID_RECORD);
+    for (octets, expected) in [(16_383, fits), (16_384, fits), (16_385, too_large), (60_000, too_large)] {
+        let head = "v=spf1 +all x=";
+        assert_eq!(result(&format!("{head}{}", "y".repeat(octets - head.len()))), expected, "{octets}");
+        // Blanks are no terms.
+        assert_eq!(result(&format!("v=spf1 +all{}", " ".repeat(octets - 11))), expected, "{octets}");
+    }
+    for (terms, expected) in [(511, fits), (512, fits), (513, too_large), (5000, too_large)] {
+        assert_eq!(result(&format!("v=spf1{} +all", " ip4:203.0.113.1".repeat(terms - 1))), expected, "{terms}");
+    }
+    for (macros, expected) in [(511, fits), (512, fits), (513, too_large), (3000, too_large)] {
+        assert_eq!(result(&format!("v=spf1 +all x={}", "%{i}.".repeat(macros))), expected, "{macros}");
+    }
+    let outcome = check_record(&format!("v=spf1 +all x={}", "y".repeat(20_000)), "");
+    assert_eq!(outcome.problem.unwrap().detail, "more than 16384 octets in the SPF record of example.com");
+}
+
+/// Records that include one another are held together; one after the other they may be as large as one.
+#[test]
+fn records_that_are_held_together() {
+    let filler = " ?ip4:203.0.113.1".repeat(180);
+    let nested = |count: usize| {
+        let mut text = String::new();
+        for depth in 0..count {
+            let name = if depth == 0 { "example.com".to_owned() } else { format!("d{depth}.example") };
+            let next = if depth + 1 == count { "+all".to_owned() } else { format!("include:d{}.example", depth + 1) };
+            text += &format!("{name} TXT \"v=spf1 {next}{filler}\"\n");
+        }
+        let outcome = check(&text);
+        (outcome.result, reason(&outcome), outcome.problem.map(|problem| problem.detail))
+    };
+    assert_eq!(nested(9), (Pass, "", None));
+    let (result, reason, detail) = nested(11);
+    assert_eq!((result, reason), (Permerror, Problem::INVALID_RECORD));
+    assert!(detail.unwrap().starts_with("too much to evaluate in this record and those that include it in the SPF record of d"));
+    let side_by_side: String = (0..9).map(|number| format!("s{number}.example TXT \"v=spf1{}\"\n", filler.repeat(2))).collect();
+    let includes: String = (0..9).map(|number| format!("include:s{number}.example ")).collect();
+    assert_eq!(check_record(&format!("v=spf1 {includes}+all"), &side_by_side).result, Pass);
+}
+
 #[test]
 fn one_record_and_no_more() {
     let result = |text: &str| result_and_reason(&check(text));
