@@ -11,7 +11,7 @@ use super::{
     explanation::WantedExplanation,
     names::{matches_network, unusable},
     prefetch::Prefetch,
-    record::{self, RecordError, is_record, select_kept, shorten},
+    record::{RecordError, is_record, select_kept, shorten},
     trace::Trace,
 };
 use crate::{
@@ -146,13 +146,15 @@ impl<'a> Evaluation<'a> {
     /// Fetches the record of a domain (RFC 7208 §4.4, §4.5).
     async fn enter(&mut self, domain: Name, include: Option<Qualifier>, redirected: bool) -> Next {
         let is_target = include.is_some() || redirected;
-        let (mut told, mut weight) = (None, 0);
+        let mut told = None;
         let record = match self.lookup(&domain, RecordType::Txt).await {
             Ok(Answer::Txt(texts)) => {
                 told = self.outcome.trace.is_some().then(|| told_texts(&domain, &texts));
-                weight = record::weight(&texts);
                 let most = MAX_HELD + HELD_FOR_A_LOOKUP.saturating_mul(self.limits.max_lookups);
-                if self.held + weight > most { Err(RecordError::Syntax(TOO_LARGE.into())) } else { select_kept(&texts) }
+                match select_kept(&texts) {
+                    Ok((_, weight)) if self.held + weight > most => Err(RecordError::Syntax(TOO_LARGE.into())),
+                    selected => selected,
+                }
             }
             Ok(_) => return Next::Finish(self.fail_temporarily(Failure::Network, RecordType::Txt, &domain).0),
             Err(failure) if failure.is_void() => {
@@ -170,7 +172,7 @@ impl<'a> Evaluation<'a> {
             self.tell(|| told);
         }
         let stop = match record {
-            Ok(record) => {
+            Ok((record, weight)) => {
                 self.held += weight;
                 self.stack.push(Frame { domain, record, next: 0, include, prefetched: false, weight });
                 self.tell(|| told.unwrap_or_default());

@@ -18,10 +18,10 @@ const MAX_MACROS: usize = 512;
 /// About how many octets of memory a term and a macro take when they have been read.
 const PART: usize = 128;
 
-/// About how many octets of memory a record takes when it has been read.
-pub(super) fn weight(texts: &[Box<[u8]>]) -> usize {
-    let records = texts.iter().filter(|text| is_record(text));
-    records.map(|text| text.len() + PART * (count_terms(text) + count_macros(text))).sum()
+/// About how many octets of memory the record among the texts takes when it has been read.
+fn weight(texts: &[Box<[u8]>], record: &SpfRecord) -> usize {
+    let text = texts.iter().find(|text| is_record(text));
+    text.map_or(0, |text| text.len() + PART * (record.terms.len() + count_macros(text)))
 }
 
 fn count_terms(text: &[u8]) -> usize {
@@ -56,33 +56,38 @@ const MAX_KEPT_OCTETS: usize = 512;
 const MAX_KEPT_TEXTS: usize = 16;
 const MAX_KEPT_PARTS: usize = 32;
 
+/// A record, and about how many octets of memory it takes.
+type Weighed = (Arc<SpfRecord>, usize);
+
 /// What is remembered of an answer: the answer itself, so that no other can take its address, and its record.
-type Kept = Option<(Arc<[Box<[u8]>]>, Arc<SpfRecord>)>;
+type Kept = Option<(Arc<[Box<[u8]>]>, Weighed)>;
 
 thread_local! {
     static KEPT: RefCell<Vec<[Kept; SET_LENGTH]>> = const { RefCell::new(Vec::new()) };
 }
 
 /// As [`select`], but an answer that comes again, as from a cache, is not read again.
-pub(super) fn select_kept(texts: &Arc<[Box<[u8]>]>) -> Result<Arc<SpfRecord>, RecordError> {
+pub(super) fn select_kept(texts: &Arc<[Box<[u8]>]>) -> Result<Weighed, RecordError> {
     // Addresses of answers have a pattern, as all are of some size; the upper bits of a product with the golden ratio have none.
     let product = u64::try_from(Arc::as_ptr(texts).addr()).unwrap_or_default().wrapping_mul(0x9e37_79b9_7f4a_7c15);
     let place = usize::try_from(product >> 32).unwrap_or_default() % KEPT_SETS;
     let known = KEPT.with_borrow(|kept| {
         let mut set = kept.get(place)?.iter().flatten();
-        set.find_map(|(answer, record)| Arc::ptr_eq(answer, texts).then(|| Arc::clone(record)))
+        set.find_map(|(answer, record)| Arc::ptr_eq(answer, texts).then(|| record.clone()))
     });
     if let Some(record) = known {
         return Ok(record);
     }
     let record = Arc::new(select(texts)?);
-    if is_small(texts, &record) {
+    let weight = weight(texts, &record);
+    let record = (record, weight);
+    if is_small(texts, &record.0) {
         KEPT.with_borrow_mut(|kept| {
             kept.resize(KEPT_SETS, [const { None }; SET_LENGTH]);
             // A place beyond the table, which the remainder rules out, keeps nothing; the record is read again then.
             if let Some(set) = kept.get_mut(place) {
                 set.rotate_right(1);
-                set[0] = Some((Arc::clone(texts), Arc::clone(&record)));
+                set[0] = Some((Arc::clone(texts), record.clone()));
             }
         });
     }
@@ -124,10 +129,11 @@ fn parse(text: &[u8]) -> Result<SpfRecord, RecordError> {
     if text.len() > MAX_OCTETS {
         return too_many(MAX_OCTETS, "octets");
     }
-    if count_terms(text) > MAX_TERMS {
+    // A term has two octets at least.
+    if text.len() > 2 * MAX_TERMS && count_terms(text) > MAX_TERMS {
         return too_many(MAX_TERMS, "terms");
     }
-    if count_macros(text) > MAX_MACROS {
+    if text.len() > MAX_MACROS && count_macros(text) > MAX_MACROS {
         return too_many(MAX_MACROS, "macros");
     }
     let text = match str::from_utf8(text) {
@@ -310,6 +316,7 @@ mod tests {
     #[test]
     fn answers_are_read_once() {
         let texts: Arc<[Box<[u8]>]> = [text("v=spf1 -all")].into();
+        let select_kept = |texts: &_| select_kept(texts).map(|(record, _)| record);
         let first = select_kept(&texts).unwrap();
         assert!(Arc::ptr_eq(&first, &select_kept(&texts).unwrap()));
         // An equal answer is another one.

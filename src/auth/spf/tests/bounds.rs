@@ -1,6 +1,8 @@
 //! What the worst records cost.
 
-use std::{fmt::Write as _, time::Instant};
+use std::fmt::Write as _;
+
+use nix::time::{ClockId, clock_gettime};
 
 use super::*;
 
@@ -63,6 +65,11 @@ fn worst_record_with_early_look_ups() {
     assert_eq!(zone.queries(), 132);
 }
 
+/// What this thread has worked so far: others may be busy, too.
+fn cpu_time() -> Duration {
+    clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).unwrap().into()
+}
+
 /// Far longer than the slowest of these takes, far shorter than what they would take if something were quadratic.
 const QUICK: Duration = Duration::from_secs(5);
 
@@ -70,7 +77,7 @@ const QUICK: Duration = Duration::from_secs(5);
 fn large_records() {
     let record_of = |term: &str| format!("v=spf1 {}", format!("{term} ").repeat(64_000 / (term.len() + 1)));
     let local_part = "a-".repeat(32_000);
-    let start = Instant::now();
+    let start = cpu_time();
     for term in [
         "a:%{l1r-}.x.example",
         "ip4:203.0.113.1",
@@ -87,12 +94,12 @@ fn large_records() {
         let outcome = asked.of(&Arc::new(zone));
         assert!(matches!(outcome.result, Permerror | Neutral | Pass), "{term} {outcome:?}");
     }
-    assert!(start.elapsed() < QUICK, "{:?}", start.elapsed());
+    assert!(cpu_time() - start < QUICK, "{:?}", cpu_time() - start);
 }
 
 #[test]
 fn records_of_one_large_term() {
-    let start = Instant::now();
+    let start = cpu_time();
     for part in [".1", ".-", "-", "a-", ".a", "1", "a", "%%", "%{d}", "%{d}.", ":", "=", "/", "::", "1:", "%", "%{", "\u{e9}"] {
         let long = part.repeat(60_000 / part.len());
         for term in ["", "a:", "exists:", "ip6:", "ip4:", "x=", "a", "mx=", "exp=", "a:%{l", "include:x"] {
@@ -105,7 +112,7 @@ fn records_of_one_large_term() {
             assert!(detail < 400, "{term} {part} {detail}");
         }
     }
-    assert!(start.elapsed() < 2 * QUICK, "{:?}", start.elapsed());
+    assert!(cpu_time() - start < 2 * QUICK, "{:?}", cpu_time() - start);
 }
 
 /// A session holds its check's future as long as that takes.
@@ -121,7 +128,7 @@ fn the_future_is_small() {
 #[test]
 fn records_of_many_macros() {
     let local_part = "a-".repeat(32_000);
-    let start = Instant::now();
+    let start = cpu_time();
     for one in ["%{l}", "%{l1r-}", "%{L}", "%{S255r.-+,/_=}", "%{i}", "%%", "%{h99}"] {
         let mut zone = Zone::new();
         // As many as there may be.
@@ -136,7 +143,7 @@ fn records_of_many_macros() {
         assert_eq!(outcome.result, Fail, "{one}");
         assert!(outcome.explanation.is_none_or(|text| !text.contains('a')), "{one}");
     }
-    assert!(start.elapsed() < QUICK, "{:?}", start.elapsed());
+    assert!(cpu_time() - start < QUICK, "{:?}", cpu_time() - start);
 }
 
 /// As deep as a careless limit allows, with answers at hand and with answers that take their time.
@@ -153,10 +160,10 @@ fn deep_includes_are_no_recursion() {
         let limits = Limits { max_lookups: 100_000, timeout: Duration::from_secs(3_600), ..Limits::default() };
         Asked { limits, ..Asked::new("192.0.2.1", "u@example.com") }.of(&Arc::new(zone))
     };
-    let start = Instant::now();
+    let start = cpu_time();
     let outcome = deep(99_999, Duration::ZERO);
     assert_eq!((outcome.result, outcome.lookups), (Pass, 100_000));
     let outcome = deep(20_000, Duration::from_millis(1));
     assert_eq!((outcome.result, outcome.lookups), (Pass, 20_001));
-    assert!(start.elapsed() < 2 * QUICK, "{:?}", start.elapsed());
+    assert!(cpu_time() - start < 2 * QUICK, "{:?}", cpu_time() - start);
 }
