@@ -114,7 +114,7 @@ impl Answer {
             Self::A(records) => records.len(),
             Self::Aaaa(records) => records.len(),
             Self::Txt(records) => records.len(),
-            Self::Mx(_) | Self::Ptr(_) => 0,
+            Self::Mx(_) | Self::Ptr(_) | Self::Existence => 0,
         };
         if count > MAX_RECORDS {
             return Err(Failure::Rcode(TOO_MANY_RECORDS));

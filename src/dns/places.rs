@@ -252,7 +252,7 @@ impl Request {
         }
     }
 
-    /// Waits for a place.
+    /// Waits for a place. `None`: there is none to wait for, which only a fault of the program could bring about.
     pub(super) async fn place(&self) -> Option<Place> {
         let (sender, receiver) = oneshot::channel();
         let mut waiting = Waiting { request: self, receiver };

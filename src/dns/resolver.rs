@@ -276,7 +276,7 @@ impl Resolver {
         let begin = Instant::now();
         let mut asked = false;
         let attempt = time::timeout(self.timeout.min(search.left()), async {
-            let place = search.request.place().await;
+            let Some(place) = search.request.place().await else { return Reading::error(Failure::Network) };
             asked = true;
             self.counters.queries.increment();
             let reading = server.ask(question).await;

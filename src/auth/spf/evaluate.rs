@@ -16,6 +16,7 @@ use super::{
 };
 use crate::{
     dns::{Answer, Dns, Failure, Name, RecordType, Server},
+    internal_error::InternalError,
     mail::{domain::Domain, spf_result::SpfResult},
 };
 
@@ -391,7 +392,7 @@ impl<'a> Evaluation<'a> {
 
     /// The error for a term without a record that it is a term of: there is none, or the evaluation itself is wrong.
     pub(super) fn fail_without_record(&mut self) -> Stop {
-        let detail = "internal error: no record under evaluation".to_owned();
+        let detail = InternalError::new("no SPF record under evaluation").to_string();
         self.outcome.problem = Some(Problem { reason: Problem::LOOKUP_FAILED, detail });
         Stop(SpfResult::Temperror)
     }
