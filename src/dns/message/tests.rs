@@ -53,7 +53,9 @@ fn twin(octets: &[u8], question: &Question) -> Option<Vec<Vec<u8>>> {
                 RData::AAAA(address) => address.0.octets().to_vec(),
                 RData::TXT(text) => text.txt_data.concat(),
                 RData::MX(mx) => mx.preference.to_be_bytes().to_vec(),
-                RData::PTR(name) => name.0.to_lowercase().to_ascii().into_bytes(),
+                RData::PTR(name) => {
+                    name.0.iter().flat_map(|label| [label, b"."].concat()).map(|octet| octet.to_ascii_lowercase()).collect()
+                }
                 _ => return None,
             };
             if !seen.contains(&&record.data) {
