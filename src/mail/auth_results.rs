@@ -131,20 +131,6 @@ impl Property {
         Self { ptype: Some(ptype.into()), property: property.into(), value: value.into(), comment: None }
     }
 
-    /// A property whose value is a mailbox; the local-part is quoted if it has to be (RFC 5321 §4.1.2).
-    ///
-    /// The local-part is meant: `a b`, not `"a b"`.
-    pub fn mailbox(ptype: impl Into<Keyword>, property: impl Into<Keyword>, local_part: &str, domain: &str) -> Self {
-        let mut value = if tokens::is_dot_atom(local_part) {
-            local_part.to_owned()
-        } else {
-            format!("\"{}\"", local_part.replace('\\', "\\\\").replace('"', "\\\""))
-        };
-        value.push('@');
-        value.push_str(domain);
-        Self::new(ptype, property, value)
-    }
-
     /// The same with a comment.
     pub fn with_comment(mut self, comment: impl Into<String>) -> Self {
         self.comment = Some(comment.into());
@@ -283,33 +269,28 @@ fn write_comment(comment: Option<&str>, field: &mut Folding) {
 /// pvalue = [CFWS] ( ( value / [ [ local-part ] "@" ] domain-name ) [CFWS] )
 /// ```
 ///
-/// What is no token and no address as it stands is quoted as a whole, so that it reads back as it was.
+/// What is no token and no address as it stands is quoted as a whole, so that it reads back as it was. So is an address whose
+/// local-part is a quoted string, or has characters that some readers take for the end of the value.
 fn push_property_value(chunk: &mut String, value: &str) {
     let value = tokens::shorten(value);
-    let bare = value.rsplit_once('@').is_some_and(|(local_part, domain)| {
-        is_domain_name(domain) && (local_part.is_empty() || tokens::is_dot_atom(local_part) || is_quoted_local_part(local_part))
-    }) && !tokens::may_begin_encoded_word(&value);
+    let bare = value
+        .rsplit_once('@')
+        .is_some_and(|(local_part, domain)| is_domain_name(domain) && (local_part.is_empty() || is_plain_local_part(local_part)))
+        && !tokens::may_begin_encoded_word(&value);
     if bare { chunk.push_str(&value) } else { tokens::push_value(chunk, &value) }
 }
 
-/// Whether the text is a `domain-name` (RFC 6376 §3.5), underscores allowed.
+/// Whether the text is a `domain-name` (RFC 6376 §3.1, RFC 5321 §4.1.2): labels of letters, digits and hyphens inside, two at least.
 fn is_domain_name(text: &str) -> bool {
-    text.split('.').all(|label| !label.is_empty() && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_'))
+    let is_label = |label: &str| {
+        let is_inner = |b: u8| b.is_ascii_alphanumeric() || b == b'-';
+        !label.is_empty() && label.bytes().all(is_inner) && !label.starts_with('-') && !label.ends_with('-')
+    };
+    text.contains('.') && text.split('.').all(is_label)
 }
 
-/// Whether the text is a `Quoted-string` of RFC 5321 §4.1.2 that can be written as it is.
-fn is_quoted_local_part(text: &str) -> bool {
-    let Some(content) = text.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')) else {
-        return false;
-    };
-    let mut quoted = false;
-    for b in content.bytes() {
-        match b {
-            b'\\' if !quoted => quoted = true,
-            b'"' if !quoted => return false,
-            b' '..=b'~' => quoted = false,
-            _ => return false,
-        }
-    }
-    !quoted
+/// Whether the text is a `dot-atom` in which readers who know nothing of one see no more than a word: between two of `.`, `=` and
+/// `/`, and at both ends, there is something else.
+fn is_plain_local_part(text: &str) -> bool {
+    tokens::is_dot_atom(text) && text.split(['.', '=', '/']).all(|part| !part.is_empty())
 }

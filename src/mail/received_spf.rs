@@ -3,6 +3,7 @@
 use super::{
     address::push_address,
     header_field::{Folding, HeaderField},
+    identity::EMPTY_PATH,
     spf_result::SpfResult,
     tokens::{self, Cursor, ParseError, ParseErrorKind},
 };
@@ -210,6 +211,15 @@ pub fn describe(result: SpfResult, identity: Identity, sender: &str, client_ip: 
     text
 }
 
+/// Words for people about a sender without a domain, of whom nothing can be found out.
+pub fn describe_without_domain(sender: &str, receiver: &str) -> String {
+    let receiver = if receiver.is_empty() { String::new() } else { [receiver, ": "].concat() };
+    if sender == EMPTY_PATH {
+        return receiver + "the reverse-path is empty, and there is no HELO name to go by";
+    }
+    [&receiver, &*tokens::shorten(sender), " has no domain to go by"].concat()
+}
+
 /// Adds a value: a dot-atom as it is, anything else as a quoted string.
 fn push_value(chunk: &mut String, value: &str) {
     let value = tokens::shorten(value);
@@ -310,6 +320,23 @@ mod tests {
             assert!(text.starts_with("mx.example: domain example.com "), "{text}");
             assert!(!texts.iter().skip(at + 1).any(|other| other == text), "{text}");
         }
+    }
+
+    #[test]
+    fn senders_without_a_domain_are_described() {
+        assert_eq!(describe_without_domain("alice", "mx.example"), "mx.example: alice has no domain to go by");
+        let empty = "the reverse-path is empty, and there is no HELO name to go by";
+        assert_eq!(describe_without_domain("<>", ""), empty);
+        assert_eq!(describe_without_domain("<>", "mx.example"), format!("mx.example: {empty}"));
+    }
+
+    /// Readers who know no quoted-pairs, and those who cut at semicolons outside of quoted strings alone.
+    #[test]
+    fn nothing_breaks_out_of_a_value() {
+        let field = ReceivedSpf { helo: Some("a\"b.x; problem=\"".into()), ..ReceivedSpf::new(SpfResult::Fail) }.write();
+        assert_eq!(field.value, "fail helo=\"a\\\\x{22}b.x; problem=\\\\x{22}\"");
+        let field = ReceivedSpf { comment: Some("a) b (c".into()), ..ReceivedSpf::new(SpfResult::Fail) }.write();
+        assert_eq!(field.value, "fail (a\\\\x{29} b \\\\x{28}c)");
     }
 
     #[test]

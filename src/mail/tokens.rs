@@ -5,7 +5,11 @@
 //! Writing yields printable ASCII alone, because nobody can tell whether the next hop takes UTF-8 in header fields (RFC 6532).
 //! Every other character becomes `\x{HEX}`, the form in which RFC 6533 §3 spells internationalised addresses in ASCII. A
 //! backslash that would begin such a form by chance becomes `\x{5C}`, so that [`decode`] gives back exactly what [`encode`] got;
-//! so does a `=?`, lest a reader sees an encoded word (RFC 2047) in it.
+//! so does a `=?`, because a reader might see an encoded word (RFC 2047) in it.
+//!
+//! Some readers know no quoted-pairs: to them a quoted string ends at its next quotation mark, and a comment at its next parenthesis,
+//! whatever is before it. Others take a quoted string that begins with a parenthesis for a comment. So these characters are encoded
+//! there too, and a quoted-pair is never anything but two backslashes.
 
 use std::{borrow::Cow, fmt};
 
@@ -97,23 +101,30 @@ pub fn may_begin_encoded_word(text: &str) -> bool {
 
 /// Writes text as printable ASCII: every other character becomes `\x{HEX}` (RFC 6533 §3). [`decode`] undoes it.
 pub fn encode(text: &str) -> Cow<'_, str> {
-    // Nearly no text has a backslash or an equals sign; all octets are looked at, so that many are at once.
-    let plain = text.bytes().fold(true, |plain, b| plain & matches!(b, b' '..=b'~') & (b != b'\\') & (b != b'='));
-    if plain || text.bytes().all(|b| matches!(b, b' '..=b'~')) && !text.contains("\\x{") && !text.contains("=?") {
+    encode_with(text, |_, _| false)
+}
+
+/// As [`encode`], with further characters that are encoded: the condition is given each character, and the octets before it.
+fn encode_with(text: &str, is_special: impl Fn(char, usize) -> bool) -> Cow<'_, str> {
+    // Nearly no text has one of these; all octets are looked at, so that many are at once.
+    let is_plain = |b| matches!(b, b' '..=b'~') & (b != b'\\') & (b != b'=') & (b != b'"') & (b != b'(') & (b != b')');
+    if text.bytes().fold(true, |plain, b| plain & is_plain(b)) {
         return Cow::Borrowed(text);
     }
     let mut out = String::with_capacity(text.len() + 16);
-    let mut characters = text.chars();
-    while let Some(c) = characters.next() {
-        let after = characters.as_str();
-        let begins_other = c == '\\' && after.starts_with("x{") || c == '=' && after.starts_with('?');
-        if !matches!(c, ' '..='~') || begins_other {
+    let mut is_changed = false;
+    let mut characters = text.char_indices();
+    while let Some((at, c)) = characters.next() {
+        let rest = characters.as_str();
+        let begins_form = c == '\\' && rest.starts_with("x{") || c == '=' && rest.starts_with('?');
+        if !matches!(c, ' '..='~') || begins_form || is_special(c, at) {
             push_escape(&mut out, c);
+            is_changed = true;
         } else {
             out.push(c);
         }
     }
-    Cow::Owned(out)
+    if is_changed { Cow::Owned(out) } else { Cow::Borrowed(text) }
 }
 
 fn push_escape(out: &mut String, c: char) {
@@ -159,9 +170,8 @@ fn escaped_character(text: &str) -> Option<(char, &str)> {
 /// The octets that a character takes at most in a quoted string or a comment, once encoded.
 fn written_length(c: char) -> usize {
     match c {
-        // As if they had to be written `\\x{5C}` and `\\x{3D}`.
-        '\\' | '=' => 7,
-        '"' | '(' | ')' => 2,
+        // As if they had to be written `\\x{5C}`, and so on.
+        '\\' | '=' | '"' | '(' | ')' => 7,
         ' '..='~' => 1,
         // `\\x{HEX}`.
         c => 5 + hex_digits(c),
@@ -205,31 +215,28 @@ pub fn shorten(text: &str) -> Cow<'_, str> {
 /// Adds a text as a quoted string (RFC 5322 §3.2.4), shortened and encoded.
 pub fn push_quoted(out: &mut String, text: &str) {
     let text = shorten(text);
-    let text = encode(&text);
+    let text = encode_with(&text, |c, before| c == '"' || c == '(' && before == 0);
     out.push('"');
-    push_escaped(out, &text, |octet| matches!(octet, b'"' | b'\\'));
+    push_with_pairs(out, &text);
     out.push('"');
 }
 
 /// Adds a text as a `value` of MIME (RFC 2045 §5.1): a token if it is one, else a quoted string.
+///
+/// A token with a dot at an end or two in a row is quoted as well: there are readers who cut tokens into atoms at their dots.
 pub fn push_value(out: &mut String, text: &str) {
     let text = shorten(text);
-    if is_token(&text) { out.push_str(&text) } else { push_quoted(out, &text) }
+    if is_token(&text) && is_dot_atom(&text) { out.push_str(&text) } else { push_quoted(out, &text) }
 }
 
-/// Adds ASCII text, with a backslash before the octets that are special.
-fn push_escaped(out: &mut String, text: &str, is_special: impl Fn(u8) -> bool) {
-    let mut rest = text;
-    // An octet that is special is ASCII, and so a character.
-    while let Some(at) = rest.bytes().position(&is_special) {
-        let (plain, special) = rest.split_at(at);
-        let (special, after) = special.split_at(1);
-        out.push_str(plain);
-        out.push('\\');
-        out.push_str(special);
-        rest = after;
+/// Adds ASCII text, with quoted-pairs for its backslashes.
+fn push_with_pairs(out: &mut String, text: &str) {
+    let mut parts = text.split('\\');
+    out.extend(parts.next());
+    for part in parts {
+        out.push_str("\\\\");
+        out.push_str(part);
     }
-    out.push_str(rest);
 }
 
 /// Writes a text as a comment (RFC 5322 §3.2.2): the words between which it may be folded, one after the other.
@@ -242,14 +249,17 @@ pub fn write_comment(text: &str, mut give: impl FnMut(&str)) {
         Cow::Borrowed(text) => Cow::Borrowed(text),
         Cow::Owned(_) => Cow::Owned(text.split(' ').map(shorten).collect::<Vec<_>>().join(" ")),
     };
-    let text = encode(&text);
+    let text = encode_with(&text, |c, _| matches!(c, '(' | ')'));
     let mut word = String::with_capacity(64);
     word.push('(');
     let mut blank = true;
     let mut rest = &*text;
     loop {
-        let (part, after) = rest.split_once(' ').map_or((rest, None), |(part, after)| (part, Some(after)));
-        push_escaped(&mut word, part, |octet| matches!(octet, b'(' | b')' | b'\\'));
+        let (part, after) = match rest.split_once(' ') {
+            Some((part, after)) => (part, Some(after)),
+            None => (rest, None),
+        };
+        push_with_pairs(&mut word, part);
         blank &= part.is_empty();
         let Some(after) = after else { break };
         if blank || after.is_empty() {

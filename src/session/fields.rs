@@ -15,8 +15,8 @@ use crate::{
         auth_results::{AuthenticationResults, MethodResult, Property},
         domain::with_a_labels,
         header_field::HeaderField,
-        identity::unquote,
-        received_spf::{ReceivedSpf, describe},
+        identity::EMPTY_PATH,
+        received_spf::{ReceivedSpf, describe, describe_without_domain},
         spf_result::SpfResult,
     },
     policy::End,
@@ -55,7 +55,11 @@ impl Session {
         let is_mailfrom = verified.identity == Identity::Mailfrom;
         let described: Cow<'_, str> = if is_mailfrom { verified.sender().into() } else { verified.domain.as_str().into() };
         let field = ReceivedSpf {
-            comment: Some(describe(outcome.result, verified.identity, &described, client_ip, &self.host_name).into()),
+            comment: Some(if verified.domain.is_empty() {
+                describe_without_domain(&described, &self.host_name).into()
+            } else {
+                describe(outcome.result, verified.identity, &described, client_ip, &self.host_name).into()
+            }),
             receiver: Some(self.host_name.as_str().into()),
             client_ip,
             helo: self.helo.as_ref().map(|helo| with_a_labels(&helo.name)),
@@ -91,11 +95,9 @@ impl Session {
     fn method_result(&self, verified: &Verified) -> MethodResult {
         let property = match verified.identity {
             Identity::Helo => Property::new("smtp", "helo", verified.domain.as_str()),
-            Identity::Mailfrom if verified.domain.is_empty() && self.runtime.config.include_mailfrom_local_part => {
-                Property::new("smtp", "mailfrom", verified.local_part.as_str())
-            }
-            Identity::Mailfrom if self.runtime.config.include_mailfrom_local_part => {
-                Property::mailbox("smtp", "mailfrom", &unquote(&verified.local_part), &verified.domain)
+            // As it came: the quotes of a local-part are a part of it.
+            Identity::Mailfrom if self.runtime.config.include_mailfrom_local_part || verified.local_part == EMPTY_PATH => {
+                Property::new("smtp", "mailfrom", verified.sender())
             }
             Identity::Mailfrom => Property::new("smtp", "mailfrom", verified.domain.as_str()),
         };
@@ -164,10 +166,16 @@ fn dmarc_result(outcome: &dmarc::Outcome, end: &End) -> MethodResult {
     result
 }
 
+/// Whether the text has nothing but what names of hosts have: letters, digits, hyphens, underscores and dots.
+fn is_host_name(text: &str) -> bool {
+    text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'))
+}
+
 /// RFC 8601 §3.
 fn iprev_result(outcome: &iprev::Outcome) -> MethodResult {
     let mut property = Property::new("policy", "iprev", outcome.address.to_string());
-    if let Some(name) = &outcome.name {
+    // Whoever has an address names it as he likes: the name of a host is shown, anything else would only mislead those who read it.
+    if let Some(name) = outcome.name.as_ref().filter(|name| is_host_name(name.as_str())) {
         property = property.with_comment(name.as_str());
     }
     let result = MethodResult::new("iprev", outcome.result.as_str()).with_property(property);

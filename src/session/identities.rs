@@ -129,7 +129,9 @@ impl Session {
             self.skip(Identity::Mailfrom, &sender, "skip-senders");
         }
         let Some(outcome) = outcome.filter(|_| !for_dmarc || config.verify_dmarc) else { return Ok(None) };
-        let verified = Verified { identity: Identity::Mailfrom, local_part: local_part.to_owned(), domain: shown, outcome };
+        // Without a domain there is nothing that a local-part could belong to: what came is shown.
+        let local_part = if shown.is_empty() { path.to_string() } else { local_part.to_owned() };
+        let verified = Verified { identity: Identity::Mailfrom, local_part, domain: shown, outcome };
         Ok(Some(Mailfrom { verified: Arc::new(verified), for_dmarc }))
     }
 

@@ -56,10 +56,11 @@ fn fields_are_written_by_the_grammar() {
 fn addresses_stay_bare_where_they_may() {
     for bare in [
         "example.com",
+        "foo_bar.example.com",
+        "localhost",
         "u@example.com",
         "u+tag=x@example.com",
-        "\"a b\"@example.com",
-        "\"a\\\"b\"@example.com",
+        "a/b=c@x-y.example.com",
         "@example.com",
         "user",
     ] {
@@ -72,12 +73,30 @@ fn addresses_stay_bare_where_they_may() {
         ("u@[192.0.2.1]", "\"u@[192.0.2.1]\""),
         ("u;x@example.com", "\"u;x@example.com\""),
         ("a(b)@example.com", "\"a(b)@example.com\""),
+        ("(b)a@example.com", "\"\\\\x{28}b)a@example.com\""),
+        ("(", "\"\\\\x{28}\""),
         ("example.net(.example.com", "\"example.net(.example.com\""),
-        ("\"a\"b\"@example.com", "\"\\\"a\\\"b\\\"@example.com\""),
-        ("\"a\\\"@example.com", "\"\\\"a\\\\\\\"@example.com\""),
+        ("\"a b\"@example.com", "\"\\\\x{22}a b\\\\x{22}@example.com\""),
+        ("\"a\\\"b\"@example.com", "\"\\\\x{22}a\\\\\\\\x{22}b\\\\x{22}@example.com\""),
+        ("\"a\"b\"@example.com", "\"\\\\x{22}a\\\\x{22}b\\\\x{22}@example.com\""),
+        ("\"a\\\"@example.com", "\"\\\\x{22}a\\\\\\\\x{22}@example.com\""),
         ("a\nX-Evil: 1@example.com", "\"a\\\\x{A}X-Evil: 1@example.com\""),
         ("ü@example.com", "\"\\\\x{FC}@example.com\""),
         ("=?utf-8?q?x?=@example.com", "\"\\\\x{3D}?utf-8?q?x?=@example.com\""),
+        // No domain-name of RFC 6376 §3.1.
+        ("a@localhost", "\"a@localhost\""),
+        ("a@foo_bar.example", "\"a@foo_bar.example\""),
+        ("a@-foo.example", "\"a@-foo.example\""),
+        ("a@foo-.example", "\"a@foo-.example\""),
+        ("a@example.com.", "\"a@example.com.\""),
+        // Readers cut at dots, and take some characters for the end of a value or the beginning of another.
+        ("a..b", "\"a..b\""),
+        (".a", "\".a\""),
+        ("a.", "\"a.\""),
+        ("/a@example.com", "\"/a@example.com\""),
+        ("=a@example.com", "\"=a@example.com\""),
+        ("a==b@example.com", "\"a==b@example.com\""),
+        ("a.=b@example.com", "\"a.=b@example.com\""),
         ("", "\"\""),
         ("@", "\"@\""),
     ] {
@@ -86,12 +105,12 @@ fn addresses_stay_bare_where_they_may() {
 }
 
 #[test]
-fn mailboxes_are_quoted_where_the_local_part_needs_it() {
-    let value = |local_part| Property::mailbox("smtp", "mailfrom", local_part, "example.com").value;
-    assert_eq!(value("a.b"), "a.b@example.com");
-    assert_eq!(value("a b"), "\"a b\"@example.com");
-    assert_eq!(value("a\"\\b"), "\"a\\\"\\\\b\"@example.com");
-    assert_eq!(value(""), "\"\"@example.com");
+fn comments_end_where_they_end_for_everybody() {
+    let mut results = AuthenticationResults::new("mx.example");
+    results.results.push(MethodResult::new("spf", "pass").with_comment("a) (b;dmarc=pass \"c\""));
+    let field = results.write();
+    assert_eq!(field.value, "mx.example;\n spf=pass (a\\\\x{29} \\\\x{28}b;dmarc=pass \"c\")");
+    assert_eq!(parse(&field.value), results);
 }
 
 #[test]
