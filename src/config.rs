@@ -75,6 +75,7 @@ impl Config {
     fn derive(&mut self, name: &str) {
         match name {
             "reject_helo_results" => self.reject_helo_results = self.reject_results,
+            "trusted_authentication_results" => self.trusted_authentication_results.clone_from(&self.trusted_networks),
             "authserv_id" => self.authserv_id.clone_from(&self.hostname),
             "delete_incoming_authentication_results" => {
                 self.delete_incoming_authentication_results = self.header.contains(&HeaderName::AuthenticationResults);

@@ -184,6 +184,12 @@ pub struct End {
     pub wants_client_name: bool,
 }
 
+/// Decides at the end of a message of which nothing is verified.
+pub fn at_end_of_exempt(has_too_many_forged: bool) -> End {
+    let decision = if has_too_many_forged { EndDecision::Refuse(forgery_refusal()) } else { EndDecision::Accept };
+    End { decision, disposition: Disposition::None, exemption: None, wants_client_name: false }
+}
+
 /// Decides at the end of the message. `spf-milter(8)` shows the same as a table.
 ///
 /// A message with more forged fields than are deleted is refused, whatever it is: one of them would stay. Else:
@@ -201,7 +207,7 @@ pub fn at_end(config: &Config, facts: &EndFacts<'_>) -> End {
         wants_client_name: false,
     };
     if facts.has_too_many_forged {
-        return End { disposition: Disposition::None, ..refuse(forgery_refusal()) };
+        return at_end_of_exempt(true);
     }
     let may_retry = config.defer_dmarc_temperror && result == Some(DmarcResult::Temperror);
     let exemption = message_exemption(config, facts);

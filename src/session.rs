@@ -23,6 +23,7 @@
 
 mod content;
 mod fields;
+mod forged;
 mod identities;
 mod record;
 mod task;
@@ -33,6 +34,7 @@ mod tests;
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use content::{Content, Findings};
+use forged::Forged;
 use identities::{Mailfrom, cut};
 pub use record::{Action, ContentRecord, Exemption, IdentityRecord, Record, Skipped};
 use task::Task;
@@ -43,19 +45,10 @@ use crate::{
     config::Config,
     dns::Dns,
     internal_error::InternalError,
-    mail::{
-        auth_results::{self, AuthservIdPattern, claims_authserv_id},
-        header_field::HeaderField,
-        identity::ReversePath,
-        reply::Reply,
-    },
+    mail::{auth_results::AuthservIdPattern, header_field::HeaderField, identity::ReversePath, reply::Reply},
     policy::{self, Circumstances, End, EndFacts, HeloDecision, MailDecision},
     runtime::Runtime,
 };
-
-/// Forged fields that are deleted from a message. A message with more is refused: what each deletion costs an MTA grows with their number,
-/// and Postfix gives up after some ten thousand.
-const MAX_FORGED_FIELDS: usize = 100;
 
 /// The client of a session, as the MTA describes it.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -157,9 +150,13 @@ pub struct Session {
     dns: Dns,
     /// The client's address, or why it is not verified.
     client: Result<IpAddr, Exemption>,
+    /// The client's address, whether it is verified or not.
+    address: Option<IpAddr>,
     host_name: String,
     /// The authserv-ids whose incoming fields are deleted.
     own_ids: Vec<AuthservIdPattern>,
+    /// The client may bring in fields in our name, as long as it does not authenticate.
+    keeps_fields: bool,
     // Boxed, as is what most sessions do not have most of the time: idle sessions are to be small.
     helo: Option<Box<Helo>>,
     /// The client's name, verified beside its first message.
@@ -205,12 +202,10 @@ struct Transaction {
     deferred: Option<Reply>,
     /// `None` where nothing of the content is looked at.
     content: Option<Content>,
-    /// Incoming Authentication-Results fields so far.
-    fields_seen: i32,
-    /// Those of them that claim to be ours, as far as they are deleted.
-    forged: Vec<i32>,
-    /// There are more of them.
-    has_too_many_forged: bool,
+    /// Fields that claim to be ours; `None` where they are kept.
+    forged: Option<Forged>,
+    /// Nothing is verified: the message is there to have such fields deleted.
+    is_exempt: bool,
     /// How long its sender was verified while the MTA went on without an answer, and when that was done.
     unanswered: Option<(Duration, Instant)>,
 }
@@ -220,13 +215,16 @@ impl Session {
     pub fn new(runtime: Arc<Runtime>, client: &Client, mta_host: Option<&str>) -> (Self, Reaction) {
         let host_name = runtime.host_name(mta_host).to_owned();
         let admitted = admit(&runtime.config, client);
-        let own_ids = if admitted.is_ok() { runtime.own_authserv_ids(&host_name) } else { Vec::new() };
+        let own_ids = runtime.own_authserv_ids(&host_name);
+        let keeps_fields = client.address.is_some_and(|address| runtime.config.trusted_authentication_results.contains(address));
         let mut session = Self {
             dns: runtime.dns.for_session(),
             runtime,
             client: admitted,
+            address: client.address.map(|address| address.to_canonical()),
             host_name,
             own_ids,
+            keeps_fields,
             helo: None,
             iprev: Iprev::NotBegun,
             transaction: None,
@@ -234,12 +232,14 @@ impl Session {
         };
         let reaction = match admitted {
             Ok(_) => Reaction::proceed(),
-            Err(exemption) => {
-                session.pending().client = client.address;
-                session.exempt(exemption)
-            }
+            Err(exemption) => session.exempt(exemption, false),
         };
         (session, reaction)
+    }
+
+    /// Whether the client is one that is verified; not so where that of a message authenticates.
+    pub fn verifies_client(&self) -> bool {
+        self.client.is_ok()
     }
 
     /// HELO or EHLO. Comes again after STARTTLS; a name is verified once.
@@ -273,17 +273,28 @@ impl Session {
     }
 
     async fn begin_message(&mut self, reverse_path: &[u8], authenticated: bool, queue_id: Option<&str>) -> Reaction {
-        let Ok(client) = self.client else { return Reaction::proceed() };
+        let forged = self.deletes_fields(authenticated).then(Forged::default);
+        let is_trusted = authenticated && self.runtime.config.trust_authenticated_senders;
+        let client = match self.client {
+            Ok(client) if !is_trusted => client,
+            client => {
+                self.pending().queue_id = queue_id.map(str::to_owned);
+                // Of an exempt client that was told when it connected.
+                let reaction = if client.is_ok() { self.exempt(Exemption::Authenticated, true) } else { Reaction::proceed() };
+                if forged.is_some() {
+                    self.pending().queue_id = queue_id.map(str::to_owned);
+                    self.transaction = Some(Box::new(Transaction { forged, is_exempt: true, ..Transaction::default() }));
+                }
+                return reaction;
+            }
+        };
         let path = ReversePath::parse(reverse_path);
         self.pending().queue_id = queue_id.map(str::to_owned);
-        if authenticated && self.runtime.config.trust_authenticated_senders {
-            return self.exempt(Exemption::Authenticated);
-        }
         let begin = Instant::now();
         self.begin_iprev(client);
         let config = Arc::clone(&self.runtime.config);
         let content = (config.verify_dkim || config.verify_dmarc).then(|| Content::new(&self.runtime));
-        self.transaction = Some(Box::new(Transaction { content, ..Transaction::default() }));
+        self.transaction = Some(Box::new(Transaction { content, forged, ..Transaction::default() }));
         let verified = self.verify_senders(client, &path).await;
         if let Some(transaction) = self.transaction.as_mut().filter(|_| !self.runtime.needs.mail_reply) {
             transaction.unanswered = Some((begin.elapsed(), Instant::now()));
@@ -321,16 +332,8 @@ impl Session {
         if let Some(content) = &mut transaction.content {
             content.header(&self.dns, name, value);
         }
-        if !name.trim_ascii_end().eq_ignore_ascii_case(auth_results::NAME.as_bytes()) {
-            return;
-        }
-        transaction.fields_seen = transaction.fields_seen.saturating_add(1);
-        if claims_authserv_id(value, &self.own_ids) {
-            if transaction.forged.len() < MAX_FORGED_FIELDS {
-                transaction.forged.push(transaction.fields_seen);
-            } else {
-                transaction.has_too_many_forged = true;
-            }
+        if let Some(forged) = &mut transaction.forged {
+            forged.look_at(name, value, &self.own_ids);
         }
     }
 
@@ -350,13 +353,22 @@ impl Session {
 
     /// The end of the message.
     pub async fn end_of_message(&mut self, queue_id: Option<&str>) -> Finished {
-        let (Some(transaction), Ok(client)) = (self.transaction.take(), self.client) else {
+        let Some(transaction) = self.transaction.take() else {
             return Finished { verdict: Verdict::Continue, edits: Vec::new(), record: None };
         };
-        let Transaction { mailfrom, deferred, content, forged, has_too_many_forged, unanswered, .. } = *transaction;
+        let Transaction { mailfrom, deferred, content, forged, is_exempt, unanswered } = *transaction;
+        let forged = forged.unwrap_or_default();
+        let has_too_many_forged = forged.has_too_many();
         if let Some(queue_id) = queue_id {
             self.pending().queue_id = Some(queue_id.to_owned());
         }
+        let client = match self.client {
+            Ok(client) if !is_exempt => client,
+            _ => {
+                self.note_forged(&forged);
+                return self.settle_end(policy::at_end_of_exempt(has_too_many_forged), forged.deletions().collect());
+            }
+        };
         let verified = mailfrom.as_ref().map(|mailfrom| &*mailfrom.verified);
         let config = Arc::clone(&self.runtime.config);
         let deadline = end_of_wait(Duration::from_secs(config.timeout_secs), unanswered);
@@ -392,9 +404,7 @@ impl Session {
             end = policy::at_end(&config, &EndFacts { circumstances, ..facts });
         }
         // Nothing is awaited from here on: a message is told of as received to its end only if it was also decided on.
-        self.pending().forged_fields = forged.len();
-        self.pending().has_too_many_forged = has_too_many_forged;
-        self.pending().complete = true;
+        self.note_forged(&forged);
         let edits = self.edits(&forged, mailfrom.as_ref(), &findings, &end, iprev.as_ref());
         self.note_end(findings, mailfrom.map(|mailfrom| mailfrom.verified), iprev, &end, deferred.as_ref());
         self.settle_end(end, edits)
@@ -403,7 +413,7 @@ impl Session {
     /// The fields to delete, from last to first, then those to insert.
     fn edits(
         &self,
-        forged: &[i32],
+        forged: &Forged,
         mailfrom: Option<&Mailfrom>,
         findings: &Findings,
         end: &End,
@@ -415,8 +425,7 @@ impl Session {
         let for_dmarc = mailfrom.filter(|mailfrom| mailfrom.for_dmarc).map(|mailfrom| &*mailfrom.verified);
         let recorded = policy::recorded(&self.runtime.config, helo, self.helo_is_definitive(), for_spf).collect();
         let fields = self.fields(&fields::Results { recorded, for_dmarc, findings, end, iprev });
-        let deletions = forged.iter().rev().map(|&index| Edit::Delete { name: auth_results::NAME, index });
-        deletions.chain(fields.into_iter().map(|field| Edit::Insert { index: 0, field })).collect()
+        forged.deletions().chain(fields.into_iter().map(|field| Edit::Insert { index: 0, field })).collect()
     }
 
     /// The message under way is given up.
@@ -431,6 +440,11 @@ impl Session {
     }
 
     //--- What the session knows ---
+
+    /// Whether fields in our name are deleted from the client's messages.
+    fn deletes_fields(&self, authenticated: bool) -> bool {
+        !self.own_ids.is_empty() && (authenticated || !self.keeps_fields)
+    }
 
     fn begin_iprev(&mut self, client: IpAddr) {
         if self.runtime.config.verify_iprev && matches!(self.iprev, Iprev::NotBegun) {

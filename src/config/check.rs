@@ -109,6 +109,10 @@ fn without_effect(config: &Config, assignments: &[Assignment]) -> Vec<Warning> {
         lacks_results && !config.delete_incoming_authentication_results,
         "has no effect: header lacks Authentication-Results, and those in its name are not deleted",
     );
+    let no_deletion = (
+        !config.delete_incoming_authentication_results && config.delete_authserv_ids.is_empty(),
+        "has no effect: no incoming fields are deleted",
+    );
     let no_deferral = match config.verify_dmarc {
         true => (config.reject_results.is_empty(), "has no effect: reject_results is empty"),
         false => no_dmarc,
@@ -122,6 +126,7 @@ fn without_effect(config: &Config, assignments: &[Assignment]) -> Vec<Warning> {
         ("include_all_results", no_header),
         ("include_mailfrom_local_part", no_results),
         ("hide_none_results", no_results),
+        ("trusted_authentication_results", no_deletion),
         ("verify_iprev", unrecorded),
         ("verify_dkim", unrecorded),
         ("verify_dmarc", unrecorded),

@@ -219,6 +219,9 @@ parameters! {
             Derived { text: "no", rule: "yes if header has Authentication-Results" }, RELOADED, boolean;
         /// More authserv-ids whose incoming Authentication-Results are deleted.
         delete_authserv_ids: Vec<AuthservIdPattern> = Text(""), RELOADED, |text| list(text, authserv_id_pattern);
+        /// Networks of clients whose fields in our name are kept, unless they authenticate.
+        trusted_authentication_results: Networks =
+            Derived { text: "loopback", rule: "the value of trusted_networks" }, RELOADED, networks;
         /// Whether results that are none are left out of Authentication-Results.
         hide_none_results: bool = Text("no"), RELOADED, boolean;
     }

@@ -328,7 +328,9 @@ fn spellings(name: &str) -> Vec<&'static str> {
         "log_level" => vec!["error", "warn", "info", "debug"],
         "syslog_facility" => vec!["kern", "authpriv", "local7"],
         "hostname" => vec!["", "Mail.Example.COM.", "bücher.example"],
-        "trusted_networks" => vec!["", "loopback", "10.1.2.3/8,::ffff:10.0.0.1 , 2001:db8::/32"],
+        "trusted_networks" | "trusted_authentication_results" => {
+            vec!["", "loopback", "10.1.2.3/8,::ffff:10.0.0.1 , 2001:db8::/32"]
+        }
         "skip_senders" => vec!["", ".example.com,example.com", "\"a b\"@Example.COM, b#@x.example, Ü@bücher.example"],
         "skip_senders_file" => vec![""],
         "definitive_helo_results" => vec!["", "pass", "permerror,pass"],

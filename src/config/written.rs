@@ -16,7 +16,7 @@ fn usual(name: &str) -> &'static str {
         "log_level" => "debug",
         "syslog_facility" => "daemon",
         "hostname" | "authserv_id" => "mx.example.com",
-        "trusted_networks" => "loopback, 192.0.2.0/24",
+        "trusted_networks" | "trusted_authentication_results" => "loopback, 192.0.2.0/24",
         "skip_senders" => "example.com, .example.net, amy@example.org",
         "skip_senders_file" => "/dev/null",
         "definitive_helo_results" => "pass, fail",

@@ -4,11 +4,12 @@
 //! is too long for a line shortened, as [`tokens`] says. Names, methods and results are [`Keyword`]s.
 
 mod claim;
+mod grammar;
 mod reader;
 #[cfg(test)]
 mod tests;
 
-pub use claim::{AuthservIdPattern, AuthservIdPatternError, claims_authserv_id};
+pub use claim::{AuthservIdPattern, AuthservIdPatternError, arc_claims_authserv_id, claims_authserv_id};
 
 use super::{
     header_field::{Folding, HeaderField},
@@ -18,6 +19,9 @@ use std::{borrow::Cow, fmt, ops::Deref};
 
 /// The name of the header field.
 pub const NAME: &str = "Authentication-Results";
+
+/// The name of the header field that an ARC set keeps results in (RFC 8617 §4.1.1).
+pub const ARC_NAME: &str = "ARC-Authentication-Results";
 
 /// What one authentication service found out about a message.
 #[derive(Clone, Debug, Eq, PartialEq)]

@@ -5,6 +5,9 @@ use std::{borrow::Cow, fmt, sync::Arc};
 /// The most octets of a domain name in text form, without the last dot (RFC 1035 §2.3.4).
 pub const MAX_DOMAIN_LENGTH: usize = 253;
 
+/// No text of more octets can become a name.
+const MAX_TEXT_LENGTH: usize = 4 * MAX_DOMAIN_LENGTH;
+
 /// A domain name: A-labels in lower case, without the last dot.
 ///
 /// At most 253 octets in labels of 1 to 63 (RFC 1035 §2.3.4). A label consists of letters, digits, hyphens and underscores:
@@ -49,6 +52,23 @@ pub fn with_a_labels(text: &str) -> Cow<'_, str> {
     Domain::parse(text).map_or(Cow::Borrowed(text), |domain| domain.as_str().to_owned().into())
 }
 
+/// Whether the character is not seen where it stands: it has no form of its own, joins or separates others, or turns their direction
+/// (the property Default_Ignorable_Code_Point of Unicode).
+pub fn is_unseen(c: char) -> bool {
+    matches!(c,
+        '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}'..='\u{1160}' | '\u{17b4}'..='\u{17b5}' | '\u{180b}'..='\u{180f}'
+        | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{3164}' | '\u{fe00}'..='\u{fe0f}'
+        | '\u{feff}' | '\u{ffa0}' | '\u{fff0}'..='\u{fff8}' | '\u{1bca0}'..='\u{1bca3}' | '\u{1d173}'..='\u{1d17a}'
+        | '\u{e0000}'..='\u{e0fff}')
+}
+
+/// Whether the character means nothing in a domain name (status `ignored` in UTS #46).
+fn is_ignored(c: char) -> bool {
+    matches!(c,
+        '\u{ad}' | '\u{34f}' | '\u{180b}'..='\u{180d}' | '\u{180f}' | '\u{200b}' | '\u{2060}' | '\u{2064}'
+        | '\u{fe00}'..='\u{fe0f}' | '\u{feff}' | '\u{1bca0}'..='\u{1bca3}' | '\u{e0100}'..='\u{e01ef}')
+}
+
 impl Domain {
     /// Reads a domain name; U-labels become A-labels (RFC 8616 §4), one dot at the end is dropped.
     ///
@@ -64,10 +84,15 @@ impl Domain {
             return Self::from_ascii(text);
         }
         // A longer text cannot become a valid name; the bound keeps the conversion's cost in check.
-        if text.len() > 4 * MAX_DOMAIN_LENGTH {
+        let mut text = Cow::Borrowed(text);
+        if text.len() > MAX_TEXT_LENGTH {
+            // Unless it is longer for what the conversion takes away.
+            text = text.chars().filter(|&c| !is_ignored(c)).collect::<String>().into();
+        }
+        if text.len() > MAX_TEXT_LENGTH {
             return Err(DomainError::TooLong);
         }
-        let ascii = idna::domain_to_ascii(text).map_err(|_| DomainError::BadUnicode)?;
+        let ascii = idna::domain_to_ascii(&text).map_err(|_| DomainError::BadUnicode)?;
         Self::from_ascii(ascii.strip_suffix('.').unwrap_or(&ascii))
     }
 
@@ -149,6 +174,13 @@ mod tests {
         assert_eq!(ok("foo_bar.example.com"), "foo_bar.example.com");
         assert_eq!(ok("bücher.example"), "xn--bcher-kva.example");
         assert_eq!(ok("com"), "com");
+        // Characters that mean nothing, however many of them.
+        for ignored in ["\u{ad}", "\u{200b}", "\u{fe0f}", "\u{2060}"] {
+            for count in [1, 499, 500, 100_000] {
+                assert_eq!(ok(&format!("exam{}ple.com", ignored.repeat(count))), "example.com", "{ignored:?} {count}");
+            }
+        }
+        assert_eq!(Domain::parse(&"\u{ad}".repeat(1000)).unwrap_err(), DomainError::EmptyLabel);
     }
 
     #[test]

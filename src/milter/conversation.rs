@@ -200,7 +200,7 @@ impl<'a> Conversation<'a> {
         }
         let mta_host = self.macro_value(Macro::Host);
         let (session, reaction) = Session::new(Arc::clone(&self.runtime), &client, mta_host.as_deref());
-        if let (Some(address), Verdict::Continue) = (client.address, &reaction.verdict) {
+        if let (Some(address), true) = (client.address, session.verifies_client()) {
             self.server.observer.private_client(address);
         }
         self.session = Some(session);

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::{
     Action, ContentRecord, Edit, Exemption, Finished, IdentityRecord, Reaction, Record, Session, Skipped, Verdict,
-    content::Findings,
+    content::Findings, forged::Forged,
 };
 use crate::{
     auth::{Identity, Verified, iprev},
@@ -54,9 +54,19 @@ impl Session {
         self.pending().skipped.push(Skipped { identity, value: value.to_owned(), reason });
     }
 
-    pub(super) fn exempt(&mut self, exemption: Exemption) -> Reaction {
+    /// Nothing is verified. The MTA is told to ask no more, unless there may be something to delete.
+    pub(super) fn exempt(&mut self, exemption: Exemption, authenticated: bool) -> Reaction {
         self.pending().exemption = Some(exemption);
-        Reaction { verdict: Verdict::Accept(exemption), record: self.tell() }
+        let verdict = if self.deletes_fields(authenticated) { Verdict::Continue } else { Verdict::Accept(exemption) };
+        Reaction { verdict, record: self.tell() }
+    }
+
+    /// A message was received to its end, with these fields in our name.
+    pub(super) fn note_forged(&mut self, forged: &Forged) {
+        let record = self.pending();
+        record.forged_fields = forged.count();
+        record.has_too_many_forged = forged.has_too_many();
+        record.complete = true;
     }
 
     /// The one place where a dry run differs: what is decided is told, and not done.
@@ -101,7 +111,7 @@ impl Session {
         if is_empty && record.internal_error.is_none() && !record.complete {
             return None;
         }
-        record.client = self.client.ok().or(record.client);
+        record.client = self.address;
         record.helo = self.helo.as_ref().map(|helo| Arc::clone(&helo.name));
         record.dry_run = self.runtime.config.dry_run;
         Some(record)

@@ -12,6 +12,7 @@ use crate::{
     dns::{Dns, zone::Zone},
     mail::spf_result::SpfResult,
     runtime::Clock,
+    session::forged::MAX_FORGED_FIELDS,
 };
 
 const ALL: &str = "header = Authentication-Results\nverify_dkim = yes\nverify_dmarc = yes\nverify_iprev = yes\n";
@@ -229,10 +230,109 @@ async fn exempt_clients_are_left_alone() {
     assert_eq!(session.close(), None);
     let mut session = host.connect();
     let reaction = session.mail(b"<a@bad.example>", true, None).await;
-    assert_eq!(reaction.verdict, Verdict::Accept(Exemption::Authenticated));
+    assert_eq!((reaction.verdict, reaction.record.unwrap().exemption), (Verdict::Continue, Some(Exemption::Authenticated)));
     assert_eq!(session.message(&[("From", " a@example.com")], "").await.edits, []);
     assert_eq!(host.zone.queries(), 0);
     assert_eq!(tokio::runtime::Handle::current().metrics().num_alive_tasks(), 0);
+}
+
+/// The numbers of the fields that edits delete, by name.
+fn deleted(edits: &[Edit]) -> Vec<(&str, i32)> {
+    let deletion = |edit| match edit {
+        &Edit::Delete { name, index } => Some((name, index)),
+        Edit::Insert { .. } => None,
+    };
+    edits.iter().filter_map(deletion).collect()
+}
+
+const FORGED: [(&str, &str); 6] = [
+    ("Authentication-Results", " mx.example.net; dmarc=pass"),
+    ("ARC-Authentication-Results", " i=1; foreign.example; dmarc=pass"),
+    ("arc-authentication-results ", " i=2; mx.example.net; dmarc=pass"),
+    ("Authentication-Results", " foreign.example; dmarc=pass"),
+    ("ARC-Authentication-Results", " i=x; mx.example.net; dmarc=pass"),
+    ("Authentication-Results", " foreign.example; none; mx.example.net; dmarc=pass"),
+];
+
+#[tokio::test]
+async fn forged_fields_are_numbered_by_their_names() {
+    let (results, arc) = ("Authentication-Results", "ARC-Authentication-Results");
+    let mut session = Host::new(ZONE, ALL).connect();
+    session.mail(b"<a@example.com>", false, None).await;
+    let finished = session.message(&FORGED, "").await;
+    assert_eq!(deleted(&finished.edits), [(results, 3), (arc, 3), (arc, 2), (results, 1)]);
+    assert_eq!(finished.record.unwrap().forged_fields, 4);
+    // The bound is one for both.
+    let half = MAX_FORGED_FIELDS / 2;
+    for (more, is_refused) in [(0, false), (1, true)] {
+        session.mail(b"<a@example.com>", false, None).await;
+        let fields = [vec![FORGED[0]; half], vec![FORGED[2]; MAX_FORGED_FIELDS - half + more]].concat();
+        let finished = session.message(&fields, "").await;
+        assert_eq!(matches!(finished.verdict, Verdict::Reply(_)), is_refused);
+        assert_eq!(deleted(&finished.edits).len(), if is_refused { 0 } else { MAX_FORGED_FIELDS });
+    }
+}
+
+/// Address of the client, whether it authenticates, lines of the configuration; whether its fields are deleted.
+#[tokio::test]
+async fn fields_of_clients_that_are_not_verified() {
+    for (address, authenticated, lines, is_deleted) in [
+        ("203.0.113.7", false, "", false),
+        ("203.0.113.7", false, "trusted_authentication_results =", true),
+        ("203.0.113.7", false, "trusted_authentication_results = 203.0.113.8", true),
+        ("203.0.113.7", false, "trusted_authentication_results = 203.0.113.7", false),
+        ("203.0.113.7", true, "trusted_authentication_results =", true),
+        ("::ffff:203.0.113.7", false, "", false),
+        ("192.0.2.1", true, "", true),
+        ("192.0.2.1", true, "trusted_authentication_results = 192.0.2.0/24", true),
+        ("192.0.2.1", true, "trusted_authentication_results = 192.0.2.0/24\ntrust_authenticated_senders = no", true),
+        ("192.0.2.1", true, "delete_incoming_authentication_results = no", false),
+        ("192.0.2.1", true, "delete_incoming_authentication_results = no\ndelete_authserv_ids = mx.example.net", true),
+        ("192.0.2.1", false, "trusted_authentication_results = 192.0.2.0/24", false),
+        ("192.0.2.1", false, "", true),
+        ("0.0.0.0", false, "", true),
+    ] {
+        let host = Host::new(ZONE, &format!("header = Authentication-Results\nverify_helo = no\n{lines}\n"));
+        let (mut session, reaction) = host.connect_from(address);
+        let is_accepted = matches!(reaction.verdict, Verdict::Accept(_));
+        let is_exempt = reaction.record.is_some();
+        let reaction = session.mail(b"<a@example.com>", authenticated, Some("1")).await;
+        let is_accepted = is_accepted || matches!(reaction.verdict, Verdict::Accept(_));
+        let is_exempt = is_exempt || reaction.record.is_some();
+        let finished = session.message(&FORGED, "x").await;
+        assert_eq!(deleted(&finished.edits).len(), if is_deleted { 4 } else { 0 }, "{address} {authenticated} {lines}");
+        assert_eq!(inserted(&finished.edits).is_empty(), is_exempt, "{address} {authenticated} {lines}");
+        assert_eq!(is_accepted, is_exempt && !is_deleted, "{address} {authenticated} {lines}");
+        if is_exempt && is_deleted {
+            let record = finished.record.unwrap();
+            assert_eq!((record.queue_id.as_deref(), record.complete, record.forged_fields), (Some("4X"), true, 4));
+            assert_eq!((record.client.is_some(), record.identities.len(), record.content), (true, 0, None));
+        }
+    }
+}
+
+#[tokio::test]
+async fn local_submission_counts_as_loopback() {
+    for (lines, is_accepted) in [
+        ("trusted_networks = loopback, 203.0.113.0/24", true),
+        ("trusted_networks = 203.0.113.0/24", false),
+        ("trusted_networks = 203.0.113.0/24\ntrusted_authentication_results = loopback", true),
+        ("trusted_networks = loopback\ntrusted_authentication_results =", false),
+    ] {
+        let text = format!("socket = unix:/nowhere\nhostname = mx.example.net\nheader = Authentication-Results\n{lines}");
+        let config = load_text(text.as_bytes(), Path::new("test"), &Overrides::default()).unwrap().config;
+        let runtime = Runtime::new(config, Dns::from_zone(Arc::new(Zone::parse("").unwrap())), "localhost".into(), 0);
+        for address in ["127.0.0.1", "::1"] {
+            let client = Client { address: Some(address.parse().unwrap()), port: 0, host: "localhost".into() };
+            let (_, reaction) = Session::new(
+                Arc::new(Runtime::new((*runtime.config).clone(), runtime.dns.clone(), String::new(), 0)),
+                &client,
+                None,
+            );
+            assert_eq!(matches!(reaction.verdict, Verdict::Accept(Exemption::LocalSubmission)), is_accepted, "{lines}");
+            assert_eq!(reaction.record.unwrap().exemption, Some(Exemption::LocalSubmission));
+        }
+    }
 }
 
 #[tokio::test]

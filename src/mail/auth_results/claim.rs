@@ -1,7 +1,8 @@
 //! Whether an incoming Authentication-Results field claims to be ours, and must go (RFC 8601 §5).
 
+use super::grammar;
 use crate::mail::{
-    domain::Domain,
+    domain::{Domain, is_unseen},
     tokens::{self, Cursor},
 };
 use std::{fmt, str::FromStr};
@@ -89,29 +90,42 @@ impl AuthservIdPattern {
         }
     }
 
-    /// Whether the id, as A-labels or as U-labels, is somewhere in one of the texts.
+    /// Whether the id, as A-labels or as U-labels, is somewhere in one of the texts, which are [`reduce`]d.
     fn occurs_in(&self, texts: &[String]) -> bool {
-        let unicode = idna::domain_to_unicode(&self.id).0;
-        texts.iter().any(|text| text.contains(&self.id) || text.contains(&unicode))
+        let forms = [self.id.as_str(), &idna::domain_to_unicode(&self.id).0];
+        let forms = forms.map(|form| reduce(form.as_bytes(), false));
+        // An id of nothing but what is taken away could be anywhere.
+        forms.iter().any(|form| form.is_empty() || texts.iter().any(|text| text.contains(form)))
     }
 }
 
 /// An id in the form in which ids are compared: as a domain name if it is one, else in lower case.
 fn normalise(id: &str) -> String {
-    let id = id.trim_end_matches(['.', '\u{3002}', '\u{ff0e}', '\u{ff61}']);
-    Domain::parse(id).map_or_else(|_| id.to_lowercase(), |domain| domain.to_string())
+    let id = fold(id);
+    let id = id.trim_end_matches('.');
+    Domain::parse(id).map_or_else(|_| id.to_owned(), |domain| domain.to_string())
 }
 
-/// What the beginning of a field, where its authserv-id should be, turns out to be.
-enum Head {
-    /// An authserv-id by the grammar, a version maybe, and the end or `;`.
-    Id(String),
-    /// No authserv-id, but the method of a result: `spf=pass`.
-    Method(String),
-    /// An authserv-id, and then something that does not belong there.
-    Malformed(String),
-    /// Nothing that can be read as an authserv-id.
-    Unreadable,
+/// Text as it looks to those who know no more than its characters: in lower case, of the forms that a character has the usual one,
+/// and nothing that is not seen.
+///
+/// The forms are those of domain names (UTS #46), so U+3002 becomes a dot. A-labels stay as they are.
+fn fold(text: &str) -> String {
+    if text.is_ascii() {
+        return text.to_ascii_lowercase();
+    }
+    let seen: String = text.chars().filter(|&c| !is_unseen(c)).collect();
+    let mut out = String::with_capacity(seen.len());
+    // Piece by piece: a combining character belongs to the letter before it, and a name within other text is mapped as one by itself.
+    for piece in seen.split_inclusive(|c: char| c.is_ascii() && !c.is_ascii_alphanumeric()) {
+        if piece.is_ascii() {
+            out.push_str(&piece.to_ascii_lowercase());
+        } else {
+            out.push_str(&idna::domain_to_unicode(piece).0);
+        }
+    }
+    out.retain(|c| c != char::REPLACEMENT_CHARACTER);
+    out
 }
 
 /// Whether the value of an incoming Authentication-Results field claims one of these authserv-ids.
@@ -121,15 +135,26 @@ enum Head {
 ///
 /// - It has no authserv-id that can be read: it is empty, begins with `;`, a comment or quoted string in front does not end, or
 ///   there are control characters, octets that are not UTF-8 or an encoded word.
-/// - Something that does not belong there stands between the authserv-id and the first `;`, or the id is no token and no domain
-///   name, and one of ours occurs anywhere in the field, whatever comments, white space, quotes and backslashes are between its
-///   characters.
+/// - It is not of the grammar, be it in its last octet, and one of ours occurs anywhere in it, whatever comments, white space, quotes,
+///   backslashes and unseen characters are between its characters; or an encoded word does, which may be anything.
 ///
 /// A field by the grammar with the authserv-id of somebody else is not ours, whatever its results say. Neither is one that begins
 /// with a result, as some large operators write it: it claims no id.
 ///
 /// Takes time in proportion to the length of the value, whatever it is made of.
 pub fn claims_authserv_id(value: &[u8], patterns: &[AuthservIdPattern]) -> bool {
+    claims(value, Cursor::new(value), patterns)
+}
+
+/// Whether the value of an incoming ARC-Authentication-Results field (RFC 8617 §4.1.1) claims one of these authserv-ids.
+///
+/// It is that of an Authentication-Results field behind an instance, `i=1;`, whatever number that is.
+pub fn arc_claims_authserv_id(value: &[u8], patterns: &[AuthservIdPattern]) -> bool {
+    claims(value, grammar::behind_instance(value).unwrap_or(Cursor::new(value)), patterns)
+}
+
+/// Whether a value claims one of the ids with what begins at the cursor.
+fn claims(value: &[u8], payload: Cursor<'_>, patterns: &[AuthservIdPattern]) -> bool {
     if patterns.is_empty() {
         return false;
     }
@@ -137,62 +162,37 @@ pub fn claims_authserv_id(value: &[u8], patterns: &[AuthservIdPattern]) -> bool 
         let id = normalise(id);
         patterns.iter().any(|pattern| pattern.matches_normalised(&id))
     };
-    match read_head(value) {
-        Head::Id(id) | Head::Method(id) => matches(&id),
-        Head::Unreadable => true,
-        Head::Malformed(id) => {
+    match read_head(payload) {
+        None => true,
+        Some(id) if matches(&id) => true,
+        Some(_) if grammar::is_by_the_grammar(payload) => false,
+        Some(_) => {
             let texts = [reduce(value, true), reduce(value, false)];
-            matches(&id) || patterns.iter().any(|pattern| pattern.occurs_in(&texts))
+            value.windows(2).any(|pair| pair == b"=?") || patterns.iter().any(|pattern| pattern.occurs_in(&texts))
         }
     }
 }
 
-fn read_head(value: &[u8]) -> Head {
-    let mut cursor = Cursor::new(value);
-    if cursor.skip_cfws().is_err() {
-        return Head::Unreadable;
-    }
+/// What stands where an authserv-id should be: one, the method of a result, or the beginning of something else. `None` where that
+/// cannot be told.
+fn read_head(mut cursor: Cursor<'_>) -> Option<String> {
+    cursor.skip_cfws().ok()?;
     let id = if cursor.peek() == Some(b'"') {
-        match cursor.quoted_string() {
-            Ok(id) => id,
-            Err(_) => return Head::Unreadable,
-        }
+        cursor.quoted_string().ok()?
     } else {
         let octets = cursor.take_while(|b| !b.is_ascii_control() && !b" ;(\"=/".contains(&b));
         String::from_utf8_lossy(octets).into_owned()
     };
     let control = |b: u8| b.is_ascii_control() && !matches!(b, b'\t' | b'\n' | b'\r');
-    if id.is_empty() || id.contains("=?") || id.contains('\u{fffd}') || cursor.peek().is_some_and(|b| control(b) || !b.is_ascii())
-    {
-        return Head::Unreadable;
-    }
-    if !tokens::is_token(&id) && Domain::parse(&id).is_err() {
-        return Head::Malformed(id);
-    }
-    let Ok(after) = read_after_id(&mut cursor) else {
-        return Head::Malformed(id);
-    };
-    match after {
-        None | Some(b';') => Head::Id(id),
-        // `i=1; example.com; ...` is how an ARC-Authentication-Results field begins (RFC 8617 §4.1.1).
-        Some(b'=') if !id.contains('.') && !id.eq_ignore_ascii_case("i") => Head::Method(id),
-        Some(_) => Head::Malformed(id),
-    }
+    let is_unreadable = id.is_empty()
+        || id.contains("=?")
+        || id.contains(char::REPLACEMENT_CHARACTER)
+        || cursor.peek().is_some_and(|b| control(b) || !b.is_ascii());
+    (!is_unreadable).then_some(id)
 }
 
-/// Steps over a version behind the authserv-id, and tells what comes next.
-fn read_after_id(cursor: &mut Cursor<'_>) -> Result<Option<u8>, tokens::ParseError> {
-    cursor.skip_cfws()?;
-    if cursor.take(b'/') {
-        cursor.skip_cfws()?;
-    }
-    cursor.take_while(|b| b.is_ascii_digit());
-    cursor.skip_cfws()?;
-    Ok(cursor.peek())
-}
-
-/// What is left of a value without white space, control characters, quotes and backslashes, in lower case; without comments too,
-/// or only without their parentheses.
+/// What is left of a value without white space, control characters, quotes and backslashes, [`fold`]ed; without comments too, or only
+/// without their parentheses.
 fn reduce(value: &[u8], drop_comments: bool) -> String {
     let text = String::from_utf8_lossy(value);
     let mut out = String::with_capacity(text.len());
@@ -203,8 +203,8 @@ fn reduce(value: &[u8], drop_comments: bool) -> String {
             ')' => depth = depth.saturating_sub(1),
             '"' | '\\' | char::REPLACEMENT_CHARACTER => {}
             c if c.is_whitespace() || c.is_control() || (drop_comments && depth > 0) => {}
-            c => out.extend(c.to_lowercase()),
+            c => out.push(c),
         }
     }
-    out
+    fold(&out)
 }

@@ -135,7 +135,7 @@ fn expect_equals(cursor: &mut Cursor<'_>) -> Result<(), ParseError> {
     Ok(())
 }
 
-fn is_keyword_octet(octet: u8) -> bool {
+pub(super) fn is_keyword_octet(octet: u8) -> bool {
     octet.is_ascii_alphanumeric() || octet == b'-' || octet == b'_'
 }
 

@@ -204,12 +204,19 @@ fn large_and_hostile_values_are_read_in_linear_time() {
         "a=b;",
         "\"a\"",
         "mail.receiver.exampl",
+        "\u{ad}",
+        "xn--bcher-kva.",
     ] {
         for start in ["", "x; a=b ", "mail"] {
             let value = start.to_owned() + &repeat(unit);
             let _ = AuthenticationResults::parse(value.as_bytes());
             let _ = claims_authserv_id(value.as_bytes(), &patterns);
         }
+    }
+    // What becomes of these takes a table, which is slow in a test.
+    for unit in ["u\u{308}", "\u{5d0}.", "\u{ff58}\u{ff4e}\u{ff0d}\u{ff0d}bcher-kva\u{3002}"] {
+        let value = ["x y ", &unit.repeat(100_000 / unit.len())].concat();
+        assert!(!claims_authserv_id(value.as_bytes(), &patterns));
     }
     let value = format!("x;{}", repeat(" a=b;"));
     assert_eq!(parse(&value).results.len(), 200_000);
@@ -222,6 +229,7 @@ fn ours(value: &[u8]) -> bool {
 #[test]
 fn our_id_is_found_however_it_is_spelt() {
     let long = format!("({}) mail.receiver.example; none", "c ".repeat(32 * 1024));
+    let soft_hyphens = |count| format!("mail.rec{}eiver.example; none", "\u{ad}".repeat(count));
     let long_after = format!("mail.receiver.example; spf=pass ({})", "c ".repeat(32 * 1024));
     for value in [
         "mail.receiver.example; spf=pass",
@@ -253,6 +261,15 @@ fn our_id_is_found_however_it_is_spelt() {
         "mail.receiver.example=pass",
         "mail.receiver.example(",
         "mail.receiver.example; spf=pass (",
+        &soft_hyphens(1),
+        &soft_hyphens(499),
+        &soft_hyphens(500),
+        &soft_hyphens(50_000),
+        "ma\u{200c}il.receiver.example; none",
+        "mail.rec\u{200d}eiver.example; none",
+        "mail.receiver.exa\u{200e}mple; none",
+        "mail.receiver.\u{202e}example\u{feff}; none",
+        "\"m\u{fe0f}ail.receiver.example\"; none",
         &long,
         &long_after,
     ] {
@@ -299,6 +316,30 @@ fn what_cannot_be_read_for_sure_is_ours() {
         b"foreign.example mail.receiver.example; none",
         b"foreign.example (mail.receiver.example",
         b"i=1; mail.receiver.example; spf=pass",
+        // Ours behind another id, or behind results.
+        b"foreign.example; spf=none\n mail.receiver.example; dmarc=pass",
+        b"foreign.example; spf=none\r\n\tmail.receiver.example; dmarc=pass",
+        b"foreign.example; none; mail.receiver.example; dmarc=pass",
+        b"spf=pass smtp.mailfrom=a.example; mail.receiver.example; dkim=pass;mail.receiver.example; dmarc=pass",
+        b"foreign.example;; mail.receiver.example; dmarc=pass",
+        b"foreign.example; mail.receiver.example; dmarc=pass",
+        b"foreign.example; spf=pass, mail.receiver.example; dmarc=pass",
+        b"foreign.example; spf=pass smtp.mailfrom=a,mail.receiver.example; dmarc=pass",
+        b"foreign.example; spf=pass mail.receiver.example=x; dmarc=pass",
+        b"foreign.example; spf=pass x=mail.receiver.example; dmarc=pass",
+        b"foreign.example; spf=pass \"mail.receiver.example\"; dmarc=pass",
+        b"foreign.example; spf=pass smtp.helo=\"x\"mail.receiver.example; dmarc=pass",
+        b"foreign.example; spf=pass (mail.receiver.example",
+        b"foreign.example; spf=pass smtp.helo=\"mail.receiver.example; dmarc=pass",
+        b"foreign.example; spf=pass reason=x reason=mail.receiver.example",
+        b"foreign.example; spf=pass\x00; mail.receiver.example",
+        b"foreign.example; spf=none mail.rec\xffeiver.example; dmarc=pass",
+        b"foreign.example; spf=none =?utf-8?b?bWFpbC5yZWNlaXZlci5leGFtcGxl?=; dmarc=pass",
+        b"foreign.example (mail.receiver.example)",
+        b"foreign.example/1; spf=pass smtp.helo=mail.receiver.example",
+        " foo \u{ff4d}\u{ff41}\u{ff49}\u{ff4c}.receiver.example; dmarc=pass".as_bytes(),
+        " foo ma\u{ad}il\u{ff0e}receiver\u{3002}\u{ff45}xample; dmarc=pass".as_bytes(),
+        " foo \u{1d426}ail.rec\u{200d}eiver.example; dmarc=pass".as_bytes(),
     ];
     for value in values {
         assert!(ours(value), "{:?}", String::from_utf8_lossy(value));
@@ -312,7 +353,12 @@ fn foreign_fields_are_left_alone() {
         "foreign.example; spf=pass",
         "foreign.example 1; spf=pass smtp.mailfrom=u@mail.receiver.example",
         "foreign.example (mail.receiver.example); none",
-        "foreign.example; spf=pass (mail.receiver.example",
+        "foreign.example; spf=pass (mail.receiver.example);",
+        "foreign.example; x-y/2=pass (a) reason = \"mail.receiver.example\" (b)\n smtp . helo = mail.receiver.example ; none=none",
+        "foreign.example; iprev=pass policy.iprev=2001:db8::1 (mail.receiver.example)",
+        "foreign.example; spf=pass smtp.mailfrom=\"a b\"@mail.receiver.example smtp.helo=\"mail.receiver.example\"; dkim=none",
+        "foreign.example; dkim=pass header.i=@mail.receiver.example header.b=a/b+c=",
+        "bücher.example 1; spf=pass smtp.mailfrom=ü@mail.receiver.example",
         "(mail.receiver.example) foreign.example; none",
         "\"foreign.example\"; none",
         "receiver.example; none",
@@ -366,6 +412,51 @@ fn patterns() {
     assert_eq!(pattern("a b").unwrap().to_string(), "a b");
     assert_eq!(pattern("a\u{7f}b"), Err(AuthservIdPatternError::BadCharacter));
     assert_eq!(pattern(&"a".repeat(1000)), Err(AuthservIdPatternError::TooLong));
+}
+
+/// An id that is no token is none of a field by the grammar, and is found all the same.
+#[test]
+fn ids_that_are_no_tokens() {
+    for (id, value) in [
+        ("mx example", " mx example; spf=pass"),
+        ("mx example", "foreign.example mxexample; spf=pass"),
+        ("a(b)c", "x a(b)c; spf=pass"),
+        ("a\"b", "x a\"b; spf=pass"),
+    ] {
+        assert!(claims_authserv_id(value.as_bytes(), &[AuthservIdPattern::exact(id)]), "{value}");
+    }
+    assert!(!claims_authserv_id(b" mx; spf=pass", &[AuthservIdPattern::exact("mx example")]));
+}
+
+#[test]
+fn arc_fields() {
+    let ours = |value: &str| arc_claims_authserv_id(value.as_bytes(), &["mail.receiver.example".parse().unwrap()]);
+    for value in [
+        "i=1; mail.receiver.example; dmarc=pass",
+        " I = 50 (c);\n mail.receiver.example 1; none",
+        "i=0; mail.receiver.example; none",
+        "i=99999999999999999999; mail.receiver.example; none",
+        "i=; mail.receiver.example; none",
+        "i=x; mail.receiver.example; none",
+        "mail.receiver.example; none",
+        "i=1 mail.receiver.example; none",
+        "i=1; i=2; mail.receiver.example; none",
+        "i=1; foreign.example; none; mail.receiver.example; none",
+        "i=1;",
+        "i=1; (",
+        "",
+    ] {
+        assert!(ours(value), "{value:?}");
+    }
+    for value in [
+        "i=1; foreign.example; spf=pass smtp.helo=mail.receiver.example",
+        "i=1; mail.receiver.example.foreign.example; none",
+        "i=2; foreign.example; none",
+        "i=1; foreign.example x; none",
+        "foreign.example; none",
+    ] {
+        assert!(!ours(value), "{value:?}");
+    }
 }
 
 fn text() -> impl Strategy<Value = String> {

@@ -1,0 +1,57 @@
+//! Incoming fields that claim to be ours.
+
+use super::Edit;
+use crate::mail::auth_results::{self, AuthservIdPattern, arc_claims_authserv_id, claims_authserv_id};
+
+/// Forged fields that are deleted from a message. A message with more is refused: what each deletion costs an MTA grows with their number,
+/// and Postfix gives up after some ten thousand.
+pub(super) const MAX_FORGED_FIELDS: usize = 100;
+
+/// What was found of one message so far.
+#[derive(Debug, Default)]
+pub(super) struct Forged {
+    /// Incoming Authentication-Results fields so far.
+    results_seen: i32,
+    /// Incoming ARC-Authentication-Results fields so far. Nobody seals here: one in our name is as forged as the others.
+    arc_results_seen: i32,
+    /// Those of them that claim to be ours, as far as they are deleted: name, and number among the fields of that name.
+    found: Vec<(&'static str, i32)>,
+    /// There are more of them.
+    has_too_many: bool,
+}
+
+impl Forged {
+    /// Looks at the next field of the header.
+    pub(super) fn look_at(&mut self, name: &[u8], value: &[u8], own_ids: &[AuthservIdPattern]) {
+        let name = name.trim_ascii_end();
+        let (name, seen, is_forged) = if name.eq_ignore_ascii_case(auth_results::NAME.as_bytes()) {
+            (auth_results::NAME, &mut self.results_seen, claims_authserv_id(value, own_ids))
+        } else if name.eq_ignore_ascii_case(auth_results::ARC_NAME.as_bytes()) {
+            (auth_results::ARC_NAME, &mut self.arc_results_seen, arc_claims_authserv_id(value, own_ids))
+        } else {
+            return;
+        };
+        *seen = seen.saturating_add(1);
+        if !is_forged {
+        } else if self.found.len() < MAX_FORGED_FIELDS {
+            self.found.push((name, *seen));
+        } else {
+            self.has_too_many = true;
+        }
+    }
+
+    /// How many are deleted.
+    pub(super) fn count(&self) -> usize {
+        self.found.len()
+    }
+
+    /// Whether there are more than are deleted.
+    pub(super) fn has_too_many(&self) -> bool {
+        self.has_too_many
+    }
+
+    /// The deletions, from last to first: so none of them changes the number of another.
+    pub(super) fn deletions(&self) -> impl Iterator<Item = Edit> {
+        self.found.iter().rev().map(|&(name, index)| Edit::Delete { name, index })
+    }
+}
