@@ -132,7 +132,7 @@ async fn white_space_matters_by_canonicalization() {
 }
 
 #[tokio::test]
-async fn text_after_a_signed_length_is_recorded() {
+async fn text_after_a_signed_length_is_not_accepted() {
     let dns = dns();
     let (_, message) = messages().into_iter().find(|(name, _)| name.contains("length")).unwrap();
     let whole = verify(&message, &dns, 100).await.body.unwrap();
@@ -140,9 +140,10 @@ async fn text_after_a_signed_length_is_recorded() {
     let mut longer = message.clone();
     longer.body.extend_from_slice(b"more\r\n");
     let outcome = verify(&longer, &dns, 1).await;
-    assert_eq!(outcome.reason, None);
+    let body = outcome.body.unwrap();
+    assert_eq!(outcome.reason, Some(Reason::BodyNotCovered(body)));
     assert!(!outcome.covers_message());
-    assert_eq!(outcome.body.unwrap().covered, whole.covered);
+    assert!(body.covered == whole.covered && body.total > whole.total);
     let mut shorter = message;
     shorter.body.truncate(100);
     assert_eq!(verify(&shorter, &dns, 100).await.reason, Some(Reason::LengthBeyondBody));

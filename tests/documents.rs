@@ -14,7 +14,7 @@ use std::{
 use spf_milter::{
     auth::{
         Identity, Verified,
-        dkim::{Reason, SignatureOutcome},
+        dkim::{BodyCoverage, Reason, SignatureOutcome},
         dmarc::{self, AppliedPolicy, DmarcResult, Identifier, Policy, PolicyTag},
         iprev,
         spf::{Outcome, Problem},
@@ -450,10 +450,10 @@ fn section(name: &str) -> String {
 #[test]
 fn the_manual_has_the_reasons_of_dkim() {
     use Reason::{
-        Algorithm, BadTag, BodyHash, Canonicalization, Expired, FromNotSigned, FromNotSignedAsOften, Future, HeaderTooLarge,
-        Identity, KeyAlgorithm, KeyHash, KeyRevoked, KeyService, KeySyntax, KeyTooLong, KeyTooShort, KeyUnavailable,
-        LengthBeyondBody, MissingTag, NoKey, QueryMethod, Sha1, Signature, Syntax, Times, TooManyFields, TooManySignatures,
-        Version,
+        Algorithm, BadTag, BodyHash, BodyNotCovered, Canonicalization, Expired, FieldNotSignedAsOften, FromNotSigned,
+        FromNotSignedAsOften, Future, HeaderTooLarge, Identity, KeyAlgorithm, KeyHash, KeyRevoked, KeyService, KeySyntax,
+        KeyTooLong, KeyTooShort, KeyUnavailable, LengthBeyondBody, MissingTag, NoKey, QueryMethod, Sha1, Signature, Syntax,
+        Times, TooManyFields, TooManySignatures, Version,
     };
     let reasons = [
         Algorithm,
@@ -474,6 +474,8 @@ fn the_manual_has_the_reasons_of_dkim() {
         KeyTooLong(0),
         KeyTooShort(0),
         KeyUnavailable(Failure::Rcode("SERVFAIL")),
+        FieldNotSignedAsOften("Subject"),
+        BodyNotCovered(BodyCoverage { covered: 2, total: 3 }),
         LengthBeyondBody,
         MissingTag("TAG"),
         NoKey,
@@ -495,7 +497,7 @@ fn the_manual_has_the_reasons_of_dkim() {
         (result, plain(&entry.split("\n.It ").next().unwrap().lines().collect::<Vec<_>>()))
     });
     for reason in reasons {
-        let text = reason.to_string().replace(" 0 ", " N ");
+        let text = reason.to_string().replace("2 of 3 ", "N of M ").replace(" 0 ", " N ");
         assert!(section.contains(&text), "{text}");
         let (_, entry) = places.iter().find(|(result, _)| *result == reason.result().as_str()).unwrap();
         assert!(entry.contains(&text), "{text} is not with {}", reason.result());

@@ -10,10 +10,12 @@
 //!   permerror.
 //! - From must be in `h=` at least as often as the message has From fields, otherwise permerror: the reader might be shown a From that
 //!   nobody signed.
+//! - A field that may occur once (RFC 5322 §3.6, MIME), is named in `h=` and occurs more often than it is named there: policy. One that
+//!   `h=` does not name is nobody's matter.
 //! - With several key records at a name (undefined in RFC 6376 §3.6.2.2) the signature passes if it does with one of the first three, in
 //!   alphabetical order, that are keys of its algorithm. Texts that are no key records do not count.
 //! - A key that DNS has no answer for is temperror, except where the body alone tells that the signature fails.
-//! - An `l=` larger than the body is permerror; one that is smaller is verified, and [`BodyCoverage`] tells of it.
+//! - An `l=` larger than the body is permerror; one that is smaller is policy, if the signature is good.
 //! - A CR or LF that stands alone in the body is an octet like others.
 
 use std::{collections::HashMap, fmt, time::Duration};
@@ -51,6 +53,34 @@ const MAX_RECORDED: usize = 20;
 
 /// Keys at one name that a signature is checked with.
 const MAX_KEYS: usize = 3;
+
+/// Fields that may occur once, beside From: RFC 5322 §3.6, RFC 2045 §3, and the other `Content-` fields of MIME that a body has one of.
+const SINGLE_FIELDS: [&str; 22] = [
+    "Date",
+    "Sender",
+    "Reply-To",
+    "To",
+    "Cc",
+    "Bcc",
+    "Message-ID",
+    "In-Reply-To",
+    "References",
+    "Subject",
+    "MIME-Version",
+    "Content-Type",
+    "Content-Transfer-Encoding",
+    "Content-ID",
+    "Content-Description",
+    // RFC 2183, 2557, 2110, 3282, 1864, 2424.
+    "Content-Disposition",
+    "Content-Location",
+    "Content-Base",
+    "Content-Language",
+    "Content-MD5",
+    "Content-Duration",
+    // RFC 2912.
+    "Content-Features",
+];
 
 /// What a verifier goes by.
 #[derive(Clone, Copy, Debug)]
@@ -102,11 +132,12 @@ impl Verifier {
             return Verification::new(settings, Header::default(), entries.into_iter().collect());
         }
         let from_fields = header.find("From").count();
+        let repeated = header.repeated(&SINGLE_FIELDS);
         let mut entries = Vec::new();
         let mut further = Vec::new();
         for field in header.find("DKIM-Signature") {
             if entries.len() < settings.max_signatures {
-                entries.push(Entry::read(field, from_fields, settings.now));
+                entries.push(Entry::read(field, from_fields, &repeated, settings.now));
             } else {
                 further.push(field);
             }
@@ -138,11 +169,21 @@ struct Pending {
 }
 
 impl Entry {
-    fn read(field: &Field, from_fields: usize, now: u64) -> Self {
+    /// `repeated` are the fields that may occur once and do not, with their number.
+    fn read(field: &Field, from_fields: usize, repeated: &[(&'static str, usize)], now: u64) -> Self {
         let mut outcome = SignatureOutcome::default();
         let signature = signature::parse(field.value(), now, &mut outcome).and_then(|signature| {
-            let signed = signature.signed_fields.iter().filter(|name| ***name == *b"from").count();
-            if signed < from_fields { Err(Reason::FromNotSignedAsOften) } else { Ok(signature) }
+            let signed = |name: &str| {
+                let name = name.as_bytes();
+                signature.signed_fields.iter().filter(|signed| signed.eq_ignore_ascii_case(name)).count()
+            };
+            if signed("From") < from_fields {
+                return Err(Reason::FromNotSignedAsOften);
+            }
+            match repeated.iter().find(|(name, count)| (1..*count).contains(&signed(name))) {
+                Some((name, _)) => Err(Reason::FieldNotSignedAsOften(name)),
+                None => Ok(signature),
+            }
         });
         match signature {
             Ok(signature) => Self { outcome, pending: Some(Pending { field: field.clone(), signature }) },
@@ -347,7 +388,11 @@ fn check(
     write_signed(text);
     let key = keys.iter().find(|record| record.key.verify(text, &signature.signature)).ok_or(Reason::Signature)?;
     (outcome.key_bits, outcome.testing) = (Some(key.key.bits()), key.testing);
-    Ok(())
+    // Whoever holds the message can add to a body that is not signed to its end.
+    match outcome.body {
+        Some(coverage) if coverage.is_partial() => Err(Reason::BodyNotCovered(coverage)),
+        _ => Ok(()),
+    }
 }
 
 #[cfg(test)]

@@ -153,8 +153,8 @@ impl Content {
     }
 }
 
-/// A signature as DMARC sees it: it counts where it passed and leaves nothing of the body open. One that leaves something open could
-/// not count, whatever DNS would have said of its key.
+/// A signature as DMARC sees it: it counts where it passed. One that leaves something of the body open could not pass, whatever DNS would
+/// have said of its key.
 fn identifier(signature: &dkim::SignatureOutcome) -> Option<DkimIdentifier> {
     let status = if signature.covers_message() {
         DkimStatus::Pass

@@ -164,8 +164,8 @@ fn tagged() -> Vec<Case> {
     add("unknown query method", tagged(&tags("rsa2048", "q=http; ")), "neutral / fail", "permerror / fail", NEUTRAL);
     add("v=2", tagged(&tags("rsa2048", "").replace("v=1", "v=2")), "neutral / fail", "permerror / fail", NEUTRAL);
     add("l= of the whole body", tagged(&tags("rsa2048", "l=29; ")), PASS, PASS, "");
-    add("l= of a part", tagged(&tags("rsa2048", "l=7; ")), "pass / fail", "pass / pass", LENGTH);
-    add("l=0", tagged(&tags("rsa2048", "l=0; ")), "pass / fail", "pass / pass", LENGTH);
+    add("l= of a part", tagged(&tags("rsa2048", "l=7; ")), "policy / fail", "pass / pass", LENGTH);
+    add("l=0", tagged(&tags("rsa2048", "l=0; ")), "policy / fail", "pass / pass", LENGTH);
     add(
         "l= beyond the body",
         tagged(&tags("rsa2048", "l=1000; ")),
@@ -209,7 +209,11 @@ fn weak_and_forged() -> Vec<Case> {
     );
     let mut signed = by(Tool::Dkimpy, Key::Rsa(2048), "relaxed/relaxed");
     signed.fields.insert(1, Field::new("Subject", " another"));
-    add("second Subject on top", signed, PASS, PASS, "");
+    let why = "RFC 6376 §8.15: readers are shown a Subject that nobody signed";
+    add("second Subject on top", signed, "policy / fail", PASS, why);
+    let mut signed = by(Tool::Dkimpy, Key::Rsa(2048), "relaxed/relaxed");
+    signed.fields.insert(1, Field::new("X-Mailer", " another"));
+    add("a field on top that may occur often", signed, PASS, PASS, "");
     let mut signed = by(Tool::Dkimpy, Key::Rsa(2048), "relaxed/relaxed");
     let again = signed.fields[0].clone();
     signed.fields.insert(0, again);

@@ -74,6 +74,19 @@ impl Header {
         self.fields.iter().filter(move |field| field.name().eq_ignore_ascii_case(name.as_bytes()))
     }
 
+    /// Which of the names, of which there are few, more than one field has, and how many have it.
+    pub(super) fn repeated(&self, names: &[&'static str]) -> Vec<(&'static str, usize)> {
+        let mut counts: Vec<(&'static str, usize)> = names.iter().map(|name| (*name, 0)).collect();
+        for field in &self.fields {
+            let counted = counts.iter_mut().find(|(name, _)| name.as_bytes().eq_ignore_ascii_case(field.name()));
+            if let Some((_, count)) = counted {
+                *count += 1;
+            }
+        }
+        counts.retain(|(_, count)| *count > 1);
+        counts
+    }
+
     /// The fields by their names.
     pub(super) fn index(&self) -> Index<'_> {
         let mut fields: Vec<&Field> = self.fields.iter().collect();

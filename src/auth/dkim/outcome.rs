@@ -75,6 +75,8 @@ pub enum Reason {
     FromNotSigned,
     /// There are more From fields than `h=` has (RFC 6376 §8.15).
     FromNotSignedAsOften,
+    /// A field of this name may occur once; `h=` names it, and there are more of them than it names (RFC 6376 §8.15).
+    FieldNotSignedAsOften(&'static str),
     /// `x=` is not after `t=`.
     Times,
     /// `t=` is in the future.
@@ -99,6 +101,8 @@ pub enum Reason {
     KeyTooShort(usize),
     /// The RSA key has more than 8192 bits.
     KeyTooLong(usize),
+    /// The signature is good, but `l=` leaves octets of the body open (RFC 6376 §8.2).
+    BodyNotCovered(BodyCoverage),
     /// `l=` is larger than the body.
     LengthBeyondBody,
     /// The body is not what was signed.
@@ -117,6 +121,8 @@ impl Reason {
             Self::TooManySignatures(_)
             | Self::HeaderTooLarge
             | Self::TooManyFields
+            | Self::FieldNotSignedAsOften(_)
+            | Self::BodyNotCovered(_)
             | Self::Future
             | Self::Expired
             | Self::KeyTooShort(_) => DkimResult::Policy,
@@ -165,6 +171,8 @@ impl fmt::Display for Reason {
             Self::Identity => "i= tag outside of d= domain",
             Self::FromNotSigned => "From field not signed",
             Self::FromNotSignedAsOften => "more From fields than were signed",
+            Self::FieldNotSignedAsOften(name) => return write!(f, "more {name} fields than were signed"),
+            Self::BodyNotCovered(body) => return body.fmt(f),
             Self::Times => "signature expires before it was made",
             Self::Future => "signature made in the future",
             Self::Expired => "signature expired",
@@ -192,6 +200,12 @@ pub struct BodyCoverage {
     pub covered: u64,
     /// Octets in all.
     pub total: u64,
+}
+
+impl fmt::Display for BodyCoverage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} of {} body octets signed", self.covered, self.total)
+    }
 }
 
 impl BodyCoverage {
@@ -245,23 +259,25 @@ impl SignatureOutcome {
     /// What there is to say of it beside the result and the reason, for people: that a part of the body is open, that the key is in
     /// test mode.
     pub fn comment(&self) -> Option<String> {
-        let open = self.body.filter(|body| body.is_partial());
-        let comments = [
-            open.map(|body| format!("{} of {} body octets signed", body.covered, body.total)),
-            self.testing.then(|| "testing".to_owned()),
-        ];
+        let is_told = matches!(self.reason, Some(Reason::BodyNotCovered(_)));
+        let open = self.body.filter(|body| body.is_partial() && !is_told);
+        let comments = [open.map(|body| body.to_string()), self.testing.then(|| "testing".to_owned())];
         let comments: Vec<String> = comments.into_iter().flatten().collect();
         (!comments.is_empty()).then(|| comments.join(", "))
     }
 
-    /// Whether it passed and leaves no octet of the body uncovered: what DMARC may rely on.
+    /// Whether it passed and leaves no octet of the body open: what DMARC may rely on.
     pub fn covers_message(&self) -> bool {
         self.reason.is_none() && self.body.is_some_and(|body| !body.is_partial())
     }
 }
 
+/// The most characters of a signature that stand in `header.b`: a token of a header field cannot be longer.
+const MAX_PREFIX: usize = 880;
+
 /// For each outcome what stands in `header.b` (RFC 6008 §4): the first 8 characters of the signature, or more where two would be the
-/// same. `None` where there is no signature data. Identical signatures cannot be told apart: they are shown in full.
+/// same. `None` where there is no signature data. Identical signatures cannot be told apart: of them the first 880 characters are
+/// shown, which is all of it for keys of 4096 bits.
 pub fn signature_prefixes(outcomes: &[SignatureOutcome]) -> Vec<Option<&str>> {
     // In sorted order the longest prefix shared with any other is shared with a neighbour.
     let mut lengths = vec![8_usize; outcomes.len()];
@@ -286,7 +302,7 @@ fn lengthen<'a, 'b: 'a>(texts: impl Iterator<Item = &'a mut (&'b str, &'b mut us
     for (text, length) in texts {
         if let Some(former) = former {
             let shared = former.bytes().zip(text.bytes()).take_while(|(a, b)| a == b).count();
-            **length = (**length).max(shared + 1);
+            **length = (**length).max((shared + 1).min(MAX_PREFIX));
         }
         former = Some(*text);
     }
@@ -311,6 +327,10 @@ mod tests {
             [some("abcdefghijklm"), some("abcdefgh2"), some("abcdefghijkl9"), some("zzzzzzzz")]
         );
         assert_eq!(prefixes(&["abcdefghij", "abcdefghij"]), [some("abcdefghij"), some("abcdefghij")]);
+        for (length, shown) in [(879, 879), (880, 880), (881, 880), (1400, 880)] {
+            let long = "a".repeat(length);
+            assert_eq!(prefixes(&[&long, &long]), [some(&long[..shown]), some(&long[..shown])]);
+        }
         assert_eq!(prefixes(&["abcdefgh", "abcdefghij"]), [some("abcdefgh"), some("abcdefghi")]);
     }
 }

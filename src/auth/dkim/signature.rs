@@ -121,7 +121,9 @@ fn identify(tags: &TagList<'_>, outcome: &mut SignatureOutcome) {
     if let Some(text) = tags.value("b") {
         let mut text = without_fws(text);
         text.truncate(MAX_SIGNATURE_TEXT);
-        if text.iter().all(|&byte| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/' | b'=')) {
+        // `base64string` of RFC 6376 §2.10: what is none is not shown.
+        let data = text.strip_suffix(b"==").or_else(|| text.strip_suffix(b"=")).unwrap_or(&text);
+        if data.iter().all(|&byte| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/')) {
             outcome.signature = text.into_iter().map(char::from).collect();
         }
     }

@@ -358,14 +358,61 @@ async fn lengths() {
         let mut message = signed(length);
         let total = 16;
         let outcome = message.verify().await;
-        assert_eq!((outcome.reason, outcome.body), (None, Some(BodyCoverage { covered: length, total })));
+        let body = BodyCoverage { covered: length, total };
+        let reason = (length < total).then_some(Reason::BodyNotCovered(body));
+        assert_eq!((outcome.reason, outcome.body), (reason, Some(body)));
         assert_eq!(outcome.covers_message(), length == total);
         message.body.extend_from_slice(b"more");
         let outcome = message.verify().await;
         // The empty line is text once something follows it.
-        assert_eq!((outcome.reason, outcome.body), (None, Some(BodyCoverage { covered: length, total: 24 })));
+        let body = BodyCoverage { covered: length, total: 24 };
+        assert_eq!((outcome.reason, outcome.body), (Some(Reason::BodyNotCovered(body)), Some(body)));
         assert!(!outcome.covers_message());
+        assert_eq!(outcome.result(), DkimResult::Policy);
+        assert_eq!(outcome.reason.unwrap().to_string(), format!("{length} of 24 body octets signed"));
+        // What is wrong in any case is told of a partial one too.
+        message.fields[1].1.push('x');
+        assert_eq!(message.verify().await.reason, Some(Reason::Signature));
     }
+}
+
+/// Fields that may occur once: how often `h=` names one, how often the message has it, whether the signature is acceptable.
+#[tokio::test]
+async fn fields_that_may_occur_once() {
+    for name in SINGLE_FIELDS {
+        for (named, present, is_acceptable) in
+            [(0, 0, true), (0, 2, true), (1, 0, true), (1, 1, true), (1, 2, false), (2, 1, true), (2, 2, true), (2, 3, false)]
+        {
+            let mut message = Message::new();
+            message.fields.retain(|(other, _)| !other.eq_ignore_ascii_case(name));
+            // What is signed is there: the lowest of them.
+            let signed = present.min(named);
+            for number in 0..signed {
+                message.fields.push((name.into(), format!(" {number}")));
+            }
+            let names = vec![name.to_lowercase(); named].join(":");
+            let tags = format!("v=1; a=ed25519-sha256; d=example.com; s=ed; h=from:{names}").trim_end_matches(':').to_owned();
+            let mut message = message.signed(&tags, &Key::Ed25519);
+            for _ in signed..present {
+                message.fields.insert(0, (name.to_uppercase() + " ", " added".into()));
+            }
+            let outcome = message.verify().await;
+            let reason = (!is_acceptable).then_some(Reason::FieldNotSignedAsOften(name));
+            assert_eq!(outcome.reason, reason, "{name} {named} {present}");
+            if let Some(reason) = reason {
+                assert_eq!(
+                    (reason.result(), reason.to_string()),
+                    (DkimResult::Policy, format!("more {name} fields than were signed"))
+                );
+            }
+        }
+    }
+    // Others may occur as often as they like.
+    let mut message = Message::new();
+    message.fields.push(("Received".into(), " x".into()));
+    let mut message = message.signed("v=1; a=ed25519-sha256; d=example.com; s=ed; h=from:received", &Key::Ed25519);
+    message.fields.insert(0, ("Received".into(), " y".into()));
+    assert_eq!(message.verify().await.reason, None);
 }
 
 #[tokio::test]
