@@ -206,7 +206,8 @@ impl MethodResult {
         if let Some(reason) = &self.reason {
             field.push_with(|chunk| {
                 chunk.push_str("reason=");
-                tokens::push_value(chunk, reason);
+                // Readers who cut at dots put properties together again, and no reasons.
+                if reason.contains('.') { tokens::push_quoted(chunk, reason) } else { tokens::push_value(chunk, reason) }
             });
         }
         for property in &self.properties {

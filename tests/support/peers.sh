@@ -23,6 +23,9 @@ need unshare util-linux
 need opendkim opendkim
 [ -e /usr/lib/python3/dist-packages/dkim/__init__.py ] || missing="$missing python3-dkim"
 [ -e /usr/lib/python3/dist-packages/nacl/__init__.py ] || missing="$missing python3-nacl"
+[ -e /usr/lib/python3/dist-packages/authres/__init__.py ] || missing="$missing python3-authres"
+[ -e /usr/share/perl5/Mail/AuthenticationResults/Parser.pm ] || missing="$missing libmail-authenticationresults-perl"
+[ -e /usr/share/perl5/Mail/SpamAssassin/Plugin/AuthRes.pm ] || missing="$missing spamassassin"
 for library in libmilter1.0.1 libbsd0 libwrap0 libnsl2 libldap-2.5-0 libsasl2-2; do
     dpkg-query -W -f '${Status}' "$library" 2>/dev/null | grep -q ' installed' || missing="$missing $library"
 done

@@ -105,6 +105,17 @@ fn addresses_stay_bare_where_they_may() {
 }
 
 #[test]
+fn reasons_with_dots_are_quoted() {
+    for (reason, written) in [("NXDOMAIN", "NXDOMAIN"), ("b.example", "\"b.example\""), ("a b", "\"a b\""), ("", "\"\"")] {
+        let mut results = AuthenticationResults::new("mx.example");
+        results.results.push(MethodResult::new("iprev", "fail").with_reason(reason));
+        let field = results.write();
+        assert_eq!(field.value, format!("mx.example; iprev=fail reason={written}"));
+        assert_eq!(parse(&field.value), results);
+    }
+}
+
+#[test]
 fn comments_end_where_they_end_for_everybody() {
     let mut results = AuthenticationResults::new("mx.example");
     results.results.push(MethodResult::new("spf", "pass").with_comment("a) (b;dmarc=pass \"c\""));
