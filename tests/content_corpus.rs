@@ -52,6 +52,7 @@ const DEVIATIONS: &[(&str, &str, &str, &str, &str)] = &[
     ("authmilter", "milter/dmarc_reject_wl", "dkim", "permerror", SHA1),
     ("authmilter", "smtp/spam_headers_spf_hide_none", "dmarc", "none", OPEN_QUOTE),
     ("authmilter", "smtp/spam_headers_hide_none", "dmarc", "none", OPEN_QUOTE),
+    ("field-2026-11", "D12/two-same-records", "dmarc", "fail", "records that are the same are one (RFC 2181 §5)"),
     ("dkim-exim", "4503-01", "dkim", "neutral", "rsa-sha512 is registered for no signature (RFC 6376 §7.6)"),
     (
         "dkim-exim",

@@ -3,7 +3,7 @@
 use hickory_resolver::proto::{
     op::{Edns, Message as Theirs, MessageType, OpCode, Query, ResponseCode},
     rr::{
-        Name as TheirName, RData, Record as TheirRecord, RecordType as TheirType,
+        DNSClass, Name as TheirName, RData, Record as TheirRecord, RecordType as TheirType,
         rdata::{CNAME, MX, PTR, SOA, TXT},
     },
 };
@@ -45,9 +45,16 @@ fn twin(octets: &[u8], question: &Question) -> Option<Vec<Vec<u8>>> {
     let mut owner = message.queries.first()?.name().clone();
     let wanted = TheirType::from(question.wire_type());
     for _ in 0..=16 {
-        let at_owner: Vec<_> = message.answers.iter().filter(|record| record.name == owner).collect();
+        let at_owner: Vec<_> =
+            message.answers.iter().filter(|record| record.name == owner && record.dns_class == DNSClass::IN).collect();
         let (mut found, mut seen) = (Vec::new(), Vec::new());
         for record in at_owner.iter().filter(|record| record.record_type() == wanted) {
+            // Names that no host can have are left out.
+            if let RData::PTR(name) = &record.data
+                && !name.0.iter().flatten().all(|octet| octet.is_ascii_graphic() && *octet != b'.')
+            {
+                continue;
+            }
             let value = match &record.data {
                 RData::A(address) => address.0.octets().to_vec(),
                 RData::AAAA(address) => address.0.octets().to_vec(),
