@@ -277,16 +277,7 @@ impl Session {
         let is_trusted = authenticated && self.runtime.config.trust_authenticated_senders;
         let client = match self.client {
             Ok(client) if !is_trusted => client,
-            client => {
-                self.pending().queue_id = queue_id.map(str::to_owned);
-                // Of an exempt client that was told when it connected.
-                let reaction = if client.is_ok() { self.exempt(Exemption::Authenticated, true) } else { Reaction::proceed() };
-                if forged.is_some() {
-                    self.pending().queue_id = queue_id.map(str::to_owned);
-                    self.transaction = Some(Box::new(Transaction { forged, is_exempt: true, ..Transaction::default() }));
-                }
-                return reaction;
-            }
+            client => return self.begin_exempt(client.is_ok(), forged, queue_id),
         };
         let path = ReversePath::parse(reverse_path);
         self.pending().queue_id = queue_id.map(str::to_owned);
@@ -440,11 +431,6 @@ impl Session {
     }
 
     //--- What the session knows ---
-
-    /// Whether fields in our name are deleted from the client's messages.
-    fn deletes_fields(&self, authenticated: bool) -> bool {
-        !self.own_ids.is_empty() && (authenticated || !self.keeps_fields)
-    }
 
     fn begin_iprev(&mut self, client: IpAddr) {
         if self.runtime.config.verify_iprev && matches!(self.iprev, Iprev::NotBegun) {
