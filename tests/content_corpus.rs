@@ -53,6 +53,7 @@ const DEVIATIONS: &[(&str, &str, &str, &str, &str)] = &[
     ("authmilter", "smtp/spam_headers_spf_hide_none", "dmarc", "none", OPEN_QUOTE),
     ("authmilter", "smtp/spam_headers_hide_none", "dmarc", "none", OPEN_QUOTE),
     ("field-2026-11", "D12/two-same-records", "dmarc", "fail", "records that are the same are one (RFC 2181 §5)"),
+    ("dkim-opendkim", "milter/verify-double-from", "dkim", "policy", TWO_FROM),
     ("dkim-exim", "4503-01", "dkim", "neutral", "rsa-sha512 is registered for no signature (RFC 6376 §7.6)"),
     (
         "dkim-exim",
@@ -93,6 +94,7 @@ const NO_VERSION: &str = "a signature without v= is none of RFC 6376 §3.5, whet
 const NO_NAME: &str = "an address without a name is permerror (RFC 8601 §2.7.3), not fail";
 const MAPPED: &str = "the source's configuration replaces the client's address by another";
 const SENDER: &str = "a MAIL FROM that no SMTP client can send: its domain is what follows the last @";
+const TWO_FROM: &str = "a second From is not acceptable, as that of another field that may occur once (RFC 6376 §8.15)";
 const REPEATED_FROM: &str = "two From fields are never valid, and no policy does not make them so (RFC 9989 §4.4)";
 const NO_PARENT_RECORD: &str =
     "the parent has no record, so each domain is its own organizational domain (RFC 9989 §4.10.2); RFC 7489 passed";

@@ -49,6 +49,7 @@ const SETS: &[&str] = &[
 /// Cases with another result than the suite expects, on purpose: set, case, our results, why.
 const DEVIATIONS: &[(&str, &str, &str, &str)] = &[
     ("authmilter", "milter/dmarc_reject_wl", "permerror", SHA1),
+    ("dkim-opendkim", "milter/verify-double-from", "policy", TWO_FROM),
     ("dkim-exim", "4500-06", "permerror", SHA1),
     ("dkim-exim", "4502-04", "permerror", SHA1),
     ("dkim-exim", "4502-05", "permerror", SHA1),
@@ -74,6 +75,7 @@ const DEVIATIONS: &[(&str, &str, &str, &str)] = &[
     ("dkim-opendkim", "milter/verify-revoked", "permerror", "a revoked key is permerror, not fail (RFC 8601 §2.7.1)"),
 ];
 
+const TWO_FROM: &str = "a second From is not acceptable, as that of another field that may occur once (RFC 6376 §8.15)";
 const SHA1: &str = "rsa-sha1 has permanently failed (RFC 8301 §3.1)";
 const NO_VERSION: &str = "a signature without v= is none of RFC 6376 §3.5, whether it would verify or not";
 

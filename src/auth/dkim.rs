@@ -8,10 +8,8 @@
 //! - Signatures with rsa-sha1 are permerror without a key look-up (RFC 8301 §3.1 says that they have permanently failed).
 //! - RSA keys that are too short are policy (RFC 8301 §3.2; a site may go down to 512 bits against it), and those of more than 8192 bits
 //!   permerror.
-//! - From must be in `h=` at least as often as the message has From fields, otherwise permerror: the reader might be shown a From that
-//!   nobody signed.
-//! - A field that may occur once (RFC 5322 §3.6, MIME), is named in `h=` and occurs more often than it is named there: policy. One that
-//!   `h=` does not name is nobody's matter.
+//! - A field that may occur once (RFC 5322 §3.6, MIME), is named in `h=` and occurs more often than it is named there: policy. The reader
+//!   might be shown one that nobody signed. Where `h=` does not name it, that is nobody's matter, except of From: permerror.
 //! - With several key records at a name (undefined in RFC 6376 §3.6.2.2) the signature passes if it does with one of the first three, in
 //!   alphabetical order, that are keys of its algorithm. Texts that are no key records do not count.
 //! - A key that DNS has no answer for is temperror, except where the body alone tells that the signature fails.
@@ -54,8 +52,9 @@ const MAX_RECORDED: usize = 20;
 /// Keys at one name that a signature is checked with.
 const MAX_KEYS: usize = 3;
 
-/// Fields that may occur once, beside From: RFC 5322 §3.6, RFC 2045 §3, and the other `Content-` fields of MIME that a body has one of.
-const SINGLE_FIELDS: [&str; 22] = [
+/// Fields that may occur once: RFC 5322 §3.6, RFC 2045 §3, and the other `Content-` fields of MIME that a body has one of.
+const SINGLE_FIELDS: [&str; 23] = [
+    "From",
     "Date",
     "Sender",
     "Reply-To",
@@ -131,13 +130,12 @@ impl Verifier {
             let entries = is_signed.then_some(Entry { outcome, pending: None });
             return Verification::new(settings, Header::default(), entries.into_iter().collect());
         }
-        let from_fields = header.find("From").count();
         let repeated = header.repeated(&SINGLE_FIELDS);
         let mut entries = Vec::new();
         let mut further = Vec::new();
         for field in header.find("DKIM-Signature") {
             if entries.len() < settings.max_signatures {
-                entries.push(Entry::read(field, from_fields, &repeated, settings.now));
+                entries.push(Entry::read(field, &repeated, settings.now));
             } else {
                 further.push(field);
             }
@@ -170,16 +168,13 @@ struct Pending {
 
 impl Entry {
     /// `repeated` are the fields that may occur once and do not, with their number.
-    fn read(field: &Field, from_fields: usize, repeated: &[(&'static str, usize)], now: u64) -> Self {
+    fn read(field: &Field, repeated: &[(&'static str, usize)], now: u64) -> Self {
         let mut outcome = SignatureOutcome::default();
         let signature = signature::parse(field.value(), now, &mut outcome).and_then(|signature| {
             let signed = |name: &str| {
                 let name = name.as_bytes();
                 signature.signed_fields.iter().filter(|signed| signed.eq_ignore_ascii_case(name)).count()
             };
-            if signed("From") < from_fields {
-                return Err(Reason::FromNotSignedAsOften);
-            }
             match repeated.iter().find(|(name, count)| (1..*count).contains(&signed(name))) {
                 Some((name, _)) => Err(Reason::FieldNotSignedAsOften(name)),
                 None => Ok(signature),

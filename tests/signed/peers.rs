@@ -194,7 +194,7 @@ fn weak_and_forged() -> Vec<Case> {
     add(
         "second From on top",
         signed,
-        "permerror / fail",
+        "policy / fail",
         "pass / pass",
         "RFC 6376 §8.15: readers are shown a From that nobody signed",
     );
@@ -203,7 +203,7 @@ fn weak_and_forged() -> Vec<Case> {
     add(
         "second From below",
         signed,
-        "permerror / fail",
+        "policy / fail",
         "fail / fail",
         "RFC 6376 §8.15: From was not signed as often as it is there, whatever the signature says",
     );

@@ -73,8 +73,6 @@ pub enum Reason {
     Identity,
     /// `h=` does not have From (RFC 6376 §5.4).
     FromNotSigned,
-    /// There are more From fields than `h=` has (RFC 6376 §8.15).
-    FromNotSignedAsOften,
     /// A field of this name may occur once; `h=` names it, and there are more of them than it names (RFC 6376 §8.15).
     FieldNotSignedAsOften(&'static str),
     /// `x=` is not after `t=`.
@@ -137,7 +135,6 @@ impl Reason {
             | Self::Sha1
             | Self::Identity
             | Self::FromNotSigned
-            | Self::FromNotSignedAsOften
             | Self::NoKey
             | Self::KeySyntax
             | Self::KeyRevoked
@@ -170,7 +167,6 @@ impl fmt::Display for Reason {
             Self::QueryMethod => "unknown key query method",
             Self::Identity => "i= tag outside of d= domain",
             Self::FromNotSigned => "From field not signed",
-            Self::FromNotSignedAsOften => "more From fields than were signed",
             Self::FieldNotSignedAsOften(name) => return write!(f, "more {name} fields than were signed"),
             Self::BodyNotCovered(body) => return body.fmt(f),
             Self::Times => "signature expires before it was made",

@@ -240,7 +240,7 @@ async fn from_must_be_signed_as_often_as_it_occurs() {
     assert_eq!(Message::new().signed(two, &Key::Ed25519).reason().await, None);
     assert_eq!(other(Message::new().signed(two, &Key::Ed25519)).reason().await, Some(Reason::Signature));
     assert_eq!(other(Message::new()).signed(two, &Key::Ed25519).reason().await, None);
-    assert_eq!(other(Message::new().signed(TAGS, &Key::Ed25519)).reason().await, Some(Reason::FromNotSignedAsOften));
+    assert_eq!(other(Message::new().signed(TAGS, &Key::Ed25519)).reason().await, Some(Reason::FieldNotSignedAsOften("From")));
 }
 
 #[tokio::test]
@@ -326,7 +326,7 @@ async fn rsa_keys_of_every_size() {
             let changed =
                 Message { fields: message.fields.iter().cloned().chain([("From".into(), "x".into())]).collect(), ..message };
             let reason = changed.verify_with(settings, &dns).await.remove(0).reason;
-            assert_eq!(reason, Some(Reason::FromNotSignedAsOften));
+            assert_eq!(reason, Some(Reason::FieldNotSignedAsOften("From")));
             let mut changed = changed;
             changed.fields.remove(1);
             assert_eq!(changed.verify_with(settings, &dns).await.remove(0).reason, Some(Reason::Signature), "{bits}");
@@ -380,6 +380,7 @@ async fn lengths() {
 #[tokio::test]
 async fn fields_that_may_occur_once() {
     for name in SINGLE_FIELDS {
+        let is_from = name == "From";
         for (named, present, is_acceptable) in
             [(0, 0, true), (0, 2, true), (1, 0, true), (1, 1, true), (1, 2, false), (2, 1, true), (2, 2, true), (2, 3, false)]
         {
@@ -390,8 +391,11 @@ async fn fields_that_may_occur_once() {
             for number in 0..signed {
                 message.fields.push((name.into(), format!(" {number}")));
             }
-            let names = vec![name.to_lowercase(); named].join(":");
-            let tags = format!("v=1; a=ed25519-sha256; d=example.com; s=ed; h=from:{names}").trim_end_matches(':').to_owned();
+            let names = [vec!["from".to_owned(); usize::from(!is_from)], vec![name.to_lowercase(); named]].concat().join(":");
+            if names.is_empty() {
+                continue;
+            }
+            let tags = format!("v=1; a=ed25519-sha256; d=example.com; s=ed; h={names}");
             let mut message = message.signed(&tags, &Key::Ed25519);
             for _ in signed..present {
                 message.fields.insert(0, (name.to_uppercase() + " ", " added".into()));
@@ -406,6 +410,16 @@ async fn fields_that_may_occur_once() {
                 );
             }
         }
+    }
+    // From has to be signed at all.
+    for present in [1, 2] {
+        let mut message = Message::new();
+        message.fields.extend(vec![("From".into(), " x".into()); present - 1]);
+        let signature =
+            "v=1; a=ed25519-sha256; d=example.com; s=ed; h=subject; bh=LPJNul+wow4m6DsqxbninhsWHlwfp0JecwQzYpOLmCQ=; b=AAAA";
+        let message = message.with_on_top("DKIM-Signature", signature);
+        let reason = message.verify().await.reason.unwrap();
+        assert_eq!((reason, reason.result()), (Reason::FromNotSigned, DkimResult::PermError));
     }
     // Others may occur as often as they like.
     let mut message = Message::new();
@@ -492,7 +506,7 @@ async fn large_headers() {
     assert_eq!(outcomes.iter().map(|outcome| outcome.reason).collect::<Vec<_>>(), [Some(Reason::HeaderTooLarge)]);
     // Half of that is not too large, nor are many fields, up to a number.
     let large = message(TAGS).with("X", &"x".repeat(1 << 19)).with("From", " late");
-    assert_eq!(large.reason().await, Some(Reason::FromNotSignedAsOften));
+    assert_eq!(large.reason().await, Some(Reason::FieldNotSignedAsOften("From")));
     let mut many = message(TAGS);
     many.fields.extend(vec![("X".into(), " ".into()); 20_000]);
     assert_eq!(many.reason().await, Some(Reason::HeaderTooLarge));
