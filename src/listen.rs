@@ -342,7 +342,7 @@ fn remove_stale(path: &Path) -> anyhow::Result<()> {
         Err(error) => return Err(error.into()),
     };
     if !metadata.file_type().is_socket() {
-        bail!("the file that is there is no socket");
+        bail!("the file that is there is not a socket");
     }
     // Not waiting: another process that accepts nothing is there all the same.
     let probe = socket2::Socket::new(Domain::UNIX, Type::STREAM.cloexec().nonblocking(), None)?;
@@ -398,7 +398,7 @@ mod tests {
         let folder = folder_for("way");
         let path = folder.join("s");
         fs::write(&path, "kept").unwrap();
-        assert_eq!(failure(&path), "the file that is there is no socket");
+        assert_eq!(failure(&path), "the file that is there is not a socket");
         assert_eq!(fs::read(&path).unwrap(), b"kept");
         fs::remove_file(&path).unwrap();
 
@@ -448,7 +448,7 @@ mod tests {
         let victim = folder.join("victim");
         fs::write(&victim, "").unwrap();
         std::os::unix::fs::symlink(&victim, &path).unwrap();
-        assert_eq!(failure(&path), "the file that is there is no socket");
+        assert_eq!(failure(&path), "the file that is there is not a socket");
         assert!(mode_of(&victim) != 0o777);
         fs::remove_dir_all(&folder).unwrap();
     }

@@ -118,7 +118,9 @@ fn what_is_no_stale_socket_stays() {
     let path = folder.write("s", "kept");
     let failure = not_started(&format!("socket = unix:{}", path.display()));
     assert_eq!(failure.status.code(), Some(71));
-    assert!(failure.output.contains(&format!("cannot listen on unix:{}: the file that is there is no socket", path.display())));
+    assert!(
+        failure.output.contains(&format!("cannot listen on unix:{}: the file that is there is not a socket", path.display()))
+    );
     assert_eq!(fs::read(&path).unwrap(), b"kept");
 
     let path = folder.join("live");

@@ -265,7 +265,7 @@ fn the_manual_has_every_option_and_command() {
         assert!(page.contains(&format!(".It Ic {command}\n")), "{command} is not described");
     }
     for command in synopsis.lines().filter_map(|line| line.strip_prefix(".Ic ")) {
-        assert!(commands().contains(command), "{command} is no command");
+        assert!(commands().contains(command), "{command} is not a command");
     }
 }
 

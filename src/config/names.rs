@@ -33,21 +33,21 @@ pub(super) fn hostname(text: &str) -> Parsed<String> {
     match Domain::parse(text) {
         Ok(_) if text.is_ascii() => Ok(text.into()),
         Ok(domain) => Ok(domain.to_string()),
-        Err(error) => wrong(format!("{} is no host name: {error} (expected one such as mail.example.com)", quote(text))),
+        Err(error) => wrong(format!("{} is not a host name: {error} (expected one such as mail.example.com)", quote(text))),
     }
 }
 
 /// Reads a domain name.
 pub(super) fn domain(text: &str) -> Parsed<Domain> {
     Domain::parse(text)
-        .or_else(|error| wrong(format!("{} is no domain: {error} (expected one such as example.com)", quote(text))))
+        .or_else(|error| wrong(format!("{} is not a domain: {error} (expected one such as example.com)", quote(text))))
 }
 
 /// Reads an authserv-id: a token or a domain name (RFC 8601 §2.2, §2.5). What is ASCII stays as it is written, U-labels become A-labels.
 pub(super) fn authserv_id(text: &str) -> Parsed<String> {
     refuse_keyword(text)?;
     let bad = |why: &dyn std::fmt::Display| {
-        wrong(format!("{} is no authserv-id: {why} (expected a name such as mx.example.com)", quote(text)))
+        wrong(format!("{} is not an authserv-id: {why} (expected a name such as mx.example.com)", quote(text)))
     };
     if text.len() > MAX_AUTHSERV_ID && text.is_ascii() {
         return bad(&format!("longer than {MAX_AUTHSERV_ID} octets"));
@@ -72,7 +72,7 @@ fn is_token_character(c: char) -> bool {
 /// Reads an entry of `delete_authserv_ids`.
 pub(super) fn authserv_id_pattern(text: &str) -> Parsed<AuthservIdPattern> {
     let bad = |why: &dyn std::fmt::Display| {
-        wrong(format!("{} is no authserv-id: {why} (expected mail.example.com, or .example.com for subdomains)", quote(text)))
+        wrong(format!("{} is not an authserv-id: {why} (expected mail.example.com, or .example.com for subdomains)", quote(text)))
     };
     let pattern = text.parse::<AuthservIdPattern>().or_else(|error| bad(&error))?;
     if !text.starts_with('.') {

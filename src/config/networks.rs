@@ -83,7 +83,7 @@ fn network(text: &str) -> Parsed<Network> {
     match text.parse::<IpNet>().or_else(|_| text.parse::<IpAddr>().map(IpNet::from)) {
         Ok(network) => Ok(Network::Net(canonical(network.trunc()))),
         Err(_) => {
-            wrong(format!("{} is no network (expected an address, ADDRESS/BITS or loopback{})", quote(text), with_bits(text)))
+            wrong(format!("{} is not a network (expected an address, ADDRESS/BITS or loopback{})", quote(text), with_bits(text)))
         }
     }
 }

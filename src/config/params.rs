@@ -281,11 +281,12 @@ fn nameservers(text: &str) -> Parsed<Option<Vec<SocketAddr>>> {
 }
 
 fn reply_code(text: &str) -> Parsed<ReplyCode> {
-    text.parse().or_else(|_| wrong(format!("{} is no reply code (expected 400 to 459 or 500 to 559)", quote(text))))
+    text.parse().or_else(|_| wrong(format!("{} is not a reply code (expected 400 to 459 or 500 to 559)", quote(text))))
 }
 
 fn status_code(text: &str) -> Parsed<EnhancedStatusCode> {
-    text.parse().or_else(|_| wrong(format!("{} is no enhanced status code (expected one such as 4.7.1 or 5.7.1)", quote(text))))
+    text.parse()
+        .or_else(|_| wrong(format!("{} is not an enhanced status code (expected one such as 4.7.1 or 5.7.1)", quote(text))))
 }
 
 /// The assignments of a configuration, while they are read.

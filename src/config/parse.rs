@@ -120,7 +120,7 @@ fn check_name<'a>(
             Some(known) => format!("did you mean {known}?"),
             None => "expected one of spf-milter.conf(5)".into(),
         };
-        return Err((0, None, format!("{} is no parameter ({hint})", quote(name))));
+        return Err((0, None, format!("{} is not a parameter ({hint})", quote(name))));
     }
     Ok(())
 }

@@ -155,7 +155,7 @@ fn read_macro(after: &str) -> Result<(String, &str), (String, &str)> {
     let whole = format!("%{{{inside}}}");
     match whole.parse::<ExplainString>() {
         Ok(_) => Ok((whole, behind)),
-        Err(_) => Err((format!("{} is no macro", quote(&whole)), behind)),
+        Err(_) => Err((format!("{} is not a macro", quote(&whole)), behind)),
     }
 }
 

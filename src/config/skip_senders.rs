@@ -140,7 +140,7 @@ pub(super) fn entry(text: &str) -> Parsed<Entry> {
     if text.trim_matches(['[', ']']).parse::<IpAddr>().is_ok() {
         return wrong(format!("{} is an address of a host ({EXPECTED}; trusted_networks is for hosts)", quote(text)));
     }
-    let bad = |why: &dyn std::fmt::Display| wrong(format!("{} is no sender: {why} ({EXPECTED})", quote(text)));
+    let bad = |why: &dyn std::fmt::Display| wrong(format!("{} is not a sender: {why} ({EXPECTED})", quote(text)));
     if let Some((local_part, domain)) = text.rsplit_once('@') {
         return match Domain::parse(domain) {
             Ok(_) if local_part.is_empty() => bad(&"nothing before '@'"),

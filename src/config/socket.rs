@@ -38,7 +38,7 @@ const EXPECTED: &str = "expected inet:HOST:PORT, inet:PORT@HOST, inet6:..., unix
 /// Reads a socket.
 pub(super) fn socket(text: &str) -> Parsed<SocketSpec> {
     let Some((kind, rest)) = text.split_once(':') else {
-        return wrong(format!("{} is no socket ({EXPECTED})", quote(text)));
+        return wrong(format!("{} is not a socket ({EXPECTED})", quote(text)));
     };
     match kind {
         "inet" => host_and_port(text, rest).map(|(host, port)| SocketSpec::Inet { host, port }),
@@ -73,11 +73,11 @@ fn host_and_port(text: &str, rest: &str) -> Parsed<(String, u16)> {
         _ => host,
     };
     if bare.parse::<IpAddr>().is_err() && Domain::parse(bare).is_err() {
-        return wrong(format!("{} is no host (expected an address or a name in {})", quote(host), quote(text)));
+        return wrong(format!("{} is not a host (expected an address or a name in {})", quote(host), quote(text)));
     }
     match port.parse() {
         Ok(port) => Ok((bare.into(), port)),
-        Err(_) => wrong(format!("{} is no port (expected a number from 0 to 65535 in {})", quote(port), quote(text))),
+        Err(_) => wrong(format!("{} is not a port (expected a number from 0 to 65535 in {})", quote(port), quote(text))),
     }
 }
 
@@ -108,7 +108,7 @@ pub(super) fn nameserver(text: &str) -> Parsed<SocketAddr> {
     }
     match text.parse::<SocketAddr>() {
         Ok(address) if address.port() != 0 => Ok(address),
-        _ => wrong(format!("{} is no name server (expected IP, IP:PORT or [IPv6]:PORT)", quote(text))),
+        _ => wrong(format!("{} is not a name server (expected IP, IP:PORT or [IPv6]:PORT)", quote(text))),
     }
 }
 

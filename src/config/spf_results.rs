@@ -89,7 +89,7 @@ fn one(word: &str, allowed: &[SpfResult]) -> Parsed<SpfResult> {
     match word.parse() {
         Ok(result) if allowed.contains(&result) => Ok(result),
         Ok(_) => wrong(format!("{} cannot be used here (expected {})", quote(word), one_of(&words))),
-        Err(_) => wrong(format!("{} is no SPF result (expected {})", quote(word), one_of(&words))),
+        Err(_) => wrong(format!("{} is not an SPF result (expected {})", quote(word), one_of(&words))),
     }
 }
 

@@ -118,7 +118,7 @@ fn the_command_line_wins() {
     assert_eq!(
         errors,
         "a.conf:1:13: log_level: 'verbose' is unknown (expected error, warn, info or debug; did you mean info?)\n\
-         --socket: 'x' is no socket (expected inet:HOST:PORT, inet:PORT@HOST, inet6:..., unix:PATH, local:PATH or fd:NAME)\n\
+         --socket: 'x' is not a socket (expected inet:HOST:PORT, inet:PORT@HOST, inet6:..., unix:PATH, local:PATH or fd:NAME)\n\
          --log-level: 'Info' is unknown (expected error, warn, info or debug; did you mean info?)"
     );
     let sneaky = Overrides { socket: Some("unix:/a\nlog_level = debug".into()), ..Overrides::default() };
@@ -165,7 +165,7 @@ fn senders_come_from_both_places() {
         [
             "a.conf:4:13: log_level: 'x' is unknown (expected error, warn, info or debug)".to_owned(),
             format!(
-                "{name}:2:2: skip_senders_file: 'x y' is no sender: character that a domain name cannot have \
+                "{name}:2:2: skip_senders_file: 'x y' is not a sender: character that a domain name cannot have \
                  (expected example.com, .example.com or user@example.com)"
             ),
             format!("{name}:3:1: skip_senders_file: not UTF-8 (expected UTF-8)"),
@@ -183,7 +183,7 @@ fn contradictions_name_both_places() {
     assert_eq!(
         errors("fail_status_code = 4.7.1\nmax_lookups = x\nfail_reply_code = 551\n"),
         [
-            "a.conf:3:15: max_lookups: 'x' is no integer (expected an integer from 0 to 4294967295)",
+            "a.conf:3:15: max_lookups: 'x' is not an integer (expected an integer from 0 to 4294967295)",
             "a.conf:4:19: fail_reply_code: 551 contradicts fail_status_code = 4.7.1 (line 2) (expected the same first digit)",
         ]
     );

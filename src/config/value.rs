@@ -152,7 +152,7 @@ pub(super) fn boolean(text: &str) -> Parsed<bool> {
     match text {
         "yes" | "true" => Ok(true),
         "no" | "false" => Ok(false),
-        _ => wrong(format!("{} is no boolean (expected yes or no)", quote(text))),
+        _ => wrong(format!("{} is not a boolean (expected yes or no)", quote(text))),
     }
 }
 
@@ -171,7 +171,7 @@ fn integer_within<T: From<u32>>(text: &str, least: u32, most: u32) -> Parsed<T> 
         Ok(number) if number < least => wrong(format!("{text} is too small (expected {expected})")),
         Ok(number) if number > most => wrong(format!("{text} is too large (expected {expected})")),
         Ok(number) => Ok(number.into()),
-        Err(_) => wrong(format!("{} is no integer (expected an integer from {least} to {most})", quote(text))),
+        Err(_) => wrong(format!("{} is not an integer (expected an integer from {least} to {most})", quote(text))),
     }
 }
 
@@ -265,7 +265,7 @@ pub(super) fn mode(text: &str) -> Parsed<Mode> {
     let digits = text.bytes().all(|b| (b'0'..=b'7').contains(&b));
     match u32::from_str_radix(text, 8) {
         Ok(mode) if digits && mode <= 0o777 => Ok(Mode(mode)),
-        _ => wrong(format!("{} is no file mode (expected an octal number from 0 to 0777, such as 0660)", quote(text))),
+        _ => wrong(format!("{} is not a file mode (expected an octal number from 0 to 0777, such as 0660)", quote(text))),
     }
 }
 
@@ -290,7 +290,7 @@ pub(super) fn group_name(text: &str) -> Parsed<String> {
         || text.starts_with('$')
         || text.ends_with('\\')
     {
-        return wrong(format!("{} is no group (expected the name of one group)", quote(text)));
+        return wrong(format!("{} is not a group (expected the name of one group)", quote(text)));
     }
     Ok(text.into())
 }
@@ -329,7 +329,7 @@ mod tests {
         assert_eq!(
             errors,
             [
-                (5, "'maybe' is no boolean (expected yes or no)"),
+                (5, "'maybe' is not a boolean (expected yes or no)"),
                 (11, "nothing between commas (expected a value)"),
                 (13, "'true' is given twice (expected once)"),
                 (18, "nothing between commas (expected a value)"),

@@ -257,7 +257,7 @@ fn lines_that_were_meant_to_go_on_are_told() {
     let text = "socket = inet:127.0.0.1:8890\ntrusted_networks = loopback, \\\n  10.0.0.0/8\n; a comment\n[section]\n";
     let errors = load_text(text.as_bytes(), Path::new("a.conf"), &Overrides::default()).unwrap_err().to_string();
     for said in [
-        ":2:30: trusted_networks: '\\' is no network",
+        ":2:30: trusted_networks: '\\' is not a network",
         ":3:13: no '=' (expected name = value; a value cannot go on in the next line)",
         ":4:12: no '=' (expected name = value; a comment begins with #)",
         ":5:10: no '=' (expected name = value; there are no sections)",

@@ -91,7 +91,7 @@ impl Zone {
             }
             return Ok(());
         }
-        let bad = |what: &str| format!("'{value}' is no {what}");
+        let bad = |what: &str| format!("'{value}' is not a valid {what}");
         match kind {
             "A" => self.add_a(name, value.parse().map_err(|_| bad("IPv4 address"))?),
             "AAAA" => self.add_aaaa(name, value.parse().map_err(|_| bad("IPv6 address"))?),
