@@ -95,7 +95,7 @@ fn meant(text: &str, in_list: bool, reads: impl Fn(&str) -> bool) -> Option<Stri
             return finish(&known, Some(&several));
         }
         let Some((next, why)) = step(&rest) else { continue };
-        if reads(&next) {
+        if next != text && reads(&next) {
             known.extend(Some(why).filter(|why| !why.is_empty()));
             return finish(&known, Some(&next));
         }
@@ -137,8 +137,16 @@ fn without_end(text: &str) -> Option<(String, &'static str)> {
 }
 
 fn without_quotes(text: &str) -> Option<(String, &'static str)> {
-    const QUOTES: [(char, char); 6] =
-        [('"', '"'), ('\'', '\''), ('`', '`'), ('\u{201c}', '\u{201d}'), ('\u{201e}', '\u{201c}'), ('\u{ab}', '\u{bb}')];
+    const QUOTES: [(char, char); 8] = [
+        ('"', '"'),
+        ('\'', '\''),
+        ('`', '`'),
+        ('\u{2018}', '\u{2019}'),
+        ('\u{201a}', '\u{2018}'),
+        ('\u{201c}', '\u{201d}'),
+        ('\u{201e}', '\u{201c}'),
+        ('\u{ab}', '\u{bb}'),
+    ];
     let inner = |(open, close): (char, char)| text.strip_prefix(open)?.strip_suffix(close);
     let value = QUOTES.into_iter().find_map(inner)?;
     Some((value.trim().to_owned(), "a value has no quotes"))
@@ -177,7 +185,17 @@ fn sender(text: &str) -> Option<(String, &'static str)> {
 }
 
 fn number(text: &str) -> Option<(String, &'static str)> {
-    let plain: String = text.chars().filter(|c| !matches!(c, '_' | '\'' | ',' | '.' | ' ')).collect();
+    if let Some((whole, zeros)) = text.split_once(['.', ','])
+        && matches!(zeros, "0" | "00")
+    {
+        return Some((whole.to_owned(), "a number has digits alone"));
+    }
+    let mut groups = text.split(['_', '\'', ',', '.', ' ']);
+    // Only between groups of three digits such a character can be left out: 20.5 is not 205.
+    let _first = groups.next();
+    let grouped = groups.clone().all(|group| group.len() == 3 && group.bytes().all(|octet| octet.is_ascii_digit()));
+    let separators: &[char] = if grouped { &['_', '\'', ',', '.', ' '] } else { &[' '] };
+    let plain = text.replace(separators, "");
     let digits: String = plain.chars().take_while(char::is_ascii_digit).collect();
     let unit = plain.strip_prefix(digits.as_str())?;
     let factor = match unit.to_ascii_lowercase().as_str() {
@@ -212,12 +230,19 @@ fn word(text: &str) -> Option<(String, &'static str)> {
     Some((word.to_owned(), ""))
 }
 
+/// Words alone: names and addresses that were joined would be others.
 fn joined(text: &str) -> Option<(String, &'static str)> {
+    if text.contains(['.', '@', ':', '/']) {
+        return None;
+    }
     let joined = text.to_lowercase().replace(['_', ' ', '-'], "");
     Some((joined, ""))
 }
 
 fn socket(text: &str) -> Option<(String, &'static str)> {
+    if ["inet:", "inet6:", "unix:", "local:", "fd:"].iter().any(|kind| text.starts_with(kind)) {
+        return None;
+    }
     let kind = if text.starts_with('/') { "unix" } else { "inet" };
     Some((format!("{kind}:{text}"), ""))
 }
@@ -265,6 +290,18 @@ mod tests {
         assert_eq!(meant("20s", false, is_number).as_deref(), Some("without a unit; did you mean 20?"));
         assert_eq!(meant("2 min", false, is_number).as_deref(), Some("without a unit; did you mean 120?"));
         assert_eq!(meant("16,384", false, is_number).as_deref(), Some("a number has digits alone; did you mean 16384?"));
+        assert_eq!(meant("1.000.000", false, is_number).as_deref(), Some("a number has digits alone; did you mean 1000000?"));
+        assert_eq!(meant("20.0", false, is_number).as_deref(), Some("a number has digits alone; did you mean 20?"));
+        for text in ["20.5", "1.5s", "1,00,000"] {
+            assert_eq!(meant(text, false, is_number), None, "{text}");
+        }
+        // A guess is never what is written, nor two names in one.
+        assert_eq!(meant("a b.example", false, |text| !text.contains(' ')), None);
+        assert_eq!(
+            meant("\u{2018}x\u{2019}", false, |text| text == "x").as_deref(),
+            Some("a value has no quotes; did you mean x?")
+        );
+        assert_eq!(meant("x", false, |text| text == "x"), None);
     }
 
     #[test]

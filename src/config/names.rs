@@ -52,6 +52,10 @@ pub(super) fn authserv_id(text: &str) -> Parsed<String> {
     if text.len() > MAX_AUTHSERV_ID && text.is_ascii() {
         return bad(&format!("longer than {MAX_AUTHSERV_ID} octets"));
     }
+    // A token could begin so, but nobody has that name: all names below a domain are meant.
+    if text.starts_with("*.") {
+        return bad(&"it stands for one name alone");
+    }
     match Domain::parse(text) {
         Ok(_) if text.is_ascii() => Ok(text.into()),
         Ok(domain) => Ok(domain.to_string()),
@@ -126,6 +130,7 @@ mod tests {
             "mx:25",
             "mx@x",
             "mx\\",
+            "*.example.com",
         ] {
             assert!(authserv_id(bad).is_err(), "{bad}");
             assert!(bad == ".example.com" || authserv_id_pattern(bad).is_err(), "{bad}");

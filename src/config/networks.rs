@@ -58,7 +58,7 @@ pub(super) fn oddities(text: &str) -> ValueErrors {
         // What cannot be read is an error already.
         let Ok(network) = network(spelling) else { continue };
         let same = seen.get(&network).map(|other| format!("is the same as {other}"));
-        if let Some(message) = same.or_else(|| host_bits(spelling)) {
+        if let Some(message) = same.or_else(|| host_bits(spelling)).or_else(|| everyone(network)) {
             found.push(ValueError { offset: place, message: format!("{spelling} {message}") });
         }
         seen.entry(network).or_insert_with(|| spelling.to_owned());
@@ -70,6 +70,15 @@ pub(super) fn oddities(text: &str) -> ValueErrors {
 fn host_bits(text: &str) -> Option<String> {
     let network: IpNet = text.parse().ok()?;
     (network.addr() != network.network()).then(|| format!("means all of {}", network.trunc()))
+}
+
+/// A network that leaves nobody out.
+fn everyone(network: Network) -> Option<String> {
+    match network {
+        Network::Net(IpNet::V4(v4)) if v4.prefix_len() == 0 => Some("has every IPv4 client in it".into()),
+        Network::Net(IpNet::V6(v6)) if v6.prefix_len() == 0 => Some("has every IPv6 client in it".into()),
+        _ => None,
+    }
 }
 
 fn spelt_network(text: &str) -> Parsed<(String, Network)> {

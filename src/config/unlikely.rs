@@ -1,6 +1,9 @@
 //! Values that can be read, but are hardly meant.
 
-use std::path::Path;
+use std::{
+    net::{IpAddr, Ipv6Addr},
+    path::Path,
+};
 
 use super::{
     error::{ConfigError, Warning},
@@ -9,7 +12,11 @@ use super::{
     parse::Assignment,
     socket::SocketSpec,
 };
-use crate::mail::{domain::Domain, spf_result::SpfResult};
+use crate::mail::{
+    domain::Domain,
+    reply::{EnhancedStatusCode, ReplyCode},
+    spf_result::SpfResult,
+};
 
 /// How long Postfix waits for the answer to a command, unless `milter_command_timeout` is set.
 const POSTFIX_COMMAND_TIMEOUT: u64 = 30;
@@ -26,13 +33,19 @@ pub(super) fn unlikely(config: &Config, assignments: &[Assignment]) -> Vec<Warni
         match assignment.parameter.name {
             "socket" => sockets(config, &mut warn),
             "skip_senders_file" => path(Path::new(value), "", &mut warn),
-            "hostname" if Domain::parse(value).is_ok_and(|name| !name.is_qualified()) => {
+            "hostname" if value.parse::<IpAddr>().is_ok() => {
+                warn(0, "is an address, not a name (expected one such as mx.example.com)")
+            }
+            "hostname"
+                if Domain::parse(value).is_ok_and(|name| !name.is_qualified() || name.as_str() == "localhost.localdomain") =>
+            {
                 warn(0, "is not fully qualified: others do not know the host by this name (expected one such as mx.example.com)");
             }
             "trusted_networks" => {
                 networks(value, &mut warn);
                 without_loopback(config, &mut warn);
             }
+            "nameservers" => nameservers(value, &mut warn),
             name if name.ends_with("_networks") => networks(value, &mut warn),
             "timeout_secs" if config.timeout_secs >= POSTFIX_COMMAND_TIMEOUT => {
                 let why = format!(
@@ -75,6 +88,21 @@ fn path(path: &Path, name: &str, warn: &mut impl FnMut(usize, &str)) {
     }
 }
 
+/// An IPv6 address without brackets, behind which a port seems to stand: the last digits are those of the address.
+fn nameservers(text: &str, warn: &mut impl FnMut(usize, &str)) {
+    let mut offset = 0;
+    for part in text.split(',') {
+        let address = part.trim();
+        let place = offset + part.len() - part.trim_start().len();
+        offset += part.len() + 1;
+        if let Some((before, port @ ("53" | "5353"))) = address.rsplit_once(':')
+            && before.parse::<Ipv6Addr>().is_ok()
+        {
+            warn(place, &format!("{address} is an address without a port (for port {port}, write [{before}]:{port})"));
+        }
+    }
+}
+
 fn networks(text: &str, warn: &mut impl FnMut(usize, &str)) {
     for oddity in oddities(text) {
         warn(oddity.offset, &oddity.message);
@@ -101,6 +129,9 @@ fn reply_text(text: &str, warn: &mut impl FnMut(usize, &str)) {
     if text.is_empty() {
         warn(0, "the reply has no text");
     }
+    if starts_with_code(text) {
+        warn(0, "begins with a code, which is sent twice: the reply code and the enhanced status code come before the text");
+    }
     let is_quoted = |quote: char| text.len() > 1 && text.starts_with(quote) && text.ends_with(quote);
     if is_quoted('"') || is_quoted('\'') {
         warn(0, "the quotes are sent: they are a part of the text");
@@ -111,6 +142,12 @@ fn reply_text(text: &str, warn: &mut impl FnMut(usize, &str)) {
     if text.ends_with('\\') {
         warn(text.len() - 1, "the backslash is sent: a value cannot go on in the next line");
     }
+}
+
+/// Whether a text begins as a reply does, with `550 ` or `5.7.1 `.
+fn starts_with_code(text: &str) -> bool {
+    let Some((word, _)) = text.split_once(' ') else { return false };
+    word.parse::<ReplyCode>().is_ok() || word.parse::<EnhancedStatusCode>().is_ok()
 }
 
 /// A text of one's own for fail does not hold where the domain published an explanation, which it seems to.

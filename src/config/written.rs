@@ -160,7 +160,7 @@ fn blanks_and_semicolons_are_no_commas() {
 }
 
 /// What people write, and a part of what they are told.
-const WRITTEN: [(&str, &str, &str); 77] = [
+const WRITTEN: [(&str, &str, &str); 85] = [
     ("socket", "unix:/p.sock # comment", ":1:23: socket: '# comment' would be a part of the value"),
     ("socket", "unix:/p.sock;", "did you mean unix:/p.sock?"),
     ("socket", "\"unix:/p.sock\"", "a value has no quotes; did you mean unix:/p.sock?"),
@@ -238,6 +238,18 @@ const WRITTEN: [(&str, &str, &str); 77] = [
     ("enforce_dmarc_policies", "Reject", "did you mean reject?"),
     ("nameservers", "192.0.2.1#5353", "did you mean 192.0.2.1:5353?"),
     ("dns_timeout_secs", "2147484", "expected an integer from 1 to 3600"),
+    (
+        "socket",
+        "inet:8890",
+        "lacks a host or a port (expected inet:HOST:PORT, inet:PORT@HOST, inet6:..., unix:PATH, local:PATH or fd:NAME)",
+    ),
+    ("hostname", "\u{2018}mx.example.com\u{2019}", "a value has no quotes; did you mean mx.example.com?"),
+    ("authserv_id", "mx.example.com mx2.example.com", "it cannot have ' ' (expected a name such as mx.example.com)"),
+    ("authserv_id", "*.example.com", "it stands for one name alone"),
+    ("delete_authserv_ids", "*.example.com", "did you mean .example.com?"),
+    ("skip_senders", "a@x.example OK", "expected example.com, .example.com or user@example.com)"),
+    ("timeout_secs", "20.0", "did you mean 20?"),
+    ("timeout_secs", "2.5", "expected an integer from 1 to 3600)"),
 ];
 
 #[test]
@@ -250,6 +262,36 @@ fn errors_say_what_is_meant() {
         }
     }
     assert!(problems.is_empty(), "{}", problems.join("\n"));
+}
+
+/// What can be read, but is hardly meant, and a part of the warning.
+const WARNED: [(&str, &str, &str); 9] = [
+    ("hostname", "192.0.2.1", "is an address, not a name"),
+    ("hostname", "localhost.localdomain", "is not fully qualified"),
+    ("nameservers", "192.0.2.1, ::1:53", "[::1]:53"),
+    ("nameservers", "2001:db8::1:5353", "[2001:db8::1]:5353"),
+    ("trusted_networks", "loopback, 0.0.0.0/0", "0.0.0.0/0 has every IPv4 client in it"),
+    ("trusted_networks", "loopback, ::/0", "::/0 has every IPv6 client in it"),
+    ("dmarc_exempt_networks", "0.0.0.0/0", "0.0.0.0/0 has every IPv4 client in it"),
+    ("softfail_reply_text", "550 no", "begins with a code"),
+    ("dmarc_fail_reply_text", "5.7.1 no", "begins with a code"),
+];
+
+#[test]
+fn warnings_say_what_is_odd() {
+    for (name, written, said) in WARNED {
+        let (_, warnings) = outcome(name, written).unwrap();
+        assert!(warnings.iter().any(|warning| warning.contains(said)), "{name} = {written}: {warnings:?}");
+    }
+    for (name, written) in [
+        ("hostname", "mx.example.com"),
+        ("nameservers", "2001:db8::53, [::1]:53, ::2, 2001:db8:1:2:3:4:5:53"),
+        ("trusted_networks", "loopback, 10.0.0.0/8, 2001:db8::/32"),
+        ("softfail_reply_text", "5 times no"),
+    ] {
+        let (_, warnings) = outcome(name, written).unwrap();
+        assert!(warnings.is_empty(), "{name} = {written}: {warnings:?}");
+    }
 }
 
 #[test]
