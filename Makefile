@@ -20,7 +20,7 @@ SENDMAIL = $(abspath $(TARGET))/sendmail
 
 BINDIR = $(DESTDIR)$(PREFIX)/sbin
 MANDIR = $(DESTDIR)$(PREFIX)/share/man
-EXAMPLEDIR = $(DESTDIR)$(PREFIX)/share/doc/spf-milter/examples
+EXAMPLEDIR = $(DESTDIR)$(DOCDIR)/examples
 MANPAGES = $(wildcard man/*.[1-9])
 DOCUMENTS = README.md CHANGELOG.md LICENSE $(wildcard docs/*.md)
 
@@ -83,7 +83,7 @@ uninstall:
 	rm -f "$(DESTDIR)$(SYSUSERSDIR)/spf-milter.conf" "$(EXAMPLEDIR)/names-and-groups.conf"
 	for page in $(MANPAGES); do rm -f "$(MANDIR)/man$${page##*.}/$${page##*/}"; done
 	for document in $(DOCUMENTS); do rm -f "$(DESTDIR)$(DOCDIR)/$$document"; done
-	-rmdir "$(DESTDIR)$(DOCDIR)/docs" "$(DESTDIR)$(DOCDIR)"
+	-rmdir "$(EXAMPLEDIR)" "$(DESTDIR)$(DOCDIR)/docs" "$(DESTDIR)$(DOCDIR)"
 
 clean:
 	$(CARGO) clean
