@@ -430,6 +430,11 @@ fn the_manual_has_the_words_of_the_log() {
     for word in exemptions.into_iter().chain(actions).chain(results).chain(dispositions).chain(dmarc_exemptions) {
         assert!(has(word), "{word}");
     }
+    let lines = read("src/observe.rs");
+    for call in lines.split("line.pair(\"reason\", \"").skip(1) {
+        let reason = call.split('"').next().unwrap();
+        assert!(has(reason), "{reason}");
+    }
     let session = read("src/session.rs") + &read("src/session/identities.rs");
     let mut count = 0;
     for call in session.split("self.skip(").skip(1) {
@@ -438,6 +443,16 @@ fn the_manual_has_the_words_of_the_log() {
         count += 1;
     }
     assert!(count >= 3, "{count}");
+}
+
+/// `No` is a macro of mdoc(7), which vanishes where the first word of a quotation was meant.
+#[test]
+fn no_word_of_the_manual_is_taken_for_a_macro() {
+    for page in [PROGRAM_PAGE, CONFIG_PAGE] {
+        for line in read(page).lines().filter(|line| line.starts_with('.')) {
+            assert!(!["Dq No ", "Ql No ", "Sq No "].iter().any(|quoted| line.contains(quoted)), "{page}: {line}");
+        }
+    }
 }
 
 /// The text of a section of the manual.

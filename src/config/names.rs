@@ -54,7 +54,7 @@ pub(super) fn authserv_id(text: &str) -> Parsed<String> {
     }
     // A token could begin so, but nobody has that name: all names below a domain are meant.
     if text.starts_with("*.") {
-        return bad(&"it stands for one name alone");
+        return bad(&"it cannot begin with '*.'");
     }
     match Domain::parse(text) {
         Ok(_) if text.is_ascii() => Ok(text.into()),

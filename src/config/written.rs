@@ -245,7 +245,7 @@ const WRITTEN: [(&str, &str, &str); 85] = [
     ),
     ("hostname", "\u{2018}mx.example.com\u{2019}", "a value has no quotes; did you mean mx.example.com?"),
     ("authserv_id", "mx.example.com mx2.example.com", "it cannot have ' ' (expected a name such as mx.example.com)"),
-    ("authserv_id", "*.example.com", "it stands for one name alone"),
+    ("authserv_id", "*.example.com", "it cannot begin with '*.'"),
     ("delete_authserv_ids", "*.example.com", "did you mean .example.com?"),
     ("skip_senders", "a@x.example OK", "expected example.com, .example.com or user@example.com)"),
     ("timeout_secs", "20.0", "did you mean 20?"),
