@@ -271,16 +271,14 @@ impl Spaces {
 
     /// Adds the end of a chunk, octet by octet.
     fn write_end(&mut self, mut rest: &[u8]) {
-        loop {
-            match rest {
-                [] => return,
-                [b' ' | b'\t'] => return self.open = Open::White,
-                [b' ' | b'\t', b'\r'] => return self.open = Open::WhiteCr,
-                [b' ' | b'\t', b' ' | b'\t', ..] | [b' ' | b'\t', b'\r', b'\n', ..] => {}
-                [b' ' | b'\t', ..] => self.text.push(b' '),
-                [octet, ..] => self.text.push(*octet),
+        while let [octet, after @ ..] = rest {
+            match (octet, after) {
+                (b' ' | b'\t', []) => return self.open = Open::White,
+                (b' ' | b'\t', [b'\r']) => return self.open = Open::WhiteCr,
+                (b' ' | b'\t', [b' ' | b'\t', ..] | [b'\r', b'\n', ..]) => {}
+                (b' ' | b'\t', _) => self.text.push(b' '),
+                (octet, _) => self.text.push(*octet),
             }
-            let [_, after @ ..] = rest else { return };
             rest = after;
         }
     }

@@ -2,7 +2,10 @@
 
 use std::{borrow::Cow, fmt};
 
-use crate::{dns::Failure, mail::domain::Domain};
+use crate::{
+    dns::Failure,
+    mail::{domain::Domain, octets::first_octets},
+};
 
 /// The results of DKIM (RFC 8601 §2.7.1).
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
@@ -283,11 +286,7 @@ pub fn signature_prefixes(outcomes: &[SignatureOutcome]) -> Vec<Option<&str>> {
     lengthen(sorted.iter_mut().rev());
     let prefix = |(outcome, length)| {
         let text: &str = &(outcome as &SignatureOutcome).signature;
-        (!text.is_empty()).then(|| match text.split_at_checked(length) {
-            Some((prefix, _)) => prefix,
-            // As many characters as it has, all of them ASCII.
-            None => text,
-        })
+        (!text.is_empty()).then(|| first_octets(text, length))
     };
     outcomes.iter().zip(lengths).map(prefix).collect()
 }

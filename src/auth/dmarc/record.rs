@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::mail::octets::{self, split_once};
+
 /// What a domain owner asks for where DMARC fails, or a part of it: none, quarantine, reject (RFC 9989 §4.7), from mild to strict.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub enum Policy {
@@ -199,17 +201,12 @@ impl<'a> Values<'a> {
 
 /// A tag's name and value, white space around them taken away; `None` for what is no tag.
 fn tag(text: &[u8]) -> Option<(&[u8], &[u8])> {
-    let equals = text.iter().position(|octet| *octet == b'=')?;
-    let (name, value) = text.split_at_checked(equals)?;
-    Some((trim(name), trim(value.get(1..)?)))
+    split_once(text, b'=').map(|(name, value)| (trim(name), trim(value)))
 }
 
 /// The text without the white space (`WSP = SP / HTAB`, RFC 5234 §B.1) around it.
 fn trim(text: &[u8]) -> &[u8] {
-    let is_text = |octet: &u8| !matches!(octet, b' ' | b'\t');
-    let start = text.iter().position(is_text).unwrap_or(text.len());
-    let end = text.iter().rposition(is_text).map_or(start, |last| last.saturating_add(1));
-    text.get(start..end).unwrap_or_default()
+    octets::trim(text, |octet| matches!(octet, b' ' | b'\t'))
 }
 
 /// Whether the list has a valid URI.
@@ -236,8 +233,7 @@ fn is_report_size(text: &[u8]) -> bool {
 
 /// Whether the text is a URI as far as its characters go: `URI = scheme ":" hier-part [ "?" query ] [ "#" fragment ]` (RFC 3986 §3).
 fn is_uri(text: &[u8]) -> bool {
-    let Some(colon) = text.iter().position(|octet| *octet == b':') else { return false };
-    let (scheme, rest) = text.split_at_checked(colon).unwrap_or_default();
+    let Some((scheme, rest)) = split_once(text, b':') else { return false };
     let is_scheme = scheme.first().is_some_and(u8::is_ascii_alphabetic)
         && scheme.iter().all(|octet| octet.is_ascii_alphanumeric() || b"+-.".contains(octet));
     let mut escapes = rest.split(|octet| *octet == b'%');

@@ -1,7 +1,7 @@
 //! The parser of From header fields: one pass over the octets, no recursion, no copy.
 
 use super::{AuthorDomains, Malformed, Reading, fold};
-use crate::mail::domain::Domain;
+use crate::mail::{domain::Domain, octets::split_before};
 
 /// How deep comments may be nested.
 const MAX_COMMENT_DEPTH: usize = 8;
@@ -60,8 +60,11 @@ impl<'a> Parser<'a> {
         self.rest.first().copied()
     }
 
+    /// Steps over an octet; at the end there is none.
     fn bump(&mut self) {
-        self.rest = self.rest.get(1..).unwrap_or_default();
+        if let [_, rest @ ..] = self.rest {
+            self.rest = rest;
+        }
     }
 
     fn accept(&mut self, octet: u8) -> bool {
@@ -72,10 +75,10 @@ impl<'a> Parser<'a> {
         found
     }
 
-    fn take(&mut self, length: usize) -> &'a [u8] {
-        let (taken, rest) = self.rest.split_at_checked(length).unwrap_or((self.rest, &[]));
-        self.rest = rest;
-        taken
+    /// What was read since the rest was this.
+    fn since(&self, earlier: &'a [u8]) -> &'a [u8] {
+        // Octets are taken of the rest and none are put back: it is no longer than it was.
+        earlier.split_at(earlier.len() - self.rest.len()).0
     }
 
     fn address_list(&mut self) -> Result<(), Malformed> {
@@ -189,8 +192,8 @@ impl<'a> Parser<'a> {
         if self.peek() == Some(b'[') {
             return Err(Malformed::AddressLiteral);
         }
-        let skipped = start.len().saturating_sub(self.rest.len());
-        if start.iter().take(skipped).any(|octet| *octet == b'(') && start.iter().take(skipped).any(|octet| *octet == b'.') {
+        let skipped = self.since(start);
+        if skipped.contains(&b'(') && skipped.contains(&b'.') {
             return Err(Malformed::AmbiguousComment);
         }
         let atoms = self.atoms();
@@ -220,8 +223,9 @@ impl<'a> Parser<'a> {
 
     /// Reads the longest run of atoms and dots, which may be empty.
     fn atoms(&mut self) -> &'a [u8] {
-        let length = self.rest.iter().take_while(|octet| is_atext(**octet) || **octet == b'.').count();
-        self.take(length)
+        let (atoms, rest) = split_before(self.rest, |octet| !is_atext(octet) && octet != b'.');
+        self.rest = rest;
+        atoms
     }
 
     /// Reads what follows the opening quote.
@@ -236,9 +240,9 @@ impl<'a> Parser<'a> {
         loop {
             match self.peek().ok_or(Malformed::Unterminated)? {
                 b'"' => {
-                    let length = start.len().saturating_sub(self.rest.len());
+                    let quoted = self.since(start);
                     self.bump();
-                    return Ok(Word::Quoted(start.get(..length).unwrap_or_default()));
+                    return Ok(Word::Quoted(quoted));
                 }
                 b'\\' => self.quoted_pair()?,
                 _ => self.text()?,
@@ -322,7 +326,7 @@ impl<'a> Parser<'a> {
                 }
                 b'@' | b'<' | b'>' => return Err(Malformed::AmbiguousComment),
                 b'\\' => {
-                    if matches!(self.rest.get(1), Some(b'@' | b'<' | b'>')) {
+                    if matches!(self.rest, [_, b'@' | b'<' | b'>', ..]) {
                         return Err(Malformed::AmbiguousComment);
                     }
                     self.quoted_pair()?;
@@ -335,8 +339,9 @@ impl<'a> Parser<'a> {
 
 /// Whether there may be an encoded word in the text: `"=?" charset "?" encoding "?" encoded-text "?="` (RFC 2047 §2).
 fn is_encoded_word(text: &[u8]) -> bool {
-    let find = |text: &[u8], wanted: &[u8]| text.windows(2).position(|pair| pair == wanted);
-    find(text, b"=?").is_some_and(|start| find(text.get(start.saturating_add(2)..).unwrap_or_default(), b"?=").is_some())
+    let mut pairs = text.windows(2);
+    // The question mark of the beginning is not that of the end.
+    pairs.any(|pair| pair == b"=?") && pairs.skip(1).any(|pair| pair == b"?=")
 }
 
 /// `dot-atom-text = 1*atext *("." 1*atext)` (RFC 5322 §3.2.3), of text that has nothing but atext and dots.

@@ -110,7 +110,8 @@ fn base64(text: impl Iterator<Item = u8>) -> Vec<u8> {
         count += 6;
         if count >= 8 {
             count -= 8;
-            octets.extend(u8::try_from(bits >> count & 0xff));
+            let [.., octet] = (bits >> count).to_be_bytes();
+            octets.push(octet);
         }
     }
     octets
