@@ -34,7 +34,12 @@ pub(super) struct Contents {
 /// Those of reading.
 pub(super) fn read(path: &Path) -> io::Result<Contents> {
     let mut octets = Vec::new();
-    File::open(path)?.take(MAX_SIZE).read_to_end(&mut octets)?;
+    File::open(path)?.take(MAX_SIZE + 1).read_to_end(&mut octets)?;
+    if u64::try_from(octets.len()).is_ok_and(|length| length > MAX_SIZE) {
+        // The last line goes on behind that: half of an address may be another address.
+        let whole = octets.iter().rposition(|&octet| octet == b'\n').unwrap_or(0);
+        octets.truncate(whole);
+    }
     Ok(parse(&String::from_utf8_lossy(&octets)))
 }
 
@@ -121,5 +126,25 @@ mod tests {
         assert_eq!(of(&format!("nameserver {}", "x".repeat(1000))), Some(format!("1 {}", "x".repeat(64))));
         assert_eq!(read(Path::new("/nonexistent/resolv.conf")).unwrap_err().kind(), io::ErrorKind::NotFound);
         assert!(read(Path::new("/")).is_err());
+    }
+
+    #[test]
+    fn lines_within_the_bound() {
+        let path = std::env::temp_dir().join(format!("spf-milter-{}-resolv.conf", std::process::id()));
+        let line = "nameserver 192.0.2.10";
+        // The last octet of the address is the last that is read, or the one behind.
+        for (length, end, expected) in [
+            (65_535, "", Some("192.0.2.10:53")),
+            (65_536, "", Some("192.0.2.10:53")),
+            (65_536, "\nnameserver 192.0.2.2", Some("192.0.2.10:53")),
+            (65_537, "", None),
+            (65_537, "\n", None),
+        ] {
+            std::fs::write(&path, format!("{}\n{line}{end}", "#".repeat(length - line.len() - 1))).unwrap();
+            let found = read(&path).unwrap();
+            assert_eq!(found.servers.first().map(ToString::to_string).as_deref(), expected, "{length} {end:?}");
+            assert!(found.servers.len() <= 1 && found.bad.is_none());
+        }
+        std::fs::remove_file(&path).unwrap();
     }
 }
