@@ -7,6 +7,7 @@ mod support;
 use std::{
     collections::HashMap,
     fs,
+    io::Read as _,
     os::unix::net::UnixDatagram,
     process::Command,
     sync::{
@@ -190,7 +191,9 @@ fn the_log_level_is_reloaded() {
     let hello = || {
         let mut client = client();
         client.helo("localhost").unwrap();
-        client.quit().unwrap();
+        client.send(b'Q', b"").unwrap();
+        // The daemon records a session before it ends the connection.
+        assert_eq!(client.stream().read(&mut [0]).unwrap(), 0);
     };
     hello();
     assert!(daemon.reload("log_level = debug"));
