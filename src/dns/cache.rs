@@ -90,7 +90,8 @@ impl Cache {
         if ttl.is_zero() || size > MAX_SIZE {
             return;
         }
-        let places = u32::try_from(size / PLACE + 1).unwrap_or(u32::MAX);
+        // No more than 64 of them.
+        let places = u32::try_from(size.div_ceil(PLACE)).unwrap_or(u32::MAX);
         entries.insert(key.clone(), Entry { outcome: outcome.clone(), expires: Instant::now() + ttl, places });
     }
 
@@ -201,5 +202,22 @@ mod tests {
         assert!(find(&cache.resized(10), "a.example").is_some());
         assert!(find(&cache.resized(0), "a.example").is_none());
         assert!(find(&cache.resized(0).resized(10), "a.example").is_none());
+    }
+
+    #[test]
+    fn sizes_at_the_bounds() {
+        for (size, places) in [
+            (PLACE - 1, Some(1)),
+            (PLACE, Some(1)),
+            (PLACE + 1, Some(2)),
+            (MAX_SIZE - 1, Some(64)),
+            (MAX_SIZE, Some(64)),
+            (MAX_SIZE + 1, None),
+        ] {
+            let (cache, key) = (Cache::new(100), key("a.example"));
+            let empty = key.name.as_str().len() + text(0).unwrap().size();
+            cache.keep(&key, &text(size - empty), TTL);
+            assert_eq!(cache.entries.as_ref().unwrap().get(&key).map(|entry| entry.places), places, "{size}");
+        }
     }
 }
