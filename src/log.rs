@@ -250,10 +250,14 @@ impl Complaint {
 
     /// Whether it may be told now; if so, it counts as told.
     pub fn may_tell(&self) -> bool {
+        self.may_tell_at(Instant::now())
+    }
+
+    fn may_tell_at(&self, now: Instant) -> bool {
         let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
-        let may = told.is_none_or(|told| told.elapsed() >= self.interval);
+        let may = told.is_none_or(|told| now.saturating_duration_since(told) >= self.interval);
         if may {
-            *told = Some(Instant::now());
+            *told = Some(now);
         }
         may
     }

@@ -520,4 +520,13 @@ mod tests {
             assert!(line.contains("\\\\\\\\...\" mechanism=all queue-id=4X"), "{line}");
         }
     }
+
+    #[test]
+    fn values_are_shown_up_to_the_bound() {
+        for (length, shown) in [(511, 511), (512, 512), (513, 512)] {
+            let mut text = String::new();
+            push_limited(&mut text, &"x".repeat(length));
+            assert_eq!(text, "x".repeat(shown) + if shown < length { "..." } else { "" }, "{length}");
+        }
+    }
 }

@@ -217,8 +217,12 @@ mod tests {
 
     #[test]
     fn a_flood_of_errors_is_counted() {
-        let mut errors = Errors::default();
-        (0..105).for_each(|_| errors.push(error("", 1)));
-        assert!(errors.to_string().ends_with("and 5 errors more"));
+        for (count, more) in [(99, ""), (100, ""), (101, "and 1 errors more"), (105, "and 5 errors more")] {
+            let mut errors = Errors::default();
+            (0..count).for_each(|_| errors.push(error("", 1)));
+            let text = errors.to_string();
+            assert_eq!(text.lines().count(), count.min(100) + usize::from(count > 100), "{count}");
+            assert!(text.ends_with(more) && text.contains("more") == (count > 100), "{count}: {more}");
+        }
     }
 }

@@ -213,3 +213,20 @@ fn read_file(path: &Path) -> io::Result<Vec<u8>> {
     }
     Ok(text)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_up_to_the_bound() {
+        let path = std::env::temp_dir().join(format!("spf-milter-{}-large.conf", std::process::id()));
+        for (length, is_read) in [(MAX_FILE - 1, true), (MAX_FILE, true), (MAX_FILE + 1, false)] {
+            // A file of holes, which takes no room.
+            File::create(&path).unwrap().set_len(length).unwrap();
+            let found = read_file(&path).map(|text| u64::try_from(text.len()).unwrap());
+            assert_eq!(found.ok(), is_read.then_some(length));
+        }
+        std::fs::remove_file(&path).unwrap();
+    }
+}

@@ -179,3 +179,49 @@ async fn over_tcp(server: SocketAddr, question: &Question, id: u16) -> io::Resul
     }
     Ok(Reading::error(failure))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dns::{Answer, Name, RecordType};
+
+    /// A reply of so many octets, which has one record.
+    fn reply(query: &[u8], length: usize) -> Vec<u8> {
+        // The question is 15 octets: the name, type and class.
+        let (id, question) = (&query[..2], &query[12..27]);
+        let data = length - 12 - 15 - 12;
+        let mut reply = [id, b"\x81\x80\0\x01\0\x01\0\0\0\0", question, b"\xc0\x0c\0\x10\0\x01\0\0\0\x3c"].concat();
+        reply.extend(u16::try_from(data).unwrap().to_be_bytes());
+        for string in vec![b'x'; data].chunks(256) {
+            reply.push(u8::try_from(string.len() - 1).unwrap());
+            reply.extend(&string[1..]);
+        }
+        assert_eq!(reply.len(), length);
+        reply
+    }
+
+    #[tokio::test]
+    async fn replies_up_to_the_bound() {
+        let server = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        let question = Question::new(&Name::new("a.example").unwrap(), RecordType::Txt).unwrap();
+        let (address, ids) = (server.local_addr().unwrap(), Ids::default());
+        for (length, is_read) in [(4095, true), (4096, true), (4097, false)] {
+            let serve = async {
+                let mut query = [0; 512];
+                loop {
+                    let (_, client) = server.recv_from(&mut query).await.unwrap();
+                    server.send_to(&reply(&query, length), client).await.unwrap();
+                }
+            };
+            let reading = tokio::select! {
+                reading = ask(address, &question, &ids, Duration::from_secs(60)) => reading,
+                () = serve => unreachable!(),
+            };
+            let Reading::Reply(reply) = reading else { panic!("{reading:?}") };
+            match reply.outcome {
+                Ok(Answer::Txt(texts)) => assert!(is_read && texts.len() == 1, "{length}"),
+                other => assert!(!is_read && other == Err(Failure::Malformed), "{length} {other:?}"),
+            }
+        }
+    }
+}

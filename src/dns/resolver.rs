@@ -376,4 +376,25 @@ mod tests {
         // It is not the server's fault.
         assert!(resolver.servers.list().upstreams[0].is_ready());
     }
+
+    #[tokio::test]
+    async fn failed_look_ups_are_remembered() {
+        let server = SocketAddr::from(([127, 0, 0, 1], 9));
+        let settings = Settings { nameservers: Some(vec![server]), ..Settings::default() };
+        let servers = Servers::new(&settings, Listener::new(|_| {}));
+        let places = Places::new(1);
+        let resolver = Resolver::build(&settings, servers, Cache::new(1), Arc::clone(&places), Arc::default());
+        let (asker, name) = (resolver.asker(), |n: usize| Name::new(&format!("{n}.example")).unwrap());
+        let request = asker.request();
+        for (number, is_first_known) in [(63, true), (64, true), (65, false)] {
+            for n in 1..=number {
+                let mut search = Search::new(&request, settings.timeout, 1);
+                search.asked.push(server);
+                resolver.note(&Key { name: name(n), record_type: RecordType::A }, &search);
+            }
+            assert_eq!(resolver.asked(&name(1), RecordType::A), if is_first_known { vec![server] } else { vec![] }, "{number}");
+            assert_eq!(resolver.asked(&name(number), RecordType::A), [server]);
+            resolver.troubles.lock().unwrap().clear();
+        }
+    }
 }

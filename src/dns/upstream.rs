@@ -82,3 +82,24 @@ impl Upstream {
 fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX / 2)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_silent_server_comes_last_for_a_while() {
+        let upstream = Upstream::new(SocketAddr::from(([127, 0, 0, 1], 53)), Duration::from_secs(5));
+        assert!(upstream.is_ready());
+        upstream.hold();
+        for _ in 0..2 {
+            tokio::time::advance(Duration::from_millis(29_999)).await;
+            assert!(!upstream.is_ready());
+            tokio::time::advance(Duration::from_millis(1)).await;
+            // For one look-up; then the time begins again.
+            assert!(upstream.is_ready() && !upstream.is_ready());
+        }
+        upstream.release();
+        assert!(upstream.is_ready() && upstream.is_ready());
+    }
+}

@@ -120,6 +120,11 @@ fn another_destination_takes_over() {
 fn lines_are_one_line_each() {
     assert_eq!(escape_line("a\r\n\u{1b}[2J\u{7f}é\u{202e}"), "a\\u{d}\\u{a}\\u{1b}[2J\\u{7f}é\\u{202e}");
     assert!(escape_line(&"x".repeat(10_000)).len() < 5000);
+    // About so many: the character that goes beyond is still written.
+    for (length, is_whole) in [(4095, true), (4096, true), (4097, true), (4098, false)] {
+        let line = "x".repeat(length);
+        assert_eq!(escape_line(&line), if is_whole { line.clone() } else { line[..4097].to_owned() + "..." }, "{length}");
+    }
 }
 
 #[test]
@@ -272,4 +277,14 @@ fn sentences_begin_with_their_severity() {
     let queue = log.shared.lock();
     let lines: Vec<&str> = queue.lines.iter().map(|(_, line)| line).collect();
     assert_eq!(lines, ["error: one", "warning: two", "three", "four", "action=fail"]);
+}
+
+#[test]
+fn complaints_wait_for_their_interval() {
+    let (interval, tick, start) = (Duration::from_secs(60), Duration::from_nanos(1), Instant::now());
+    let complaint = Complaint::new(interval);
+    for (time, may) in [(Duration::ZERO, true), (interval - tick, false), (interval, true), (interval * 2 - tick, false)] {
+        assert_eq!(complaint.may_tell_at(start + time), may, "{time:?}");
+    }
+    assert!(complaint.may_tell_at(start + interval * 2 + tick));
 }

@@ -490,6 +490,11 @@ mod tests {
         let cut = shorten(&long);
         assert_eq!(token_length(&cut), MAX_TOKEN_LENGTH);
         assert!(cut.ends_with("l...@example.com"));
+        // Two octets are the quotes.
+        for (length, is_whole) in [(897, true), (898, true), (899, false)] {
+            let text = "x".repeat(length);
+            assert_eq!((shorten(&text) == text, token_length(&shorten(&text))), (is_whole, (length + 2).min(900)), "{length}");
+        }
         let name = "n".repeat(2000);
         assert!(shorten(&name).ends_with("n..."));
         assert!(shorten(&"@".repeat(2000)).ends_with("@...@"));

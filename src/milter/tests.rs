@@ -60,6 +60,32 @@ async fn a_peer_that_stops_in_a_packet_is_left() {
     }
 }
 
+/// One tick before a limit is over the peer may still speak, and has the limit of what follows; one after it has been left.
+#[tokio::test(start_paused = true)]
+async fn limits_to_the_tick() {
+    let (begun, connected) = ([OPEN, b"\0\0\0\x05B"].concat(), [OPEN, &packet(b'C', b"h\0U")].concat());
+    for (said, limit, further) in [(b"".as_slice(), 30, OPEN), (&begun, 60, b"abcd"), (&connected, 7210, b"\0\0\0\x01A")] {
+        for (pause, is_heard) in [(limit * 1000 - 1, true), (limit * 1000 + 1, false)] {
+            let (mut peer, ours) = UnixStream::pair().unwrap();
+            peer.write_all(said).await.unwrap();
+            let talk = async {
+                sleep(Duration::from_millis(pause)).await;
+                let _ = peer.write_all(further).await;
+                std::future::pending::<()>().await;
+            };
+            let start = Instant::now();
+            let (server, _log, _drain) = server("");
+            let serve = serve(Socket::Unix(ours), server);
+            let result = tokio::select! { result = serve => result, () = talk => unreachable!() };
+            assert_eq!(result.unwrap_err().to_string(), TOO_SLOW);
+            let took = start.elapsed().as_millis();
+            let expected = if is_heard { u128::from(pause) + 7_210_000 } else { u128::from(limit) * 1000 };
+            // The wheel of timers turns in milliseconds.
+            assert!((expected..=expected + 2).contains(&took), "{limit} {pause}: {took}");
+        }
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_peer_that_dribbles_gains_no_time() {
     for begin in [b"\0\0\x01\0B".as_slice(), b"\0\0\x01\0H"] {

@@ -528,6 +528,72 @@ async fn the_body_is_asked_for_where_it_is_of_use() {
     assert!(needs_body(&Message::new().signed(TAGS, &Key::Ed25519)));
 }
 
+/// One less than each bound, as many, and one more.
+#[tokio::test]
+async fn bounds() {
+    for (octets, is_kept) in [((1 << 20) - 1, true), (1 << 20, true), ((1 << 20) + 1, false)] {
+        let mut header = Header::default();
+        // The colon, and the CR before the LF of the fold, are octets as well.
+        header.push(b"X", &[b"\n ".as_slice(), &vec![b'x'; octets - 5]].concat());
+        assert_eq!(!header.is_cut(), is_kept, "{octets}");
+    }
+    for (fields, is_kept) in [(19_999, true), (20_000, true), (20_001, false)] {
+        let mut header = Header::default();
+        (0..fields).for_each(|_| header.push(b"X", b" "));
+        assert_eq!(!header.is_cut(), is_kept, "{fields}");
+    }
+    let zone = Dns::from_zone(Arc::new(Zone::new()));
+    for (further, last) in [(19, 1), (20, 1), (21, 2), (22, 3)] {
+        let mut message = Message::new().signed(TAGS, &Key::Ed25519);
+        message.fields.splice(0..0, vec![message.fields[0].clone(); further]);
+        let outcomes = message.verify_with(Settings { max_signatures: 1, ..settings() }, &zone).await;
+        assert_eq!(outcomes.len(), 1 + further.min(MAX_RECORDED), "{further}");
+        assert_eq!(outcomes.last().unwrap().reason, Some(Reason::TooManySignatures(last)), "{further}");
+    }
+    for (names, reason) in [(999, None), (1000, None), (1001, Some(Reason::TooManyFields))] {
+        let mut outcome = SignatureOutcome::default();
+        let tags = format!("{TAGS}{}; bh={}=; b=AAAA", ":x".repeat(names - 3), "A".repeat(43));
+        assert_eq!(signature::parse(tags.as_bytes(), NOW, &mut outcome).err(), reason, "{names}");
+    }
+    for (octets, compared) in [(1399, 1399), (1400, 1400), (1401, 1400)] {
+        let mut outcome = SignatureOutcome::default();
+        let _ = signature::parse(format!("{TAGS}; b={}", "A".repeat(octets)).as_bytes(), NOW, &mut outcome);
+        assert_eq!(outcome.signature.len(), compared, "{octets}");
+    }
+}
+
+#[tokio::test]
+async fn keys_up_to_the_bounds() {
+    let message = Message::new().signed(TAGS, &Key::Ed25519);
+    let other = "k=ed25519; p=11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo=";
+    for (before, reason) in [(1, None), (2, None), (3, Some(Reason::Signature))] {
+        // Keys are taken in the order of their texts.
+        let records = (0..before).map(|n| format!("ed._domainkey.example.com TXT a={n};{other}\n")).collect::<String>();
+        let zone = format!("{records}ed._domainkey.example.com TXT b=1;k=ed25519; p={}\n", Key::Ed25519.public());
+        let dns = Dns::from_zone(Arc::new(Zone::parse(&zone).unwrap()));
+        assert_eq!(message.verify_with(settings(), &dns).await.remove(0).reason, reason, "{before}");
+    }
+    // Signatures that nobody made: keys that are refused are refused before.
+    let signed = Message::new().signed("v=1; a=rsa-sha256; d=example.com; s=rsa; h=from", &Key::rsa(512));
+    for (bits, reason) in [
+        (511_usize, Reason::KeyTooShort(511)),
+        (512, Reason::Signature),
+        (513, Reason::Signature),
+        (8191, Reason::Signature),
+        (8192, Reason::Signature),
+        (8193, Reason::KeyTooLong(8193)),
+    ] {
+        let modulus = (BigUint::from(1_u8) << (bits - 1)) + 1_u8;
+        let key = Key::Rsa { modulus, exponent: BigUint::from(3_u8), size: bits.div_ceil(8) };
+        // Longer than a character-string may be.
+        let mut zone = Zone::new();
+        zone.add_txt("rsa._domainkey.example.com", format!("p={}", key.public()).as_bytes());
+        let dns = Dns::from_zone(Arc::new(zone));
+        let outcome = signed.verify_with(Settings { min_key_bits: 0, ..settings() }, &dns).await.remove(0);
+        assert_eq!(outcome.reason, Some(reason), "{bits}");
+    }
+}
+
 #[test]
 fn rsa_keys_that_are_none() {
     use crypto::PublicKey;

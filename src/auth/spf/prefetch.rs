@@ -223,3 +223,25 @@ fn start(dns: &Dns, name: Name, record_type: RecordType) -> StartedLookup {
     let dns = dns.clone();
     async move { dns.lookup(&name, record_type).await }.boxed().shared()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::dns::zone::Zone;
+
+    #[test]
+    fn answers_are_kept_up_to_the_bound() {
+        let (dns, name) = (Dns::from_zone(Arc::new(Zone::new())), Name::new("a.example").unwrap());
+        let answer = |length: usize| Answer::Txt([vec![b'x'; length].into()].into());
+        for (size, is_kept) in [(1023, true), (1024, true), (1025, false)] {
+            let answer = answer(size - answer(0).size());
+            assert_eq!(answer.size(), size);
+            let mut prefetch = Prefetch::new(10);
+            drop(prefetch.take_up(&dns, &name, RecordType::Txt));
+            prefetch.forget_large(&name, RecordType::Txt, &Ok(answer));
+            assert_eq!(prefetch.started.len(), usize::from(is_kept), "{size}");
+        }
+    }
+}

@@ -367,4 +367,22 @@ mod tests {
         // What is odd before it does not keep a later one from being read.
         assert_eq!(cap_digits("%é %{d300} %"), "%é %{d255} %");
     }
+
+    #[test]
+    fn small_records_are_kept() {
+        let kept = |texts: &[Box<[u8]>]| is_small(texts, &select(texts).unwrap());
+        let filled = |record: String, octets: usize| [text(&format!("{record}{}", " ".repeat(octets - record.len())))];
+        for (octets, is_kept) in [(511, true), (512, true), (513, false)] {
+            assert_eq!(kept(&filled("v=spf1 -all".into(), octets)), is_kept, "{octets} octets");
+        }
+        for (count, is_kept) in [(15, true), (16, true), (17, false)] {
+            let others = (1..count).map(|n| text(&n.to_string()));
+            assert_eq!(kept(&others.chain([text("v=spf1 -all")]).collect::<Vec<_>>()), is_kept, "{count} texts");
+        }
+        for (count, is_kept) in [(31, true), (32, true), (33, false)] {
+            assert_eq!(kept(&[text(&format!("v=spf1{}", " a".repeat(count)))]), is_kept, "{count} terms");
+            assert_eq!(kept(&[text(&format!("v=spf1 x={}", "%{i}".repeat(count)))]), is_kept, "{count} macros");
+        }
+        assert_eq!(KEPT_SETS * SET_LENGTH, 1024);
+    }
 }

@@ -90,7 +90,7 @@ fn chains() {
     // Records of the name itself count more than its being an alias.
     let both = vec![("one.example", 60, cname("two.example")), ("one.example", 60, a(1)), ("two.example", 60, a(2))];
     assert_eq!(of("one.example", RecordType::A, both), (addresses(&[1]), 60));
-    for (aliases, good) in [(1, true), (16, true), (17, false)] {
+    for (aliases, good) in [(1, true), (15, true), (16, true), (17, false)] {
         let names: Vec<_> = (0..=aliases).map(|number| format!("n{number}.example")).collect();
         let mut answers: Vec<_> = names.windows(2).map(|pair| (pair[0].as_str(), 60, cname(&pair[1]))).collect();
         answers.push((names.last().unwrap(), 60, a(1)));
@@ -172,11 +172,21 @@ fn records_of_others_alone() {
 
 #[test]
 fn ttls() {
-    for (ttl, kept) in [(0, 0), (60, 60), (86400, 86400), (86401, 86400), (u32::MAX >> 1, 86400), (1 << 31, 0), (u32::MAX, 0)] {
+    for (ttl, kept) in
+        [(0, 0), (60, 60), (86399, 86399), (86400, 86400), (86401, 86400), (u32::MAX >> 1, 86400), (1 << 31, 0), (u32::MAX, 0)]
+    {
         assert_eq!(of("one.example", RecordType::A, vec![("one.example", ttl, a(1))]), (addresses(&[1]), kept));
     }
     let question = asked("one.example", RecordType::A);
-    for (ttl, minimum, kept) in [(60, 30, 30), (30, 60, 30), (1 << 30, 1 << 30, 10800), (u32::MAX, 60, 0)] {
+    for (ttl, minimum, kept) in [
+        (60, 30, 30),
+        (30, 60, 30),
+        (10799, 10799, 10799),
+        (10800, 10800, 10800),
+        (10801, 10801, 10800),
+        (1 << 30, 1 << 30, 10800),
+        (u32::MAX, 60, 0),
+    ] {
         let mut message = message("one.example", &question, Vec::new());
         message.metadata.response_code = ResponseCode::NXDomain;
         message.authorities = records(vec![("example", ttl, soa(minimum))]);

@@ -150,6 +150,16 @@ async fn looked_at_once_a_second() {
         }
     }
     assert!(looked_at() > start);
+    // One tick less than the interval, and the interval; the same where all servers fail.
+    for interval in [INTERVAL, INTERVAL_OF_TROUBLE] {
+        for (since, looks) in [(interval - Duration::from_millis(1), false), (interval, true)] {
+            file.lock().looked_at = Instant::now().checked_sub(since);
+            assert_eq!(servers.begin(file, interval, None), looks, "{since:?}");
+            while file.lock().is_being_read {
+                thread::yield_now();
+            }
+        }
+    }
 }
 
 #[tokio::test]

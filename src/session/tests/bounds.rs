@@ -286,3 +286,28 @@ async fn nothing_is_waited_for_in_vain_where_fields_are_too_many() {
     // What was under way for this message has ended; iprev is the session's.
     assert!(alive_tasks() <= 1);
 }
+
+#[test]
+fn helo_names_are_kept_to_their_right_end() {
+    for (length, kept) in [(1023, 1023), (1024, 1024), (1025, 1024), (100_000, 1024)] {
+        let name = format!("{}z", "a".repeat(length - 1));
+        assert_eq!(identities::cut(&name), &name[length - kept..], "{length}");
+    }
+    // No character is cut in two.
+    assert_eq!(identities::cut(&format!("\u{fc}{}", "a".repeat(1023))), "a".repeat(1023));
+}
+
+#[tokio::test]
+async fn a_from_field_is_read_up_to_the_bound() {
+    let host = Host::new(ZONE, &format!("{ALL}verify_helo = no\n"));
+    for (length, is_read) in [((1 << 20) - 1, true), (1 << 20, true), ((1 << 20) + 1, false)] {
+        let mut session = host.connect();
+        session.mail(b"<a@example.com>", false, None).await;
+        let address = "a@example.com";
+        let from = format!("{}{address}", " ".repeat(length - address.len()));
+        let finished = session.message(&[("From", &from)], "x").await;
+        let field = &inserted(&finished.edits)[0];
+        assert_eq!(field.contains("header.from=example.com"), is_read, "{length}: {field}");
+        assert!(is_read || field.contains("dmarc=permerror"), "{length}: {field}");
+    }
+}

@@ -197,3 +197,25 @@ fn validated_names() {
         assert_eq!((outcome.result, outcome.lookups, outcome.void_lookups), (Pass, 1, 0), "{rest}");
     }
 }
+
+#[test]
+fn names_are_as_long_as_the_bound() {
+    let labels = format!("{}a.x.example", "a.".repeat(119));
+    for (first, length) in [(2, 252), (3, 253), (4, 249)] {
+        let local_part = format!("{}.{}", "b".repeat(first), labels.strip_suffix(".x.example").unwrap());
+        let name = name("%{l}.x.example", &Variables { local_part: &local_part, ..variables() }).unwrap();
+        assert_eq!((name.len(), name.starts_with('b')), (length, length > 249), "{first}");
+    }
+}
+
+/// Work is the octets of the values that are put in.
+#[test]
+fn work_is_bounded() {
+    let most = 256 * 1024;
+    for (length, is_done) in [(most - 1, true), (most, true), (most + 1, false)] {
+        // Its last label is never empty.
+        let local_part = ".a".repeat(length)[length..].to_owned();
+        let of = |spec: &str| name(spec, &Variables { local_part: &local_part, ..variables() });
+        assert_eq!(of("%{l1}.x.example").is_some(), is_done, "{length}");
+    }
+}

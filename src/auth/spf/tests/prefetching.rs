@@ -100,6 +100,18 @@ fn nothing_is_asked_behind_a_certain_match_or_the_limit() {
     assert_eq!((reason(&outcome), queries), (Problem::TOO_MANY_LOOKUPS, 11));
 }
 
+#[test]
+fn fifty_terms_are_asked_for_early() {
+    for (further, early) in [(49, 49), (50, 50), (51, 50), (80, 50)] {
+        let terms: String = (0..further).map(|n| format!("a:h{n}.example ")).collect();
+        let text = format!("example.com TXT \"v=spf1 a:first.example {terms}-all\"\nfirst.example A 192.0.2.1\n");
+        let limits = Limits { max_lookups: 1000, max_void_lookups: 1000, ..Limits::default() };
+        let (outcome, _, queries) = timed(&text, &Asked { limits, ..Asked::new("192.0.2.1", "user@example.com") });
+        // The record and the first term, which matches, are not early.
+        assert_eq!((outcome.result, queries), (Pass, 2 + early), "{further}");
+    }
+}
+
 /// Terms that were evaluated before count for what may be asked early.
 #[test]
 fn limits_hold_deep_down() {
