@@ -784,3 +784,132 @@ fn log_lines_in_the_manual_have_its_keys() {
     }
     assert_eq!(count, 2);
 }
+
+//--- Limits ---
+
+/// The rows of the limits: what is bounded, the bound, and the files that have it.
+fn limits() -> Vec<(String, String, Vec<String>)> {
+    let text = read("docs/limits.md");
+    let rows = text.lines().filter_map(|line| line.strip_prefix("| ")?.strip_suffix(" |"));
+    let rows = rows.filter_map(|row| {
+        let [what, bound, place] = row.split(" | ").collect::<Vec<_>>().try_into().ok()?;
+        let files: Vec<_> = place.split('`').skip(1).step_by(2).map(str::to_owned).collect();
+        files.first()?.starts_with("src/").then(|| (what.to_owned(), bound.to_owned(), files))
+    });
+    rows.collect()
+}
+
+/// The numbers of a bound: octets and counts as they are, times in milliseconds. Names in backquotes and sections of RFCs have none.
+fn numbers(bound: &str) -> Vec<u64> {
+    let bound = bound.split(" (RFC").next().unwrap();
+    let mut words: Vec<&str> = bound.split('`').step_by(2).flat_map(str::split_whitespace).collect();
+    words.push("");
+    let mut numbers = Vec::new();
+    for (word, unit) in words.iter().zip(&words[1..]) {
+        let bare = word.trim_matches(['(', ')', ';', ',', '.', ':']);
+        let number = match *word {
+            "once" if bound.contains("once a second") => "1000".into(),
+            "once" if bound.contains("once a minute") => "60000".into(),
+            "once" if bound.contains("once an hour") => "3600000".into(),
+            _ => bare.replace(',', ""),
+        };
+        let Ok(number) = number.parse::<f64>() else { continue };
+        let factor = match unit.trim_matches(['(', ')', ';', ',', '.', ':']) {
+            "KiB" => 1024.0,
+            "MiB" => 1024.0 * 1024.0,
+            "s" => 1000.0,
+            "h" => 3_600_000.0,
+            _ => 1.0,
+        };
+        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "small and positive")]
+        numbers.push((number * factor) as u64);
+    }
+    numbers
+}
+
+/// What an expression of constants is: numbers, products and shifts of them, times in milliseconds; nothing of other ones.
+fn value(expression: &str) -> Option<u64> {
+    let expression = expression.trim();
+    let inner = |name: &str| expression.strip_prefix(name)?.strip_suffix(')');
+    if let Some(seconds) = inner("Duration::from_secs(") {
+        return Some(value(seconds)? * 1000);
+    }
+    if let Some(millis) = inner("Duration::from_millis(") {
+        return value(millis);
+    }
+    if let Some((one, other)) = expression.split_once("<<") {
+        return Some(value(one)? << value(other)?);
+    }
+    if let Some((one, other)) = expression.split_once('*') {
+        return Some(value(one)? * value(other)?);
+    }
+    expression.replace('_', "").parse().ok()
+}
+
+/// The values of the constants in a file, the ends of ranges and the parts of tuples among them.
+fn constants(path: &str) -> BTreeSet<u64> {
+    let text = read(path);
+    let code = text.split("#[cfg(test)]\nmod tests {").next().unwrap();
+    let mut values = BTreeSet::new();
+    for line in code.lines().map(str::trim_start).filter(|line| line.contains("const ")) {
+        let Some((_, expression)) = line.split_once(" = ") else { continue };
+        let expression = expression.trim_end_matches(';');
+        let tuple = expression.strip_prefix('(').and_then(|rest| rest.strip_suffix(')'));
+        let parts = tuple.map_or(vec![expression], |parts| parts.split(", ").collect());
+        let found: Vec<_> = parts.iter().flat_map(|part| part.split("..=")).filter_map(value).collect();
+        // Some count seconds.
+        let is_time = ["SKEW", "TIMEOUT"].iter().any(|word| line.contains(word));
+        values.extend(found.iter().map(|value| if is_time && !line.contains("Duration") { value * 1000 } else { *value }));
+    }
+    values
+}
+
+/// Numbers that are no constants, and why.
+const OTHER_NUMBERS: [(&str, &[u64], &str); 13] = [
+    ("a packet", &[1], "a packet has a command"),
+    ("the same for a reply that has `%{p}`", &[11, 5000], "1 and the names of a client, for whom `names.rs` has the time"),
+    ("records that were read and are kept for the next time", &[1024, 6 << 20], "a product, which a test has, and an estimate"),
+    ("a record", &[662], "measured"),
+    ("text of `b=` that is shown", &[8], "no bound"),
+    ("author domains of all From fields", &[15], "all but one"),
+    ("a tree walk", &[8], "RFC 9989"),
+    ("a look-up", &[10_000], "the product of two parameters"),
+    ("of them for a session", &[192], "a share of the places, which their tests have"),
+    ("a reply", &[65_535], "what a length of two octets can say"),
+    ("targets of CNAMEs that are left out of answers", &[7], "all questions but the first"),
+    ("a line of a header field", &[998], "follows from the longest token"),
+    ("descriptors that connections leave to other things", &[2048], "four times as many as queries"),
+];
+
+#[test]
+fn limits_are_those_of_the_program() {
+    let rows = limits();
+    assert!(rows.len() > 80, "{}", rows.len());
+    let mut missing = Vec::new();
+    for (what, bound, files) in &rows {
+        let mut known: BTreeSet<u64> = files.iter().flat_map(|file| constants(file)).collect();
+        for (row, numbers, _) in OTHER_NUMBERS {
+            if row == what {
+                known.extend(numbers);
+            }
+        }
+        // Defaults of parameters.
+        for name in format!("{what} {bound}").split('`').skip(1).step_by(2) {
+            let parameter = parameters().iter().find(|parameter| parameter.name == name);
+            if let Some(default) = parameter.and_then(|parameter| parameter.default.text()).and_then(value) {
+                known.insert(if name.ends_with("_secs") { default * 1000 } else { default });
+            }
+        }
+        let unknown = numbers(bound).into_iter().filter(|number| !known.contains(number));
+        missing.extend(unknown.map(|number| format!("{what}: {number} is none of {known:?}")));
+    }
+    assert!(missing.is_empty(), "\n{}", missing.join("\n"));
+}
+
+#[test]
+fn numbers_of_limits_are_read() {
+    assert_eq!(numbers("`max`, 10; 4 KiB, 2.5 s (RFC 7208 §4.6.4)"), [10, 4096, 2500]);
+    assert_eq!(numbers("once a minute; 1,048,576 octets"), [60_000, 1_048_576]);
+    assert_eq!(value("Duration::from_secs(24 * 60 * 60)"), Some(86_400_000));
+    assert_eq!((value("1 << 20"), value("20_000"), value("4 * OTHER")), (Some(1 << 20), Some(20_000), None));
+}
