@@ -313,4 +313,13 @@ mod tests {
         explain(&mut message, "Y", false, |text| text == "y");
         assert_eq!(message, "bad (did you mean y?)");
     }
+
+    #[test]
+    fn long_values_are_not_guessed_at() {
+        for (length, is_guessed_at) in [(199, true), (200, true), (201, false)] {
+            let (text, mut message) = ("Y".repeat(length), "bad".to_owned());
+            explain(&mut message, &text, false, |text| text == "y".repeat(length));
+            assert_eq!(message != "bad", is_guessed_at, "{length}");
+        }
+    }
 }

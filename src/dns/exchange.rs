@@ -224,4 +224,33 @@ mod tests {
             }
         }
     }
+
+    /// When a silent server is asked, in milliseconds, and whether with EDNS.
+    #[tokio::test(start_paused = true)]
+    async fn questions_are_sent_again() {
+        let server = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        let question = Question::new(&Name::new("a.example").unwrap(), RecordType::Txt).unwrap();
+        let (address, ids) = (server.local_addr().unwrap(), Ids::default());
+        for (limit, times) in [(3999, [0, 999, 1999]), (4000, [0, 1000, 2000]), (4001, [0, 1000, 2000]), (5001, [0, 1000, 2500])]
+        {
+            let (limit, start) = (Duration::from_millis(limit), Instant::now());
+            let mut sent = Vec::new();
+            let listen = async {
+                let mut query = [0; 512];
+                loop {
+                    server.recv_from(&mut query).await.unwrap();
+                    sent.push((start.elapsed().as_millis(), query[11] == 1));
+                }
+            };
+            tokio::select! {
+                _ = timeout_at(start + limit, ask(address, &question, &ids, limit)) => {}
+                () = listen => unreachable!(),
+            }
+            assert_eq!(sent.len(), 3, "{limit:?}");
+            for (number, ((time, edns), expected)) in sent.into_iter().zip(times).enumerate() {
+                // The wheel of timers turns in milliseconds.
+                assert!((expected..=expected + 2).contains(&time) && edns == (number < 2), "{limit:?} {time} {edns}");
+            }
+        }
+    }
 }

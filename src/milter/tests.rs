@@ -128,10 +128,36 @@ async fn a_peer_that_takes_no_answer_is_left() {
         while peer.write_all(&unknown).await.is_ok() {}
         std::future::pending::<()>().await;
     };
+    let start = Instant::now();
     let (server, _log, _drain) = server("");
     let serve = serve(Socket::Unix(ours), server);
     let result = tokio::select! { result = serve => result, () = talk => unreachable!() };
     assert_eq!(result.unwrap_err().to_string(), "peer does not take an answer");
+    assert_eq!(start.elapsed().as_secs(), 60);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_waits_until_the_tick() {
+    for (pause, is_taken) in [(59_999, true), (60_001, false)] {
+        let (mut peer, ours) = UnixStream::pair().unwrap();
+        let socket = Socket::Unix(ours);
+        // More than the system keeps for the peer.
+        let answer = vec![b'x'; 1 << 22];
+        let take = async {
+            sleep(Duration::from_millis(pause)).await;
+            let mut taken = vec![0; answer.len()];
+            let _ = peer.read_exact(&mut taken).await;
+        };
+        let (result, ()) = tokio::join!(
+            async {
+                let result = socket.write(&answer).await;
+                socket.shut_down();
+                result
+            },
+            take
+        );
+        assert_eq!(result.is_ok(), is_taken, "{pause}");
+    }
 }
 
 trait ReplaceSteps {
