@@ -369,6 +369,10 @@ fn queries_are_counted() {
         (zone, "a@x.example", "spf=pass:m.x.example", 3),
         (zone, "a@x.example", "spf=pass:m.x.example dkim=pass:n.x.example", 4),
         (zone, &format!("a@{deep}"), "", 9),
+        // Each label is a name of the walk, up to eight of them; and whether the domain exists.
+        (zone, "a@a.b.c.d.e.x.example", "", 7 + 1),
+        (zone, "a@a.b.c.d.e.f.x.example", "", 8 + 1),
+        (zone, "a@a.b.c.d.e.f.g.x.example", "", 8 + 1),
         (zone, "a@nothing.example", &many, 2),
         (zone, "a@x.example", &many, 1),
         // The rest of a walk is asked for at once, even if it then ends early.
