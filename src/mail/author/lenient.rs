@@ -7,13 +7,10 @@
 use std::collections::HashSet;
 
 use super::{AuthorDomains, Reading, fold, words};
-use crate::mail::domain::{Domain, MAX_DOMAIN_LENGTH};
+use crate::mail::domain::Domain;
 
 /// Texts that are looked at as domains. A field that has more never passes.
 const MAX_TEXTS: usize = 1000;
-
-/// The most octets of a text that is looked at as a domain; [`Domain::parse`] has the same bound.
-const MAX_TEXT: usize = 4 * MAX_DOMAIN_LENGTH;
 
 /// Reads a From header field's value. `None` where nobody finds a domain in it.
 pub(super) fn read(value: &[u8]) -> Option<Reading> {
@@ -147,10 +144,15 @@ impl Reader {
     fn domain(&mut self, text: &str) {
         let skipped = |c: char| " [\"'\\<(".contains(c) || fold::is_misleading(c);
         let text = text.trim_start_matches(skipped);
-        let plain: String = bounded(text).take_while(|c| is_domain_character(*c)).collect();
+        let plain: String = text.chars().take_while(|c| is_domain_character(*c)).collect();
         self.candidate(&plain);
+        // RFC 5322 lets a domain have characters that DNS names of hosts do not have, and clients show them.
+        let atoms: String = text.chars().take_while(|c| is_symbol(*c) || is_domain_character(*c)).collect();
+        if atoms.contains(is_symbol) {
+            self.candidate(atoms.trim_matches(is_symbol));
+        }
         // Some readers take white space within a domain away (obsolete, RFC 5322 §4.4), where what is before it is no display name.
-        let joined: String = bounded(text).take_while(|c| *c == ' ' || is_domain_character(*c)).collect();
+        let joined: String = text.chars().take_while(|c| *c == ' ' || is_domain_character(*c)).collect();
         let is_name = text.split_inclusive(['<', '>', ',', ';', ':', '@']).next().is_some_and(|name| name.ends_with('<'));
         if joined.trim_end().contains(' ') && !is_name {
             self.candidate(&joined.replace(' ', ""));
@@ -177,7 +179,7 @@ impl Reader {
         }
         self.seen.insert(text.to_owned());
         let labels: Vec<&str> = text.split('.').filter(|label| !label.is_empty()).collect();
-        let Ok(domain) = Domain::parse(&labels.join(".")) else { return };
+        let Some(domain) = Domain::parse(&labels.join(".")).ok().or_else(|| valid_end(&labels)) else { return };
         // A name of one label is nobody's domain, and one that ends in a number is an address (RFC 5321 §4.1.3).
         let is_address = domain.labels().next_back().is_some_and(|last| last.bytes().all(|octet| octet.is_ascii_digit()));
         if domain.is_qualified() && !is_address {
@@ -186,9 +188,22 @@ impl Reader {
     }
 }
 
-/// The beginning of a text, beyond which no domain goes.
-fn bounded(text: &str) -> impl Iterator<Item = char> {
-    text.chars().take(MAX_TEXT)
+/// The last of the labels, as many as can be a domain together. A name that DNS cannot have is shown as one below that domain.
+fn valid_end(labels: &[&str]) -> Option<Domain> {
+    let mut end: Option<Domain> = None;
+    for label in labels.iter().rev() {
+        // As A-labels, for labels that are each valid may be an error together.
+        let Ok(label) = Domain::parse(label) else { break };
+        let longer = end.as_ref().map_or_else(|| Ok(label.clone()), |end| Domain::parse(&format!("{label}.{end}")));
+        let Ok(longer) = longer else { break };
+        end = Some(longer);
+    }
+    end
+}
+
+/// Whether the character is one that RFC 5322 allows in a domain and names of hosts do not have (`atext`, §3.2.3).
+fn is_symbol(c: char) -> bool {
+    "!#$%&'*+/=?^`{|}~".contains(c)
 }
 
 fn is_domain_character(c: char) -> bool {

@@ -250,6 +250,18 @@ const LENIENT: &[(&str, &str)] = &[
     ("=?UTF-8?Q?Author <j@bank.example>", "bank.example"),
     ("A\r\nFrom: x@bank.example", "bank.example"),
     ("a@x.example, <b@y.example", "y.example,x.example"),
+    // What DNS cannot have is below a domain that it can.
+    ("ceo@a!b.bank.example", "bank.example"),
+    ("ceo@it's.bank.example", "bank.example"),
+    ("ceo@*.bank.example", "bank.example"),
+    ("ceo@{bank.example}", "bank.example"),
+    ("ceo@\u{301}x.bank.example", "bank.example"),
+    ("ceo@\u{e000}.bank.example", "bank.example"),
+    ("x@evil.example, Bank <ceo@a!b.bank.example>", "bank.example,evil.example"),
+    ("ceo@bank.example!x", "bank.example"),
+    ("ceo@x!y", "<bad domain name>"),
+    ("ceo@x!.example", "<bad domain name>"),
+    ("ceo@x!.1.2", "<bad domain name>"),
     // Nobody finds a domain of two labels.
     ("", "<no address>"),
     ("Test User", "<no address>"),
@@ -266,6 +278,24 @@ fn whoever_reads() {
     }
     assert_eq!(read(b"\x95\\\x8e\xa6 <j@bank.example>"), "bank.example");
     assert_eq!(read(b"J\xfc, X <j@ba\xffnk.example>"), "bank.example");
+}
+
+/// A name that is too long for DNS is shown as one below the author's domain all the same.
+#[test]
+fn names_too_long_for_dns() {
+    for (length, expected) in [(63, format!("{}.bank.example", "x".repeat(63))), (64, "bank.example".to_owned())] {
+        let name = format!("{}.bank.example", "x".repeat(length));
+        assert_eq!(read(format!("ceo@{name}")), expected);
+        assert_eq!(
+            read(format!("Bank <ceo@{name}>, x@evil.example")).split(',').find(|domain| *domain == expected),
+            Some(&*expected)
+        );
+    }
+    // As much of the right end as a name can have: 253 octets.
+    for count in [120, 121, 400, 5000] {
+        let domain = read(format!("ceo@{}bank.example", "x.".repeat(count)));
+        assert_eq!(domain, format!("{}bank.example", "x.".repeat(count.min(120))));
+    }
 }
 
 /// What is not looked at may be another domain.
@@ -359,6 +389,10 @@ fn a_megabyte_is_read_in_one_pass() {
         format!("a@{}", million("x.")),
         format!("a@{}", million("\u{fc}.")),
         million("a@\u{fc}.example,"),
+        format!("a@!{}", million("x.")),
+        format!("a@!.{}", million("\u{fc}.")),
+        (0..4000).map(|n| format!("a@{n}!.{},", "x.".repeat(120))).collect(),
+        (0..2000).map(|n| format!("a@{n}!.{},", "\u{fc}.".repeat(120))).collect(),
         million("\""),
         million("\"\" "),
         million("\\"),
