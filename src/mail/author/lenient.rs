@@ -151,8 +151,10 @@ impl Reader {
         if atoms.contains(is_symbol) {
             self.candidate(atoms.trim_matches(is_symbol));
         }
-        // Some readers take white space within a domain away (obsolete, RFC 5322 §4.4), where what is before it is no display name.
         let joined: String = text.chars().take_while(|c| *c == ' ' || is_domain_character(*c)).collect();
+        // Some take white space away around dots alone (obsolete, RFC 5322 §4.4), and end a domain where two words meet.
+        self.candidate(&around_dots(&joined));
+        // Some readers take white space within a domain away, where what is before it is no display name.
         let is_name = text.split_inclusive(['<', '>', ',', ';', ':', '@']).next().is_some_and(|name| name.ends_with('<'));
         if joined.trim_end().contains(' ') && !is_name {
             self.candidate(&joined.replace(' ', ""));
@@ -186,6 +188,18 @@ impl Reader {
             self.domains.add(&domain);
         }
     }
+}
+
+/// The words that a text begins with, as far as there is a dot between each and the next one.
+fn around_dots(text: &str) -> String {
+    let mut domain = String::new();
+    for word in text.split(' ').filter(|word| !word.is_empty()) {
+        if !domain.is_empty() && !domain.ends_with('.') && !word.starts_with('.') {
+            break;
+        }
+        domain.push_str(word);
+    }
+    domain
 }
 
 /// The last of the labels, as many as can be a domain together. A name that DNS cannot have is shown as one below that domain.

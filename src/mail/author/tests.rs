@@ -309,6 +309,25 @@ fn the_bound_on_texts_that_are_looked_at() {
     }
 }
 
+/// Readers that take white space away around dots alone end a domain where two words meet (RFC 5322 §4.4).
+#[test]
+fn white_space_around_dots() {
+    for (value, domains) in [
+        ("x@bank. example x.evil.test", "bank.examplex.evil.test,bank.example"),
+        ("x@bank .example <x@evil.test>", "evil.test,bank.example"),
+        ("x@bank\r\n .\t example x.evil.test", "bank.examplex.evil.test,bank.example"),
+        ("x@bank. example", "bank.example"),
+    ] {
+        let author = Author::from_fields(&[value]);
+        let mut found: Vec<&str> = author.domains().iter().map(Domain::as_str).collect();
+        let mut expected: Vec<&str> = domains.split(',').collect();
+        found.sort_unstable();
+        expected.sort_unstable();
+        assert_eq!(found, expected, "{value:?}");
+        assert_eq!(matches!(author, Author::One(_)), expected.len() == 1, "{value:?}");
+    }
+}
+
 #[test]
 fn nested_comments() {
     for depth in 1..20 {
