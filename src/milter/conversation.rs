@@ -152,7 +152,7 @@ impl<'a> Conversation<'a> {
             CommandKind::Helo => self.helo(content).await?,
             CommandKind::Mail => self.mail(content).await?,
             CommandKind::Header => self.header(content)?,
-            CommandKind::Eoh => {
+            CommandKind::Eoh if is_whole => {
                 self.work(Session::end_of_header);
                 self.proceed(ProtoOpts::NOREPLY_EOH);
             }
@@ -172,7 +172,7 @@ impl<'a> Conversation<'a> {
             CommandKind::Rcpt if is_whole => self.proceed(ProtoOpts::NOREPLY_RCPT),
             CommandKind::Data if is_whole => self.proceed(ProtoOpts::NOREPLY_DATA),
             CommandKind::Unknown if is_whole => self.proceed(ProtoOpts::NOREPLY_UNKNOWN),
-            CommandKind::Rcpt | CommandKind::Data | CommandKind::Unknown | CommandKind::Quit => {}
+            CommandKind::Eoh | CommandKind::Rcpt | CommandKind::Data | CommandKind::Unknown | CommandKind::Quit => {}
         }
         let replies = self.replies.take();
         if replies.is_empty() { Ok(()) } else { self.socket.write(&replies).await }
