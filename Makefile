@@ -2,6 +2,8 @@
 # make check       what needs neither root nor an MTA: fmt, clippy, unit, property and scenario tests
 # make test        everything, with a real Postfix, Sendmail and unbound (installed as root when missing)
 # make test CORPUS=DIR   and with the public suites in DIR
+# make diff        ours against other implementations, on cases at random: SEED=, ROUNDS= (each part of them)
+# make fuzz        each reader of strangers' octets, SECONDS= each
 # make demo        the daemon at work: a few SMTP sessions, printed
 # make bench       measurements
 # make install     DESTDIR, PREFIX, SYSCONFDIR, UNITDIR, SYSUSERSDIR and DOCDIR say where to
@@ -18,13 +20,17 @@ CARGO = cargo
 TARGET = $(or $(CARGO_TARGET_DIR),target)
 SENDMAIL = $(abspath $(TARGET))/sendmail
 
+SECONDS = 60
+# What `make test` does of it.
+TEST_SECONDS = 5
+
 BINDIR = $(DESTDIR)$(PREFIX)/sbin
 MANDIR = $(DESTDIR)$(PREFIX)/share/man
 EXAMPLEDIR = $(DESTDIR)$(DOCDIR)/examples
 MANPAGES = $(wildcard man/*.[1-9])
 DOCUMENTS = README.md CHANGELOG.md LICENSE $(wildcard docs/*.md)
 
-.PHONY: all check test lint peers man-lint demo bench install uninstall clean
+.PHONY: all check test diff fuzz lint peers man-lint demo bench install uninstall clean
 
 all:
 	$(CARGO) build --release --locked
@@ -49,6 +55,15 @@ man-lint: $(MANPAGES)
 # RUSTFLAGS or features must not differ between the steps, or everything is built twice.
 test: lint peers man-lint
 	$(if $(CORPUS),CORPUS="$(abspath $(CORPUS))") $(CARGO) test --locked --no-fail-fast -- --include-ignored
+	fuzz/run $(TEST_SECONDS)
+
+# A seed of its own for each run, where none is given; it is printed.
+diff: peers
+	SEED="$(or $(SEED),$(shell date +%s))" ROUNDS="$(or $(ROUNDS),50000)" \
+	    $(CARGO) test --locked --profile diff --test differential -- --include-ignored --nocapture --test-threads=2
+
+fuzz:
+	fuzz/run $(SECONDS)
 
 demo:
 	$(CARGO) build --locked

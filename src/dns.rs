@@ -17,6 +17,8 @@ mod resolv_conf;
 mod resolver;
 mod servers;
 mod statistics;
+#[cfg(feature = "testing")]
+pub mod testing;
 mod upstream;
 pub mod zone;
 

@@ -10,6 +10,8 @@ mod negotiation;
 mod packets;
 mod replies;
 mod socket;
+#[cfg(feature = "testing")]
+pub mod testing;
 #[cfg(test)]
 mod tests;
 

@@ -26,9 +26,19 @@ need opendkim opendkim
 [ -e /usr/lib/python3/dist-packages/authres/__init__.py ] || missing="$missing python3-authres"
 [ -e /usr/share/perl5/Mail/AuthenticationResults/Parser.pm ] || missing="$missing libmail-authenticationresults-perl"
 [ -e /usr/share/perl5/Mail/SpamAssassin/Plugin/AuthRes.pm ] || missing="$missing spamassassin"
+for module in Mail/SPF.pm:libmail-spf-perl Mail/DKIM.pm:libmail-dkim-perl Mail/DMARC.pm:libmail-dmarc-perl; do
+    [ -e "/usr/share/perl5/${module%%:*}" ] || missing="$missing ${module#*:}"
+done
+[ -e /usr/lib/python3/dist-packages/spf.py ] || missing="$missing python3-spf"
+# libFuzzer is C++.
+need c++ g++
 for library in libmilter1.0.1 libbsd0 libwrap0 libnsl2 libldap-2.5-0 libsasl2-2; do
     dpkg-query -W -f '${Status}' "$library" 2>/dev/null | grep -q ' installed' || missing="$missing $library"
 done
+# From crates.io: Debian has no such package.
+if ! cargo fuzz --version >/dev/null 2>&1; then
+    cargo install --locked --version 0.13.2 cargo-fuzz
+fi
 if [ -z "$missing" ] && [ -x "$sendmail/usr/libexec/sendmail/sendmail" ] && [ -x "$opendmarc/usr/sbin/opendmarc" ] &&
     [ -e "$moving/etc/opendkim.conf" ]; then
     exit 0

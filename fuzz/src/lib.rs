@@ -1,0 +1,4 @@
+//! The checks that fuzzing runs: those of `tests/fuzz/`.
+
+#[path = "../../tests/fuzz/mod.rs"]
+pub mod checks;
