@@ -662,6 +662,7 @@ fn files_named_in_the_documents_are_there() {
         "docs/moving.md",
         "docs/policy.md",
         "docs/rfc.md",
+        "docs/testing.md",
     ] {
         let text = read(document);
         let folder = root().join(document).parent().unwrap().to_owned();
