@@ -17,6 +17,7 @@ use indymilter::{
     ProtoOpts,
     message::{command::CommandKind, reply::ReplyKind},
 };
+use tokio::task::yield_now;
 
 use super::{
     Server,
@@ -40,6 +41,9 @@ const PACKET_LIMIT: Duration = Duration::from_secs(60);
 
 /// How long the MTA may be silent between packets. An SMTP client may be idle for an hour under some MTAs.
 const IDLE_LIMIT: Duration = Duration::from_secs(7210);
+
+/// How often an MTA whose next octets are always there is read from before others of the thread have their turn.
+const READS_IN_A_ROW: u32 = 16;
 
 /// The state of one connection.
 #[derive(Debug)]
@@ -92,7 +96,7 @@ impl<'a> Conversation<'a> {
         let mut drained = pin!(async move { _ = draining.wait_for(|draining| *draining).await }.fuse());
         let mut limit = Limit::new(NEGOTIATION_LIMIT);
         let (mut framing, mut input) = (Framing::default(), Vec::new());
-        let mut owes_octets = false;
+        let (mut owes_octets, mut reads_in_a_row) = (false, 0);
         loop {
             let mut rest = input.as_slice();
             let mut packet_ended = false;
@@ -103,6 +107,10 @@ impl<'a> Conversation<'a> {
                 }
                 self.take(packet).await?;
                 packet_ended |= packet.is_whole;
+                // An MTA that is quick would keep the thread to itself: its octets are there whenever it is answered.
+                if packet.is_whole && packet.command == CommandKind::BodyEnd {
+                    yield_now().await;
+                }
             }
             let left = rest.len();
             input.drain(..input.len() - left);
@@ -110,6 +118,11 @@ impl<'a> Conversation<'a> {
             let owed_octets = std::mem::replace(&mut owes_octets, framing.is_within_packet() || left > 0);
             if framing.is_open() && (packet_ended || owes_octets != owed_octets) {
                 limit.restart(if owes_octets { PACKET_LIMIT } else { IDLE_LIMIT });
+            }
+            reads_in_a_row += 1;
+            if reads_in_a_row >= READS_IN_A_ROW {
+                reads_in_a_row = 0;
+                yield_now().await;
             }
             loop {
                 match self.socket.read_now(&mut input, framing.is_within_packet())? {
@@ -119,6 +132,7 @@ impl<'a> Conversation<'a> {
                     None if !self.is_busy && !owes_octets => input = Vec::new(),
                     None => {}
                 }
+                reads_in_a_row = 0;
                 if !self.wait(&mut limit, drained.as_mut()).await? {
                     return Ok(());
                 }

@@ -289,6 +289,33 @@ async fn a_session_that_is_cut_off_is_recorded() {
     assert!(log.iter().any(|line| line.contains("envelope-from=a@example.com")), "{log:?}");
 }
 
+/// An MTA whose octets are always there, beside one that comes after it and has a single message: one thread serves both.
+#[tokio::test]
+async fn a_quick_peer_keeps_nobody_waiting() {
+    let client = [packet(b'C', b"h\x004\0\x01192.0.2.1\0"), packet(b'H', b"x\0")].concat();
+    let mail = |sender: &str| packet(b'M', format!("<{sender}@[192.0.2.1]>\0").as_bytes());
+    let message = |sender: &str| [mail(sender), packet(b'E', b"")].concat();
+    let fields = packet(b'L', b"Subject\0 some text that is not short\0").repeat(2500);
+    // Messages, and a single one of many fields: more than is read in a row.
+    for said in [message("quick").repeat(100), [mail("quick"), fields, packet(b'E', b"")].concat()] {
+        let (server, log, _drain) = server("verify_helo = no\nheader = Authentication-Results");
+        let mut tasks = Vec::new();
+        let mut peers = Vec::new();
+        for said in [said, message("other")] {
+            let (mut peer, ours) = UnixStream::pair().unwrap();
+            // All of it fits into the buffers of the system, and so do the answers.
+            peer.write_all(&[OPEN, &client, &said, &packet(b'Q', b"")].concat()).await.unwrap();
+            tasks.push(tokio::spawn(serve(Socket::Unix(ours), Arc::clone(&server))));
+            peers.push(peer);
+        }
+        for task in tasks {
+            task.await.unwrap().unwrap();
+        }
+        let place = log.take_kept().iter().position(|line| line.contains("other@")).unwrap();
+        assert!(place <= 1, "{place}");
+    }
+}
+
 #[tokio::test]
 async fn a_panic_is_an_answer_and_a_log_line() {
     let (peer, ours) = UnixStream::pair().unwrap();
