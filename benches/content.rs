@@ -1,9 +1,11 @@
-//! What the daemon spends on DKIM, beside what hash and signature check alone cost, and how much memory large messages take.
+//! What the daemon spends on DKIM, beside what hash and signature check alone cost, and how much
+//! memory large messages take.
 //!
-//! `cargo bench --bench content [-- cpu | memory]`. Times are in microseconds per message: CPU time of the daemon, all of its threads
-//! together, and for the floor that of this program's thread. Each is the least of many rounds, because others use the machine
-//! as well. The milter events are measured with the same messages, their signatures under another name, which nobody verifies. Goals
-//! that are not met are told, and are no error.
+//! `cargo bench --bench content [-- cpu | memory]`. Times are in microseconds per message: CPU time
+//! of the daemon, all of its threads together, and for the floor that of this program's thread.
+//! Each is the least of many rounds, because others use the machine as well. The milter events are
+//! measured with the same messages, their signatures under another name, which nobody verifies.
+//! Goals that are not met are told, and are no error.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
 
@@ -45,7 +47,8 @@ const MEMORY: u64 = 32 * 1024;
 const SIZES: [usize; 3] = [4_000, 100_000, 10_000_000];
 
 /// The line that bodies are made of; it is in relaxed form.
-const LINE: &str = "The quick brown fox jumps over the lazy dog, and then another one, and so on.\r\n";
+const LINE: &str =
+    "The quick brown fox jumps over the lazy dog, and then another one, and so on.\r\n";
 
 /// The name of a signature's field, and one of the same length that means nothing.
 const SIGNATURE: &str = "DKIM-Signature";
@@ -71,13 +74,16 @@ impl Milter {
     /// CPU time so far, of all threads.
     fn cpu(&self) -> Duration {
         let tasks = fs::read_dir(format!("/proc/{}/task", self.daemon.id())).unwrap();
-        tasks.map(|task| nanoseconds(&task.unwrap().path().join("schedstat").display().to_string())).sum()
+        tasks
+            .map(|task| nanoseconds(&task.unwrap().path().join("schedstat").display().to_string()))
+            .sum()
     }
 
     /// A line of its status, in KiB.
     fn status(&self, name: &str) -> u64 {
         let text = fs::read_to_string(format!("/proc/{}/status", self.daemon.id())).unwrap();
-        let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).unwrap();
+        let line =
+            text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).unwrap();
         line.split_ascii_whitespace().next().unwrap().parse().unwrap()
     }
 
@@ -85,7 +91,9 @@ impl Milter {
     fn session(&self) -> MilterClient {
         let mut client = self.daemon.client();
         client.gathers = true;
-        client.macros = [("j", "mx.example.net"), ("i", "4XyZ")].map(|(name, value)| (name.to_owned(), value.to_owned())).into();
+        client.macros = [("j", "mx.example.net"), ("i", "4XyZ")]
+            .map(|(name, value)| (name.to_owned(), value.to_owned()))
+            .into();
         client.connect("mail.example.com", Some(SocketAddr::from(([192, 0, 2, 1], 2525)))).unwrap();
         client.helo("mail.example.com").unwrap();
         client
@@ -138,7 +146,13 @@ fn end(client: &mut MilterClient, signatures: usize) {
 }
 
 /// CPU time of a message, the mean of several.
-fn measure(milter: &Milter, client: &mut MilterClient, text: &[u8], signatures: &[Signed], name: &str) -> f64 {
+fn measure(
+    milter: &Milter,
+    client: &mut MilterClient,
+    text: &[u8],
+    signatures: &[Signed],
+    name: &str,
+) -> f64 {
     let messages = repeats(text);
     let start = milter.cpu();
     for _ in 0..messages {
@@ -182,7 +196,9 @@ fn text(size: usize) -> Vec<u8> {
 fn cpu(nameserver: SocketAddr, keys: &[Key]) -> Vec<(String, bool)> {
     let spf = Milter::start(nameserver, "");
     let dkim = Milter::start(nameserver, "verify_dkim = yes\n");
-    println!("\nCPU time in microseconds per message (relaxed/relaxed, one connection, UNIX socket)");
+    println!(
+        "\nCPU time in microseconds per message (relaxed/relaxed, one connection, UNIX socket)"
+    );
     println!(
         "SPF alone; with DKIM but signatures that are none (events); with signatures; floor: hash and signature checks alone"
     );
@@ -196,7 +212,10 @@ fn cpu(nameserver: SocketAddr, keys: &[Key]) -> Vec<(String, bool)> {
         let text = text(size);
         let cases: Vec<(&Key, Vec<Signed>)> = keys
             .iter()
-            .flat_map(|key| [1, 3].map(|count| (key, (0..count).map(|number| key.sign(&text, number)).collect())))
+            .flat_map(|key| {
+                [1, 3]
+                    .map(|count| (key, (0..count).map(|number| key.sign(&text, number)).collect()))
+            })
             .collect();
         let mut figures = vec![[f64::MAX; 4]; cases.len()];
         let (mut spf_client, mut dkim_client) = (spf.session(), dkim.session());
@@ -220,7 +239,11 @@ fn cpu(nameserver: SocketAddr, keys: &[Key]) -> Vec<(String, bool)> {
                 key.name(),
                 whole - alone
             );
-            let what = format!("{count} x {} at {} octets: {times:.2} times the floor, at most {TIMES}", key.name(), text.len());
+            let what = format!(
+                "{count} x {} at {} octets: {times:.2} times the floor, at most {TIMES}",
+                key.name(),
+                text.len()
+            );
             goals.push((what, times <= TIMES));
         }
     }
@@ -232,7 +255,8 @@ fn peak(nameserver: SocketAddr, text: &[u8], signatures: &[Signed], concurrent: 
     let milter = Milter::start(nameserver, "verify_dkim = yes\n");
     let idle = milter.status("VmRSS");
     // The peak so far is forgotten.
-    fs::write(format!("/proc/{}/clear_refs", milter.daemon.id()), "5").expect("memory is measured by root");
+    fs::write(format!("/proc/{}/clear_refs", milter.daemon.id()), "5")
+        .expect("memory is measured by root");
     let all_begun = Barrier::new(concurrent);
     thread::scope(|scope| {
         for _ in 0..concurrent {
@@ -256,13 +280,21 @@ fn memory(nameserver: SocketAddr, key: &Key) -> Vec<(String, bool)> {
     println!("\nPeak of resident memory in KiB over the idle daemon, one signature");
     println!("{:>9} {:>9} {:>9}", "messages", "octets", "KiB");
     let mut goals = Vec::new();
-    for (concurrent, size) in [(1, SIZES[2]), (CONCURRENT, SIZES[0]), (CONCURRENT, SIZES[1]), (CONCURRENT, SIZES[2])] {
+    for (concurrent, size) in
+        [(1, SIZES[2]), (CONCURRENT, SIZES[0]), (CONCURRENT, SIZES[1]), (CONCURRENT, SIZES[2])]
+    {
         let text = text(size);
         let signatures = [key.sign(&text, 0)];
         let peak = peak(nameserver, &text, &signatures, concurrent);
         println!("{concurrent:>9} {:>9} {peak:>9}", text.len());
         if (concurrent, size) == (CONCURRENT, SIZES[2]) {
-            goals.push((format!("{concurrent} messages of {} octets: {peak} KiB, at most {MEMORY}", text.len()), peak <= MEMORY));
+            goals.push((
+                format!(
+                    "{concurrent} messages of {} octets: {peak} KiB, at most {MEMORY}",
+                    text.len()
+                ),
+                peak <= MEMORY,
+            ));
         }
     }
     goals
@@ -273,7 +305,8 @@ fn main() {
         return awake::stay_awake(env::args().nth(2).and_then(|id| id.parse().ok()));
     }
     let _awake = awake::keep_awake().unwrap();
-    let sections: Vec<String> = env::args().skip(1).filter(|argument| !argument.starts_with('-')).collect();
+    let sections: Vec<String> =
+        env::args().skip(1).filter(|argument| !argument.starts_with('-')).collect();
     let wanted = |name: &str| sections.is_empty() || sections.iter().any(|section| section == name);
     let keys = signer::keys();
     let spf = "example.com TXT v=spf1 ip4:192.0.2.0/24 -all\nmail.example.com TXT v=spf1 ip4:192.0.2.0/24 -all\n";

@@ -53,7 +53,10 @@ fn main() {
     let zone = signer::key_records(&keys);
     let dns = Dns::from_zone(Arc::new(Zone::parse(&zone).unwrap()));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
-    println!("{:>9} {:>8} {:>9} {:>4} {:>10} {:>10} {:>6}", "key", "body", "octets", "sigs", "floor us", "us", "times");
+    println!(
+        "{:>9} {:>8} {:>9} {:>4} {:>10} {:>10} {:>6}",
+        "key", "body", "octets", "sigs", "floor us", "us", "times"
+    );
     for key in &keys {
         let public = key.public();
         for (kind, lines) in [("plain", PLAIN), ("indented", INDENTED)] {
@@ -65,7 +68,9 @@ fn main() {
                 let mut canonical: String = (0..count).map(|number| line(number).1).collect();
                 canonical.truncate(canonical.trim_end_matches("\r\n").len() + 2);
                 for signatures in [1, 3] {
-                    let signed: Vec<Signed> = (0..signatures).map(|number| key.sign(canonical.as_bytes(), number)).collect();
+                    let signed: Vec<Signed> = (0..signatures)
+                        .map(|number| key.sign(canonical.as_bytes(), number))
+                        .collect();
                     let floor = time(|| {
                         black_box(digest(&SHA256, black_box(body.as_bytes())));
                         signed.iter().for_each(|signed| key.check(&public, signed));
@@ -73,15 +78,31 @@ fn main() {
                     let ours = time(|| {
                         runtime.block_on(async {
                             let timeout = Duration::from_secs(5);
-                            let settings = Settings { max_signatures: 10, min_key_bits: 1024, timeout, now: 1_795_400_000 };
+                            let settings = Settings {
+                                max_signatures: 10,
+                                min_key_bits: 1024,
+                                timeout,
+                                now: 1_795_400_000,
+                            };
                             let mut verifier = Verifier::new(settings);
-                            signed.iter().for_each(|signed| verifier.header(b"DKIM-Signature", signed.value.as_bytes()));
+                            signed.iter().for_each(|signed| {
+                                verifier.header(b"DKIM-Signature", signed.value.as_bytes())
+                            });
                             for (name, value) in FIELDS {
                                 verifier.header(name.as_bytes(), format!(" {value}").as_bytes());
                             }
                             let mut verification = verifier.end_of_header(&dns);
-                            body.as_bytes().chunks(65535).for_each(|chunk| verification.body(chunk));
-                            assert!(verification.finish().await.unwrap().iter().all(|outcome| outcome.reason.is_none()));
+                            body.as_bytes()
+                                .chunks(65535)
+                                .for_each(|chunk| verification.body(chunk));
+                            assert!(
+                                verification
+                                    .finish()
+                                    .await
+                                    .unwrap()
+                                    .iter()
+                                    .all(|outcome| outcome.reason.is_none())
+                            );
                         });
                     });
                     println!(

@@ -1,5 +1,6 @@
-//! The daemon at work: starts it on loopback with a few example zones, plays SMTP sessions through the milter protocol, and prints
-//! them with what the daemon answered. Ends with an error when an outcome is not the one announced.
+//! The daemon at work: starts it on loopback with a few example zones, plays SMTP sessions through
+//! the milter protocol, and prints them with what the daemon answered. Ends with an error when an
+//! outcome is not the one announced.
 
 #![allow(
     clippy::panic,
@@ -126,7 +127,9 @@ const AFTER_RELOAD: &[Session] = &[Session {
 fn main() -> ExitCode {
     println!("DNS says:\n{ZONE}");
     let nameserver = NameServer::start(Zone::parse(ZONE).expect("bad zone"));
-    let config = |lines: &str| format!("hostname = mta.example.org\nnameservers = {}\n{lines}", nameserver.address());
+    let config = |lines: &str| {
+        format!("hostname = mta.example.org\nnameservers = {}\n{lines}", nameserver.address())
+    };
     println!("The configuration:\n\n{}", config(STRICT));
     let daemon = Daemon::start(&config(STRICT));
     let mut wrong = 0;
@@ -152,10 +155,11 @@ fn main() -> ExitCode {
 /// Plays a session and prints it; whether it came out as announced.
 fn show(daemon: &Daemon, session: &Session) -> bool {
     println!("== {}\n", session.title);
-    let (reply, header) = play(daemon, session).unwrap_or_else(|error| (format!("the daemon hung up: {error}"), Vec::new()));
+    let (reply, header) = play(daemon, session)
+        .unwrap_or_else(|error| (format!("the daemon hung up: {error}"), Vec::new()));
     let lines: Vec<String> = header.iter().map(Field::unfolded).collect();
-    let fits =
-        lines.len() == session.header.len() && session.header.iter().zip(&lines).all(|(pattern, line)| matches(pattern, line));
+    let fits = lines.len() == session.header.len()
+        && session.header.iter().zip(&lines).all(|(pattern, line)| matches(pattern, line));
     let right = fits && matches(session.reply, &reply);
     if !right {
         println!("  NOT AS ANNOUNCED: {} {:#?}", session.reply, session.header);
@@ -167,7 +171,9 @@ fn show(daemon: &Daemon, session: &Session) -> bool {
 fn play(daemon: &Daemon, session: &Session) -> std::io::Result<(String, Vec<Field>)> {
     let client = SocketAddr::from(([192, 0, 2, 1], 40025));
     let say = |line: &str| println!("  C: {line}");
-    let answer = |reply: &str, positive: &str| println!("  S: {}", if reply == "ok" { positive } else { reply });
+    let answer = |reply: &str, positive: &str| {
+        println!("  S: {}", if reply == "ok" { positive } else { reply })
+    };
     let mut milter = MilterClient::connect_to(&daemon.sockets[0])?;
     println!("     (connection from mail.client.example [192.0.2.1])");
     milter.connect("mail.client.example", Some(client))?;

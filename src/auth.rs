@@ -12,7 +12,8 @@ pub use crate::mail::received_spf::Identity;
 pub struct Verified {
     /// Which identity.
     pub identity: Identity,
-    /// Its local-part, `postmaster` where it has none; without a domain the reverse-path as a whole, `<>` for an empty one.
+    /// Its local-part, `postmaster` where it has none; without a domain the reverse-path as a
+    /// whole, `<>` for an empty one.
     pub local_part: String,
     /// Its domain as it came; A-labels where it came as U-labels.
     pub domain: String,

@@ -28,7 +28,8 @@ const CONFIG_FILE: &str = "/etc/spf-milter.conf";
 /// The user as whom the service runs.
 const SERVICE_USER: &str = "spf-milter";
 
-/// Verifies mail senders in front of Postfix and Sendmail. Without a command, runs the milter in the foreground.
+/// Verifies mail senders in front of Postfix and Sendmail. Without a command, runs the milter in
+/// the foreground.
 #[derive(Debug, Parser)]
 #[command(name = "spf-milter", version, disable_help_subcommand = true, args_override_self = true)]
 struct Cli {
@@ -38,7 +39,8 @@ struct Cli {
     command: Option<Command>,
 }
 
-/// Options that hold for all commands; those that stand for a parameter win over the configuration file.
+/// Options that hold for all commands; those that stand for a parameter win over the configuration
+/// file.
 #[derive(Args, Debug)]
 struct Options {
     /// Configuration file
@@ -151,12 +153,15 @@ fn check_config(path: &Path, overrides: &Overrides, loaded: &Loaded, user: &str)
     print(&format!("{}: configuration is valid\n", path.display()))
 }
 
-/// Goes on as another user, which root alone can; whether that was done. Where there is no service user, there is none to become.
+/// Goes on as another user, which root alone can; whether that was done. Where there is no service
+/// user, there is none to become.
 fn become_user(name: &str) -> anyhow::Result<bool> {
     if !geteuid().is_root() {
         return Ok(false);
     }
-    let user = match User::from_name(name).with_context(|| format!("cannot look for the user '{name}'"))? {
+    let user = match User::from_name(name)
+        .with_context(|| format!("cannot look for the user '{name}'"))?
+    {
         Some(user) => user,
         None if name == SERVICE_USER => return Ok(false),
         None => bail!("there is no user '{name}'"),

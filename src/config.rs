@@ -1,7 +1,8 @@
 //! The configuration: plain values, checked once, never changed.
 //!
-//! `params` is the one table of parameters, `parse` is pure, text in, assignments and all errors out, `load` reads the files and
-//! `check` compares values with each other. The other modules are the types of values.
+//! `params` is the one table of parameters, `parse` is pure, text in, assignments and all errors
+//! out, `load` reads the files and `check` compares values with each other. The other modules are
+//! the types of values.
 
 mod check;
 mod error;
@@ -38,7 +39,8 @@ pub use self::{
 };
 
 impl Config {
-    /// Writes a configuration file that says the same: what differs from the defaults, or everything.
+    /// Writes a configuration file that says the same: what differs from the defaults, or
+    /// everything.
     pub fn show(&self, all: bool) -> String {
         let mut text = String::new();
         let mut group = "";
@@ -71,14 +73,18 @@ impl Config {
         }
     }
 
-    /// Gives a parameter the default that follows from others; one whose default does not stays as it is.
+    /// Gives a parameter the default that follows from others; one whose default does not stays as
+    /// it is.
     fn derive(&mut self, name: &str) {
         match name {
             "reject_helo_results" => self.reject_helo_results = self.reject_results,
-            "trusted_authentication_results" => self.trusted_authentication_results.clone_from(&self.trusted_networks),
+            "trusted_authentication_results" => {
+                self.trusted_authentication_results.clone_from(&self.trusted_networks)
+            }
             "authserv_id" => self.authserv_id.clone_from(&self.hostname),
             "delete_incoming_authentication_results" => {
-                self.delete_incoming_authentication_results = self.header.contains(&HeaderName::AuthenticationResults);
+                self.delete_incoming_authentication_results =
+                    self.header.contains(&HeaderName::AuthenticationResults);
             }
             _ => {}
         }
@@ -98,12 +104,16 @@ impl Config {
         fixed.into_iter().map(|parameter| parameter.name).collect()
     }
 
-    fn differing<'a>(&'a self, other: &'a Self) -> impl Iterator<Item = &'static Parameter> + use<'a> {
+    fn differing<'a>(
+        &'a self,
+        other: &'a Self,
+    ) -> impl Iterator<Item = &'static Parameter> + use<'a> {
         parameters().iter().filter(|parameter| !match parameter.name {
             // One field holds the entries of both.
             "skip_senders" => self.skip_senders.same_list(&other.skip_senders),
             "skip_senders_file" => {
-                self.skip_senders_file == other.skip_senders_file && self.skip_senders.same_file(&other.skip_senders)
+                self.skip_senders_file == other.skip_senders_file
+                    && self.skip_senders.same_file(&other.skip_senders)
             }
             _ => (parameter.same)(self, other),
         })

@@ -50,14 +50,15 @@ const FLUSH_LIMIT: Duration = Duration::from_secs(2);
 /// How long the log may take to be written before it goes elsewhere.
 const REDIRECT_LIMIT: Duration = Duration::from_millis(500);
 
-/// How long files may take to be read at a reload: one may be a pipe that nobody writes to, or on a disk that does not answer.
+/// How long files may take to be read at a reload: one may be a pipe that nobody writes to, or on a
+/// disk that does not answer.
 const RELOAD_LIMIT: Duration = Duration::from_secs(10);
 
 /// How long sessions that are cut off may take to be told of.
 const CLOSE_LIMIT: Duration = Duration::from_secs(1);
 
-/// Descriptors for other things than connections and look-ups: the log, files. And for each thread, besides two for each socket, which are
-/// the socket and a connection that waits for a place.
+/// Descriptors for other things than connections and look-ups: the log, files. And for each thread,
+/// besides two for each socket, which are the socket and a connection that waits for a place.
 const SPARE_DESCRIPTORS: usize = 32;
 const DESCRIPTORS_OF_A_THREAD: usize = 4;
 
@@ -87,15 +88,20 @@ impl From<anyhow::Error> for Failure {
 }
 
 impl Process {
-    /// Takes the signals, which comes before anything else: one that comes early must not end the process.
+    /// Takes the signals, which comes before anything else: one that comes early must not end the
+    /// process.
     ///
     /// # Errors
     ///
     /// What keeps it from that.
     pub(crate) fn start() -> anyhow::Result<Self> {
         let stopped = signals::keep_for_now().context("cannot keep signals")?;
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start the runtime")?;
-        let signals = runtime.block_on(async { Signals::take() }).context("cannot listen to signals")?;
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .context("cannot start the runtime")?;
+        let signals =
+            runtime.block_on(async { Signals::take() }).context("cannot listen to signals")?;
         Ok(Self { stopped, runtime, signals })
     }
 
@@ -119,7 +125,9 @@ impl Process {
             return Ok(());
         }
         let result = runtime.block_on(async {
-            let Some((loaded, again)) = first_load(path, &overrides, &mut signals).await? else { return Ok(()) };
+            let Some((loaded, again)) = first_load(path, &overrides, &mut signals).await? else {
+                return Ok(());
+            };
             let daemon = Daemon::start(path.to_owned(), overrides, loaded)?;
             daemon.run(signals, again).await;
             Ok(())
@@ -130,9 +138,13 @@ impl Process {
     }
 }
 
-/// Loads the configuration for the first time, and tells whether it is to be loaded again, as it may have changed meanwhile. Nothing comes
-/// of it when told to stop.
-async fn first_load(path: &Path, overrides: &Overrides, signals: &mut Signals) -> Result<Option<(Loaded, bool)>, Failure> {
+/// Loads the configuration for the first time, and tells whether it is to be loaded again, as it
+/// may have changed meanwhile. Nothing comes of it when told to stop.
+async fn first_load(
+    path: &Path,
+    overrides: &Overrides,
+    signals: &mut Signals,
+) -> Result<Option<(Loaded, bool)>, Failure> {
     let (path, overrides) = (path.to_owned(), overrides.clone());
     let mut task = spawn_blocking(move || load(&path, &overrides));
     let mut again = false;
@@ -151,7 +163,10 @@ async fn first_load(path: &Path, overrides: &Overrides, signals: &mut Signals) -
 }
 
 fn access(config: &Config) -> Access {
-    Access { mode: config.socket_mode.as_ref().map(|mode| mode.0), group: config.socket_group.clone() }
+    Access {
+        mode: config.socket_mode.as_ref().map(|mode| mode.0),
+        group: config.socket_group.clone(),
+    }
 }
 
 /// The daemon.
@@ -186,19 +201,25 @@ impl Daemon {
         for Listening { listener, name, file } in listening {
             files.extend(file);
             for worker in workers.iter() {
-                let source = Source::new(&listener, worker).with_context(|| format!("cannot accept connections on {name}"))?;
+                let source = Source::new(&listener, worker)
+                    .with_context(|| format!("cannot accept connections on {name}"))?;
                 sources.push((source, name.clone(), worker.clone()));
             }
             names.push(name);
         }
-        let log = Log::start(log_target(&config), config.log_level).context("cannot start the log")?;
+        let log =
+            Log::start(log_target(&config), config.log_level).context("cannot start the log")?;
         log_panics(&log);
         let observer = Observer::new(log.clone());
         for warning in warnings.iter().map(ToString::to_string).chain(unusual) {
             log.warn(|| warning);
         }
-        let room = Room::new(raise_descriptor_limit(), workers.iter().count() * (DESCRIPTORS_OF_A_THREAD + 2 * names.len()));
-        let connections = Arc::new(Connections::new(room.connections(config.max_connections, &log)));
+        let room = Room::new(
+            raise_descriptor_limit(),
+            workers.iter().count() * (DESCRIPTORS_OF_A_THREAD + 2 * names.len()),
+        );
+        let connections =
+            Arc::new(Connections::new(room.connections(config.max_connections, &log)));
         let teller = Teller::new(log.clone());
         let dns = Dns::with_listener(&nameservers::settings(&config, room.queries), {
             let teller = Arc::clone(&teller);
@@ -206,7 +227,11 @@ impl Daemon {
         });
         let shared = Shared::new(Runtime::new(config, dns, system_host_name(), 0));
         let (draining, receiver) = watch::channel(false);
-        let server = Arc::new(Server { shared: shared.clone(), observer: observer.clone(), draining: receiver });
+        let server = Arc::new(Server {
+            shared: shared.clone(),
+            observer: observer.clone(),
+            draining: receiver,
+        });
         Ok(Self {
             path,
             overrides,
@@ -275,7 +300,8 @@ impl Daemon {
         }
     }
 
-    /// Loads the configuration again, and once more when told so meanwhile. Breaks off when told to stop.
+    /// Loads the configuration again, and once more when told so meanwhile. Breaks off when told to
+    /// stop.
     async fn reload(&mut self, signals: &mut Signals) -> ControlFlow<()> {
         loop {
             systemd::reloading();
@@ -307,7 +333,10 @@ impl Daemon {
                 Err(_) => {
                     self.hanging = Some(task);
                     let seconds = RELOAD_LIMIT.as_secs();
-                    self.keep([format!("the configuration cannot be read within {seconds} seconds").as_str()]);
+                    self.keep([format!(
+                        "the configuration cannot be read within {seconds} seconds"
+                    )
+                    .as_str()]);
                 }
             }
             systemd::ready();
@@ -322,7 +351,12 @@ impl Daemon {
         for reason in reasons {
             self.log.error(|| reason.to_owned());
         }
-        self.log.error(|| format!("configuration not reloaded, the former one stays in force: {}", self.path.display()));
+        self.log.error(|| {
+            format!(
+                "configuration not reloaded, the former one stays in force: {}",
+                self.path.display()
+            )
+        });
     }
 
     /// Puts all of a configuration in force.
@@ -357,7 +391,8 @@ impl Daemon {
     }
 }
 
-/// What there are descriptors for. Look-ups have a share that connections cannot take: without any, mail would be told to come again.
+/// What there are descriptors for. Look-ups have a share that connections cannot take: without any,
+/// mail would be told to come again.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 struct Room {
     connections: usize,
@@ -367,9 +402,12 @@ struct Room {
 impl Room {
     /// Shares descriptors out; `taken` are in use for good.
     fn new(descriptors: Option<usize>, taken: usize) -> Self {
-        let Some(descriptors) = descriptors else { return Self { connections: usize::MAX, queries: MAX_QUERIES } };
+        let Some(descriptors) = descriptors else {
+            return Self { connections: usize::MAX, queries: MAX_QUERIES };
+        };
         let queries = (descriptors / 4 / DESCRIPTORS_OF_A_QUERY).clamp(1, MAX_QUERIES);
-        let rest = descriptors.saturating_sub(queries * DESCRIPTORS_OF_A_QUERY + SPARE_DESCRIPTORS + taken);
+        let rest = descriptors
+            .saturating_sub(queries * DESCRIPTORS_OF_A_QUERY + SPARE_DESCRIPTORS + taken);
         Self { connections: rest.max(1), queries }
     }
 
@@ -395,17 +433,26 @@ fn log_target(config: &Config) -> Target {
 }
 
 fn system_host_name() -> String {
-    nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok()).unwrap_or_else(|| "localhost".into())
+    nix::unistd::gethostname()
+        .ok()
+        .and_then(|name| name.into_string().ok())
+        .unwrap_or_else(|| "localhost".into())
 }
 
-/// Opens the way to as many descriptors as the system lets us have; how many that are, where there is a limit.
+/// Opens the way to as many descriptors as the system lets us have; how many that are, where there
+/// is a limit.
 fn raise_descriptor_limit() -> Option<usize> {
     let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).ok()?;
-    let limit = if soft < hard && setrlimit(Resource::RLIMIT_NOFILE, hard, hard).is_ok() { hard } else { soft };
+    let limit = if soft < hard && setrlimit(Resource::RLIMIT_NOFILE, hard, hard).is_ok() {
+        hard
+    } else {
+        soft
+    };
     usize::try_from(limit).ok()
 }
 
-/// Lets panics be told in the log, not on stderr: it may be gone, or stuck, and the log waits for nobody.
+/// Lets panics be told in the log, not on stderr: it may be gone, or stuck, and the log waits for
+/// nobody.
 fn log_panics(log: &Log) {
     let log = log.clone();
     std::panic::set_hook(Box::new(move |panic| log.error(|| format!("internal error: {panic}"))));
@@ -422,7 +469,11 @@ mod tests {
             let Room { connections, queries } = room(descriptors);
             assert!(connections >= 1 && (1..=MAX_QUERIES).contains(&queries));
             if descriptors >= 100 {
-                assert!(connections + queries * DESCRIPTORS_OF_A_QUERY + SPARE_DESCRIPTORS + 20 <= descriptors, "{descriptors}");
+                assert!(
+                    connections + queries * DESCRIPTORS_OF_A_QUERY + SPARE_DESCRIPTORS + 20
+                        <= descriptors,
+                    "{descriptors}"
+                );
             }
         }
         assert_eq!(room(1024), Room { connections: 716, queries: 128 });

@@ -1,9 +1,11 @@
 //! DNS for every method: one client, one cache, one kind of failure.
 //!
-//! [`Dns`] is what methods are given. Behind it is either the resolver or a [`zone::Zone`] in memory.
+//! [`Dns`] is what methods are given. Behind it is either the resolver or a [`zone::Zone`] in
+//! memory.
 //!
-//! A look-up goes through the cache; if that does not know, to an equal look-up that is under way; if there is none, to the name
-//! servers in turn, as soon as there is a place for it. It lives as long as someone waits for it.
+//! A look-up goes through the cache; if that does not know, to an equal look-up that is under way;
+//! if there is none, to the name servers in turn, as soon as there is a place for it. It lives as
+//! long as someone waits for it.
 
 mod cache;
 mod event;
@@ -67,13 +69,15 @@ impl fmt::Display for RecordType {
     }
 }
 
-/// Addresses or texts of an answer; one with more is not taken. (The most that we know of are some forty of either.)
+/// Addresses or texts of an answer; one with more is not taken. (The most that we know of are some
+/// forty of either.)
 const MAX_RECORDS: usize = 512;
 
 /// What an answer with more is taken for.
 const TOO_MANY_RECORDS: &str = "too many records";
 
-/// Exchangers of an answer that are kept: one more than SPF allows, so that too many are told from enough.
+/// Exchangers of an answer that are kept: one more than SPF allows, so that too many are told from
+/// enough.
 const MAX_EXCHANGERS: usize = 11;
 
 /// Names of an answer that are kept; no method looks at more.
@@ -84,7 +88,8 @@ const MAX_NAMES: usize = 10;
 pub struct Mx {
     /// Lower is preferred.
     pub preference: u16,
-    /// The host; `None` where the record has a name that no host can have, such as the `.` of a null MX (RFC 7505).
+    /// The host; `None` where the record has a name that no host can have, such as the `.` of a
+    /// null MX (RFC 7505).
     pub exchange: Option<Name>,
 }
 
@@ -106,11 +111,16 @@ pub enum Answer {
 }
 
 impl Answer {
-    /// The answer as far as it is of use: of exchangers one more than SPF allows, of names those that are looked at, in the order in which
-    /// they came (RFC 7208 §4.6.4). Of other records all count.
+    /// The answer as far as it is of use: of exchangers one more than SPF allows, of names those
+    /// that are looked at, in the order in which they came (RFC 7208 §4.6.4). Of other records all
+    /// count.
     fn bounded(self) -> Result<Self, Failure> {
         fn first<T: Clone>(records: Arc<[T]>, count: usize) -> Arc<[T]> {
-            if records.len() > count { records.iter().take(count).cloned().collect() } else { records }
+            if records.len() > count {
+                records.iter().take(count).cloned().collect()
+            } else {
+                records
+            }
         }
         let count = match &self {
             Self::A(records) => records.len(),
@@ -149,7 +159,8 @@ pub enum Failure {
     NoData,
     /// No answer in time.
     Timeout,
-    /// The server answered with an error, as the name of its RCODE, such as `SERVFAIL`; or its answer is not to be taken, and why.
+    /// The server answered with an error, as the name of its RCODE, such as `SERVFAIL`; or its
+    /// answer is not to be taken, and why.
     Rcode(&'static str),
     /// The server answered that it has nothing and asks nobody: a referral, or less.
     NoRecursion,
@@ -183,7 +194,8 @@ impl fmt::Display for Failure {
 /// What a look-up of records `T` brings.
 pub type Lookup<T> = Result<Arc<[T]>, Failure>;
 
-/// The DNS client. Cheap to clone; all clones share one cache. Those of one session share its part of the questions that may be under way.
+/// The DNS client. Cheap to clone; all clones share one cache. Those of one session share its part
+/// of the questions that may be under way.
 #[derive(Clone, Debug)]
 pub struct Dns {
     source: Source,
@@ -201,13 +213,18 @@ impl Dns {
         Self::with_listener(settings, |_| {})
     }
 
-    /// As [`Dns::new`], and tells what operators should know. The listener must not wait for anything.
-    pub fn with_listener(settings: &Settings, listener: impl Fn(&Event) + Send + Sync + 'static) -> Self {
+    /// As [`Dns::new`], and tells what operators should know. The listener must not wait for
+    /// anything.
+    pub fn with_listener(
+        settings: &Settings,
+        listener: impl Fn(&Event) + Send + Sync + 'static,
+    ) -> Self {
         Self::of(Resolver::new(settings, Listener::new(listener)))
     }
 
-    /// This client with other settings; the resolv.conf is read again. What is in the cache stays there if it came from the same
-    /// servers. This client goes on with its old settings. A zone in memory stays what it is.
+    /// This client with other settings; the resolv.conf is read again. What is in the cache stays
+    /// there if it came from the same servers. This client goes on with its old settings. A zone in
+    /// memory stays what it is.
     #[must_use]
     pub fn reconfigured(&self, settings: &Settings) -> Self {
         match &self.source {
@@ -221,14 +238,17 @@ impl Dns {
         Self { source: Source::Resolver(Arc::new(resolver), asker) }
     }
 
-    /// This client for another session. Questions to name servers are few at one time: each session has its part of them, so that one
-    /// whose name servers are silent does not hold up the others. All look-ups of a session count together; one that several sessions
-    /// wait for counts for one of them.
+    /// This client for another session. Questions to name servers are few at one time: each session
+    /// has its part of them, so that one whose name servers are silent does not hold up the others.
+    /// All look-ups of a session count together; one that several sessions wait for counts for one
+    /// of them.
     #[must_use]
     pub fn for_session(&self) -> Self {
         match &self.source {
             Source::Zone(_) => self.clone(),
-            Source::Resolver(resolver, _) => Self { source: Source::Resolver(Arc::clone(resolver), resolver.asker()) },
+            Source::Resolver(resolver, _) => {
+                Self { source: Source::Resolver(Arc::clone(resolver), resolver.asker()) }
+            }
         }
     }
 
@@ -243,7 +263,8 @@ impl Dns {
         }
     }
 
-    /// The servers that were asked in a look-up that failed a moment ago; none where that is not known any more.
+    /// The servers that were asked in a look-up that failed a moment ago; none where that is not
+    /// known any more.
     pub fn asked(&self, name: &Name, record_type: RecordType) -> Vec<SocketAddr> {
         match &self.source {
             Source::Zone(_) => Vec::new(),
@@ -271,7 +292,8 @@ impl Dns {
         if answer.record_type() == record_type { Ok(answer) } else { Err(Failure::Network) }
     }
 
-    /// Whether a name exists: it does unless DNS denies the name itself, not what it is an alias of (RFC 8020 §2, RFC 9824).
+    /// Whether a name exists: it does unless DNS denies the name itself, not what it is an alias of
+    /// (RFC 8020 §2, RFC 9824).
     ///
     /// # Errors
     ///
@@ -365,9 +387,13 @@ mod tests {
     fn answers_are_bounded() {
         let name = |number: usize| Name::new(&format!("{number}.example")).unwrap();
         for number in [1, 9, 10, 11, 12, 511, 512, 513, 4000] {
-            let all = if number <= 512 { Ok(number) } else { Err(Failure::Rcode(TOO_MANY_RECORDS)) };
+            let all =
+                if number <= 512 { Ok(number) } else { Err(Failure::Rcode(TOO_MANY_RECORDS)) };
             assert_eq!(count(Answer::A(vec![Ipv4Addr::LOCALHOST; number].into()).bounded()), all);
-            assert_eq!(count(Answer::Aaaa(vec![Ipv6Addr::LOCALHOST; number].into()).bounded()), all);
+            assert_eq!(
+                count(Answer::Aaaa(vec![Ipv6Addr::LOCALHOST; number].into()).bounded()),
+                all
+            );
             assert_eq!(count(Answer::Txt(vec![Box::default(); number].into()).bounded()), all);
             let mx = |number| Mx { preference: 1, exchange: Some(name(number)) };
             let exchangers = Answer::Mx((0..number).map(mx).collect()).bounded();

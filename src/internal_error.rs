@@ -1,7 +1,8 @@
 //! Errors of the program itself: something is not as it always is.
 //!
-//! No message and no answer of DNS can bring one about. Should one occur, the work is given up: a shorter or an emptier result could let
-//! forged mail in, or keep good mail out. The MTA is answered as `error_action` says, and the log says where.
+//! No message and no answer of DNS can bring one about. Should one occur, the work is given up: a
+//! shorter or an emptier result could let forged mail in, or keep good mail out. The MTA is
+//! answered as `error_action` says, and the log says where.
 
 use std::{fmt, panic::Location};
 

@@ -1,8 +1,9 @@
 //! SPF Milter: verifies mail senders between an MTA and the world.
 //!
-//! Milter events go into a [`session::Session`] that knows nothing of milter. It returns values: what the MTA is to be told, the
-//! changes to the message, and one record of what happened. [`milter`] applies them; the log line is a rendering of the record.
-//! `docs/architecture.md` has the whole picture.
+//! Milter events go into a [`session::Session`] that knows nothing of milter. It returns values:
+//! what the MTA is to be told, the changes to the message, and one record of what happened.
+//! [`milter`] applies them; the log line is a rendering of the record. `docs/architecture.md` has
+//! the whole picture.
 
 #![forbid(unsafe_code)]
 

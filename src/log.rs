@@ -76,7 +76,8 @@ struct Shared {
 #[derive(Debug, Default)]
 struct Queue {
     lines: Lines,
-    /// Lines that came when there was no room for them: after all that are there, and before those to come.
+    /// Lines that came when there was no room for them: after all that are there, and before those
+    /// to come.
     dropped: u64,
     new_target: Option<Target>,
     writing: bool,
@@ -86,7 +87,8 @@ struct Queue {
     kept: Option<Vec<String>>,
 }
 
-/// Lines one behind the other in one text: lines come and go all the time, and need no memory of their own.
+/// Lines one behind the other in one text: lines come and go all the time, and need no memory of
+/// their own.
 #[derive(Debug, Default)]
 struct Lines {
     text: String,
@@ -127,7 +129,9 @@ impl Log {
     pub fn start(target: Target, level: LogLevel) -> io::Result<Self> {
         let log = Self::new(level, None);
         let shared = Arc::clone(&log.shared);
-        thread::Builder::new().name("log".into()).spawn(move || Writer::new(target).run(&shared))?;
+        thread::Builder::new()
+            .name("log".into())
+            .spawn(move || Writer::new(target).run(&shared))?;
         Ok(log)
     }
 
@@ -138,7 +142,12 @@ impl Log {
 
     fn new(level: LogLevel, kept: Option<Vec<String>>) -> Self {
         let queue = Mutex::new(Queue { kept, ..Queue::default() });
-        let shared = Shared { level: AtomicU8::new(level as u8), queue, filled: Condvar::new(), emptied: Condvar::new() };
+        let shared = Shared {
+            level: AtomicU8::new(level as u8),
+            queue,
+            filled: Condvar::new(),
+            emptied: Condvar::new(),
+        };
         Self { shared: Arc::new(shared) }
     }
 
@@ -161,12 +170,14 @@ impl Log {
 
     /// Writes a line, if lines of its level are written; never waits.
     ///
-    /// The line is a sentence, and begins with its severity where that matters: many files of syslog do not show it otherwise.
+    /// The line is a sentence, and begins with its severity where that matters: many files of
+    /// syslog do not show it otherwise.
     pub fn write(&self, level: LogLevel, line: impl FnOnce() -> String) {
         self.write_prefixed(level, prefix(level), |text| text.push_str(&line()));
     }
 
-    /// As [`Self::write`], with a line that is made in an empty text, and that programs read: it is as it is made, whatever its level.
+    /// As [`Self::write`], with a line that is made in an empty text, and that programs read: it is
+    /// as it is made, whatever its level.
     pub fn write_with(&self, level: LogLevel, make: impl FnOnce(&mut String)) {
         self.write_prefixed(level, "", make);
     }
@@ -230,7 +241,12 @@ impl Log {
             if left.is_zero() {
                 return;
             }
-            queue = self.shared.emptied.wait_timeout(queue, left).unwrap_or_else(PoisonError::into_inner).0;
+            queue = self
+                .shared
+                .emptied
+                .wait_timeout(queue, left)
+                .unwrap_or_else(PoisonError::into_inner)
+                .0;
         }
     }
 }
@@ -270,10 +286,13 @@ impl Shared {
     }
 }
 
-/// Makes control characters visible: nothing in a line can begin another one, or reach a terminal as a command.
+/// Makes control characters visible: nothing in a line can begin another one, or reach a terminal
+/// as a command.
 fn escape_line(line: &str) -> Cow<'_, str> {
     // All octets are looked at, so that many are at once: nearly no line has others.
-    if line.len() <= MAX_LINE && line.bytes().fold(true, |plain, octet| plain & matches!(octet, b' '..=b'~')) {
+    if line.len() <= MAX_LINE
+        && line.bytes().fold(true, |plain, octet| plain & matches!(octet, b' '..=b'~'))
+    {
         return Cow::Borrowed(line);
     }
     let mut escaped = String::with_capacity(line.len());

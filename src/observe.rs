@@ -59,10 +59,14 @@ impl Observer {
             self.counters.messages.fetch_add(1, Ordering::Relaxed);
         }
         for identity in &record.identities {
-            self.log.write_with(LogLevel::Info, |text| identity_line(&mut Line { text }, record, identity));
+            self.log.write_with(LogLevel::Info, |text| {
+                identity_line(&mut Line { text }, record, identity)
+            });
         }
         if let Some(content) = &record.content {
-            self.log.write_with(LogLevel::Info, |text| content_line(&mut Line { text }, record, content));
+            self.log.write_with(LogLevel::Info, |text| {
+                content_line(&mut Line { text }, record, content)
+            });
         }
         let dry_run = |line: &mut Line<'_>| {
             if record.dry_run {
@@ -99,7 +103,10 @@ impl Observer {
                 line.pair("identity", skipped.identity.as_str());
                 line.pair("action", "skip");
                 line.pair("reason", skipped.reason);
-                line.pair(if skipped.identity == Identity::Helo { "helo" } else { "envelope-from" }, &skipped.value);
+                line.pair(
+                    if skipped.identity == Identity::Helo { "helo" } else { "envelope-from" },
+                    &skipped.value,
+                );
             });
         }
         if let Some(exemption) = record.exemption {
@@ -119,7 +126,8 @@ impl Observer {
         });
     }
 
-    /// Tells of a client whose address only this site knows, for it may be that of a proxy: SPF would then look at the wrong one.
+    /// Tells of a client whose address only this site knows, for it may be that of a proxy: SPF
+    /// would then look at the wrong one.
     pub fn private_client(&self, address: IpAddr) {
         if is_private(address) && self.private_client.may_tell() {
             self.log.warn(|| {
@@ -136,7 +144,9 @@ impl Observer {
         const MAX_SHOWN: usize = 100;
         if self.no_address.may_tell() {
             let shown: String = given.chars().take(MAX_SHOWN).collect();
-            self.log.warn(|| format!("the MTA gave '{shown}' for the address of a client, who is not verified"));
+            self.log.warn(|| {
+                format!("the MTA gave '{shown}' for the address of a client, who is not verified")
+            });
         }
     }
 
@@ -146,7 +156,8 @@ impl Observer {
     }
 }
 
-/// Addresses that mean something within a site alone: RFC 1918, RFC 3927, RFC 6598, RFC 4193, RFC 4291 §2.5.6.
+/// Addresses that mean something within a site alone: RFC 1918, RFC 3927, RFC 6598, RFC 4193, RFC
+/// 4291 §2.5.6.
 fn is_private(address: IpAddr) -> bool {
     match address.to_canonical() {
         IpAddr::V4(address) => {
@@ -250,7 +261,8 @@ fn content_line(line: &mut Line<'_>, record: &Record, content: &ContentRecord) {
     }
     line.circumstances(record);
     if let Some(signatures) = &content.dkim {
-        // Last, for a sender can make them long; and a pair for each, so that none is lost behind the names of another.
+        // Last, for a sender can make them long; and a pair for each, so that none is lost behind
+        // the names of another.
         if signatures.is_empty() {
             line.pair("dkim", "none");
         }
@@ -260,8 +272,8 @@ fn content_line(line: &mut Line<'_>, record: &Record, content: &ContentRecord) {
     }
 }
 
-/// A signature in a word: `domain/selector:result`, why where it did not pass, and what else is to be said of it; without the names
-/// where it has none.
+/// A signature in a word: `domain/selector:result`, why where it did not pass, and what else is to
+/// be said of it; without the names where it has none.
 fn signature_word(signature: &SignatureOutcome) -> String {
     let mut word = String::new();
     if signature.domain.is_some() || signature.selector.is_some() {
@@ -271,7 +283,12 @@ fn signature_word(signature: &SignatureOutcome) -> String {
         word.push(':');
     }
     word.push_str(signature.result().as_str());
-    let remarks: Vec<String> = signature.reason.map(|reason| reason.to_string()).into_iter().chain(signature.comment()).collect();
+    let remarks: Vec<String> = signature
+        .reason
+        .map(|reason| reason.to_string())
+        .into_iter()
+        .chain(signature.comment())
+        .collect();
     if !remarks.is_empty() {
         // Writing to a `String` cannot fail.
         let _ = write!(word, "({})", remarks.join(", "));
@@ -285,7 +302,8 @@ struct Line<'a> {
 }
 
 impl Line<'_> {
-    /// Adds a pair. Values that are not plain words are quoted; quotes and backslashes in them escaped.
+    /// Adds a pair. Values that are not plain words are quoted; quotes and backslashes in them
+    /// escaped.
     fn pair(&mut self, key: &str, value: &str) {
         if !self.text.is_empty() {
             self.text.push(' ');
@@ -293,8 +311,12 @@ impl Line<'_> {
         self.text.push_str(key);
         self.text.push('=');
         let plain = !value.is_empty()
-            && (value.bytes().all(|octet| matches!(octet, b'!' | b'#'..=b'<' | b'>'..=b'[' | b']'..=b'~'))
-                || value.chars().all(|c| !c.is_whitespace() && !c.is_control() && !matches!(c, '"' | '\\' | '=')));
+            && (value
+                .bytes()
+                .all(|octet| matches!(octet, b'!' | b'#'..=b'<' | b'>'..=b'[' | b']'..=b'~'))
+                || value.chars().all(|c| {
+                    !c.is_whitespace() && !c.is_control() && !matches!(c, '"' | '\\' | '=')
+                }));
         if plain {
             push_limited(self.text, value);
         } else {
@@ -338,7 +360,11 @@ fn push_limited(text: &mut String, value: &str) {
         let kept = first_octets(value, LIMIT);
         // Half of an escape at the cut would escape what follows.
         let backslashes = kept.len() - kept.trim_end_matches('\\').len();
-        text.push_str(if backslashes % 2 == 1 { kept.strip_suffix('\\').unwrap_or(kept) } else { kept });
+        text.push_str(if backslashes % 2 == 1 {
+            kept.strip_suffix('\\').unwrap_or(kept)
+        } else {
+            kept
+        });
         text.push_str("...");
     }
 }
@@ -363,8 +389,18 @@ mod tests {
         let mut outcome = Outcome::without_record(SpfResult::Fail, None);
         outcome.mechanism = Some("all".into());
         outcome.policy_domain = Some(domain.into());
-        let verified = Verified { identity: Identity::Mailfrom, local_part: local_part.into(), domain: domain.into(), outcome };
-        let identity = IdentityRecord { verified: verified.into(), action: Action::Reject, reply: None, for_dmarc: false };
+        let verified = Verified {
+            identity: Identity::Mailfrom,
+            local_part: local_part.into(),
+            domain: domain.into(),
+            outcome,
+        };
+        let identity = IdentityRecord {
+            verified: verified.into(),
+            action: Action::Reject,
+            reply: None,
+            for_dmarc: false,
+        };
         let record = Record {
             client: Some(IpAddr::from([192, 0, 2, 1])),
             queue_id: Some("4X".into()),
@@ -409,7 +445,12 @@ mod tests {
         let dmarc = dmarc::Outcome {
             result: DmarcResult::Fail,
             author_domain: Some(domain.clone()),
-            policy: Some(AppliedPolicy { published: Policy::Reject, tag: PolicyTag::P, domain, testing: true }),
+            policy: Some(AppliedPolicy {
+                published: Policy::Reject,
+                tag: PolicyTag::P,
+                domain,
+                testing: true,
+            }),
             organizational_domain: None,
             aligned: Vec::new(),
             problem: None,
@@ -418,8 +459,14 @@ mod tests {
             dkim: Some(vec![
                 signature("a.example", None),
                 signature("b.example", Some(Reason::BodyHash)),
-                SignatureOutcome { body: Some(BodyCoverage { covered: 35, total: 41 }), ..signature("c.example", None) },
-                SignatureOutcome { testing: true, ..signature("d.example", Some(Reason::Signature)) },
+                SignatureOutcome {
+                    body: Some(BodyCoverage { covered: 35, total: 41 }),
+                    ..signature("c.example", None)
+                },
+                SignatureOutcome {
+                    testing: true,
+                    ..signature("d.example", Some(Reason::Signature))
+                },
             ]),
             dmarc: Some(dmarc),
             mailfrom: Some(Arc::new(Verified {
@@ -450,7 +497,10 @@ mod tests {
             exemption: Some(DmarcExemption::MailingList),
             ..content
         };
-        assert_eq!(content_line_of(content, false), "action=accept client-ip=192.0.2.1 queue-id=4X dkim=none");
+        assert_eq!(
+            content_line_of(content, false),
+            "action=accept client-ip=192.0.2.1 queue-id=4X dkim=none"
+        );
     }
 
     #[test]
@@ -489,7 +539,8 @@ mod tests {
     fn private_clients_are_told_once_in_a_while() {
         let log = Log::keep(LogLevel::Warn);
         let observer = Observer::new(log.clone());
-        for public in ["192.0.2.1", "172.32.0.1", "100.128.0.1", "2001:db8::1", "::ffff:192.0.2.1"] {
+        for public in ["192.0.2.1", "172.32.0.1", "100.128.0.1", "2001:db8::1", "::ffff:192.0.2.1"]
+        {
             observer.private_client(public.parse().unwrap());
         }
         assert!(log.take_kept().is_empty());
@@ -498,7 +549,9 @@ mod tests {
         }
         let [line] = log.take_kept().try_into().unwrap();
         assert!(line.starts_with("client 172.18.0.1 has a private address"), "{line}");
-        for private in ["192.168.1.1", "169.254.1.1", "100.64.0.1", "fd00::1", "fe80::1", "::ffff:10.1.1.1"] {
+        for private in
+            ["192.168.1.1", "169.254.1.1", "100.64.0.1", "fd00::1", "fe80::1", "::ffff:10.1.1.1"]
+        {
             assert!(is_private(private.parse().unwrap()), "{private}");
         }
     }
@@ -506,7 +559,10 @@ mod tests {
     #[test]
     fn values_cannot_break_out() {
         let line = line("example.com", "a\" result=pass\r\n\\");
-        assert!(line.contains(r#"envelope-from="a\" result=pass\u{d}\u{a}\\@example.com""#), "{line}");
+        assert!(
+            line.contains(r#"envelope-from="a\" result=pass\u{d}\u{a}\\@example.com""#),
+            "{line}"
+        );
     }
 
     #[test]
@@ -526,7 +582,11 @@ mod tests {
         for (length, shown) in [(511, 511), (512, 512), (513, 512)] {
             let mut text = String::new();
             push_limited(&mut text, &"x".repeat(length));
-            assert_eq!(text, "x".repeat(shown) + if shown < length { "..." } else { "" }, "{length}");
+            assert_eq!(
+                text,
+                "x".repeat(shown) + if shown < length { "..." } else { "" },
+                "{length}"
+            );
         }
     }
 }

@@ -37,7 +37,8 @@ pub struct Circumstances<'a> {
     pub receiver: &'a str,
     /// The time, in seconds since 1970.
     pub timestamp: u64,
-    /// The client's validated name, where a reply tells it and the identity that it is about does not have it.
+    /// The client's validated name, where a reply tells it and the identity that it is about does
+    /// not have it.
     pub client_name: Option<&'a str>,
 }
 
@@ -49,7 +50,8 @@ fn refused_results(config: &Config, identity: Identity) -> SpfResults {
     }
 }
 
-/// Whether an outcome will be refused with a reply that tells the client's name, which is then to be found out.
+/// Whether an outcome will be refused with a reply that tells the client's name, which is then to
+/// be found out.
 pub fn tells_client_name(config: &Config, identity: Identity, outcome: &spf::Outcome) -> bool {
     !config.dry_run
         && refused_results(config, identity).contains(outcome.result)
@@ -61,7 +63,11 @@ fn has_client_name(text: &ReplyText) -> bool {
 }
 
 /// Decides at HELO: refuse, else definitive, else open.
-pub fn at_helo(config: &Config, verified: &Verified, circumstances: &Circumstances<'_>) -> HeloDecision {
+pub fn at_helo(
+    config: &Config,
+    verified: &Verified,
+    circumstances: &Circumstances<'_>,
+) -> HeloDecision {
     let result = verified.outcome.result;
     if refused_results(config, Identity::Helo).contains(result) {
         HeloDecision::Refuse(refusal(config, verified, circumstances))
@@ -84,7 +90,11 @@ pub enum MailDecision {
 }
 
 /// Decides at MAIL FROM.
-pub fn at_mail(config: &Config, verified: &Verified, circumstances: &Circumstances<'_>) -> MailDecision {
+pub fn at_mail(
+    config: &Config,
+    verified: &Verified,
+    circumstances: &Circumstances<'_>,
+) -> MailDecision {
     if !refused_results(config, Identity::Mailfrom).contains(verified.outcome.result) {
         MailDecision::Accept
     } else if config.defer_spf_rejection && config.verify_dmarc {
@@ -132,7 +142,8 @@ impl Disposition {
 pub enum DmarcExemption {
     /// The client is in `dmarc_exempt_networks`.
     Network,
-    /// The message has a passing signature, of all of its body, of a domain in `dmarc_exempt_dkim_domains`.
+    /// The message has a passing signature, of all of its body, of a domain in
+    /// `dmarc_exempt_dkim_domains`.
     DkimDomain,
     /// The message has a List-Id (`dmarc_exempt_mailing_lists`).
     MailingList,
@@ -186,18 +197,24 @@ pub struct End {
 
 /// Decides at the end of a message of which nothing is verified.
 pub fn at_end_of_exempt(has_too_many_forged: bool) -> End {
-    let decision = if has_too_many_forged { EndDecision::Refuse(forgery_refusal()) } else { EndDecision::Accept };
+    let decision = if has_too_many_forged {
+        EndDecision::Refuse(forgery_refusal())
+    } else {
+        EndDecision::Accept
+    };
     End { decision, disposition: Disposition::None, exemption: None, wants_client_name: false }
 }
 
 /// Decides at the end of the message. `spf-milter(8)` shows the same as a table.
 ///
-/// A message with more forged fields than are deleted is refused, whatever it is: one of them would stay. Else:
+/// A message with more forged fields than are deleted is refused, whatever it is: one of them would
+/// stay. Else:
 ///
-/// 1. A DMARC temperror is answered with a temporary reply where that is wanted and nothing exempts the message. That comes before
-///    what SPF says: the next attempt may bring a pass.
+/// 1. A DMARC temperror is answered with a temporary reply where that is wanted and nothing exempts
+///    the message. That comes before what SPF says: the next attempt may bring a pass.
 /// 2. An SPF rejection that was deferred is carried out, unless DMARC passes.
-/// 3. The policy of the author domain is carried out where DMARC fails, it is to be enforced and nothing exempts the message.
+/// 3. The policy of the author domain is carried out where DMARC fails, it is to be enforced and
+///    nothing exempts the message.
 pub fn at_end(config: &Config, facts: &EndFacts<'_>) -> End {
     let result = facts.dmarc.map(|outcome| outcome.result);
     let refuse = |reply: Reply| End {
@@ -219,21 +236,32 @@ pub fn at_end(config: &Config, facts: &EndFacts<'_>) -> End {
     {
         return refuse(reply.clone());
     }
-    let accept = End { decision: EndDecision::Accept, disposition: Disposition::None, exemption: None, wants_client_name: false };
+    let accept = End {
+        decision: EndDecision::Accept,
+        disposition: Disposition::None,
+        exemption: None,
+        wants_client_name: false,
+    };
     let Some(outcome) = facts.dmarc else { return accept };
     match outcome.result {
         DmarcResult::Fail => {
-            let policy = outcome.policy.as_ref().map_or(Policy::None, dmarc::AppliedPolicy::effective);
+            let policy =
+                outcome.policy.as_ref().map_or(Policy::None, dmarc::AppliedPolicy::effective);
             if policy == Policy::None {
                 return accept;
             }
-            // Exemptions are told first: who does not enforce policies yet sees from them what enforcing would do.
-            let exemption = exemption.or_else(|| (!is_enforced(config, policy)).then_some(DmarcExemption::NotEnforced));
+            // Exemptions are told first: who does not enforce policies yet sees from them what
+            // enforcing would do.
+            let exemption = exemption
+                .or_else(|| (!is_enforced(config, policy)).then_some(DmarcExemption::NotEnforced));
             if exemption.is_some() {
                 return End { exemption, ..accept };
             }
             if policy == Policy::Quarantine {
-                let reason = format!("DMARC policy of {}", outcome.author_domain.as_ref().map_or("", |domain| domain.as_str()));
+                let reason = format!(
+                    "DMARC policy of {}",
+                    outcome.author_domain.as_ref().map_or("", |domain| domain.as_str())
+                );
                 let decision = EndDecision::Quarantine(reason);
                 return End { decision, disposition: Disposition::Quarantine, ..accept };
             }
@@ -257,7 +285,10 @@ fn is_enforced(config: &Config, policy: Policy) -> bool {
 fn message_exemption(config: &Config, facts: &EndFacts<'_>) -> Option<DmarcExemption> {
     let is_exempt = |signature: &dkim::SignatureOutcome| {
         signature.covers_message()
-            && signature.domain.as_ref().is_some_and(|domain| config.dmarc_exempt_dkim_domains.contains(domain))
+            && signature
+                .domain
+                .as_ref()
+                .is_some_and(|domain| config.dmarc_exempt_dkim_domains.contains(domain))
     };
     if config.dmarc_exempt_networks.contains(facts.circumstances.client) {
         Some(DmarcExemption::Network)
@@ -273,7 +304,11 @@ fn message_exemption(config: &Config, facts: &EndFacts<'_>) -> Option<DmarcExemp
 fn dmarc_refusal(config: &Config, outcome: &dmarc::Outcome, facts: &EndFacts<'_>) -> Reply {
     let author_domain = outcome.author_domain.as_ref().map_or("", |domain| domain.as_str());
     let values = Values { author_domain, ..Values::of(facts.mailfrom, &facts.circumstances) };
-    Reply::new(config.dmarc_fail_reply_code, config.dmarc_fail_status_code, &values.expand(&config.dmarc_fail_reply_text))
+    Reply::new(
+        config.dmarc_fail_reply_code,
+        config.dmarc_fail_status_code,
+        &values.expand(&config.dmarc_fail_reply_text),
+    )
 }
 
 fn forgery_refusal() -> Reply {
@@ -281,7 +316,8 @@ fn forgery_refusal() -> Reply {
     Reply::new(ReplyCode::REFUSED, EnhancedStatusCode::NOT_AUTHORIZED, text)
 }
 
-/// There is no code of its own for this; subject and detail are those of a DMARC rejection (RFC 7372 §3.4).
+/// There is no code of its own for this; subject and detail are those of a DMARC rejection (RFC
+/// 7372 §3.4).
 fn temporary_dmarc_refusal() -> Reply {
     Reply::new(ReplyCode::TRY_AGAIN, EnhancedStatusCode::DMARC_TEMPERROR, "DMARC validation error")
 }
@@ -305,7 +341,11 @@ fn refusal(config: &Config, verified: &Verified, circumstances: &Circumstances<'
         SpfResult::Permerror => (config.permerror_reply_code, config.permerror_status_code),
         _ => (config.fail_reply_code, config.fail_status_code),
     };
-    Reply::new(code, status, &Values::of(Some(verified), circumstances).expand(refusal_text(config, &verified.outcome)))
+    Reply::new(
+        code,
+        status,
+        &Values::of(Some(verified), circumstances).expand(refusal_text(config, &verified.outcome)),
+    )
 }
 
 fn refusal_text<'a>(config: &'a Config, outcome: &spf::Outcome) -> &'a ReplyText {
@@ -340,13 +380,19 @@ impl<'a> Values<'a> {
             },
             receiver: circumstances.receiver,
             timestamp: circumstances.timestamp,
-            validated: verified.and_then(|verified| verified.outcome.client_name.as_deref()).or(circumstances.client_name),
+            validated: verified
+                .and_then(|verified| verified.outcome.client_name.as_deref())
+                .or(circumstances.client_name),
         };
         let outcome = verified.map(|verified| &verified.outcome);
         Self {
             variables,
-            explanation: outcome.and_then(|outcome| outcome.explanation.as_deref()).unwrap_or_default(),
-            reason: outcome.and_then(|outcome| outcome.problem.as_ref()).map_or("unknown", |problem| problem.reason),
+            explanation: outcome
+                .and_then(|outcome| outcome.explanation.as_deref())
+                .unwrap_or_default(),
+            reason: outcome
+                .and_then(|outcome| outcome.problem.as_ref())
+                .map_or("unknown", |problem| problem.reason),
             author_domain: "",
         }
     }
@@ -355,7 +401,9 @@ impl<'a> Values<'a> {
         let mut expanded = String::new();
         for segment in text.segments() {
             match segment {
-                ReplySegment::Explain(string) => expanded.push_str(&expand_explain_string(string, &self.variables)),
+                ReplySegment::Explain(string) => {
+                    expanded.push_str(&expand_explain_string(string, &self.variables))
+                }
                 ReplySegment::Exp => expanded.push_str(self.explanation),
                 ReplySegment::Reason => expanded.push_str(self.reason),
                 ReplySegment::AuthorDomain => expanded.push_str(self.author_domain),

@@ -25,7 +25,9 @@ impl Clock {
     /// The time, in seconds since 1970.
     pub fn now(self) -> u64 {
         match self {
-            Self::System => SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs()),
+            Self::System => {
+                SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs())
+            }
             Self::Fixed(time) => time,
         }
     }
@@ -86,16 +88,23 @@ impl Needs {
         Self {
             connect_reply: !config.trusted_networks.is_empty(),
             helo_reply: live && config.verify_helo && !config.reject_helo_results.is_empty(),
-            mail_reply: live && !config.reject_results.is_empty() && !(config.defer_spf_rejection && config.verify_dmarc),
+            mail_reply: live
+                && !config.reject_results.is_empty()
+                && !(config.defer_spf_rejection && config.verify_dmarc),
             header_fields: config.verify_dkim
                 || config.verify_dmarc
                 || config.delete_incoming_authentication_results
                 || !config.delete_authserv_ids.is_empty(),
             content: config.verify_dkim,
-            quarantine: live && config.verify_dmarc && config.enforce_dmarc_policies.contains(&EnforcedPolicy::Quarantine),
+            quarantine: live
+                && config.verify_dmarc
+                && config.enforce_dmarc_policies.contains(&EnforcedPolicy::Quarantine),
             add_fields: live && !config.header.is_empty(),
-            delete_fields: live && (config.delete_incoming_authentication_results || !config.delete_authserv_ids.is_empty()),
-            host_macro: config.hostname.is_none() && (config.authserv_id.is_none() || writes(HeaderName::ReceivedSpf) || refuses),
+            delete_fields: live
+                && (config.delete_incoming_authentication_results
+                    || !config.delete_authserv_ids.is_empty()),
+            host_macro: config.hostname.is_none()
+                && (config.authserv_id.is_none() || writes(HeaderName::ReceivedSpf) || refuses),
             authentication_macro: config.trust_authenticated_senders,
             answers: !config.milter_no_reply,
         }
@@ -105,7 +114,14 @@ impl Needs {
 impl Runtime {
     /// Builds what sessions work with.
     pub fn new(config: Config, dns: Dns, fallback_host: String, generation: u64) -> Self {
-        Self { needs: Needs::new(&config), config: Arc::new(config), dns, clock: Clock::System, fallback_host, generation }
+        Self {
+            needs: Needs::new(&config),
+            config: Arc::new(config),
+            dns,
+            clock: Clock::System,
+            fallback_host,
+            generation,
+        }
     }
 
     /// The name of this host: as configured, else as the MTA says, else as the system says.
@@ -124,8 +140,10 @@ impl Runtime {
 
     /// The authserv-ids whose incoming fields are deleted.
     pub fn own_authserv_ids(&self, host_name: &str) -> Vec<AuthservIdPattern> {
-        let own =
-            self.config.delete_incoming_authentication_results.then(|| AuthservIdPattern::exact(self.authserv_id(host_name)));
+        let own = self
+            .config
+            .delete_incoming_authentication_results
+            .then(|| AuthservIdPattern::exact(self.authserv_id(host_name)));
         own.into_iter().chain(self.config.delete_authserv_ids.iter().cloned()).collect()
     }
 }
@@ -161,20 +179,37 @@ mod tests {
     use crate::config::{Overrides, load_text};
 
     fn needs(lines: &str) -> Needs {
-        let text = format!("socket = unix:/nowhere\nverify_dkim = yes\nverify_dmarc = yes\n{lines}");
-        Needs::new(&load_text(text.as_bytes(), Path::new("test"), &Overrides::default()).unwrap().config)
+        let text =
+            format!("socket = unix:/nowhere\nverify_dkim = yes\nverify_dmarc = yes\n{lines}");
+        Needs::new(
+            &load_text(text.as_bytes(), Path::new("test"), &Overrides::default()).unwrap().config,
+        )
     }
 
     #[test]
     fn the_mta_is_asked_for_what_is_needed() {
         let usual = needs("");
-        assert!(usual.content && usual.header_fields && usual.mail_reply && usual.host_macro && !usual.quarantine);
+        assert!(
+            usual.content
+                && usual.header_fields
+                && usual.mail_reply
+                && usual.host_macro
+                && !usual.quarantine
+        );
         assert!(needs("enforce_dmarc_policies = quarantine").quarantine);
         assert!(!needs("enforce_dmarc_policies = reject").quarantine);
         assert!(!needs("defer_spf_rejection = yes").mail_reply);
-        let dry = needs("enforce_dmarc_policies = quarantine\ndry_run = yes\nheader = Authentication-Results");
+        let dry = needs(
+            "enforce_dmarc_policies = quarantine\ndry_run = yes\nheader = Authentication-Results",
+        );
         assert!(dry.content && dry.header_fields);
-        assert!(!dry.quarantine && !dry.mail_reply && !dry.helo_reply && !dry.add_fields && !dry.delete_fields);
+        assert!(
+            !dry.quarantine
+                && !dry.mail_reply
+                && !dry.helo_reply
+                && !dry.add_fields
+                && !dry.delete_fields
+        );
         assert!(!usual.answers && needs("milter_no_reply = no").answers);
         // A name of this host is in no field and in no reply.
         let nameless = "authserv_id = x\nheader = Authentication-Results\nreject_results =\n";

@@ -13,13 +13,14 @@
 //!
 //! # Bounds
 //!
-//! Every stage ends after `timeout_secs`: one SPF check, the key look-ups from the end of the header on, DMARC from the end of DKIM on,
-//! iprev from its beginning on. The end of a message is answered after twice that at the latest, also where the MTA did not wait for
-//! MAIL FROM to be verified, and is mostly answered at once. What is under way ends when the session is dropped.
+//! Every stage ends after `timeout_secs`: one SPF check, the key look-ups from the end of the
+//! header on, DMARC from the end of DKIM on, iprev from its beginning on. The end of a message is
+//! answered after twice that at the latest, also where the MTA did not wait for MAIL FROM to be
+//! verified, and is mostly answered at once. What is under way ends when the session is dropped.
 //!
-//! With the usual limits the first message of a session asks at most 506 questions of DNS: 132 for HELO, 132 for MAIL FROM, 11 for iprev,
-//! 10 keys, 221 for DMARC. Hardly any message asks more than twenty. What is kept of a message is its header, up to 1 MiB, and
-//! some hashes.
+//! With the usual limits the first message of a session asks at most 506 questions of DNS: 132 for
+//! HELO, 132 for MAIL FROM, 11 for iprev, 10 keys, 221 for DMARC. Hardly any message asks more than
+//! twenty. What is kept of a message is its header, up to 1 MiB, and some hashes.
 
 mod content;
 mod fields;
@@ -45,7 +46,10 @@ use crate::{
     config::Config,
     dns::Dns,
     internal_error::InternalError,
-    mail::{auth_results::AuthservIdPattern, header_field::HeaderField, identity::ReversePath, reply::Reply},
+    mail::{
+        auth_results::AuthservIdPattern, header_field::HeaderField, identity::ReversePath,
+        reply::Reply,
+    },
     policy::{self, Circumstances, End, EndFacts, HeloDecision, MailDecision},
     runtime::Runtime,
 };
@@ -206,7 +210,8 @@ struct Transaction {
     forged: Option<Forged>,
     /// Nothing is verified: the message is there to have such fields deleted.
     is_exempt: bool,
-    /// How long its sender was verified while the MTA went on without an answer, and when that was done.
+    /// How long its sender was verified while the MTA went on without an answer, and when that was
+    /// done.
     unanswered: Option<(Duration, Instant)>,
 }
 
@@ -216,7 +221,9 @@ impl Session {
         let host_name = runtime.host_name(mta_host).to_owned();
         let admitted = admit(&runtime.config, client);
         let own_ids = runtime.own_authserv_ids(&host_name);
-        let keeps_fields = client.address.is_some_and(|address| runtime.config.trusted_authentication_results.contains(address));
+        let keeps_fields = client
+            .address
+            .is_some_and(|address| runtime.config.trusted_authentication_results.contains(address));
         let mut session = Self {
             dns: runtime.dns.for_session(),
             runtime,
@@ -266,13 +273,23 @@ impl Session {
     }
 
     /// MAIL FROM: a new message.
-    pub async fn mail(&mut self, reverse_path: &[u8], authenticated: bool, queue_id: Option<&str>) -> Reaction {
+    pub async fn mail(
+        &mut self,
+        reverse_path: &[u8],
+        authenticated: bool,
+        queue_id: Option<&str>,
+    ) -> Reaction {
         // A message that was given up without a word is told of first.
         let unfinished = self.abort();
         self.begin_message(reverse_path, authenticated, queue_id).await.after(unfinished)
     }
 
-    async fn begin_message(&mut self, reverse_path: &[u8], authenticated: bool, queue_id: Option<&str>) -> Reaction {
+    async fn begin_message(
+        &mut self,
+        reverse_path: &[u8],
+        authenticated: bool,
+        queue_id: Option<&str>,
+    ) -> Reaction {
         let forged = self.deletes_fields(authenticated).then(Forged::default);
         let is_trusted = authenticated && self.runtime.config.trust_authenticated_senders;
         let client = match self.client {
@@ -284,10 +301,14 @@ impl Session {
         let begin = Instant::now();
         self.begin_iprev(client);
         let config = Arc::clone(&self.runtime.config);
-        let content = (config.verify_dkim || config.verify_dmarc).then(|| Content::new(&self.runtime));
-        self.transaction = Some(Box::new(Transaction { content, forged, ..Transaction::default() }));
+        let content =
+            (config.verify_dkim || config.verify_dmarc).then(|| Content::new(&self.runtime));
+        self.transaction =
+            Some(Box::new(Transaction { content, forged, ..Transaction::default() }));
         let verified = self.verify_senders(client, &path).await;
-        if let Some(transaction) = self.transaction.as_mut().filter(|_| !self.runtime.needs.mail_reply) {
+        if let Some(transaction) =
+            self.transaction.as_mut().filter(|_| !self.runtime.needs.mail_reply)
+        {
             transaction.unanswered = Some((begin.elapsed(), Instant::now()));
         }
         let mailfrom = match verified {
@@ -330,14 +351,18 @@ impl Session {
 
     /// The end of the header.
     pub fn end_of_header(&mut self) {
-        if let Some(content) = self.transaction.as_mut().and_then(|transaction| transaction.content.as_mut()) {
+        if let Some(content) =
+            self.transaction.as_mut().and_then(|transaction| transaction.content.as_mut())
+        {
             content.end_of_header(&self.dns);
         }
     }
 
     /// The next octets of the body, lines ending in CRLF, cut anywhere.
     pub fn body(&mut self, chunk: &[u8]) {
-        if let Some(content) = self.transaction.as_mut().and_then(|transaction| transaction.content.as_mut()) {
+        if let Some(content) =
+            self.transaction.as_mut().and_then(|transaction| transaction.content.as_mut())
+        {
             content.body(&self.dns, chunk);
         }
     }
@@ -347,7 +372,8 @@ impl Session {
         let Some(transaction) = self.transaction.take() else {
             return Finished { verdict: Verdict::Continue, edits: Vec::new(), record: None };
         };
-        let Transaction { mailfrom, deferred, content, forged, is_exempt, unanswered } = *transaction;
+        let Transaction { mailfrom, deferred, content, forged, is_exempt, unanswered } =
+            *transaction;
         let forged = forged.unwrap_or_default();
         let has_too_many_forged = forged.has_too_many();
         if let Some(queue_id) = queue_id {
@@ -357,7 +383,10 @@ impl Session {
             Ok(client) if !is_exempt => client,
             _ => {
                 self.note_forged(&forged);
-                return self.settle_end(policy::at_end_of_exempt(has_too_many_forged), forged.deletions().collect());
+                return self.settle_end(
+                    policy::at_end_of_exempt(has_too_many_forged),
+                    forged.deletions().collect(),
+                );
             }
         };
         let verified = mailfrom.as_ref().map(|mailfrom| &*mailfrom.verified);
@@ -366,10 +395,12 @@ impl Session {
         // What is refused for its forged fields is not waited for.
         let is_refused = has_too_many_forged && !config.dry_run;
         let findings = match content {
-            Some(content) if !is_refused => match Box::pin(content.finish(&self.runtime, &self.dns, verified, deadline)).await {
-                Ok(findings) => findings,
-                Err(error) => return self.give_up(error).into(),
-            },
+            Some(content) if !is_refused => {
+                match Box::pin(content.finish(&self.runtime, &self.dns, verified, deadline)).await {
+                    Ok(findings) => findings,
+                    Err(error) => return self.give_up(error).into(),
+                }
+            }
             _ => Findings::default(),
         };
         let iprev = if is_refused { Ok(None) } else { self.join_iprev(client, deadline).await };
@@ -391,13 +422,21 @@ impl Session {
             let limit = deadline.saturating_duration_since(Instant::now());
             let domain = verified.map_or("", |verified| &verified.domain);
             let name = Box::pin(spf::client_name(&self.dns, client, domain, limit)).await;
-            let circumstances = Circumstances { client_name: name.as_deref(), ..facts.circumstances };
+            let circumstances =
+                Circumstances { client_name: name.as_deref(), ..facts.circumstances };
             end = policy::at_end(&config, &EndFacts { circumstances, ..facts });
         }
-        // Nothing is awaited from here on: a message is told of as received to its end only if it was also decided on.
+        // Nothing is awaited from here on: a message is told of as received to its end only if it
+        // was also decided on.
         self.note_forged(&forged);
         let edits = self.edits(&forged, mailfrom.as_ref(), &findings, &end, iprev.as_ref());
-        self.note_end(findings, mailfrom.map(|mailfrom| mailfrom.verified), iprev, &end, deferred.as_ref());
+        self.note_end(
+            findings,
+            mailfrom.map(|mailfrom| mailfrom.verified),
+            iprev,
+            &end,
+            deferred.as_ref(),
+        );
         self.settle_end(end, edits)
     }
 
@@ -410,13 +449,21 @@ impl Session {
         end: &End,
         iprev: Option<&iprev::Outcome>,
     ) -> Vec<Edit> {
-        let helo = self.helo.as_ref().filter(|helo| !matches!(helo.decision, HeloDecision::Refuse(_)));
+        let helo =
+            self.helo.as_ref().filter(|helo| !matches!(helo.decision, HeloDecision::Refuse(_)));
         let helo = helo.and_then(|helo| helo.verified.as_deref());
-        let for_spf = mailfrom.filter(|mailfrom| !mailfrom.for_dmarc).map(|mailfrom| &*mailfrom.verified);
-        let for_dmarc = mailfrom.filter(|mailfrom| mailfrom.for_dmarc).map(|mailfrom| &*mailfrom.verified);
-        let recorded = policy::recorded(&self.runtime.config, helo, self.helo_is_definitive(), for_spf).collect();
+        let for_spf =
+            mailfrom.filter(|mailfrom| !mailfrom.for_dmarc).map(|mailfrom| &*mailfrom.verified);
+        let for_dmarc =
+            mailfrom.filter(|mailfrom| mailfrom.for_dmarc).map(|mailfrom| &*mailfrom.verified);
+        let recorded =
+            policy::recorded(&self.runtime.config, helo, self.helo_is_definitive(), for_spf)
+                .collect();
         let fields = self.fields(&fields::Results { recorded, for_dmarc, findings, end, iprev });
-        forged.deletions().chain(fields.into_iter().map(|field| Edit::Insert { index: 0, field })).collect()
+        forged
+            .deletions()
+            .chain(fields.into_iter().map(|field| Edit::Insert { index: 0, field }))
+            .collect()
     }
 
     /// The message under way is given up.
@@ -434,14 +481,21 @@ impl Session {
 
     fn begin_iprev(&mut self, client: IpAddr) {
         if self.runtime.config.verify_iprev && matches!(self.iprev, Iprev::NotBegun) {
-            let (dns, limit) = (self.dns.clone(), Duration::from_secs(self.runtime.config.timeout_secs));
+            let (dns, limit) =
+                (self.dns.clone(), Duration::from_secs(self.runtime.config.timeout_secs));
             self.iprev = Iprev::UnderWay(Task::start(async move {
-                timeout(limit, iprev::verify(&dns, client)).await.unwrap_or_else(|_| iprev::Outcome::out_of_time(client))
+                timeout(limit, iprev::verify(&dns, client))
+                    .await
+                    .unwrap_or_else(|_| iprev::Outcome::out_of_time(client))
             }));
         }
     }
 
-    async fn join_iprev(&mut self, client: IpAddr, deadline: Instant) -> Result<Option<iprev::Outcome>, InternalError> {
+    async fn join_iprev(
+        &mut self,
+        client: IpAddr,
+        deadline: Instant,
+    ) -> Result<Option<iprev::Outcome>, InternalError> {
         if let Iprev::UnderWay(task) = &mut self.iprev {
             let Ok(outcome) = timeout_at(deadline, task.join()).await else {
                 return Ok(Some(iprev::Outcome::out_of_time(client)));
@@ -457,7 +511,13 @@ impl Session {
 
     fn circumstances(&self, client: IpAddr) -> Circumstances<'_> {
         let helo = self.helo.as_ref().map_or("", |helo| &*helo.name);
-        Circumstances { client, helo, receiver: &self.host_name, timestamp: self.runtime.clock.now(), client_name: None }
+        Circumstances {
+            client,
+            helo,
+            receiver: &self.host_name,
+            timestamp: self.runtime.clock.now(),
+            client_name: None,
+        }
     }
 
     fn helo_is_definitive(&self) -> bool {
@@ -465,19 +525,23 @@ impl Session {
     }
 }
 
-/// When the end of a message must have its answer: after twice the time-out, counted from when the MTA may have told of it. That is now,
-/// or earlier where it went on while the sender was verified; what has come since then shows how far behind we are at most. That long
-/// ago is not further than one time-out, so that one more is left in any case: senders must not be able to leave no time for DMARC.
+/// When the end of a message must have its answer: after twice the time-out, counted from when the
+/// MTA may have told of it. That is now, or earlier where it went on while the sender was verified;
+/// what has come since then shows how far behind we are at most. That long ago is not further than
+/// one time-out, so that one more is left in any case: senders must not be able to leave no time
+/// for DMARC.
 fn end_of_wait(time_out: Duration, unanswered: Option<(Duration, Instant)>) -> Instant {
-    let behind = unanswered.map_or(Duration::ZERO, |(took, done)| took.saturating_sub(done.elapsed())).min(time_out);
+    let behind = unanswered
+        .map_or(Duration::ZERO, |(took, done)| took.saturating_sub(done.elapsed()))
+        .min(time_out);
     Instant::now() + time_out.saturating_mul(2).saturating_sub(behind)
 }
 
 /// The address to verify, or why none is.
 fn admit(config: &Config, client: &Client) -> Result<IpAddr, Exemption> {
     let address = client.address.ok_or(Exemption::NoAddress)?.to_canonical();
-    // Postfix passes mail that did not come by SMTP (`non_smtpd_milters`) as from this host itself, without a port. Refusing that
-    // would not reach any client.
+    // Postfix passes mail that did not come by SMTP (`non_smtpd_milters`) as from this host itself,
+    // without a port. Refusing that would not reach any client.
     let is_local = address.is_loopback() && client.port == 0;
     if is_local && client.host.eq_ignore_ascii_case("localhost") {
         return Err(Exemption::LocalSubmission);

@@ -58,8 +58,13 @@ mod tests {
     #[test]
     fn names_that_are_no_files_are_known() {
         let name = format!("spf-milter-test-{}", std::process::id());
-        let receiver = UnixDatagram::bind_addr(&SocketAddr::from_abstract_name(&name).unwrap()).unwrap();
-        send(OsStr::new(&format!("@{name}")), &[NotifyState::Reloading, NotifyState::MonotonicUsec(7)]).unwrap();
+        let receiver =
+            UnixDatagram::bind_addr(&SocketAddr::from_abstract_name(&name).unwrap()).unwrap();
+        send(
+            OsStr::new(&format!("@{name}")),
+            &[NotifyState::Reloading, NotifyState::MonotonicUsec(7)],
+        )
+        .unwrap();
         let mut buffer = [0; 100];
         let length = receiver.recv(&mut buffer).unwrap();
         assert_eq!(&buffer[..length], b"RELOADING=1\nMONOTONIC_USEC=7\n");
@@ -68,7 +73,8 @@ mod tests {
     #[test]
     fn a_service_manager_that_is_stuck_is_not_waited_for() {
         let name = format!("spf-milter-stuck-{}", std::process::id());
-        let _never_read = UnixDatagram::bind_addr(&SocketAddr::from_abstract_name(&name).unwrap()).unwrap();
+        let _never_read =
+            UnixDatagram::bind_addr(&SocketAddr::from_abstract_name(&name).unwrap()).unwrap();
         while send(OsStr::new(&format!("@{name}")), &[NotifyState::Ready]).is_ok() {}
     }
 }

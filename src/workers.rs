@@ -1,8 +1,9 @@
 //! The threads that serve connections, each with a runtime of its own.
 //!
-//! A connection stays with the thread that accepted it. Its tasks wake each other several times a packet: with one runtime over all
-//! threads, each of these could wake another thread, which costs more than all else about a message. A DNS look-up begins on the thread of
-//! whoever asks first, goes through the sockets of the thread that first asked that server, and is waited for on any.
+//! A connection stays with the thread that accepted it. Its tasks wake each other several times a
+//! packet: with one runtime over all threads, each of these could wake another thread, which costs
+//! more than all else about a message. A DNS look-up begins on the thread of whoever asks first,
+//! goes through the sockets of the thread that first asked that server, and is waited for on any.
 
 use std::{
     convert::Infallible,
@@ -23,11 +24,12 @@ use tokio::{
     time::timeout,
 };
 
-/// The most threads. All of them wake for each connection, of which one gets it; and as many can serve tens of thousands of messages
-/// a second.
+/// The most threads. All of them wake for each connection, of which one gets it; and as many can
+/// serve tens of thousands of messages a second.
 const MAX_WORKERS: usize = 8;
 
-/// How many connections a thread may have more than another before it leaves new ones to the others.
+/// How many connections a thread may have more than another before it leaves new ones to the
+/// others.
 const MAX_LEAD: usize = 2;
 
 /// Tries until it succeeds, again after each change; none is missed.
@@ -94,14 +96,20 @@ impl Workers {
     /// A thread or its runtime could not be started.
     pub(crate) fn start() -> io::Result<Self> {
         // Where the number cannot be found out, one will do.
-        Self::start_some(thread::available_parallelism().map_or(1, NonZeroUsize::get).min(MAX_WORKERS))
+        Self::start_some(
+            thread::available_parallelism().map_or(1, NonZeroUsize::get).min(MAX_WORKERS),
+        )
     }
 
     fn start_some(count: usize) -> io::Result<Self> {
-        let loads = Arc::new(Loads { counts: (0..count).map(|_| Arc::default()).collect(), changed: Notify::new() });
+        let loads = Arc::new(Loads {
+            counts: (0..count).map(|_| Arc::default()).collect(),
+            changed: Notify::new(),
+        });
         let threads = loads.counts.iter().enumerate();
-        let workers =
-            threads.map(|(number, count)| start(number, Arc::clone(count), Arc::clone(&loads))).collect::<io::Result<_>>()?;
+        let workers = threads
+            .map(|(number, count)| start(number, Arc::clone(count), Arc::clone(&loads)))
+            .collect::<io::Result<_>>()?;
         Ok(Self { workers })
     }
 
@@ -138,14 +146,20 @@ impl Worker {
         &self.runtime
     }
 
-    /// Waits until another connection is this thread's to take: there is always one that need not wait.
+    /// Waits until another connection is this thread's to take: there is always one that need not
+    /// wait.
     pub(crate) async fn turn(&self) {
         until(&self.loads.changed, || self.is_in_turn().then_some(())).await;
     }
 
     fn is_in_turn(&self) -> bool {
         let own = self.count.load(Ordering::Acquire);
-        let least = self.loads.counts.iter().map(|count| count.load(Ordering::Acquire)).fold(own, usize::min);
+        let least = self
+            .loads
+            .counts
+            .iter()
+            .map(|count| count.load(Ordering::Acquire))
+            .fold(own, usize::min);
         own <= least.saturating_add(MAX_LEAD)
     }
 
@@ -170,7 +184,8 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn whoever_has_many_more_waits() {
         let workers = Workers::start_some(3).unwrap();
-        let [first, second, third] = workers.iter().cloned().collect::<Vec<_>>().try_into().unwrap();
+        let [first, second, third] =
+            workers.iter().cloned().collect::<Vec<_>>().try_into().unwrap();
         let mut loads: Vec<Load> = (0..=MAX_LEAD).map(|_| first.load()).collect();
         assert!(!first.is_in_turn() && second.is_in_turn() && third.is_in_turn());
         let one = second.load();

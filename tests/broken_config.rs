@@ -1,7 +1,8 @@
 //! Configurations that are wrong, each for a known reason at a known place.
 //!
-//! `tests/broken_config/NAME.conf` goes with `NAME.errors`: every error, one in a line, complete or up to `...`, without the
-//! directory of the file. Paths in the files are relative to that directory.
+//! `tests/broken_config/NAME.conf` goes with `NAME.errors`: every error, one in a line, complete or
+//! up to `...`, without the directory of the file. Paths in the files are relative to that
+//! directory.
 
 use std::{fs, path::Path};
 
@@ -12,7 +13,10 @@ fn broken_configurations_are_refused_for_the_expected_reasons() {
     let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/broken_config");
     // Files that a configuration names are found from the working directory.
     std::env::set_current_dir(&directory).unwrap();
-    let mut names: Vec<_> = fs::read_dir(".").unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    let mut names: Vec<_> = fs::read_dir(".")
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
     names.sort();
     let mut problems = Vec::new();
     let mut count = 0;
@@ -24,9 +28,11 @@ fn broken_configurations_are_refused_for_the_expected_reasons() {
         };
         let expected = fs::read_to_string(format!("{name}.errors")).unwrap();
         let matches = expected.lines().count() == found.lines().count()
-            && expected.lines().zip(found.lines()).all(|(expected, found)| match expected.strip_suffix("...") {
-                Some(beginning) => found.starts_with(beginning),
-                None => found == expected,
+            && expected.lines().zip(found.lines()).all(|(expected, found)| {
+                match expected.strip_suffix("...") {
+                    Some(beginning) => found.starts_with(beginning),
+                    None => found == expected,
+                }
             });
         if !matches {
             problems.push(format!("{name}: expected\n{expected}found\n{found}\n"));
@@ -34,7 +40,8 @@ fn broken_configurations_are_refused_for_the_expected_reasons() {
     }
     assert!(problems.is_empty(), "{}", problems.join("\n"));
     assert!(count >= 20, "only {count} configurations");
-    let orphan =
-        names.iter().find(|name| name.strip_suffix(".conf").is_some_and(|name| !names.contains(&format!("{name}.errors"))));
+    let orphan = names.iter().find(|name| {
+        name.strip_suffix(".conf").is_some_and(|name| !names.contains(&format!("{name}.errors")))
+    });
     assert_eq!(orphan, None);
 }

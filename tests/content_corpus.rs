@@ -1,9 +1,17 @@
-//! The public suites with messages, end to end: events into a session as the milter gives them, Authentication-Results out, read back.
+//! The public suites with messages, end to end: events into a session as the milter gives them,
+//! Authentication-Results out, read back.
 //!
-//! Run with `make test CORPUS=DIR`. What SPF, DKIM, DMARC and iprev find each by itself is in other tests; here nothing is taken from
-//! the cases but what comes from the client, from DNS and from the clock.
+//! Run with `make test CORPUS=DIR`. What SPF, DKIM, DMARC and iprev find each by itself is in other
+//! tests; here nothing is taken from the cases but what comes from the client, from DNS and from
+//! the clock.
 
-#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
+#![allow(
+    missing_docs,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic
+)]
 
 #[path = "support/corpus.rs"]
 mod corpus;
@@ -48,13 +56,31 @@ const DEVIATIONS: &[(&str, &str, &str, &str, &str)] = &[
     ("authmilter", "smtp/google_apps_good_map", "iprev", "permerror", MAPPED),
     ("authmilter", "milter/dmarc_multi_2", "spf", "softfail", SENDER),
     ("authmilter", "unit-dmarc/multiple_headers", "dmarc", "permerror", REPEATED_FROM),
-    ("rspamd", "dmarc/dmarc-subdomain-pass-dkim-relaxed-alignment", "dmarc", "fail", NO_PARENT_RECORD),
+    (
+        "rspamd",
+        "dmarc/dmarc-subdomain-pass-dkim-relaxed-alignment",
+        "dmarc",
+        "fail",
+        NO_PARENT_RECORD,
+    ),
     ("authmilter", "milter/dmarc_reject_wl", "dkim", "permerror", SHA1),
     ("authmilter", "smtp/spam_headers_spf_hide_none", "dmarc", "none", OPEN_QUOTE),
     ("authmilter", "smtp/spam_headers_hide_none", "dmarc", "none", OPEN_QUOTE),
-    ("field-2026-11", "D12/two-same-records", "dmarc", "fail", "records that are the same are one (RFC 2181 §5)"),
+    (
+        "field-2026-11",
+        "D12/two-same-records",
+        "dmarc",
+        "fail",
+        "records that are the same are one (RFC 2181 §5)",
+    ),
     ("dkim-opendkim", "milter/verify-double-from", "dkim", "policy", TWO_FROM),
-    ("dkim-exim", "4503-01", "dkim", "neutral", "rsa-sha512 is registered for no signature (RFC 6376 §7.6)"),
+    (
+        "dkim-exim",
+        "4503-01",
+        "dkim",
+        "neutral",
+        "rsa-sha512 is registered for no signature (RFC 6376 §7.6)",
+    ),
     (
         "dkim-exim",
         "4506-06",
@@ -64,9 +90,27 @@ const DEVIATIONS: &[(&str, &str, &str, &str, &str)] = &[
     ),
     ("dkim-maildkim", "bad_1", "dkim", "permerror", NO_VERSION),
     ("dkim-maildkim", "bad_ietf01_2", "dkim", "permerror", NO_VERSION),
-    ("dkim-maildkim", "badkey_15", "dkim", "permerror", "rsa-sha1: the key, which DNS has no answer for, is not asked for"),
-    ("dkim-opendkim", "lib/test76", "dkim", "permerror", "a signature that cannot be read is there all the same"),
-    ("dkim-opendkim", "milter/verify-revoked", "dkim", "permerror", "a revoked key is permerror, not fail (RFC 8601 §2.7.1)"),
+    (
+        "dkim-maildkim",
+        "badkey_15",
+        "dkim",
+        "permerror",
+        "rsa-sha1: the key, which DNS has no answer for, is not asked for",
+    ),
+    (
+        "dkim-opendkim",
+        "lib/test76",
+        "dkim",
+        "permerror",
+        "a signature that cannot be read is there all the same",
+    ),
+    (
+        "dkim-opendkim",
+        "milter/verify-revoked",
+        "dkim",
+        "permerror",
+        "a revoked key is permerror, not fail (RFC 8601 §2.7.1)",
+    ),
     ("authmilter", "milter/google_apps_good_spf_fail", "iprev", "permerror", NO_NAME),
     ("authmilter", "milter/google_apps_bad_spf_fail", "iprev", "permerror", NO_NAME),
     ("authmilter", "milter/dmarc_reject_case", "iprev", "permerror", NO_NAME),
@@ -90,16 +134,19 @@ const DEVIATIONS: &[(&str, &str, &str, &str, &str)] = &[
 ];
 
 const SHA1: &str = "rsa-sha1 has permanently failed (RFC 8301 §3.1)";
-const NO_VERSION: &str = "a signature without v= is none of RFC 6376 §3.5, whether it would verify or not";
+const NO_VERSION: &str =
+    "a signature without v= is none of RFC 6376 §3.5, whether it would verify or not";
 const NO_NAME: &str = "an address without a name is permerror (RFC 8601 §2.7.3), not fail";
 const MAPPED: &str = "the source's configuration replaces the client's address by another";
-const SENDER: &str = "a MAIL FROM that no SMTP client can send: its domain is what follows the last @";
+const SENDER: &str =
+    "a MAIL FROM that no SMTP client can send: its domain is what follows the last @";
 const TWO_FROM: &str = "a second From is not acceptable, as that of another field that may occur once (RFC 6376 §8.15)";
-const REPEATED_FROM: &str = "two From fields are never valid, and no policy does not make them so (RFC 9989 §4.4)";
-const NO_PARENT_RECORD: &str =
-    "the parent has no record, so each domain is its own organizational domain (RFC 9989 §4.10.2); RFC 7489 passed";
+const REPEATED_FROM: &str =
+    "two From fields are never valid, and no policy does not make them so (RFC 9989 §4.4)";
+const NO_PARENT_RECORD: &str = "the parent has no record, so each domain is its own organizational domain (RFC 9989 §4.10.2); RFC 7489 passed";
 
-const OPEN_QUOTE: &str = "From has an open quote and one address all the same, of a domain without a policy";
+const OPEN_QUOTE: &str =
+    "From has an open quote and one address all the same, of a domain without a policy";
 
 /// The most DNS questions of a session's first message (`spf_milter::session`).
 const MAX_QUERIES: usize = 506;
@@ -107,7 +154,9 @@ const MAX_QUERIES: usize = 506;
 fn config() -> Config {
     let text = "socket = unix:/nowhere\nhostname = receiver.example\ntrusted_networks =\nheader = Authentication-Results\n\
                 reject_results =\nverify_helo = no\nverify_dkim = yes\nverify_dmarc = yes\nverify_iprev = yes\n";
-    load_text(text.as_bytes(), Path::new("test"), &Overrides::default()).unwrap_or_else(|errors| panic!("{errors}")).config
+    load_text(text.as_bytes(), Path::new("test"), &Overrides::default())
+        .unwrap_or_else(|errors| panic!("{errors}"))
+        .config
 }
 
 /// What a session makes of a message.
@@ -119,7 +168,11 @@ struct Seen {
 
 impl Seen {
     fn results(&self, method: &'static str) -> Vec<&str> {
-        self.results.iter().filter(|result| result.method == method).map(|result| &*result.result).collect()
+        self.results
+            .iter()
+            .filter(|result| result.method == method)
+            .map(|result| &*result.result)
+            .collect()
     }
 
     fn find(&self, method: &str) -> Option<&MethodResult> {
@@ -128,7 +181,11 @@ impl Seen {
 }
 
 fn property<'a>(result: &'a MethodResult, name: &str) -> Option<&'a str> {
-    result.properties.iter().find(|property| property.property == *name).map(|property| &*property.value)
+    result
+        .properties
+        .iter()
+        .find(|property| property.property == *name)
+        .map(|property| &*property.value)
 }
 
 /// Plays a message: header fields in the given order, the body in chunks.
@@ -139,7 +196,8 @@ async fn play(case: &Case, message: &Message, chunk: usize) -> Seen {
 
 async fn play_in(zone: &Arc<Zone>, case: &Case, message: &Message, chunk: usize) -> Seen {
     let before = zone.queries();
-    let mut runtime = Runtime::new(config(), Dns::from_zone(Arc::clone(zone)), "localhost".into(), 0);
+    let mut runtime =
+        Runtime::new(config(), Dns::from_zone(Arc::clone(zone)), "localhost".into(), 0);
     runtime.clock = Clock::Fixed(case.time().unwrap_or(NOW));
     let client = Client { address: case.ip(), port: 25252, host: "client.example".into() };
     let (mut session, reaction) = Session::new(Arc::new(runtime), &client, None);
@@ -157,8 +215,14 @@ async fn play_in(zone: &Arc<Zone>, case: &Case, message: &Message, chunk: usize)
     }
     let Finished { verdict, edits, record } = session.end_of_message(Some("4Q1A2B3C4D")).await;
     assert_eq!(verdict, Verdict::Continue, "{}", case.name);
-    let Some(Edit::Insert { index: 0, field }) = edits.last() else { panic!("{}: {edits:?}", case.name) };
-    let seen = Seen { results: read(&case.name, &field.value), record: *record.unwrap(), queries: zone.queries() - before };
+    let Some(Edit::Insert { index: 0, field }) = edits.last() else {
+        panic!("{}: {edits:?}", case.name)
+    };
+    let seen = Seen {
+        results: read(&case.name, &field.value),
+        record: *record.unwrap(),
+        queries: zone.queries() - before,
+    };
     check_form(case, &seen);
     seen
 }
@@ -166,9 +230,13 @@ async fn play_in(zone: &Arc<Zone>, case: &Case, message: &Message, chunk: usize)
 /// Reads the field back, as others would.
 fn read(name: &str, value: &str) -> Vec<MethodResult> {
     for line in value.split('\n') {
-        assert!(line.len() < 960 && line.bytes().all(|octet| (b' '..=b'~').contains(&octet)), "{name}: {line:?}");
+        assert!(
+            line.len() < 960 && line.bytes().all(|octet| (b' '..=b'~').contains(&octet)),
+            "{name}: {line:?}"
+        );
     }
-    let field = AuthenticationResults::parse(value.as_bytes()).unwrap_or_else(|error| panic!("{name}: {error}\n{value}"));
+    let field = AuthenticationResults::parse(value.as_bytes())
+        .unwrap_or_else(|error| panic!("{name}: {error}\n{value}"));
     assert_eq!(field.authserv_id, "receiver.example", "{name}");
     field.results
 }
@@ -186,13 +254,23 @@ fn check_form(case: &Case, seen: &Seen) {
     let dmarc = content.dmarc.as_ref().unwrap();
     expected.push(("dmarc", dmarc.result.as_str()));
     expected.push(("iprev", content.iprev.as_ref().unwrap().result.as_str()));
-    let written: Vec<_> = seen.results.iter().map(|result| (&*result.method, &*result.result)).collect();
+    let written: Vec<_> =
+        seen.results.iter().map(|result| (&*result.method, &*result.result)).collect();
     assert_eq!(written, expected, "{name}");
-    for (signature, result) in signatures.iter().zip(seen.results.iter().filter(|result| result.method == "dkim")) {
-        assert_eq!(property(result, "d"), signature.domain.as_ref().map(|domain| domain.as_str()), "{name}");
+    for (signature, result) in
+        signatures.iter().zip(seen.results.iter().filter(|result| result.method == "dkim"))
+    {
+        assert_eq!(
+            property(result, "d"),
+            signature.domain.as_ref().map(|domain| domain.as_str()),
+            "{name}"
+        );
         assert_eq!(result.reason, signature.reason.map(|reason| reason.to_string()), "{name}");
         let data = property(result, "b").unwrap_or_default();
-        assert!(signature.signature.starts_with(data) && data.len() >= signature.signature.len().min(8), "{name}: {data}");
+        assert!(
+            signature.signature.starts_with(data) && data.len() >= signature.signature.len().min(8),
+            "{name}: {data}"
+        );
         let texts = [result.comment.as_ref(), result.reason.as_ref()];
         assert_eq!(
             texts.into_iter().flatten().any(|text| text.contains("body octets signed")),
@@ -201,7 +279,11 @@ fn check_form(case: &Case, seen: &Seen) {
         );
     }
     let result = seen.find("dmarc").unwrap();
-    assert_eq!(property(result, "from"), dmarc.author_domain.as_ref().map(|domain| domain.as_str()), "{name}");
+    assert_eq!(
+        property(result, "from"),
+        dmarc.author_domain.as_ref().map(|domain| domain.as_str()),
+        "{name}"
+    );
     let effective = dmarc.policy.as_ref().map(|policy| policy.effective().as_str());
     assert_eq!(property(result, "dmarc"), effective, "{name}");
     assert!(seen.queries <= MAX_QUERIES, "{name}: {} queries", seen.queries);
@@ -216,13 +298,26 @@ struct Report {
 }
 
 impl Report {
-    fn check(&mut self, set: &str, case: &Case, method: &str, got: &str, is_right: bool, expected: &dyn std::fmt::Debug) {
+    fn check(
+        &mut self,
+        set: &str,
+        case: &Case,
+        method: &str,
+        got: &str,
+        is_right: bool,
+        expected: &dyn std::fmt::Debug,
+    ) {
         self.checked += 1;
-        let known = DEVIATIONS.iter().position(|row| (row.0, row.1, row.2) == (set, case.name.as_str(), method));
+        let known = DEVIATIONS
+            .iter()
+            .position(|row| (row.0, row.1, row.2) == (set, case.name.as_str(), method));
         match known {
             Some(row) if !is_right && DEVIATIONS[row].3 == got => self.deviations.push(row),
             None if is_right => {}
-            _ => self.wrong.push(format!("(\"{set}\", \"{}\", \"{method}\", \"{got}\", ), expected {expected:?}", case.name)),
+            _ => self.wrong.push(format!(
+                "(\"{set}\", \"{}\", \"{method}\", \"{got}\", ), expected {expected:?}",
+                case.name
+            )),
         }
     }
 
@@ -233,15 +328,20 @@ impl Report {
         }
     }
 
-    /// The results of a message: of a list for all of it, one signature has to have one; lists by order and by name are taken at their word.
+    /// The results of a message: of a list for all of it, one signature has to have one; lists by
+    /// order and by name are taken at their word.
     fn check_dkim(&mut self, set: &str, case: &Case, seen: &Seen) {
         let results = seen.results("dkim");
-        let expected = [case.modern("dkim"), case.expected("dkim")].into_iter().find(|words| !words.is_empty());
+        let expected = [case.modern("dkim"), case.expected("dkim")]
+            .into_iter()
+            .find(|words| !words.is_empty());
         let mut right = expected.as_ref().is_none_or(|expected| {
             let contains = |word: &&str| expected.iter().any(|expected| expected == word);
             if results.contains(&"pass") { contains(&"pass") } else { results.iter().any(contains) }
         });
-        let acceptable = |words: &Value, result: &str| words.as_array().unwrap().iter().any(|word| word == result);
+        let acceptable = |words: &Value, result: &str| {
+            words.as_array().unwrap().iter().any(|word| word == result)
+        };
         if case.modern("dkim").is_empty()
             && let Some(order) = case.json["expected"]["dkim_by_order"].as_array()
         {
@@ -262,9 +362,14 @@ impl Report {
     }
 
     fn finish(self, sets: &[&str]) {
-        println!("{} results checked, {} deviations on purpose", self.checked, self.deviations.len());
+        println!(
+            "{} results checked, {} deviations on purpose",
+            self.checked,
+            self.deviations.len()
+        );
         assert!(self.wrong.is_empty(), "{} wrong:\n{}", self.wrong.len(), self.wrong.join("\n"));
-        for (number, row) in DEVIATIONS.iter().enumerate().filter(|(_, row)| sets.contains(&row.0)) {
+        for (number, row) in DEVIATIONS.iter().enumerate().filter(|(_, row)| sets.contains(&row.0))
+        {
             assert!(self.deviations.contains(&number), "{row:?}: no deviation any more");
         }
     }
@@ -272,7 +377,9 @@ impl Report {
 
 /// Where the source gives no envelope (README), so that its SPF result is nobody's.
 fn has_no_envelope(case: &Case) -> bool {
-    case.json["tags"].as_array().is_some_and(|tags| tags.iter().any(|tag| tag == "no-envelope-in-source"))
+    case.json["tags"]
+        .as_array()
+        .is_some_and(|tags| tags.iter().any(|tag| tag == "no-envelope-in-source"))
 }
 
 #[tokio::test]
@@ -284,7 +391,12 @@ async fn results_are_those_of_the_suites() {
         for case in corpus::cases(&directory, set) {
             let Some(message) = case.message() else { continue };
             let seen = play(&case, &message, 65535).await;
-            assert_eq!(play(&case, &message, 13).await.results, seen.results, "{set} {} in small chunks", case.name);
+            assert_eq!(
+                play(&case, &message, 13).await.results,
+                seen.results,
+                "{set} {} in small chunks",
+                case.name
+            );
             messages += 1;
             most_queries = most_queries.max((seen.queries, format!("{set} {}", case.name)));
             if !has_no_envelope(&case) {
@@ -294,29 +406,43 @@ async fn results_are_those_of_the_suites() {
             report.check_word(set, &case, "dmarc", seen.results("dmarc")[0]);
             report.check_word(set, &case, "iprev", seen.results("iprev")[0]);
             let dmarc = seen.find("dmarc").unwrap();
-            report.check_word(set, &case, "dmarc_effective", property(dmarc, "dmarc").unwrap_or("-"));
-            let published = dmarc.comment.as_deref().and_then(|comment| comment.strip_prefix("p=")?.split(' ').next());
+            report.check_word(
+                set,
+                &case,
+                "dmarc_effective",
+                property(dmarc, "dmarc").unwrap_or("-"),
+            );
+            let published = dmarc
+                .comment
+                .as_deref()
+                .and_then(|comment| comment.strip_prefix("p=")?.split(' ').next());
             report.check_word(set, &case, "dmarc_policy", published.unwrap_or("-"));
         }
     }
     println!("{messages} messages; {} queries at most, in {}", most_queries.0, most_queries.1);
-    let there: Vec<&str> = SETS.iter().copied().filter(|set| directory.join(set).exists()).collect();
+    let there: Vec<&str> =
+        SETS.iter().copied().filter(|set| directory.join(set).exists()).collect();
     report.finish(&there);
 }
 
 /// Whether the results name the victim in any way that a reader could take as authenticated.
 fn names_victim(results: &[MethodResult], victim: &str) -> Option<String> {
     let is_victim = |value: &str| {
-        let domain = value.rsplit('@').next().unwrap_or_default().trim_end_matches('.').to_ascii_lowercase();
+        let domain =
+            value.rsplit('@').next().unwrap_or_default().trim_end_matches('.').to_ascii_lowercase();
         domain == victim || domain.ends_with(&format!(".{victim}"))
     };
-    let passed = results.iter().filter(|result| result.result == "pass" && result.method != "iprev");
+    let passed =
+        results.iter().filter(|result| result.result == "pass" && result.method != "iprev");
     let mut bad = passed.filter(|result| {
         let names = |property: &spf_milter::mail::auth_results::Property| {
-            matches!(&*property.property, "from" | "d" | "i" | "mailfrom" | "helo") && is_victim(&property.value)
+            matches!(&*property.property, "from" | "d" | "i" | "mailfrom" | "helo")
+                && is_victim(&property.value)
         };
-        // The attacker's From may pass for the attacker; nothing of the victim's may stand beside it.
-        result.properties.iter().any(names) || result.comment.as_ref().is_some_and(|comment| comment.contains(victim))
+        // The attacker's From may pass for the attacker; nothing of the victim's may stand beside
+        // it.
+        result.properties.iter().any(names)
+            || result.comment.as_ref().is_some_and(|comment| comment.contains(victim))
     });
     bad.next().map(|result| format!("{result:?}"))
 }
@@ -324,10 +450,13 @@ fn names_victim(results: &[MethodResult], victim: &str) -> Option<String> {
 /// The header as events, one for each line: what a careless MTA, or none, would make of it.
 fn line_by_line(raw: &[u8]) -> Message {
     let mut message = Message::default();
-    let mut lines = raw.split(|&byte| byte == b'\n').map(|line| line.strip_suffix(b"\r").unwrap_or(line));
+    let mut lines =
+        raw.split(|&byte| byte == b'\n').map(|line| line.strip_suffix(b"\r").unwrap_or(line));
     for line in lines.by_ref().take_while(|line| !line.is_empty()) {
         let colon = line.iter().position(|&byte| byte == b':').unwrap_or(line.len());
-        message.fields.push((line[..colon].to_vec(), line.get(colon + 1..).unwrap_or_default().to_vec()));
+        message
+            .fields
+            .push((line[..colon].to_vec(), line.get(colon + 1..).unwrap_or_default().to_vec()));
     }
     message.body = lines.collect::<Vec<_>>().join(b"\r\n".as_slice());
     message
@@ -344,12 +473,16 @@ async fn nobody_is_spoofed() {
         let mut upside_down = message.clone();
         upside_down.fields.reverse();
         let mut without_space = message.clone();
-        without_space.fields.iter_mut().for_each(|(_, value)| *value = value.trim_ascii_start().to_vec());
+        without_space
+            .fields
+            .iter_mut()
+            .for_each(|(_, value)| *value = value.trim_ascii_start().to_vec());
         for message in [message, line_by_line(&raw), upside_down, without_space] {
             let seen = play(&case, &message, 65535).await;
             assert_eq!(names_victim(&seen.results, victim), None, "{}", case.name);
             let dmarc = seen.record.content.unwrap().dmarc.unwrap();
-            // The client attack comes from a customer of the author domain itself, which SPF cannot tell from others.
+            // The client attack comes from a customer of the author domain itself, which SPF cannot
+            // tell from others.
             let is_customer = case.json["expected"]["not"].is_null();
             assert_eq!(dmarc.result == DmarcResult::Pass, is_customer, "{}: {dmarc:?}", case.name);
             played += 1;
@@ -358,7 +491,8 @@ async fn nobody_is_spoofed() {
     println!("{played} attacks");
 }
 
-/// The attacks of the collection put together: each header with the envelopes, signatures and first lines of all others.
+/// The attacks of the collection put together: each header with the envelopes, signatures and first
+/// lines of all others.
 #[tokio::test]
 async fn nobody_is_spoofed_by_a_combination() {
     let Some(directory) = corpus::directory() else { return };

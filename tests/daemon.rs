@@ -1,6 +1,13 @@
-//! The daemon as a process: sockets, signals, exit codes, notifications, log, and what it asks of MTAs.
+//! The daemon as a process: sockets, signals, exit codes, notifications, log, and what it asks of
+//! MTAs.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic, reason = "a test fails by panicking")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
 
 mod support;
 
@@ -68,7 +75,11 @@ fn serves(socket: &Socket) {
     begin(&mut client);
     let finished = finish(&mut client);
     assert_eq!(finished.reply, Reply::Continue);
-    assert!(finished.fields[0].unfolded().starts_with("Received-SPF: pass "), "{:?}", finished.fields);
+    assert!(
+        finished.fields[0].unfolded().starts_with("Received-SPF: pass "),
+        "{:?}",
+        finished.fields
+    );
 }
 
 fn not_started(config: &str) -> NotStarted {
@@ -81,7 +92,10 @@ fn not_started(config: &str) -> NotStarted {
 fn several_sockets_are_served_and_removed() {
     let (nameserver, folder) = (nameserver(), Scratch::new("sockets"));
     let path = folder.join("s");
-    let sockets = format!("socket = inet:127.0.0.1:0, inet6:0@::1, inet:localhost:0, unix:{}", path.display());
+    let sockets = format!(
+        "socket = inet:127.0.0.1:0, inet6:0@::1, inet:localhost:0, unix:{}",
+        path.display()
+    );
     let daemon = Daemon::start(&config(&nameserver, &sockets));
     assert_eq!(daemon.sockets.len(), 4);
     for socket in &daemon.sockets {
@@ -102,7 +116,8 @@ fn a_stale_socket_is_replaced() {
     let path = folder.join("s");
     drop(UnixListener::bind(&path).unwrap());
     assert!(fs::symlink_metadata(&path).unwrap().file_type().is_socket());
-    let mut daemon = Daemon::start(&config(&nameserver, &format!("socket = unix:{}", path.display())));
+    let mut daemon =
+        Daemon::start(&config(&nameserver, &format!("socket = unix:{}", path.display())));
     serves(&daemon.sockets[0]);
     // One that was killed leaves such a socket.
     daemon.signal("KILL");
@@ -118,9 +133,10 @@ fn what_is_no_stale_socket_stays() {
     let path = folder.write("s", "kept");
     let failure = not_started(&format!("socket = unix:{}", path.display()));
     assert_eq!(failure.status.code(), Some(71));
-    assert!(
-        failure.output.contains(&format!("cannot listen on unix:{}: the file that is there is not a socket", path.display()))
-    );
+    assert!(failure.output.contains(&format!(
+        "cannot listen on unix:{}: the file that is there is not a socket",
+        path.display()
+    )));
     assert_eq!(fs::read(&path).unwrap(), b"kept");
 
     let path = folder.join("live");
@@ -134,8 +150,11 @@ fn what_is_no_stale_socket_stays() {
 
     let Socket::Inet(address) = Daemon::start("").sockets[0].clone() else { panic!("not TCP") };
     let occupied = TcpListener::bind(address).unwrap();
-    let failure =
-        not_started(&format!("socket = unix:{}, inet:{}", folder.join("new").display(), occupied.local_addr().unwrap()));
+    let failure = not_started(&format!(
+        "socket = unix:{}, inet:{}",
+        folder.join("new").display(),
+        occupied.local_addr().unwrap()
+    ));
     assert_eq!(failure.status.code(), Some(71));
     assert!(failure.output.contains("cannot listen on inet:127.0.0.1:"), "{}", failure.output);
     assert!(!folder.join("new").exists());
@@ -149,7 +168,8 @@ fn of_two_daemons_that_start_at_once_one_serves() {
         drop(UnixListener::bind(&path).unwrap());
         let config = format!("socket = unix:{}", path.display());
         let started = thread::scope(|scope| {
-            let starts: Vec<_> = (0..3).map(|_| scope.spawn(|| Daemon::try_start(&config))).collect();
+            let starts: Vec<_> =
+                (0..3).map(|_| scope.spawn(|| Daemon::try_start(&config))).collect();
             starts.into_iter().map(|start| start.join().unwrap()).collect::<Vec<_>>()
         });
         let (serving, failed): (Vec<_>, Vec<_>) = started.into_iter().partition(Result::is_ok);
@@ -198,7 +218,13 @@ impl Activated {
     fn start(config: &Path, first: OwnedFd, second: OwnedFd) -> Self {
         let script = "exec 3<&0 4<&1 </dev/null >&2; LISTEN_PID=$$ LISTEN_FDS=2 LISTEN_FDNAMES=one:two exec \"$0\" -c \"$1\"";
         let mut command = Command::new("sh");
-        command.args(["-c", script]).arg(program()).arg(config).stdin(first).stdout(second).stderr(Stdio::piped());
+        command
+            .args(["-c", script])
+            .arg(program())
+            .arg(config)
+            .stdin(first)
+            .stdout(second)
+            .stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
         let lines = BufReader::new(child.stderr.take().unwrap()).lines();
         Self { child, lines }
@@ -219,13 +245,23 @@ impl Drop for Activated {
 #[test]
 fn sockets_come_from_the_service_manager() {
     let (nameserver, folder) = (nameserver(), Scratch::new("activation"));
-    let config = |sockets: &str| folder.write("c", config(&nameserver, &format!("log_destination = stderr\nsocket = {sockets}")));
+    let config = |sockets: &str| {
+        folder.write(
+            "c",
+            config(&nameserver, &format!("log_destination = stderr\nsocket = {sockets}")),
+        )
+    };
     let pair = || {
         let tcp = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = tcp.local_addr().unwrap();
         let path = folder.join("s");
         let _ = fs::remove_file(&path);
-        (OwnedFd::from(tcp), OwnedFd::from(UnixListener::bind(&path).unwrap()), Socket::Inet(address), Socket::Unix(path))
+        (
+            OwnedFd::from(tcp),
+            OwnedFd::from(UnixListener::bind(&path).unwrap()),
+            Socket::Inet(address),
+            Socket::Unix(path),
+        )
     };
     for sockets in ["fd:", "fd:two, fd:one"] {
         let (first, second, tcp, unix) = pair();
@@ -241,7 +277,11 @@ fn sockets_come_from_the_service_manager() {
     }
     let (first, second, ..) = pair();
     let mut daemon = Activated::start(&config("fd:three"), first, second);
-    assert!(daemon.first_line().contains("cannot listen on fd:three: the service manager passed no such socket"));
+    assert!(
+        daemon
+            .first_line()
+            .contains("cannot listen on fd:three: the service manager passed no such socket")
+    );
     assert_eq!(daemon.child.wait().unwrap().code(), Some(71));
     // A connection is no listener.
     let (one, two) = UnixStream::pair().unwrap();
@@ -256,9 +296,14 @@ fn a_name_and_its_address_are_one_socket() {
     let first = Daemon::start("");
     let Socket::Inet(address) = first.sockets[0].clone() else { panic!("not TCP") };
     first.stop();
-    // The port was free a moment ago; whoever has taken it since makes the start fail, and the test try again.
+    // The port was free a moment ago; whoever has taken it since makes the start fail, and the test
+    // try again.
     let port = address.port();
-    let Ok(daemon) = Daemon::try_start(&format!("socket = inet:{port}@localhost, inet:127.0.0.1:{port}")) else { return };
+    let Ok(daemon) =
+        Daemon::try_start(&format!("socket = inet:{port}@localhost, inet:127.0.0.1:{port}"))
+    else {
+        return;
+    };
     let at = daemon.sockets.iter().filter(|socket| **socket == Socket::Inet(address)).count();
     assert_eq!(at, 1, "{:?}", daemon.sockets);
     MilterClient::connect_to(&Socket::Inet(address)).unwrap();
@@ -269,13 +314,17 @@ fn a_directory_that_is_missing_is_told() {
     let folder = Scratch::new("no-directory");
     let failure = not_started(&format!("socket = unix:{}", folder.join("a/s").display()));
     assert_eq!(failure.status.code(), Some(71));
-    let expected = format!("cannot listen on unix:{0}/s: the directory {0} does not exist", folder.join("a").display());
+    let expected = format!(
+        "cannot listen on unix:{0}/s: the directory {0} does not exist",
+        folder.join("a").display()
+    );
     assert!(failure.output.contains(&expected), "{}", failure.output);
 }
 
 //--- Signals ---
 
-/// A daemon that reads its configuration from a pipe: as long as nothing is written there, it is about to start.
+/// A daemon that reads its configuration from a pipe: as long as nothing is written there, it is
+/// about to start.
 struct Starting {
     process: Process,
     pipe: fs::File,
@@ -303,7 +352,10 @@ fn signals_that_come_before_the_start_do_no_harm() {
         }
         starting.pipe.write_all(b"socket = inet:127.0.0.1:0\nlog_destination = stderr\n").unwrap();
         drop(starting.pipe);
-        assert!(starting.process.log.find(|line| line.contains(" started ")).is_some(), "{signals:?}");
+        assert!(
+            starting.process.log.find(|line| line.contains(" started ")).is_some(),
+            "{signals:?}"
+        );
         starting.process.signal("TERM");
         assert_eq!(starting.process.wait().code(), Some(0));
     }
@@ -331,7 +383,8 @@ fn other_milters_signal_for_a_reload_works_too() {
         daemon.write_config(&format!("max_lookups = {lookups}"));
         let mark = daemon.log().len();
         daemon.signal(signal);
-        let line = daemon.log().find_after(mark, |line| line.contains("configuration reloaded")).unwrap();
+        let line =
+            daemon.log().find_after(mark, |line| line.contains("configuration reloaded")).unwrap();
         assert!(line.ends_with("changed=max_lookups"), "{line}");
     }
     for signal in ["USR2", "PIPE"] {
@@ -380,7 +433,8 @@ fn a_message_under_way_is_finished() {
     let (nameserver, folder) = (nameserver(), Scratch::new("drain"));
     let path = folder.join("s");
     for signal in ["TERM", "INT"] {
-        let mut daemon = Daemon::start(&config(&nameserver, &format!("socket = unix:{}", path.display())));
+        let mut daemon =
+            Daemon::start(&config(&nameserver, &format!("socket = unix:{}", path.display())));
         let (mut busy, mut idle) = (daemon.client(), daemon.client());
         idle.connect("mail.example.com", Some(CLIENT.parse().unwrap())).unwrap();
         begin(&mut busy);
@@ -445,18 +499,28 @@ fn text(bytes: &[u8]) -> String {
 #[test]
 fn exit_codes() {
     let folder = Scratch::new("exit");
-    let good = folder.write("good.conf", "socket = inet:127.0.0.1:0\nlog_destination = stderr\nmax_lookups = 7\n");
+    let good = folder.write(
+        "good.conf",
+        "socket = inet:127.0.0.1:0\nlog_destination = stderr\nmax_lookups = 7\n",
+    );
     let bad = folder.write("bad.conf", "sokcet = x\nmax_lookups = many\n");
     let (good, bad) = (good.to_str().unwrap(), bad.to_str().unwrap());
     assert_eq!(run(&["--version"]).status.code(), Some(0));
     assert_eq!(run(&["--help"]).status.code(), Some(0));
     assert_eq!(run(&["--no-such-option"]).status.code(), Some(64));
     assert_eq!(run(&["no-such-command"]).status.code(), Some(64));
-    for arguments in [["-c", bad].as_slice(), &["-c", bad, "check-config"], &["-c", bad, "show-config"]] {
+    for arguments in
+        [["-c", bad].as_slice(), &["-c", bad, "check-config"], &["-c", bad, "show-config"]]
+    {
         let output = run(arguments);
         assert_eq!(output.status.code(), Some(78));
         let errors = text(&output.stderr);
-        assert!(errors.contains("bad.conf:1:1") && errors.contains("bad.conf:2:15") && errors.contains("socket"), "{errors}");
+        assert!(
+            errors.contains("bad.conf:1:1")
+                && errors.contains("bad.conf:2:15")
+                && errors.contains("socket"),
+            "{errors}"
+        );
         assert!(!errors.contains('^') && output.stdout.is_empty());
     }
     assert_eq!(run(&["-c", "/nowhere/at/all"]).status.code(), Some(78));
@@ -466,22 +530,47 @@ fn exit_codes() {
     assert!(text(&output.stderr).starts_with("--log-level: "));
     assert_eq!(run(&["-c", bad, "-L", "loud"]).status.code(), Some(78));
     // Of an option that is there twice the last counts.
-    let twice = ["-c", bad, "-L", "loud", "-n", "-p", "x", "-c", good, "-n", "-L", "debug", "-p", "fd:", "show-config"];
+    let twice = [
+        "-c",
+        bad,
+        "-L",
+        "loud",
+        "-n",
+        "-p",
+        "x",
+        "-c",
+        good,
+        "-n",
+        "-L",
+        "debug",
+        "-p",
+        "fd:",
+        "show-config",
+    ];
     let output = run(&twice);
     assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
-    assert!(text(&output.stdout).contains("log_level = debug\n") && text(&output.stdout).contains("socket = fd:\n"));
+    assert!(
+        text(&output.stdout).contains("log_level = debug\n")
+            && text(&output.stdout).contains("socket = fd:\n")
+    );
     for arguments in [["-c", good, "show-config"].as_slice(), &["--help"], &["--version"]] {
         let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
         let output = Command::new(program()).args(arguments).stdout(full).output().unwrap();
         assert_eq!(output.status.code(), Some(74), "{arguments:?}");
         assert!(text(&output.stderr).contains("standard output"));
     }
-    let group = folder.write("group.conf", "socket = unix:/nowhere/x\nsocket_group = no-such-group\n");
+    let group =
+        folder.write("group.conf", "socket = unix:/nowhere/x\nsocket_group = no-such-group\n");
     let output = run(&["-c", group.to_str().unwrap(), "check-config"]);
     assert_eq!(output.status.code(), Some(78));
-    assert!(text(&output.stderr).contains("group.conf:2:16: socket_group: there is no group 'no-such-group' on this host"));
+    assert!(
+        text(&output.stderr).contains(
+            "group.conf:2:16: socket_group: there is no group 'no-such-group' on this host"
+        )
+    );
     // Without a UNIX socket it does not matter.
-    let group = folder.write("group.conf", "socket = inet:127.0.0.1:0\nsocket_group = no-such-group\n");
+    let group =
+        folder.write("group.conf", "socket = inet:127.0.0.1:0\nsocket_group = no-such-group\n");
     let output = run(&["-c", group.to_str().unwrap(), "check-config"]);
     assert_eq!(output.status.code(), Some(0));
     assert!(text(&output.stderr).contains("socket_group: has no effect"));
@@ -505,7 +594,8 @@ fn files_are_looked_at_as_the_service_does() {
     }
     let folder = Scratch::new("as-user");
     let senders = folder.write("senders", "example.com\n");
-    let text_of_config = format!("socket = inet:127.0.0.1:0\nskip_senders_file = {}\n", senders.display());
+    let text_of_config =
+        format!("socket = inet:127.0.0.1:0\nskip_senders_file = {}\n", senders.display());
     let config = folder.write("c", text_of_config);
     let check = |user: &str| run(&["-c", config.to_str().unwrap(), "check-config", "--user", user]);
     assert_eq!(check("nobody").status.code(), Some(0));
@@ -514,8 +604,14 @@ fn files_are_looked_at_as_the_service_does() {
     let output = check("nobody");
     assert_eq!(output.status.code(), Some(78));
     let said = text(&output.stderr);
-    assert!(said.contains("c:2:21: skip_senders_file: ") && said.contains("Permission denied"), "{said}");
-    assert!(said.contains("the user nobody, as whom the service runs, cannot use the configuration"), "{said}");
+    assert!(
+        said.contains("c:2:21: skip_senders_file: ") && said.contains("Permission denied"),
+        "{said}"
+    );
+    assert!(
+        said.contains("the user nobody, as whom the service runs, cannot use the configuration"),
+        "{said}"
+    );
     fs::set_permissions(&config, fs::Permissions::from_mode(0o600)).unwrap();
     assert_eq!(check("nobody").status.code(), Some(78));
     assert_eq!(check("no-such-user").status.code(), Some(71));
@@ -532,7 +628,14 @@ fn nobody_reads() {
     let bad = folder.write("bad.conf", "x\n");
     let closed = || io::pipe().unwrap().1;
     let status = |config: &Path, arguments: &[&str]| -> ExitStatus {
-        Command::new(program()).arg("-c").arg(config).args(arguments).stdout(closed()).stderr(closed()).status().unwrap()
+        Command::new(program())
+            .arg("-c")
+            .arg(config)
+            .args(arguments)
+            .stdout(closed())
+            .stderr(closed())
+            .status()
+            .unwrap()
     };
     assert_eq!(status(&good, &["show-config", "--all"]).code(), Some(0));
     assert_eq!(status(&good, &["check-config"]).code(), Some(0));
@@ -546,7 +649,8 @@ fn on_a_terminal_errors_show_the_line() {
     let folder = Scratch::new("terminal");
     let bad = folder.write("bad.conf", "socket = inet:127.0.0.1:0\nmax_lookups = many\n");
     let line = format!("{} -c {} check-config", program().display(), bad.display());
-    let output = Command::new("script").args(["-qec", &line, "/dev/null"]).stdin(Stdio::null()).output();
+    let output =
+        Command::new("script").args(["-qec", &line, "/dev/null"]).stdin(Stdio::null()).output();
     let output = output.expect("script(1) is missing: it is in the package bsdutils");
     assert_eq!(output.status.code(), Some(78));
     let shown = text(&output.stdout).replace("\r\n", "\n");
@@ -594,8 +698,12 @@ fn severities_are_for_the_journal_alone() {
     let config = folder.write("c", "socket = inet:127.0.0.1:0\nlog_destination = stderr\n");
     let metadata = fs::metadata(&log).unwrap();
     let mut command = Command::new(program());
-    command.arg("-c").arg(config).env("JOURNAL_STREAM", format!("{}:{}", metadata.dev(), metadata.ino()));
-    let mut child = command.stderr(fs::File::options().append(true).open(&log).unwrap()).spawn().unwrap();
+    command
+        .arg("-c")
+        .arg(config)
+        .env("JOURNAL_STREAM", format!("{}:{}", metadata.dev(), metadata.ino()));
+    let mut child =
+        command.stderr(fs::File::options().append(true).open(&log).unwrap()).spawn().unwrap();
     wait_for("the first line", || fs::read_to_string(&log).unwrap().ends_with('\n').then_some(()));
     child.kill().unwrap();
     child.wait().unwrap();
@@ -644,7 +752,10 @@ fn descriptors_are_raised_to_what_is_allowed() {
     let folder = Scratch::new("limit");
     let config = folder.write("c", "socket = inet:127.0.0.1:0\nlog_destination = stderr\n");
     let mut command = Command::new("sh");
-    command.args(["-c", "ulimit -Sn 100; ulimit -Hn 500; exec \"$0\" -c \"$1\""]).arg(program()).arg(config);
+    command
+        .args(["-c", "ulimit -Sn 100; ulimit -Hn 500; exec \"$0\" -c \"$1\""])
+        .arg(program())
+        .arg(config);
     let process = support::process::Process::start(&mut command);
     let warning = process.log.find(|line| line.contains("ulimit -n")).unwrap();
     assert!(warning.contains("for max_connections=1000, 3"), "{warning}");
@@ -662,18 +773,36 @@ fn mtas_are_asked_for_what_is_needed() {
     let add = bits::ADD_HEADER | bits::SET_MACRO_LIST;
     let change = add | bits::CHANGE_HEADER;
     let macros = |wanted: &[(u32, &str)]| -> BTreeMap<u32, Vec<String>> {
-        wanted.iter().map(|(stage, names)| (*stage, names.split(' ').map(str::to_owned).collect())).collect()
+        wanted
+            .iter()
+            .map(|(stage, names)| (*stage, names.split(' ').map(str::to_owned).collect()))
+            .collect()
     };
     let usual = [(0, "j"), (2, "i auth_authen"), (5, "i")];
     let cases = [
         ("", add, NEVER | bits::NO_HEADER, usual.as_slice()),
-        ("hostname = mx.example.org\ntrust_authenticated_senders = no", add, NEVER | bits::NO_HEADER, &[(2, "i"), (5, "i")]),
+        (
+            "hostname = mx.example.org\ntrust_authenticated_senders = no",
+            add,
+            NEVER | bits::NO_HEADER,
+            &[(2, "i"), (5, "i")],
+        ),
         ("header = Authentication-Results", change, NEVER | bits::NOREPLY_HEADER, &usual),
-        ("header = Authentication-Results\ndelete_incoming_authentication_results = no", add, NEVER | bits::NO_HEADER, &usual),
+        (
+            "header = Authentication-Results\ndelete_incoming_authentication_results = no",
+            add,
+            NEVER | bits::NO_HEADER,
+            &usual,
+        ),
         ("header =", bits::SET_MACRO_LIST, NEVER | bits::NO_HEADER, &usual),
         ("reject_helo_results =", add, NEVER | bits::NO_HEADER | bits::NOREPLY_HELO, &usual),
         ("verify_helo = no", add, NEVER | bits::NO_HEADER | bits::NOREPLY_HELO, &usual),
-        ("reject_results =", add, NEVER | bits::NO_HEADER | bits::NOREPLY_HELO | bits::NOREPLY_MAIL, &usual),
+        (
+            "reject_results =",
+            add,
+            NEVER | bits::NO_HEADER | bits::NOREPLY_HELO | bits::NOREPLY_MAIL,
+            &usual,
+        ),
         ("trusted_networks =", add, NEVER | bits::NO_HEADER | bits::NOREPLY_CONNECT, &usual),
         (
             "dry_run = yes\nheader = Authentication-Results",
@@ -695,8 +824,11 @@ fn mtas_are_asked_for_what_is_needed() {
 #[test]
 fn old_mtas_are_served() {
     let nameserver = nameserver();
-    let daemon = Daemon::start(&config(&nameserver, "header = Received-SPF, Authentication-Results"));
-    for (version, actions, steps) in [(2, 0x3f, 0x7f), (3, 0x3f, 0x1ff), (4, 0x3f, 0x3ff), (6, 0x1ff, 0x1), (2, 0x3f, 0x1)] {
+    let daemon =
+        Daemon::start(&config(&nameserver, "header = Received-SPF, Authentication-Results"));
+    for (version, actions, steps) in
+        [(2, 0x3f, 0x7f), (3, 0x3f, 0x1ff), (4, 0x3f, 0x3ff), (6, 0x1ff, 0x1), (2, 0x3f, 0x1)]
+    {
         let options = Options { version, actions, steps, ..Options::default() };
         let mut client = MilterClient::with_options(&daemon.sockets[0], options).unwrap();
         assert_eq!(client.negotiation.version, version);
@@ -726,10 +858,15 @@ fn what_an_mta_allows_is_done_where_the_rest_cannot_be() {
         let options = Options { actions: bits::ALL_ACTIONS & !missing, ..Options::default() };
         let mut client = MilterClient::with_options(&daemon.sockets[0], options).unwrap();
         begin(&mut client);
-        let fields = ["us; spf=pass", "them; spf=pass"].map(|value| Field::new("Authentication-Results", format!(" {value}")));
+        let fields = ["us; spf=pass", "them; spf=pass"]
+            .map(|value| Field::new("Authentication-Results", format!(" {value}")));
         let finished = client.message(&fields, b"hello\r\n").unwrap();
         assert_eq!(finished.reply, Reply::Accept);
-        let forged = finished.fields.iter().filter(|field| field.unfolded() == "Authentication-Results: us; spf=pass").count();
+        let forged = finished
+            .fields
+            .iter()
+            .filter(|field| field.unfolded() == "Authentication-Results: us; spf=pass")
+            .count();
         let expected = if missing == bits::ADD_HEADER { (0, 1) } else { (1, 4) };
         assert_eq!((forged, finished.fields.len()), expected, "{:?}", finished.fields);
         client.quit().unwrap();
@@ -738,7 +875,10 @@ fn what_an_mta_allows_is_done_where_the_rest_cannot_be() {
     assert_eq!(log.matches("action=fail reason=message-not-changed").count(), 2);
     // Told are deletions that were made.
     assert_eq!(log.matches("deleted-authentication-results=1").count(), 1, "{log}");
-    assert!(log.contains("does not let milters add header fields") && log.contains("does not let milters delete header fields"));
+    assert!(
+        log.contains("does not let milters add header fields")
+            && log.contains("does not let milters delete header fields")
+    );
 }
 
 #[test]
@@ -758,17 +898,21 @@ fn tcp_is_quick() {
     println!("a message over TCP, one connection: p50 {:?}, p99 {:?}", times[150], times[297]);
 }
 
-/// Connections that send message after message, without a pause: each message whose sender was answered comes to its end.
+/// Connections that send message after message, without a pause: each message whose sender was
+/// answered comes to its end.
 #[test]
 fn no_message_under_way_is_cut_off() {
     for _ in 0..10 {
-        let daemon = Daemon::start("hostname = mx.example.org\nverify_helo = no\nnameservers = 127.0.0.1:9");
+        let daemon =
+            Daemon::start("hostname = mx.example.org\nverify_helo = no\nnameservers = 127.0.0.1:9");
         let (sent, cut_off, ready) = (AtomicUsize::new(0), AtomicUsize::new(0), Barrier::new(31));
         thread::scope(|scope| {
             for _ in 0..30 {
                 scope.spawn(|| {
                     let mut client = daemon.client();
-                    client.connect("mail.example.com", Some("192.0.2.1:25".parse().unwrap())).unwrap();
+                    client
+                        .connect("mail.example.com", Some("192.0.2.1:25".parse().unwrap()))
+                        .unwrap();
                     client.helo("mail.example.com").unwrap();
                     ready.wait();
                     // A domain that needs no look-up. It ends when the daemon does.

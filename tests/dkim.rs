@@ -18,12 +18,16 @@ fn directory() -> &'static Path {
 }
 
 fn dns() -> Dns {
-    Dns::from_zone(Arc::new(Zone::parse(&fs::read_to_string(directory().join("zone")).unwrap()).unwrap()))
+    Dns::from_zone(Arc::new(
+        Zone::parse(&fs::read_to_string(directory().join("zone")).unwrap()).unwrap(),
+    ))
 }
 
 /// The messages by their file names.
 fn messages() -> Vec<(String, Message)> {
-    let names = fs::read_dir(directory()).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let names = fs::read_dir(directory())
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap());
     let mut names: Vec<String> = names.filter(|name| name.ends_with(".eml")).collect();
     names.sort();
     assert!(names.len() > 10);
@@ -39,7 +43,12 @@ async fn verify(message: &Message, dns: &Dns, chunk: usize) -> SignatureOutcome 
 }
 
 async fn verify_all(message: &Message, dns: &Dns, chunk: usize) -> Vec<SignatureOutcome> {
-    let settings = Settings { max_signatures: 10, min_key_bits: 1024, timeout: Duration::from_secs(5), now: 1_795_400_000 };
+    let settings = Settings {
+        max_signatures: 10,
+        min_key_bits: 1024,
+        timeout: Duration::from_secs(5),
+        now: 1_795_400_000,
+    };
     let mut verifier = Verifier::new(settings);
     for (name, value) in &message.fields {
         verifier.header(name, value);
@@ -57,12 +66,16 @@ async fn examples_of_the_rfcs_pass() {
     let directory = directory().join("rfc");
     let zone = Zone::parse(&fs::read_to_string(directory.join("zone")).unwrap()).unwrap();
     let dns = Dns::from_zone(Arc::new(zone));
-    for (file, algorithms) in
-        [("rfc6376-A.2.eml", ["rsa-sha256"].as_slice()), ("rfc8463-A.3.eml", &["ed25519-sha256", "rsa-sha256"])]
-    {
+    for (file, algorithms) in [
+        ("rfc6376-A.2.eml", ["rsa-sha256"].as_slice()),
+        ("rfc8463-A.3.eml", &["ed25519-sha256", "rsa-sha256"]),
+    ] {
         let message = Message::parse(&fs::read(directory.join(file)).unwrap());
         let outcomes = verify_all(&message, &dns, 5).await;
-        assert_eq!(outcomes.iter().filter_map(|outcome| outcome.algorithm.as_deref()).collect::<Vec<_>>(), algorithms);
+        assert_eq!(
+            outcomes.iter().filter_map(|outcome| outcome.algorithm.as_deref()).collect::<Vec<_>>(),
+            algorithms
+        );
         assert!(outcomes.iter().all(SignatureOutcome::covers_message), "{file}: {outcomes:?}");
     }
 }
@@ -76,7 +89,11 @@ async fn messages_of_another_signer_pass() {
             assert_eq!(outcome.reason, None, "{name} in chunks of {chunk}");
             assert!(outcome.covers_message(), "{name}");
             let bits = name.strip_prefix('r').and_then(|rest| rest.split('-').next()?.parse().ok());
-            assert_eq!(outcome.key_bits, bits.or(Some(if name.starts_with("bare") { 2048 } else { 256 })), "{name}");
+            assert_eq!(
+                outcome.key_bits,
+                bits.or(Some(if name.starts_with("bare") { 2048 } else { 256 })),
+                "{name}"
+            );
         }
     }
 }
@@ -88,7 +105,11 @@ async fn an_octet_changed_in_the_body_fails() {
         for place in [0, 17, message.body.len() / 2] {
             let mut altered = message.clone();
             altered.body[place] = if altered.body[place] == b'x' { b'y' } else { b'x' };
-            assert_eq!(verify(&altered, &dns, 100).await.reason, Some(Reason::BodyHash), "{name} {place}");
+            assert_eq!(
+                verify(&altered, &dns, 100).await.reason,
+                Some(Reason::BodyHash),
+                "{name} {place}"
+            );
         }
     }
 }
@@ -97,11 +118,18 @@ async fn an_octet_changed_in_the_body_fails() {
 async fn an_octet_changed_in_a_signed_field_fails_and_in_another_does_not() {
     let dns = dns();
     for (name, message) in messages().into_iter().filter(|(name, _)| !name.contains("empty")) {
-        for (field, expected) in
-            [("Subject", Some(Reason::Signature)), ("X-Trace", Some(Reason::Signature)), ("X-Eight", Some(Reason::Signature))]
-        {
+        for (field, expected) in [
+            ("Subject", Some(Reason::Signature)),
+            ("X-Trace", Some(Reason::Signature)),
+            ("X-Eight", Some(Reason::Signature)),
+        ] {
             let mut altered = message.clone();
-            let value = altered.fields.iter_mut().find(|(name, _)| name == field.as_bytes()).map(|(_, value)| value).unwrap();
+            let value = altered
+                .fields
+                .iter_mut()
+                .find(|(name, _)| name == field.as_bytes())
+                .map(|(_, value)| value)
+                .unwrap();
             value[1] ^= 1;
             assert_eq!(verify(&altered, &dns, 100).await.reason, expected, "{name} {field}");
         }
@@ -117,9 +145,17 @@ async fn an_octet_changed_in_a_signed_field_fails_and_in_another_does_not() {
 #[tokio::test]
 async fn white_space_matters_by_canonicalization() {
     let dns = dns();
-    for (name, message) in messages().into_iter().filter(|(name, _)| name.starts_with("ed-") && !name.contains("empty")) {
+    for (name, message) in messages()
+        .into_iter()
+        .filter(|(name, _)| name.starts_with("ed-") && !name.contains("empty"))
+    {
         let mut header = message.clone();
-        let subject = header.fields.iter_mut().find(|(name, _)| name == b"Subject").map(|(_, value)| value).unwrap();
+        let subject = header
+            .fields
+            .iter_mut()
+            .find(|(name, _)| name == b"Subject")
+            .map(|(_, value)| value)
+            .unwrap();
         subject.insert(0, b' ');
         let expected = if name.starts_with("ed-relaxed") { None } else { Some(Reason::Signature) };
         assert_eq!(verify(&header, &dns, 100).await.reason, expected, "{name}");

@@ -1,6 +1,7 @@
 //! The public DMARC suites, when the environment variable CORPUS names their directory.
 //!
-//! The results of SPF and DKIM are taken from the cases: discovery, alignment, policy and From are what is tested here.
+//! The results of SPF and DKIM are taken from the cases: discovery, alignment, policy and From are
+//! what is tested here.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
 
@@ -28,7 +29,13 @@ const DEVIATIONS: &[(&str, &str, &str, &str, &str)] = &[
     ("authmilter", "unit-dmarc/multiple_headers", "dmarc", "permerror", REPEATED_FROM),
     ("authmilter", "smtp/spam_headers_spf_hide_none", "dmarc", "none", OPEN_QUOTE),
     ("authmilter", "smtp/spam_headers_hide_none", "dmarc", "none", OPEN_QUOTE),
-    ("rspamd", "dmarc/dmarc-subdomain-pass-dkim-relaxed-alignment", "dmarc", "fail", NO_PARENT_RECORD),
+    (
+        "rspamd",
+        "dmarc/dmarc-subdomain-pass-dkim-relaxed-alignment",
+        "dmarc",
+        "fail",
+        NO_PARENT_RECORD,
+    ),
     ("authmilter", "milter/google_apps_good_map", "iprev", "permerror", MAPPED),
     ("authmilter", "smtp/google_apps_good_map", "iprev", "permerror", MAPPED),
     ("authmilter", "milter/google_apps_good_spf_fail", "iprev", "permerror", NO_NAME),
@@ -42,10 +49,11 @@ const DEVIATIONS: &[(&str, &str, &str, &str, &str)] = &[
     ("authmilter", "smtp/dmarc_reject_case", "iprev", "permerror", NO_NAME),
 ];
 
-const REPEATED_FROM: &str = "two From fields are never valid, and no policy does not make them so (RFC 9989 §4.4)";
-const NO_PARENT_RECORD: &str =
-    "the parent has no record, so each domain is its own organizational domain (RFC 9989 §4.10.2); RFC 7489 passed";
-const OPEN_QUOTE: &str = "From has an open quote and one address all the same, of a domain without a policy";
+const REPEATED_FROM: &str =
+    "two From fields are never valid, and no policy does not make them so (RFC 9989 §4.4)";
+const NO_PARENT_RECORD: &str = "the parent has no record, so each domain is its own organizational domain (RFC 9989 §4.10.2); RFC 7489 passed";
+const OPEN_QUOTE: &str =
+    "From has an open quote and one address all the same, of a domain without a policy";
 const MAPPED: &str = "the source's configuration replaces the client's address by another";
 const NO_NAME: &str = "an address without a name is permerror (RFC 8601 §2.7.3), not fail";
 
@@ -75,14 +83,23 @@ fn domain(text: &str) -> Option<Domain> {
 
 fn author_of(case: &Case) -> Author {
     let message = case.message().unwrap();
-    let values: Vec<_> = message.fields.into_iter().filter(|(name, _)| author::is_from(name)).map(|(_, value)| value).collect();
+    let values: Vec<_> = message
+        .fields
+        .into_iter()
+        .filter(|(name, _)| author::is_from(name))
+        .map(|(_, value)| value)
+        .collect();
     Author::from_fields(&values)
 }
 
-/// The identifiers as the case states them: by what it expects of SPF and DKIM, or else by what the suites' own second opinion is. The
-/// set `rspamd` says nothing of either: there everything passed.
+/// The identifiers as the case states them: by what it expects of SPF and DKIM, or else by what the
+/// suites' own second opinion is. The set `rspamd` says nothing of either: there everything passed.
 fn identifiers_of(set: &str, case: &Case) -> Identifiers {
-    let stated = case.expected("spf").first().cloned().or_else(|| Some(case.json["oracle"]["pyspf"].as_str()?.to_owned()));
+    let stated = case
+        .expected("spf")
+        .first()
+        .cloned()
+        .or_else(|| Some(case.json["oracle"]["pyspf"].as_str()?.to_owned()));
     let unstated = if set == "rspamd" { SpfResult::Pass } else { SpfResult::None };
     let spf_result = stated.map_or(unstated, |word| word.parse().unwrap());
     let sender = match case.text("mailfrom").unwrap_or_default() {
@@ -95,7 +112,8 @@ fn identifiers_of(set: &str, case: &Case) -> Identifiers {
         _ => DkimStatus::Other,
     };
     let stated = case.json["expected"]["dkim_signatures"].as_array();
-    let signatures = stated.or_else(|| case.json["signatures"].as_array()).cloned().unwrap_or_default();
+    let signatures =
+        stated.or_else(|| case.json["signatures"].as_array()).cloned().unwrap_or_default();
     let dkim = signatures.iter().filter_map(|signature| {
         let word = signature["result"][0].as_str().unwrap_or("pass");
         Some(DkimIdentifier { domain: domain(signature["d"].as_str()?)?, status: status(word) })
@@ -118,7 +136,9 @@ impl Report {
             return;
         }
         self.checked += 1;
-        let deviation = DEVIATIONS.iter().find(|(s, name, m, _, _)| (*s, *name, *m) == (set, case.name.as_str(), method));
+        let deviation = DEVIATIONS
+            .iter()
+            .find(|(s, name, m, _, _)| (*s, *name, *m) == (set, case.name.as_str(), method));
         let right = match deviation {
             Some((.., wanted, _)) => {
                 self.deviations.push((set.into(), case.name.clone(), method.into()));
@@ -127,7 +147,10 @@ impl Report {
             None => expected.iter().any(|word| word == got),
         };
         if right && expected.first().is_some_and(|best| best != got) && deviation.is_none() {
-            println!("{set} {}: {method}: {got}, acceptable but not the best of {expected:?}", case.name);
+            println!(
+                "{set} {}: {method}: {got}, acceptable but not the best of {expected:?}",
+                case.name
+            );
         }
         if !right {
             self.wrong.push(format!("{set} {}: {method}: {got}, expected {expected:?}", case.name));
@@ -135,10 +158,17 @@ impl Report {
     }
 
     fn finish(self, sets: &[&str], methods: &[&str]) {
-        println!("{sets:?}: {} results checked, {} deviations on purpose", self.checked, self.deviations.len());
+        println!(
+            "{sets:?}: {} results checked, {} deviations on purpose",
+            self.checked,
+            self.deviations.len()
+        );
         assert!(self.wrong.is_empty(), "{:#?}", self.wrong);
-        for (set, name, method, ..) in DEVIATIONS.iter().filter(|row| sets.contains(&row.0) && methods.contains(&row.2)) {
-            let found = self.deviations.contains(&((*set).into(), (*name).into(), (*method).into()));
+        for (set, name, method, ..) in
+            DEVIATIONS.iter().filter(|row| sets.contains(&row.0) && methods.contains(&row.2))
+        {
+            let found =
+                self.deviations.contains(&((*set).into(), (*name).into(), (*method).into()));
             assert!(found, "{set} {name}: no such case any more");
         }
     }
@@ -150,7 +180,9 @@ fn dmarc() {
     let sets = ["dmarc-vectors", "dmarc-opendmarc", "authmilter", "rspamd", "realworld"];
     let mut report = Report::default();
     for set in sets {
-        for case in corpus::cases(&corpus, set).iter().filter(|case| !case.expected("dmarc").is_empty()) {
+        for case in
+            corpus::cases(&corpus, set).iter().filter(|case| !case.expected("dmarc").is_empty())
+        {
             check_dmarc(&mut report, set, case);
         }
     }
@@ -173,13 +205,22 @@ fn check_dmarc(report: &mut Report, set: &str, case: &Case) {
     }
     let policy = outcome.policy.as_ref();
     report.check(set, case, "dmarc_policy", policy.map_or("-", |policy| policy.published.as_str()));
-    report.check(set, case, "dmarc_effective", policy.map_or("-", |policy| policy.effective().as_str()));
+    report.check(
+        set,
+        case,
+        "dmarc_effective",
+        policy.map_or("-", |policy| policy.effective().as_str()),
+    );
     report.check(set, case, "policy_domain", policy.map_or("-", |policy| policy.domain.as_str()));
     if !case.expected("org_domain").is_empty() {
         let found = block_on(dmarc::organizational_domain(&dns, &author.domains()[0])).unwrap();
         report.check(set, case, "org_domain", found.as_str());
         // Found out or not needed, but never another one.
-        assert!(outcome.organizational_domain.is_none_or(|domain| domain == found), "{set} {}", case.name);
+        assert!(
+            outcome.organizational_domain.is_none_or(|domain| domain == found),
+            "{set} {}",
+            case.name
+        );
     }
 }
 
@@ -202,7 +243,10 @@ fn spoofing() {
     for case in &cases {
         let identifiers = Identifiers {
             spf: domain("attack.com").map(|domain| (domain, SpfResult::Pass)),
-            dkim: domain("attack.com").map(|domain| DkimIdentifier { domain, status: DkimStatus::Pass }).into_iter().collect(),
+            dkim: domain("attack.com")
+                .map(|domain| DkimIdentifier { domain, status: DkimStatus::Pass })
+                .into_iter()
+                .collect(),
         };
         let dns = case.dns();
         let discovery = block_on(dmarc::discover(&dns, &author_of(case)));
@@ -210,10 +254,15 @@ fn spoofing() {
         assert_ne!(outcome.result, DmarcResult::Pass, "{}", case.name);
         seen.push((
             case.name.as_str(),
-            format!("{} {}", outcome.result, outcome.author_domain.as_ref().map_or("-", Domain::as_str)),
+            format!(
+                "{} {}",
+                outcome.result,
+                outcome.author_domain.as_ref().map_or("-", Domain::as_str)
+            ),
         ));
     }
-    let expected: BTreeMap<_, _> = SPOOFING.iter().map(|(name, result)| (*name, (*result).to_owned())).collect();
+    let expected: BTreeMap<_, _> =
+        SPOOFING.iter().map(|(name, result)| (*name, (*result).to_owned())).collect();
     if !cases.is_empty() {
         assert_eq!(seen.into_iter().collect::<BTreeMap<_, _>>(), expected);
     }
@@ -223,12 +272,15 @@ fn spoofing() {
 #[test]
 fn every_from() {
     let Some(corpus) = corpus::directory() else { return };
-    let mut sets: Vec<_> =
-        std::fs::read_dir(&corpus).unwrap().filter_map(|entry| entry.unwrap().file_name().into_string().ok()).collect();
+    let mut sets: Vec<_> = std::fs::read_dir(&corpus)
+        .unwrap()
+        .filter_map(|entry| entry.unwrap().file_name().into_string().ok())
+        .collect();
     sets.sort();
     let mut counts: BTreeMap<String, usize> = BTreeMap::new();
     for set in sets.iter().filter(|set| corpus.join(set).join("cases.json").exists()) {
-        for case in corpus::cases(&corpus, set).iter().filter(|case| case.text("message").is_some()) {
+        for case in corpus::cases(&corpus, set).iter().filter(|case| case.text("message").is_some())
+        {
             let author = author_of(case);
             let kind = match &author {
                 Author::One(_) => "one domain".to_owned(),
@@ -246,5 +298,8 @@ fn every_from() {
         }
     }
     println!("{counts:#?}");
-    assert!(counts.get("one domain").is_some_and(|count| *count > 400), "most authors of real mail can be read");
+    assert!(
+        counts.get("one domain").is_some_and(|count| *count > 400),
+        "most authors of real mail can be read"
+    );
 }

@@ -49,7 +49,11 @@ fn address() -> Answer {
 
 /// Long time-outs where none is expected: the machine may be busy.
 fn settings(servers: &[SocketAddr]) -> Settings {
-    Settings { nameservers: Some(servers.to_vec()), timeout: Duration::from_secs(20), ..Settings::default() }
+    Settings {
+        nameservers: Some(servers.to_vec()),
+        timeout: Duration::from_secs(20),
+        ..Settings::default()
+    }
 }
 
 /// Where a time-out is expected.
@@ -82,10 +86,16 @@ async fn records_of_every_type() {
     let server = NameServer::start(zone());
     let dns = Dns::new(&settings(&[server.address()]));
     assert_eq!(look_up(&dns, "example.com").await, Ok(address()));
-    assert_eq!(*dns.aaaa(&name("example.com")).await.unwrap(), ["2001:db8::1".parse::<std::net::Ipv6Addr>().unwrap()]);
+    assert_eq!(
+        *dns.aaaa(&name("example.com")).await.unwrap(),
+        ["2001:db8::1".parse::<std::net::Ipv6Addr>().unwrap()]
+    );
     let mx = dns.mx(&name("example.com")).await.unwrap();
     let exchanges: Vec<_> = mx.iter().map(|mx| (mx.preference, mx.exchange.clone())).collect();
-    assert_eq!(exchanges, [(10, Some(name("mx.example.com"))), (20, Some(name("mx2.example.com")))]);
+    assert_eq!(
+        exchanges,
+        [(10, Some(name("mx.example.com"))), (20, Some(name("mx2.example.com")))]
+    );
     let null = dns.mx(&name("null.example.com")).await.unwrap();
     assert_eq!((null[0].preference, null[0].exchange.as_ref()), (0, None));
     assert_eq!(*dns.txt(&name("example.com")).await.unwrap(), [Box::from(*b"v=spf1 -all")]);
@@ -112,8 +122,11 @@ async fn aliases() {
 
 #[tokio::test]
 async fn aliases_without_end() {
-    let zone = (0..20).map(|number| format!("n{number}.example CNAME n{}.example\n", number + 1)).collect::<String>();
-    let zone = zone + "n20.example A 192.0.2.1\nround.example CNAME about.example\nabout.example CNAME round.example\n";
+    let zone = (0..20)
+        .map(|number| format!("n{number}.example CNAME n{}.example\n", number + 1))
+        .collect::<String>();
+    let zone = zone
+        + "n20.example A 192.0.2.1\nround.example CNAME about.example\nabout.example CNAME round.example\n";
     let server = NameServer::start(Zone::parse(&zone).unwrap());
     server.behave("*", Behaviour { first_alias_only: true, ..Behaviour::default() });
     let dns = Dns::new(&settings(&[server.address()]));
@@ -135,7 +148,10 @@ async fn every_kind_of_failure() {
     let server = NameServer::start(zone());
     let notimp = Behaviour { rcode: Some(ResponseCode::NotImp), ..Behaviour::default() };
     server.behave("notimp.example.com", notimp);
-    server.behave("odd.example.com", Behaviour { rcode: Some(ResponseCode::Unknown(12)), ..Behaviour::default() });
+    server.behave(
+        "odd.example.com",
+        Behaviour { rcode: Some(ResponseCode::Unknown(12)), ..Behaviour::default() },
+    );
     let dns = Dns::new(&settings(&[server.address()]));
     assert_eq!(look_up(&dns, "none.example.com").await, Err(Failure::NxDomain));
     assert_eq!(look_up(&dns, "mail.example.com").await, Err(Failure::NxDomain));
@@ -190,9 +206,12 @@ async fn existence_with_compact_denial() {
         server.behave("*", Behaviour { compact_denial: true, compact_ok, ..Behaviour::default() });
         let dns = Dns::new(&settings(&[server.address()]));
         assert_eq!(look_up(&dns, "nowhere.example.com").await, Err(Failure::NoData));
-        for (host, exists) in
-            [("example.com", true), ("com", true), ("dangling.example.com", true), ("nowhere.example.com", false)]
-        {
+        for (host, exists) in [
+            ("example.com", true),
+            ("com", true),
+            ("dangling.example.com", true),
+            ("nowhere.example.com", false),
+        ] {
             assert_eq!(dns.exists(&name(host)).await, Ok(exists), "{host} {compact_ok}");
         }
     }
@@ -200,7 +219,9 @@ async fn existence_with_compact_denial() {
 
 #[tokio::test]
 async fn names_that_the_library_would_answer_itself() {
-    let server = NameServer::start(Zone::parse("localhost TXT here\nx.invalid A 192.0.2.1\n127.0.0.1 PTR me.example").unwrap());
+    let server = NameServer::start(
+        Zone::parse("localhost TXT here\nx.invalid A 192.0.2.1\n127.0.0.1 PTR me.example").unwrap(),
+    );
     let dns = Dns::new(&settings(&[server.address()]));
     assert!(dns.txt(&name("localhost")).await.is_ok());
     assert_eq!(look_up(&dns, "localhost").await, Err(Failure::NoData));
@@ -212,7 +233,8 @@ async fn names_that_the_library_would_answer_itself() {
 
 #[tokio::test]
 async fn tcp_after_truncation() {
-    let text: Vec<u8> = (0..60_000).map(|number: u32| b'a' + u8::try_from(number % 26).unwrap()).collect();
+    let text: Vec<u8> =
+        (0..60_000).map(|number: u32| b'a' + u8::try_from(number % 26).unwrap()).collect();
     let mut zone = Zone::new();
     zone.add_txt("large.example", &text);
     zone.add_txt("small.example", b"x");
@@ -291,7 +313,8 @@ async fn every_server_is_asked_before_an_error_is_one() {
     let good = NameServer::start(zone());
     let lame: Vec<_> = (0..3).map(|_| NameServer::start(zone())).collect();
     for server in &lame {
-        server.behave("*", Behaviour { rcode: Some(ResponseCode::Refused), ..Behaviour::default() });
+        server
+            .behave("*", Behaviour { rcode: Some(ResponseCode::Refused), ..Behaviour::default() });
     }
     let mut servers: Vec<_> = lame.iter().map(NameServer::address).collect();
     let dns = Dns::new(&Settings { attempts: 1, ..settings(&servers) });
@@ -308,12 +331,18 @@ async fn every_server_is_asked_before_an_error_is_one() {
 async fn equal_questions_are_asked_once() {
     for cache_size in [0, 100] {
         let server = NameServer::start(zone());
-        server.behave("example.com", Behaviour { latency: Duration::from_millis(20), ..Behaviour::default() });
+        server.behave(
+            "example.com",
+            Behaviour { latency: Duration::from_millis(20), ..Behaviour::default() },
+        );
         let dns = Dns::new(&Settings { cache_size, ..settings(&[server.address()]) });
         let outcomes = join_all((0..100).map(|_| look_up(&dns, "example.com"))).await;
         assert!(outcomes.iter().all(|outcome| *outcome == Ok(address())));
         let statistics = dns.statistics();
-        assert_eq!([statistics.queries, statistics.misses, statistics.coalesced, statistics.in_flight], [1, 100, 99, 0]);
+        assert_eq!(
+            [statistics.queries, statistics.misses, statistics.coalesced, statistics.in_flight],
+            [1, 100, 99, 0]
+        );
         assert_eq!(server.count("example.com", RecordType::A), 1);
         // Later it is known, or asked again.
         assert_eq!(look_up(&dns, "example.com").await, Ok(address()));
@@ -409,7 +438,8 @@ fn several_runtimes_share_a_client() {
     std::thread::scope(|scope| {
         for _ in 0..4 {
             scope.spawn(|| {
-                let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+                let runtime =
+                    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
                 runtime.block_on(async {
                     for _ in 0..50 {
                         assert_eq!(look_up(&dns, "example.com").await, Ok(address()));
@@ -473,7 +503,15 @@ async fn a_silent_name_is_silent_for_a_second() {
 
 #[tokio::test]
 async fn names_reach_the_wire_as_they_are() {
-    let odd = ["a b.example", "\"a\".example", "a\\.example", "\\065\\.example", "*.example", "@.example", "a\tb\u{7f}.example"];
+    let odd = [
+        "a b.example",
+        "\"a\".example",
+        "a\\.example",
+        "\\065\\.example",
+        "*.example",
+        "@.example",
+        "a\tb\u{7f}.example",
+    ];
     let server = NameServer::start(Zone::new());
     let dns = Dns::new(&settings(&[server.address()]));
     for text in odd {
@@ -487,9 +525,17 @@ async fn names_reach_the_wire_as_they_are() {
 #[tokio::test]
 async fn forged_replies_are_ignored() {
     let server = NameServer::start(zone());
-    let forgery = Some(Arc::new(Zone::parse("example.com A 203.0.113.66\nwww.example.com A 203.0.113.66").unwrap()));
-    server.behave("example.com", Behaviour { wrong_id: true, forgery: forgery.clone(), ..Behaviour::default() });
-    server.behave("www.example.com", Behaviour { wrong_question: true, forgery, ..Behaviour::default() });
+    let forgery = Some(Arc::new(
+        Zone::parse("example.com A 203.0.113.66\nwww.example.com A 203.0.113.66").unwrap(),
+    ));
+    server.behave(
+        "example.com",
+        Behaviour { wrong_id: true, forgery: forgery.clone(), ..Behaviour::default() },
+    );
+    server.behave(
+        "www.example.com",
+        Behaviour { wrong_question: true, forgery, ..Behaviour::default() },
+    );
     let dns = Dns::new(&settings(&[server.address()]));
     assert_eq!(look_up(&dns, "example.com").await, Ok(address()));
     assert_eq!(look_up(&dns, "www.example.com").await, Ok(address()));
@@ -508,7 +554,10 @@ async fn servers_without_edns() {
             if bare_errors && rcode == ResponseCode::BADVERS {
                 continue;
             }
-            server.behave("*", Behaviour { rcode_to_edns: Some(rcode), bare_errors, ..Behaviour::default() });
+            server.behave(
+                "*",
+                Behaviour { rcode_to_edns: Some(rcode), bare_errors, ..Behaviour::default() },
+            );
             let dns = Dns::new(&settings(&[server.address()]));
             assert_eq!(look_up(&dns, "example.com").await, Ok(address()), "{rcode} {bare_errors}");
             let edns: Vec<_> = server.log().iter().map(|query| query.edns).collect();
@@ -521,18 +570,26 @@ async fn servers_without_edns() {
 #[tokio::test]
 async fn errors_without_a_question() {
     let server = NameServer::start(zone());
-    server.behave("*", Behaviour { rcode: Some(ResponseCode::Refused), bare_errors: true, ..Behaviour::default() });
+    server.behave(
+        "*",
+        Behaviour { rcode: Some(ResponseCode::Refused), bare_errors: true, ..Behaviour::default() },
+    );
     let dns = Dns::new(&settings(&[server.address()]));
     assert_eq!(look_up(&dns, "example.com").await, Err(Failure::Rcode("REFUSED")));
 }
 
 #[tokio::test]
 async fn texts_without_strings() {
-    let zone = Zone::parse("two.example TXT \"v=spf1 -all\"\ntwo.example TXT \"\"\none.example TXT \"\"").unwrap();
+    let zone =
+        Zone::parse("two.example TXT \"v=spf1 -all\"\ntwo.example TXT \"\"\none.example TXT \"\"")
+            .unwrap();
     let server = NameServer::start(zone);
     server.behave("*", Behaviour { texts_without_strings: true, ..Behaviour::default() });
     for truncate in [false, true] {
-        server.behave("*", Behaviour { texts_without_strings: true, truncate, ..Behaviour::default() });
+        server.behave(
+            "*",
+            Behaviour { texts_without_strings: true, truncate, ..Behaviour::default() },
+        );
         let dns = Dns::new(&settings(&[server.address()]));
         assert_eq!(*dns.txt(&name("two.example")).await.unwrap(), [Box::from(*b"v=spf1 -all")]);
         assert_eq!(dns.txt(&name("one.example")).await, Err(Failure::NoData));
@@ -542,12 +599,14 @@ async fn texts_without_strings() {
 
 #[tokio::test]
 async fn long_answers_over_tcp() {
-    let line = |n: usize, number: usize| format!("long{n}.example TXT \"{number}{}\"\n", "x".repeat(100));
+    let line =
+        |n: usize, number: usize| format!("long{n}.example TXT \"{number}{}\"\n", "x".repeat(100));
     let text = |n: usize| (0..=10 * n).map(|number| line(n, number)).collect::<String>();
     let server = NameServer::start(Zone::parse(&(0..40).map(text).collect::<String>()).unwrap());
     let dns = Dns::new(&Settings { cache_size: 0, ..settings(&[server.address()]) });
     let (dns, expected): (_, Vec<usize>) = (&dns, (0..40).map(|n| 10 * n + 1).collect());
-    let lookup = |n: usize| async move { dns.txt(&name(&format!("long{n}.example"))).await.unwrap().len() };
+    let lookup =
+        |n: usize| async move { dns.txt(&name(&format!("long{n}.example"))).await.unwrap().len() };
     // All at once over the connection, then one after the other.
     assert_eq!(join_all((0..40).map(lookup)).await, expected);
     for (n, expected) in expected.into_iter().enumerate() {
@@ -562,7 +621,12 @@ async fn other_settings() {
     let before = settings(&[one.address(), two.address()]);
     let dns = Dns::new(&before);
     assert_eq!(look_up(&dns, "example.com").await, Ok(address()));
-    let same = Settings { nameservers: Some(vec![two.address(), one.address()]), attempts: 1, cache_size: 50, ..before.clone() };
+    let same = Settings {
+        nameservers: Some(vec![two.address(), one.address()]),
+        attempts: 1,
+        cache_size: 50,
+        ..before.clone()
+    };
     let dns = dns.reconfigured(&same);
     assert_eq!(look_up(&dns, "example.com").await, Ok(address()));
     assert_eq!(dns.statistics().hits, 1);

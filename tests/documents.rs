@@ -1,6 +1,12 @@
 //! What the documents say, held against the program.
 
-#![allow(clippy::panic, clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
+#![allow(
+    clippy::panic,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "a test fails by panicking"
+)]
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -22,7 +28,9 @@ use spf_milter::{
     config::{DefaultValue, LogLevel, Overrides, Parameter, load_text, parameters},
     dns::{Failure, Name},
     log::Log,
-    mail::{auth_results::AuthenticationResults, domain::Domain, reply::Reply, spf_result::SpfResult},
+    mail::{
+        auth_results::AuthenticationResults, domain::Domain, reply::Reply, spf_result::SpfResult,
+    },
     observe::Observer,
     policy::{Disposition, DmarcExemption},
     session::{Action, ContentRecord, Exemption, IdentityRecord, Record, Skipped},
@@ -67,7 +75,9 @@ fn plain(lines: &[&str]) -> String {
             Some(request) => words(request)[1..].to_vec(),
             None => vec![(*line).to_owned()],
         };
-        for word in words.iter().filter(|word| !["Ql", "No", "Pq", "Ic", "Cm"].contains(&word.as_str())) {
+        for word in
+            words.iter().filter(|word| !["Ql", "No", "Pq", "Ic", "Cm"].contains(&word.as_str()))
+        {
             if !text.is_empty() && ![",", ";", "."].contains(&word.as_str()) {
                 text.push(' ');
             }
@@ -94,7 +104,10 @@ fn entries() -> Vec<Entry> {
     let mut lines: Vec<&str> = Vec::new();
     let finish = |entries: &mut Vec<Entry>, lines: &mut Vec<&str>| {
         if let Some(entry) = entries.last_mut().filter(|entry| entry.head.is_empty()) {
-            let end = lines.iter().position(|line| *line == ".Pp").expect("an entry has a head and a body");
+            let end = lines
+                .iter()
+                .position(|line| *line == ".Pp")
+                .expect("an entry has a head and a body");
             entry.head = plain(&lines[..end]);
             entry.body = plain(&lines[end..]);
         }
@@ -106,7 +119,12 @@ fn entries() -> Vec<Entry> {
             group = name.to_owned();
         } else if let Some(name) = line.strip_prefix(".It Ic ") {
             finish(&mut entries, &mut lines);
-            entries.push(Entry { name: name.into(), group: group.clone(), head: String::new(), body: String::new() });
+            entries.push(Entry {
+                name: name.into(),
+                group: group.clone(),
+                head: String::new(),
+                body: String::new(),
+            });
         } else {
             lines.push(line);
         }
@@ -127,13 +145,20 @@ fn default_in_words(parameter: &Parameter) -> String {
 #[test]
 fn the_manual_has_every_parameter_with_its_default() {
     let entries = entries();
-    let names: Vec<_> = entries.iter().map(|entry| (entry.group.as_str(), entry.name.as_str())).collect();
-    let expected: Vec<_> = parameters().iter().map(|parameter| (parameter.group, parameter.name)).collect();
+    let names: Vec<_> =
+        entries.iter().map(|entry| (entry.group.as_str(), entry.name.as_str())).collect();
+    let expected: Vec<_> =
+        parameters().iter().map(|parameter| (parameter.group, parameter.name)).collect();
     assert_eq!(names, expected);
     for (entry, parameter) in entries.iter().zip(parameters()) {
         let fixed = if parameter.fixed { " fixed." } else { " reloaded." };
         let end = default_in_words(parameter) + fixed;
-        assert!(entry.head.ends_with(&end), "{}: {:?} does not end with {end:?}", entry.name, entry.head);
+        assert!(
+            entry.head.ends_with(&end),
+            "{}: {:?} does not end with {end:?}",
+            entry.name,
+            entry.head
+        );
         assert!(entry.head.len() > end.len(), "{} has no type", entry.name);
         assert!(entry.body.len() > 10, "{} has no description", entry.name);
     }
@@ -155,7 +180,8 @@ fn the_manual_names_no_parameter_that_is_not_there() {
 
 //--- The sample file ---
 
-/// The assignments of the sample file, commented out or not: group, name, value, and the comment above.
+/// The assignments of the sample file, commented out or not: group, name, value, and the comment
+/// above.
 fn sample() -> Vec<(String, String, String, String)> {
     let mut found = Vec::new();
     let (mut group, mut comment) = (String::new(), String::new());
@@ -168,7 +194,12 @@ fn sample() -> Vec<(String, String, String, String)> {
         } else if line.is_empty() {
             comment.clear();
         } else if let Some((name, value)) = line.trim_start_matches('#').split_once('=') {
-            found.push((group.clone(), name.trim().to_owned(), value.trim().to_owned(), comment.clone()));
+            found.push((
+                group.clone(),
+                name.trim().to_owned(),
+                value.trim().to_owned(),
+                comment.clone(),
+            ));
         }
     }
     found
@@ -177,8 +208,10 @@ fn sample() -> Vec<(String, String, String, String)> {
 #[test]
 fn the_sample_has_every_parameter_with_its_default() {
     let sample = sample();
-    let names: Vec<_> = sample.iter().map(|(group, name, ..)| (group.as_str(), name.as_str())).collect();
-    let expected: Vec<_> = parameters().iter().map(|parameter| (parameter.group, parameter.name)).collect();
+    let names: Vec<_> =
+        sample.iter().map(|(group, name, ..)| (group.as_str(), name.as_str())).collect();
+    let expected: Vec<_> =
+        parameters().iter().map(|parameter| (parameter.group, parameter.name)).collect();
     assert_eq!(names, expected);
     for ((_, name, value, comment), parameter) in sample.iter().zip(parameters()) {
         assert!(parameter.default.text().is_none_or(|text| text == value), "{name} = {value}");
@@ -189,18 +222,24 @@ fn the_sample_has_every_parameter_with_its_default() {
 
 #[test]
 fn the_sample_says_nothing_but_the_defaults() {
-    let load = |text: &str| load_text(text.as_bytes(), Path::new(SAMPLE), &Overrides::default()).unwrap();
+    let load =
+        |text: &str| load_text(text.as_bytes(), Path::new(SAMPLE), &Overrides::default()).unwrap();
     let sample = read(SAMPLE);
     let all: String = sample
         .lines()
         .filter_map(|line| {
-            let line = line.strip_prefix('#').filter(|rest| !rest.starts_with([' ', '#'])).unwrap_or(line);
+            let line =
+                line.strip_prefix('#').filter(|rest| !rest.starts_with([' ', '#'])).unwrap_or(line);
             (!line.starts_with('#')).then(|| format!("{line}\n"))
         })
         .collect();
     let (commented, uncommented) = (load(&sample), load(&all));
     assert_eq!(commented.config, uncommented.config);
-    assert_eq!(commented.config.show(false).lines().count(), 2, "only the socket differs from the defaults");
+    assert_eq!(
+        commented.config.show(false).lines().count(),
+        2,
+        "only the socket differs from the defaults"
+    );
 }
 
 //--- The command line ---
@@ -212,7 +251,12 @@ fn options(arguments: &[&str]) -> BTreeSet<String> {
     let text = String::from_utf8(output.stdout).unwrap();
     let lines = text.lines().filter(|line| line.trim_start().starts_with('-'));
     lines
-        .flat_map(|line| line.split("  ").find(|part| part.trim_start().starts_with('-')).unwrap().split([',', ' ']))
+        .flat_map(|line| {
+            line.split("  ")
+                .find(|part| part.trim_start().starts_with('-'))
+                .unwrap()
+                .split([',', ' '])
+        })
         .filter(|word| word.starts_with('-'))
         .map(str::to_owned)
         .collect()
@@ -273,12 +317,14 @@ fn the_manual_has_every_option_and_command() {
 fn the_manual_has_every_exit_code() {
     let source = read("src/cli.rs");
     let mut real: BTreeSet<String> = ["0".to_owned()].into();
-    for line in source.lines().filter(|line| line.starts_with("const ") && line.contains(": u8 = ")) {
+    for line in source.lines().filter(|line| line.starts_with("const ") && line.contains(": u8 = "))
+    {
         real.insert(line.rsplit("= ").next().unwrap().trim_end_matches(';').to_owned());
     }
     let page = read(PROGRAM_PAGE);
     let section = page.split(".Sh EXIT STATUS\n").nth(1).unwrap().split(".Sh ").next().unwrap();
-    let documented: BTreeSet<String> = section.lines().filter_map(|line| line.strip_prefix(".It ")).map(str::to_owned).collect();
+    let documented: BTreeSet<String> =
+        section.lines().filter_map(|line| line.strip_prefix(".It ")).map(str::to_owned).collect();
     assert_eq!(documented, real);
 }
 
@@ -289,7 +335,8 @@ fn keys(line: &str) -> Vec<String> {
     let mut keys = Vec::new();
     let mut rest = line;
     while !rest.is_empty() {
-        let (key, value) = rest.split_once('=').unwrap_or_else(|| panic!("no pair in {rest:?} of {line:?}"));
+        let (key, value) =
+            rest.split_once('=').unwrap_or_else(|| panic!("no pair in {rest:?} of {line:?}"));
         keys.push(key.to_owned());
         let end = match value.strip_prefix('"') {
             None => value.find(' ').unwrap_or(value.len()),
@@ -308,11 +355,20 @@ fn keys(line: &str) -> Vec<String> {
     keys
 }
 
-/// The lists of keys of the log in the manual, each in order: of identities, of messages, and further ones.
+/// The lists of keys of the log in the manual, each in order: of identities, of messages, and
+/// further ones.
 fn documented_lists() -> Vec<Vec<String>> {
     let page = read(PROGRAM_PAGE);
-    let lists = page.split(".\\\" log keys\n").skip(1).map(|list| list.split(".El").next().unwrap());
-    lists.map(|list| list.lines().filter_map(|line| line.strip_prefix(".It Cm ")).map(str::to_owned).collect()).collect()
+    let lists =
+        page.split(".\\\" log keys\n").skip(1).map(|list| list.split(".El").next().unwrap());
+    lists
+        .map(|list| {
+            list.lines()
+                .filter_map(|line| line.strip_prefix(".It Cm "))
+                .map(str::to_owned)
+                .collect()
+        })
+        .collect()
 }
 
 /// All keys of the log in the manual.
@@ -333,13 +389,21 @@ fn full_content(reply: Reply) -> ContentRecord {
         dmarc: Some(dmarc::Outcome {
             result: DmarcResult::Fail,
             author_domain: Some(domain.clone()),
-            policy: Some(AppliedPolicy { published: Policy::Reject, tag: PolicyTag::P, domain: domain.clone(), testing: false }),
+            policy: Some(AppliedPolicy {
+                published: Policy::Reject,
+                tag: PolicyTag::P,
+                domain: domain.clone(),
+                testing: false,
+            }),
             organizational_domain: None,
             aligned: vec![Identifier::Spf(domain.clone()), Identifier::Dkim(domain)],
             problem: Some(dmarc::Problem::NoFrom),
         }),
         mailfrom: Some(Arc::new(verified(Identity::Mailfrom))),
-        iprev: Some(iprev::Outcome { name: Name::new("mail.example.org"), ..iprev::Outcome::out_of_time(address) }),
+        iprev: Some(iprev::Outcome {
+            name: Name::new("mail.example.org"),
+            ..iprev::Outcome::out_of_time(address)
+        }),
         disposition: Disposition::Reject,
         exemption: Some(DmarcExemption::MailingList),
         reply: Some(reply),
@@ -417,17 +481,39 @@ fn no_key_of_the_log_is_missing_in_these_tests() {
 #[test]
 fn the_manual_has_the_words_of_the_log() {
     let page = read(PROGRAM_PAGE);
-    let section = plain(&page.split(".Sh LOGGING\n").nth(1).unwrap().split("\n.Sh ").next().unwrap().lines().collect::<Vec<_>>());
-    let has =
-        |word: &str| section.split([' ', ',', '.', ';', ':']).any(|other| other == word || other.ends_with(&format!("={word}")));
+    let section = plain(
+        &page
+            .split(".Sh LOGGING\n")
+            .nth(1)
+            .unwrap()
+            .split("\n.Sh ")
+            .next()
+            .unwrap()
+            .lines()
+            .collect::<Vec<_>>(),
+    );
+    let has = |word: &str| {
+        section
+            .split([' ', ',', '.', ';', ':'])
+            .any(|other| other == word || other.ends_with(&format!("={word}")))
+    };
     use Exemption::{Authenticated, LocalSubmission, NoAddress, TrustedNetwork};
-    let exemptions = [Authenticated, LocalSubmission, NoAddress, TrustedNetwork].map(Exemption::as_str);
+    let exemptions =
+        [Authenticated, LocalSubmission, NoAddress, TrustedNetwork].map(Exemption::as_str);
     let actions = [Action::Accept, Action::Reject, Action::Tempfail].map(Action::as_str);
     let results = ["none", "neutral", "pass", "fail", "softfail", "temperror", "permerror"];
-    let dispositions = [Disposition::None, Disposition::Quarantine, Disposition::Reject].map(Disposition::as_str);
+    let dispositions =
+        [Disposition::None, Disposition::Quarantine, Disposition::Reject].map(Disposition::as_str);
     use DmarcExemption::{DkimDomain, MailingList, Network, NotEnforced};
-    let dmarc_exemptions = [Network, DkimDomain, MailingList, NotEnforced].map(DmarcExemption::as_str);
-    for word in exemptions.into_iter().chain(actions).chain(results).chain(dispositions).chain(dmarc_exemptions) {
+    let dmarc_exemptions =
+        [Network, DkimDomain, MailingList, NotEnforced].map(DmarcExemption::as_str);
+    for word in exemptions
+        .into_iter()
+        .chain(actions)
+        .chain(results)
+        .chain(dispositions)
+        .chain(dmarc_exemptions)
+    {
         assert!(has(word), "{word}");
     }
     let lines = read("src/observe.rs");
@@ -450,7 +536,10 @@ fn the_manual_has_the_words_of_the_log() {
 fn no_word_of_the_manual_is_taken_for_a_macro() {
     for page in [PROGRAM_PAGE, CONFIG_PAGE] {
         for line in read(page).lines().filter(|line| line.starts_with('.')) {
-            assert!(!["Dq No ", "Ql No ", "Sq No "].iter().any(|quoted| line.contains(quoted)), "{page}: {line}");
+            assert!(
+                !["Dq No ", "Ql No ", "Sq No "].iter().any(|quoted| line.contains(quoted)),
+                "{page}: {line}"
+            );
         }
     }
 }
@@ -458,17 +547,19 @@ fn no_word_of_the_manual_is_taken_for_a_macro() {
 /// The text of a section of the manual.
 fn section(name: &str) -> String {
     let page = read(PROGRAM_PAGE);
-    let section = page.split(&format!(".Sh {name}\n")).nth(1).unwrap().split("\n.Sh ").next().unwrap();
+    let section =
+        page.split(&format!(".Sh {name}\n")).nth(1).unwrap().split("\n.Sh ").next().unwrap();
     plain(&section.lines().collect::<Vec<_>>())
 }
 
 #[test]
 fn the_manual_has_the_reasons_of_dkim() {
     use Reason::{
-        Algorithm, BadTag, BodyHash, BodyNotCovered, Canonicalization, Expired, FieldNotSignedAsOften, FromNotSigned, Future,
-        HeaderTooLarge, Identity, KeyAlgorithm, KeyHash, KeyRevoked, KeyService, KeySyntax, KeyTooLong, KeyTooShort,
-        KeyUnavailable, LengthBeyondBody, MissingTag, NoKey, QueryMethod, Sha1, Signature, Syntax, Times, TooManyFields,
-        TooManySignatures, Version,
+        Algorithm, BadTag, BodyHash, BodyNotCovered, Canonicalization, Expired,
+        FieldNotSignedAsOften, FromNotSigned, Future, HeaderTooLarge, Identity, KeyAlgorithm,
+        KeyHash, KeyRevoked, KeyService, KeySyntax, KeyTooLong, KeyTooShort, KeyUnavailable,
+        LengthBeyondBody, MissingTag, NoKey, QueryMethod, Sha1, Signature, Syntax, Times,
+        TooManyFields, TooManySignatures, Version,
     };
     let reasons = [
         Algorithm,
@@ -507,13 +598,15 @@ fn the_manual_has_the_reasons_of_dkim() {
     let places = results.map(|result| {
         let page = read(PROGRAM_PAGE);
         let list = page.split(".Sh DKIM\n").nth(1).unwrap().split("\n.El").next().unwrap();
-        let entry = list.split(&format!(".It Ql {result}\n")).nth(1).unwrap_or_else(|| panic!("{result}"));
+        let entry =
+            list.split(&format!(".It Ql {result}\n")).nth(1).unwrap_or_else(|| panic!("{result}"));
         (result, plain(&entry.split("\n.It ").next().unwrap().lines().collect::<Vec<_>>()))
     });
     for reason in reasons {
         let text = reason.to_string().replace("2 of 3 ", "N of M ").replace(" 0 ", " N ");
         assert!(section.contains(&text), "{text}");
-        let (_, entry) = places.iter().find(|(result, _)| *result == reason.result().as_str()).unwrap();
+        let (_, entry) =
+            places.iter().find(|(result, _)| *result == reason.result().as_str()).unwrap();
         assert!(entry.contains(&text), "{text} is not with {}", reason.result());
     }
     // All that there are: a variant is a line with a comment above.
@@ -529,7 +622,9 @@ fn the_manual_has_the_problems_of_dmarc() {
     let source = read("src/auth/dmarc/outcome.rs");
     let texts = source.split("impl fmt::Display for Problem").nth(1).unwrap();
     let mut count = 0;
-    for text in texts.lines().filter(|line| line.contains("=>")).filter_map(|line| line.split('"').nth(1)) {
+    for text in
+        texts.lines().filter(|line| line.contains("=>")).filter_map(|line| line.split('"').nth(1))
+    {
         let text = text.split('{').next().unwrap().trim();
         assert!(section.contains(text), "{text}");
         count += 1;
@@ -539,9 +634,12 @@ fn the_manual_has_the_problems_of_dmarc() {
 
 #[test]
 fn the_manual_has_the_words_for_problems() {
-    let pages = [PROGRAM_PAGE, CONFIG_PAGE].map(|page| plain(&read(page).lines().collect::<Vec<_>>())).concat();
+    let pages = [PROGRAM_PAGE, CONFIG_PAGE]
+        .map(|page| plain(&read(page).lines().collect::<Vec<_>>()))
+        .concat();
     let source = read("src/auth/spf.rs");
-    let constants = source.split("pub const ").skip(1).filter(|constant| constant.contains(": &'static str"));
+    let constants =
+        source.split("pub const ").skip(1).filter(|constant| constant.contains(": &'static str"));
     let texts: Vec<&str> = constants.map(|constant| constant.split('"').nth(1).unwrap()).collect();
     assert!(texts.len() >= 8, "{texts:?}");
     for text in texts {
@@ -553,7 +651,11 @@ fn the_manual_has_the_words_for_problems() {
 
 /// The settings of a unit, without comments.
 fn settings(path: &str) -> Vec<String> {
-    read(path).lines().filter(|line| !line.starts_with('#') && line.contains('=')).map(str::to_owned).collect()
+    read(path)
+        .lines()
+        .filter(|line| !line.starts_with('#') && line.contains('='))
+        .map(str::to_owned)
+        .collect()
 }
 
 #[test]
@@ -564,14 +666,21 @@ fn the_unit_takes_rights_away_that_a_drop_in_gives_back() {
     for name in ["MemoryMax=", "TasksMax=", "LimitCORE=0"] {
         assert!(unit.iter().any(|line| line.starts_with(name)), "{name}");
     }
-    for (name, right) in [("RestrictAddressFamilies=", "AF_NETLINK"), ("SystemCallFilter=", "@chown")] {
-        let gives = |unit: &[String]| unit.iter().any(|line| line.starts_with(name) && line.contains(right));
+    for (name, right) in
+        [("RestrictAddressFamilies=", "AF_NETLINK"), ("SystemCallFilter=", "@chown")]
+    {
+        let gives = |unit: &[String]| {
+            unit.iter().any(|line| line.starts_with(name) && line.contains(right))
+        };
         assert!(!gives(&unit) && gives(&settings("etc/names-and-groups.conf")), "{right}");
     }
     assert!(read("Makefile").contains("etc/names-and-groups.conf"));
     // Where systemd is installed it says how much is left open: 1.2 of 10.
     let path = root().join("etc/spf-milter.service");
-    let measure = Command::new("systemd-analyze").args(["security", "--offline=true", "--threshold=12"]).arg(path).output();
+    let measure = Command::new("systemd-analyze")
+        .args(["security", "--offline=true", "--threshold=12"])
+        .arg(path)
+        .output();
     assert!(measure.as_ref().map_or(true, |output| output.status.success()), "{measure:?}");
 }
 
@@ -613,13 +722,25 @@ fn configurations_in_the_documents_load() {
     for (origin, text) in configurations {
         *count.entry(origin).or_default() += 1;
         // What is shown in part has no socket; files that it names are not here.
-        let text = text.lines().filter(|line| !line.starts_with("skip_senders_file")).collect::<Vec<_>>().join("\n");
+        let text = text
+            .lines()
+            .filter(|line| !line.starts_with("skip_senders_file"))
+            .collect::<Vec<_>>()
+            .join("\n");
         let socket = if text.contains("socket =") { "" } else { "socket = inet:127.0.0.1:8890\n" };
-        let loaded = load_text(format!("{socket}{text}").as_bytes(), Path::new(origin), &Overrides::default());
+        let loaded = load_text(
+            format!("{socket}{text}").as_bytes(),
+            Path::new(origin),
+            &Overrides::default(),
+        );
         let loaded = loaded.unwrap_or_else(|errors| panic!("{origin}: {errors}\n{text}"));
         // Where a dry run is shown it is meant.
-        let warnings: Vec<_> =
-            loaded.warnings.iter().map(ToString::to_string).filter(|text| !text.contains(": dry_run: ")).collect();
+        let warnings: Vec<_> = loaded
+            .warnings
+            .iter()
+            .map(ToString::to_string)
+            .filter(|text| !text.contains(": dry_run: "))
+            .collect();
         assert!(warnings.is_empty(), "{origin}: {warnings:?}");
     }
     assert!(count["README.md"] >= 3 && count[CONFIG_PAGE] >= 2, "{count:?}");
@@ -629,16 +750,23 @@ fn configurations_in_the_documents_load() {
 #[test]
 fn the_first_configuration_is_a_dry_run() {
     let readme = read("README.md");
-    let first = blocks(&readme).into_iter().find(|(language, _)| language == "spf-milter").unwrap().1;
+    let first =
+        blocks(&readme).into_iter().find(|(language, _)| language == "spf-milter").unwrap().1;
     assert!(first.lines().any(|line| line == "dry_run = yes"), "{first}");
     let after = readme.split(&first).nth(1).unwrap();
     assert!(
-        after.trim_start_matches(['`', '\n']).starts_with("**Without the line `dry_run = yes` mail is refused"),
+        after
+            .trim_start_matches(['`', '\n'])
+            .starts_with("**Without the line `dry_run = yes` mail is refused"),
         "{after:.200}"
     );
     let sample = read(SAMPLE);
     let top = sample.split("### ").next().unwrap();
-    assert!(top.contains("WITHOUT \"dry_run = yes\" MAIL IS REFUSED") && top.contains("#   dry_run = yes\n"), "{top}");
+    assert!(
+        top.contains("WITHOUT \"dry_run = yes\" MAIL IS REFUSED")
+            && top.contains("#   dry_run = yes\n"),
+        "{top}"
+    );
 }
 
 /// `definitive_helo_results = pass` lets anybody in who has a domain with an SPF record.
@@ -671,11 +799,16 @@ fn files_named_in_the_documents_are_there() {
             let (path, anchor) = link.split_once('#').unwrap_or((link, ""));
             let target = if path.is_empty() { root().join(document) } else { folder.join(path) };
             assert!(target.exists(), "{document}: {link}");
-            assert!(anchor.is_empty() || headings(&fs::read_to_string(&target).unwrap()).contains(anchor), "{document}: {link}");
+            assert!(
+                anchor.is_empty()
+                    || headings(&fs::read_to_string(&target).unwrap()).contains(anchor),
+                "{document}: {link}"
+            );
         }
         for code in text.split('`').skip(1).step_by(2) {
             let inside = ["src/", "tests/", "man/", "etc/", "docs/", "examples/", "benches/"];
-            let is_path = inside.iter().any(|folder| code.starts_with(folder)) && !code.contains([' ', '*', '{', '<']);
+            let is_path = inside.iter().any(|folder| code.starts_with(folder))
+                && !code.contains([' ', '*', '{', '<']);
             assert!(!is_path || root().join(code).exists(), "{document}: {code}");
         }
     }
@@ -683,7 +816,10 @@ fn files_named_in_the_documents_are_there() {
 
 /// The anchors of a Markdown file.
 fn headings(text: &str) -> BTreeSet<String> {
-    let headings = text.lines().filter(|line| line.starts_with('#')).map(|line| line.trim_start_matches('#').trim());
+    let headings = text
+        .lines()
+        .filter(|line| line.starts_with('#'))
+        .map(|line| line.trim_start_matches('#').trim());
     headings
         .map(|heading| {
             let heading = heading.to_lowercase().replace(' ', "-");
@@ -695,13 +831,24 @@ fn headings(text: &str) -> BTreeSet<String> {
 #[test]
 fn parameters_named_in_the_readme_are_there() {
     let known: BTreeSet<_> = parameters().iter().map(|parameter| parameter.name).collect();
-    for document in ["README.md", "CHANGELOG.md", "docs/limits.md", "docs/moving.md", "docs/policy.md"] {
+    for document in
+        ["README.md", "CHANGELOG.md", "docs/limits.md", "docs/moving.md", "docs/policy.md"]
+    {
         let text = read(document);
-        // In the tables of names of other programs ours are in the last column, where `=` follows most of them.
-        for code in text.split('`').skip(1).step_by(2).filter(|code| code.contains(" = ") || code.ends_with(" =")) {
+        // In the tables of names of other programs ours are in the last column, where `=` follows
+        // most of them.
+        for code in text
+            .split('`')
+            .skip(1)
+            .step_by(2)
+            .filter(|code| code.contains(" = ") || code.ends_with(" ="))
+        {
             let name = code.split(" =").next().unwrap();
-            let is_name = name.contains('_') && name.bytes().all(|b| b.is_ascii_lowercase() || b == b'_');
-            let of_postfix = name.starts_with("milter_") || name.starts_with("smtpd_") || name.starts_with("non_smtpd_");
+            let is_name =
+                name.contains('_') && name.bytes().all(|b| b.is_ascii_lowercase() || b == b'_');
+            let of_postfix = name.starts_with("milter_")
+                || name.starts_with("smtpd_")
+                || name.starts_with("non_smtpd_");
             assert!(!is_name || of_postfix || known.contains(name), "{document}: {code}");
         }
     }
@@ -717,13 +864,16 @@ fn the_readme_names_the_version_of_rust() {
 /// All of the source.
 fn source(folder: &Path) -> String {
     let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
-    entries.map(|path| if path.is_dir() { source(&path) } else { fs::read_to_string(path).unwrap() }).collect()
+    entries
+        .map(|path| if path.is_dir() { source(&path) } else { fs::read_to_string(path).unwrap() })
+        .collect()
 }
 
 #[test]
 fn messages_in_the_readme_are_those_of_the_program() {
     let readme = read("README.md");
-    let section = readme.split("## Troubleshooting\n").nth(1).unwrap().split("\n## ").next().unwrap();
+    let section =
+        readme.split("## Troubleshooting\n").nth(1).unwrap().split("\n## ").next().unwrap();
     let source = source(&root().join("src"));
     let mut count = 0;
     for row in section.lines().filter(|line| line.starts_with("| `")) {
@@ -744,11 +894,18 @@ fn messages_in_the_readme_are_those_of_the_program() {
     assert!(count >= 7, "{count}");
 }
 
-/// The text of the blocks of examples: in the README in backquotes, in the manual without its macros.
+/// The text of the blocks of examples: in the README in backquotes, in the manual without its
+/// macros.
 fn examples() -> Vec<String> {
-    let readme = blocks(&read("README.md")).into_iter().filter(|(language, _)| language == "text").map(|(_, text)| text);
+    let readme = blocks(&read("README.md"))
+        .into_iter()
+        .filter(|(language, _)| language == "text")
+        .map(|(_, text)| text);
     let page = read(PROGRAM_PAGE);
-    let literal = page.split(".Bd -literal -offset indent\n").skip(1).map(|rest| rest.split(".Ed").next().unwrap().to_owned());
+    let literal = page
+        .split(".Bd -literal -offset indent\n")
+        .skip(1)
+        .map(|rest| rest.split(".Ed").next().unwrap().to_owned());
     readme.chain(literal).collect()
 }
 
@@ -800,10 +957,12 @@ fn limits() -> Vec<(String, String, Vec<String>)> {
     rows.collect()
 }
 
-/// The numbers of a bound: octets and counts as they are, times in milliseconds. Names in backquotes and sections of RFCs have none.
+/// The numbers of a bound: octets and counts as they are, times in milliseconds. Names in
+/// backquotes and sections of RFCs have none.
 fn numbers(bound: &str) -> Vec<u64> {
     let bound = bound.split(" (RFC").next().unwrap();
-    let mut words: Vec<&str> = bound.split('`').step_by(2).flat_map(str::split_whitespace).collect();
+    let mut words: Vec<&str> =
+        bound.split('`').step_by(2).flat_map(str::split_whitespace).collect();
     words.push("");
     let mut numbers = Vec::new();
     for (word, unit) in words.iter().zip(&words[1..]) {
@@ -822,13 +981,18 @@ fn numbers(bound: &str) -> Vec<u64> {
             "h" => 3_600_000.0,
             _ => 1.0,
         };
-        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "small and positive")]
+        #[allow(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "small and positive"
+        )]
         numbers.push((number * factor) as u64);
     }
     numbers
 }
 
-/// What an expression of constants is: numbers, products and shifts of them, times in milliseconds; nothing of other ones.
+/// What an expression of constants is: numbers, products and shifts of them, times in milliseconds;
+/// nothing of other ones.
 fn value(expression: &str) -> Option<u64> {
     let expression = expression.trim();
     let inner = |name: &str| expression.strip_prefix(name)?.strip_suffix(')');
@@ -857,10 +1021,13 @@ fn constants(path: &str) -> BTreeSet<u64> {
         let expression = expression.trim_end_matches(';');
         let tuple = expression.strip_prefix('(').and_then(|rest| rest.strip_suffix(')'));
         let parts = tuple.map_or(vec![expression], |parts| parts.split(", ").collect());
-        let found: Vec<_> = parts.iter().flat_map(|part| part.split("..=")).filter_map(value).collect();
+        let found: Vec<_> =
+            parts.iter().flat_map(|part| part.split("..=")).filter_map(value).collect();
         // Some count seconds.
         let is_time = ["SKEW", "TIMEOUT"].iter().any(|word| line.contains(word));
-        values.extend(found.iter().map(|value| if is_time && !line.contains("Duration") { value * 1000 } else { *value }));
+        values.extend(found.iter().map(|value| {
+            if is_time && !line.contains("Duration") { value * 1000 } else { *value }
+        }));
     }
     values
 }
@@ -868,8 +1035,16 @@ fn constants(path: &str) -> BTreeSet<u64> {
 /// Numbers that are no constants, and why.
 const OTHER_NUMBERS: [(&str, &[u64], &str); 13] = [
     ("a packet", &[1], "a packet has a command"),
-    ("the same for a reply that has `%{p}`", &[11, 5000], "1 and the names of a client, for whom `names.rs` has the time"),
-    ("records that were read and are kept for the next time", &[1024, 6 << 20], "a product, which a test has, and an estimate"),
+    (
+        "the same for a reply that has `%{p}`",
+        &[11, 5000],
+        "1 and the names of a client, for whom `names.rs` has the time",
+    ),
+    (
+        "records that were read and are kept for the next time",
+        &[1024, 6 << 20],
+        "a product, which a test has, and an estimate",
+    ),
     ("a record", &[662], "measured"),
     ("text of `b=` that is shown", &[8], "no bound"),
     ("author domains of all From fields", &[15], "all but one"),
@@ -879,7 +1054,11 @@ const OTHER_NUMBERS: [(&str, &[u64], &str); 13] = [
     ("a reply", &[65_535], "what a length of two octets can say"),
     ("targets of CNAMEs that are left out of answers", &[7], "all questions but the first"),
     ("a line of a header field", &[998], "follows from the longest token"),
-    ("descriptors that connections leave to other things", &[2048], "four times as many as queries"),
+    (
+        "descriptors that connections leave to other things",
+        &[2048],
+        "four times as many as queries",
+    ),
 ];
 
 #[test]
@@ -897,7 +1076,9 @@ fn limits_are_those_of_the_program() {
         // Defaults of parameters.
         for name in format!("{what} {bound}").split('`').skip(1).step_by(2) {
             let parameter = parameters().iter().find(|parameter| parameter.name == name);
-            if let Some(default) = parameter.and_then(|parameter| parameter.default.text()).and_then(value) {
+            if let Some(default) =
+                parameter.and_then(|parameter| parameter.default.text()).and_then(value)
+            {
                 known.insert(if name.ends_with("_secs") { default * 1000 } else { default });
             }
         }
@@ -912,5 +1093,8 @@ fn numbers_of_limits_are_read() {
     assert_eq!(numbers("`max`, 10; 4 KiB, 2.5 s (RFC 7208 §4.6.4)"), [10, 4096, 2500]);
     assert_eq!(numbers("once a minute; 1,048,576 octets"), [60_000, 1_048_576]);
     assert_eq!(value("Duration::from_secs(24 * 60 * 60)"), Some(86_400_000));
-    assert_eq!((value("1 << 20"), value("20_000"), value("4 * OTHER")), (Some(1 << 20), Some(20_000), None));
+    assert_eq!(
+        (value("1 << 20"), value("20_000"), value("4 * OTHER")),
+        (Some(1 << 20), Some(20_000), None)
+    );
 }

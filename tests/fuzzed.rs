@@ -1,4 +1,5 @@
-//! The checks that fuzzing runs, without libFuzzer: with the seeds, with all that was ever found, and with both damaged at random.
+//! The checks that fuzzing runs, without libFuzzer: with the seeds, with all that was ever found,
+//! and with both damaged at random.
 
 #![allow(clippy::expect_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
 
@@ -7,11 +8,13 @@ mod fuzz;
 
 use std::{fs, path::Path};
 
-/// Inputs of a target: what is committed in `tests/fuzz/seeds` and, of what was found wrong once, `tests/fuzz/found`.
+/// Inputs of a target: what is committed in `tests/fuzz/seeds` and, of what was found wrong once,
+/// `tests/fuzz/found`.
 fn inputs(target: &str) -> Vec<(String, Vec<u8>)> {
     let mut inputs = Vec::new();
     for kind in ["seeds", "found"] {
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fuzz").join(kind).join(target);
+        let folder =
+            Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fuzz").join(kind).join(target);
         let Ok(entries) = fs::read_dir(&folder) else { continue };
         for entry in entries {
             let path = entry.expect("a folder's entry").path();
@@ -34,7 +37,8 @@ fn seeds_and_finds() {
     }
 }
 
-/// A few damaged inputs of each target, so that a check that is out of date is noticed without libFuzzer.
+/// A few damaged inputs of each target, so that a check that is out of date is noticed without
+/// libFuzzer.
 #[test]
 fn damaged_seeds() {
     let mut state: u64 = 11;
@@ -43,7 +47,8 @@ fn damaged_seeds() {
         state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut mixed = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        usize::try_from((mixed ^ (mixed >> 31)) % u64::try_from(below.max(1)).expect("a number")).expect("a number")
+        usize::try_from((mixed ^ (mixed >> 31)) % u64::try_from(below.max(1)).expect("a number"))
+            .expect("a number")
     };
     for (target, check) in fuzz::TARGETS {
         let inputs = inputs(target);
@@ -52,7 +57,9 @@ fn damaged_seeds() {
             for _ in 0..=random(3) {
                 let at = random(octets.len() + 1);
                 match random(4) {
-                    0 if at < octets.len() => octets[at] = u8::try_from(random(256)).expect("an octet"),
+                    0 if at < octets.len() => {
+                        octets[at] = u8::try_from(random(256)).expect("an octet")
+                    }
                     1 => octets.insert(at, u8::try_from(random(256)).expect("an octet")),
                     2 => _ = octets.drain(at..(at + random(8)).min(octets.len())),
                     _ => {

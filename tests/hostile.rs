@@ -1,6 +1,13 @@
-//! Peers that do not behave: none of them stops the daemon, costs it anything for long, or keeps others waiting.
+//! Peers that do not behave: none of them stops the daemon, costs it anything for long, or keeps
+//! others waiting.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic, reason = "a test fails by panicking")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
 
 mod support;
 
@@ -69,7 +76,9 @@ impl Scene {
 
     /// Waits until there are not more descriptors open than before.
     fn wait_for_descriptors(&self, before: usize) {
-        wait_for("descriptors to be closed", || (self.daemon.descriptors() <= before).then_some(()));
+        wait_for("descriptors to be closed", || {
+            (self.daemon.descriptors() <= before).then_some(())
+        });
     }
 
     /// The number of descriptors with nobody connected.
@@ -107,7 +116,11 @@ fn read_to_end(stream: &mut Stream) -> Vec<u8> {
     let mut all = Vec::new();
     match stream.read_to_end(&mut all) {
         Ok(_) => all,
-        Err(error) if matches!(error.kind(), ErrorKind::ConnectionReset | ErrorKind::BrokenPipe) => all,
+        Err(error)
+            if matches!(error.kind(), ErrorKind::ConnectionReset | ErrorKind::BrokenPipe) =>
+        {
+            all
+        }
         Err(error) => panic!("no end: {error}"),
     }
 }
@@ -142,7 +155,10 @@ fn garbage_ends_its_own_connection_alone() {
         (b"\0\0\0\x03Chx", true),
         (b"\0\0\0\x03Ch\0", true),
         (b"\0\0\0\x05Ch\0Z\0", true),
-        (&[packet(b'C', b"h\0U"), packet(b'M', b"<a>\0"), packet(b'L', b"Subject\0")].concat(), true),
+        (
+            &[packet(b'C', b"h\0U"), packet(b'M', b"<a>\0"), packet(b'L', b"Subject\0")].concat(),
+            true,
+        ),
         (&[packet(b'C', b"h\0U"), packet(b'H', b"no end")].concat(), true),
     ] {
         let mut client;
@@ -157,12 +173,18 @@ fn garbage_ends_its_own_connection_alone() {
         // The daemon need not wait for all of it.
         let _ = stream.write_all(garbage);
         let answer = read_to_end(stream);
-        assert!(answer.is_empty() || garbage[4] == b'C', "{:?} {answer:?}", &garbage[..garbage.len().min(20)]);
+        assert!(
+            answer.is_empty() || garbage[4] == b'C',
+            "{:?} {answer:?}",
+            &garbage[..garbage.len().min(20)]
+        );
     }
     scene.daemon.wait_for_log(&["connection ended: peer does not speak milter"]);
     scene.daemon.wait_for_log(&["connection ended: packet of 0 octets"]);
     scene.daemon.wait_for_log(&["connection ended: unknown command '?'"]);
-    scene.daemon.wait_for_log(&["connection ended: packet without a header field that can be read"]);
+    scene
+        .daemon
+        .wait_for_log(&["connection ended: packet without a header field that can be read"]);
     // A session that was there all the time.
     assert_eq!(session.mail("<amy@example.com>").unwrap(), Reply::Continue);
     session.quit().unwrap();
@@ -225,7 +247,11 @@ fn macros_can_be_odd() {
         if host.is_empty() {
             assert!(field.contains("receiver="), "{field}");
         } else {
-            assert!(field.contains(&format!("receiver={host};")) || field.ends_with(&format!("receiver={host}")), "{field}");
+            assert!(
+                field.contains(&format!("receiver={host};"))
+                    || field.ends_with(&format!("receiver={host}")),
+                "{field}"
+            );
         }
     }
 }
@@ -281,7 +307,8 @@ fn events_in_any_order_are_survived() {
     let scene = Scene::new("header = Received-SPF, Authentication-Results");
     let before = scene.descriptors_at_rest();
     let config = Config { failure_persistence: None, ..Config::with_cases(400) };
-    let mut runner = TestRunner::new_with_rng(config, TestRng::deterministic_rng(RngAlgorithm::ChaCha));
+    let mut runner =
+        TestRunner::new_with_rng(config, TestRng::deterministic_rng(RngAlgorithm::ChaCha));
     let walk = runner.run(&prop::collection::vec(any_packet(), 0..25), |packets| {
         let mut stream = scene.connect();
         // It may end before all is sent.
@@ -347,7 +374,8 @@ fn a_connection_serves_many_messages() {
 fn where_nothing_can_be_said_nobody_waits() {
     let scene = Scene::new("trusted_networks =\nreject_results =\nheader = Authentication-Results");
     let mut client = scene.daemon.client();
-    let fields: Vec<Field> = (0..50).map(|number| Field::new("X-Field", format!(" {number}"))).collect();
+    let fields: Vec<Field> =
+        (0..50).map(|number| Field::new("X-Field", format!(" {number}"))).collect();
     for message in 1..=3 {
         connect(&mut client);
         client.mail("<amy@example.com>").unwrap();
@@ -374,8 +402,15 @@ fn a_flood_of_garbage_leaves_nothing_behind() {
                         let garbage = match (lane + round) % 4 {
                             0 => vec![0xa5; 60_000],
                             1 => [OPEN, b"\0\x10\0\0L", &vec![b'x'; 500_000]].concat(),
-                            2 => [OPEN, &packet(b'D', &vec![b'y'; 100_000]), b"\0\0\0\x01?"].concat(),
-                            _ => [OPEN, &packet(b'C', &[b'z'; 8000]), &packet(b'L', &vec![b'z'; 900_000])].concat(),
+                            2 => {
+                                [OPEN, &packet(b'D', &vec![b'y'; 100_000]), b"\0\0\0\x01?"].concat()
+                            }
+                            _ => [
+                                OPEN,
+                                &packet(b'C', &[b'z'; 8000]),
+                                &packet(b'L', &vec![b'z'; 900_000]),
+                            ]
+                            .concat(),
                         };
                         let _ = stream.write_all(&garbage);
                     }
@@ -392,7 +427,9 @@ fn a_flood_of_garbage_leaves_nothing_behind() {
     scene.serves();
     scene.wait_for_descriptors(descriptors);
     let after = scene.daemon.memory();
-    println!("2000 connections with garbage: {before} KiB before, {after} KiB after; {descriptors} descriptors");
+    println!(
+        "2000 connections with garbage: {before} KiB before, {after} KiB after; {descriptors} descriptors"
+    );
     assert!(after < before + 16 * 1024, "{before} KiB, then {after} KiB");
 }
 
@@ -439,7 +476,9 @@ fn the_dawdling_keep_nobody_waiting() {
         dawdling.push(stream);
     }
     // The look-up of all is under way.
-    wait_for("a query", || (scene.nameserver.count("silent.example.com", RecordType::Txt) > 0).then_some(()));
+    wait_for("a query", || {
+        (scene.nameserver.count("silent.example.com", RecordType::Txt) > 0).then_some(())
+    });
     let begin = Instant::now();
     scene.serves();
     let elapsed = begin.elapsed();
@@ -452,7 +491,9 @@ fn the_dawdling_keep_nobody_waiting() {
 #[test]
 fn who_leaves_during_a_look_up_frees_the_place_at_once() {
     for pending in [false, true] {
-        let scene = Scene::new("max_connections = 1\ntrusted_networks =\nreject_results =\nlog_level = debug");
+        let scene = Scene::new(
+            "max_connections = 1\ntrusted_networks =\nreject_results =\nlog_level = debug",
+        );
         let mut leaving = scene.daemon.client();
         leaving.connect("mail.example.com", Some("192.0.2.1:25000".parse().unwrap())).unwrap();
         leaving.helo("silent.example.com").unwrap();
@@ -460,7 +501,9 @@ fn who_leaves_during_a_look_up_frees_the_place_at_once() {
             // Said ahead, as an MTA does where no answer is given.
             leaving.mail("<amy@example.com>").unwrap();
         }
-        wait_for("the query", || (scene.nameserver.count("silent.example.com", RecordType::Txt) > 0).then_some(()));
+        wait_for("the query", || {
+            (scene.nameserver.count("silent.example.com", RecordType::Txt) > 0).then_some(())
+        });
         let begin = Instant::now();
         drop(leaving);
         scene.serves();
@@ -471,7 +514,8 @@ fn who_leaves_during_a_look_up_frees_the_place_at_once() {
     }
 }
 
-/// Whatever the session was waiting for when the MTA went, it is as good as before if more is read that was sent ahead.
+/// Whatever the session was waiting for when the MTA went, it is as good as before if more is read
+/// that was sent ahead.
 #[test]
 fn who_leaves_while_a_name_for_a_reply_is_looked_up_does_no_harm() {
     let zone = Zone::parse("bad.example TXT \"v=spf1 -all\"").unwrap();
@@ -484,7 +528,12 @@ fn who_leaves_while_a_name_for_a_reply_is_looked_up_does_no_harm() {
     ));
     let mut stream = Stream::connect(&daemon.sockets[0]).unwrap();
     let connect = packet(b'C', b"mail.example.com\x004\x61\xa8192.0.2.1\0");
-    stream.write_all(&[OPEN, &connect, &packet(b'H', b"bad.example\0"), &packet(b'M', b"<a@bad.example>\0")].concat()).unwrap();
+    stream
+        .write_all(
+            &[OPEN, &connect, &packet(b'H', b"bad.example\0"), &packet(b'M', b"<a@bad.example>\0")]
+                .concat(),
+        )
+        .unwrap();
     wait_for("the query", || (nameserver.count(ptr, RecordType::Ptr) > 0).then_some(()));
     match &stream {
         Stream::Inet(stream) => stream.shutdown(std::net::Shutdown::Write).unwrap(),
@@ -500,7 +549,10 @@ fn more_connections_than_allowed_wait() {
     let folder = Scratch::new("waiting");
     let path = folder.join("s");
     // With two sockets, none keeps the place for itself.
-    let scene = Scene::new(&format!("max_connections = 1\nsocket = inet:127.0.0.1:0, unix:{}", path.display()));
+    let scene = Scene::new(&format!(
+        "max_connections = 1\nsocket = inet:127.0.0.1:0, unix:{}",
+        path.display()
+    ));
     for round in 0..3 {
         let mut first = MilterClient::connect_to(&scene.daemon.sockets[round % 2]).unwrap();
         connect(&mut first);
@@ -527,7 +579,10 @@ fn more_connections_than_allowed_wait() {
     let mut first = scene.daemon.client();
     connect(&mut first);
     let sockets = format!("socket = inet:127.0.0.1:0, unix:{}", path.display());
-    assert!(scene.daemon.reload(&format!("nameservers = {}\nmax_connections = 2\n{sockets}", scene.nameserver.address())));
+    assert!(scene.daemon.reload(&format!(
+        "nameservers = {}\nmax_connections = 2\n{sockets}",
+        scene.nameserver.address()
+    )));
     scene.serves();
 }
 
@@ -550,24 +605,42 @@ fn too_few_descriptors_are_survived() {
     let crowd: Vec<_> = (0..150).map(|_| Stream::connect(&socket).unwrap()).collect();
     process.log.find(|line| line.contains("reached, further connections wait")).unwrap();
     message(&mut early);
-    assert!(!process.log.lines().iter().any(|line| line.contains("cannot accept") || line.contains("result=temperror")));
+    assert!(
+        !process
+            .log
+            .lines()
+            .iter()
+            .any(|line| line.contains("cannot accept") || line.contains("result=temperror"))
+    );
     drop(crowd);
     early.quit().unwrap();
     // Nor do look-ups take what others need: they wait for each other.
-    nameserver.behave("*", Behaviour { latency: Duration::from_millis(100), ..Behaviour::default() });
+    nameserver
+        .behave("*", Behaviour { latency: Duration::from_millis(100), ..Behaviour::default() });
     let mut busy: Vec<_> = (0..30).map(|_| MilterClient::connect_to(&socket).unwrap()).collect();
     thread::scope(|scope| {
         for (n, client) in busy.iter_mut().enumerate() {
             scope.spawn(move || {
-                client.connect("mail.example.com", Some("192.0.2.1:25000".parse().unwrap())).unwrap();
+                client
+                    .connect("mail.example.com", Some("192.0.2.1:25000".parse().unwrap()))
+                    .unwrap();
                 client.helo(format!("h{n}.example.com")).unwrap();
-                assert_eq!(client.mail(format!("<amy@m{n}.example.com>")).unwrap(), Reply::Continue);
+                assert_eq!(
+                    client.mail(format!("<amy@m{n}.example.com>")).unwrap(),
+                    Reply::Continue
+                );
                 client.abort().unwrap();
             });
         }
     });
     nameserver.behave("*", Behaviour::default());
-    assert!(!process.log.lines().iter().any(|line| line.contains("cannot accept") || line.contains("result=temperror")));
+    assert!(
+        !process
+            .log
+            .lines()
+            .iter()
+            .any(|line| line.contains("cannot accept") || line.contains("result=temperror"))
+    );
     drop(busy);
     // Fewer than there were at the start.
     let fewer = ["--pid", &process.id().to_string(), "--nofile=40"];
@@ -588,7 +661,8 @@ fn who_takes_no_answers_hinders_nobody() {
     let scene = Scene::new(&format!("socket = unix:{}", folder.join("s").display()));
     let before = scene.descriptors_at_rest();
     let mut deaf = scene.connect();
-    deaf.write_all(&[OPEN, &packet(b'C', b"mail.example.com\x004\x61\xa8192.0.2.1\0")].concat()).unwrap();
+    deaf.write_all(&[OPEN, &packet(b'C', b"mail.example.com\x004\x61\xa8192.0.2.1\0")].concat())
+        .unwrap();
     // Until nothing more is taken either: the answers have filled what holds them.
     if let Stream::Unix(stream) = &deaf {
         stream.set_write_timeout(Some(Duration::from_secs(1))).unwrap();

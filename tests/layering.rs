@@ -1,6 +1,12 @@
 //! The code, held against the tables of `docs/architecture.md`.
 
-#![allow(clippy::panic, clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
+#![allow(
+    clippy::panic,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "a test fails by panicking"
+)]
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -15,8 +21,10 @@ fn root() -> PathBuf {
 /// The table under a row of headings: the first column, and what is in backquotes in the second.
 fn table(heading: &str) -> BTreeMap<String, BTreeSet<String>> {
     let text = fs::read_to_string(root().join("docs/architecture.md")).unwrap();
-    let rows = text.split(heading).nth(1).unwrap_or_else(|| panic!("no table {heading}")).lines().skip(1);
-    let names = |cell: &str| cell.split('`').skip(1).step_by(2).map(str::to_owned).collect::<Vec<_>>();
+    let rows =
+        text.split(heading).nth(1).unwrap_or_else(|| panic!("no table {heading}")).lines().skip(1);
+    let names =
+        |cell: &str| cell.split('`').skip(1).step_by(2).map(str::to_owned).collect::<Vec<_>>();
     rows.take_while(|row| row.starts_with('|'))
         .map(|row| {
             let cells: Vec<&str> = row.split('|').collect();
@@ -32,10 +40,16 @@ fn sources() -> Vec<(String, String)> {
             let path = entry.unwrap().path();
             if path.is_dir() {
                 collect(&path, found);
-            } else if path.extension().is_some_and(|extension| extension == "rs") && !path.ends_with("tests.rs") {
+            } else if path.extension().is_some_and(|extension| extension == "rs")
+                && !path.ends_with("tests.rs")
+            {
                 let text = fs::read_to_string(&path).unwrap();
                 let code = text.split("#[cfg(test)]\nmod tests {").next().unwrap();
-                let code = code.lines().map(|line| line.split("//").next().unwrap()).collect::<Vec<_>>().join("\n");
+                let code = code
+                    .lines()
+                    .map(|line| line.split("//").next().unwrap())
+                    .collect::<Vec<_>>()
+                    .join("\n");
                 let path = path.strip_prefix(root()).unwrap().to_str().unwrap().to_owned();
                 // Not tests of the tree that a folder `tests` holds.
                 if !path.contains("/tests/") {
@@ -101,8 +115,11 @@ fn rooms_use_what_they_may() {
         if ["main", "lib"].contains(&room) {
             continue;
         }
-        let may = allowed.get(room).unwrap_or_else(|| panic!("{path}: docs/architecture.md has no room {room}"));
-        for used in used_rooms(&code).into_iter().filter(|used| used != room && !may.contains(used)) {
+        let may = allowed
+            .get(room)
+            .unwrap_or_else(|| panic!("{path}: docs/architecture.md has no room {room}"));
+        for used in used_rooms(&code).into_iter().filter(|used| used != room && !may.contains(used))
+        {
             wrong.push(format!("{path} uses {used}"));
         }
     }
@@ -120,7 +137,8 @@ fn the_table_of_rooms_is_that_of_the_crate() {
         .collect();
     assert_eq!(allowed.keys().cloned().collect::<BTreeSet<_>>(), modules);
     // Downward only: whoever is used does not use back.
-    let mut open: Vec<(&str, Vec<&str>)> = allowed.keys().map(|room| (room.as_str(), vec![room.as_str()])).collect();
+    let mut open: Vec<(&str, Vec<&str>)> =
+        allowed.keys().map(|room| (room.as_str(), vec![room.as_str()])).collect();
     while let Some((room, way)) = open.pop() {
         for next in &allowed[room] {
             assert!(!way.contains(&next.as_str()), "the table has a circle: {way:?} {next}");
@@ -140,7 +158,8 @@ fn crates_are_named_in_their_places() {
                 !before.is_some_and(|c| c.is_alphanumeric() || c == '_' || c == ':')
             }) || code.contains(&format!("use {name};"));
             let may = places.iter().any(|place| {
-                path.strip_prefix(place.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with(['/', '.']))
+                path.strip_prefix(place.as_str())
+                    .is_some_and(|rest| rest.is_empty() || rest.starts_with(['/', '.']))
             });
             if is_named && !may {
                 wrong.push(format!("{path} names {name}"));
@@ -154,7 +173,8 @@ fn crates_are_named_in_their_places() {
 fn every_crate_has_its_place() {
     let places = table("| crate | is named in |\n");
     let manifest = fs::read_to_string(root().join("Cargo.toml")).unwrap();
-    let dependencies = manifest.split("\n[dependencies]\n").nth(1).unwrap().split("\n[").next().unwrap();
+    let dependencies =
+        manifest.split("\n[dependencies]\n").nth(1).unwrap().split("\n[").next().unwrap();
     let crates: BTreeSet<String> = dependencies
         .lines()
         .filter(|line| !line.starts_with('#'))

@@ -1,6 +1,12 @@
-//! What the answers of name servers can make the daemon take of memory: it is measured, not reckoned.
+//! What the answers of name servers can make the daemon take of memory: it is measured, not
+//! reckoned.
 
-#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test fails by panicking")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test fails by panicking"
+)]
 
 mod support;
 
@@ -44,7 +50,8 @@ fn zone(add: impl Fn(&mut Zone, &str)) -> Zone {
 fn nested(zone: &mut Zone, base: &str, filler: &str, count: usize) {
     for depth in 0..9 {
         let name = if depth == 0 { base.to_owned() } else { format!("d{depth}.{base}") };
-        let next = if depth == 8 { format!("silent.{base}") } else { format!("d{}.{base}", depth + 1) };
+        let next =
+            if depth == 8 { format!("silent.{base}") } else { format!("d{}.{base}", depth + 1) };
         zone.add_txt(&name, format!("v=spf1 include:{next} {}", filler.repeat(count)).as_bytes());
     }
 }
@@ -53,7 +60,10 @@ fn nested(zone: &mut Zone, base: &str, filler: &str, count: usize) {
 fn measure(what: &str, zone: Zone, is_held: bool) {
     let nameserver = NameServer::start(zone);
     for connection in 0..CONNECTIONS {
-        nameserver.behave(&format!("silent.c{connection}.example"), Behaviour { drop: true, ..Behaviour::default() });
+        nameserver.behave(
+            &format!("silent.c{connection}.example"),
+            Behaviour { drop: true, ..Behaviour::default() },
+        );
     }
     // One time-out ends all.
     let daemon = Daemon::start(&format!(
@@ -62,7 +72,9 @@ fn measure(what: &str, zone: Zone, is_held: bool) {
         nameserver.address()
     ));
     let begin = |client: &mut MilterClient, helo: &str| {
-        client.connect("mail.example.com", Some(SocketAddr::from(([192, 0, 2, 9], 40025)))).unwrap();
+        client
+            .connect("mail.example.com", Some(SocketAddr::from(([192, 0, 2, 9], 40025))))
+            .unwrap();
         client.helo(helo).unwrap();
     };
     // What is made once: threads, arenas, connections to the name server.
@@ -86,16 +98,23 @@ fn measure(what: &str, zone: Zone, is_held: bool) {
         }
         drop(clients);
         peaks.push(peak(&daemon));
-        eprintln!("{what}: wave {wave}: from {before} to {} KiB, now {}", peak(&daemon), daemon.memory());
+        eprintln!(
+            "{what}: wave {wave}: from {before} to {} KiB, now {}",
+            peak(&daemon),
+            daemon.memory()
+        );
     }
     let most = peaks[0];
     assert!(most <= before + CONNECTIONS * SHARE + WASTE, "{what}: from {before} to {most} KiB");
     assert!(peaks.iter().all(|peak| *peak <= most + WASTE), "{what}: {peaks:?} KiB");
     // Where records are held until the end, that is because something at the end is asked for.
-    let asked =
-        (0..CONNECTIONS).filter(|connection| nameserver.count(&format!("silent.c{connection}.example"), RecordType::Txt) > 0);
+    let asked = (0..CONNECTIONS).filter(|connection| {
+        nameserver.count(&format!("silent.c{connection}.example"), RecordType::Txt) > 0
+    });
     assert!(!is_held || asked.count() == CONNECTIONS, "{what}");
-    wait_for("the daemon to serve", || (daemon.client().mail("<a@good.example>").is_ok()).then_some(()));
+    wait_for("the daemon to serve", || {
+        (daemon.client().mail("<a@good.example>").is_ok()).then_some(())
+    });
 }
 
 #[test]
@@ -116,7 +135,9 @@ fn nested_records() {
 #[test]
 fn large_answers() {
     let terms: String = (0..9).map(|number| format!("TERM:t{number}.BASE ")).collect();
-    let record = |kind: &str, base: &str| format!("v=spf1 {} -all", terms.replace("TERM", kind).replace("BASE", base));
+    let record = |kind: &str, base: &str| {
+        format!("v=spf1 {} -all", terms.replace("TERM", kind).replace("BASE", base))
+    };
     let exchangers = zone(|zone, base| {
         zone.add_txt(base, record("mx", base).as_bytes());
         for number in 0..9 {
@@ -127,7 +148,11 @@ fn large_answers() {
     });
     measure("exchangers", exchangers, false);
     let texts = zone(|zone, base| {
-        zone.add_txt(base, format!("{} include:silent.{base}", record("include", base).replace(" -all", "")).as_bytes());
+        zone.add_txt(
+            base,
+            format!("{} include:silent.{base}", record("include", base).replace(" -all", ""))
+                .as_bytes(),
+        );
         for number in 0..9 {
             zone.add_txt(&format!("t{number}.{base}"), b"v=spf1 ~all");
             for _ in 0..1200 {

@@ -1,6 +1,11 @@
 //! The daemon with name servers that are down or slow.
 
-#![allow(clippy::panic, clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
+#![allow(
+    clippy::panic,
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a test fails by panicking"
+)]
 
 mod support;
 
@@ -33,10 +38,14 @@ fn a_name_server_that_is_down_at_the_start_may_come_later() {
     let daemon = Daemon::start(&complete_config("hostname = mta.example.org\n", address));
     let mut client = daemon.client();
     begin(&mut client);
-    let Reply::Code(refusal) = client.mail("<a@good.example>").unwrap() else { panic!("not refused") };
+    let Reply::Code(refusal) = client.mail("<a@good.example>").unwrap() else {
+        panic!("not refused")
+    };
     assert!(refusal.starts_with("451 4.7.24 "), "{refusal}");
     let Ok(nameserver) = NameServer::start_on(address, Zone::parse(ZONE).unwrap()) else { return };
-    wait_for("the name server to be asked again", || (client.mail("<a@good.example>").unwrap() == Reply::Continue).then_some(()));
+    wait_for("the name server to be asked again", || {
+        (client.mail("<a@good.example>").unwrap() == Reply::Continue).then_some(())
+    });
     assert!(nameserver.total() > 0);
 }
 
@@ -51,26 +60,39 @@ fn name_servers_that_do_not_answer_are_told() {
         assert!(matches!(client.mail(format!("<a@{domain}>")).unwrap(), Reply::Code(_)));
         client.abort().unwrap();
     }
-    daemon.wait_for_log(&["result=temperror", &format!("detail=\"TXT bad.example: network error ({address})\"")]);
+    daemon.wait_for_log(&[
+        "result=temperror",
+        &format!("detail=\"TXT bad.example: network error ({address})\""),
+    ]);
     let (_, log) = daemon.stop();
     let lines: Vec<_> = log.lines().filter(|line| line.contains("does not answer")).collect();
     // Once a minute, however many look-ups fail.
     assert_eq!(lines.len(), 1, "{log}");
-    assert!(lines[0].contains(&format!("name server {address} does not answer: TXT good.example: network error")), "{log}");
+    assert!(
+        lines[0].contains(&format!(
+            "name server {address} does not answer: TXT good.example: network error"
+        )),
+        "{log}"
+    );
 }
 
 #[test]
 fn a_server_that_does_not_recurse_is_named() {
     let nameserver = NameServer::start(Zone::parse(ZONE).unwrap());
     nameserver.behave("*", Behaviour { lame: true, ..Behaviour::default() });
-    let daemon = Daemon::start(&complete_config("hostname = mta.example.org\n", nameserver.address()));
+    let daemon =
+        Daemon::start(&complete_config("hostname = mta.example.org\n", nameserver.address()));
     let mut client = daemon.client();
     begin(&mut client);
-    let Reply::Code(refusal) = client.mail("<a@bad.example>").unwrap() else { panic!("not refused") };
+    let Reply::Code(refusal) = client.mail("<a@bad.example>").unwrap() else {
+        panic!("not refused")
+    };
     assert!(refusal.starts_with("451 4.7.24 "), "{refusal}");
     client.abort().unwrap();
     let server = nameserver.address();
-    daemon.wait_for_log(&[&format!("detail=\"TXT bad.example: server does not recurse ({server})\"")]);
+    daemon.wait_for_log(&[&format!(
+        "detail=\"TXT bad.example: server does not recurse ({server})\""
+    )]);
     let (_, log) = daemon.stop();
     assert!(!log.contains("does not answer"), "{log}");
 }
@@ -81,12 +103,19 @@ fn resolv_conf_may_come_later() {
     let folder = Scratch::new("resolv");
     let resolv_conf = folder.write("resolv.conf", "nameserver foo\n");
     let program = support::daemon::program();
-    let daemon = Daemon::launch("hostname = mta.example.org\nverify_helo = no\ndns_timeout_secs = 1\n", |command| {
-        let arguments: Vec<_> = command.get_args().map(ToOwned::to_owned).collect();
-        *command = Command::new("unshare");
-        let script = "mount --bind \"$0\" /etc/resolv.conf && exec \"$@\"";
-        command.args(["--mount", "sh", "-c", script]).arg(&resolv_conf).arg(&program).args(arguments);
-    });
+    let daemon = Daemon::launch(
+        "hostname = mta.example.org\nverify_helo = no\ndns_timeout_secs = 1\n",
+        |command| {
+            let arguments: Vec<_> = command.get_args().map(ToOwned::to_owned).collect();
+            *command = Command::new("unshare");
+            let script = "mount --bind \"$0\" /etc/resolv.conf && exec \"$@\"";
+            command
+                .args(["--mount", "sh", "-c", script])
+                .arg(&resolv_conf)
+                .arg(&program)
+                .args(arguments);
+        },
+    );
     let daemon = daemon.unwrap();
     daemon.wait_for_log(&["/etc/resolv.conf:1: 'foo' is not an address of a name server"]);
     daemon.wait_for_log(&["/etc/resolv.conf names no name server (it has no nameserver line), name server 127.0.0.1 is asked"]);
@@ -96,7 +125,9 @@ fn resolv_conf_may_come_later() {
     fs::write(&resolv_conf, "nameserver 127.77.53.1\n").unwrap();
     let mut client = daemon.client();
     begin(&mut client);
-    wait_for("the name server to be asked", || (client.mail("<a@good.example>").unwrap() == Reply::Continue).then_some(()));
+    wait_for("the name server to be asked", || {
+        (client.mail("<a@good.example>").unwrap() == Reply::Continue).then_some(())
+    });
     daemon.wait_for_log(&["name server 127.77.53.1 is asked, by /etc/resolv.conf"]);
     assert!(nameserver.total() > 0);
 }
@@ -105,7 +136,10 @@ fn resolv_conf_may_come_later() {
 fn slow_name_servers_hold_up_only_who_needs_them() {
     let nameserver = NameServer::start(Zone::parse(ZONE).unwrap());
     nameserver.behave("slow.example", Behaviour { drop: true, ..Behaviour::default() });
-    let config = format!("hostname = mta.example.org\nnameservers = {}\ndns_timeout_secs = 30\n", nameserver.address());
+    let config = format!(
+        "hostname = mta.example.org\nnameservers = {}\ndns_timeout_secs = 30\n",
+        nameserver.address()
+    );
     let daemon = Daemon::start(&config);
     thread::scope(|scope| {
         let waiting = scope.spawn(|| {
@@ -119,7 +153,8 @@ fn slow_name_servers_hold_up_only_who_needs_them() {
             assert_eq!(client.mail("<a@good.example>").unwrap(), Reply::Continue);
         }
         assert!(!waiting.is_finished());
-        // The other one gets its answer as soon as the name server recovers, or at the end of its patience.
+        // The other one gets its answer as soon as the name server recovers, or at the end of its
+        // patience.
         nameserver.behave("slow.example", Behaviour::default());
         assert!(matches!(waiting.join().unwrap(), Reply::Continue | Reply::Code(_)));
     });
@@ -128,19 +163,23 @@ fn slow_name_servers_hold_up_only_who_needs_them() {
 /// How many sessions with silent name servers there are beside a good one.
 const SILENT_SESSIONS: usize = 200;
 
-/// Two hundred sessions ask for as much as they can, of name servers that never answer: the questions of others go out all the same. Nothing
-/// here runs into a time-out.
+/// Two hundred sessions ask for as much as they can, of name servers that never answer: the
+/// questions of others go out all the same. Nothing here runs into a time-out.
 #[test]
 fn silent_sessions_hold_up_nobody_else() {
     let mut zone = String::from(ZONE);
     for number in 0..SILENT_SESSIONS {
-        let terms: String = (0..10).map(|term| format!("a:silent.t{term}.s{number}.example ")).collect();
+        let terms: String =
+            (0..10).map(|term| format!("a:silent.t{term}.s{number}.example ")).collect();
         zone += &format!("s{number}.example TXT \"v=spf1 {terms}-all\"\n");
     }
     let nameserver = NameServer::start(Zone::parse(&zone).unwrap());
     for number in 0..SILENT_SESSIONS {
         for term in 0..10 {
-            nameserver.behave(&format!("silent.t{term}.s{number}.example"), Behaviour { drop: true, ..Behaviour::default() });
+            nameserver.behave(
+                &format!("silent.t{term}.s{number}.example"),
+                Behaviour { drop: true, ..Behaviour::default() },
+            );
         }
     }
     let config = format!(
@@ -162,6 +201,9 @@ fn silent_sessions_hold_up_nobody_else() {
         let mut client = daemon.client();
         begin(&mut client);
         assert_eq!(client.mail("<a@good.example>").unwrap(), Reply::Continue);
-        assert!(matches!(client.mail(format!("<a@none{number}.example>")).unwrap(), Reply::Continue));
+        assert!(matches!(
+            client.mail(format!("<a@none{number}.example>")).unwrap(),
+            Reply::Continue
+        ));
     }
 }

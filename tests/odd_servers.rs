@@ -1,9 +1,16 @@
-//! Answers of odd name servers, as they were met in the field or can be thought of: each alone, and before a second, good server.
+//! Answers of odd name servers, as they were met in the field or can be thought of: each alone, and
+//! before a second, good server.
 //!
-//! A row says what a server sends for a query; what comes of it where there is no other server; and what where there is one. A client
-//! that believes too much finds no policy where there is one, and lets everybody in; one that believes too little refuses good mail.
+//! A row says what a server sends for a query; what comes of it where there is no other server; and
+//! what where there is one. A client that believes too much finds no policy where there is one, and
+//! lets everybody in; one that believes too little refuses good mail.
 
-#![allow(clippy::panic, clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
+#![allow(
+    clippy::panic,
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a test fails by panicking"
+)]
 
 use std::{
     io::{Read, Write},
@@ -74,7 +81,14 @@ struct Reply {
 
 /// A reply to a query without any records.
 fn reply(query: &Query) -> Reply {
-    Reply { id: query.id(), flags: USUAL, questions: 1, question: query.question().to_vec(), counts: [0; 3], records: Vec::new() }
+    Reply {
+        id: query.id(),
+        flags: USUAL,
+        questions: 1,
+        question: query.question().to_vec(),
+        counts: [0; 3],
+        records: Vec::new(),
+    }
 }
 
 /// A good reply: one text.
@@ -92,7 +106,14 @@ impl Reply {
         self.flags(|flags| flags & !0xf | rcode)
     }
 
-    fn record(mut self, section: usize, owner: &[u8], numbers: [u16; 2], ttl: u32, data: &[u8]) -> Self {
+    fn record(
+        mut self,
+        section: usize,
+        owner: &[u8],
+        numbers: [u16; 2],
+        ttl: u32,
+        data: &[u8],
+    ) -> Self {
         self.counts[section] += 1;
         self.records.extend_from_slice(owner);
         self.records.extend(numbers.iter().flat_map(|number| number.to_be_bytes()));
@@ -111,8 +132,11 @@ impl Reply {
     }
 
     fn soa(self, zone: &str) -> Self {
-        let data =
-            [name("ns.example"), name("root.example"), [1_u32, 2, 3, 4, 60].iter().flat_map(|n| n.to_be_bytes()).collect()];
+        let data = [
+            name("ns.example"),
+            name("root.example"),
+            [1_u32, 2, 3, 4, 60].iter().flat_map(|n| n.to_be_bytes()).collect(),
+        ];
         self.record(1, &name(zone), [6, 1], 60, &data.concat())
     }
 
@@ -142,8 +166,9 @@ impl Reply {
 
 fn name(text: &str) -> Vec<u8> {
     let labels = text.split('.').filter(|label| !label.is_empty());
-    let mut octets: Vec<u8> =
-        labels.flat_map(|label| [&[u8::try_from(label.len()).unwrap()], label.as_bytes()].concat()).collect();
+    let mut octets: Vec<u8> = labels
+        .flat_map(|label| [&[u8::try_from(label.len()).unwrap()], label.as_bytes()].concat())
+        .collect();
     octets.push(0);
     octets
 }
@@ -157,8 +182,8 @@ fn framed(octets: &[u8]) -> Vec<u8> {
     [&u16::try_from(octets.len()).unwrap().to_be_bytes(), octets].concat()
 }
 
-/// What a server does with a query. Over UDP each item is a datagram; over TCP all are written one after the other, and the connection is
-/// closed.
+/// What a server does with a query. Over UDP each item is a datagram; over TCP all are written one
+/// after the other, and the connection is closed.
 type Script = fn(&Query) -> Vec<Vec<u8>>;
 
 /// Serves a script until dropped.
@@ -290,17 +315,21 @@ fn who_says_so() -> Vec<Row> {
     vec![
         fine("a good server", Good, |query| one(&good(query))),
         fine("an answer without RA", Good, |query| one(&good(query).flags(not_available))),
-        fine(
-            "an answer with AA, without RA",
-            Good,
-            |query| one(&good(query).flags(|flags| not_available(flags) | AUTHORITATIVE)),
-        ),
+        fine("an answer with AA, without RA", Good, |query| {
+            one(&good(query).flags(|flags| not_available(flags) | AUTHORITATIVE))
+        }),
         bad("nothing, without RA and AA", LAME, |query| one(&reply(query).flags(not_available))),
-        bad("NXDOMAIN without RA, AA and SOA", LAME, |query| one(&reply(query).rcode(3).flags(not_available))),
+        bad("NXDOMAIN without RA, AA and SOA", LAME, |query| {
+            one(&reply(query).rcode(3).flags(not_available))
+        }),
         bad("a referral", LAME, |query| one(&reply(query).flags(not_available).ns("example.com"))),
         bad("an upward referral", LAME, |query| one(&reply(query).flags(not_available).ns(""))),
-        bad("a referral passed on by a proxy that sets RA", LAME, |query| one(&reply(query).ns("com"))),
-        fine("no data, with a SOA", Outcome::None(Failure::NoData), |query| one(&reply(query).soa("example.com"))),
+        bad("a referral passed on by a proxy that sets RA", LAME, |query| {
+            one(&reply(query).ns("com"))
+        }),
+        fine("no data, with a SOA", Outcome::None(Failure::NoData), |query| {
+            one(&reply(query).soa("example.com"))
+        }),
         fine("no data, without a SOA", Outcome::None(Failure::NoData), |query| one(&reply(query))),
         fine("no data, with the SOA of another zone", Outcome::None(Failure::NoData), |query| {
             one(&reply(query).soa("example.org"))
@@ -314,19 +343,31 @@ fn who_says_so() -> Vec<Row> {
         fine("NXDOMAIN with a SOA, without RA", Outcome::None(Failure::NxDomain), |query| {
             one(&reply(query).rcode(3).flags(not_available).soa("com"))
         }),
-        fine("NXDOMAIN without a SOA", Outcome::None(Failure::NxDomain), |query| one(&reply(query).rcode(3))),
+        fine("NXDOMAIN without a SOA", Outcome::None(Failure::NxDomain), |query| {
+            one(&reply(query).rcode(3))
+        }),
         bad("SERVFAIL", SERVFAIL, |query| one(&reply(query).rcode(2))),
         bad("SERVFAIL with records", SERVFAIL, |query| one(&good(query).rcode(2))),
-        bad("REFUSED", Failure::Rcode("REFUSED"), |query| one(&reply(query).rcode(5).flags(not_available))),
+        bad("REFUSED", Failure::Rcode("REFUSED"), |query| {
+            one(&reply(query).rcode(5).flags(not_available))
+        }),
         bad("NOTIMP", Failure::Rcode("NOTIMP"), |query| one(&reply(query).rcode(4))),
         bad("FORMERR", Failure::Rcode("FORMERR"), |query| one(&reply(query).rcode(1))),
         bad("YXDOMAIN", Failure::Rcode("YXDOMAIN"), |query| one(&reply(query).rcode(6))),
         bad("NOTAUTH", Failure::Rcode("NOTAUTH"), |query| one(&reply(query).rcode(9))),
         bad("RCODE 15", Failure::Rcode("unknown RCODE"), |query| one(&reply(query).rcode(15))),
-        bad("BADCOOKIE, in the OPT record", Failure::Rcode("BADCOOKIE"), |query| one(&reply(query).rcode(7).opt(1))),
-        bad("an RCODE whose lower half is NOERROR", Failure::Rcode("unknown RCODE"), |query| one(&good(query).opt(2))),
-        bad("a header with SERVFAIL", SERVFAIL, |query| one(&reply(query).rcode(2).without_question())),
-        bad("a header with NXDOMAIN", MALFORMED, |query| one(&reply(query).rcode(3).without_question())),
+        bad("BADCOOKIE, in the OPT record", Failure::Rcode("BADCOOKIE"), |query| {
+            one(&reply(query).rcode(7).opt(1))
+        }),
+        bad("an RCODE whose lower half is NOERROR", Failure::Rcode("unknown RCODE"), |query| {
+            one(&good(query).opt(2))
+        }),
+        bad("a header with SERVFAIL", SERVFAIL, |query| {
+            one(&reply(query).rcode(2).without_question())
+        }),
+        bad("a header with NXDOMAIN", MALFORMED, |query| {
+            one(&reply(query).rcode(3).without_question())
+        }),
         bad("a header without trouble", MALFORMED, |query| one(&reply(query).without_question())),
     ]
 }
@@ -338,7 +379,9 @@ fn edns() -> Vec<Row> {
     }
     vec![
         fine("FORMERR to EDNS", Good, |query| unless_plain(query, reply(query).rcode(1))),
-        fine("FORMERR to EDNS, with the OPT record back", Good, |query| unless_plain(query, reply(query).rcode(1).opt(0))),
+        fine("FORMERR to EDNS, with the OPT record back", Good, |query| {
+            unless_plain(query, reply(query).rcode(1).opt(0))
+        }),
         fine("FORMERR to EDNS, without the question", Good, |query| {
             unless_plain(query, reply(query).rcode(1).without_question())
         }),
@@ -348,10 +391,20 @@ fn edns() -> Vec<Row> {
         }),
         fine("NOTIMP to EDNS", Good, |query| unless_plain(query, reply(query).rcode(4))),
         fine("BADVERS to EDNS", Good, |query| unless_plain(query, reply(query).opt(1))),
-        fine("BADVERS to EDNS, without the question", Good, |query| unless_plain(query, reply(query).without_question().opt(1))),
-        fine("queries with EDNS are lost", Good, |query| if query.has_edns() { Vec::new() } else { one(&good(query)) }),
+        fine("BADVERS to EDNS, without the question", Good, |query| {
+            unless_plain(query, reply(query).without_question().opt(1))
+        }),
+        fine("queries with EDNS are lost", Good, |query| {
+            if query.has_edns() { Vec::new() } else { one(&good(query)) }
+        }),
         fine("the OPT record is counted as the answer", Good, |query| {
-            let opt_first = reply(query).record(0, &[0], [41, 1232], 0, &[]).record(2, &name(NAME), [TXT, 1], 60, &string(GOOD));
+            let opt_first = reply(query).record(0, &[0], [41, 1232], 0, &[]).record(
+                2,
+                &name(NAME),
+                [TXT, 1],
+                60,
+                &string(GOOD),
+            );
             unless_plain(query, opt_first)
         }),
         fine("an OPT record with options", Good, |query| {
@@ -388,7 +441,9 @@ fn belonging() -> Vec<Row> {
             other.question = [name(NAME), vec![0, 16, 0, 3]].concat();
             vec![other.octets(), good(query).octets()]
         }),
-        fine("the query back first", Good, |query| vec![query.octets.clone(), good(query).octets()]),
+        fine("the query back first", Good, |query| {
+            vec![query.octets.clone(), good(query).octets()]
+        }),
         fine("another operation first", Good, |query| {
             vec![forged(query).flags(|flags| flags | 0x2800).octets(), good(query).octets()]
         }),
@@ -398,7 +453,9 @@ fn belonging() -> Vec<Row> {
             other.question = [name("wWw.EXAMPLE.com"), vec![0, 16, 0, 1]].concat();
             one(&other)
         }),
-        fine("the owner in other letters", Good, |query| one(&reply(query).answer("WWW.Example.COM", TXT, &string(GOOD)))),
+        fine("the owner in other letters", Good, |query| {
+            one(&reply(query).answer("WWW.Example.COM", TXT, &string(GOOD)))
+        }),
         bad("no question", MALFORMED, |query| one(&good(query).without_question())),
         bad("the question twice", MALFORMED, |query| {
             let mut twice = good(query);
@@ -430,7 +487,9 @@ fn records() -> Vec<Row> {
         bad("a record of another name alone", MALFORMED, |query| {
             one(&reply(query).answer("other.example", TXT, &string("v=spf1 +all")))
         }),
-        bad("a record of another type alone", MALFORMED, |query| one(&reply(query).answer(NAME, 1, &[192, 0, 2, 1]))),
+        bad("a record of another type alone", MALFORMED, |query| {
+            one(&reply(query).answer(NAME, 1, &[192, 0, 2, 1]))
+        }),
         bad("a record of another class alone", MALFORMED, |query| {
             one(&reply(query).record(0, &name(NAME), [TXT, 3], 60, &string("v=spf1 +all")))
         }),
@@ -442,33 +501,52 @@ fn records() -> Vec<Row> {
                 .record(0, &name(NAME), [TXT, 3], 60, &string("v=spf1 +all"));
             one(&before.answer(NAME, TXT, &string(GOOD)))
         }),
-        fine("records of unknown types beside it", Good, |query| one(&good(query).answer(NAME, 65280, &[1, 2, 3]))),
-        fine("an address of three octets beside it", Good, |query| one(&good(query).answer(NAME, 1, &[1, 2, 3]))),
+        fine("records of unknown types beside it", Good, |query| {
+            one(&good(query).answer(NAME, 65280, &[1, 2, 3]))
+        }),
+        fine("an address of three octets beside it", Good, |query| {
+            one(&good(query).answer(NAME, 1, &[1, 2, 3]))
+        }),
         fine("one record twice", Good, |query| one(&good(query).answer(NAME, TXT, &string(GOOD)))),
         fine("one record twice, in other letters and with another TTL", Good, |query| {
             one(&good(query).record(0, &name("WWW.example.com"), [TXT, 1], 1, &string(GOOD)))
         }),
-        fine("two records", Outcome::Texts(2), |query| one(&good(query).answer(NAME, TXT, &string("v=spf1 +all")))),
-        fine("TTL 0", Good, |query| one(&reply(query).record(0, &name(NAME), [TXT, 1], 0, &string(GOOD)))),
-        fine("the largest TTL", Good, |query| one(&reply(query).record(0, &name(NAME), [TXT, 1], u32::MAX >> 1, &string(GOOD)))),
+        fine("two records", Outcome::Texts(2), |query| {
+            one(&good(query).answer(NAME, TXT, &string("v=spf1 +all")))
+        }),
+        fine("TTL 0", Good, |query| {
+            one(&reply(query).record(0, &name(NAME), [TXT, 1], 0, &string(GOOD)))
+        }),
+        fine("the largest TTL", Good, |query| {
+            one(&reply(query).record(0, &name(NAME), [TXT, 1], u32::MAX >> 1, &string(GOOD)))
+        }),
         fine("a TTL with the highest bit", Good, |query| {
             one(&reply(query).record(0, &name(NAME), [TXT, 1], u32::MAX, &string(GOOD)))
         }),
-        fine("a text without strings beside it", Good, |query| one(&good(query).answer(NAME, TXT, &[]))),
+        fine("a text without strings beside it", Good, |query| {
+            one(&good(query).answer(NAME, TXT, &[]))
+        }),
         fine("a text without strings before it, a TTL like a pointer", Good, |query| {
             let empty = reply(query).record(0, &name(NAME), [TXT, 1], 0xc00c, &[]);
             one(&empty.record(0, &name(NAME), [TXT, 1], 0xc021, &string(GOOD)))
         }),
         fine("a hundred texts without strings beside it", Good, |query| {
-            one(&(0..100).fold(good(query), |reply, _| reply.record(0, b"\xc0\x0c", [TXT, 1], 60, &[])))
+            one(&(0..100)
+                .fold(good(query), |reply, _| reply.record(0, b"\xc0\x0c", [TXT, 1], 60, &[])))
         }),
-        fine("a text without strings alone", Outcome::None(Failure::NoData), |query| one(&reply(query).answer(NAME, TXT, &[]))),
-        fine("a text of an empty string", Outcome::Texts(1), |query| one(&reply(query).answer(NAME, TXT, &[0]))),
+        fine("a text without strings alone", Outcome::None(Failure::NoData), |query| {
+            one(&reply(query).answer(NAME, TXT, &[]))
+        }),
+        fine("a text of an empty string", Outcome::Texts(1), |query| {
+            one(&reply(query).answer(NAME, TXT, &[0]))
+        }),
         fine("many strings", Good, |query| {
             let strings: Vec<u8> = GOOD.bytes().flat_map(|octet| [0, 1, octet]).collect();
             one(&reply(query).answer(NAME, TXT, &strings))
         }),
-        bad("a string longer than its record", MALFORMED, |query| one(&reply(query).answer(NAME, TXT, b"\x0cv=spf1 -all"))),
+        bad("a string longer than its record", MALFORMED, |query| {
+            one(&reply(query).answer(NAME, TXT, b"\x0cv=spf1 -all"))
+        }),
         bad("a record longer than the message", MALFORMED, |query| {
             let mut long = good(query).octets();
             let place = long.len() - GOOD.len() - 2;
@@ -480,8 +558,12 @@ fn records() -> Vec<Row> {
             fewer.counts[0] = 2;
             one(&fewer)
         }),
-        fine("trailing garbage", Good, |query| vec![[good(query).octets(), vec![0xff; 200]].concat()]),
-        fine("a compressed owner", Good, |query| one(&reply(query).record(0, b"\xc0\x0c", [TXT, 1], 60, &string(GOOD)))),
+        fine("trailing garbage", Good, |query| {
+            vec![[good(query).octets(), vec![0xff; 200]].concat()]
+        }),
+        fine("a compressed owner", Good, |query| {
+            one(&reply(query).record(0, b"\xc0\x0c", [TXT, 1], 60, &string(GOOD)))
+        }),
         fine("an owner compressed in the middle", Good, |query| {
             one(&reply(query).record(0, b"\x03www\xc0\x10", [TXT, 1], 60, &string(GOOD)))
         }),
@@ -514,7 +596,11 @@ fn aliases() -> Vec<Row> {
     }
     vec![
         fine("an alias and its target", Good, |query| {
-            one(&reply(query).alias(NAME, "target.example").answer("target.example", TXT, &string(GOOD)))
+            one(&reply(query).alias(NAME, "target.example").answer(
+                "target.example",
+                TXT,
+                &string(GOOD),
+            ))
         }),
         fine("the target first", Good, |query| {
             let target = reply(query).answer("target.example", TXT, &string(GOOD));
@@ -536,7 +622,9 @@ fn aliases() -> Vec<Row> {
         bad("two that are aliases of each other", SERVFAIL, |query| {
             one(&reply(query).alias(NAME, "other.example").alias("other.example", NAME))
         }),
-        fine("an alias without its target", Good, |query| with_target(query, reply(query).alias(NAME, "target.example"))),
+        fine("an alias without its target", Good, |query| {
+            with_target(query, reply(query).alias(NAME, "target.example"))
+        }),
         fine("an alias without its target, of a server without RA", Good, |query| {
             with_target(query, reply(query).alias(NAME, "target.example").flags(not_available))
         }),
@@ -550,13 +638,23 @@ fn aliases() -> Vec<Row> {
             let dname = reply(query).answer("example.com", 39, &name("example"));
             with_target(query, dname.alias(NAME, "target.example"))
         }),
-        bad("a DNAME alone", MALFORMED, |query| one(&reply(query).answer("example.com", 39, &name("example")))),
+        bad("a DNAME alone", MALFORMED, |query| {
+            one(&reply(query).answer("example.com", 39, &name("example")))
+        }),
         fine("an alias whose target has none", Outcome::None(Failure::NoData), |query| {
             one(&reply(query).alias(NAME, "target.example").soa("example"))
         }),
-        fine("an alias whose target has none, without a SOA", Outcome::None(Failure::NoData), |query| {
-            one(&if query.name() == NAME { reply(query).alias(NAME, "target.example") } else { reply(query) })
-        }),
+        fine(
+            "an alias whose target has none, without a SOA",
+            Outcome::None(Failure::NoData),
+            |query| {
+                one(&if query.name() == NAME {
+                    reply(query).alias(NAME, "target.example")
+                } else {
+                    reply(query)
+                })
+            },
+        ),
         fine("an alias whose target does not exist", Outcome::None(Failure::NxDomain), |query| {
             one(&reply(query).alias(NAME, "target.example").rcode(3).soa("example"))
         }),
@@ -564,14 +662,22 @@ fn aliases() -> Vec<Row> {
         Row {
             what: "an alias, and SERVFAIL for its target",
             script: |query| {
-                one(&if query.name() == NAME { reply(query).alias(NAME, NAME_OF_SECOND) } else { reply(query).rcode(2) })
+                one(&if query.name() == NAME {
+                    reply(query).alias(NAME, NAME_OF_SECOND)
+                } else {
+                    reply(query).rcode(2)
+                })
             },
             tcp: true,
             alone: Trouble(SERVFAIL),
             with_second: Good,
         },
-        fine("an alias with records of its own", Good, |query| one(&good(query).alias(NAME, "target.example"))),
-        bad("an alias of a name that is cut", MALFORMED, |query| one(&reply(query).answer(NAME, CNAME, b"\x06target"))),
+        fine("an alias with records of its own", Good, |query| {
+            one(&good(query).alias(NAME, "target.example"))
+        }),
+        bad("an alias of a name that is cut", MALFORMED, |query| {
+            one(&reply(query).answer(NAME, CNAME, b"\x06target"))
+        }),
         bad("an alias with garbage behind the name", MALFORMED, |query| {
             one(&reply(query).answer(NAME, CNAME, &[name("target.example"), vec![1]].concat()))
         }),
@@ -586,12 +692,18 @@ fn tcp() -> Vec<Row> {
     vec![
         fine("truncated and empty", Good, |query| over_tcp(query, framed(&good(query).octets()))),
         fine("truncated, with another record", Good, |query| {
-            let cut = good(query).answer(NAME, TXT, &string("v=spf1 +all")).flags(|flags| flags | TRUNCATED);
+            let cut = good(query)
+                .answer(NAME, TXT, &string("v=spf1 +all"))
+                .flags(|flags| flags | TRUNCATED);
             if query.tcp { vec![framed(&good(query).octets())] } else { one(&cut) }
         }),
         fine("truncated in the middle of a record", Good, |query| {
             let cut = good(query).flags(|flags| flags | TRUNCATED).octets();
-            if query.tcp { vec![framed(&good(query).octets())] } else { vec![cut[..cut.len() - 5].to_vec()] }
+            if query.tcp {
+                vec![framed(&good(query).octets())]
+            } else {
+                vec![cut[..cut.len() - 5].to_vec()]
+            }
         }),
         bad("truncated without the flag", MALFORMED, |query| {
             let cut = good(query).octets();
@@ -600,12 +712,19 @@ fn tcp() -> Vec<Row> {
         bad("truncated over TCP too", MALFORMED, |query| {
             over_tcp(query, framed(&reply(query).flags(|flags| flags | TRUNCATED).octets()))
         }),
-        Row { tcp: false, ..bad("TCP refused", Failure::Network, |query| over_tcp(query, Vec::new())) },
+        Row {
+            tcp: false,
+            ..bad("TCP refused", Failure::Network, |query| over_tcp(query, Vec::new()))
+        },
         bad("TCP closed at once", Failure::Network, |query| over_tcp(query, Vec::new())),
         bad("TCP closed in the length", Failure::Network, |query| over_tcp(query, vec![0])),
-        bad("TCP closed in the message", Failure::Network, |query| over_tcp(query, framed(&good(query).octets())[..30].to_vec())),
+        bad("TCP closed in the message", Failure::Network, |query| {
+            over_tcp(query, framed(&good(query).octets())[..30].to_vec())
+        }),
         bad("a message of no octets over TCP", MALFORMED, |query| over_tcp(query, vec![0, 0])),
-        bad("garbage over TCP", Failure::Network, |query| over_tcp(query, b"HTTP/1.1 400 Bad Request\r\n\r\n".to_vec())),
+        bad("garbage over TCP", Failure::Network, |query| {
+            over_tcp(query, b"HTTP/1.1 400 Bad Request\r\n\r\n".to_vec())
+        }),
         bad("another id over TCP", MALFORMED, |query| {
             let mut other = good(query);
             other.id ^= 1;
@@ -620,18 +739,23 @@ fn tcp() -> Vec<Row> {
             let other = reply(query).answer(NAME, TXT, &string("v=spf1 +all"));
             over_tcp(query, [framed(&good(query).octets()), framed(&other.octets())].concat())
         }),
-        bad("SERVFAIL over TCP", SERVFAIL, |query| over_tcp(query, framed(&reply(query).rcode(2).octets()))),
+        bad("SERVFAIL over TCP", SERVFAIL, |query| {
+            over_tcp(query, framed(&reply(query).rcode(2).octets()))
+        }),
         fine("an answer of 64 KiB", Outcome::Texts(2), |query| {
             let long: Vec<u8> = (0..250).flat_map(|_| string(&"x".repeat(255))).collect();
             over_tcp(query, framed(&good(query).answer(NAME, TXT, &long).octets()))
         }),
         fine("an answer of 500 records", Outcome::Texts(500), |query| {
             let data = |number: u16| [vec![2], number.to_be_bytes().to_vec()].concat();
-            let answer = (0..500).fold(reply(query), |reply, number| reply.record(0, b"\xc0\x0c", [TXT, 1], 60, &data(number)));
+            let answer = (0..500).fold(reply(query), |reply, number| {
+                reply.record(0, b"\xc0\x0c", [TXT, 1], 60, &data(number))
+            });
             over_tcp(query, framed(&answer.octets()))
         }),
         bad("a datagram longer than was asked for", MALFORMED, |query| {
-            one(&(0..200).fold(good(query), |reply, _| reply.answer(NAME, TXT, &string(&"x".repeat(200)))))
+            one(&(0..200)
+                .fold(good(query), |reply, _| reply.answer(NAME, TXT, &string(&"x".repeat(200)))))
         }),
     ]
 }
@@ -647,8 +771,12 @@ fn good_server() -> Server {
 }
 
 async fn outcome(servers: &[SocketAddr]) -> Outcome {
-    let settings =
-        Settings { nameservers: Some(servers.to_vec()), timeout: Duration::from_secs(1), attempts: 2, ..Settings::default() };
+    let settings = Settings {
+        nameservers: Some(servers.to_vec()),
+        timeout: Duration::from_secs(1),
+        attempts: 2,
+        ..Settings::default()
+    };
     match Dns::new(&settings).txt(&Name::new(NAME).unwrap()).await {
         Ok(texts) if texts.len() == 1 && *texts[0] == *GOOD.as_bytes() => Good,
         Ok(texts) => Outcome::Texts(texts.len()),
@@ -668,7 +796,8 @@ async fn check(rows: Vec<Row>) {
                 .then(|| format!("{}: {found:?}, not {:?}", row.what, [row.alone, row.with_second]))
         }
     });
-    let wrong: Vec<String> = futures_util::future::join_all(checks).await.into_iter().flatten().collect();
+    let wrong: Vec<String> =
+        futures_util::future::join_all(checks).await.into_iter().flatten().collect();
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 

@@ -1,4 +1,5 @@
-//! The table of `man/policy-table.in`, and what the program does: every combination of what policy looks at.
+//! The table of `man/policy-table.in`, and what the program does: every combination of what policy
+//! looks at.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
 
@@ -49,7 +50,12 @@ fn rows() -> Vec<Row> {
 
 /// The number of the first row that fits.
 fn find(rows: &[Row], situation: [&str; 6]) -> usize {
-    let fits = |row: &Row| row.conditions.iter().zip(situation).all(|(condition, is)| *condition == "*" || *condition == is);
+    let fits = |row: &Row| {
+        row.conditions
+            .iter()
+            .zip(situation)
+            .all(|(condition, is)| *condition == "*" || *condition == is)
+    };
     rows.iter().position(fits).unwrap_or_else(|| panic!("no row for {situation:?}"))
 }
 
@@ -102,7 +108,8 @@ fn dmarc_outcomes() -> Vec<Option<Outcome>> {
     ];
     for result in [DmarcResult::Pass, DmarcResult::Fail, DmarcResult::Temperror] {
         for published in [Policy::None, Policy::Quarantine, Policy::Reject] {
-            outcomes.extend([false, true].map(|testing| outcome(result, Some((published, testing)))));
+            outcomes
+                .extend([false, true].map(|testing| outcome(result, Some((published, testing)))));
         }
     }
     outcomes
@@ -124,10 +131,19 @@ fn every_combination_is_in_the_table() {
         SpfResult::Permerror,
     ];
     let client: IpAddr = "192.0.2.1".parse().unwrap();
-    let circumstances =
-        Circumstances { client, helo: "helo.example", receiver: "mx.example.net", timestamp: 0, client_name: None };
+    let circumstances = Circumstances {
+        client,
+        helo: "helo.example",
+        receiver: "mx.example.net",
+        timestamp: 0,
+        client_name: None,
+    };
     let whole = Some(BodyCoverage { covered: 5, total: 5 });
-    let dkim = [SignatureOutcome { domain: Some(domain("exempt.example")), body: whole, ..SignatureOutcome::default() }];
+    let dkim = [SignatureOutcome {
+        domain: Some(domain("exempt.example")),
+        body: whole,
+        ..SignatureOutcome::default()
+    }];
     let outcomes = dmarc_outcomes();
     for rejected in ["", "fail, softfail, temperror, permerror"] {
         for (defer_spf, retry, enforced) in settings() {
@@ -142,7 +158,10 @@ fn every_combination_is_in_the_table() {
                     if signature { "exempt.example" } else { "" },
                 );
                 let config = config(&lines);
-                for (result, dmarc) in spf_results.iter().flat_map(|spf| outcomes.iter().map(move |dmarc| (*spf, dmarc))) {
+                for (result, dmarc) in spf_results
+                    .iter()
+                    .flat_map(|spf| outcomes.iter().map(move |dmarc| (*spf, dmarc)))
+                {
                     let outcome = spf::Outcome::without_record(result, None);
                     let verified = Verified {
                         identity: Identity::Mailfrom,
@@ -151,8 +170,15 @@ fn every_combination_is_in_the_table() {
                         outcome,
                     };
                     let is_rejected = rejected.split(", ").any(|word| word == result.as_str());
-                    let spf = if !is_rejected { "accepted" } else { ["rejected", "deferred"][usize::from(defer_spf)] };
-                    let effective = dmarc.as_ref().and_then(|outcome| outcome.policy.as_ref()).map(AppliedPolicy::effective);
+                    let spf = if !is_rejected {
+                        "accepted"
+                    } else {
+                        ["rejected", "deferred"][usize::from(defer_spf)]
+                    };
+                    let effective = dmarc
+                        .as_ref()
+                        .and_then(|outcome| outcome.policy.as_ref())
+                        .map(AppliedPolicy::effective);
                     let row = find(
                         &rows,
                         [
@@ -170,7 +196,10 @@ fn every_combination_is_in_the_table() {
                     let deferred = match policy::at_mail(&config, &verified, &circumstances) {
                         MailDecision::Accept => None,
                         MailDecision::Refuse(reply) => {
-                            assert_eq!((row.answer, reply.text()), ("SPF reply at MAIL FROM", "SPF"));
+                            assert_eq!(
+                                (row.answer, reply.text()),
+                                ("SPF reply at MAIL FROM", "SPF")
+                            );
                             continue;
                         }
                         MailDecision::Defer(reply) => Some(reply),
@@ -187,8 +216,12 @@ fn every_combination_is_in_the_table() {
                             is_list: list,
                         },
                     );
-                    let exemption =
-                        [(network, "exempt-network"), (signature, "exempt-dkim-domain"), (list, "mailing-list"), (true, "-")];
+                    let exemption = [
+                        (network, "exempt-network"),
+                        (signature, "exempt-dkim-domain"),
+                        (list, "mailing-list"),
+                        (true, "-"),
+                    ];
                     let exemption = exemption.iter().find(|(applies, _)| *applies).unwrap().1;
                     let reason = if row.reason == "exemption" { exemption } else { row.reason };
                     assert_eq!(
@@ -202,13 +235,19 @@ fn every_combination_is_in_the_table() {
         }
     }
     println!("{combinations} combinations");
-    assert_eq!(used.into_iter().collect::<Vec<_>>(), (0..rows.len()).collect::<Vec<_>>(), "rows without use");
+    assert_eq!(
+        used.into_iter().collect::<Vec<_>>(),
+        (0..rows.len()).collect::<Vec<_>>(),
+        "rows without use"
+    );
 }
 
 fn settings() -> impl Iterator<Item = (bool, bool, &'static str)> {
     let bools = [false, true];
     bools.into_iter().flat_map(move |spf| {
-        bools.into_iter().flat_map(move |retry| ENFORCED.into_iter().map(move |enforced| (spf, retry, enforced)))
+        bools
+            .into_iter()
+            .flat_map(move |retry| ENFORCED.into_iter().map(move |enforced| (spf, retry, enforced)))
     })
 }
 
@@ -220,9 +259,15 @@ fn told(end: &End) -> (String, String, String) {
             assert_eq!(reason, "DMARC policy of author.example");
             "quarantine".to_owned()
         }
-        EndDecision::Refuse(reply) => reply_in_words(&format!("{} {} {}", reply.code(), reply.status(), reply.text())),
+        EndDecision::Refuse(reply) => {
+            reply_in_words(&format!("{} {} {}", reply.code(), reply.status(), reply.text()))
+        }
     };
-    (answer, end.disposition.as_str().to_owned(), end.exemption.map_or("-", policy::DmarcExemption::as_str).to_owned())
+    (
+        answer,
+        end.disposition.as_str().to_owned(),
+        end.exemption.map_or("-", policy::DmarcExemption::as_str).to_owned(),
+    )
 }
 
 fn reply_in_words(reply: &str) -> String {
@@ -244,18 +289,84 @@ struct Sample {
 }
 
 const SAMPLES: &[Sample] = &[
-    Sample { sender: "good.example", spf: "pass", from: "good.example", dmarc: "none", policy: "-" },
+    Sample {
+        sender: "good.example",
+        spf: "pass",
+        from: "good.example",
+        dmarc: "none",
+        policy: "-",
+    },
     Sample { sender: "bad.example", spf: "fail", from: "good.example", dmarc: "none", policy: "-" },
-    Sample { sender: "good.example", spf: "pass", from: "signed.example", dmarc: "pass", policy: "reject" },
-    Sample { sender: "bad.example", spf: "fail", from: "signed.example", dmarc: "pass", policy: "reject" },
-    Sample { sender: "good.example", spf: "pass", from: "reject.example", dmarc: "fail", policy: "reject" },
-    Sample { sender: "bad.example", spf: "fail", from: "reject.example", dmarc: "fail", policy: "reject" },
-    Sample { sender: "good.example", spf: "pass", from: "quarantine.example", dmarc: "fail", policy: "quarantine" },
-    Sample { sender: "good.example", spf: "pass", from: "testing.example", dmarc: "fail", policy: "quarantine" },
-    Sample { sender: "good.example", spf: "pass", from: "none.example", dmarc: "fail", policy: "none" },
-    Sample { sender: "good.example", spf: "pass", from: "broken.example", dmarc: "temperror", policy: "-" },
-    Sample { sender: "bad.example", spf: "fail", from: "broken.example", dmarc: "temperror", policy: "-" },
-    Sample { sender: "good.example", spf: "pass", from: "[192.0.2.1]", dmarc: "permerror", policy: "-" },
+    Sample {
+        sender: "good.example",
+        spf: "pass",
+        from: "signed.example",
+        dmarc: "pass",
+        policy: "reject",
+    },
+    Sample {
+        sender: "bad.example",
+        spf: "fail",
+        from: "signed.example",
+        dmarc: "pass",
+        policy: "reject",
+    },
+    Sample {
+        sender: "good.example",
+        spf: "pass",
+        from: "reject.example",
+        dmarc: "fail",
+        policy: "reject",
+    },
+    Sample {
+        sender: "bad.example",
+        spf: "fail",
+        from: "reject.example",
+        dmarc: "fail",
+        policy: "reject",
+    },
+    Sample {
+        sender: "good.example",
+        spf: "pass",
+        from: "quarantine.example",
+        dmarc: "fail",
+        policy: "quarantine",
+    },
+    Sample {
+        sender: "good.example",
+        spf: "pass",
+        from: "testing.example",
+        dmarc: "fail",
+        policy: "quarantine",
+    },
+    Sample {
+        sender: "good.example",
+        spf: "pass",
+        from: "none.example",
+        dmarc: "fail",
+        policy: "none",
+    },
+    Sample {
+        sender: "good.example",
+        spf: "pass",
+        from: "broken.example",
+        dmarc: "temperror",
+        policy: "-",
+    },
+    Sample {
+        sender: "bad.example",
+        spf: "fail",
+        from: "broken.example",
+        dmarc: "temperror",
+        policy: "-",
+    },
+    Sample {
+        sender: "good.example",
+        spf: "pass",
+        from: "[192.0.2.1]",
+        dmarc: "permerror",
+        policy: "-",
+    },
 ];
 
 const ZONE: &str = "
@@ -269,7 +380,8 @@ const ZONE: &str = "
     _dmarc.broken.example TXT !servfail
 ";
 
-/// The same through sessions, where every result comes from DNS and signatures, live and in a dry run.
+/// The same through sessions, where every result comes from DNS and signatures, live and in a dry
+/// run.
 #[tokio::test]
 async fn sessions_follow_the_table() {
     let rows = rows();
@@ -290,12 +402,23 @@ async fn sessions_follow_the_table() {
                     if exempt == "exempt-dkim-domain" { "exempt.example" } else { "" },
                     yes_no(dry_run),
                 );
-                let runtime = Arc::new(Runtime::new(config(&lines), dns.clone(), "localhost".into(), 0));
+                let runtime =
+                    Arc::new(Runtime::new(config(&lines), dns.clone(), "localhost".into(), 0));
                 for sample in SAMPLES {
-                    let spf = if sample.spf == "pass" { "accepted" } else { ["rejected", "deferred"][usize::from(defer_spf)] };
+                    let spf = if sample.spf == "pass" {
+                        "accepted"
+                    } else {
+                        ["rejected", "deferred"][usize::from(defer_spf)]
+                    };
                     let is_enforced = enforced.split(", ").any(|word| word == sample.policy);
-                    let situation =
-                        [spf, sample.dmarc, sample.policy, yes_no(is_enforced), yes_no(!exempt.is_empty()), yes_no(retry)];
+                    let situation = [
+                        spf,
+                        sample.dmarc,
+                        sample.policy,
+                        yes_no(is_enforced),
+                        yes_no(!exempt.is_empty()),
+                        yes_no(retry),
+                    ];
                     let row = &rows[find(&rows, situation)];
                     play(&runtime, sample, exempt, row, dry_run).await;
                 }
@@ -305,24 +428,45 @@ async fn sessions_follow_the_table() {
 }
 
 async fn play(runtime: &Arc<Runtime>, sample: &Sample, exempt: &str, row: &Row, dry_run: bool) {
-    let client = Client { address: Some("192.0.2.1".parse().unwrap()), port: 25, host: "client.example".into() };
+    let client = Client {
+        address: Some("192.0.2.1".parse().unwrap()),
+        port: 25,
+        host: "client.example".into(),
+    };
     let (mut session, _) = Session::new(Arc::clone(runtime), &client, None);
-    let context = format!("{} for {} in {}", row.line, sample.from, if dry_run { "a dry run" } else { "earnest" });
+    let context = format!(
+        "{} for {} in {}",
+        row.line,
+        sample.from,
+        if dry_run { "a dry run" } else { "earnest" }
+    );
     session.helo("[192.0.2.1]").await;
     let reaction = session.mail(format!("<a@{}>", sample.sender).as_bytes(), false, None).await;
     if let Verdict::Reply(reply) = &reaction.verdict {
-        assert_eq!((row.answer, reply.text(), dry_run), ("SPF reply at MAIL FROM", "SPF", false), "{context}");
+        assert_eq!(
+            (row.answer, reply.text(), dry_run),
+            ("SPF reply at MAIL FROM", "SPF", false),
+            "{context}"
+        );
         assert!(reaction.record.unwrap().identities[0].reply.is_some(), "{context}");
         return;
     }
-    let mut fields = vec![Field::new("From", format!(" x@{}", sample.from)), Field::new("Subject", " x")];
+    let mut fields =
+        vec![Field::new("From", format!(" x@{}", sample.from)), Field::new("Subject", " x")];
     if exempt == "mailing-list" {
         fields.push(Field::new("List-Id", " <list.example>"));
     }
     for domain in ["exempt.example", "signed.example"] {
-        let wanted = if domain == "exempt.example" { exempt == "exempt-dkim-domain" } else { sample.from == domain };
+        let wanted = if domain == "exempt.example" {
+            exempt == "exempt-dkim-domain"
+        } else {
+            sample.from == domain
+        };
         if wanted {
-            fields.insert(0, Field::new("DKIM-Signature", sign(&format!("d={domain} s=ed"), &fields, b"x\r\n")));
+            fields.insert(
+                0,
+                Field::new("DKIM-Signature", sign(&format!("d={domain} s=ed"), &fields, b"x\r\n")),
+            );
         }
     }
     for field in &fields {
@@ -339,10 +483,15 @@ async fn play(runtime: &Arc<Runtime>, sample: &Sample, exempt: &str, row: &Row, 
     if row.answer != "SPF reply at MAIL FROM" {
         let reason = if row.reason == "exemption" { exempt } else { row.reason };
         assert_eq!(content.disposition.as_str(), row.disposition, "{context}");
-        assert_eq!(content.exemption.map_or("-", policy::DmarcExemption::as_str), reason, "{context}");
+        assert_eq!(
+            content.exemption.map_or("-", policy::DmarcExemption::as_str),
+            reason,
+            "{context}"
+        );
         let answer = match &content.reply {
             Some(reply) => reply_in_words(
-                &format!("{} {} {}", reply.code(), reply.status(), reply.text()).replace(sample.from, "author.example"),
+                &format!("{} {} {}", reply.code(), reply.status(), reply.text())
+                    .replace(sample.from, "author.example"),
             ),
             None if row.disposition == "quarantine" => "quarantine".into(),
             None => "accept".into(),
@@ -351,9 +500,12 @@ async fn play(runtime: &Arc<Runtime>, sample: &Sample, exempt: &str, row: &Row, 
         if !dry_run && content.reply.is_none() {
             let [Edit::Insert { field, .. }] = &*edits else { panic!("{context}: {edits:?}") };
             let unfolded = field.value.split_whitespace().collect::<Vec<_>>().join(" ");
-            let told =
-                format!("dis={}", row.disposition) + &if reason == "-" { String::new() } else { format!(" reason={reason}") };
-            assert!(unfolded.contains(&told) || (sample.policy == "-" && reason == "-"), "{context}: {unfolded} lacks {told}");
+            let told = format!("dis={}", row.disposition)
+                + &if reason == "-" { String::new() } else { format!(" reason={reason}") };
+            assert!(
+                unfolded.contains(&told) || (sample.policy == "-" && reason == "-"),
+                "{context}: {unfolded} lacks {told}"
+            );
         }
     }
     let seen = match verdict {
@@ -377,8 +529,14 @@ fn document(name: &str) -> String {
 
 /// The rows of the first table of a Markdown text, in the form of `man/policy-table.in`.
 fn markdown_rows(text: &str) -> Vec<String> {
-    let table = text.lines().skip_while(|line| !line.starts_with('|')).take_while(|line| line.starts_with('|')).skip(2);
-    table.map(|line| line.trim_matches('|').split('|').map(str::trim).collect::<Vec<_>>().join("|")).collect()
+    let table = text
+        .lines()
+        .skip_while(|line| !line.starts_with('|'))
+        .take_while(|line| line.starts_with('|'))
+        .skip(2);
+    table
+        .map(|line| line.trim_matches('|').split('|').map(str::trim).collect::<Vec<_>>().join("|"))
+        .collect()
 }
 
 #[test]
@@ -387,9 +545,13 @@ fn the_documents_show_the_same() {
     assert_eq!(markdown_rows(&document("docs/policy.md")), rows);
     // The manual page says it in sentences, each with its row in a comment below.
     let page = document("man/spf-milter.8");
-    let sentences = page.split(".Sh DMARC POLICY\n").nth(1).unwrap().split("\n.Sh ").next().unwrap();
-    let below: Vec<&str> =
-        sentences.lines().filter_map(|line| line.strip_prefix(".\\\" ")).filter(|line| line.matches('|').count() == 8).collect();
+    let sentences =
+        page.split(".Sh DMARC POLICY\n").nth(1).unwrap().split("\n.Sh ").next().unwrap();
+    let below: Vec<&str> = sentences
+        .lines()
+        .filter_map(|line| line.strip_prefix(".\\\" "))
+        .filter(|line| line.matches('|').count() == 8)
+        .collect();
     assert_eq!(below, rows);
     // What a row does is in the sentence above it.
     let mut above = sentences;

@@ -1,6 +1,11 @@
 //! The daemon in front of a real Postfix.
 
-#![allow(clippy::panic, clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
+#![allow(
+    clippy::panic,
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a test fails by panicking"
+)]
 
 mod support;
 
@@ -73,7 +78,9 @@ impl Setting {
     }
 
     fn send(&self, domain: &str) -> Reply {
-        self.client().message(&format!("alice@{domain}"), &["bob@rcpt.example.org"], MESSAGE).unwrap()
+        self.client()
+            .message(&format!("alice@{domain}"), &["bob@rcpt.example.org"], MESSAGE)
+            .unwrap()
     }
 }
 
@@ -98,10 +105,16 @@ fn replies_and_header_fields() {
         let seen = smtp.command(format!("MAIL FROM:<alice@{domain}>")).unwrap();
         assert!(seen.last().starts_with(reply), "{seen:?}");
     }
-    for (domain, result) in [("good.example", "pass"), ("soft.example", "softfail"), ("nothing.example", "none")] {
-        let reply = smtp.message(&format!("alice@{domain}"), &["bob@rcpt.example.org"], MESSAGE).unwrap();
+    for (domain, result) in
+        [("good.example", "pass"), ("soft.example", "softfail"), ("nothing.example", "none")]
+    {
+        let reply =
+            smtp.message(&format!("alice@{domain}"), &["bob@rcpt.example.org"], MESSAGE).unwrap();
         let delivered = setting.postfix.delivered(&reply);
-        assert_eq!(delivered.fields[0].unfolded(), format!("Authentication-Results: {}", ours(result, domain)));
+        assert_eq!(
+            delivered.fields[0].unfolded(),
+            format!("Authentication-Results: {}", ours(result, domain))
+        );
         assert_eq!(delivered.values("Authentication-Results").len(), 1);
         assert_eq!(delivered.body, b"Hello\n");
     }
@@ -110,7 +123,8 @@ fn replies_and_header_fields() {
 #[test]
 #[ignore = "needs Postfix and root: make test"]
 fn forged_results_go_and_foreign_ones_stay() {
-    let setting = setting("header = Received-SPF, Authentication-Results\n", "smtpd_milters = MILTER");
+    let setting =
+        setting("header = Received-SPF, Authentication-Results\n", "smtpd_milters = MILTER");
     let mut message = String::new();
     for place in 1..=8 {
         let name = if [1, 2, 5, 8].contains(&place) { "mta.example.org" } else { "other.example" };
@@ -123,12 +137,19 @@ fn forged_results_go_and_foreign_ones_stay() {
                 Content-Type: multipart/mixed; boundary=b\n\n--b\n\
                 Authentication-Results: mta.example.org; spf=pass inside\n\nHello\n--b--\n";
     let recipients = ["bob@rcpt.example.org", "ben@rcpt.example.org", "eve@rcpt.example.org"];
-    let reply = setting.client().message("alice@good.example", &recipients, message.as_bytes()).unwrap();
+    let reply =
+        setting.client().message("alice@good.example", &recipients, message.as_bytes()).unwrap();
     let delivered = setting.postfix.delivered(&reply);
     let foreign = [3, 4, 6, 7].map(|place| format!("other.example; spf=pass n={place}"));
-    assert_eq!(delivered.values("Authentication-Results"), [&[ours("pass", "good.example")][..], &foreign[..]].concat());
+    assert_eq!(
+        delivered.values("Authentication-Results"),
+        [&[ours("pass", "good.example")][..], &foreign[..]].concat()
+    );
     assert!(delivered.fields[1].is("Received-SPF"), "{:?}", delivered.fields);
-    assert!(String::from_utf8_lossy(&delivered.body).contains("Authentication-Results: mta.example.org; spf=pass inside"));
+    assert!(
+        String::from_utf8_lossy(&delivered.body)
+            .contains("Authentication-Results: mta.example.org; spf=pass inside")
+    );
 }
 
 #[test]
@@ -140,14 +161,21 @@ fn more_forged_fields_than_postfix_survives_are_refused() {
         [forged.as_bytes(), b"Authentication-Results: other.example; spf=pass\n", MESSAGE].concat()
     };
     let mut smtp = setting.client();
-    let reply = smtp.message("alice@good.example", &["bob@rcpt.example.org"], &message(100)).unwrap();
+    let reply =
+        smtp.message("alice@good.example", &["bob@rcpt.example.org"], &message(100)).unwrap();
     let results = setting.postfix.delivered(&reply).values("Authentication-Results");
     assert_eq!(results, [ours("pass", "good.example"), "other.example; spf=pass".to_owned()]);
     for count in [101, 12_000] {
-        let reply = smtp.message("alice@good.example", &["bob@rcpt.example.org"], &message(count)).unwrap();
-        assert!(reply.last().starts_with("550 5.7.1 Too many Authentication-Results fields"), "{reply:?}");
+        let reply =
+            smtp.message("alice@good.example", &["bob@rcpt.example.org"], &message(count)).unwrap();
+        assert!(
+            reply.last().starts_with("550 5.7.1 Too many Authentication-Results fields"),
+            "{reply:?}"
+        );
     }
-    setting.daemon.wait_for_log(&["action=reject reason=too-many-authentication-results client-ip=192.0.2.9 queue-id="]);
+    setting.daemon.wait_for_log(&[
+        "action=reject reason=too-many-authentication-results client-ip=192.0.2.9 queue-id=",
+    ]);
 }
 
 #[test]
@@ -157,29 +185,49 @@ fn a_field_prepended_by_postfix_does_not_shift_deletions() {
     let setting = setting(CONFIG, prepend);
     let message = b"Authentication-Results: mta.example.org; a=1\nAuthentication-Results: other.example; a=2\n\
                     Authentication-Results: mta.example.org; a=3\nSubject: hello\n\nHello\n";
-    let reply = setting.client().message("alice@good.example", &["bob@rcpt.example.org"], message).unwrap();
+    let reply =
+        setting.client().message("alice@good.example", &["bob@rcpt.example.org"], message).unwrap();
     let delivered = setting.postfix.delivered(&reply);
     assert_eq!(delivered.values("X-Policy"), ["seen"]);
-    assert_eq!(delivered.values("Authentication-Results"), [ours("pass", "good.example"), "other.example; a=2".to_owned()]);
+    assert_eq!(
+        delivered.values("Authentication-Results"),
+        [ours("pass", "good.example"), "other.example; a=2".to_owned()]
+    );
 }
 
 #[test]
 #[ignore = "needs Postfix and root: make test"]
 fn submissions_on_the_host_are_never_rejected() {
     // Without any trusted network, and with a sender whose domain forbids every client.
-    for config in ["header = Authentication-Results\n", "header = Authentication-Results\ntrusted_networks =\n"] {
-        let setting = setting(config, "non_smtpd_milters = MILTER\nmilter_default_action = tempfail");
+    for config in [
+        "header = Authentication-Results\n",
+        "header = Authentication-Results\ntrusted_networks =\n",
+    ] {
+        let setting =
+            setting(config, "non_smtpd_milters = MILTER\nmilter_default_action = tempfail");
         let message = b"Subject: from a program\n\nHello\n";
-        assert!(setting.postfix.submit("alice@bad.example", "bob@rcpt.example.org", message).unwrap());
-        let delivered = setting.postfix.wait_for_message(|message| String::from_utf8_lossy(message).contains("from a program"));
+        assert!(
+            setting.postfix.submit("alice@bad.example", "bob@rcpt.example.org", message).unwrap()
+        );
+        let delivered = setting.postfix.wait_for_message(|message| {
+            String::from_utf8_lossy(message).contains("from a program")
+        });
         assert_eq!(delivered.values("Subject"), ["from a program"]);
-        assert!(setting.postfix.submit("", "bob@rcpt.example.org", b"Subject: a bounce\n\nHello\n").unwrap());
-        setting.postfix.wait_for_message(|message| String::from_utf8_lossy(message).contains("a bounce"));
+        assert!(
+            setting
+                .postfix
+                .submit("", "bob@rcpt.example.org", b"Subject: a bounce\n\nHello\n")
+                .unwrap()
+        );
+        setting
+            .postfix
+            .wait_for_message(|message| String::from_utf8_lossy(message).contains("a bounce"));
         assert!(!setting.postfix.log().contains("milter-reject"), "{}", setting.postfix.log());
     }
 }
 
-/// What `README.md` and `docs/moving.md` tell those who keep OpenDKIM for signing, done as it stands there.
+/// What `README.md` and `docs/moving.md` tell those who keep OpenDKIM for signing, done as it
+/// stands there.
 #[test]
 #[ignore = "needs Postfix and root: make test"]
 fn an_opendkim_that_signs_stays() {
@@ -192,8 +240,14 @@ fn an_opendkim_that_signs_stays() {
     let opendkim = OpenDkim::signer(&manner, &["From", "Subject"]);
     let nameserver = NameServer::start(Zone::parse(ZONE).unwrap());
     let daemon = Daemon::start(&complete_config(CONFIG, nameserver.address()));
-    let here = |line: &str| line.replace("opendkim/opendkim.sock", &opendkim.open_socket().display().to_string());
-    let main_cf = format!("smtpd_milters = {}\nmilter_default_action = tempfail\n{}", inet(&daemon), here(LOCAL));
+    let here = |line: &str| {
+        line.replace("opendkim/opendkim.sock", &opendkim.open_socket().display().to_string())
+    };
+    let main_cf = format!(
+        "smtpd_milters = {}\nmilter_default_action = tempfail\n{}",
+        inet(&daemon),
+        here(LOCAL)
+    );
     let postfix = Postfix::with_submission(&main_cf, &format!("  {}", here(SUBMISSION)));
     let setting = Setting { postfix, daemon, nameserver };
     let signatures = |delivered: &Delivered| delivered.values("DKIM-Signature").len();
@@ -203,15 +257,27 @@ fn an_opendkim_that_signs_stays() {
     let message = b"From: alice@good.example\nSubject: from a user\n\nHello\n";
     let reply = user.message("alice@good.example", &["bob@rcpt.example.org"], message).unwrap();
     let delivered = setting.postfix.delivered(&reply);
-    assert_eq!((signatures(&delivered), delivered.values("Authentication-Results").len()), (1, 0), "{:?}", delivered.fields);
+    assert_eq!(
+        (signatures(&delivered), delivered.values("Authentication-Results").len()),
+        (1, 0),
+        "{:?}",
+        delivered.fields
+    );
 
     let message = b"From: alice@good.example\nSubject: from a program\n\nHello\n";
     assert!(setting.postfix.submit("alice@good.example", "bob@rcpt.example.org", message).unwrap());
-    let delivered = setting.postfix.wait_for_message(|message| String::from_utf8_lossy(message).contains("from a program"));
+    let delivered = setting
+        .postfix
+        .wait_for_message(|message| String::from_utf8_lossy(message).contains("from a program"));
     assert_eq!(signatures(&delivered), 1, "{:?}", delivered.fields);
 
     let delivered = setting.postfix.delivered(&setting.send("good.example"));
-    assert_eq!((signatures(&delivered), delivered.values("Authentication-Results").len()), (0, 1), "{:?}", delivered.fields);
+    assert_eq!(
+        (signatures(&delivered), delivered.values("Authentication-Results").len()),
+        (0, 1),
+        "{:?}",
+        delivered.fields
+    );
 }
 
 #[test]
@@ -236,13 +302,18 @@ fn several_messages_and_resets_in_one_connection() {
     let setting = setting(CONFIG, "smtpd_milters = MILTER");
     let mut smtp = setting.client();
     for round in 0..5 {
-        let (domain, result) = if round % 2 == 0 { ("good.example", "pass") } else { ("soft.example", "softfail") };
+        let (domain, result) =
+            if round % 2 == 0 { ("good.example", "pass") } else { ("soft.example", "softfail") };
         assert_eq!(smtp.command("MAIL FROM:<alice@soft.example>").unwrap().code, 250);
         assert_eq!(smtp.command("RSET").unwrap().code, 250);
         assert_eq!(smtp.command("MAIL FROM:<alice@bad.example>").unwrap().code, 550);
         assert_eq!(smtp.command("EHLO mail.client.example").unwrap().code, 250);
-        let reply = smtp.message(&format!("alice@{domain}"), &["bob@rcpt.example.org"], MESSAGE).unwrap();
-        assert_eq!(setting.postfix.delivered(&reply).values("Authentication-Results"), [ours(result, domain)]);
+        let reply =
+            smtp.message(&format!("alice@{domain}"), &["bob@rcpt.example.org"], MESSAGE).unwrap();
+        assert_eq!(
+            setting.postfix.delivered(&reply).values("Authentication-Results"),
+            [ours(result, domain)]
+        );
     }
 }
 
@@ -274,15 +345,32 @@ fn starttls_and_a_second_ehlo() {
     let config = "header = Authentication-Results\ntrusted_networks =\ninclude_all_results = yes\n";
     let setting = setting(config, &main_cf);
     let mut client = Command::new("openssl");
-    client.args(["s_client", "-quiet", "-crlf", "-starttls", "smtp", "-name", "soft.example", "-connect"]);
-    client.arg(setting.postfix.address().to_string()).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
+    client.args([
+        "s_client",
+        "-quiet",
+        "-crlf",
+        "-starttls",
+        "smtp",
+        "-name",
+        "soft.example",
+        "-connect",
+    ]);
+    client
+        .arg(setting.postfix.address().to_string())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null());
     let mut client = client.spawn().unwrap();
     let commands = "EHLO second.soft.example\nMAIL FROM:<alice@soft.example>\nRCPT TO:<bob@rcpt.example.org>\nDATA\nSubject: over TLS\n\nHello\n.\nQUIT\n";
     client.stdin.take().unwrap().write_all(commands.as_bytes()).unwrap();
-    let delivered = setting.postfix.wait_for_message(|message| String::from_utf8_lossy(message).contains("over TLS"));
+    let delivered = setting
+        .postfix
+        .wait_for_message(|message| String::from_utf8_lossy(message).contains("over TLS"));
     assert_eq!(
         delivered.values("Authentication-Results"),
-        ["mta.example.org; spf=none smtp.helo=second.soft.example; spf=softfail smtp.mailfrom=soft.example"]
+        [
+            "mta.example.org; spf=none smtp.helo=second.soft.example; spf=softfail smtp.mailfrom=soft.example"
+        ]
     );
     client.wait().unwrap();
 }
@@ -297,9 +385,14 @@ fn stop_while_a_message_is_in_flight() {
     setting.daemon.signal("TERM");
     // While this message is brought to its end, no new one is begun.
     let socket = setting.daemon.sockets[0].clone();
-    support::wait_for("the socket to close", || support::milter_client::Stream::connect(&socket).is_err().then_some(()));
+    support::wait_for("the socket to close", || {
+        support::milter_client::Stream::connect(&socket).is_err().then_some(())
+    });
     let reply = smtp.data(MESSAGE).unwrap();
-    assert_eq!(setting.postfix.delivered(&reply).values("Authentication-Results"), [ours("pass", "good.example")]);
+    assert_eq!(
+        setting.postfix.delivered(&reply).values("Authentication-Results"),
+        [ours("pass", "good.example")]
+    );
     smtp.command("QUIT").unwrap();
     assert!(setting.daemon.wait().success());
     let mut late = setting.postfix.connect_local();
@@ -325,9 +418,15 @@ fn a_unix_socket_and_a_long_message() {
     let folder = Scratch::new("milter");
     let socket = folder.join("milter.sock");
     let nameserver = NameServer::start(Zone::parse(ZONE).unwrap());
-    let config = format!("socket = unix:{}\nsocket_mode = 0666\nheader = Authentication-Results\n", socket.display());
+    let config = format!(
+        "socket = unix:{}\nsocket_mode = 0666\nheader = Authentication-Results\n",
+        socket.display()
+    );
     let daemon = Daemon::start(&complete_config(&config, nameserver.address()));
-    let postfix = Postfix::start(&format!("smtpd_milters = unix:{}\nmessage_size_limit = 20000000", socket.display()));
+    let postfix = Postfix::start(&format!(
+        "smtpd_milters = unix:{}\nmessage_size_limit = 20000000",
+        socket.display()
+    ));
     let setting = Setting { postfix, daemon, nameserver };
     let mut message = b"Subject: long\nReferences:".to_vec();
     for number in 0..300 {
@@ -337,9 +436,15 @@ fn a_unix_socket_and_a_long_message() {
     for _ in 0..40_000 {
         message.extend_from_slice(b"A line of a long message that goes through the milter in many chunks, or not at all.\n");
     }
-    let reply = setting.client().message("alice@good.example", &["bob@rcpt.example.org"], &message).unwrap();
+    let reply = setting
+        .client()
+        .message("alice@good.example", &["bob@rcpt.example.org"], &message)
+        .unwrap();
     let delivered = setting.postfix.delivered(&reply);
-    assert_eq!(delivered.fields[0].unfolded(), format!("Authentication-Results: {}", ours("pass", "good.example")));
+    assert_eq!(
+        delivered.fields[0].unfolded(),
+        format!("Authentication-Results: {}", ours("pass", "good.example"))
+    );
     assert!(message.ends_with(&delivered.body));
     assert!(delivered.body.starts_with(b".begins with a dot\n"));
     let (status, _) = setting.daemon.stop();
@@ -359,26 +464,37 @@ fn clients_without_an_address_or_with_ipv6() {
     let mut smtp = setting.postfix.connect(Some("2001:db8::9".parse().unwrap()), None);
     assert_eq!(smtp.command("EHLO [IPv6:2001:db8::9]").unwrap().code, 250);
     let reply = smtp.message("alice@soft.example", &["bob@rcpt.example.org"], MESSAGE).unwrap();
-    assert_eq!(setting.postfix.delivered(&reply).values("Authentication-Results"), [ours("softfail", "soft.example")]);
+    assert_eq!(
+        setting.postfix.delivered(&reply).values("Authentication-Results"),
+        [ours("softfail", "soft.example")]
+    );
 }
 
 #[test]
 #[ignore = "needs Postfix and root: make test"]
 fn many_clients_at_once() {
     let setting = setting(CONFIG, "smtpd_milters = MILTER\ndefault_process_limit = 50");
-    setting.nameserver.behave("*", Behaviour { latency: Duration::from_millis(20), ..Behaviour::default() });
+    setting
+        .nameserver
+        .behave("*", Behaviour { latency: Duration::from_millis(20), ..Behaviour::default() });
     std::thread::scope(|scope| {
         for client in 0..20 {
             let setting = &setting;
             scope.spawn(move || {
                 let mut smtp = setting.client();
                 for _ in 0..3 {
-                    let (domain, result) = if client % 2 == 0 { ("good.example", "pass") } else { ("soft.example", "softfail") };
+                    let (domain, result) = if client % 2 == 0 {
+                        ("good.example", "pass")
+                    } else {
+                        ("soft.example", "softfail")
+                    };
                     let message: Vec<u8> = [Field::new("X-Client", format!(" {client}"))]
                         .iter()
                         .flat_map(|field| format!("{field:?}\n\nHello\n").into_bytes())
                         .collect();
-                    let reply = smtp.message(&format!("alice@{domain}"), &["bob@rcpt.example.org"], &message).unwrap();
+                    let reply = smtp
+                        .message(&format!("alice@{domain}"), &["bob@rcpt.example.org"], &message)
+                        .unwrap();
                     let delivered = setting.postfix.delivered(&reply);
                     assert_eq!(delivered.values("Authentication-Results"), [ours(result, domain)]);
                     assert_eq!(delivered.values("X-Client"), [client.to_string()]);

@@ -1,9 +1,15 @@
-//! What independent readers find in the Authentication-Results that the program writes: the results that were meant, and no more,
-//! whatever senders put into their names.
+//! What independent readers find in the Authentication-Results that the program writes: the results
+//! that were meant, and no more, whatever senders put into their names.
 //!
 //! Each reader reads all fields in one process; OpenDMARC gets them with a message each.
 
-#![allow(clippy::panic, clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
+#![allow(
+    clippy::panic,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "a test fails by panicking"
+)]
 
 mod support;
 
@@ -33,7 +39,8 @@ use support::{
 /// The domain that OpenDMARC takes for that of the author.
 const AUTHOR: &str = "author.example";
 
-/// A field, and what was meant by it: `method=result` of each result, and the domains that were found.
+/// A field, and what was meant by it: `method=result` of each result, and the domains that were
+/// found.
 struct Written {
     value: String,
     meant: Vec<String>,
@@ -107,7 +114,12 @@ impl Dice {
 
     /// The same as a label, or some, of a name that DNS can be asked for.
     fn odd_name(&mut self) -> String {
-        let text: String = self.odd_text().chars().filter(|c| c.is_ascii() && !c.is_ascii_control()).take(60).collect();
+        let text: String = self
+            .odd_text()
+            .chars()
+            .filter(|c| c.is_ascii() && !c.is_ascii_control())
+            .take(60)
+            .collect();
         let text = text.split('.').filter(|label| !label.is_empty()).collect::<Vec<_>>().join(".");
         format!("{}.ptr.example", if text.is_empty() { "x" } else { &text })
     }
@@ -118,7 +130,8 @@ fn keyword(text: &str) -> Keyword {
     Keyword::parse(text).unwrap()
 }
 
-/// A field with any text wherever there may be one, and a signature of the author at its end, which passes or not.
+/// A field with any text wherever there may be one, and a signature of the author at its end, which
+/// passes or not.
 fn random_field(dice: &mut Dice) -> Written {
     let mut field = AuthenticationResults::new(HOST);
     for _ in 0..=dice.roll(4) {
@@ -130,7 +143,10 @@ fn random_field(dice: &mut Dice) -> Written {
             ("dmarc", "policy", "dmarc"),
             ("iprev", "policy", "iprev"),
         ]);
-        let mut result = MethodResult::new(keyword(method), keyword(dice.pick(&["pass", "fail", "temperror", "permerror"])));
+        let mut result = MethodResult::new(
+            keyword(method),
+            keyword(dice.pick(&["pass", "fail", "temperror", "permerror"])),
+        );
         if dice.roll(3) == 0 {
             result = result.with_comment(dice.odd_text());
         }
@@ -146,14 +162,17 @@ fn random_field(dice: &mut Dice) -> Written {
         if dice.roll(3) == 0 {
             property = property.with_comment(dice.odd_text());
         }
-        // Fields of signatures that fail must not pass for somebody, nor leave their domain to the next.
+        // Fields of signatures that fail must not pass for somebody, nor leave their domain to the
+        // next.
         if method == "dkim" {
             result = result.with_property(Property::new("header", "d", "signer.example"));
         }
         field.results.push(result.with_property(property));
     }
     let last = MethodResult::new("dkim", keyword(dice.pick(&["pass", "fail"])));
-    field.results.push(last.with_property(Property::new("header", "d", AUTHOR)).with_comment(dice.odd_text()));
+    field.results.push(
+        last.with_property(Property::new("header", "d", AUTHOR)).with_comment(dice.odd_text()),
+    );
     let mut meant = vec![HOST.to_owned()];
     for result in &field.results {
         meant.push(format!("{}={}", result.method, result.result));
@@ -174,8 +193,10 @@ async fn field_of_a_session(dice: &mut Dice) -> Written {
     zone.add_a(&name, [192, 0, 2, 9].into());
     let text = "socket = unix:/nowhere\nheader = Authentication-Results\ninclude_all_results = yes\ninclude_mailfrom_local_part = yes\n\
                 reject_results =\nverify_dkim = yes\nverify_dmarc = yes\nverify_iprev = yes\n";
-    let config = load_text(text.as_bytes(), Path::new("test"), &Overrides::default()).unwrap().config;
-    let runtime = Arc::new(Runtime::new(config, Dns::from_zone(Arc::new(zone)), "localhost".into(), 0));
+    let config =
+        load_text(text.as_bytes(), Path::new("test"), &Overrides::default()).unwrap().config;
+    let runtime =
+        Arc::new(Runtime::new(config, Dns::from_zone(Arc::new(zone)), "localhost".into(), 0));
     let client = Client { address: Some([192, 0, 2, 9].into()), port: 25, host: "unknown".into() };
     let (mut session, _) = Session::new(runtime, &client, Some(HOST));
     let helo = match dice.roll(3) {
@@ -210,7 +231,10 @@ async fn field_of_a_session(dice: &mut Dice) -> Written {
     ];
     let body = b"Hello\r\n";
     if dice.roll(2) == 0 {
-        message.push(Field::new("DKIM-Signature", signer::sign(&format!("d={AUTHOR} s=ed"), &message, body)));
+        message.push(Field::new(
+            "DKIM-Signature",
+            signer::sign(&format!("d={AUTHOR} s=ed"), &message, body),
+        ));
     }
     if dice.roll(3) == 0 {
         message[0] = Field::new("From", format!(" {} <a@{AUTHOR}>", dice.odd_text()));
@@ -227,7 +251,12 @@ async fn field_of_a_session(dice: &mut Dice) -> Written {
     });
     let (value, record) = (value.unwrap(), finished.record.unwrap());
     let mut meant = vec![HOST.to_owned()];
-    meant.extend(record.identities.iter().map(|identity| format!("spf={}", identity.verified.outcome.result)));
+    meant.extend(
+        record
+            .identities
+            .iter()
+            .map(|identity| format!("spf={}", identity.verified.outcome.result)),
+    );
     let content = record.content.unwrap();
     for signature in content.dkim.unwrap() {
         meant.push(format!("dkim={}", signature.result()));
@@ -255,14 +284,20 @@ fn fields() -> Vec<Written> {
 
 /// The lines that a reader says, one for each field.
 fn read_with(command: &mut Command, fields: &[Written]) -> Vec<String> {
-    let mut reader = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut reader = command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
     let mut input = reader.stdin.take().unwrap();
     let text: String = fields.iter().map(|field| field.value.clone() + "\0").collect();
     let writer = thread::spawn(move || input.write_all(text.as_bytes()));
     let output = reader.wait_with_output().unwrap();
     writer.join().unwrap().unwrap();
     assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
-    let lines: Vec<String> = String::from_utf8(output.stdout).unwrap().lines().map(str::to_owned).collect();
+    let lines: Vec<String> =
+        String::from_utf8(output.stdout).unwrap().lines().map(str::to_owned).collect();
     assert_eq!(lines.len(), fields.len(), "{command:?}");
     lines
 }
@@ -304,7 +339,11 @@ fn script(interpreter: &str, name: &str) -> Command {
 fn python_authres() {
     let fields = fields();
     // Debian's own, whatever else is there.
-    compare("authres", &fields, &read_with(&mut script("/usr/bin/python3", "python_authres.py"), &fields));
+    compare(
+        "authres",
+        &fields,
+        &read_with(&mut script("/usr/bin/python3", "python_authres.py"), &fields),
+    );
 }
 
 #[test]
@@ -319,7 +358,11 @@ fn mail_authentication_results() {
 #[ignore = "needs SpamAssassin: make test"]
 fn spamassassin() {
     let fields = fields();
-    compare("SpamAssassin", &fields, &read_with(&mut script("/usr/bin/perl", "spamassassin.pl"), &fields));
+    compare(
+        "SpamAssassin",
+        &fields,
+        &read_with(&mut script("/usr/bin/perl", "spamassassin.pl"), &fields),
+    );
 }
 
 /// OpenDMARC tells of no results but its own: a pass where the author's signature is one.
@@ -334,8 +377,12 @@ fn opendmarc() {
     let mut passes = 0;
     for field in &fields {
         let mut client = opendmarc.client();
-        client.macros = [("j", HOST), ("i", "4XyZ")].map(|(name, value)| (name.to_owned(), value.to_owned())).into();
-        client.connect("mail.client.example", Some(SocketAddr::from(([192, 0, 2, 9], 2525)))).unwrap();
+        client.macros = [("j", HOST), ("i", "4XyZ")]
+            .map(|(name, value)| (name.to_owned(), value.to_owned()))
+            .into();
+        client
+            .connect("mail.client.example", Some(SocketAddr::from(([192, 0, 2, 9], 2525))))
+            .unwrap();
         client.helo("mail.client.example").unwrap();
         client.mail("<a@bounces.example>").unwrap();
         client.rcpt("<bob@rcpt.example.org>").unwrap();
@@ -347,9 +394,15 @@ fn opendmarc() {
         let finished = client.message(&message, b"Hello\r\n").unwrap();
         client.quit().unwrap();
         let own = format!("dmarc=pass (p=reject dis=none) header.from={AUTHOR}");
-        let is_pass = finished.fields.iter().any(|field| field.is("Authentication-Results") && field.unfolded().contains(&own));
+        let is_pass = finished
+            .fields
+            .iter()
+            .any(|field| field.is("Authentication-Results") && field.unfolded().contains(&own));
         let is_said = finished.fields.len() > message.len();
-        let is_meant = field.meant.windows(2).any(|pair| pair == ["dkim=pass".to_owned(), format!("header.d={AUTHOR}")]);
+        let is_meant = field
+            .meant
+            .windows(2)
+            .any(|pair| pair == ["dkim=pass".to_owned(), format!("header.d={AUTHOR}")]);
         passes += usize::from(is_pass);
         if is_pass != is_meant || !is_said {
             wrong += &format!("{}\n  meant {is_meant}, read {is_pass}\n", field.value);

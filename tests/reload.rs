@@ -1,6 +1,12 @@
 //! New configurations in a running daemon.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic, reason = "a test fails by panicking")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
 
 mod support;
 
@@ -58,7 +64,8 @@ fn connect(socket: &Socket) -> MilterClient {
     client
 }
 
-/// Sends a message that is refused and one that is not: which generation answered both, and all of both.
+/// Sends a message that is refused and one that is not: which generation answered both, and all of
+/// both.
 fn generation_of(client: &mut MilterClient) -> char {
     let by_reply = match client.mail("<amy@bad.example>").unwrap() {
         Reply::Code(text) if text == "550 5.7.23 generation a" => 'a',
@@ -67,15 +74,18 @@ fn generation_of(client: &mut MilterClient) -> char {
     };
     client.abort().unwrap();
     assert_eq!(client.mail("<amy@good.example>").unwrap(), Reply::Continue);
-    let forged = ["a.example", "b.example"].map(|host| Field::new("Authentication-Results", format!(" {host}; none")));
+    let forged = ["a.example", "b.example"]
+        .map(|host| Field::new("Authentication-Results", format!(" {host}; none")));
     let finished = client.message(&forged, b"hello\r\n").unwrap();
     assert_eq!(finished.reply, Reply::Continue);
     let fields: Vec<String> = finished.fields.iter().map(Field::unfolded).collect();
     let expected = match by_reply {
-        'a' => {
-            ["Authentication-Results: a.example;", "Received-SPF: pass (a.example:", "Authentication-Results: b.example; none"]
-                .as_slice()
-        }
+        'a' => [
+            "Authentication-Results: a.example;",
+            "Received-SPF: pass (a.example:",
+            "Authentication-Results: b.example; none",
+        ]
+        .as_slice(),
         _ => &["Authentication-Results: b.example;", "Authentication-Results: a.example; none"],
     };
     assert_eq!(fields.len(), expected.len(), "{fields:?}");
@@ -113,7 +123,8 @@ fn what_changed_is_told() {
         assert!(daemon.reload(config));
         let line = daemon.log().find_after(mark, |line| line.contains(RELOADED)).unwrap();
         let names = |text: &str| {
-            let mut names: Vec<String> = text.split_once("changed=").unwrap().1.split(',').map(str::to_owned).collect();
+            let mut names: Vec<String> =
+                text.split_once("changed=").unwrap().1.split(',').map(str::to_owned).collect();
             names.sort();
             names
         };
@@ -132,7 +143,10 @@ fn a_broken_configuration_changes_nothing() {
     // Two lines are added before those of the test.
     for (line, word) in [(10, "max_lookups"), (11, "sokcet")] {
         let place = format!("{}:{line}:", path.display());
-        assert!(lines.iter().any(|line| line.contains(&place) && line.contains(word)), "{place} {lines:?}");
+        assert!(
+            lines.iter().any(|line| line.contains(&place) && line.contains(word)),
+            "{place} {lines:?}"
+        );
     }
     assert_eq!(generation_of(&mut connect(&daemon.sockets[0])), 'a');
     fs::remove_file(&path).unwrap();
@@ -152,12 +166,24 @@ fn what_is_fixed_is_warned_of_as_long_as_it_differs() {
     let warned = |config: &str| {
         let mark = daemon.log().len();
         assert!(daemon.reload(config));
-        daemon.log().lines().split_off(mark).iter().filter(|line| line.contains("socket_mode is only read at start")).count()
+        daemon
+            .log()
+            .lines()
+            .split_off(mark)
+            .iter()
+            .filter(|line| line.contains("socket_mode is only read at start"))
+            .count()
     };
     assert_eq!(warned("socket_mode = 0600"), 1);
     assert_eq!(warned("socket_mode = 0600\nmax_lookups = 9"), 1);
     assert_eq!(warned("max_lookups = 9"), 0);
-    assert!(!daemon.log().lines().iter().any(|line| line.contains("changed=") && line.contains("socket_mode")));
+    assert!(
+        !daemon
+            .log()
+            .lines()
+            .iter()
+            .any(|line| line.contains("changed=") && line.contains("socket_mode"))
+    );
 }
 
 #[test]
@@ -177,7 +203,11 @@ fn options_stay_in_force() {
     };
     check();
     let mark = daemon.log().len();
-    assert!(daemon.reload(&(generation(&nameserver, 'b') + "dry_run = no\nlog_level = error\n" + &config)));
+    assert!(
+        daemon.reload(
+            &(generation(&nameserver, 'b') + "dry_run = no\nlog_level = error\n" + &config)
+        )
+    );
     assert!(!daemon.log().lines()[mark..].iter().any(|line| line.contains("only read at start")));
     check();
     daemon.wait_for_log(&["result=fail", "dry-run=yes", "553"]);
@@ -187,7 +217,9 @@ fn options_stay_in_force() {
 fn the_log_level_is_reloaded() {
     let daemon = Daemon::start("log_level = info");
     let client = || connect(&daemon.sockets[0]);
-    let with_debug = |daemon: &Daemon| daemon.log().lines().iter().filter(|line| line.contains("no-domain-name")).count();
+    let with_debug = |daemon: &Daemon| {
+        daemon.log().lines().iter().filter(|line| line.contains("no-domain-name")).count()
+    };
     let hello = || {
         let mut client = client();
         client.helo("localhost").unwrap();
@@ -207,9 +239,13 @@ fn files_that_are_named_are_read_again() {
     let nameserver = nameserver();
     let folder = Scratch::new("senders");
     let senders = folder.write("senders", "other.example\n");
-    let config = generation(&nameserver, 'a') + &format!("skip_senders_file = {}\n", senders.display());
+    let config =
+        generation(&nameserver, 'a') + &format!("skip_senders_file = {}\n", senders.display());
     let daemon = Daemon::start(&config);
-    assert!(matches!(connect(&daemon.sockets[0]).mail("<amy@bad.example>").unwrap(), Reply::Code(_)));
+    assert!(matches!(
+        connect(&daemon.sockets[0]).mail("<amy@bad.example>").unwrap(),
+        Reply::Code(_)
+    ));
     folder.write("senders", "bad.example\n");
     assert!(daemon.reload(&config));
     daemon.wait_for_log(&["changed=skip_senders_file"]);
@@ -242,7 +278,8 @@ fn a_file_that_cannot_be_read_to_its_end_hinders_nothing() {
     while !buffer.starts_with(b"READY=1") {
         manager.recv(&mut buffer).unwrap();
     }
-    // Nothing more is read as long as that hangs, which it does no longer once somebody has written.
+    // Nothing more is read as long as that hangs, which it does no longer once somebody has
+    // written.
     let mark = daemon.log().len();
     daemon.signal("HUP");
     daemon.log().find_after(mark, |line| line.contains("still being read")).unwrap();
@@ -267,7 +304,8 @@ fn a_storm_of_reloads_mixes_and_loses_nothing() {
     const MESSAGES: usize = 600;
     let nameserver = nameserver();
     let daemon = Daemon::start(&generation(&nameserver, 'a'));
-    let (seen, messages, over) = (Mutex::new(HashMap::new()), AtomicUsize::new(0), AtomicBool::new(false));
+    let (seen, messages, over) =
+        (Mutex::new(HashMap::new()), AtomicUsize::new(0), AtomicBool::new(false));
     let work = || {
         while !over.load(Ordering::Relaxed) {
             let mut client = connect(&daemon.sockets[0]);
@@ -285,7 +323,10 @@ fn a_storm_of_reloads_mixes_and_loses_nothing() {
         let path = daemon.folder().join("spf-milter.conf");
         let broken = generation(&nameserver, 'b') + "hostname = c.example\n";
         let mut count = 0;
-        while count < RELOADS || messages.load(Ordering::Relaxed) < MESSAGES || seen.lock().unwrap().len() < 2 {
+        while count < RELOADS
+            || messages.load(Ordering::Relaxed) < MESSAGES
+            || seen.lock().unwrap().len() < 2
+        {
             assert!(Instant::now() < deadline, "{count} reloads, {seen:?}");
             match count % 4 {
                 0 => daemon.write_config(&generation(&nameserver, 'b')),
@@ -308,7 +349,9 @@ fn a_storm_of_reloads_mixes_and_loses_nothing() {
     // The last word counts, whatever was being loaded when it came.
     daemon.write_config(&generation(&nameserver, 'b'));
     daemon.signal("HUP");
-    wait_for("the last configuration", || (generation_of(&mut connect(&daemon.sockets[0])) == 'b').then_some(()));
+    wait_for("the last configuration", || {
+        (generation_of(&mut connect(&daemon.sockets[0])) == 'b').then_some(())
+    });
     let lines = daemon.log().lines();
     let told = |word: &str| lines.iter().filter(|line| line.contains(word)).count();
     assert!(told(RELOADED) > 1 && told(RELOAD_FAILED) > 1);
@@ -321,7 +364,13 @@ fn a_storm_of_reloads_mixes_and_loses_nothing() {
     );
     let (status, log) = daemon.stop();
     assert_eq!(status.code(), Some(0));
-    let counted = log.lines().rfind(|line| line.contains(" stopped ")).unwrap().split_once("messages=").unwrap().1;
+    let counted = log
+        .lines()
+        .rfind(|line| line.contains(" stopped "))
+        .unwrap()
+        .split_once("messages=")
+        .unwrap()
+        .1;
     let last = counted.parse::<usize>().unwrap() - messages;
     assert!((1..100).contains(&last), "{messages} messages sent, {counted} counted");
     assert!(!log.contains("internal error"), "{log}");

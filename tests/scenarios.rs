@@ -1,6 +1,7 @@
 //! Plays the files of `tests/scenarios` through several drivers, which must all see the same.
 //!
-//! A scenario is a text file of three sections. Blank lines and lines that begin with `#` mean nothing.
+//! A scenario is a text file of three sections. Blank lines and lines that begin with `#` mean
+//! nothing.
 //!
 //! ```text
 //! drivers milter                          only these drivers can play it (without the line: all)
@@ -33,13 +34,15 @@
 //!   body Dear Bob                         the body, in place of `Hello`
 //! ```
 //!
-//! In zones, `${ed25519}` and `${rsa}` stand for the records of the keys that messages are signed with.
+//! In zones, `${ed25519}` and `${rsa}` stand for the records of the keys that messages are signed
+//! with.
 //!
-//! Indented lines belong to the event above them: `|` gives a line of the message or of a configuration; `+` a field that should be
-//! at the very top afterwards, from top to bottom; `-` a field sent that should be gone. All other fields sent must be there, in
-//! their order, and nothing else. `log WORD WORD...` wants a log line that has all these words, `nolog TEXT` none that has the text.
-//! Fields are compared unfolded, with single spaces; in replies and `+` lines, `*` stands for any text. `\xHH`, `\n`, `\t` and
-//! `\\` are escapes in names, addresses and fields sent.
+//! Indented lines belong to the event above them: `|` gives a line of the message or of a
+//! configuration; `+` a field that should be at the very top afterwards, from top to bottom; `-` a
+//! field sent that should be gone. All other fields sent must be there, in their order, and nothing
+//! else. `log WORD WORD...` wants a log line that has all these words, `nolog TEXT` none that has
+//! the text. Fields are compared unfolded, with single spaces; in replies and `+` lines, `*` stands
+//! for any text. `\xHH`, `\n`, `\t` and `\\` are escapes in names, addresses and fields sent.
 //!
 //! `SCENARIO=name` in the environment plays only the files whose names have that in them.
 
@@ -61,13 +64,20 @@ fn play_all(driver: &impl Driver) {
     let wanted = env::var("SCENARIO").unwrap_or_default();
     let mut failures = Vec::new();
     let mut played = 0;
-    for scenario in all.iter().filter(|scenario| scenario.is_for(driver.name()) && scenario.name.contains(&wanted)) {
+    for scenario in all
+        .iter()
+        .filter(|scenario| scenario.is_for(driver.name()) && scenario.name.contains(&wanted))
+    {
         played += 1;
         match driver.play(scenario) {
             Ok((observed, log)) => {
                 let differences = scenario.differences(&observed, &log);
                 if !differences.is_empty() {
-                    failures.push(format!("{}\n    log\n      {}", differences.join("\n"), log.join("\n      ")));
+                    failures.push(format!(
+                        "{}\n    log\n      {}",
+                        differences.join("\n"),
+                        log.join("\n      ")
+                    ));
                 }
             }
             Err(problem) => failures.push(problem),
@@ -103,13 +113,18 @@ fn through_milter_manager() {
     play_all(&MilterDriver::like_milter_manager("milter_no_reply = no\n"));
 }
 
-/// Why the parameter is there: with the flags, milter-manager waits for an answer that never comes, and then lets the mail through.
+/// Why the parameter is there: with the flags, milter-manager waits for an answer that never comes,
+/// and then lets the mail through.
 #[test]
 fn milter_manager_loses_track_of_a_milter_that_does_not_answer() {
-    for (name, refused) in [("dmarc-enforce-reject", "550 5.7.26 *"), ("reject-mailfrom-fail", "550 5.7.23 *")] {
-        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/scenarios/{name}.scenario"));
+    for (name, refused) in
+        [("dmarc-enforce-reject", "550 5.7.26 *"), ("reject-mailfrom-fail", "550 5.7.23 *")]
+    {
+        let path =
+            Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/scenarios/{name}.scenario"));
         let scenario = Scenario::parse(name, &std::fs::read_to_string(path).unwrap()).unwrap();
-        let with = |settings| MilterDriver::like_milter_manager(settings).play(&scenario).unwrap().0;
+        let with =
+            |settings| MilterDriver::like_milter_manager(settings).play(&scenario).unwrap().0;
         let expected = with("milter_no_reply = no\n");
         assert!(expected.iter().any(|seen| matches(refused, &seen.reply)), "{expected:?}");
         let lost = with("");

@@ -1,6 +1,11 @@
 //! The daemon in front of a real Sendmail.
 
-#![allow(clippy::panic, clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
+#![allow(
+    clippy::panic,
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a test fails by panicking"
+)]
 
 mod support;
 
@@ -8,7 +13,8 @@ use std::net::Ipv4Addr;
 
 use spf_milter::dns::zone::Zone;
 use support::{
-    daemon::Daemon, fields::Field, nameserver::NameServer, scenario::complete_config, sendmail::Sendmail, smtp::SmtpClient,
+    daemon::Daemon, fields::Field, nameserver::NameServer, scenario::complete_config,
+    sendmail::Sendmail, smtp::SmtpClient,
 };
 
 const ZONE: &str = r#"
@@ -72,8 +78,16 @@ fn replies_and_header_fields() {
         let plain = seen.last().replacen(&format!("<alice@{domain}>... "), "", 1);
         assert!(plain.starts_with(&format!("{code} {text}")), "{seen:?}");
     }
-    for (domain, result) in [("good.example", "pass"), ("soft.example", "softfail"), ("nothing.example", "none")] {
-        let reply = smtp.message(&format!("alice@{domain}"), &["bob@rcpt.example.org"], b"Subject: hello\n\nHello\n").unwrap();
+    for (domain, result) in
+        [("good.example", "pass"), ("soft.example", "softfail"), ("nothing.example", "none")]
+    {
+        let reply = smtp
+            .message(
+                &format!("alice@{domain}"),
+                &["bob@rcpt.example.org"],
+                b"Subject: hello\n\nHello\n",
+            )
+            .unwrap();
         let header = setting.sendmail.queued(&reply);
         assert_eq!(
             header[0].unfolded(),
@@ -98,12 +112,20 @@ fn forged_results_go_and_foreign_ones_stay() {
             message += "Received: from a by b; Sat, 21 Nov 2026 00:00:00 +0000\n";
         }
     }
-    message += "Authentication-Results:\n\t\"MTA.example.org\"\n\t1; dkim=pass\nSubject: hello\n\nHello\n";
-    let reply =
-        smtp.message("alice@good.example", &["bob@rcpt.example.org", "ben@rcpt.example.org"], message.as_bytes()).unwrap();
+    message +=
+        "Authentication-Results:\n\t\"MTA.example.org\"\n\t1; dkim=pass\nSubject: hello\n\nHello\n";
+    let reply = smtp
+        .message(
+            "alice@good.example",
+            &["bob@rcpt.example.org", "ben@rcpt.example.org"],
+            message.as_bytes(),
+        )
+        .unwrap();
     let header = setting.sendmail.queued(&reply);
-    let foreign = [3, 4, 6, 7].map(|place| format!("Authentication-Results: other.example; spf=pass n={place}"));
-    let ours = "Authentication-Results: mta.example.org; spf=pass smtp.mailfrom=good.example".to_owned();
+    let foreign = [3, 4, 6, 7]
+        .map(|place| format!("Authentication-Results: other.example; spf=pass n={place}"));
+    let ours =
+        "Authentication-Results: mta.example.org; spf=pass smtp.mailfrom=good.example".to_owned();
     assert_eq!(unfolded(&header, "Authentication-Results"), [&[ours][..], &foreign[..]].concat());
 }
 
@@ -113,15 +135,21 @@ fn a_new_configuration_between_two_messages() {
     let setting = setting(CONFIG);
     let reject = |code: u16| {
         let mut smtp = setting.client();
-        let reply = smtp.message("alice@bad.example", &["bob@rcpt.example.org"], b"Subject: hello\n\nHello\n").unwrap();
+        let reply = smtp
+            .message("alice@bad.example", &["bob@rcpt.example.org"], b"Subject: hello\n\nHello\n")
+            .unwrap();
         assert_eq!(reply.code, code, "{reply:?}");
         reply
     };
     reject(550);
-    let lenient = complete_config("trusted_networks =\nreject_results =\n", setting.nameserver.address());
+    let lenient =
+        complete_config("trusted_networks =\nreject_results =\n", setting.nameserver.address());
     assert!(setting.daemon.reload(&lenient));
     let header = setting.sendmail.queued(&reject(250));
-    assert!(header[0].unfolded().starts_with("Received-SPF: fail (mta.example.org: "), "{header:?}");
+    assert!(
+        header[0].unfolded().starts_with("Received-SPF: fail (mta.example.org: "),
+        "{header:?}"
+    );
 }
 
 #[test]
@@ -129,7 +157,9 @@ fn a_new_configuration_between_two_messages() {
 fn trusted_clients_are_left_alone() {
     let setting = setting("header = Authentication-Results\n");
     let mut smtp = setting.client();
-    let reply = smtp.message("alice@bad.example", &["bob@rcpt.example.org"], b"Subject: hello\n\nHello\n").unwrap();
+    let reply = smtp
+        .message("alice@bad.example", &["bob@rcpt.example.org"], b"Subject: hello\n\nHello\n")
+        .unwrap();
     let header = setting.sendmail.queued(&reply);
     assert!(unfolded(&header, "Authentication-Results").is_empty(), "{header:?}");
     assert_eq!(setting.nameserver.total(), 0);

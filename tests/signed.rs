@@ -1,7 +1,13 @@
-//! Messages of independent signers through real MTAs, as they are and with one octet changed; and the same messages before OpenDKIM
-//! and OpenDMARC.
+//! Messages of independent signers through real MTAs, as they are and with one octet changed; and
+//! the same messages before OpenDKIM and OpenDMARC.
 
-#![allow(clippy::panic, clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
+#![allow(
+    clippy::panic,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "a test fails by panicking"
+)]
 
 mod support;
 
@@ -25,7 +31,8 @@ use support::{
 
 const DOMAIN: &str = "signed.example";
 
-const CANONICALIZATIONS: [&str; 4] = ["simple/simple", "simple/relaxed", "relaxed/simple", "relaxed/relaxed"];
+const CANONICALIZATIONS: [&str; 4] =
+    ["simple/simple", "simple/relaxed", "relaxed/simple", "relaxed/relaxed"];
 
 fn nameserver() -> NameServer {
     let keys: String = Key::GOOD.iter().map(|key| key.record(DOMAIN)).collect();
@@ -56,7 +63,8 @@ impl Change {
             Self::Body => {
                 let body = changed.body.as_mut()?;
                 // One that is neither of a line end nor white space.
-                let place = body.iter().position(|octet| !octet.is_ascii_whitespace() && *octet != b'.')?;
+                let place =
+                    body.iter().position(|octet| !octet.is_ascii_whitespace() && *octet != b'.')?;
                 body[place] ^= 1;
             }
             Self::SignedField | Self::UnsignedField => {
@@ -69,7 +77,8 @@ impl Change {
                 let value = &mut changed.find("DKIM-Signature").value;
                 let start = signature_data(value).0;
                 // Behind what `header.b` shows.
-                let places = (start..value.len()).filter(|place| value[*place].is_ascii_alphanumeric());
+                let places =
+                    (start..value.len()).filter(|place| value[*place].is_ascii_alphanumeric());
                 let place = places.into_iter().nth(20).unwrap();
                 value[place] = if value[place] == b'A' { b'B' } else { b'A' };
             }
@@ -107,7 +116,8 @@ fn expected(hop: &Hop, manner: &Manner, message: &Message, reason: Option<&str>)
     let signature = message.fields.iter().find(|field| field.is("DKIM-Signature")).unwrap();
     let prefix = &signature_data(&signature.value).1[..8];
     // What has other characters than a token's is quoted.
-    let prefix = if prefix.contains(['/', '=']) { format!("\"{prefix}\"") } else { prefix.to_owned() };
+    let prefix =
+        if prefix.contains(['/', '=']) { format!("\"{prefix}\"") } else { prefix.to_owned() };
     let (dkim, dmarc, disposition) = match reason {
         None => ("pass".to_owned(), "pass", "none"),
         Some(reason) => (format!("fail reason=\"{reason}\""), "fail", "none reason=not-enforced"),
@@ -123,9 +133,11 @@ fn expected(hop: &Hop, manner: &Manner, message: &Message, reason: Option<&str>)
     )
 }
 
-/// OpenDKIM makes Ed25519 signatures over simple header fields that nobody verifies, dkimpy and OpenDKIM itself included.
+/// OpenDKIM makes Ed25519 signatures over simple header fields that nobody verifies, dkimpy and
+/// OpenDKIM itself included.
 fn manner(tool: Tool, key: Key, canonicalization: &'static str) -> Manner {
-    let is_broken = tool == Tool::OpenDkim && key == Key::Ed25519 && canonicalization.starts_with("simple/");
+    let is_broken =
+        tool == Tool::OpenDkim && key == Key::Ed25519 && canonicalization.starts_with("simple/");
     Manner::new(if is_broken { Tool::Dkimpy } else { tool }, key, canonicalization, DOMAIN)
 }
 
@@ -145,21 +157,28 @@ fn samples_pass_and_fail(kind: Kind) {
     let mut wrong = Vec::new();
     for (sample, manner) in &signed {
         for change in std::iter::once(None).chain(Change::ALL.map(Some)) {
-            let Some(message) = change.map_or_else(|| Some(sample.message.clone()), |change| change.apply(&sample.message))
-            else {
+            let Some(message) = change.map_or_else(
+                || Some(sample.message.clone()),
+                |change| change.apply(&sample.message),
+            ) else {
                 continue;
             };
             let received = hop.pass(&message.octets());
             let expected = expected(&hop, manner, &message, Change::reason(change));
             if received.results() != [expected.clone()] {
-                wrong.push(format!("{}, {manner:?}, {change:?}: {:#?} instead of {expected}", sample.name, received.results()));
+                wrong.push(format!(
+                    "{}, {manner:?}, {change:?}: {:#?} instead of {expected}",
+                    sample.name,
+                    received.results()
+                ));
             }
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
-/// Both signers, all keys, all canonicalizations, with and without `l=`; each for a message of its own.
+/// Both signers, all keys, all canonicalizations, with and without `l=`; each for a message of its
+/// own.
 fn keys_and_canonicalizations(kind: Kind) {
     let mut hop = start(kind);
     let mut signed = Vec::new();
@@ -175,12 +194,18 @@ fn keys_and_canonicalizations(kind: Kind) {
     sign_all(&mut signed);
     for (sample, manner) in &signed {
         let results = hop.pass(&sample.message.octets()).results();
-        assert_eq!(results, [expected(&hop, manner, &sample.message, None)], "{}, {manner:?}", sample.name);
+        assert_eq!(
+            results,
+            [expected(&hop, manner, &sample.message, None)],
+            "{}, {manner:?}",
+            sample.name
+        );
     }
 }
 
 fn sign_all(signed: &mut [(Sample, Manner)]) {
-    let mut jobs: Vec<_> = signed.iter_mut().map(|(sample, manner)| (manner.clone(), &mut sample.message)).collect();
+    let mut jobs: Vec<_> =
+        signed.iter_mut().map(|(sample, manner)| (manner.clone(), &mut sample.message)).collect();
     sign(&mut jobs);
 }
 
@@ -191,7 +216,10 @@ fn several_signatures(kind: Kind) {
     let manners = [
         Manner::new(Tool::Dkimpy, Key::Rsa(2048), "relaxed/relaxed", DOMAIN),
         Manner::new(Tool::OpenDkim, Key::Ed25519, "relaxed/simple", DOMAIN),
-        Manner { length: true, ..Manner::new(Tool::OpenDkim, Key::Rsa(1024), "simple/simple", DOMAIN) },
+        Manner {
+            length: true,
+            ..Manner::new(Tool::OpenDkim, Key::Rsa(1024), "simple/simple", DOMAIN)
+        },
         Manner::new(Tool::Dkimpy, Key::Rsa(4096), "simple/relaxed", DOMAIN),
     ];
     for manner in &manners {
@@ -200,7 +228,11 @@ fn several_signatures(kind: Kind) {
     let results = |hop: &mut Hop, message: &Message| -> Vec<String> {
         let fields = hop.pass(&message.octets()).results();
         let [field] = &fields[..] else { panic!("not one field: {fields:#?}") };
-        field.split("; ").filter(|part| part.starts_with("dkim=") || part.starts_with("dmarc=")).map(str::to_owned).collect()
+        field
+            .split("; ")
+            .filter(|part| part.starts_with("dkim=") || part.starts_with("dmarc="))
+            .map(str::to_owned)
+            .collect()
     };
     let pass = |number: usize| {
         let (manner, place) = (&manners[number], manners.len() - 1 - number);
@@ -210,17 +242,23 @@ fn several_signatures(kind: Kind) {
         format!("header.d={DOMAIN} header.s={key} header.a={algorithm} header.b={prefix}")
     };
     let dmarc = |result: &str| {
-        let (result, reason) = if result == "pass" { ("pass", "") } else { ("fail", " reason=not-enforced") };
-        format!("dmarc={result} (p=reject dis=none{reason}) header.from={DOMAIN} policy.dmarc=reject")
+        let (result, reason) =
+            if result == "pass" { ("pass", "") } else { ("fail", " reason=not-enforced") };
+        format!(
+            "dmarc={result} (p=reject dis=none{reason}) header.from={DOMAIN} policy.dmarc=reject"
+        )
     };
-    let expected: Vec<String> = [3, 2, 1, 0].map(|number| format!("dkim=pass {}", pass(number))).into();
+    let expected: Vec<String> =
+        [3, 2, 1, 0].map(|number| format!("dkim=pass {}", pass(number))).into();
     assert_eq!(results(&mut hop, &signed), [expected, vec![dmarc("pass")]].concat());
     // Only what has an `l=` holds when text is added, and is not enough.
     let mut longer = signed.clone();
     let total = longer.body.as_ref().unwrap().len();
     longer.body.as_mut().unwrap().extend_from_slice(b"more\r\n");
-    let fail = |number: usize| format!("dkim=fail reason=\"body hash did not verify\" {}", pass(number));
-    let partly = format!("dkim=policy reason=\"{total} of {} body octets signed\" {}", total + 6, pass(2));
+    let fail =
+        |number: usize| format!("dkim=fail reason=\"body hash did not verify\" {}", pass(number));
+    let partly =
+        format!("dkim=policy reason=\"{total} of {} body octets signed\" {}", total + 6, pass(2));
     assert_eq!(results(&mut hop, &longer), [fail(3), partly, fail(1), fail(0), dmarc("fail")]);
     // White space at the end of a line: the relaxed bodies hold.
     let mut spaced = signed.clone();
@@ -228,33 +266,44 @@ fn several_signatures(kind: Kind) {
     let end = body.windows(2).position(|pair| pair == b"\r\n").unwrap();
     body.splice(end..end, *b" \t");
     let passes = |number: usize| format!("dkim=pass {}", pass(number));
-    let partial = fail(2).replacen("fail", &format!("fail ({total} of {} body octets signed)", total + 2), 1);
+    let partial =
+        fail(2).replacen("fail", &format!("fail ({total} of {} body octets signed)", total + 2), 1);
     assert_eq!(results(&mut hop, &spaced), [passes(3), partial, fail(1), passes(0), dmarc("pass")]);
 }
 
 /// Ten megabytes, in every canonicalization; then with their last letter changed.
 fn many_megabytes(kind: Kind) {
     let mut hop = start(kind);
-    for (key, canonicalization) in [(Key::Rsa(2048), "relaxed/relaxed"), (Key::Ed25519, "relaxed/simple")] {
+    for (key, canonicalization) in
+        [(Key::Rsa(2048), "relaxed/relaxed"), (Key::Ed25519, "relaxed/simple")]
+    {
         let manner = manner(Tool::OpenDkim, key, canonicalization);
         let mut signed = message(&[], Some(&large(10_000_000)));
         sign_one(&manner, &mut signed);
         let received = hop.pass(&signed.octets());
         assert_eq!(received.results(), [expected(&hop, &manner, &signed, None)]);
-        assert_eq!(received.body.len(), signed.body.as_ref().unwrap().iter().filter(|octet| **octet != b'\r').count());
+        assert_eq!(
+            received.body.len(),
+            signed.body.as_ref().unwrap().iter().filter(|octet| **octet != b'\r').count()
+        );
         let body = signed.body.as_mut().unwrap();
         let last = body.iter().rposition(|octet| octet.is_ascii_alphanumeric()).unwrap();
         body[last] = if body[last] == b'a' { b'b' } else { b'a' };
         let reason = Change::reason(Some(Change::Body));
-        assert_eq!(hop.pass(&signed.octets()).results(), [expected(&hop, &manner, &signed, reason)]);
+        assert_eq!(
+            hop.pass(&signed.octets()).results(),
+            [expected(&hop, &manner, &signed, reason)]
+        );
     }
 }
 
 /// Two hops, both with the daemon: as many results as authserv-ids, none of them by anybody else.
 fn relayed_twice(first: Kind, second: Kind) {
     let manner = Manner::new(Tool::Dkimpy, Key::Rsa(2048), "simple/simple", DOMAIN);
-    let mut signed =
-        message(&[("Authentication-Results", b" mta.example.org; dkim=pass header.d=forged.example")], Some(&large(3000)));
+    let mut signed = message(
+        &[("Authentication-Results", b" mta.example.org; dkim=pass header.d=forged.example")],
+        Some(&large(3000)),
+    );
     // What is deleted on the way cannot be signed.
     let forged = signed.fields.pop().unwrap();
     sign_one(&manner, &mut signed);

@@ -14,11 +14,12 @@ use spf_milter::{
 /// The identity that a receiver checks for a case: MAIL FROM, or `postmaster` at the HELO name.
 async fn check(case: &Case) -> Outcome {
     let helo = case.text("helo").unwrap_or_default().to_owned();
-    let (local_part, domain) = match ReversePath::parse(case.text("mailfrom").unwrap_or_default().as_bytes()) {
-        ReversePath::Mailbox { local_part, domain } => (local_part, domain),
-        ReversePath::Empty => ("postmaster".to_owned(), helo.clone()),
-        ReversePath::Other(text) => ("postmaster".to_owned(), text),
-    };
+    let (local_part, domain) =
+        match ReversePath::parse(case.text("mailfrom").unwrap_or_default().as_bytes()) {
+            ReversePath::Mailbox { local_part, domain } => (local_part, domain),
+            ReversePath::Empty => ("postmaster".to_owned(), helo.clone()),
+            ReversePath::Other(text) => ("postmaster".to_owned(), text),
+        };
     let query = Query {
         client: case.ip().expect("client address"),
         domain: &domain,
@@ -40,7 +41,8 @@ async fn run(set: &str, wanted: impl Fn(&Case) -> bool) -> (usize, Vec<String>) 
             continue;
         }
         let outcome = check(&case).await;
-        let explanation = match case.json.pointer("/expected/explanation").and_then(|e| e.as_str()) {
+        let explanation = match case.json.pointer("/expected/explanation").and_then(|e| e.as_str())
+        {
             _ if outcome.result.as_str() != "fail" => true,
             Some("DEFAULT") => outcome.explanation.is_none(),
             Some(text) => outcome.explanation.as_deref() == Some(text),
@@ -49,8 +51,15 @@ async fn run(set: &str, wanted: impl Fn(&Case) -> bool) -> (usize, Vec<String>) 
         if expected.iter().any(|e| e == outcome.result.as_str()) && explanation {
             good += 1;
         } else {
-            println!("{set} {}: expected {expected:?} {:?}", case.name, case.json.pointer("/expected/explanation"));
-            println!("    got {outcome:?}\n    oracle {} comment {}", case.json["oracle"], case.json["comment"]);
+            println!(
+                "{set} {}: expected {expected:?} {:?}",
+                case.name,
+                case.json.pointer("/expected/explanation")
+            );
+            println!(
+                "    got {outcome:?}\n    oracle {} comment {}",
+                case.json["oracle"], case.json["comment"]
+            );
             bad.push(case.name.clone());
         }
     }
@@ -60,10 +69,26 @@ async fn run(set: &str, wanted: impl Fn(&Case) -> bool) -> (usize, Vec<String>) 
 
 /// The cases that come out otherwise on purpose, and why.
 const DEVIATIONS: &[(&str, &[&str], &str)] = &[
-    ("spf-openspf", &["pyspf/04/default-modifier-harsh"], "the modifier `default=` is from before RFC 4408"),
-    ("spf-mox", &["scenarios/17"], "a null MX (RFC 7505) is an exchanger that matches nothing, no error"),
-    ("spf-mox", &["scenarios/19"], "more than ten MX records are a permerror, whether or not one of the first matches"),
-    ("spf-mox", &["scenarios/28"], "more than one text where the explanation is: RFC 7208 section 6.2 says there is none"),
+    (
+        "spf-openspf",
+        &["pyspf/04/default-modifier-harsh"],
+        "the modifier `default=` is from before RFC 4408",
+    ),
+    (
+        "spf-mox",
+        &["scenarios/17"],
+        "a null MX (RFC 7505) is an exchanger that matches nothing, no error",
+    ),
+    (
+        "spf-mox",
+        &["scenarios/19"],
+        "more than ten MX records are a permerror, whether or not one of the first matches",
+    ),
+    (
+        "spf-mox",
+        &["scenarios/28"],
+        "more than one text where the explanation is: RFC 7208 section 6.2 says there is none",
+    ),
     (
         "spf-blitiri",
         &[
@@ -101,7 +126,11 @@ const DEVIATIONS: &[(&str, &[&str], &str)] = &[
         ],
         "more than ten MX records; the zone is from before there were limits",
     ),
-    ("spf-jspf", &["tests/01/test-#2", "tests/01/test-#11", "tests/01/test-#15"], "the source's own default explanation"),
+    (
+        "spf-jspf",
+        &["tests/01/test-#2", "tests/01/test-#11", "tests/01/test-#15"],
+        "the source's own default explanation",
+    ),
     ("spf-jspf", &["tests/02/test-macrodata"], "the source's own host name"),
 ];
 
@@ -109,8 +138,11 @@ async fn run_suite(set: &str) {
     let (good, bad) = run(set, |_| true).await;
     if corpus::directory().is_some() {
         assert!(good > 0, "no case of {set} was run");
-        let deviations: Vec<&str> =
-            DEVIATIONS.iter().filter(|(name, ..)| *name == set).flat_map(|(_, cases, _)| cases.iter().copied()).collect();
+        let deviations: Vec<&str> = DEVIATIONS
+            .iter()
+            .filter(|(name, ..)| *name == set)
+            .flat_map(|(_, cases, _)| cases.iter().copied())
+            .collect();
         assert_eq!(bad, deviations, "{set}");
     }
 }

@@ -1,4 +1,5 @@
-//! The public SPF suites end to end: through the milter protocol, the daemon, and DNS on the wire; run with `make test CORPUS=DIR`.
+//! The public SPF suites end to end: through the milter protocol, the daemon, and DNS on the wire;
+//! run with `make test CORPUS=DIR`.
 
 #![allow(missing_docs, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
 
@@ -41,13 +42,24 @@ fn play(daemon: &Daemon, case: &Case) -> Seen {
     let seen = match client.mail(&path).expect("mail") {
         Reply::Code(text) => {
             let explanation = text.strip_prefix("550 5.7.23 explained: ").map(str::to_owned);
-            assert!(explanation.is_some() || text == "550 5.7.23 none published", "{}: {text}", case.name);
+            assert!(
+                explanation.is_some() || text == "550 5.7.23 none published",
+                "{}: {text}",
+                case.name
+            );
             ("fail".to_owned(), explanation)
         }
         Reply::Continue => {
-            let finished = client.message(&[Field::parse("Subject: x")], b"x\r\n").expect("message");
-            let field = finished.fields.first().filter(|field| field.is("Authentication-Results")).expect("results").unfolded();
-            let (_, rest) = field.split_once("; spf=").unwrap_or_else(|| panic!("{}: {field}", case.name));
+            let finished =
+                client.message(&[Field::parse("Subject: x")], b"x\r\n").expect("message");
+            let field = finished
+                .fields
+                .first()
+                .filter(|field| field.is("Authentication-Results"))
+                .expect("results")
+                .unfolded();
+            let (_, rest) =
+                field.split_once("; spf=").unwrap_or_else(|| panic!("{}: {field}", case.name));
             (rest.split([' ', ';']).next().unwrap_or_default().to_owned(), None)
         }
         other => panic!("{}: {other:?}", case.name),
@@ -59,11 +71,12 @@ fn play(daemon: &Daemon, case: &Case) -> Seen {
 /// What `check_host()` finds with the zone in memory.
 async fn check(case: &Case) -> Seen {
     let helo = case.text("helo").unwrap_or_default().to_owned();
-    let (local_part, domain) = match ReversePath::parse(case.text("mailfrom").unwrap_or_default().as_bytes()) {
-        ReversePath::Mailbox { local_part, domain } => (local_part, domain),
-        ReversePath::Empty => (String::new(), helo.clone()),
-        ReversePath::Other(text) => (text, String::new()),
-    };
+    let (local_part, domain) =
+        match ReversePath::parse(case.text("mailfrom").unwrap_or_default().as_bytes()) {
+            ReversePath::Mailbox { local_part, domain } => (local_part, domain),
+            ReversePath::Empty => (String::new(), helo.clone()),
+            ReversePath::Other(text) => (text, String::new()),
+        };
     let query = Query {
         client: case.ip().expect("client address"),
         domain: &domain,
@@ -83,7 +96,15 @@ async fn the_milter_finds_what_the_suites_expect() {
     nameserver.behave("*", Behaviour { texts_without_strings: true, ..Behaviour::default() });
     let daemon = Daemon::start(&config(nameserver.address()));
     let (mut played, mut failures) = (0, Vec::new());
-    for set in ["spf-openspf", "spf-mox", "spf-blitiri", "spf-mailauth", "spf-jspf", "spf-kumo", "spf-bigsenders"] {
+    for set in [
+        "spf-openspf",
+        "spf-mox",
+        "spf-blitiri",
+        "spf-mailauth",
+        "spf-jspf",
+        "spf-kumo",
+        "spf-bigsenders",
+    ] {
         for case in corpus::cases(&directory, set) {
             let expected = case.expected("spf");
             if expected.is_empty() {
@@ -92,7 +113,8 @@ async fn the_milter_finds_what_the_suites_expect() {
             nameserver.set_zone(case.zone());
             let direct = check(&case).await;
             let seen = play(&daemon, &case);
-            // With the zone in memory the suites are checked case by case, deviations included; here the way must add nothing.
+            // With the zone in memory the suites are checked case by case, deviations included;
+            // here the way must add nothing.
             if seen != direct || case.name.starts_with("rfc7208/") && !expected.contains(&seen.0) {
                 failures.push(format!(
                     "{set} {}: expected {expected:?}, directly {direct:?}, through the milter {seen:?}",

@@ -1,6 +1,11 @@
 //! The daemon with a real name server, unbound, in between.
 
-#![allow(clippy::panic, clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
+#![allow(
+    clippy::panic,
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a test fails by panicking"
+)]
 
 mod support;
 
@@ -23,7 +28,12 @@ fn config(nameserver: SocketAddr) -> String {
 
 fn client(daemon: &Daemon) -> MilterClient {
     let mut client = daemon.client();
-    assert_eq!(client.connect("mail.example.com", Some(SocketAddr::from(([192, 0, 2, 9], 40025)))).unwrap(), Reply::Continue);
+    assert_eq!(
+        client
+            .connect("mail.example.com", Some(SocketAddr::from(([192, 0, 2, 9], 40025))))
+            .unwrap(),
+        Reply::Continue
+    );
     assert_eq!(client.helo("mail.example.com").unwrap(), Reply::Continue);
     client
 }
@@ -43,8 +53,11 @@ fn result_of(client: &mut MilterClient, domain: &str) -> String {
 fn long_record() -> String {
     let terms: String = (0..200).map(|number| format!("ip4:198.51.100.{number} ")).collect();
     let record = format!("v=spf1 {terms}ip4:192.0.2.9 -all");
-    let strings: Vec<String> =
-        record.as_bytes().chunks(200).map(|chunk| format!("\"{}\"", String::from_utf8_lossy(chunk))).collect();
+    let strings: Vec<String> = record
+        .as_bytes()
+        .chunks(200)
+        .map(|chunk| format!("\"{}\"", String::from_utf8_lossy(chunk)))
+        .collect();
     strings.join(" ")
 }
 
@@ -60,7 +73,10 @@ fn truncated_answers_are_fetched_over_tcp() {
     );
     let daemon = Daemon::start(&config(unbound.address()));
     let result = result_of(&mut client(&daemon), "long.example");
-    assert_eq!(result, "Authentication-Results: mta.example.org; spf=pass smtp.mailfrom=long.example");
+    assert_eq!(
+        result,
+        "Authentication-Results: mta.example.org; spf=pass smtp.mailfrom=long.example"
+    );
 }
 
 #[test]
@@ -77,18 +93,36 @@ fn answers_of_all_kinds() {
         fails.good.example TXT !servfail
     "#;
     let upstream = NameServer::start(Zone::parse(zone).unwrap());
-    let forward = format!("forward-zone:\n  name: \"good.example.\"\n  forward-addr: 127.0.0.1@{}\n", upstream.address().port());
+    let forward = format!(
+        "forward-zone:\n  name: \"good.example.\"\n  forward-addr: 127.0.0.1@{}\n",
+        upstream.address().port()
+    );
     let server = "  local-zone: \"silent.example.\" deny\n  local-zone: \"refused.example.\" refuse\n\
                   \x20 local-zone: \"missing.example.\" always_nxdomain\n  domain-insecure: \"example.\"\n";
     let unbound = Unbound::start(server, &forward);
     let daemon = Daemon::start(&config(unbound.address()));
     let mut client = client(&daemon);
     for (domain, expected) in [
-        ("good.example", "Authentication-Results: mta.example.org; spf=pass smtp.mailfrom=good.example"),
-        ("alias.good.example", "Authentication-Results: mta.example.org; spf=pass smtp.mailfrom=alias.good.example"),
-        ("inner.good.example", "Authentication-Results: mta.example.org; spf=pass smtp.mailfrom=inner.good.example"),
-        ("missing.example", "Authentication-Results: mta.example.org; spf=none smtp.mailfrom=missing.example"),
-        ("mx.good.example", "Authentication-Results: mta.example.org; spf=none smtp.mailfrom=mx.good.example"),
+        (
+            "good.example",
+            "Authentication-Results: mta.example.org; spf=pass smtp.mailfrom=good.example",
+        ),
+        (
+            "alias.good.example",
+            "Authentication-Results: mta.example.org; spf=pass smtp.mailfrom=alias.good.example",
+        ),
+        (
+            "inner.good.example",
+            "Authentication-Results: mta.example.org; spf=pass smtp.mailfrom=inner.good.example",
+        ),
+        (
+            "missing.example",
+            "Authentication-Results: mta.example.org; spf=none smtp.mailfrom=missing.example",
+        ),
+        (
+            "mx.good.example",
+            "Authentication-Results: mta.example.org; spf=none smtp.mailfrom=mx.good.example",
+        ),
         ("void.good.example", "550 5.7.24 SPF validation error: "),
         ("fails.good.example", "451 4.7.24 SPF validation error: "),
         ("refused.example", "451 4.7.24 SPF validation error: "),
@@ -99,13 +133,17 @@ fn answers_of_all_kinds() {
     }
 }
 
-/// For an alias among its local data unbound answers with the CNAME record alone, although it would find the target.
+/// For an alias among its local data unbound answers with the CNAME record alone, although it would
+/// find the target.
 #[test]
 #[ignore = "needs unbound: make test"]
 fn aliases_without_their_targets() {
     let zone = "target.good.example TXT \"v=spf1 -all\"\nbare.good.example A 192.0.2.1\n";
     let upstream = NameServer::start(Zone::parse(zone).unwrap());
-    let forward = format!("forward-zone:\n  name: \"good.example.\"\n  forward-addr: 127.0.0.1@{}\n", upstream.address().port());
+    let forward = format!(
+        "forward-zone:\n  name: \"good.example.\"\n  forward-addr: 127.0.0.1@{}\n",
+        upstream.address().port()
+    );
     let server = "  local-zone: \"local.example.\" static\n  domain-insecure: \"example.\"\n\
                   \x20 local-data: 'alias.local.example. CNAME target.good.example.'\n\
                   \x20 local-data: 'bare.local.example. CNAME bare.good.example.'\n\
@@ -115,13 +153,22 @@ fn aliases_without_their_targets() {
     let mut client = client(&daemon);
     for (domain, expected) in [
         ("alias.local.example", "550 5.7.23 SPF validation failed"),
-        ("bare.local.example", "Authentication-Results: mta.example.org; spf=none smtp.mailfrom=bare.local.example"),
-        ("gone.local.example", "Authentication-Results: mta.example.org; spf=none smtp.mailfrom=gone.local.example"),
+        (
+            "bare.local.example",
+            "Authentication-Results: mta.example.org; spf=none smtp.mailfrom=bare.local.example",
+        ),
+        (
+            "gone.local.example",
+            "Authentication-Results: mta.example.org; spf=none smtp.mailfrom=gone.local.example",
+        ),
     ] {
         let result = result_of(&mut client, domain);
         assert!(result.starts_with(expected), "{domain}: {result}");
     }
-    assert!(upstream.count("target.good.example", spf_milter::dns::RecordType::Txt) > 0, "nobody asked for the target");
+    assert!(
+        upstream.count("target.good.example", spf_milter::dns::RecordType::Txt) > 0,
+        "nobody asked for the target"
+    );
 }
 
 #[test]
@@ -131,13 +178,22 @@ fn bogus_answers_are_temporary_errors() {
     let upstream = NameServer::start(Zone::parse(zone).unwrap());
     // A trust anchor says that the zone is signed; its answers are not.
     let anchor = "signed.example. DS 12345 13 2 0123456789ABCDEF0123456789ABCDEF0123456789ABCDEF0123456789ABCDEF";
-    let forward = format!("forward-zone:\n  name: \"example.\"\n  forward-addr: 127.0.0.1@{}\n", upstream.address().port());
+    let forward = format!(
+        "forward-zone:\n  name: \"example.\"\n  forward-addr: 127.0.0.1@{}\n",
+        upstream.address().port()
+    );
     let unbound = Unbound::start(&format!("  trust-anchor: \"{anchor}\"\n"), &forward);
     let daemon = Daemon::start(&config(unbound.address()));
     let mut client = client(&daemon);
     let result = result_of(&mut client, "signed.example");
     assert!(result.starts_with("451 4.7.24 SPF validation error: "), "{result}");
     let result = result_of(&mut client, "plain.example");
-    assert_eq!(result, "Authentication-Results: mta.example.org; spf=pass smtp.mailfrom=plain.example");
-    assert!(upstream.count("signed.example", spf_milter::dns::RecordType::Txt) > 0, "unbound did not ask for the record");
+    assert_eq!(
+        result,
+        "Authentication-Results: mta.example.org; spf=pass smtp.mailfrom=plain.example"
+    );
+    assert!(
+        upstream.count("signed.example", spf_milter::dns::RecordType::Txt) > 0,
+        "unbound did not ask for the record"
+    );
 }

@@ -1,4 +1,5 @@
-//! The floor: a milter on the same library that asks for the same stages, says "continue" and inserts one fixed field.
+//! The floor: a milter on the same library that asks for the same stages, says "continue" and
+//! inserts one fixed field.
 
 use std::{
     io,
@@ -7,7 +8,9 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use indymilter::{Actions, Callbacks, Config, ContextActions as _, Listener, MacroStage, ProtoOpts, Status};
+use indymilter::{
+    Actions, Callbacks, Config, ContextActions as _, Listener, MacroStage, ProtoOpts, Status,
+};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpListener, UnixListener},
@@ -67,7 +70,8 @@ pub(crate) fn run(unix: &Path, tcp: SocketAddr, negotiated: &Negotiated) -> io::
 fn callbacks(negotiated: &Negotiated) -> Callbacks<()> {
     let actions = Actions::from_bits_truncate(negotiated.actions);
     let opts = ProtoOpts::from_bits_truncate(negotiated.steps);
-    let answer = move |no_reply| if opts.contains(no_reply) { Status::Noreply } else { Status::Continue };
+    let answer =
+        move |no_reply| if opts.contains(no_reply) { Status::Noreply } else { Status::Continue };
     Callbacks::new()
         .on_negotiate(move |cx, _, _| {
             cx.requested_actions = actions;

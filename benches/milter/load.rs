@@ -34,7 +34,8 @@ pub(crate) struct Figures {
     pub(crate) cpu: Duration,
     /// Messages per second.
     pub(crate) rate: f64,
-    /// Latencies of messages, in order; what waits for the milter from HELO to the end, or from connecting.
+    /// Latencies of messages, in order; what waits for the milter from HELO to the end, or from
+    /// connecting.
     latencies: Vec<Duration>,
 }
 
@@ -59,13 +60,18 @@ impl Figures {
     /// The latency that this part of the messages did not exceed.
     pub(crate) fn percentile(&self, part: f64) -> Duration {
         let last = self.latencies.len().saturating_sub(1);
-        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss)]
+        #[allow(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            clippy::cast_precision_loss
+        )]
         let index = (last as f64 * part).round() as usize;
         self.latencies.get(index).copied().unwrap_or_default()
     }
 }
 
-/// Sends messages for so long over so many connections, from one sender after the other, beginning at `next`.
+/// Sends messages for so long over so many connections, from one sender after the other, beginning
+/// at `next`.
 pub(crate) fn run(
     milter: &Milter,
     socket: &Socket,
@@ -85,10 +91,11 @@ pub(crate) fn run(
         let send = || -> io::Result<()> {
             let sender = || senders.get(next.fetch_add(1, Ordering::Relaxed) % senders.len());
             let mut own = Vec::new();
-            let opened = sender().map(|first| open(socket, first)).transpose().and_then(|mta| match mode {
-                Mode::Kept => Ok(mta),
-                Mode::New => mta.map_or(Ok(()), Mta::quit).map(|()| None),
-            });
+            let opened =
+                sender().map(|first| open(socket, first)).transpose().and_then(|mta| match mode {
+                    Mode::Kept => Ok(mta),
+                    Mode::New => mta.map_or(Ok(()), Mta::quit).map(|()| None),
+                });
             warm.wait();
             begin.wait();
             let mut mta = opened?;
@@ -122,11 +129,17 @@ pub(crate) fn run(
         }
         let elapsed = start.elapsed();
         let cpu = milter.cpu()?.saturating_sub(cpu?);
-        let mut latencies = std::mem::take(&mut *latencies.lock().unwrap_or_else(PoisonError::into_inner));
+        let mut latencies =
+            std::mem::take(&mut *latencies.lock().unwrap_or_else(PoisonError::into_inner));
         latencies.sort_unstable();
         let messages = latencies.len().max(1);
         let count = u32::try_from(messages).unwrap_or(u32::MAX);
-        figures = Figures { messages, cpu: cpu / count, rate: f64::from(count) / elapsed.as_secs_f64(), latencies };
+        figures = Figures {
+            messages,
+            cpu: cpu / count,
+            rate: f64::from(count) / elapsed.as_secs_f64(),
+            latencies,
+        };
         Ok(())
     })?;
     Ok(figures)
@@ -141,6 +154,10 @@ fn open(socket: &Socket, sender: &Sender) -> io::Result<Mta> {
 }
 
 /// Sessions that had one message each, and wait for the next one.
-pub(crate) fn idle(socket: &Socket, connections: usize, senders: &[Sender]) -> io::Result<Vec<Mta>> {
+pub(crate) fn idle(
+    socket: &Socket,
+    connections: usize,
+    senders: &[Sender],
+) -> io::Result<Vec<Mta>> {
     senders.iter().cycle().take(connections).map(|sender| open(socket, sender)).collect()
 }

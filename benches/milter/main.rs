@@ -1,7 +1,9 @@
-//! Measures the daemon: CPU time per message, messages per second, latency, memory, and round trips to name servers.
+//! Measures the daemon: CPU time per message, messages per second, latency, memory, and round trips
+//! to name servers.
 //!
-//! `cargo bench --bench milter [-- SECTION...]`, with the sections `hot`, `cold`, `memory` and `tree`; none means all. What is
-//! measured and how is told in `docs/benchmarks.md`. Slowness is told, and is no error.
+//! `cargo bench --bench milter [-- SECTION...]`, with the sections `hot`, `cold`, `memory` and
+//! `tree`; none means all. What is measured and how is told in `docs/benchmarks.md`. Slowness is
+//! told, and is no error.
 
 #[path = "../shared/awake.rs"]
 mod awake;
@@ -34,7 +36,8 @@ use zones::Sender;
 /// Senders whose records all fit into the cache.
 const HOT_SENDERS: usize = 100;
 
-/// Senders whose records do not: when a sender's turn comes again, the cache has long lost what it knew of it.
+/// Senders whose records do not: when a sender's turn comes again, the cache has long lost what it
+/// knew of it.
 const COLD_SENDERS: usize = 4000;
 const COLD_CACHE: &str = "dns_cache_size = 500\n";
 
@@ -48,7 +51,8 @@ const FAR: Duration = Duration::from_millis(20);
 const TREES: usize = 15;
 
 /// Where the name server is for a milter that reads a resolv.conf, which has no ports.
-const RESOLV_CONF_SERVER: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::new(127, 83, 80, 70)), 53);
+const RESOLV_CONF_SERVER: SocketAddr =
+    SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::new(127, 83, 80, 70)), 53);
 
 /// What all sections work with.
 struct Bench {
@@ -61,15 +65,15 @@ struct Bench {
 }
 
 fn main() -> ExitCode {
-    let arguments: Vec<String> = env::args().skip(1).filter(|argument| argument != "--bench").collect();
+    let arguments: Vec<String> =
+        env::args().skip(1).filter(|argument| argument != "--bench").collect();
     let result = match arguments.split_first() {
         Some((mode, parent)) if mode == awake::ARGUMENT => {
             awake::stay_awake(parent.first().and_then(|id| id.parse().ok()));
             Ok(())
         }
-        Some((mode, rest)) if mode == "--floor" => {
-            floor::main(rest).unwrap_or_else(|| Err(io::Error::other("bad arguments for the floor")))
-        }
+        Some((mode, rest)) if mode == "--floor" => floor::main(rest)
+            .unwrap_or_else(|| Err(io::Error::other("bad arguments for the floor"))),
         _ => measure(&arguments),
     };
     match result {
@@ -150,11 +154,22 @@ impl Bench {
         senders: &[Sender],
     ) -> io::Result<Vec<(Figures, f64)>> {
         let next: Vec<_> = milters.iter().map(|_| AtomicUsize::new(0)).collect();
-        let mut runs: Vec<(Vec<Figures>, usize, usize)> = milters.iter().map(|_| (Vec::new(), 0, 0)).collect();
+        let mut runs: Vec<(Vec<Figures>, usize, usize)> =
+            milters.iter().map(|_| (Vec::new(), 0, 0)).collect();
         for _ in 0..ROUNDS {
-            for (((milter, socket), next), (figures, queries, messages)) in milters.iter().zip(&next).zip(&mut runs) {
+            for (((milter, socket), next), (figures, queries, messages)) in
+                milters.iter().zip(&next).zip(&mut runs)
+            {
                 self.nameserver.clear();
-                let run = load::run(milter, socket, mode, connections, senders, next, self.time / ROUNDS)?;
+                let run = load::run(
+                    milter,
+                    socket,
+                    mode,
+                    connections,
+                    senders,
+                    next,
+                    self.time / ROUNDS,
+                )?;
                 *queries += self.nameserver.total();
                 // Each connection begins with a message that is not measured.
                 *messages += run.messages + connections;
@@ -162,7 +177,9 @@ impl Bench {
             }
         }
         #[allow(clippy::cast_precision_loss)]
-        let result = |(figures, queries, messages)| (Figures::merge(figures), queries as f64 / messages as f64);
+        let result = |(figures, queries, messages)| {
+            (Figures::merge(figures), queries as f64 / messages as f64)
+        };
         Ok(runs.into_iter().map(result).collect())
     }
 
@@ -182,15 +199,20 @@ impl Bench {
         ] {
             header(title);
             for connections in [1, 10, 100] {
-                // A connection that waits for each answer lets both sides fall asleep several times a message.
+                // A connection that waits for each answer lets both sides fall asleep several times
+                // a message.
                 let _awake = (connections == 1).then(awake::keep_awake).transpose()?;
                 let peer = peer.as_ref().filter(|_| !tcp);
                 let milters = [Some(&floor), Some(&daemon), peer].into_iter().flatten();
-                let milters: Vec<_> = milters.map(|milter| (milter, if tcp { &milter.tcp } else { &milter.unix })).collect();
+                let milters: Vec<_> = milters
+                    .map(|milter| (milter, if tcp { &milter.tcp } else { &milter.unix }))
+                    .collect();
                 let figures = self.compare(&milters, mode, connections, &senders)?;
                 let ratio = print_rows(connections, &figures);
                 match figures.get(1) {
-                    Some((ours, _)) if tcp && connections == 1 => self.goals.tcp_latency(ours.percentile(0.5)),
+                    Some((ours, _)) if tcp && connections == 1 => {
+                        self.goals.tcp_latency(ours.percentile(0.5))
+                    }
                     _ => {}
                 }
                 if !tcp {
@@ -199,11 +221,18 @@ impl Bench {
             }
         }
         drop((daemon, floor, peer));
-        header("Hot cache, UNIX socket, connections kept, both fields added, forged ones looked for");
+        header(
+            "Hot cache, UNIX socket, connections kept, both fields added, forged ones looked for",
+        );
         let daemon = self.daemon("header = Received-SPF, Authentication-Results\n")?;
         let floor = Milter::floor(&daemon)?;
         warm_up(&daemon, &senders)?;
-        let figures = self.compare(&[(&floor, &floor.unix), (&daemon, &daemon.unix)], Mode::Kept, 10, &senders)?;
+        let figures = self.compare(
+            &[(&floor, &floor.unix), (&daemon, &daemon.unix)],
+            Mode::Kept,
+            10,
+            &senders,
+        )?;
         print_rows(10, &figures);
         Ok(())
     }
@@ -211,14 +240,22 @@ impl Bench {
     fn cold(&mut self, latency: Duration) -> io::Result<()> {
         self.serve(zones::zone("cold", COLD_SENDERS), latency);
         let senders = zones::senders("cold", COLD_SENDERS);
-        header(&format!("Cold cache, name server {} ms away, UNIX socket, connections kept", latency.as_millis()));
+        header(&format!(
+            "Cold cache, name server {} ms away, UNIX socket, connections kept",
+            latency.as_millis()
+        ));
         for connections in [1, 10, 100] {
             let daemon = self.daemon(COLD_CACHE)?;
             let peer = self.peer();
-            let milters: Vec<_> =
-                [Some(&daemon), peer.as_ref()].into_iter().flatten().map(|milter| (milter, &milter.unix)).collect();
+            let milters: Vec<_> = [Some(&daemon), peer.as_ref()]
+                .into_iter()
+                .flatten()
+                .map(|milter| (milter, &milter.unix))
+                .collect();
             let figures = self.compare(&milters, Mode::Kept, connections, &senders)?;
-            for (name, (figures, queries)) in ["spf-milter", "SPF Milter 0.7"].into_iter().zip(&figures) {
+            for (name, (figures, queries)) in
+                ["spf-milter", "SPF Milter 0.7"].into_iter().zip(&figures)
+            {
                 row(name, connections, figures, Some(*queries), None);
             }
         }
@@ -248,7 +285,10 @@ impl Bench {
     /// Round trips: how often as long as a check of one look-up a check of a tree takes.
     fn trees(&mut self) -> io::Result<()> {
         self.serve(zones::trees(TREES), FAR);
-        println!("\nA cold three-level include tree, ten terms that ask DNS, name server {} ms away", FAR.as_millis());
+        println!(
+            "\nA cold three-level include tree, ten terms that ask DNS, name server {} ms away",
+            FAR.as_millis()
+        );
         println!("{:<16}{:>14}{:>14}{:>14}", "", "one look-up", "tree", "round trips");
         let daemon = self.daemon("")?;
         let trips = report::trips("spf-milter", times(&daemon, "flat")?, times(&daemon, "tree")?);
@@ -264,7 +304,9 @@ impl Bench {
 fn print_rows(connections: usize, figures: &[(Figures, f64)]) -> f64 {
     let base = figures.first().map(|(base, _)| base);
     let mut ratios = Vec::new();
-    for (name, (figures, queries)) in ["floor", "spf-milter", "SPF Milter 0.7"].into_iter().zip(figures) {
+    for (name, (figures, queries)) in
+        ["floor", "spf-milter", "SPF Milter 0.7"].into_iter().zip(figures)
+    {
         ratios.push(row(name, connections, figures, Some(*queries), base));
     }
     ratios.get(1).copied().unwrap_or(f64::NAN)
@@ -287,7 +329,8 @@ fn times(milter: &Milter, label: &str) -> io::Result<Duration> {
     let mut times = Vec::new();
     for n in 0..TREES {
         // The HELO name is the same, so that DNS is asked for it once.
-        let sender = Sender { helo: "out.helo.example".into(), domain: format!("{label}{n}.example") };
+        let sender =
+            Sender { helo: "out.helo.example".into(), domain: format!("{label}{n}.example") };
         let mut mta = Mta::connect(&milter.unix)?;
         mta.begin(&sender)?;
         mta.helo(&sender)?;

@@ -58,37 +58,57 @@ impl Milter {
         let Negotiated { actions, steps } = Mta::connect(&daemon.unix)?.negotiated;
         Self::start(|_, unix, tcp| {
             let mut command = Command::new(env::current_exe()?);
-            command.arg("--floor").arg(unix).args([tcp.to_string(), actions.to_string(), steps.to_string()]);
+            command.arg("--floor").arg(unix).args([
+                tcp.to_string(),
+                actions.to_string(),
+                steps.to_string(),
+            ]);
             Ok(command)
         })
     }
 
-    /// Another milter of the same kind, on a UNIX socket; it finds the name server in a resolv.conf that only it sees.
+    /// Another milter of the same kind, on a UNIX socket; it finds the name server in a resolv.conf
+    /// that only it sees.
     pub(crate) fn peer(program: &Path, nameserver: SocketAddr) -> io::Result<Self> {
         Self::start(|folder, unix, _| {
             let path = folder.join("spf-milter.conf");
             fs::write(
                 &path,
-                format!("socket = unix:{}\nlog_destination = stderr\nlog_level = info\nhostname = {HOST}\n", unix.display()),
+                format!(
+                    "socket = unix:{}\nlog_destination = stderr\nlog_level = info\nhostname = {HOST}\n",
+                    unix.display()
+                ),
             )?;
             let resolv_conf = folder.join("resolv.conf");
             fs::write(&resolv_conf, format!("nameserver {}\n", nameserver.ip()))?;
             let mut command = Command::new("unshare");
-            command.args(["--mount", "sh", "-c", "mount --bind \"$0\" /etc/resolv.conf && exec \"$@\""]);
+            command.args([
+                "--mount",
+                "sh",
+                "-c",
+                "mount --bind \"$0\" /etc/resolv.conf && exec \"$@\"",
+            ]);
             command.arg(resolv_conf).arg(program).arg("-c").arg(path);
             Ok(command)
         })
     }
 
-    fn start(command: impl FnOnce(&Path, &Path, SocketAddr) -> io::Result<Command>) -> io::Result<Self> {
+    fn start(
+        command: impl FnOnce(&Path, &Path, SocketAddr) -> io::Result<Command>,
+    ) -> io::Result<Self> {
         static COUNT: AtomicUsize = AtomicUsize::new(0);
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
-        let folder = env::temp_dir().join(format!("spf-milter-bench-{}-{number}", std::process::id()));
+        let folder =
+            env::temp_dir().join(format!("spf-milter-bench-{}-{number}", std::process::id()));
         fs::create_dir_all(&folder)?;
         let unix = folder.join("milter");
         let tcp = free_port()?;
         // Lines of the log are formatted and written, to where nobody reads them.
-        let child = command(&folder, &unix, tcp)?.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
+        let child = command(&folder, &unix, tcp)?
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()?;
         let mut milter = Self { child, folder, unix: Socket::Unix(unix), tcp: Socket::Tcp(tcp) };
         let deadline = Instant::now() + START_LIMIT;
         while Mta::connect(&milter.unix).is_err() {
@@ -106,7 +126,8 @@ impl Milter {
         for task in fs::read_dir(format!("/proc/{}/task", self.child.id()))? {
             // Nanoseconds on the CPU come first.
             let text = fs::read_to_string(task?.path().join("schedstat"))?;
-            total += text.split(' ').next().and_then(|number| number.parse::<u64>().ok()).unwrap_or(0);
+            total +=
+                text.split(' ').next().and_then(|number| number.parse::<u64>().ok()).unwrap_or(0);
         }
         Ok(Duration::from_nanos(total))
     }
@@ -115,7 +136,8 @@ impl Milter {
     pub(crate) fn resident(&self) -> io::Result<u64> {
         let text = fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
         let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-        line.and_then(|line| line.split_ascii_whitespace().next()?.parse().ok()).ok_or_else(|| io::Error::other("no VmRSS"))
+        line.and_then(|line| line.split_ascii_whitespace().next()?.parse().ok())
+            .ok_or_else(|| io::Error::other("no VmRSS"))
     }
 }
 

@@ -1,6 +1,6 @@
-//! Postfix's side of the milter protocol, made for speed: macros and command go in one write, and what is not answered waits for
-//! what is. Before it reads it waits with `poll(2)`, as Postfix does: a thread that waits in `read(2)` on a UNIX socket is woken each
-//! time the other end reads.
+//! Postfix's side of the milter protocol, made for speed: macros and command go in one write, and
+//! what is not answered waits for what is. Before it reads it waits with `poll(2)`, as Postfix
+//! does: a thread that waits in `read(2)` on a UNIX socket is woken each time the other end reads.
 
 use std::{
     io::{self, Read, Write},
@@ -130,7 +130,9 @@ impl Mta {
         mta.put(b'O', &[&OFFER.map(u32::to_be_bytes).concat()]);
         mta.flush()?;
         let (command, content) = mta.receive()?;
-        let number = |at: usize| content.get(at..at + 4).and_then(|bytes| bytes.try_into().ok()).map(u32::from_be_bytes);
+        let number = |at: usize| {
+            content.get(at..at + 4).and_then(|bytes| bytes.try_into().ok()).map(u32::from_be_bytes)
+        };
         match (command, number(4), number(8)) {
             (b'O', Some(actions), Some(steps)) => mta.negotiated = Negotiated { actions, steps },
             _ => return Err(io::Error::other("no answer to the negotiation")),
@@ -141,7 +143,9 @@ impl Mta {
     /// Begins an SMTP session.
     pub(crate) fn begin(&mut self, sender: &Sender) -> io::Result<()> {
         self.put(b'D', &[b"Cj\0", HOST.as_bytes(), b"\0"]);
-        let content = [sender.helo.as_bytes(), b"\x004\xc3\x50", CLIENT.to_string().as_bytes(), b"\0"].concat();
+        let content =
+            [sender.helo.as_bytes(), b"\x004\xc3\x50", CLIENT.to_string().as_bytes(), b"\0"]
+                .concat();
         self.event(b'C', &[&content], steps::NO_CONNECT, steps::NOREPLY_CONNECT)
     }
 
@@ -164,7 +168,12 @@ impl Mta {
         let mut length = 0;
         for (name, value) in HEADER {
             length += name.len() + value.len() + 3;
-            self.event(b'L', &[name.as_bytes(), b"\0", value.as_bytes(), b"\0"], steps::NO_HEADER, steps::NOREPLY_HEADER)?;
+            self.event(
+                b'L',
+                &[name.as_bytes(), b"\0", value.as_bytes(), b"\0"],
+                steps::NO_HEADER,
+                steps::NOREPLY_HEADER,
+            )?;
         }
         self.event(b'N', &[], steps::NO_EOH, steps::NOREPLY_EOH)?;
         let body = [b'x'; MESSAGE_LENGTH];
@@ -200,7 +209,13 @@ impl Mta {
         }
     }
 
-    fn event(&mut self, command: u8, content: &[&[u8]], no_event: u32, no_reply: u32) -> io::Result<()> {
+    fn event(
+        &mut self,
+        command: u8,
+        content: &[&[u8]],
+        no_event: u32,
+        no_reply: u32,
+    ) -> io::Result<()> {
         if self.negotiated.steps & no_event != 0 {
             return Ok(());
         }
@@ -220,7 +235,10 @@ impl Mta {
                 (b'i' | b'h' | b'm' | b'p', _) => {}
                 (other, content) => {
                     let content = String::from_utf8_lossy(&content).into_owned();
-                    return Err(io::Error::other(format!("milter says {:?} {content}", char::from(other))));
+                    return Err(io::Error::other(format!(
+                        "milter says {:?} {content}",
+                        char::from(other)
+                    )));
                 }
             }
         }
@@ -239,8 +257,9 @@ impl Mta {
         loop {
             let unread = self.input.get(self.read..).unwrap_or_default();
             if let Some((length, rest)) = unread.split_first_chunk::<4>()
-                && let Some((command, content)) =
-                    usize::try_from(u32::from_be_bytes(*length)).ok().and_then(|length| rest.get(..length)?.split_first())
+                && let Some((command, content)) = usize::try_from(u32::from_be_bytes(*length))
+                    .ok()
+                    .and_then(|length| rest.get(..length)?.split_first())
             {
                 let packet = (*command, content.to_vec());
                 self.read += 5 + packet.1.len();

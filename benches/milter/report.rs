@@ -26,7 +26,13 @@ pub(crate) fn header(title: &str) {
 }
 
 /// Prints a line of a table of loads; the CPU time as a multiple of the floor's.
-pub(crate) fn row(name: &str, connections: usize, figures: &Figures, queries: Option<f64>, floor: Option<&Figures>) -> f64 {
+pub(crate) fn row(
+    name: &str,
+    connections: usize,
+    figures: &Figures,
+    queries: Option<f64>,
+    floor: Option<&Figures>,
+) -> f64 {
     let ratio = floor.map_or(f64::NAN, |floor| figures.cpu.as_secs_f64() / floor.cpu.as_secs_f64());
     let milliseconds = |part| figures.percentile(part).as_secs_f64() * 1e3;
     println!(
@@ -43,7 +49,12 @@ pub(crate) fn row(name: &str, connections: usize, figures: &Figures, queries: Op
 }
 
 /// Prints the resident memory in KiB without connections, and at each number of idle ones.
-pub(crate) fn memory(name: &str, milter: &Milter, senders: &[Sender], numbers: &[usize]) -> io::Result<Vec<u64>> {
+pub(crate) fn memory(
+    name: &str,
+    milter: &Milter,
+    senders: &[Sender],
+    numbers: &[usize],
+) -> io::Result<Vec<u64>> {
     let mut figures = vec![settled(milter)?];
     for &connections in numbers {
         let idle = load::idle(&milter.unix, connections, senders)?;
@@ -76,7 +87,11 @@ fn settled(milter: &Milter) -> io::Result<u64> {
 /// Prints how many round trips a tree took.
 pub(crate) fn trips(name: &str, one: Duration, tree: Duration) -> f64 {
     let trips = tree.as_secs_f64() / one.as_secs_f64();
-    println!("{name:<16}{:>11.1} ms{:>11.1} ms{trips:>14.1}", one.as_secs_f64() * 1e3, tree.as_secs_f64() * 1e3);
+    println!(
+        "{name:<16}{:>11.1} ms{:>11.1} ms{trips:>14.1}",
+        one.as_secs_f64() * 1e3,
+        tree.as_secs_f64() * 1e3
+    );
     trips
 }
 
@@ -102,7 +117,11 @@ impl Goals {
     /// The middle latency over TCP.
     pub(crate) fn tcp_latency(&mut self, p50: Duration) {
         let figure = format!("{:.3} ms", p50.as_secs_f64() * 1e3);
-        self.note("TCP p50 under 1 ms at one connection".to_owned(), figure, p50 < Duration::from_millis(1));
+        self.note(
+            "TCP p50 under 1 ms at one connection".to_owned(),
+            figure,
+            p50 < Duration::from_millis(1),
+        );
     }
 
     /// KiB that a thousand connections take.

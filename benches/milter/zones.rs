@@ -1,4 +1,5 @@
-//! Sender domains whose records look like those of real ones, and what the name server is to say about them.
+//! Sender domains whose records look like those of real ones, and what the name server is to say
+//! about them.
 
 use std::net::Ipv4Addr;
 
@@ -21,7 +22,12 @@ pub(crate) struct Sender {
 
 /// Senders `{label}0.example` and so on: five kinds of domains, in turn.
 pub(crate) fn senders(label: &str, count: usize) -> Vec<Sender> {
-    (0..count).map(|n| Sender { helo: format!("out.{label}{n}.example"), domain: format!("{label}{n}.example") }).collect()
+    (0..count)
+        .map(|n| Sender {
+            helo: format!("out.{label}{n}.example"),
+            domain: format!("{label}{n}.example"),
+        })
+        .collect()
 }
 
 /// What DNS has for senders of this label.
@@ -40,7 +46,12 @@ fn add_sender(zone: &mut Zone, kind: usize, Sender { helo, domain }: &Sender) {
     match kind {
         // Two large senders, one of them split into lists.
         0 => {
-            record(domain, &format!("v=spf1 ip4:198.51.100.0/24 include:_spf.{domain} include:_esp.{domain} -all"));
+            record(
+                domain,
+                &format!(
+                    "v=spf1 ip4:198.51.100.0/24 include:_spf.{domain} include:_esp.{domain} -all"
+                ),
+            );
             record(&format!("_spf.{domain}"), &format!("v=spf1 include:_a.{domain} ~all"));
             record(&format!("_a.{domain}"), &networks("~all"));
             record(&format!("_esp.{domain}"), &networks("ip4:192.0.2.0/24 ~all"));
@@ -65,7 +76,10 @@ fn add_sender(zone: &mut Zone, kind: usize, Sender { helo, domain }: &Sender) {
         // A policy kept elsewhere, in which the client is missing.
         _ => {
             record(domain, &format!("v=spf1 redirect=_policy.{domain}"));
-            record(&format!("_policy.{domain}"), &format!("v=spf1 include:_a.{domain} include:_b.{domain} ~all"));
+            record(
+                &format!("_policy.{domain}"),
+                &format!("v=spf1 include:_a.{domain} include:_b.{domain} ~all"),
+            );
             record(&format!("_a.{domain}"), &networks("~all"));
             record(&format!("_b.{domain}"), &networks("?all"));
         }
@@ -82,8 +96,9 @@ fn networks(end: &str) -> String {
     format!("v=spf1 {list}ip6:2001:db8:4000::/36 {end}")
 }
 
-/// Trees of includes three levels deep, `tree0.example` and so on, in which the last address of the last leaf is the client's: ten
-/// terms that ask DNS, as many as there may be. And as many `flat0.example` and so on, which need one look-up.
+/// Trees of includes three levels deep, `tree0.example` and so on, in which the last address of the
+/// last leaf is the client's: ten terms that ask DNS, as many as there may be. And as many
+/// `flat0.example` and so on, which need one look-up.
 pub(crate) fn trees(count: usize) -> Zone {
     let mut zone = Zone::new();
     zone.add_txt("out.helo.example", b"v=spf1 a -all");
@@ -94,9 +109,15 @@ pub(crate) fn trees(count: usize) -> Zone {
         let mut record = |name: &str, text: &str| zone.add_txt(name, text.as_bytes());
         record(&root, &format!("v=spf1 include:a.{root} include:b.{root} -all"));
         for branch in ["a", "b"] {
-            record(&format!("{branch}.{root}"), &format!("v=spf1 include:1.{branch}.{root} include:2.{branch}.{root} -all"));
+            record(
+                &format!("{branch}.{root}"),
+                &format!("v=spf1 include:1.{branch}.{root} include:2.{branch}.{root} -all"),
+            );
             for leaf in ["1", "2"] {
-                record(&format!("{leaf}.{branch}.{root}"), &format!("v=spf1 a:host.{leaf}.{branch}.{root} -all"));
+                record(
+                    &format!("{leaf}.{branch}.{root}"),
+                    &format!("v=spf1 a:host.{leaf}.{branch}.{root} -all"),
+                );
             }
         }
         for leaf in ["1.a", "2.a", "1.b"] {

@@ -1,8 +1,9 @@
 //! Keeps the processors awake while times are measured.
 //!
-//! How long a processor that sleeps takes to wake, above all that of a virtual machine, is no matter of what is measured; it is a
-//! multiple of what a message takes, and changes from one moment to the next. A process for each, of the lowest priority, gives way to
-//! everything else and keeps it from sleeping.
+//! How long a processor that sleeps takes to wake, above all that of a virtual machine, is no
+//! matter of what is measured; it is a multiple of what a message takes, and changes from one
+//! moment to the next. A process for each, of the lowest priority, gives way to everything else and
+//! keeps it from sleeping.
 
 use std::{
     env, hint, io,
@@ -12,7 +13,8 @@ use std::{
     thread,
 };
 
-/// The argument that makes the program one of these processes; the id of the process that starts it follows.
+/// The argument that makes the program one of these processes; the id of the process that starts it
+/// follows.
 pub(crate) const ARGUMENT: &str = "--stay-awake";
 
 /// The processes; they end with this.
@@ -33,7 +35,11 @@ pub(crate) fn keep_awake() -> io::Result<Awake> {
     let mut awake = Awake(Vec::new());
     for _ in 0..thread::available_parallelism().map_or(1, NonZeroUsize::get) {
         let mut command = Command::new("nice");
-        command.args(["-n", "19"]).arg(&program).args([ARGUMENT, &std::process::id().to_string()]).stdin(Stdio::null());
+        command
+            .args(["-n", "19"])
+            .arg(&program)
+            .args([ARGUMENT, &std::process::id().to_string()])
+            .stdin(Stdio::null());
         awake.0.push(command.spawn()?);
     }
     Ok(awake)

@@ -6,8 +6,8 @@ use ring::{
     rand::SystemRandom,
     rsa::KeyPair as RsaKeyPair,
     signature::{
-        ED25519, Ed25519KeyPair, KeyPair as _, RSA_PKCS1_1024_8192_SHA256_FOR_LEGACY_USE_ONLY, RSA_PKCS1_SHA256,
-        UnparsedPublicKey,
+        ED25519, Ed25519KeyPair, KeyPair as _, RSA_PKCS1_1024_8192_SHA256_FOR_LEGACY_USE_ONLY,
+        RSA_PKCS1_SHA256, UnparsedPublicKey,
     },
 };
 
@@ -67,7 +67,8 @@ impl Key {
             names.join(":"),
             BASE64_STANDARD.encode(digest(&SHA256, body)),
         );
-        let fields: String = FIELDS.iter().map(|(name, value)| format!("{name}:{value}\r\n")).collect();
+        let fields: String =
+            FIELDS.iter().map(|(name, value)| format!("{name}:{value}\r\n")).collect();
         let text = format!("{fields}dkim-signature:{tags}").into_bytes();
         let signature = match self {
             Self::Rsa(key) => {
@@ -85,12 +86,15 @@ impl Key {
     pub(crate) fn check(&self, public: &[u8], signed: &Signed) {
         match self {
             Self::Rsa(_) => {
-                let key = UnparsedPublicKey::new(&RSA_PKCS1_1024_8192_SHA256_FOR_LEGACY_USE_ONLY, public);
+                let key =
+                    UnparsedPublicKey::new(&RSA_PKCS1_1024_8192_SHA256_FOR_LEGACY_USE_ONLY, public);
                 key.verify(&signed.text, &signed.signature).unwrap();
             }
             Self::Ed25519(_) => {
                 let text = digest(&SHA256, &signed.text);
-                UnparsedPublicKey::new(&ED25519, public).verify(text.as_ref(), &signed.signature).unwrap();
+                UnparsedPublicKey::new(&ED25519, public)
+                    .verify(text.as_ref(), &signed.signature)
+                    .unwrap();
             }
         }
     }
@@ -108,7 +112,10 @@ pub(crate) fn keys() -> [Key; 2] {
 pub(crate) fn key_records(keys: &[Key]) -> String {
     let record = |key: &Key| {
         let name = key.name();
-        format!("{name}._domainkey.example.com TXT v=DKIM1; k={name}; p={}\n", BASE64_STANDARD.encode(key.public()))
+        format!(
+            "{name}._domainkey.example.com TXT v=DKIM1; k={name}; p={}\n",
+            BASE64_STANDARD.encode(key.public())
+        )
     };
     keys.iter().map(record).collect()
 }

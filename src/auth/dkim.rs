@@ -1,19 +1,25 @@
 //! DKIM: verifies DKIM-Signature fields while the message arrives (RFC 6376, 8301, 8463, 8616).
 //!
-//! [`Verifier`] takes the header; at its end it becomes a [`Verification`], which looks the keys up beside the body and hashes the body
-//! as it comes. What is kept is the header, at most 1 MiB, and the state of a few hashes; of the body nothing.
+//! [`Verifier`] takes the header; at its end it becomes a [`Verification`], which looks the keys up
+//! beside the body and hashes the body as it comes. What is kept is the header, at most 1 MiB, and
+//! the state of a few hashes; of the body nothing.
 //!
 //! Where the RFCs leave a choice:
 //!
-//! - Signatures with rsa-sha1 are permerror without a key look-up (RFC 8301 §3.1 says that they have permanently failed).
-//! - RSA keys that are too short are policy (RFC 8301 §3.2; a site may go down to 512 bits against it), and those of more than 8192 bits
-//!   permerror.
-//! - A field that may occur once (RFC 5322 §3.6, MIME), is named in `h=` and occurs more often than it is named there: policy. The reader
-//!   might be shown one that nobody signed. Where `h=` does not name it, that is nobody's matter, except of From: permerror.
-//! - With several key records at a name (undefined in RFC 6376 §3.6.2.2) the signature passes if it does with one of the first three, in
-//!   alphabetical order, that are keys of its algorithm. Texts that are no key records do not count.
-//! - A key that DNS has no answer for is temperror, except where the body alone tells that the signature fails.
-//! - An `l=` larger than the body is permerror; one that is smaller is policy, if the signature is good.
+//! - Signatures with rsa-sha1 are permerror without a key look-up (RFC 8301 §3.1 says that they
+//!   have permanently failed).
+//! - RSA keys that are too short are policy (RFC 8301 §3.2; a site may go down to 512 bits against
+//!   it), and those of more than 8192 bits permerror.
+//! - A field that may occur once (RFC 5322 §3.6, MIME), is named in `h=` and occurs more often than
+//!   it is named there: policy. The reader might be shown one that nobody signed. Where `h=` does
+//!   not name it, that is nobody's matter, except of From: permerror.
+//! - With several key records at a name (undefined in RFC 6376 §3.6.2.2) the signature passes if it
+//!   does with one of the first three, in alphabetical order, that are keys of its algorithm. Texts
+//!   that are no key records do not count.
+//! - A key that DNS has no answer for is temperror, except where the body alone tells that the
+//!   signature fails.
+//! - An `l=` larger than the body is permerror; one that is smaller is policy, if the signature is
+//!   good.
 //! - A CR or LF that stands alone in the body is an octet like others.
 
 use std::{collections::HashMap, fmt, time::Duration};
@@ -52,7 +58,8 @@ const MAX_RECORDED: usize = 20;
 /// Keys at one name that a signature is checked with.
 const MAX_KEYS: usize = 3;
 
-/// Fields that may occur once: RFC 5322 §3.6, RFC 2045 §3, and the other `Content-` fields of MIME that a body has one of.
+/// Fields that may occur once: RFC 5322 §3.6, RFC 2045 §3, and the other `Content-` fields of MIME
+/// that a body has one of.
 const SINGLE_FIELDS: [&str; 23] = [
     "From",
     "Date",
@@ -111,8 +118,9 @@ impl Verifier {
 
     /// Takes the next header field as the client sent it.
     ///
-    /// `value` is all that follows the colon: leading white space is part of it (SMFIP_HDR_LEADSPC; where the MTA does not offer that, put
-    /// the usual one space there). Folds are LF, as in the milter protocol, or CRLF.
+    /// `value` is all that follows the colon: leading white space is part of it (SMFIP_HDR_LEADSPC;
+    /// where the MTA does not offer that, put the usual one space there). Folds are LF, as in the
+    /// milter protocol, or CRLF.
     pub fn header(&mut self, name: &[u8], value: &[u8]) {
         self.is_signed |= name.trim_ascii_end().eq_ignore_ascii_case(b"DKIM-Signature");
         self.header.push(name, value);
@@ -126,7 +134,10 @@ impl Verifier {
     pub fn end_of_header(self, dns: &Dns) -> Verification {
         let Self { settings, header, is_signed } = self;
         if !is_signed || header.is_cut() {
-            let outcome = SignatureOutcome { reason: Some(Reason::HeaderTooLarge), ..SignatureOutcome::default() };
+            let outcome = SignatureOutcome {
+                reason: Some(Reason::HeaderTooLarge),
+                ..SignatureOutcome::default()
+            };
             let entries = is_signed.then_some(Entry { outcome, pending: None });
             return Verification::new(settings, Header::default(), entries.into_iter().collect());
         }
@@ -142,7 +153,10 @@ impl Verifier {
         }
         for number in 1..=further.len().min(MAX_RECORDED) {
             let more = if number == MAX_RECORDED { further.len() - number + 1 } else { 1 };
-            let outcome = SignatureOutcome { reason: Some(Reason::TooManySignatures(more)), ..SignatureOutcome::default() };
+            let outcome = SignatureOutcome {
+                reason: Some(Reason::TooManySignatures(more)),
+                ..SignatureOutcome::default()
+            };
             entries.push(Entry { outcome, pending: None });
         }
         let mut verification = Verification::new(settings, header, entries);
@@ -173,7 +187,11 @@ impl Entry {
         let signature = signature::parse(field.value(), now, &mut outcome).and_then(|signature| {
             let signed = |name: &str| {
                 let name = name.as_bytes();
-                signature.signed_fields.iter().filter(|signed| signed.eq_ignore_ascii_case(name)).count()
+                signature
+                    .signed_fields
+                    .iter()
+                    .filter(|signed| signed.eq_ignore_ascii_case(name))
+                    .count()
             };
             match repeated.iter().find(|(name, count)| (1..*count).contains(&signed(name))) {
                 Some((name, _)) => Err(Reason::FieldNotSignedAsOften(name)),
@@ -181,7 +199,9 @@ impl Entry {
             }
         });
         match signature {
-            Ok(signature) => Self { outcome, pending: Some(Pending { field: field.clone(), signature }) },
+            Ok(signature) => {
+                Self { outcome, pending: Some(Pending { field: field.clone(), signature }) }
+            }
             Err(reason) => {
                 outcome.reason = Some(reason);
                 Self { outcome, pending: None }
@@ -193,7 +213,8 @@ impl Entry {
 /// The texts at the names of keys.
 type Records = HashMap<Name, Lookup<Box<[u8]>>>;
 
-/// Verifies the signatures of a message whose header is there. Dropping it ends the look-ups that are under way.
+/// Verifies the signatures of a message whose header is there. Dropping it ends the look-ups that
+/// are under way.
 pub struct Verification {
     settings: Settings,
     header: Header,
@@ -212,7 +233,8 @@ impl fmt::Debug for Verification {
 impl Verification {
     fn new(settings: Settings, header: Header, entries: Vec<Entry>) -> Self {
         let mut bodies = BodyHashes::default();
-        let pending: Vec<&Pending> = entries.iter().filter_map(|entry| entry.pending.as_ref()).collect();
+        let pending: Vec<&Pending> =
+            entries.iter().filter_map(|entry| entry.pending.as_ref()).collect();
         for Pending { signature, .. } in &pending {
             bodies.add(signature.body_canonicalization, signature.body_length);
         }
@@ -224,17 +246,22 @@ impl Verification {
     /// Starts to look up the keys, each once.
     fn look_keys_up(&mut self, dns: &Dns) {
         let mut names: Vec<&Name> = Vec::new();
-        for Pending { signature, .. } in self.entries.iter().filter_map(|entry| entry.pending.as_ref()) {
+        for Pending { signature, .. } in
+            self.entries.iter().filter_map(|entry| entry.pending.as_ref())
+        {
             if names.contains(&&signature.key_name) {
                 continue;
             }
             names.push(&signature.key_name);
-            let (dns, name, timeout) = (dns.clone(), signature.key_name.clone(), self.settings.timeout);
+            let (dns, name, timeout) =
+                (dns.clone(), signature.key_name.clone(), self.settings.timeout);
             let mut lookup = Box::pin(async move {
-                let records = time::timeout(timeout, dns.txt(&name)).await.unwrap_or(Err(Failure::Timeout));
+                let records =
+                    time::timeout(timeout, dns.txt(&name)).await.unwrap_or(Err(Failure::Timeout));
                 (name, records)
             });
-            // What the cache has is there at once: a task for it would cost more than all else around a signature check.
+            // What the cache has is there at once: a task for it would cost more than all else
+            // around a signature check.
             match lookup.as_mut().now_or_never() {
                 Some((name, records)) => _ = self.records.insert(name, records),
                 None => _ = self.lookups.spawn(lookup),
@@ -252,16 +279,19 @@ impl Verification {
         self.bodies.write(chunk);
     }
 
-    /// Ends the message: what was found out about its signatures, from the top of the header. None where it has none.
+    /// Ends the message: what was found out about its signatures, from the top of the header. None
+    /// where it has none.
     ///
     /// # Errors
     ///
-    /// A look-up did not come to an end, or a hash is missing that was asked for: nothing can be said about the message then.
+    /// A look-up did not come to an end, or a hash is missing that was asked for: nothing can be
+    /// said about the message then.
     pub async fn finish(self) -> Result<Vec<SignatureOutcome>, InternalError> {
         self.finish_before(None).await
     }
 
-    /// As [`Self::finish`]; keys that have not come at `end` count as timed out, whatever the time-out of the settings is.
+    /// As [`Self::finish`]; keys that have not come at `end` count as timed out, whatever the
+    /// time-out of the settings is.
     ///
     /// # Errors
     ///
@@ -270,7 +300,10 @@ impl Verification {
         self.finish_before(Some(end)).await
     }
 
-    async fn finish_before(mut self, end: Option<Instant>) -> Result<Vec<SignatureOutcome>, InternalError> {
+    async fn finish_before(
+        mut self,
+        end: Option<Instant>,
+    ) -> Result<Vec<SignatureOutcome>, InternalError> {
         loop {
             let next = self.lookups.join_next();
             let joined = match end {
@@ -279,13 +312,18 @@ impl Verification {
             };
             match joined {
                 Ok(Some(lookup)) => {
-                    let (name, records) = lookup.map_err(|_| InternalError::new("a key look-up did not come to an end"))?;
+                    let (name, records) = lookup
+                        .map_err(|_| InternalError::new("a key look-up did not come to an end"))?;
                     self.records.insert(name, records);
                 }
                 Ok(None) => break,
                 Err(_) => {
-                    for Pending { signature, .. } in self.entries.iter().filter_map(|entry| entry.pending.as_ref()) {
-                        self.records.entry(signature.key_name.clone()).or_insert(Err(Failure::Timeout));
+                    for Pending { signature, .. } in
+                        self.entries.iter().filter_map(|entry| entry.pending.as_ref())
+                    {
+                        self.records
+                            .entry(signature.key_name.clone())
+                            .or_insert(Err(Failure::Timeout));
                     }
                     break;
                 }
@@ -298,18 +336,23 @@ impl Verification {
         let mut is_first = true;
         for Entry { mut outcome, pending } in self.entries {
             if let Some(Pending { field, signature }) = pending {
-                // Ten checks of large keys take some milliseconds, in which the thread serves nobody else.
+                // Ten checks of large keys take some milliseconds, in which the thread serves
+                // nobody else.
                 if !std::mem::take(&mut is_first) {
                     tokio::task::yield_now().await;
                 }
                 let body = bodies.find(signature.body_canonicalization, signature.body_length);
-                let body = body.ok_or_else(|| InternalError::new("no hash of the body for a signature"))?;
+                let body =
+                    body.ok_or_else(|| InternalError::new("no hash of the body for a signature"))?;
                 outcome.body = Some(body.coverage);
                 let texts = self.records.get(&signature.key_name);
-                let texts = texts.ok_or_else(|| InternalError::new("no key look-up for a signature"))?;
+                let texts =
+                    texts.ok_or_else(|| InternalError::new("no key look-up for a signature"))?;
                 let keys = find_keys(texts, &signature, self.settings.min_key_bits);
-                let write_signed = |text: &mut Vec<u8>| index.write_signed(&field, &signature, text);
-                outcome.reason = check(&signature, keys, body, &mut text, write_signed, &mut outcome).err();
+                let write_signed =
+                    |text: &mut Vec<u8>| index.write_signed(&field, &signature, text);
+                outcome.reason =
+                    check(&signature, keys, body, &mut text, write_signed, &mut outcome).err();
             }
             outcomes.push(outcome);
         }
@@ -318,7 +361,11 @@ impl Verification {
 }
 
 /// The keys that a signature may be checked with, in a fixed order; never none of them.
-fn find_keys(texts: &Lookup<Box<[u8]>>, signature: &Signature, min_bits: usize) -> Result<Vec<KeyRecord>, Reason> {
+fn find_keys(
+    texts: &Lookup<Box<[u8]>>,
+    signature: &Signature,
+    min_bits: usize,
+) -> Result<Vec<KeyRecord>, Reason> {
     let mut texts: Vec<&[u8]> = match texts {
         Ok(texts) => texts.iter().map(|text| &**text).collect(),
         Err(failure) if failure.is_void() => return Err(Reason::NoKey),
@@ -373,7 +420,9 @@ fn check(
     let keys = match keys {
         Ok(keys) => keys,
         // No key could make it pass: there is nothing to wait for.
-        Err(Reason::KeyUnavailable(failure)) => return Err(body.err().unwrap_or(Reason::KeyUnavailable(failure))),
+        Err(Reason::KeyUnavailable(failure)) => {
+            return Err(body.err().unwrap_or(Reason::KeyUnavailable(failure)));
+        }
         Err(reason) => return Err(reason),
     };
     if let Some(first) = keys.first() {
@@ -381,7 +430,10 @@ fn check(
     }
     body?;
     write_signed(text);
-    let key = keys.iter().find(|record| record.key.verify(text, &signature.signature)).ok_or(Reason::Signature)?;
+    let key = keys
+        .iter()
+        .find(|record| record.key.verify(text, &signature.signature))
+        .ok_or(Reason::Signature)?;
     (outcome.key_bits, outcome.testing) = (Some(key.key.bits()), key.testing);
     // Whoever holds the message can add to a body that is not signed to its end.
     match outcome.body {

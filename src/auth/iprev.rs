@@ -1,4 +1,5 @@
-//! The method iprev: whether the name of the client's address leads back to that address (RFC 8601 §3).
+//! The method iprev: whether the name of the client's address leads back to that address (RFC 8601
+//! §3).
 //!
 //! A fact about how well the client's network is kept; it authenticates nobody.
 
@@ -8,7 +9,8 @@ use futures_util::{StreamExt as _, stream};
 
 use crate::dns::{Dns, Failure, Name};
 
-/// The most names of an address that are looked up; the rest are left out (RFC 8601 §7.9, RFC 7208 §4.6.4).
+/// The most names of an address that are looked up; the rest are left out (RFC 8601 §7.9, RFC 7208
+/// §4.6.4).
 pub const MAX_NAMES: usize = 10;
 
 /// How many names are looked up at the same time.
@@ -52,7 +54,8 @@ pub struct Outcome {
     pub result: IprevResult,
     /// The client's address that was looked up.
     pub address: IpAddr,
-    /// The confirmed name: with a pass, the first in the order of the answer that leads back; otherwise `None`.
+    /// The confirmed name: with a pass, the first in the order of the answer that leads back;
+    /// otherwise `None`.
     pub name: Option<Name>,
     /// The trouble behind a temperror; for a permerror, what the answer was in place of names.
     pub failure: Option<Failure>,
@@ -61,19 +64,27 @@ pub struct Outcome {
 impl Outcome {
     /// The outcome where the caller's time limit came first.
     pub fn out_of_time(address: IpAddr) -> Self {
-        Self { result: IprevResult::Temperror, address, name: None, failure: Some(Failure::Timeout) }
+        Self {
+            result: IprevResult::Temperror,
+            address,
+            name: None,
+            failure: Some(Failure::Timeout),
+        }
     }
 }
 
 /// Looks up the names of an address, and of these the addresses of the same family.
 ///
-/// One look-up and at most [`MAX_NAMES`] more, some of them at the same time. An IPv4-mapped address must be given as the IPv4 address
-/// that it stands for. There is no time limit: the caller sets one and drops the future.
+/// One look-up and at most [`MAX_NAMES`] more, some of them at the same time. An IPv4-mapped
+/// address must be given as the IPv4 address that it stands for. There is no time limit: the caller
+/// sets one and drops the future.
 pub async fn verify(dns: &Dns, address: IpAddr) -> Outcome {
     let outcome = |result, name, failure| Outcome { result, address, name, failure };
     let names = match dns.ptr(address).await {
         Ok(names) => names,
-        Err(failure) if failure.is_void() => return outcome(IprevResult::Permerror, None, Some(failure)),
+        Err(failure) if failure.is_void() => {
+            return outcome(IprevResult::Permerror, None, Some(failure));
+        }
         Err(failure) => return outcome(IprevResult::Temperror, None, Some(failure)),
     };
     // In the order of the answer, so that the same answer always confirms the same name.
@@ -168,7 +179,11 @@ mod tests {
     async fn ten_names_and_no_more() {
         let mut zone = String::new();
         for n in 1..=30 {
-            let _ = writeln!(zone, "192.0.2.1 PTR m{n}.example.com\nm{n}.example.com A 192.0.2.{}", if n > 10 { 1 } else { 2 });
+            let _ = writeln!(
+                zone,
+                "192.0.2.1 PTR m{n}.example.com\nm{n}.example.com A 192.0.2.{}",
+                if n > 10 { 1 } else { 2 }
+            );
         }
         let mut zone = Zone::parse(&zone).unwrap();
         zone.latency = Duration::from_secs(1);
@@ -186,10 +201,17 @@ mod tests {
             let mut zone = String::new();
             for n in 1..=last {
                 let address = if n == last { 1 } else { 2 };
-                let _ = writeln!(zone, "192.0.2.1 PTR m{n}.example.com\nm{n}.example.com A 192.0.2.{address}");
+                let _ = writeln!(
+                    zone,
+                    "192.0.2.1 PTR m{n}.example.com\nm{n}.example.com A 192.0.2.{address}"
+                );
             }
             let (outcome, _) = verify_in(&zone, "192.0.2.1").await;
-            assert_eq!(outcome.name, Name::new(&format!("m{last}.example.com")).filter(|_| counts), "{last}");
+            assert_eq!(
+                outcome.name,
+                Name::new(&format!("m{last}.example.com")).filter(|_| counts),
+                "{last}"
+            );
         }
     }
 }

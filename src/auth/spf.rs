@@ -1,12 +1,14 @@
 //! SPF: `check_host()` (RFC 7208 §4).
 //!
-//! A pure function of the client, the identity and what DNS says. DNS trouble and broken records are results (`temperror`,
-//! `permerror`), never errors. Every limit of RFC 7208 §4.6.4 holds, and one deadline holds over all of it.
+//! A pure function of the client, the identity and what DNS says. DNS trouble and broken records
+//! are results (`temperror`, `permerror`), never errors. Every limit of RFC 7208 §4.6.4 holds, and
+//! one deadline holds over all of it.
 //!
-//! The worst record makes a check with these limits ask 132 questions: the record; an `include`; nine `mx` of eleven (ten hosts
-//! each); the client's names and ten addresses of them; the explanation; and nine terms and ten hosts asked for early and in vain.
-//! Without early look-ups the worst one makes it ask 123: ten `mx` and no `include`. With `n` look-ups allowed these are at most
-//! `12n + 12` and `11n + 13`.
+//! The worst record makes a check with these limits ask 132 questions: the record; an `include`;
+//! nine `mx` of eleven (ten hosts each); the client's names and ten addresses of them; the
+//! explanation; and nine terms and ten hosts asked for early and in vain. Without early look-ups
+//! the worst one makes it ask 123: ten `mx` and no `include`. With `n` look-ups allowed these are
+//! at most `12n + 12` and `11n + 13`.
 
 mod evaluate;
 mod expand;
@@ -79,7 +81,8 @@ impl Default for Limits {
 /// What went wrong.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Problem {
-    /// The kind of problem: one of a few texts that stay as they are, for replies and header fields.
+    /// The kind of problem: one of a few texts that stay as they are, for replies and header
+    /// fields.
     pub reason: &'static str,
     /// What it was in this case, for the log.
     pub detail: String,
@@ -109,15 +112,19 @@ impl Problem {
 pub struct Outcome {
     /// The result.
     pub result: SpfResult,
-    /// The mechanism that matched, in canonical form and without its qualifier; `None` where none did.
+    /// The mechanism that matched, in canonical form and without its qualifier; `None` where none
+    /// did.
     pub mechanism: Option<String>,
     /// The domain whose record holds it, or whose record ended the check without a match.
     pub policy_domain: Option<String>,
-    /// What went wrong: for temperror and permerror always, for none where the domain cannot have a policy.
+    /// What went wrong: for temperror and permerror always, for none where the domain cannot have a
+    /// policy.
     pub problem: Option<Problem>,
-    /// The explanation that the domain published for its fail (RFC 7208 §6.2): ASCII, expanded, not yet safe for a reply.
+    /// The explanation that the domain published for its fail (RFC 7208 §6.2): ASCII, expanded, not
+    /// yet safe for a reply.
     pub explanation: Option<String>,
-    /// The validated name of the client (RFC 7208 §7.3), where a reply tells it: see [`client_name`].
+    /// The validated name of the client (RFC 7208 §7.3), where a reply tells it: see
+    /// [`client_name`].
     pub client_name: Option<String>,
     /// Terms that asked DNS.
     pub lookups: usize,
@@ -130,7 +137,10 @@ pub struct Outcome {
 impl Outcome {
     /// The outcome for an identity without a domain that could have a policy (RFC 7208 §4.3).
     pub fn without_domain(detail: &str) -> Self {
-        Self::without_record(SpfResult::None, Some(Problem { reason: Problem::NO_DOMAIN, detail: detail.to_owned() }))
+        Self::without_record(
+            SpfResult::None,
+            Some(Problem { reason: Problem::NO_DOMAIN, detail: detail.to_owned() }),
+        )
     }
 
     /// An outcome that no record was needed for.
@@ -155,8 +165,17 @@ pub async fn check_host(dns: &Dns, query: &Query<'_>, limits: &Limits) -> Outcom
 }
 
 /// As [`check_host`], where the domain was parsed before; that of the query counts for nothing.
-pub async fn check_domain(dns: &Dns, domain: &Domain, query: &Query<'_>, limits: &Limits) -> Outcome {
-    if domain.is_qualified() { check(dns, domain, query, limits, None).await } else { no_policy(SINGLE_LABEL, None) }
+pub async fn check_domain(
+    dns: &Dns,
+    domain: &Domain,
+    query: &Query<'_>,
+    limits: &Limits,
+) -> Outcome {
+    if domain.is_qualified() {
+        check(dns, domain, query, limits, None).await
+    } else {
+        no_policy(SINGLE_LABEL, None)
+    }
 }
 
 /// As [`check_host`], and tells each step.
@@ -164,9 +183,15 @@ pub async fn check_host_with_trace(dns: &Dns, query: &Query<'_>, limits: &Limits
     run(dns, query, limits, Some(Trace::default())).await
 }
 
-/// Finds the validated name of a client, for `%{p}` in a text about a sender of this domain (RFC 7208 §7.3). `None` where it has none, or
-/// where that is not known within `limit`, and 5 seconds at most.
-pub async fn client_name(dns: &Dns, client: IpAddr, domain: &str, limit: Duration) -> Option<String> {
+/// Finds the validated name of a client, for `%{p}` in a text about a sender of this domain (RFC
+/// 7208 §7.3). `None` where it has none, or where that is not known within `limit`, and 5 seconds
+/// at most.
+pub async fn client_name(
+    dns: &Dns,
+    client: IpAddr,
+    domain: &str,
+    limit: Duration,
+) -> Option<String> {
     let mut validated = None;
     let deadline = Instant::now() + limit.min(NAMES_LIMIT);
     names::validate_once(dns, client.to_canonical(), &mut validated, deadline).await;
@@ -186,7 +211,13 @@ async fn run(dns: &Dns, query: &Query<'_>, limits: &Limits, trace: Option<Trace>
     check(dns, &domain, query, limits, trace).await
 }
 
-async fn check(dns: &Dns, domain: &Domain, query: &Query<'_>, limits: &Limits, trace: Option<Trace>) -> Outcome {
+async fn check(
+    dns: &Dns,
+    domain: &Domain,
+    query: &Query<'_>,
+    limits: &Limits,
+    trace: Option<Trace>,
+) -> Outcome {
     // A time-out too long for the clock is none that could run out.
     let now = Instant::now();
     let deadline = now.checked_add(limits.timeout).unwrap_or_else(|| now + FOREVER);

@@ -38,7 +38,12 @@ fn check_methods(dkim: &Effective<'_>, dmarc: &Effective<'_>) -> Option<ConfigEr
         return None;
     };
     let assignment = dmarc.assignment?;
-    let message = format!("{} contradicts verify_dkim = {} ({}) (expected yes for both)", dmarc.text, dkim.text, dkim.place());
+    let message = format!(
+        "{} contradicts verify_dkim = {} ({}) (expected yes for both)",
+        dmarc.text,
+        dkim.text,
+        dkim.place()
+    );
     Some(ConfigError::new(assignment.place.at(assignment.offset), Some(dmarc.name), message))
 }
 
@@ -50,11 +55,17 @@ fn check_codes(code: &Effective<'_>, status: &Effective<'_>) -> Option<ConfigErr
         return None;
     }
     // The one that is set later is named first; one of them is set, as the defaults agree.
-    let line = |value: &Effective<'_>| value.assignment.map_or(0, |assignment| assignment.place.line);
+    let line =
+        |value: &Effective<'_>| value.assignment.map_or(0, |assignment| assignment.place.line);
     let (one, other) = if line(status) >= line(code) { (status, code) } else { (code, status) };
     let assignment = one.assignment?;
-    let message =
-        format!("{} contradicts {} = {} ({}) (expected the same first digit)", one.text, other.name, other.text, other.place());
+    let message = format!(
+        "{} contradicts {} = {} ({}) (expected the same first digit)",
+        one.text,
+        other.name,
+        other.text,
+        other.place()
+    );
     Some(ConfigError::new(assignment.place.at(assignment.offset), Some(one.name), message))
 }
 
@@ -101,7 +112,8 @@ fn without_effect(config: &Config, assignments: &[Assignment]) -> Vec<Warning> {
     let no_header = (config.header.is_empty(), "has no effect: header is empty");
     let lacks_results = !config.header.contains(&HeaderName::AuthenticationResults);
     let no_results = (lacks_results, "has no effect: header lacks Authentication-Results");
-    let unrecorded = (lacks_results, "is not recorded in the message: header lacks Authentication-Results");
+    let unrecorded =
+        (lacks_results, "is not recorded in the message: header lacks Authentication-Results");
     let no_dmarc = (!config.verify_dmarc, "has no effect: verify_dmarc is no");
     let no_dkim = (!config.verify_dkim, "has no effect: verify_dkim is no");
     let no_helo = (!config.verify_helo, "has no effect: verify_helo is no");
@@ -144,12 +156,20 @@ fn without_effect(config: &Config, assignments: &[Assignment]) -> Vec<Warning> {
     ];
     let mut warnings = Vec::new();
     for (name, (is_found, why)) in findings {
-        let Some(assignment) = assignments.iter().find(|assignment| is_found && assignment.parameter.name == name) else {
+        let Some(assignment) =
+            assignments.iter().find(|assignment| is_found && assignment.parameter.name == name)
+        else {
             continue;
         };
         // Who writes a default down means nothing by it.
-        if assignment.parameter.default.text() != Some((assignment.parameter.spell)(config).as_str()) {
-            warnings.push(ConfigError::new(assignment.place.at(assignment.offset), Some(name), why));
+        if assignment.parameter.default.text()
+            != Some((assignment.parameter.spell)(config).as_str())
+        {
+            warnings.push(ConfigError::new(
+                assignment.place.at(assignment.offset),
+                Some(name),
+                why,
+            ));
         }
     }
     warnings

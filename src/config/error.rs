@@ -2,7 +2,8 @@
 
 use std::{fmt, path::Path, sync::Arc};
 
-/// Errors of one configuration that are kept; a file that is no configuration at all has one on every line.
+/// Errors of one configuration that are kept; a file that is no configuration at all has one on
+/// every line.
 const MAX_ERRORS: usize = 100;
 
 /// What a configuration comes from.
@@ -76,7 +77,8 @@ pub struct ConfigError {
 
 impl ConfigError {
     pub(super) fn new(place: Place, parameter: Option<&str>, message: impl Into<String>) -> Self {
-        let parameter = parameter.filter(|_| matches!(place.origin, Origin::File(_))).map(str::to_owned);
+        let parameter =
+            parameter.filter(|_| matches!(place.origin, Origin::File(_))).map(str::to_owned);
         Self { place, parameter, message: message.into() }
     }
 
@@ -87,7 +89,8 @@ impl ConfigError {
         if self.place.line == 0 {
             return String::new();
         }
-        // Long lines are cut to what is around the place; tabs and control characters take one column.
+        // Long lines are cut to what is around the place; tabs and control characters take one
+        // column.
         let first = (self.place.column - 1).saturating_sub(BEFORE);
         let shown = self.place.source.chars().skip(first).take(WIDTH);
         let shown: String = shown.map(|c| if c.is_control() { ' ' } else { c }).collect();
@@ -117,8 +120,8 @@ pub struct Errors {
 }
 
 impl Errors {
-    /// The errors: those of the configuration file from top to bottom, then those of other files and of the command line, then
-    /// those of values that contradict each other.
+    /// The errors: those of the configuration file from top to bottom, then those of other files
+    /// and of the command line, then those of values that contradict each other.
     pub fn iter(&self) -> impl Iterator<Item = &ConfigError> {
         self.errors.iter()
     }
@@ -155,7 +158,8 @@ impl Errors {
         self.errors.sort_by_key(|error| error.place.order(config_file));
     }
 
-    /// The errors, each on a line of its own; on request with the line of the file and a caret below the place.
+    /// The errors, each on a line of its own; on request with the line of the file and a caret
+    /// below the place.
     pub fn render(&self, with_source: bool) -> String {
         let mut text = String::new();
         for error in &self.errors {
@@ -184,7 +188,12 @@ mod tests {
     use super::*;
 
     fn error(source: &str, column: usize) -> ConfigError {
-        let place = Place { origin: Origin::File(Path::new("a.conf").into()), line: 3, column, source: source.into() };
+        let place = Place {
+            origin: Origin::File(Path::new("a.conf").into()),
+            line: 3,
+            column,
+            source: source.into(),
+        };
         ConfigError::new(place, Some("socket"), "wrong")
     }
 
@@ -193,7 +202,10 @@ mod tests {
         let mut errors = Errors::default();
         errors.push(error("söcket\t= x", 10));
         assert_eq!(errors.to_string(), "a.conf:3:10: socket: wrong");
-        assert_eq!(errors.render(true), "a.conf:3:10: socket: wrong\n    söcket = x\n             ^\n");
+        assert_eq!(
+            errors.render(true),
+            "a.conf:3:10: socket: wrong\n    söcket = x\n             ^\n"
+        );
     }
 
     #[test]
@@ -217,12 +229,17 @@ mod tests {
 
     #[test]
     fn a_flood_of_errors_is_counted() {
-        for (count, more) in [(99, ""), (100, ""), (101, "and 1 errors more"), (105, "and 5 errors more")] {
+        for (count, more) in
+            [(99, ""), (100, ""), (101, "and 1 errors more"), (105, "and 5 errors more")]
+        {
             let mut errors = Errors::default();
             (0..count).for_each(|_| errors.push(error("", 1)));
             let text = errors.to_string();
             assert_eq!(text.lines().count(), count.min(100) + usize::from(count > 100), "{count}");
-            assert!(text.ends_with(more) && text.contains("more") == (count > 100), "{count}: {more}");
+            assert!(
+                text.ends_with(more) && text.contains("more") == (count > 100),
+                "{count}: {more}"
+            );
         }
     }
 }

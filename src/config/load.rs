@@ -52,7 +52,12 @@ impl Overrides {
             let parameter = parameters().iter().find(|parameter| parameter.name == name);
             if let (Some(parameter), Some(value)) = (parameter, value) {
                 let place = Place::line(&Origin::Option(option), 0, &Arc::from(value));
-                assignments.push(Assignment { parameter, value: Some(value.trim().into()), place, offset: 0 });
+                assignments.push(Assignment {
+                    parameter,
+                    value: Some(value.trim().into()),
+                    place,
+                    offset: 0,
+                });
             }
         }
         assignments
@@ -78,15 +83,22 @@ pub fn load(path: &Path, overrides: &Overrides) -> Result<Loaded, Errors> {
         Ok(text) => load_on(&text, path, overrides, &find_group),
         Err(error) => {
             let mut errors = Errors::default();
-            errors.push(ConfigError::new(Place::file(path), None, format!("{error} (expected a configuration file)")));
-            overrides.assignments().iter().for_each(|assignment| check_value(assignment, &mut errors));
+            errors.push(ConfigError::new(
+                Place::file(path),
+                None,
+                format!("{error} (expected a configuration file)"),
+            ));
+            overrides
+                .assignments()
+                .iter()
+                .for_each(|assignment| check_value(assignment, &mut errors));
             Err(errors)
         }
     }
 }
 
-/// Reads a configuration file that is in memory; `path` is what errors call it. Files that it names are read; it is not looked whether
-/// this host has the groups that it names.
+/// Reads a configuration file that is in memory; `path` is what errors call it. Files that it names
+/// are read; it is not looked whether this host has the groups that it names.
 ///
 /// # Errors
 ///
@@ -108,16 +120,22 @@ fn load_on(
             errors.push(ConfigError::new(option.place.clone(), None, problem));
             option.value = None;
         }
-        if let Some(index) = assignments.iter().position(|assignment| assignment.parameter.name == option.parameter.name) {
-            // What does not count must be right all the same: the option may be missing the next time.
+        if let Some(index) = assignments
+            .iter()
+            .position(|assignment| assignment.parameter.name == option.parameter.name)
+        {
+            // What does not count must be right all the same: the option may be missing the next
+            // time.
             check_value(&assignments.remove(index), &mut errors);
         }
         assignments.push(option);
     }
-    let senders = assignments.iter().find(|assignment| assignment.parameter.name == "skip_senders_file");
+    let senders =
+        assignments.iter().find(|assignment| assignment.parameter.name == "skip_senders_file");
     let senders = senders.and_then(|assignment| read_senders(assignment, &mut errors));
     errors.extend(check_group(&assignments, find_group));
-    let mut values = Values { assignments: &assignments, file: Place::file(path), errors: Errors::default() };
+    let mut values =
+        Values { assignments: &assignments, file: Place::file(path), errors: Errors::default() };
     let config = read_values(&mut values);
     errors.append(values.errors);
     errors.sort(path);
@@ -134,12 +152,20 @@ fn load_on(
 }
 
 /// Looks whether there is the group that sockets are to be given to.
-fn check_group(assignments: &[Assignment], find_group: &dyn Fn(&str) -> Result<(), String>) -> Option<ConfigError> {
+fn check_group(
+    assignments: &[Assignment],
+    find_group: &dyn Fn(&str) -> Result<(), String>,
+) -> Option<ConfigError> {
     let set = |name| assignments.iter().find(|assignment| assignment.parameter.name == name);
     let assignment = set("socket_group")?;
-    let group = assignment.value.as_deref().filter(|group| !group.is_empty() && group_name(group).is_ok())?;
+    let group = assignment
+        .value
+        .as_deref()
+        .filter(|group| !group.is_empty() && group_name(group).is_ok())?;
     let sockets = set("socket").and_then(|assignment| sockets(assignment.value.as_deref()?).ok());
-    if sockets.is_some_and(|sockets| !sockets.iter().any(|socket| matches!(socket, SocketSpec::Unix(_)))) {
+    if sockets
+        .is_some_and(|sockets| !sockets.iter().any(|socket| matches!(socket, SocketSpec::Unix(_))))
+    {
         return None;
     }
     let error = find_group(group).err()?;
@@ -150,8 +176,13 @@ fn check_group(assignments: &[Assignment], find_group: &dyn Fn(&str) -> Result<(
 fn find_group(name: &str) -> Result<(), String> {
     match Group::from_name(name) {
         Ok(Some(_)) => Ok(()),
-        Ok(None) => Err(format!("there is no group {} on this host (expected the name of a group)", quote(name))),
-        Err(error) => Err(format!("cannot find out whether there is a group {}: {error}", quote(name))),
+        Ok(None) => Err(format!(
+            "there is no group {} on this host (expected the name of a group)",
+            quote(name)
+        )),
+        Err(error) => {
+            Err(format!("cannot find out whether there is a group {}: {error}", quote(name)))
+        }
     }
 }
 
@@ -176,7 +207,8 @@ fn complete(config: &mut Config, assignments: &[Assignment]) {
     }
 }
 
-/// Reads `skip_senders_file`: one entry in a line. Entries that are there twice do no harm in a list that programs write.
+/// Reads `skip_senders_file`: one entry in a line. Entries that are there twice do no harm in a
+/// list that programs write.
 fn read_senders(assignment: &Assignment, errors: &mut Errors) -> Option<Set> {
     let path = Path::new(assignment.value.as_deref().filter(|value| !value.is_empty())?);
     let text = match read_file(path) {
@@ -191,14 +223,20 @@ fn read_senders(assignment: &Assignment, errors: &mut Errors) -> Option<Set> {
     let mut set = Set::default();
     for line in lines(&text, path) {
         let mut refuse = |offset, message| {
-            errors.push(ConfigError::new(line.place.at(offset), Some(assignment.parameter.name), message));
+            errors.push(ConfigError::new(
+                line.place.at(offset),
+                Some(assignment.parameter.name),
+                message,
+            ));
         };
         match (&line.problem, line_entry(&line.text)) {
             (Some((offset, problem)), _) => refuse(*offset, problem.clone()),
             (None, Ok(entry)) => {
                 set.insert(&entry);
             }
-            (None, Err(wrong)) => wrong.into_iter().for_each(|error| refuse(line.offset + error.offset, error.message)),
+            (None, Err(wrong)) => wrong
+                .into_iter()
+                .for_each(|error| refuse(line.offset + error.offset, error.message)),
         }
     }
     Some(set)
@@ -220,7 +258,8 @@ mod tests {
 
     #[test]
     fn files_up_to_the_bound() {
-        let path = std::env::temp_dir().join(format!("spf-milter-{}-large.conf", std::process::id()));
+        let path =
+            std::env::temp_dir().join(format!("spf-milter-{}-large.conf", std::process::id()));
         for (length, is_read) in [(MAX_FILE - 1, true), (MAX_FILE, true), (MAX_FILE + 1, false)] {
             // A file of holes, which takes no room.
             File::create(&path).unwrap().set_len(length).unwrap();

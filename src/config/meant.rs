@@ -25,8 +25,8 @@ const STEPS: [Step; 15] = [
     socket,
 ];
 
-/// Cuts off the comment behind a value, which the format does not have: it begins with a `#` at the beginning or behind white space,
-/// outside of quotes.
+/// Cuts off the comment behind a value, which the format does not have: it begins with a `#` at the
+/// beginning or behind white space, outside of quotes.
 pub(super) fn comment(text: &str) -> Option<(&str, &str)> {
     let mut before = None;
     let mut quoted = false;
@@ -45,11 +45,13 @@ pub(super) fn comment(text: &str) -> Option<(&str, &str)> {
     }
 }
 
-/// Whether a text stands in quotes or brackets, or begins or ends with a quote, as values do elsewhere; an address with a local-part in
-/// quotes does not.
+/// Whether a text stands in quotes or brackets, or begins or ends with a quote, as values do
+/// elsewhere; an address with a local-part in quotes does not.
 pub(super) fn is_enclosed(text: &str) -> bool {
-    const QUOTES: [char; 11] =
-        ['\'', '`', '\u{b4}', '\u{2018}', '\u{2019}', '\u{201a}', '\u{201c}', '\u{201d}', '\u{201e}', '\u{ab}', '\u{bb}'];
+    const QUOTES: [char; 11] = [
+        '\'', '`', '\u{b4}', '\u{2018}', '\u{2019}', '\u{201a}', '\u{201c}', '\u{201d}',
+        '\u{201e}', '\u{ab}', '\u{bb}',
+    ];
     let has = |open: char, close: char| text.starts_with(open) && text.ends_with(close);
     text.starts_with(QUOTES)
         || text.ends_with(QUOTES)
@@ -62,8 +64,14 @@ pub(super) fn is_enclosed(text: &str) -> bool {
 
 /// Adds to a message what was probably meant: `message (expected yes or no; did you mean yes?)`.
 ///
-/// `reads` says whether a text can be read. Where it reads one value of a list, several in one text are told apart.
-pub(super) fn explain(message: &mut String, text: &str, in_list: bool, reads: impl Fn(&str) -> bool) {
+/// `reads` says whether a text can be read. Where it reads one value of a list, several in one text
+/// are told apart.
+pub(super) fn explain(
+    message: &mut String,
+    text: &str,
+    in_list: bool,
+    reads: impl Fn(&str) -> bool,
+) {
     if text.len() > LONGEST || message.contains("did you mean") {
         return;
     }
@@ -105,8 +113,10 @@ fn meant(text: &str, in_list: bool, reads: impl Fn(&str) -> bool) -> Option<Stri
             rest = next;
         }
     }
-    if matches!(text.to_ascii_lowercase().as_str(), "none" | "no" | "off" | "nothing" | "null" | "-" | "\"\"" | "''")
-        && (in_list || reads(""))
+    if matches!(
+        text.to_ascii_lowercase().as_str(),
+        "none" | "no" | "off" | "nothing" | "null" | "-" | "\"\"" | "''"
+    ) && (in_list || reads(""))
     {
         known.push("for none, leave the value empty");
     }
@@ -115,8 +125,10 @@ fn meant(text: &str, in_list: bool, reads: impl Fn(&str) -> bool) -> Option<Stri
 
 /// Several values with something else than commas between them.
 fn several(text: &str, reads: impl Fn(&str) -> bool) -> Option<String> {
-    let parts: Vec<&str> =
-        text.split(|c: char| c.is_whitespace() || matches!(c, ';' | '|')).filter(|part| !part.is_empty()).collect();
+    let parts: Vec<&str> = text
+        .split(|c: char| c.is_whitespace() || matches!(c, ';' | '|'))
+        .filter(|part| !part.is_empty())
+        .collect();
     (parts.len() > 1 && parts.iter().all(|part| reads(part))).then(|| parts.join(", "))
 }
 
@@ -128,7 +140,10 @@ fn without_comment(text: &str) -> Option<(String, &'static str)> {
 
 fn without_backslash(text: &str) -> Option<(String, &'static str)> {
     let value = text.strip_suffix('\\')?;
-    Some((value.trim_end().trim_end_matches(',').trim_end().to_owned(), "a value cannot go on in the next line"))
+    Some((
+        value.trim_end().trim_end_matches(',').trim_end().to_owned(),
+        "a value cannot go on in the next line",
+    ))
 }
 
 fn without_end(text: &str) -> Option<(String, &'static str)> {
@@ -160,7 +175,8 @@ fn without_rest(text: &str) -> Option<(String, &'static str)> {
 fn without_brackets(text: &str) -> Option<(String, &'static str)> {
     let inner = |open: char, close: char| text.strip_prefix(open)?.strip_suffix(close);
     let address = inner('[', ']').filter(|value| value.contains(':'));
-    let value = inner('<', '>').or(address).or_else(|| inner('(', ')')).or_else(|| inner('{', '}'))?;
+    let value =
+        inner('<', '>').or(address).or_else(|| inner('(', ')')).or_else(|| inner('{', '}'))?;
     Some((value.trim().to_owned(), ""))
 }
 
@@ -172,7 +188,9 @@ fn in_lower_case(text: &str) -> Option<(String, &'static str)> {
 fn boolean(text: &str) -> Option<(String, &'static str)> {
     let word = match text.to_ascii_lowercase().as_str() {
         "y" | "yes" | "on" | "1" | "t" | "true" | "enable" | "enabled" => "yes",
-        "n" | "no" | "off" | "0" | "f" | "false" | "disable" | "disabled" | "none" | "never" => "no",
+        "n" | "no" | "off" | "0" | "f" | "false" | "disable" | "disabled" | "none" | "never" => {
+            "no"
+        }
         _ => return None,
     };
     Some((word.to_owned(), ""))
@@ -193,7 +211,9 @@ fn number(text: &str) -> Option<(String, &'static str)> {
     let mut groups = text.split(['_', '\'', ',', '.', ' ']);
     // Only between groups of three digits such a character can be left out: 20.5 is not 205.
     let _first = groups.next();
-    let grouped = groups.clone().all(|group| group.len() == 3 && group.bytes().all(|octet| octet.is_ascii_digit()));
+    let grouped = groups
+        .clone()
+        .all(|group| group.len() == 3 && group.bytes().all(|octet| octet.is_ascii_digit()));
     let separators: &[char] = if grouped { &['_', '\'', ',', '.', ' '] } else { &[' '] };
     let plain = text.replace(separators, "");
     let digits: String = plain.chars().take_while(char::is_ascii_digit).collect();
@@ -287,11 +307,26 @@ mod tests {
         }
         assert_eq!(meant("x", true, is_word), None);
         let is_number = |text: &str| text.parse::<u32>().is_ok();
-        assert_eq!(meant("20s", false, is_number).as_deref(), Some("without a unit; did you mean 20?"));
-        assert_eq!(meant("2 min", false, is_number).as_deref(), Some("without a unit; did you mean 120?"));
-        assert_eq!(meant("16,384", false, is_number).as_deref(), Some("a number has digits alone; did you mean 16384?"));
-        assert_eq!(meant("1.000.000", false, is_number).as_deref(), Some("a number has digits alone; did you mean 1000000?"));
-        assert_eq!(meant("20.0", false, is_number).as_deref(), Some("a number has digits alone; did you mean 20?"));
+        assert_eq!(
+            meant("20s", false, is_number).as_deref(),
+            Some("without a unit; did you mean 20?")
+        );
+        assert_eq!(
+            meant("2 min", false, is_number).as_deref(),
+            Some("without a unit; did you mean 120?")
+        );
+        assert_eq!(
+            meant("16,384", false, is_number).as_deref(),
+            Some("a number has digits alone; did you mean 16384?")
+        );
+        assert_eq!(
+            meant("1.000.000", false, is_number).as_deref(),
+            Some("a number has digits alone; did you mean 1000000?")
+        );
+        assert_eq!(
+            meant("20.0", false, is_number).as_deref(),
+            Some("a number has digits alone; did you mean 20?")
+        );
         for text in ["20.5", "1.5s", "1,00,000"] {
             assert_eq!(meant(text, false, is_number), None, "{text}");
         }

@@ -9,10 +9,12 @@ use crate::mail::{
     tokens::is_token_octet,
 };
 
-/// The most octets of an authserv-id: a domain name has no more, and a header field must hold it whole.
+/// The most octets of an authserv-id: a domain name has no more, and a header field must hold it
+/// whole.
 const MAX_AUTHSERV_ID: usize = 255;
 
-/// Refuses what other programs' configurations have in the place of the name of the host: here a name is a name.
+/// Refuses what other programs' configurations have in the place of the name of the host: here a
+/// name is a name.
 fn refuse_keyword(text: &str) -> Parsed<()> {
     let is_keyword = text.eq_ignore_ascii_case("hostname") || text.starts_with(['$', '%']);
     if !is_keyword {
@@ -33,21 +35,32 @@ pub(super) fn hostname(text: &str) -> Parsed<String> {
     match Domain::parse(text) {
         Ok(_) if text.is_ascii() => Ok(text.into()),
         Ok(domain) => Ok(domain.to_string()),
-        Err(error) => wrong(format!("{} is not a host name: {error} (expected one such as mail.example.com)", quote(text))),
+        Err(error) => wrong(format!(
+            "{} is not a host name: {error} (expected one such as mail.example.com)",
+            quote(text)
+        )),
     }
 }
 
 /// Reads a domain name.
 pub(super) fn domain(text: &str) -> Parsed<Domain> {
-    Domain::parse(text)
-        .or_else(|error| wrong(format!("{} is not a domain: {error} (expected one such as example.com)", quote(text))))
+    Domain::parse(text).or_else(|error| {
+        wrong(format!(
+            "{} is not a domain: {error} (expected one such as example.com)",
+            quote(text)
+        ))
+    })
 }
 
-/// Reads an authserv-id: a token or a domain name (RFC 8601 §2.2, §2.5). What is ASCII stays as it is written, U-labels become A-labels.
+/// Reads an authserv-id: a token or a domain name (RFC 8601 §2.2, §2.5). What is ASCII stays as it
+/// is written, U-labels become A-labels.
 pub(super) fn authserv_id(text: &str) -> Parsed<String> {
     refuse_keyword(text)?;
     let bad = |why: &dyn std::fmt::Display| {
-        wrong(format!("{} is not an authserv-id: {why} (expected a name such as mx.example.com)", quote(text)))
+        wrong(format!(
+            "{} is not an authserv-id: {why} (expected a name such as mx.example.com)",
+            quote(text)
+        ))
     };
     if text.len() > MAX_AUTHSERV_ID && text.is_ascii() {
         return bad(&format!("longer than {MAX_AUTHSERV_ID} octets"));
@@ -62,7 +75,9 @@ pub(super) fn authserv_id(text: &str) -> Parsed<String> {
         Err(error) if !text.is_ascii() => bad(&error),
         Err(_) => match text.chars().find(|c| !is_token_character(*c)) {
             Some(c) => bad(&format!("it cannot have {}", quote(&c.to_string()))),
-            None if text.trim_end_matches('.').split('.').any(str::is_empty) => bad(&DomainError::EmptyLabel),
+            None if text.trim_end_matches('.').split('.').any(str::is_empty) => {
+                bad(&DomainError::EmptyLabel)
+            }
             None => Ok(text.into()),
         },
     }
@@ -76,7 +91,10 @@ fn is_token_character(c: char) -> bool {
 /// Reads an entry of `delete_authserv_ids`.
 pub(super) fn authserv_id_pattern(text: &str) -> Parsed<AuthservIdPattern> {
     let bad = |why: &dyn std::fmt::Display| {
-        wrong(format!("{} is not an authserv-id: {why} (expected mail.example.com, or .example.com for subdomains)", quote(text)))
+        wrong(format!(
+            "{} is not an authserv-id: {why} (expected mail.example.com, or .example.com for subdomains)",
+            quote(text)
+        ))
     };
     let pattern = text.parse::<AuthservIdPattern>().or_else(|error| bad(&error))?;
     if !text.starts_with('.') {
@@ -96,14 +114,29 @@ mod tests {
         assert_eq!(hostname("Mail.Example.COM."), Ok("Mail.Example.COM.".into()));
         assert_eq!(hostname("bücher.example"), Ok("xn--bcher-kva.example".into()));
         assert_eq!(hostname("localhost"), Ok("localhost".into()));
-        for bad in ["[192.0.2.1]", "mail example", "a..b", ".example.com", "HOSTNAME", "hostname", "$myhostname"] {
+        for bad in [
+            "[192.0.2.1]",
+            "mail example",
+            "a..b",
+            ".example.com",
+            "HOSTNAME",
+            "hostname",
+            "$myhostname",
+        ] {
             assert!(hostname(bad).is_err(), "{bad}");
         }
     }
 
     #[test]
     fn authserv_ids() {
-        for good in ["mx.example.com", "MX.Example.com.", "us", "mx_1+a!b", "a.b.c~d", "xn--bcher-kva.example"] {
+        for good in [
+            "mx.example.com",
+            "MX.Example.com.",
+            "us",
+            "mx_1+a!b",
+            "a.b.c~d",
+            "xn--bcher-kva.example",
+        ] {
             assert_eq!(authserv_id(good), Ok(good.into()));
         }
         assert_eq!(authserv_id("bücher.example"), Ok("xn--bcher-kva.example".into()));
@@ -139,14 +172,24 @@ mod tests {
         for (length, is_good) in [(254, true), (255, true), (256, false), (899, false)] {
             assert_eq!(authserv_id(&"x".repeat(length)).is_ok(), is_good, "{length}");
         }
-        assert!(authserv_id("HOSTNAME").unwrap_err()[0].message.contains("expected the name itself, such as "));
+        assert!(
+            authserv_id("HOSTNAME").unwrap_err()[0]
+                .message
+                .contains("expected the name itself, such as ")
+        );
     }
 
     #[test]
     fn patterns_match() {
         let matches = |pattern: &str, id: &str| authserv_id_pattern(pattern).unwrap().matches(id);
-        assert!(matches("mail.example.com", "MAIL.example.com.") && !matches("example.com", "mail.example.com"));
-        assert!(matches(".example.com", "a.mail.Example.com") && !matches(".example.com", "example.com"));
+        assert!(
+            matches("mail.example.com", "MAIL.example.com.")
+                && !matches("example.com", "mail.example.com")
+        );
+        assert!(
+            matches(".example.com", "a.mail.Example.com")
+                && !matches(".example.com", "example.com")
+        );
         assert!(matches("xn--bcher-kva.example", "bücher.example"));
         assert!(matches("My_Server+1", "my_server+1"));
         assert!(authserv_id_pattern("..").is_err());

@@ -42,11 +42,19 @@ impl Networks {
 pub(super) fn networks(text: &str) -> Parsed<Networks> {
     let mut seen = HashSet::new();
     let mut spellings = HashSet::new();
-    let found = list_with(text, spelt_network, |_, (spelling, _)| !spellings.insert(spelling.clone()))?;
-    Ok(Networks(found.into_iter().map(|(_, network)| network).filter(|network| seen.insert(*network)).collect()))
+    let found =
+        list_with(text, spelt_network, |_, (spelling, _)| !spellings.insert(spelling.clone()))?;
+    Ok(Networks(
+        found
+            .into_iter()
+            .map(|(_, network)| network)
+            .filter(|network| seen.insert(*network))
+            .collect(),
+    ))
 }
 
-/// What in a set of networks is no error, but hardly meant: where, and what to say about it. The text is one that [`networks`] reads.
+/// What in a set of networks is no error, but hardly meant: where, and what to say about it. The
+/// text is one that [`networks`] reads.
 pub(super) fn oddities(text: &str) -> ValueErrors {
     let mut found = ValueErrors::new();
     let mut seen: HashMap<Network, String> = HashMap::new();
@@ -75,8 +83,12 @@ fn host_bits(text: &str) -> Option<String> {
 /// A network that leaves nobody out.
 fn everyone(network: Network) -> Option<String> {
     match network {
-        Network::Net(IpNet::V4(v4)) if v4.prefix_len() == 0 => Some("has every IPv4 client in it".into()),
-        Network::Net(IpNet::V6(v6)) if v6.prefix_len() == 0 => Some("has every IPv6 client in it".into()),
+        Network::Net(IpNet::V4(v4)) if v4.prefix_len() == 0 => {
+            Some("has every IPv4 client in it".into())
+        }
+        Network::Net(IpNet::V6(v6)) if v6.prefix_len() == 0 => {
+            Some("has every IPv6 client in it".into())
+        }
         _ => None,
     }
 }
@@ -91,9 +103,11 @@ fn network(text: &str) -> Parsed<Network> {
     }
     match text.parse::<IpNet>().or_else(|_| text.parse::<IpAddr>().map(IpNet::from)) {
         Ok(network) => Ok(Network::Net(canonical(network.trunc()))),
-        Err(_) => {
-            wrong(format!("{} is not a network (expected an address, ADDRESS/BITS or loopback{})", quote(text), with_bits(text)))
-        }
+        Err(_) => wrong(format!(
+            "{} is not a network (expected an address, ADDRESS/BITS or loopback{})",
+            quote(text),
+            with_bits(text)
+        )),
     }
 }
 
@@ -105,9 +119,9 @@ fn with_bits(text: &str) -> String {
     });
     match masked {
         Some(network) => format!("; did you mean {}?", network.trunc()),
-        None if text
-            .split_once('-')
-            .is_some_and(|(from, to)| [from, to].iter().all(|end| end.trim().parse::<IpAddr>().is_ok())) =>
+        None if text.split_once('-').is_some_and(|(from, to)| {
+            [from, to].iter().all(|end| end.trim().parse::<IpAddr>().is_ok())
+        }) =>
         {
             "; a range is written as networks".into()
         }
@@ -134,7 +148,9 @@ impl fmt::Display for Networks {
             f.write_str(if index == 0 { "" } else { ", " })?;
             match network {
                 Network::Loopback => f.write_str("loopback")?,
-                Network::Net(network) if network.prefix_len() == network.max_prefix_len() => write!(f, "{}", network.addr())?,
+                Network::Net(network) if network.prefix_len() == network.max_prefix_len() => {
+                    write!(f, "{}", network.addr())?
+                }
                 Network::Net(network) => write!(f, "{network}")?,
             }
         }
@@ -160,11 +176,17 @@ mod tests {
 
     #[test]
     fn addresses_are_found() {
-        assert!(has("loopback", "127.0.0.2") && has("loopback", "::1") && has("loopback", "::ffff:127.0.0.1"));
+        assert!(
+            has("loopback", "127.0.0.2")
+                && has("loopback", "::1")
+                && has("loopback", "::ffff:127.0.0.1")
+        );
         assert!(!has("loopback", "10.0.0.1") && !has("", "127.0.0.1"));
         assert!(has("10.1.2.3/8", "10.9.9.9") && has("10.0.0.0/08", "10.0.0.1"));
         assert!(
-            has("10.0.0.1", "::ffff:10.0.0.1") && has("::ffff:10.0.0.1", "10.0.0.1") && has("::ffff:10.0.0.0/104", "10.9.9.9")
+            has("10.0.0.1", "::ffff:10.0.0.1")
+                && has("::ffff:10.0.0.1", "10.0.0.1")
+                && has("::ffff:10.0.0.0/104", "10.9.9.9")
         );
         assert!(has("0.0.0.0/0", "192.0.2.1") && !has("0.0.0.0/0", "2001:db8::1"));
         assert!(has("2001:db8::1/32", "2001:db8:ffff::") && !has("2001:db8::/32", "2001:db9::"));
@@ -173,14 +195,24 @@ mod tests {
     #[test]
     fn networks_are_spelt_without_host_bits() {
         let text = "loopback, 10.1.2.3/8, 192.0.2.1/32, ::ffff:0:0/96, 2001:db8::1/32, ::1";
-        assert_eq!(networks(text).unwrap().to_string(), "loopback, 10.0.0.0/8, 192.0.2.1, 0.0.0.0/0, 2001:db8::/32, ::1");
+        assert_eq!(
+            networks(text).unwrap().to_string(),
+            "loopback, 10.0.0.0/8, 192.0.2.1, 0.0.0.0/0, 2001:db8::/32, ::1"
+        );
     }
 
     #[test]
     fn what_is_no_network_is_refused() {
-        for bad in
-            ["Loopback", "10.0.0.0/33", "10.0.0/24", "10.0.0.0/255.0.0.0", "010.0.0.1", "[::1]", "fe80::1%eth0", "10.0.0.0 /8"]
-        {
+        for bad in [
+            "Loopback",
+            "10.0.0.0/33",
+            "10.0.0/24",
+            "10.0.0.0/255.0.0.0",
+            "010.0.0.1",
+            "[::1]",
+            "fe80::1%eth0",
+            "10.0.0.0 /8",
+        ] {
             assert!(networks(bad).is_err(), "{bad}");
         }
         assert_eq!(networks("10.0.0.1, 10.0.0.1").unwrap_err()[0].offset, 10);
@@ -189,10 +221,17 @@ mod tests {
             ("localhost", "did you mean loopback?"),
             ("[::1]", "did you mean ::1?"),
             ("10.0.0.0/255.255.0.0", "did you mean 10.0.0.0/16?"),
-            ("10.0.0.0/8; 192.168.0.0/16", "separate with commas; did you mean 10.0.0.0/8, 192.168.0.0/16?"),
+            (
+                "10.0.0.0/8; 192.168.0.0/16",
+                "separate with commas; did you mean 10.0.0.0/8, 192.168.0.0/16?",
+            ),
             ("10.0.0.1 - 10.0.0.9", "a range is written as networks"),
         ] {
-            assert!(networks(text).unwrap_err()[0].message.contains(meant), "{text}: {:?}", networks(text));
+            assert!(
+                networks(text).unwrap_err()[0].message.contains(meant),
+                "{text}: {:?}",
+                networks(text)
+            );
         }
     }
 
@@ -200,7 +239,8 @@ mod tests {
     fn a_network_in_two_spellings_is_one() {
         let text = "127.0.0.0/8,::ffff:127.0.0.0/104,::1, 10.0.0.1, 10.0.0.1/32, 192.0.2.7/24";
         assert_eq!(networks(text).unwrap().to_string(), "127.0.0.0/8, ::1, 10.0.0.1, 192.0.2.0/24");
-        let found: Vec<_> = oddities(text).into_iter().map(|oddity| (oddity.offset, oddity.message)).collect();
+        let found: Vec<_> =
+            oddities(text).into_iter().map(|oddity| (oddity.offset, oddity.message)).collect();
         assert_eq!(
             found,
             [

@@ -1,7 +1,8 @@
 //! The table of parameters: one row is all that there is to say about one.
 //!
-//! A row gives the field of [`Config`] its name, its type and its one-line description, the default as text, whether the parameter
-//! can be reloaded, and the function that reads it. Everything else is made from the rows.
+//! A row gives the field of [`Config`] its name, its type and its one-line description, the default
+//! as text, whether the parameter can be reloaded, and the function that reads it. Everything else
+//! is made from the rows.
 
 use std::{net::SocketAddr, path::PathBuf};
 
@@ -15,10 +16,13 @@ use super::{
     socket::{SocketSpec, nameserver, socket},
     spf_results::{SpfResults, definitive, rejectable},
     value::{
-        Mode, Parsed, Spell, ValueErrors, boolean, count, count_from, group_name, list, mode, optional, path, positive, quote,
-        read_value, seconds, seconds_to, wrong,
+        Mode, Parsed, Spell, ValueErrors, boolean, count, count_from, group_name, list, mode,
+        optional, path, positive, quote, read_value, seconds, seconds_to, wrong,
     },
-    words::{EnforcedPolicy, ErrorAction, HeaderName, LogDestination, LogLevel, SyslogFacility, header_name, word},
+    words::{
+        EnforcedPolicy, ErrorAction, HeaderName, LogDestination, LogLevel, SyslogFacility,
+        header_name, word,
+    },
 };
 use crate::mail::{
     auth_results::AuthservIdPattern,
@@ -92,7 +96,8 @@ const RELOADED: bool = false;
 /// Makes [`Config`], the table and the function that reads all values from the rows.
 macro_rules! parameters {
     ($($group:literal { $($(#[doc = $doc:literal])+ $name:ident: $type:ty = $default:expr, $fixed:ident, $parse:expr;)+ })+) => {
-        /// The configuration in force: plain values, checked once, never changed. A field is named as its parameter is.
+        /// The configuration in force: plain values, checked once, never changed. A field is named
+        /// as its parameter is.
         #[derive(Clone, Debug, PartialEq)]
         pub struct Config { $($($(#[doc = $doc])+ pub $name: $type,)+)+ }
 
@@ -143,7 +148,8 @@ parameters! {
         syslog_facility: SyslogFacility = Text("mail"), RELOADED, word;
     }
     "Host and exemptions" {
-        /// Name of this host in header fields and in the macro r; not set: what the MTA calls itself.
+        /// Name of this host in header fields and in the macro r; not set: what the MTA calls
+        /// itself.
         hostname: Option<String> = Text(""), RELOADED, |text| optional(text, hostname);
         /// Networks of clients that are not verified.
         trusted_networks: Networks = Text("loopback"), RELOADED, networks;
@@ -172,7 +178,8 @@ parameters! {
         timeout_secs: u64 = Text("20"), RELOADED, seconds;
         /// Whether to verify and log, but neither reject nor change anything.
         dry_run: bool = Text("no"), RELOADED, boolean;
-        /// Whether MAIL FROM results are rejected only at the end of the message, if DMARC does not pass.
+        /// Whether MAIL FROM results are rejected only at the end of the message, if DMARC does not
+        /// pass.
         defer_spf_rejection: bool = Text("no"), RELOADED, boolean;
     }
     "SMTP replies" {
@@ -273,7 +280,8 @@ pub(super) fn sockets(text: &str) -> Parsed<Vec<SocketSpec>> {
     list(text, socket)
 }
 
-/// The most seconds that an attempt of a look-up may take: the system's timers of sockets end at some 24 days.
+/// The most seconds that an attempt of a look-up may take: the system's timers of sockets end at
+/// some 24 days.
 const MAX_DNS_TIMEOUT: u32 = 3600;
 
 fn nameservers(text: &str) -> Parsed<Option<Vec<SocketAddr>>> {
@@ -281,12 +289,18 @@ fn nameservers(text: &str) -> Parsed<Option<Vec<SocketAddr>>> {
 }
 
 fn reply_code(text: &str) -> Parsed<ReplyCode> {
-    text.parse().or_else(|_| wrong(format!("{} is not a reply code (expected 400 to 459 or 500 to 559)", quote(text))))
+    text.parse().or_else(|_| {
+        wrong(format!("{} is not a reply code (expected 400 to 459 or 500 to 559)", quote(text)))
+    })
 }
 
 fn status_code(text: &str) -> Parsed<EnhancedStatusCode> {
-    text.parse()
-        .or_else(|_| wrong(format!("{} is not an enhanced status code (expected one such as 4.7.1 or 5.7.1)", quote(text))))
+    text.parse().or_else(|_| {
+        wrong(format!(
+            "{} is not an enhanced status code (expected one such as 4.7.1 or 5.7.1)",
+            quote(text)
+        ))
+    })
 }
 
 /// The assignments of a configuration, while they are read.
@@ -298,8 +312,15 @@ pub(super) struct Values<'a> {
 }
 
 impl Values<'_> {
-    fn read<T: Spell>(&mut self, name: &'static str, default: DefaultValue, parse: impl Fn(&str) -> Parsed<T>) -> Option<T> {
-        let Some(assignment) = self.assignments.iter().find(|assignment| assignment.parameter.name == name) else {
+    fn read<T: Spell>(
+        &mut self,
+        name: &'static str,
+        default: DefaultValue,
+        parse: impl Fn(&str) -> Parsed<T>,
+    ) -> Option<T> {
+        let Some(assignment) =
+            self.assignments.iter().find(|assignment| assignment.parameter.name == name)
+        else {
             let Some(text) = default.text() else {
                 self.errors.push(ConfigError::new(
                     self.file.clone(),
@@ -310,7 +331,13 @@ impl Values<'_> {
             };
             // The test of the table sees to it that defaults are good.
             return parse(text)
-                .map_err(|_| self.errors.push(ConfigError::new(self.file.clone(), Some(name), "bad default (a bug)")))
+                .map_err(|_| {
+                    self.errors.push(ConfigError::new(
+                        self.file.clone(),
+                        Some(name),
+                        "bad default (a bug)",
+                    ))
+                })
                 .ok();
         };
         match read_value(assignment.value.as_deref()?, parse) {

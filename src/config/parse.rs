@@ -33,9 +33,9 @@ pub(super) struct Line<'a> {
 
 /// Cuts a file into lines, without blank lines and comments.
 ///
-/// Lines end with LF or CRLF. A byte order mark at the very beginning is skipped: some editors write one that nobody can see.
-/// Control characters other than tabs are errors, but for comments. What is not UTF-8 is an error there too: the file may not be what it
-/// seems.
+/// Lines end with LF or CRLF. A byte order mark at the very beginning is skipped: some editors
+/// write one that nobody can see. Control characters other than tabs are errors, but for comments.
+/// What is not UTF-8 is an error there too: the file may not be what it seems.
 pub(super) fn lines<'a>(text: &'a [u8], path: &Path) -> impl Iterator<Item = Line<'a>> + use<'a> {
     let origin = Origin::File(path.into());
     let text = text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text);
@@ -77,13 +77,19 @@ pub(super) fn parse(text: &[u8], path: &Path) -> (Vec<Assignment>, Errors) {
         };
         let parameter = parameters().iter().find(|parameter| parameter.name == name);
         if let Some((offset, problem)) = &line.problem {
-            errors.push(ConfigError::new(line.place.at(*offset), parameter.map(|parameter| parameter.name), problem.clone()));
-        } else if let Err((offset, known, message)) = check_name(name, value, parameter, continues) {
+            errors.push(ConfigError::new(
+                line.place.at(*offset),
+                parameter.map(|parameter| parameter.name),
+                problem.clone(),
+            ));
+        } else if let Err((offset, known, message)) = check_name(name, value, parameter, continues)
+        {
             errors.push(ConfigError::new(line.place.at(line.offset + offset), known, message));
         }
         let Some(parameter) = parameter else { continue };
         if let Some(first) = assignments.iter().find(|first| first.parameter.name == name) {
-            let message = format!("given twice, first in line {} (expected once)", first.place.line);
+            let message =
+                format!("given twice, first in line {} (expected once)", first.place.line);
             errors.push(ConfigError::new(line.place.at(line.offset), Some(name), message));
             continue;
         }
@@ -103,10 +109,15 @@ fn check_name<'a>(
     continues: bool,
 ) -> Result<(), (usize, Option<&'a str>, String)> {
     if value.is_none() {
-        let word = name.split_whitespace().next().filter(|word| parameters().iter().any(|parameter| parameter.name == *word));
+        let word = name
+            .split_whitespace()
+            .next()
+            .filter(|word| parameters().iter().any(|parameter| parameter.name == *word));
         let hint = match name {
             _ if continues => "; a value cannot go on in the next line",
-            _ if name.starts_with([';', '!']) || name.starts_with("//") => "; a comment begins with #",
+            _ if name.starts_with([';', '!']) || name.starts_with("//") => {
+                "; a comment begins with #"
+            }
             _ if name.starts_with('[') => "; there are no sections",
             _ => "",
         };
@@ -132,11 +143,15 @@ fn nearest(name: &str) -> Option<&'static str> {
         return None;
     }
     let name = name.to_lowercase().replace(['-', ' '], "_");
-    let best = parameters().iter().map(|parameter| (distance(&name, parameter.name), parameter.name)).min()?;
+    let best = parameters()
+        .iter()
+        .map(|parameter| (distance(&name, parameter.name), parameter.name))
+        .min()?;
     (best.0 <= (name.chars().count() / 3).max(1)).then_some(best.1)
 }
 
-/// The number of characters to insert, delete, replace or swap with the next to make one text of the other.
+/// The number of characters to insert, delete, replace or swap with the next to make one text of
+/// the other.
 fn distance(one: &str, other: &str) -> usize {
     let width = other.chars().count();
     // A row has a cell for each beginning of the other text, from the empty one on.
@@ -149,7 +164,9 @@ fn distance(one: &str, other: &str) -> usize {
         let mut previous = None;
         // To swap is to go on from the row before the last, two cells to the left.
         let swapped = std::iter::once(usize::MAX - 1).chain(before.iter().copied());
-        for ((d, over), (diagonal, swapped)) in other.chars().zip(above.iter().skip(1)).zip(above.iter().zip(swapped)) {
+        for ((d, over), (diagonal, swapped)) in
+            other.chars().zip(above.iter().skip(1)).zip(above.iter().zip(swapped))
+        {
             let mut best = (diagonal + usize::from(c != d)).min(over + 1).min(left + 1);
             if last == Some(d) && previous == Some(c) {
                 best = best.min(swapped + 1);
@@ -174,8 +191,9 @@ mod tests {
         match (one, other) {
             ([], rest) | (rest, []) => rest.len(),
             ([a @ .., c], [b @ .., d]) => {
-                let mut best =
-                    (slow_distance(a, b) + usize::from(c != d)).min(slow_distance(a, other) + 1).min(slow_distance(one, b) + 1);
+                let mut best = (slow_distance(a, b) + usize::from(c != d))
+                    .min(slow_distance(a, other) + 1)
+                    .min(slow_distance(one, b) + 1);
                 if let ([a @ .., e], [b @ .., f]) = (a, b)
                     && (e, c) == (d, f)
                 {
@@ -189,15 +207,24 @@ mod tests {
     #[test]
     fn distances_are_those_of_the_definition() {
         let texts: Vec<String> = (0..3_u32.pow(5))
-            .map(|n| (0..5).map(|place| ['a', 'b', 'c'][(n / 3_u32.pow(place) % 3) as usize]).collect())
+            .map(|n| {
+                (0..5).map(|place| ['a', 'b', 'c'][(n / 3_u32.pow(place) % 3) as usize]).collect()
+            })
             .collect();
         for (index, one) in texts.iter().enumerate().step_by(7) {
             for other in texts.iter().skip(index % 5).step_by(11) {
-                for (one, other) in
-                    [(one.as_str(), other.as_str()), (&one[1..], other), (one, &other[2..]), (&one[4..], &other[5..])]
-                {
+                for (one, other) in [
+                    (one.as_str(), other.as_str()),
+                    (&one[1..], other),
+                    (one, &other[2..]),
+                    (&one[4..], &other[5..]),
+                ] {
                     let chars = |text: &str| text.chars().collect::<Vec<_>>();
-                    assert_eq!(distance(one, other), slow_distance(&chars(one), &chars(other)), "{one} {other}");
+                    assert_eq!(
+                        distance(one, other),
+                        slow_distance(&chars(one), &chars(other)),
+                        "{one} {other}"
+                    );
                 }
             }
         }
@@ -206,13 +233,22 @@ mod tests {
     fn read(text: &str) -> Vec<(&'static str, Option<String>, usize)> {
         let (assignments, errors) = parse(text.as_bytes(), Path::new("a.conf"));
         assert!(errors.is_empty(), "{errors}");
-        assignments.into_iter().map(|a| (a.parameter.name, a.value, a.place.at(a.offset).column)).collect()
+        assignments
+            .into_iter()
+            .map(|a| (a.parameter.name, a.value, a.place.at(a.offset).column))
+            .collect()
     }
 
     #[test]
     fn lines_are_read() {
-        assert_eq!(read("\u{feff}# x\n\n  # y\r\n\thostname\t= a \r\n"), [("hostname", Some("a".into()), 13)]);
-        assert_eq!(read("fail_reply_text=a = b # c"), [("fail_reply_text", Some("a = b # c".into()), 17)]);
+        assert_eq!(
+            read("\u{feff}# x\n\n  # y\r\n\thostname\t= a \r\n"),
+            [("hostname", Some("a".into()), 13)]
+        );
+        assert_eq!(
+            read("fail_reply_text=a = b # c"),
+            [("fail_reply_text", Some("a = b # c".into()), 17)]
+        );
         assert_eq!(read("header = "), [("header", Some(String::new()), 9)]);
         assert_eq!(read(""), []);
     }

@@ -68,8 +68,11 @@ pub(super) fn with_author_domain(text: &str) -> Parsed<ReplyText> {
 }
 
 /// The macros of our own.
-static OWN_MACROS: [(&str, ReplySegment); 3] =
-    [("%{exp}", ReplySegment::Exp), ("%{reason}", ReplySegment::Reason), ("%{author_domain}", ReplySegment::AuthorDomain)];
+static OWN_MACROS: [(&str, ReplySegment); 3] = [
+    ("%{exp}", ReplySegment::Exp),
+    ("%{reason}", ReplySegment::Reason),
+    ("%{author_domain}", ReplySegment::AuthorDomain),
+];
 
 // explain-string   = *( macro-string / SP )
 // macro-string     = *( macro-expand / macro-literal )
@@ -77,7 +80,8 @@ static OWN_MACROS: [(&str, ReplySegment); 3] =
 // macro-literal    = %x21-24 / %x26-7E
 // (RFC 7208 §7.1)
 //
-// Our own macros are cut out first; what is between them is read by the parser that reads published explanations.
+// Our own macros are cut out first; what is between them is read by the parser that reads published
+// explanations.
 fn reply_text(text: &str, allowed: Option<&ReplySegment>) -> Parsed<ReplyText> {
     let mut segments = Vec::new();
     let mut errors = ValueErrors::new();
@@ -87,10 +91,15 @@ fn reply_text(text: &str, allowed: Option<&ReplySegment>) -> Parsed<ReplyText> {
         let offset = text.len() - rest.len();
         if let Some((name, segment, behind)) = own_macro(rest) {
             if allowed != Some(segment) {
-                errors
-                    .push(ValueError { offset, message: format!("{name} cannot be used here (expected {})", expected(allowed)) });
+                errors.push(ValueError {
+                    offset,
+                    message: format!("{name} cannot be used here (expected {})", expected(allowed)),
+                });
             } else if segments.contains(segment) {
-                errors.push(ValueError { offset, message: format!("{name} is used twice (expected once)") });
+                errors.push(ValueError {
+                    offset,
+                    message: format!("{name} is used twice (expected once)"),
+                });
             }
             end_explain(&mut explain, &mut segments, &mut errors);
             segments.push(segment.clone());
@@ -106,7 +115,10 @@ fn reply_text(text: &str, allowed: Option<&ReplySegment>) -> Parsed<ReplyText> {
                     behind
                 }
                 Err((message, behind)) => {
-                    errors.push(ValueError { offset, message: format!("{message} (expected {})", expected(allowed)) });
+                    errors.push(ValueError {
+                        offset,
+                        message: format!("{message} (expected {})", expected(allowed)),
+                    });
                     behind
                 }
             },
@@ -115,7 +127,8 @@ fn reply_text(text: &str, allowed: Option<&ReplySegment>) -> Parsed<ReplyText> {
                 chars.as_str()
             }
             _ => {
-                let message = format!("{} in a reply (expected printable ASCII)", quote(&first.to_string()));
+                let message =
+                    format!("{} in a reply (expected printable ASCII)", quote(&first.to_string()));
                 errors.push(ValueError { offset, message });
                 chars.as_str()
             }
@@ -125,21 +138,28 @@ fn reply_text(text: &str, allowed: Option<&ReplySegment>) -> Parsed<ReplyText> {
     if errors.is_empty() { Ok(ReplyText { text: text.into(), segments }) } else { Err(errors) }
 }
 
-/// Ends the explain-string before a macro of our own, or before the end. Its parts were found to be good one by one.
+/// Ends the explain-string before a macro of our own, or before the end. Its parts were found to be
+/// good one by one.
 fn end_explain(explain: &mut String, segments: &mut Vec<ReplySegment>, errors: &mut ValueErrors) {
     match std::mem::take(explain).parse::<ExplainString>() {
         Ok(part) if part.segments.is_empty() => {}
         Ok(part) => segments.push(ReplySegment::Explain(part)),
-        Err(_) => errors.push(ValueError { offset: 0, message: format!("no macro-string (expected {})", expected(None)) }),
+        Err(_) => errors.push(ValueError {
+            offset: 0,
+            message: format!("no macro-string (expected {})", expected(None)),
+        }),
     }
 }
 
 /// A macro of our own at the beginning, and the text behind it.
 fn own_macro(text: &str) -> Option<(&'static str, &'static ReplySegment, &str)> {
-    OWN_MACROS.iter().find_map(|(name, segment)| text.strip_prefix(name).map(|behind| (*name, segment, behind)))
+    OWN_MACROS
+        .iter()
+        .find_map(|(name, segment)| text.strip_prefix(name).map(|behind| (*name, segment, behind)))
 }
 
-/// The macro whose `%` stands before this text, and what is behind it; or what is wrong with it, and the text to go on with.
+/// The macro whose `%` stands before this text, and what is behind it; or what is wrong with it,
+/// and the text to go on with.
 fn read_macro(after: &str) -> Result<(String, &str), (String, &str)> {
     for escaped in ['%', '_', '-'] {
         if let Some(behind) = after.strip_prefix(escaped) {
@@ -184,7 +204,10 @@ mod tests {
         assert_eq!(text.to_string(), "%{o} explains: %{exp}!");
         assert_eq!(with_reason("%{reason}").unwrap().segments(), [ReplySegment::Reason]);
         assert_eq!(plain("").unwrap().segments(), []);
-        assert_eq!(with_exp("%%{exp}").unwrap().segments(), [ReplySegment::Explain("%%{exp}".parse().unwrap())]);
+        assert_eq!(
+            with_exp("%%{exp}").unwrap().segments(),
+            [ReplySegment::Explain("%%{exp}".parse().unwrap())]
+        );
         assert_eq!(with_exp("%%%{exp}").unwrap().segments().len(), 2);
     }
 

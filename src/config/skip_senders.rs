@@ -12,7 +12,8 @@ use super::{
 };
 use crate::mail::domain::Domain;
 
-/// Senders that are not verified: those of `skip_senders` and of `skip_senders_file`. Cheap to clone.
+/// Senders that are not verified: those of `skip_senders` and of `skip_senders_file`. Cheap to
+/// clone.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct SkipSenders {
     /// From the parameter, as it is spelt.
@@ -21,7 +22,8 @@ pub struct SkipSenders {
     file_set: Arc<Set>,
 }
 
-/// Entries, each kind in a table of its own, so that a look-up costs the same however many there are.
+/// Entries, each kind in a table of its own, so that a look-up costs the same however many there
+/// are.
 #[derive(Debug, Default, PartialEq)]
 pub(super) struct Set {
     domains: HashSet<Box<str>>,
@@ -45,8 +47,8 @@ pub(super) enum Entry {
 impl SkipSenders {
     /// Whether a sender is in the set.
     ///
-    /// A HELO identity has no local-part, and is matched by domains alone. Local-parts are compared as they are written, quotes
-    /// and all, but for the case of ASCII letters.
+    /// A HELO identity has no local-part, and is matched by domains alone. Local-parts are compared
+    /// as they are written, quotes and all, but for the case of ASCII letters.
     pub fn matches(&self, local_part: Option<&str>, domain: &Domain) -> bool {
         self.listed_set.matches(local_part, domain) || self.file_set.matches(local_part, domain)
     }
@@ -138,13 +140,20 @@ pub(super) fn skip_senders(text: &str) -> Parsed<SkipSenders> {
 pub(super) fn entry(text: &str) -> Parsed<Entry> {
     const EXPECTED: &str = "expected example.com, .example.com or user@example.com";
     if text.trim_matches(['[', ']']).parse::<IpAddr>().is_ok() {
-        return wrong(format!("{} is an address of a host ({EXPECTED}; trusted_networks is for hosts)", quote(text)));
+        return wrong(format!(
+            "{} is an address of a host ({EXPECTED}; trusted_networks is for hosts)",
+            quote(text)
+        ));
     }
-    let bad = |why: &dyn std::fmt::Display| wrong(format!("{} is not a sender: {why} ({EXPECTED})", quote(text)));
+    let bad = |why: &dyn std::fmt::Display| {
+        wrong(format!("{} is not a sender: {why} ({EXPECTED})", quote(text)))
+    };
     if let Some((local_part, domain)) = text.rsplit_once('@') {
         return match Domain::parse(domain) {
             Ok(_) if local_part.is_empty() => bad(&"nothing before '@'"),
-            Ok(_) if !is_local_part(local_part) => bad(&format!("{} is not a local-part", quote(local_part))),
+            Ok(_) if !is_local_part(local_part) => {
+                bad(&format!("{} is not a local-part", quote(local_part)))
+            }
             Ok(domain) if !domain.is_qualified() => bad(&"domain name of one label"),
             Ok(domain) => Ok(Entry::Address(local_part.to_ascii_lowercase().into(), domain)),
             Err(error) => bad(&error),
@@ -166,7 +175,9 @@ pub(super) fn line_entry(text: &str) -> Parsed<Entry> {
     refuse_quotes(text, false, |guess| entry(guess).is_ok())?;
     entry(text).map_err(|mut errors| {
         for error in &mut errors {
-            let several = text.split(|c: char| c == ',' || c == ';' || c.is_whitespace()).filter(|part| !part.is_empty());
+            let several = text
+                .split(|c: char| c == ',' || c == ';' || c.is_whitespace())
+                .filter(|part| !part.is_empty());
             if several.clone().count() > 1 && several.clone().all(|part| entry(part).is_ok()) {
                 error.message.push_str(", one in each line");
             } else {
@@ -177,11 +188,17 @@ pub(super) fn line_entry(text: &str) -> Parsed<Entry> {
     })
 }
 
-/// Whether a text can be a local-part (RFC 5321 §4.1.2): of any characters in quotes, else without those that end it, and those that
-/// only a list or a display name has. Dots may stand anywhere, for they do in addresses that are in use.
+/// Whether a text can be a local-part (RFC 5321 §4.1.2): of any characters in quotes, else without
+/// those that end it, and those that only a list or a display name has. Dots may stand anywhere,
+/// for they do in addresses that are in use.
 fn is_local_part(text: &str) -> bool {
     match text.strip_prefix('"') {
-        None => text != "*" && !text.contains(|c: char| c.is_whitespace() || c.is_control() || "()<>[]:;\\,\"".contains(c)),
+        None => {
+            text != "*"
+                && !text.contains(|c: char| {
+                    c.is_whitespace() || c.is_control() || "()<>[]:;\\,\"".contains(c)
+                })
+        }
         Some(rest) => {
             let mut escaped = false;
             let mut chars = rest.chars();
@@ -210,23 +227,41 @@ mod tests {
 
     #[test]
     fn domains_match() {
-        assert!(matches("Example.COM.", "user@example.com") && matches("example.com", "example.com"));
-        assert!(!matches("example.com", "a.example.com") && !matches("example.com", "badexample.com"));
-        assert!(matches(".example.com", "user@a.b.example.com") && matches(".example.com", "a.example.com"));
-        assert!(!matches(".example.com", "example.com") && !matches(".example.com", "badexample.com"));
+        assert!(
+            matches("Example.COM.", "user@example.com") && matches("example.com", "example.com")
+        );
+        assert!(
+            !matches("example.com", "a.example.com") && !matches("example.com", "badexample.com")
+        );
+        assert!(
+            matches(".example.com", "user@a.b.example.com")
+                && matches(".example.com", "a.example.com")
+        );
+        assert!(
+            !matches(".example.com", "example.com") && !matches(".example.com", "badexample.com")
+        );
         assert!(matches("BÜcher.example", "user@xn--bcher-kva.example"));
-        assert!(matches(".internal", "host.internal") && matches("a_b.example.com", "a_b.example.com"));
+        assert!(
+            matches(".internal", "host.internal") && matches("a_b.example.com", "a_b.example.com")
+        );
     }
 
     #[test]
     fn addresses_match() {
         assert!(matches("User@Example.com", "useR@example.com"));
         assert!(!matches("user@example.com", "example.com"), "HELO has no local-part");
-        assert!(!matches("user@example.com", "user@a.example.com") && !matches("user@example.com", "other@example.com"));
         assert!(
-            matches("\"us er\"@example.com", "\"us er\"@example.com") && !matches("\"user\"@example.com", "user@example.com")
+            !matches("user@example.com", "user@a.example.com")
+                && !matches("user@example.com", "other@example.com")
         );
-        assert!(matches("Üser@example.com", "Üser@example.com") && !matches("Üser@example.com", "üser@example.com"));
+        assert!(
+            matches("\"us er\"@example.com", "\"us er\"@example.com")
+                && !matches("\"user\"@example.com", "user@example.com")
+        );
+        assert!(
+            matches("Üser@example.com", "Üser@example.com")
+                && !matches("Üser@example.com", "üser@example.com")
+        );
         assert!(matches("a@b@example.com", "a@b@example.com"));
     }
 
@@ -274,9 +309,13 @@ mod tests {
 
     #[test]
     fn many_entries_are_no_burden() {
-        let text: Vec<_> = (0..100_000).map(|n| format!("user{n}@d{}.example.com", n % 1000)).collect();
+        let text: Vec<_> =
+            (0..100_000).map(|n| format!("user{n}@d{}.example.com", n % 1000)).collect();
         let senders = skip_senders(&text.join(",")).unwrap();
         let domain = Domain::parse("d999.example.com").unwrap();
-        assert!(senders.matches(Some("user99999"), &domain) && !senders.matches(Some("user99998"), &domain));
+        assert!(
+            senders.matches(Some("user99999"), &domain)
+                && !senders.matches(Some("user99998"), &domain)
+        );
     }
 }

@@ -33,7 +33,8 @@ pub enum SocketSpec {
 }
 
 /// What a socket may look like.
-const EXPECTED: &str = "expected inet:HOST:PORT, inet:PORT@HOST, inet6:..., unix:PATH, local:PATH or fd:NAME";
+const EXPECTED: &str =
+    "expected inet:HOST:PORT, inet:PORT@HOST, inet6:..., unix:PATH, local:PATH or fd:NAME";
 
 /// Reads a socket.
 pub(super) fn socket(text: &str) -> Parsed<SocketSpec> {
@@ -43,16 +44,25 @@ pub(super) fn socket(text: &str) -> Parsed<SocketSpec> {
     match kind {
         "inet" => host_and_port(text, rest).map(|(host, port)| SocketSpec::Inet { host, port }),
         "inet6" => match host_and_port(text, rest)? {
-            (host, _) if matches!(host.parse(), Ok(IpAddr::V4(_))) => {
-                wrong(format!("{} has an IPv4 address (expected an IPv6 address or a name)", quote(text)))
-            }
+            (host, _) if matches!(host.parse(), Ok(IpAddr::V4(_))) => wrong(format!(
+                "{} has an IPv4 address (expected an IPv6 address or a name)",
+                quote(text)
+            )),
             (host, port) => Ok(SocketSpec::Inet6 { host, port }),
         },
-        "unix" | "local" if rest.is_empty() => wrong(format!("{} has no path (expected {kind}:PATH)", quote(text))),
-        "unix" | "local" => path(rest)
-            .map(SocketSpec::Unix)
-            .or_else(|_| wrong(format!("{} does not have the path of one file behind {kind}: ({EXPECTED})", quote(text)))),
-        "fd" if rest.contains(|c: char| c.is_whitespace() || matches!(c, ':' | ';' | '#' | '"' | '\'' | '\\')) => {
+        "unix" | "local" if rest.is_empty() => {
+            wrong(format!("{} has no path (expected {kind}:PATH)", quote(text)))
+        }
+        "unix" | "local" => path(rest).map(SocketSpec::Unix).or_else(|_| {
+            wrong(format!(
+                "{} does not have the path of one file behind {kind}: ({EXPECTED})",
+                quote(text)
+            ))
+        }),
+        "fd" if rest.contains(|c: char| {
+            c.is_whitespace() || matches!(c, ':' | ';' | '#' | '"' | '\'' | '\\')
+        }) =>
+        {
             wrong(format!("{} has no usable name (expected fd:NAME, or fd: for all)", quote(text)))
         }
         "fd" => Ok(SocketSpec::Fd(Some(rest.into()).filter(|name: &String| !name.is_empty()))),
@@ -73,11 +83,19 @@ fn host_and_port(text: &str, rest: &str) -> Parsed<(String, u16)> {
         _ => host,
     };
     if bare.parse::<IpAddr>().is_err() && Domain::parse(bare).is_err() {
-        return wrong(format!("{} is not a host (expected an address or a name in {})", quote(host), quote(text)));
+        return wrong(format!(
+            "{} is not a host (expected an address or a name in {})",
+            quote(host),
+            quote(text)
+        ));
     }
     match port.parse() {
         Ok(port) => Ok((bare.into(), port)),
-        Err(_) => wrong(format!("{} is not a port (expected a number from 0 to 65535 in {})", quote(port), quote(text))),
+        Err(_) => wrong(format!(
+            "{} is not a port (expected a number from 0 to 65535 in {})",
+            quote(port),
+            quote(text)
+        )),
     }
 }
 
@@ -89,7 +107,11 @@ impl fmt::Display for SocketSpec {
             Self::Unix(path) => return write!(f, "unix:{}", path.display()),
             Self::Fd(name) => return write!(f, "fd:{}", name.as_deref().unwrap_or_default()),
         };
-        if host.contains(':') { write!(f, "{kind}:[{host}]:{port}") } else { write!(f, "{kind}:{host}:{port}") }
+        if host.contains(':') {
+            write!(f, "{kind}:[{host}]:{port}")
+        } else {
+            write!(f, "{kind}:{host}:{port}")
+        }
     }
 }
 
@@ -108,7 +130,10 @@ pub(super) fn nameserver(text: &str) -> Parsed<SocketAddr> {
     }
     match text.parse::<SocketAddr>() {
         Ok(address) if address.port() != 0 => Ok(address),
-        _ => wrong(format!("{} is not a name server (expected IP, IP:PORT or [IPv6]:PORT)", quote(text))),
+        _ => wrong(format!(
+            "{} is not a name server (expected IP, IP:PORT or [IPv6]:PORT)",
+            quote(text)
+        )),
     }
 }
 
@@ -185,7 +210,9 @@ mod tests {
             assert_eq!(read.to_string(), address);
             assert_eq!(nameserver(&read.spell()), Ok(read));
         }
-        for bad in ["", "localhost", "192.0.2.1:0", "192.0.2.1:", "[192.0.2.1]", "2001:db8::1:99999"] {
+        for bad in
+            ["", "localhost", "192.0.2.1:0", "192.0.2.1:", "[192.0.2.1]", "2001:db8::1:99999"]
+        {
             assert!(nameserver(bad).is_err(), "{bad}");
         }
     }

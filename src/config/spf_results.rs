@@ -24,11 +24,17 @@ const ALL: [SpfResult; 7] = [
 ];
 
 /// The results that can be rejected.
-const REJECTABLE: &[SpfResult] = &[SpfResult::Fail, SpfResult::Softfail, SpfResult::Temperror, SpfResult::Permerror];
+const REJECTABLE: &[SpfResult] =
+    &[SpfResult::Fail, SpfResult::Softfail, SpfResult::Temperror, SpfResult::Permerror];
 
 /// The results of HELO that can be final.
-const DEFINITIVE: &[SpfResult] =
-    &[SpfResult::Pass, SpfResult::Fail, SpfResult::Softfail, SpfResult::Temperror, SpfResult::Permerror];
+const DEFINITIVE: &[SpfResult] = &[
+    SpfResult::Pass,
+    SpfResult::Fail,
+    SpfResult::Softfail,
+    SpfResult::Temperror,
+    SpfResult::Permerror,
+];
 
 impl SpfResults {
     /// Whether the result is in the set.
@@ -88,8 +94,12 @@ fn one(word: &str, allowed: &[SpfResult]) -> Parsed<SpfResult> {
     let words: Vec<_> = allowed.iter().map(|result| result.as_str()).collect();
     match word.parse() {
         Ok(result) if allowed.contains(&result) => Ok(result),
-        Ok(_) => wrong(format!("{} cannot be used here (expected {})", quote(word), one_of(&words))),
-        Err(_) => wrong(format!("{} is not an SPF result (expected {})", quote(word), one_of(&words))),
+        Ok(_) => {
+            wrong(format!("{} cannot be used here (expected {})", quote(word), one_of(&words)))
+        }
+        Err(_) => {
+            wrong(format!("{} is not an SPF result (expected {})", quote(word), one_of(&words)))
+        }
     }
 }
 

@@ -31,9 +31,17 @@ fn defaults_are_valid_and_spelt_as_they_are_shown() {
             assert_eq!((parameter.check)(text), [], "{}", parameter.name);
             assert_eq!((parameter.spell)(&default), text, "{}", parameter.name);
         }
-        assert!(!parameter.doc().is_empty() && parameter.doc().ends_with('.'), "{}", parameter.name);
+        assert!(
+            !parameter.doc().is_empty() && parameter.doc().ends_with('.'),
+            "{}",
+            parameter.name
+        );
     }
-    let mandatory: Vec<_> = parameters().iter().filter(|p| p.default == DefaultValue::Mandatory).map(|p| p.name).collect();
+    let mandatory: Vec<_> = parameters()
+        .iter()
+        .filter(|p| p.default == DefaultValue::Mandatory)
+        .map(|p| p.name)
+        .collect();
     assert_eq!(mandatory, ["socket"]);
     assert_eq!(default.show(false), "# Sockets and process\nsocket = inet:127.0.0.1:8890\n");
 }
@@ -43,7 +51,9 @@ fn sample_values(text: &str) -> Vec<(&str, &str)> {
     text.lines()
         .filter_map(|line| line.strip_prefix('#').unwrap_or(line).split_once('='))
         .map(|(name, value)| (name.strip_suffix(' ').unwrap_or(name), value.trim()))
-        .filter(|(name, _)| !name.is_empty() && name.bytes().all(|b| b.is_ascii_lowercase() || b == b'_'))
+        .filter(|(name, _)| {
+            !name.is_empty() && name.bytes().all(|b| b.is_ascii_lowercase() || b == b'_')
+        })
         .collect()
 }
 
@@ -52,8 +62,10 @@ fn the_sample_file_has_every_parameter_and_no_other() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("etc/spf-milter.conf");
     let text = fs::read_to_string(&path).unwrap();
     let in_file = sample_values(&text);
-    let in_table: Vec<_> =
-        parameters().iter().map(|p| (p.name, p.default.text().unwrap_or("unix:/run/spf-milter/spf-milter.sock"))).collect();
+    let in_table: Vec<_> = parameters()
+        .iter()
+        .map(|p| (p.name, p.default.text().unwrap_or("unix:/run/spf-milter/spf-milter.sock")))
+        .collect();
     assert_eq!(in_file, in_table);
     let groups: Vec<_> = text.lines().filter_map(|line| line.strip_prefix("### ")).collect();
     let mut expected: Vec<_> = parameters().iter().map(|p| p.group).collect();
@@ -61,7 +73,10 @@ fn the_sample_file_has_every_parameter_and_no_other() {
     assert_eq!(groups, expected);
     let loaded = load(&path, &Overrides::default()).unwrap();
     assert!(loaded.warnings.is_empty());
-    assert_eq!(loaded.config.show(false), "# Sockets and process\nsocket = unix:/run/spf-milter/spf-milter.sock\n");
+    assert_eq!(
+        loaded.config.show(false),
+        "# Sockets and process\nsocket = unix:/run/spf-milter/spf-milter.sock\n"
+    );
     let all_set: String = text
         .lines()
         .map(|line| {
@@ -79,8 +94,13 @@ fn the_sample_file_has_every_parameter_and_no_other() {
 
 #[test]
 fn some_defaults_follow_other_parameters() {
-    let one = config("reject_results = softfail\nhostname = mail.example.com\nheader = Authentication-Results\n");
-    assert!(one.reject_helo_results.contains(SpfResult::Softfail) && !one.reject_helo_results.contains(SpfResult::Fail));
+    let one = config(
+        "reject_results = softfail\nhostname = mail.example.com\nheader = Authentication-Results\n",
+    );
+    assert!(
+        one.reject_helo_results.contains(SpfResult::Softfail)
+            && !one.reject_helo_results.contains(SpfResult::Fail)
+    );
     assert_eq!(one.authserv_id.as_deref(), Some("mail.example.com"));
     assert!(one.delete_incoming_authentication_results);
     assert_eq!(
@@ -113,7 +133,11 @@ fn the_command_line_wins() {
     assert_eq!(loaded.socket, [SocketSpec::Inet { host: "127.0.0.1".into(), port: 0 }]);
     assert!(loaded.dry_run);
 
-    let overrides = Overrides { socket: Some("x".into()), log_level: Some("Info".into()), ..Overrides::default() };
+    let overrides = Overrides {
+        socket: Some("x".into()),
+        log_level: Some("Info".into()),
+        ..Overrides::default()
+    };
     let errors = load_with("log_level = verbose\n", &overrides).unwrap_err().to_string();
     assert_eq!(
         errors,
@@ -121,17 +145,27 @@ fn the_command_line_wins() {
          --socket: 'x' is not a socket (expected inet:HOST:PORT, inet:PORT@HOST, inet6:..., unix:PATH, local:PATH or fd:NAME)\n\
          --log-level: 'Info' is unknown (expected error, warn, info or debug; did you mean info?)"
     );
-    let sneaky = Overrides { socket: Some("unix:/a\nlog_level = debug".into()), ..Overrides::default() };
-    assert_eq!(load_with("", &sneaky).unwrap_err().to_string(), "--socket: control character U+000A (expected text)");
+    let sneaky =
+        Overrides { socket: Some("unix:/a\nlog_level = debug".into()), ..Overrides::default() };
+    assert_eq!(
+        load_with("", &sneaky).unwrap_err().to_string(),
+        "--socket: control character U+000A (expected text)"
+    );
     let errors = load(Path::new("/nonexistent/a.conf"), &overrides).unwrap_err().to_string();
-    assert!(errors.starts_with("/nonexistent/a.conf: No such file") && errors.contains("\n--socket: "), "{errors}");
+    assert!(
+        errors.starts_with("/nonexistent/a.conf: No such file") && errors.contains("\n--socket: "),
+        "{errors}"
+    );
 }
 
 #[test]
 fn fixed_values_stay() {
     let running = config("socket_mode = 0660\nmax_lookups = 5\n");
     let mut reloaded = config("socket_group = postfix\nmax_lookups = 6\nmax_connections = 5\n");
-    assert_eq!(reloaded.changed(&running), ["socket_mode", "socket_group", "max_connections", "max_lookups"]);
+    assert_eq!(
+        reloaded.changed(&running),
+        ["socket_mode", "socket_group", "max_connections", "max_lookups"]
+    );
     assert_eq!(reloaded.keep_fixed(&running), ["socket_mode", "socket_group"]);
     assert_eq!(reloaded.changed(&running), ["max_connections", "max_lookups"]);
     assert!(reloaded.keep_fixed(&running).is_empty());
@@ -149,13 +183,19 @@ fn senders_come_from_both_places() {
 
     fs::write(&file, "\u{feff}# ours\r\n\r\n  b.example  \r\na.example\nb.example").unwrap();
     let before = config(&text);
-    assert!(before.skip_senders.matches(None, &domain("a.example")) && before.skip_senders.matches(None, &domain("b.example")));
+    assert!(
+        before.skip_senders.matches(None, &domain("a.example"))
+            && before.skip_senders.matches(None, &domain("b.example"))
+    );
     assert!(before.show(true).contains("\nskip_senders = a.example\n"));
     assert_eq!(load_with(&before.show(true), &Overrides::default()).unwrap().config, before);
 
     fs::write(&file, "c.example\n").unwrap();
     let after = config(&text);
-    assert!(!after.skip_senders.matches(None, &domain("b.example")) && after.skip_senders.matches(None, &domain("c.example")));
+    assert!(
+        !after.skip_senders.matches(None, &domain("b.example"))
+            && after.skip_senders.matches(None, &domain("c.example"))
+    );
     assert_eq!(after.changed(&before), ["skip_senders_file"]);
 
     fs::write(&file, b"ok.example\n x y\n\xff\n").unwrap();
@@ -163,7 +203,8 @@ fn senders_come_from_both_places() {
     assert_eq!(
         errors(&format!("{text}log_level = x\n")),
         [
-            "a.conf:4:13: log_level: 'x' is unknown (expected error, warn, info or debug)".to_owned(),
+            "a.conf:4:13: log_level: 'x' is unknown (expected error, warn, info or debug)"
+                .to_owned(),
             format!(
                 "{name}:2:2: skip_senders_file: 'x y' is not a sender: character that a domain name cannot have \
                  (expected example.com, .example.com or user@example.com)"
@@ -178,7 +219,9 @@ fn senders_come_from_both_places() {
 fn contradictions_name_both_places() {
     assert_eq!(
         errors("fail_reply_code = 450\n"),
-        ["a.conf:2:19: fail_reply_code: 450 contradicts fail_status_code = 5.7.23 (the default) (expected the same first digit)"]
+        [
+            "a.conf:2:19: fail_reply_code: 450 contradicts fail_status_code = 5.7.23 (the default) (expected the same first digit)"
+        ]
     );
     assert_eq!(
         errors("fail_status_code = 4.7.1\nmax_lookups = x\nfail_reply_code = 551\n"),
@@ -189,11 +232,15 @@ fn contradictions_name_both_places() {
     );
     assert_eq!(
         errors("verify_dmarc = yes\n"),
-        ["a.conf:2:16: verify_dmarc: yes contradicts verify_dkim = no (the default) (expected yes for both)"]
+        [
+            "a.conf:2:16: verify_dmarc: yes contradicts verify_dkim = no (the default) (expected yes for both)"
+        ]
     );
     assert_eq!(
         errors("verify_dkim = false\nverify_dmarc = true\n"),
-        ["a.conf:3:16: verify_dmarc: true contradicts verify_dkim = false (line 2) (expected yes for both)"]
+        [
+            "a.conf:3:16: verify_dmarc: true contradicts verify_dkim = false (line 2) (expected yes for both)"
+        ]
     );
     config("verify_dkim = yes\nverify_dmarc = yes\n");
     config("permerror_reply_code = 451\npermerror_status_code = 4.7.24\n");
@@ -201,7 +248,9 @@ fn contradictions_name_both_places() {
 
 #[test]
 fn what_has_no_effect_is_warned_about() {
-    let text = format!("{SOCKET}socket_mode = 0660\nhide_none_results = yes\ninclude_mailfrom_local_part = no\n");
+    let text = format!(
+        "{SOCKET}socket_mode = 0660\nhide_none_results = yes\ninclude_mailfrom_local_part = no\n"
+    );
     let warnings = load_with(&text, &Overrides::default()).unwrap().warnings;
     let warnings: Vec<_> = warnings.iter().map(ToString::to_string).collect();
     assert_eq!(
@@ -217,13 +266,23 @@ fn what_has_no_effect_is_warned_about() {
 fn what_is_switched_off_elsewhere_is_warned_about() {
     let warnings = |text: &str| -> Vec<String> {
         let loaded = load_with(&format!("{SOCKET}{text}"), &Overrides::default()).unwrap();
-        loaded.warnings.iter().map(|warning| warning.to_string().split(": ").nth(1).unwrap().to_owned()).collect()
+        loaded
+            .warnings
+            .iter()
+            .map(|warning| warning.to_string().split(": ").nth(1).unwrap().to_owned())
+            .collect()
     };
     let helo = "reject_helo_results = fail\ndefinitive_helo_results = pass\n";
-    assert_eq!(warnings(&format!("{helo}verify_helo = no\n")), ["reject_helo_results", "definitive_helo_results"]);
+    assert_eq!(
+        warnings(&format!("{helo}verify_helo = no\n")),
+        ["reject_helo_results", "definitive_helo_results"]
+    );
     assert_eq!(warnings(helo), [""; 0]);
     assert_eq!(warnings("authserv_id = a\n"), ["authserv_id"]);
-    assert_eq!(warnings("authserv_id = a\ndelete_incoming_authentication_results = yes\n"), [""; 0]);
+    assert_eq!(
+        warnings("authserv_id = a\ndelete_incoming_authentication_results = yes\n"),
+        [""; 0]
+    );
     assert_eq!(warnings("authserv_id = a\nheader = Authentication-Results\n"), [""; 0]);
     assert_eq!(warnings("dmarc_fail_reply_text = x\n"), ["dmarc_fail_reply_text"]);
     let dmarc = "header = Authentication-Results\nverify_dkim = yes\nverify_dmarc = yes\ndefer_spf_rejection = yes\n";
@@ -233,8 +292,9 @@ fn what_is_switched_off_elsewhere_is_warned_about() {
 
 #[test]
 fn methods_without_a_record_or_an_effect_are_warned_about() {
-    let text =
-        format!("{SOCKET}verify_dkim = yes\ndefer_spf_rejection = yes\nenforce_dmarc_policies = reject\nverify_iprev = no\n");
+    let text = format!(
+        "{SOCKET}verify_dkim = yes\ndefer_spf_rejection = yes\nenforce_dmarc_policies = reject\nverify_iprev = no\n"
+    );
     let warnings = load_with(&text, &Overrides::default()).unwrap().warnings;
     let warnings: Vec<_> = warnings.iter().map(ToString::to_string).collect();
     assert_eq!(
@@ -261,7 +321,11 @@ fn what_is_hardly_meant_is_warned_about() {
         ("trusted_networks = 192.0.2.0/24", 20, "127.0.0.1 and ::1 is not in it (add loopback)"),
         ("trusted_networks =", 19, "127.0.0.1 and ::1 is not in it"),
         ("trusted_networks = 127.0.0.0/8", 20, "::1 is not in it"),
-        ("trusted_networks = 127.0.0.0/8,::ffff:127.0.0.0/104,::1", 32, "::ffff:127.0.0.0/104 is the same as 127.0.0.0/8"),
+        (
+            "trusted_networks = 127.0.0.0/8,::ffff:127.0.0.0/104,::1",
+            32,
+            "::ffff:127.0.0.0/104 is the same as 127.0.0.0/8",
+        ),
         ("trusted_networks = loopback, 192.0.2.7/24", 30, "192.0.2.7/24 means all of 192.0.2.0/24"),
         ("timeout_secs = 30", 16, "Postfix waits 30 seconds"),
         ("timeout_secs = 200", 16, "Postfix waits 30 seconds"),
@@ -275,7 +339,10 @@ fn what_is_hardly_meant_is_warned_about() {
     ] {
         let found = warnings(&format!("{SOCKET}{line}\n"));
         assert_eq!(found.len(), 1, "{line}: {found:?}");
-        assert!(found[0].starts_with(&format!("a.conf:2:{place}: ")) && found[0].contains(said), "{line}: {found:?}");
+        assert!(
+            found[0].starts_with(&format!("a.conf:2:{place}: ")) && found[0].contains(said),
+            "{line}: {found:?}"
+        );
     }
     for fine in [
         "trusted_networks = loopback, 192.0.2.0/24",
@@ -290,7 +357,10 @@ fn what_is_hardly_meant_is_warned_about() {
     ] {
         assert_eq!(warnings(&format!("{SOCKET}{fine}\n")), [""; 0]);
     }
-    assert!(warnings("socket = unix:run/x.sock\n")[0].starts_with("a.conf:1:10: socket: unix:run/x.sock is relative"));
+    assert!(
+        warnings("socket = unix:run/x.sock\n")[0]
+            .starts_with("a.conf:1:10: socket: unix:run/x.sock is relative")
+    );
     assert_eq!(warnings("socket = unix:/run/x.sock\n"), [""; 0]);
 }
 
@@ -301,7 +371,8 @@ fn a_group_is_looked_for_with_everything_else() {
     let path = folder.join("a.conf");
     let errors = |text: &str| {
         fs::write(&path, text).unwrap();
-        load(&path, &Overrides::default()).map_or_else(|errors| errors.iter().map(ToString::to_string).collect(), |_| Vec::new())
+        load(&path, &Overrides::default())
+            .map_or_else(|errors| errors.iter().map(ToString::to_string).collect(), |_| Vec::new())
     };
     let found = errors("socket = unix:/x\nsocket_group = no-such-group\nlog_level = x\n");
     assert_eq!(found.len(), 2, "{found:?}");
@@ -310,7 +381,8 @@ fn a_group_is_looked_for_with_everything_else() {
             "a.conf:2:16: socket_group: there is no group 'no-such-group' on this host (expected the name of a group)"
         )
     );
-    // Where the sockets cannot be told, it is looked for all the same; where none has a file, it does not matter.
+    // Where the sockets cannot be told, it is looked for all the same; where none has a file, it
+    // does not matter.
     assert_eq!(errors("socket = x\nsocket_group = no-such-group\n").len(), 2);
     assert_eq!(errors("socket = inet:127.0.0.1:1\nsocket_group = no-such-group\n"), [""; 0]);
     assert_eq!(errors("socket = unix:/x\nsocket_group = root\n"), [""; 0]);
@@ -320,7 +392,12 @@ fn a_group_is_looked_for_with_everything_else() {
 /// Values for each parameter, in spellings that people use.
 fn spellings(name: &str) -> Vec<&'static str> {
     match name {
-        "socket" => vec!["inet:8890@localhost", "inet:::1:8890, unix:/a b", "fd:, fd:x, inet6:1@::1", "local:x"],
+        "socket" => vec![
+            "inet:8890@localhost",
+            "inet:::1:8890, unix:/a b",
+            "fd:, fd:x, inet6:1@::1",
+            "local:x",
+        ],
         "socket_mode" => vec!["660", "0770", ""],
         "socket_group" => vec!["postfix", ""],
         "error_action" => vec!["accept", "tempfail"],
@@ -331,11 +408,17 @@ fn spellings(name: &str) -> Vec<&'static str> {
         "trusted_networks" | "trusted_authentication_results" => {
             vec!["", "loopback", "10.1.2.3/8,::ffff:10.0.0.1 , 2001:db8::/32"]
         }
-        "skip_senders" => vec!["", ".example.com,example.com", "\"a b\"@Example.COM, b#@x.example, Ü@bücher.example"],
+        "skip_senders" => vec![
+            "",
+            ".example.com,example.com",
+            "\"a b\"@Example.COM, b#@x.example, Ü@bücher.example",
+        ],
         "skip_senders_file" => vec![""],
         "definitive_helo_results" => vec!["", "pass", "permerror,pass"],
         "reject_results" | "reject_helo_results" => vec!["", "softfail,fail", "temperror"],
-        "fail_reply_code" | "softfail_reply_code" | "permerror_reply_code" => vec!["550", "500", "559"],
+        "fail_reply_code" | "softfail_reply_code" | "permerror_reply_code" => {
+            vec!["550", "500", "559"]
+        }
         "dmarc_fail_reply_code" => vec!["554"],
         "dmarc_fail_status_code" => vec!["5.7.1"],
         "dmarc_fail_reply_text" => vec!["", "%{author_domain}", "%{o}: %{author_domain}."],
@@ -345,12 +428,16 @@ fn spellings(name: &str) -> Vec<&'static str> {
         "dmarc_exempt_dkim_domains" => vec!["", "Example.com, bücher.example"],
         "verify_dkim" => vec!["yes"],
         "verify_dmarc" => vec!["no"],
-        "fail_status_code" | "softfail_status_code" | "permerror_status_code" => vec!["5.7.1", "5.999.0"],
+        "fail_status_code" | "softfail_status_code" | "permerror_status_code" => {
+            vec!["5.7.1", "5.999.0"]
+        }
         "temperror_reply_code" => vec!["421", "459"],
         "temperror_status_code" => vec!["4.0.0", "4.7.24"],
         "fail_reply_text" | "softfail_reply_text" => vec!["", "a  b # c = %% %_%-", "%{d1r.}%{S}"],
         "fail_reply_text_exp" => vec!["", "%{exp}", "x %{exp}%{i} y", "%%{exp}"],
-        "temperror_reply_text" | "permerror_reply_text" => vec!["%{reason}", "no", "%{h}: %{reason}!"],
+        "temperror_reply_text" | "permerror_reply_text" => {
+            vec!["%{reason}", "no", "%{h}: %{reason}!"]
+        }
         "header" => vec!["", "received-spf", "Authentication-Results, Received-SPF"],
         "authserv_id" => vec!["", "mail.example.com", "Mail_Server+1", "ü"],
         "delete_authserv_ids" => vec!["", ".example.com", "A_B, mail.Example.com, bücher.example"],
@@ -368,8 +455,11 @@ fn valid_text() -> impl Strategy<Value = String> {
         .iter()
         .map(|parameter| {
             let is_mandatory = parameter.default == DefaultValue::Mandatory;
-            let line = select(spellings(parameter.name)).prop_map(move |value| format!("{} = {value}\n", parameter.name));
-            (any::<bool>(), line).prop_map(move |(is_set, line)| if is_set || is_mandatory { line } else { String::new() })
+            let line = select(spellings(parameter.name))
+                .prop_map(move |value| format!("{} = {value}\n", parameter.name));
+            (any::<bool>(), line).prop_map(move |(is_set, line)| {
+                if is_set || is_mandatory { line } else { String::new() }
+            })
         })
         .collect();
     settings.prop_map(|lines| lines.concat())

@@ -37,9 +37,14 @@ pub(super) fn unlikely(config: &Config, assignments: &[Assignment]) -> Vec<Warni
                 warn(0, "is an address, not a name (expected one such as mx.example.com)")
             }
             "hostname"
-                if Domain::parse(value).is_ok_and(|name| !name.is_qualified() || name.as_str() == "localhost.localdomain") =>
+                if Domain::parse(value).is_ok_and(|name| {
+                    !name.is_qualified() || name.as_str() == "localhost.localdomain"
+                }) =>
             {
-                warn(0, "is not fully qualified: others do not know the host by this name (expected one such as mx.example.com)");
+                warn(
+                    0,
+                    "is not fully qualified: others do not know the host by this name (expected one such as mx.example.com)",
+                );
             }
             "trusted_networks" => {
                 networks(value, &mut warn);
@@ -78,17 +83,28 @@ fn path(path: &Path, name: &str, warn: &mut impl FnMut(usize, &str)) {
         return;
     }
     if path.is_relative() {
-        warn(0, &format!("{name}is relative to the folder in which the milter is started (expected an absolute path)"));
+        warn(
+            0,
+            &format!(
+                "{name}is relative to the folder in which the milter is started (expected an absolute path)"
+            ),
+        );
     }
     if path.to_string_lossy().contains(char::is_whitespace) {
         warn(0, &format!("{name}has white space, which is a part of the path"));
     }
     if path.to_string_lossy().contains('#') {
-        warn(0, &format!("{name}has a '#', which is a part of the path (a comment needs a line of its own)"));
+        warn(
+            0,
+            &format!(
+                "{name}has a '#', which is a part of the path (a comment needs a line of its own)"
+            ),
+        );
     }
 }
 
-/// An IPv6 address without brackets, behind which a port seems to stand: the last digits are those of the address.
+/// An IPv6 address without brackets, behind which a port seems to stand: the last digits are those
+/// of the address.
 fn nameservers(text: &str, warn: &mut impl FnMut(usize, &str)) {
     let mut offset = 0;
     for part in text.split(',') {
@@ -98,7 +114,12 @@ fn nameservers(text: &str, warn: &mut impl FnMut(usize, &str)) {
         if let Some((before, port @ ("53" | "5353"))) = address.rsplit_once(':')
             && before.parse::<Ipv6Addr>().is_ok()
         {
-            warn(place, &format!("{address} is an address without a port (for port {port}, write [{before}]:{port})"));
+            warn(
+                place,
+                &format!(
+                    "{address} is an address without a port (for port {port}, write [{before}]:{port})"
+                ),
+            );
         }
     }
 }
@@ -130,14 +151,21 @@ fn reply_text(text: &str, warn: &mut impl FnMut(usize, &str)) {
         warn(0, "the reply has no text");
     }
     if starts_with_code(text) {
-        warn(0, "begins with a code, which is sent twice: the reply code and the enhanced status code come before the text");
+        warn(
+            0,
+            "begins with a code, which is sent twice: the reply code and the enhanced status code come before the text",
+        );
     }
-    let is_quoted = |quote: char| text.len() > 1 && text.starts_with(quote) && text.ends_with(quote);
+    let is_quoted =
+        |quote: char| text.len() > 1 && text.starts_with(quote) && text.ends_with(quote);
     if is_quoted('"') || is_quoted('\'') {
         warn(0, "the quotes are sent: they are a part of the text");
     }
     if let Some((before, _)) = super::meant::comment(text) {
-        warn(before.len(), "what begins with '#' is sent: it is a part of the text (a comment needs a line of its own)");
+        warn(
+            before.len(),
+            "what begins with '#' is sent: it is a part of the text (a comment needs a line of its own)",
+        );
     }
     if text.ends_with('\\') {
         warn(text.len() - 1, "the backslash is sent: a value cannot go on in the next line");
@@ -150,12 +178,23 @@ fn starts_with_code(text: &str) -> bool {
     word.parse::<ReplyCode>().is_ok() || word.parse::<EnhancedStatusCode>().is_ok()
 }
 
-/// A text of one's own for fail does not hold where the domain published an explanation, which it seems to.
-fn explained(config: &Config, assignments: &[Assignment], assignment: &Assignment, warn: &mut impl FnMut(usize, &str)) {
-    let is_set = assignments.iter().any(|assignment| assignment.parameter.name == "fail_reply_text_exp");
+/// A text of one's own for fail does not hold where the domain published an explanation, which it
+/// seems to.
+fn explained(
+    config: &Config,
+    assignments: &[Assignment],
+    assignment: &Assignment,
+    warn: &mut impl FnMut(usize, &str),
+) {
+    let is_set =
+        assignments.iter().any(|assignment| assignment.parameter.name == "fail_reply_text_exp");
     let is_default = assignment.parameter.default.text() == assignment.value.as_deref();
-    let is_used = config.reject_results.contains(SpfResult::Fail) || config.reject_helo_results.contains(SpfResult::Fail);
+    let is_used = config.reject_results.contains(SpfResult::Fail)
+        || config.reject_helo_results.contains(SpfResult::Fail);
     if !is_set && !is_default && is_used {
-        warn(0, "does not hold where the domain published an explanation: fail_reply_text_exp is for that, and is not set");
+        warn(
+            0,
+            "does not hold where the domain published an explanation: fail_reply_text_exp is for that, and is not set",
+        );
     }
 }

@@ -102,8 +102,9 @@ impl<T: Spell> Spell for Vec<T> {
     }
 }
 
-/// Reads a value of a parameter; what is wrong with it says what was probably meant. A comment behind a value is an error: the format
-/// has none, and what belongs to the value must be beyond doubt.
+/// Reads a value of a parameter; what is wrong with it says what was probably meant. A comment
+/// behind a value is an error: the format has none, and what belongs to the value must be beyond
+/// doubt.
 pub(super) fn read_value<T: Spell>(text: &str, parse: impl Fn(&str) -> Parsed<T>) -> Parsed<T> {
     if !T::FREE_TEXT {
         refuse_comment(text, |text| parse(text).is_ok())?;
@@ -129,9 +130,13 @@ pub(super) fn refuse_quotes(text: &str, in_list: bool, reads: impl Fn(&str) -> b
     for part in text.split(|c| in_list && c == ',') {
         let item = part.trim();
         if is_enclosed(item) {
-            let mut message = format!("{} has quotes or brackets around it (expected a value without)", quote(item));
+            let mut message = format!(
+                "{} has quotes or brackets around it (expected a value without)",
+                quote(item)
+            );
             explain(&mut message, item, in_list, &reads);
-            errors.push(ValueError { offset: start + part.len() - part.trim_start().len(), message });
+            errors
+                .push(ValueError { offset: start + part.len() - part.trim_start().len(), message });
         }
         start += part.len() + 1;
     }
@@ -142,8 +147,15 @@ pub(super) fn refuse_quotes(text: &str, in_list: bool, reads: impl Fn(&str) -> b
 pub(super) fn refuse_comment(text: &str, reads: impl Fn(&str) -> bool) -> Parsed<()> {
     let Some((before, comment)) = comment(text) else { return Ok(()) };
     let (offset, value) = (before.len(), before.trim_end());
-    let guess = if !value.is_empty() && reads(value) { format!("; did you mean {}?", quote(value)) } else { String::new() };
-    let message = format!("{} would be a part of the value (expected a comment in a line of its own{guess})", quote(comment));
+    let guess = if !value.is_empty() && reads(value) {
+        format!("; did you mean {}?", quote(value))
+    } else {
+        String::new()
+    };
+    let message = format!(
+        "{} would be a part of the value (expected a comment in a line of its own{guess})",
+        quote(comment)
+    );
     Err(vec![ValueError { offset, message }])
 }
 
@@ -171,7 +183,10 @@ fn integer_within<T: From<u32>>(text: &str, least: u32, most: u32) -> Parsed<T> 
         Ok(number) if number < least => wrong(format!("{text} is too small (expected {expected})")),
         Ok(number) if number > most => wrong(format!("{text} is too large (expected {expected})")),
         Ok(number) => Ok(number.into()),
-        Err(_) => wrong(format!("{} is not an integer (expected an integer from {least} to {most})", quote(text))),
+        Err(_) => wrong(format!(
+            "{} is not an integer (expected an integer from {least} to {most})",
+            quote(text)
+        )),
     }
 }
 
@@ -191,7 +206,8 @@ pub(super) fn positive(text: &str) -> Parsed<usize> {
     count_from(text, 1)
 }
 
-/// The longest time that a parameter can name, in seconds. No MTA waits that long, and every clock can count it.
+/// The longest time that a parameter can name, in seconds. No MTA waits that long, and every clock
+/// can count it.
 const MAX_SECONDS: u32 = 3600;
 
 /// Reads a number of seconds, 1 to 3600.
@@ -202,7 +218,9 @@ pub(super) fn seconds(text: &str) -> Parsed<u64> {
 /// Reads a number of seconds, from 1 to `most`.
 pub(super) fn seconds_to(text: &str, most: u32) -> Parsed<u64> {
     match seconds(text) {
-        Ok(number) if number > u64::from(most) => wrong(format!("{text} is too large (expected an integer from 1 to {most})")),
+        Ok(number) if number > u64::from(most) => {
+            wrong(format!("{text} is too large (expected an integer from 1 to {most})"))
+        }
         read => read,
     }
 }
@@ -218,7 +236,11 @@ pub(super) fn list<T: PartialEq>(text: &str, parse: fn(&str) -> Parsed<T>) -> Pa
 }
 
 /// As [`list`], with a way of one's own to find out whether a value is there already.
-pub(super) fn list_with<T>(text: &str, parse: fn(&str) -> Parsed<T>, mut has: impl FnMut(&[T], &T) -> bool) -> Parsed<Vec<T>> {
+pub(super) fn list_with<T>(
+    text: &str,
+    parse: fn(&str) -> Parsed<T>,
+    mut has: impl FnMut(&[T], &T) -> bool,
+) -> Parsed<Vec<T>> {
     let mut found = Vec::new();
     let mut errors = ValueErrors::new();
     if text.is_empty() {
@@ -230,12 +252,18 @@ pub(super) fn list_with<T>(text: &str, parse: fn(&str) -> Parsed<T>, mut has: im
         let offset = start + (part.len() - part.trim_start().len()).min(part.len());
         start += part.len() + 1;
         if item.is_empty() {
-            errors.push(ValueError { offset, message: "nothing between commas (expected a value)".into() });
+            errors.push(ValueError {
+                offset,
+                message: "nothing between commas (expected a value)".into(),
+            });
             continue;
         }
         match parse(item) {
             Ok(value) if has(&found, &value) => {
-                errors.push(ValueError { offset, message: format!("{} is given twice (expected once)", quote(item)) });
+                errors.push(ValueError {
+                    offset,
+                    message: format!("{} is given twice (expected once)", quote(item)),
+                });
             }
             Ok(value) => found.push(value),
             Err(wrong) => errors.extend(wrong.into_iter().map(|mut error| {
@@ -247,15 +275,25 @@ pub(super) fn list_with<T>(text: &str, parse: fn(&str) -> Parsed<T>, mut has: im
     if errors.is_empty() { Ok(found) } else { Err(errors) }
 }
 
-/// Reads a path. One that looks like a path and something else is refused: a file of that name is hardly there, and a socket of that
-/// name is one that nobody finds.
+/// Reads a path. One that looks like a path and something else is refused: a file of that name is
+/// hardly there, and a socket of that name is one that nobody finds.
 pub(super) fn path(text: &str) -> Parsed<PathBuf> {
     let is_quote = |c: char| matches!(c, '"' | '\'' | '`');
     let (mut words, ends) = (text.split_whitespace(), |word: &str| word.ends_with([';', '\\']));
-    let goes_on = |word: &str| word.starts_with(['/', ';', '#', '"', '\'']) || word.contains(':') || ends(word);
+    let goes_on = |word: &str| {
+        word.starts_with(['/', ';', '#', '"', '\'']) || word.contains(':') || ends(word)
+    };
     let begins_badly = words.next().is_some_and(ends);
-    if text.starts_with(is_quote) || text.ends_with(is_quote) || text.ends_with('#') || begins_badly || words.any(goes_on) {
-        return wrong(format!("{} is not a path (expected the path of one file, and nothing else)", quote(text)));
+    if text.starts_with(is_quote)
+        || text.ends_with(is_quote)
+        || text.ends_with('#')
+        || begins_badly
+        || words.any(goes_on)
+    {
+        return wrong(format!(
+            "{} is not a path (expected the path of one file, and nothing else)",
+            quote(text)
+        ));
     }
     Ok(PathBuf::from(text))
 }
@@ -265,7 +303,10 @@ pub(super) fn mode(text: &str) -> Parsed<Mode> {
     let digits = text.bytes().all(|b| (b'0'..=b'7').contains(&b));
     match u32::from_str_radix(text, 8) {
         Ok(mode) if digits && mode <= 0o777 => Ok(Mode(mode)),
-        _ => wrong(format!("{} is not a file mode (expected an octal number from 0 to 0777, such as 0660)", quote(text))),
+        _ => wrong(format!(
+            "{} is not a file mode (expected an octal number from 0 to 0777, such as 0660)",
+            quote(text)
+        )),
     }
 }
 
@@ -286,8 +327,9 @@ spell_as_displayed!(Mode);
 
 /// Reads the name of a user group; whether it exists is known when sockets are made.
 pub(super) fn group_name(text: &str) -> Parsed<String> {
-    if text.contains(|c: char| c.is_whitespace() || matches!(c, ':' | ',' | '/' | ';' | '#' | '"' | '\'' | '`'))
-        || text.starts_with('$')
+    if text.contains(|c: char| {
+        c.is_whitespace() || matches!(c, ':' | ',' | '/' | ';' | '#' | '"' | '\'' | '`')
+    }) || text.starts_with('$')
         || text.ends_with('\\')
     {
         return wrong(format!("{} is not a group (expected the name of one group)", quote(text)));
@@ -317,7 +359,10 @@ mod tests {
         for bad in ["", "-1", "ten", "1 0", "0x10", "4294967296", "1.0"] {
             assert!(count(bad).is_err(), "{bad}");
         }
-        assert_eq!(positive("0").unwrap_err()[0].message, "0 is too small (expected an integer from 1)");
+        assert_eq!(
+            positive("0").unwrap_err()[0].message,
+            "0 is too small (expected an integer from 1)"
+        );
     }
 
     #[test]
@@ -325,7 +370,8 @@ mod tests {
         assert_eq!(list("", boolean), Ok(vec![]));
         assert_eq!(list("yes ,\tno", boolean), Ok(vec![true, false]));
         let errors = list("yes, maybe,, true,", boolean).unwrap_err();
-        let errors: Vec<_> = errors.iter().map(|error| (error.offset, error.message.as_str())).collect();
+        let errors: Vec<_> =
+            errors.iter().map(|error| (error.offset, error.message.as_str())).collect();
         assert_eq!(
             errors,
             [

@@ -192,7 +192,10 @@ mod tests {
     #[test]
     fn words_are_read_and_refused() {
         assert_eq!(word("warn"), Ok(LogLevel::Warn));
-        assert_eq!(word::<LogLevel>("Warn").unwrap_err()[0].message, "'Warn' is unknown (expected error, warn, info or debug)");
+        assert_eq!(
+            word::<LogLevel>("Warn").unwrap_err()[0].message,
+            "'Warn' is unknown (expected error, warn, info or debug)"
+        );
         assert_eq!(header_name("received-spf"), Ok(HeaderName::ReceivedSpf));
         assert!(LogLevel::Error < LogLevel::Debug);
     }

@@ -1,10 +1,12 @@
-//! What people write, and what every parameter's reader makes of it: what was meant, or an error that says what is meant.
+//! What people write, and what every parameter's reader makes of it: what was meant, or an error
+//! that says what is meant.
 
 use std::path::Path;
 
 use super::*;
 
-/// A value for each parameter that differs from its default, with blanks only where they are a part of it.
+/// A value for each parameter that differs from its default, with blanks only where they are a part
+/// of it.
 fn usual(name: &str) -> &'static str {
     match name {
         "socket" => "unix:/run/p.sock",
@@ -46,12 +48,20 @@ fn usual(name: &str) -> &'static str {
 }
 
 fn default_of(name: &str) -> &'static str {
-    parameters().iter().find(|parameter| parameter.name == name).and_then(|parameter| parameter.default.text()).unwrap_or("")
+    parameters()
+        .iter()
+        .find(|parameter| parameter.name == name)
+        .and_then(|parameter| parameter.default.text())
+        .unwrap_or("")
 }
 
 fn read(name: &str, value: &str) -> Result<Loaded, Errors> {
     let socket = if name == "socket" { "" } else { "socket = inet:127.0.0.1:8890\n" };
-    load_text(format!("{socket}{name} = {value}\n").as_bytes(), Path::new("a.conf"), &Overrides::default())
+    load_text(
+        format!("{socket}{name} = {value}\n").as_bytes(),
+        Path::new("a.conf"),
+        &Overrides::default(),
+    )
 }
 
 /// The value as it is spelt, and what is said about it.
@@ -60,7 +70,11 @@ fn outcome(name: &str, value: &str) -> Result<(String, Vec<String>), Vec<String>
     match read(name, value) {
         Ok(loaded) => {
             let about = format!(": {name}: ");
-            let warnings = loaded.warnings.iter().map(ToString::to_string).filter(|warning| warning.contains(&about));
+            let warnings = loaded
+                .warnings
+                .iter()
+                .map(ToString::to_string)
+                .filter(|warning| warning.contains(&about));
             Ok(((parameter.spell)(&loaded.config), warnings.collect()))
         }
         Err(errors) => Err(errors.iter().map(ToString::to_string).collect()),
@@ -100,13 +114,15 @@ fn nothing_around_a_value_becomes_a_part_of_it_in_silence() {
     let mut problems = Vec::new();
     for parameter in parameters() {
         let (name, value) = (parameter.name, usual(parameter.name));
-        let (meant, _) = outcome(name, value).unwrap_or_else(|errors| panic!("{name} = {value}: {errors:?}"));
+        let (meant, _) =
+            outcome(name, value).unwrap_or_else(|errors| panic!("{name} = {value}: {errors:?}"));
         let is_text = name.contains("_reply_text");
         for (before, behind, said) in DECORATIONS {
             let written = format!("{before}{value}{behind}");
             match outcome(name, &written) {
                 Ok((read, _)) if read == meant => {}
-                // A text is what is written, as in 0.7; what looks like something else is warned about.
+                // A text is what is written, as in 0.7; what looks like something else is warned
+                // about.
                 Ok((read, warnings)) if is_text && read == written => {
                     let looks_odd = written.contains('#') && behind != "#our-value"
                         || written.ends_with('\\')
@@ -120,14 +136,20 @@ fn nothing_around_a_value_becomes_a_part_of_it_in_silence() {
                     if behind == "#our-value"
                         && read == written
                         && warnings.iter().any(|warning| warning.contains("has a '#'")) => {}
-                Ok((read, warnings)) => problems.push(format!("{name} = {written}: taken for {read}, {warnings:?}")),
+                Ok((read, warnings)) => {
+                    problems.push(format!("{name} = {written}: taken for {read}, {warnings:?}"))
+                }
                 Err(errors) => {
                     let about = format!(": {name}: ");
-                    let place = errors.iter().all(|error| error.starts_with("a.conf:") && error.contains(&about));
+                    let place = errors
+                        .iter()
+                        .all(|error| error.starts_with("a.conf:") && error.contains(&about));
                     let no_file = errors.iter().any(|error| error.contains("No such file"));
                     if !place
                         || !no_file
-                            && !errors.iter().any(|error| error.contains("(expected ") && (is_text || error.contains(said)))
+                            && !errors.iter().any(|error| {
+                                error.contains("(expected ") && (is_text || error.contains(said))
+                            })
                     {
                         problems.push(format!("{name} = {written}: {errors:?}"));
                     }
@@ -145,11 +167,15 @@ fn blanks_and_semicolons_are_no_commas() {
         for separator in [" ", ";", "; ", " | ", "\t"] {
             let written = usual(parameter.name).replace(", ", separator);
             match outcome(parameter.name, &written) {
-                Err(errors) if errors.len() == 1 && errors[0].contains("separate with commas; did you mean ") => {}
+                Err(errors)
+                    if errors.len() == 1
+                        && errors[0].contains("separate with commas; did you mean ") => {}
                 other => problems.push(format!("{} = {written}: {other:?}", parameter.name)),
             }
         }
-        for written in [format!("{},", usual(parameter.name)), usual(parameter.name).replace(", ", ",, ")] {
+        for written in
+            [format!("{},", usual(parameter.name)), usual(parameter.name).replace(", ", ",, ")]
+        {
             match outcome(parameter.name, &written) {
                 Err(errors) if errors[0].contains("nothing between commas") => {}
                 other => problems.push(format!("{} = {written}: {other:?}", parameter.name)),
@@ -165,7 +191,11 @@ const WRITTEN: [(&str, &str, &str); 85] = [
     ("socket", "unix:/p.sock;", "did you mean unix:/p.sock?"),
     ("socket", "\"unix:/p.sock\"", "a value has no quotes; did you mean unix:/p.sock?"),
     ("socket", "unix:\"/p.sock\"", "the path of one file"),
-    ("socket", "unix:/p.sock inet:1@localhost", "separate with commas; did you mean unix:/p.sock, inet:1@localhost?"),
+    (
+        "socket",
+        "unix:/p.sock inet:1@localhost",
+        "separate with commas; did you mean unix:/p.sock, inet:1@localhost?",
+    ),
     ("socket", "unix:/p.sock /q.sock", "the path of one file"),
     ("socket", "/p.sock", "did you mean unix:/p.sock?"),
     ("socket", "UNIX:/p.sock", "did you mean unix:/p.sock?"),
@@ -191,7 +221,11 @@ const WRITTEN: [(&str, &str, &str); 85] = [
     ("hostname", "HOSTNAME", "expected the name itself"),
     ("hostname", "mx.example.com # us", "did you mean 'mx.example.com'?"),
     ("hostname", "\"mx.example.com\"", "did you mean mx.example.com?"),
-    ("authserv_id", "mx.example.com # our name", ":2:30: authserv_id: '# our name' would be a part of the value"),
+    (
+        "authserv_id",
+        "mx.example.com # our name",
+        ":2:30: authserv_id: '# our name' would be a part of the value",
+    ),
     ("authserv_id", "\"mx.example.com\"", "a value has no quotes; did you mean mx.example.com?"),
     ("authserv_id", "mx.example.com; spf=pass", "did you mean mx.example.com?"),
     ("authserv_id", "mx example", "it cannot have ' '"),
@@ -233,8 +267,16 @@ const WRITTEN: [(&str, &str, &str); 85] = [
     ("fail_reply_code", "550 5.7.1", "expected 400 to 459 or 500 to 559"),
     ("fail_status_code", "5.7.1 # policy", "did you mean '5.7.1'?"),
     ("header", "Received_SPF", "did you mean received-spf?"),
-    ("header", "Authentication-Results Received-SPF", "did you mean Authentication-Results, Received-SPF?"),
-    ("delete_authserv_ids", "a.example.com b.example.com", "did you mean a.example.com, b.example.com?"),
+    (
+        "header",
+        "Authentication-Results Received-SPF",
+        "did you mean Authentication-Results, Received-SPF?",
+    ),
+    (
+        "delete_authserv_ids",
+        "a.example.com b.example.com",
+        "did you mean a.example.com, b.example.com?",
+    ),
     ("enforce_dmarc_policies", "Reject", "did you mean reject?"),
     ("nameservers", "192.0.2.1#5353", "did you mean 192.0.2.1:5353?"),
     ("dns_timeout_secs", "2147484", "expected an integer from 1 to 3600"),
@@ -243,8 +285,16 @@ const WRITTEN: [(&str, &str, &str); 85] = [
         "inet:8890",
         "lacks a host or a port (expected inet:HOST:PORT, inet:PORT@HOST, inet6:..., unix:PATH, local:PATH or fd:NAME)",
     ),
-    ("hostname", "\u{2018}mx.example.com\u{2019}", "a value has no quotes; did you mean mx.example.com?"),
-    ("authserv_id", "mx.example.com mx2.example.com", "it cannot have ' ' (expected a name such as mx.example.com)"),
+    (
+        "hostname",
+        "\u{2018}mx.example.com\u{2019}",
+        "a value has no quotes; did you mean mx.example.com?",
+    ),
+    (
+        "authserv_id",
+        "mx.example.com mx2.example.com",
+        "it cannot have ' ' (expected a name such as mx.example.com)",
+    ),
     ("authserv_id", "*.example.com", "it cannot begin with '*.'"),
     ("delete_authserv_ids", "*.example.com", "did you mean .example.com?"),
     ("skip_senders", "a@x.example OK", "expected example.com, .example.com or user@example.com)"),
@@ -257,7 +307,8 @@ fn errors_say_what_is_meant() {
     let mut problems = Vec::new();
     for (name, written, said) in WRITTEN {
         match outcome(name, written) {
-            Err(errors) if errors.len() <= 2 && errors.iter().any(|error| error.contains(said)) => {}
+            Err(errors) if errors.len() <= 2 && errors.iter().any(|error| error.contains(said)) => {
+            }
             other => problems.push(format!("{name} = {written}: {said:?} is not in {other:?}")),
         }
     }
@@ -281,7 +332,10 @@ const WARNED: [(&str, &str, &str); 9] = [
 fn warnings_say_what_is_odd() {
     for (name, written, said) in WARNED {
         let (_, warnings) = outcome(name, written).unwrap();
-        assert!(warnings.iter().any(|warning| warning.contains(said)), "{name} = {written}: {warnings:?}");
+        assert!(
+            warnings.iter().any(|warning| warning.contains(said)),
+            "{name} = {written}: {warnings:?}"
+        );
     }
     for (name, written) in [
         ("hostname", "mx.example.com"),
@@ -297,7 +351,9 @@ fn warnings_say_what_is_odd() {
 #[test]
 fn lines_that_were_meant_to_go_on_are_told() {
     let text = "socket = inet:127.0.0.1:8890\ntrusted_networks = loopback, \\\n  10.0.0.0/8\n; a comment\n[section]\n";
-    let errors = load_text(text.as_bytes(), Path::new("a.conf"), &Overrides::default()).unwrap_err().to_string();
+    let errors = load_text(text.as_bytes(), Path::new("a.conf"), &Overrides::default())
+        .unwrap_err()
+        .to_string();
     for said in [
         ":2:30: trusted_networks: '\\' is not a network",
         ":3:13: no '=' (expected name = value; a value cannot go on in the next line)",

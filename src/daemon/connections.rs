@@ -42,7 +42,8 @@ impl Drop for Place {
     }
 }
 
-/// One of those that wait for a place. No other connection is accepted meanwhile: it would be served before.
+/// One of those that wait for a place. No other connection is accepted meanwhile: it would be
+/// served before.
 struct Waiting<'a>(&'a Connections);
 
 impl<'a> Waiting<'a> {
@@ -82,7 +83,9 @@ impl Connections {
 
     fn try_take(self: &Arc<Self>) -> Option<Place> {
         let limit = self.limit.load(Ordering::Acquire);
-        let taken = self.count.fetch_update(Ordering::AcqRel, Ordering::Acquire, |count| (count < limit).then_some(count + 1));
+        let taken = self.count.fetch_update(Ordering::AcqRel, Ordering::Acquire, |count| {
+            (count < limit).then_some(count + 1)
+        });
         taken.is_ok().then(|| Place(Arc::clone(self)))
     }
 
@@ -98,7 +101,8 @@ impl Connections {
     /// Waits until there is room for a connection besides those that wait for it.
     pub(super) async fn wait_for_room(&self, log: &Log) {
         let wanted = || self.count() + self.waiting.load(Ordering::Acquire);
-        self.wait_until(log, || (wanted() < self.limit.load(Ordering::Acquire)).then_some(())).await;
+        self.wait_until(log, || (wanted() < self.limit.load(Ordering::Acquire)).then_some(()))
+            .await;
     }
 
     async fn wait_until<T>(&self, log: &Log, attempt: impl Fn() -> Option<T>) -> T {

@@ -44,7 +44,8 @@ impl Source {
     }
 }
 
-/// Does work that does not end, and does it again where it fails: the other threads count on this one to accept its part.
+/// Does work that does not end, and does it again where it fails: the other threads count on this
+/// one to accept its part.
 async fn keep_on<F: Future<Output = Infallible>>(log: &Log, work: impl Fn() -> F) -> Infallible {
     loop {
         let Err(_) = AssertUnwindSafe(work()).catch_unwind().await;
@@ -65,10 +66,12 @@ pub(super) struct Entrance {
 }
 
 impl Entrance {
-    /// Accepts connections for ever. What goes wrong with one does not keep the next one waiting for long.
+    /// Accepts connections for ever. What goes wrong with one does not keep the next one waiting
+    /// for long.
     ///
-    /// At the limit connections wait in the backlog; those that came at the same time as the last wait here, one for each thread and
-    /// socket at most. (Taking the place first would let each socket that nobody connects to keep one.)
+    /// At the limit connections wait in the backlog; those that came at the same time as the last
+    /// wait here, one for each thread and socket at most. (Taking the place first would let each
+    /// socket that nobody connects to keep one.)
     pub(super) async fn accept(self) -> Infallible {
         let (log, entrance) = (self.log.clone(), Arc::new(self));
         keep_on(&log, || {
@@ -100,7 +103,9 @@ impl Entrance {
                 Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
                 Err(error) => {
                     if self.connections.failing.may_tell() {
-                        self.log.error(|| format!("cannot accept a connection on {}: {error}", self.name));
+                        self.log.error(|| {
+                            format!("cannot accept a connection on {}: {error}", self.name)
+                        });
                     }
                     // Out of descriptors, say: trying again at once would be no use.
                     sleep(pause).await;

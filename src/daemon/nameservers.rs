@@ -47,7 +47,12 @@ pub(super) struct Teller {
 impl Teller {
     pub(super) fn new(log: Log) -> Arc<Self> {
         let complaint = || Complaint::new(SILENCE_INTERVAL);
-        Arc::new(Self { log, held: Mutex::new(Some(Vec::new())), some_silent: complaint(), all_silent: complaint() })
+        Arc::new(Self {
+            log,
+            held: Mutex::new(Some(Vec::new())),
+            some_silent: complaint(),
+            all_silent: complaint(),
+        })
     }
 
     /// Takes an event.
@@ -71,18 +76,37 @@ impl Teller {
     fn write(&self, event: &Event) {
         let log = &self.log;
         match event {
-            Event::Servers { file: None, servers } => log.info(|| format!("{} asked, by nameservers", are(servers))),
+            Event::Servers { file: None, servers } => {
+                log.info(|| format!("{} asked, by nameservers", are(servers)))
+            }
             Event::Servers { file: Some(file), servers } => {
                 log.info(|| format!("{} asked, by {}", are(servers), file.display()));
             }
             Event::NoServers { file, reason, servers } => {
-                log.warn(|| format!("{} names no name server ({reason}), {} asked", file.display(), are(servers)));
+                log.warn(|| {
+                    format!(
+                        "{} names no name server ({reason}), {} asked",
+                        file.display(),
+                        are(servers)
+                    )
+                });
             }
             Event::BadLines { file, number, text } => {
-                log.warn(|| format!("{}:{number}: '{}' is not an address of a name server", file.display(), text.escape_debug()));
+                log.warn(|| {
+                    format!(
+                        "{}:{number}: '{}' is not an address of a name server",
+                        file.display(),
+                        text.escape_debug()
+                    )
+                });
             }
             Event::Hangs { file } => {
-                log.warn(|| format!("{} cannot be read, changes of the name servers are not seen", file.display()));
+                log.warn(|| {
+                    format!(
+                        "{} cannot be read, changes of the name servers are not seen",
+                        file.display()
+                    )
+                });
             }
             Event::Silent { servers, is_answered, failure, record_type, name } => {
                 let complaint = if *is_answered { &self.some_silent } else { &self.all_silent };
@@ -126,7 +150,11 @@ mod tests {
         let file = || "/etc/resolv.conf".into();
         tell(&Event::Servers { file: None, servers: servers(1) });
         tell(&Event::Servers { file: Some(file()), servers: servers(2) });
-        tell(&Event::NoServers { file: file(), reason: "No such file or directory".into(), servers: servers(1) });
+        tell(&Event::NoServers {
+            file: file(),
+            reason: "No such file or directory".into(),
+            servers: servers(1),
+        });
         tell(&Event::BadLines { file: file(), number: 3, text: "foo\n".into() });
         assert!(log.take_kept().is_empty());
         teller.begin();

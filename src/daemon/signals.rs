@@ -11,10 +11,12 @@ use signal_hook::{
     flag,
 };
 
-/// The signals that would end the process if nobody took them. SIGPIPE is not among them: Rust has it ignored from the start.
+/// The signals that would end the process if nobody took them. SIGPIPE is not among them: Rust has
+/// it ignored from the start.
 const TAKEN: [i32; 5] = [SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2];
 
-/// Keeps signals from ending the process, as the very first thing that it does; what it gives is set where one said to stop.
+/// Keeps signals from ending the process, as the very first thing that it does; what it gives is
+/// set where one said to stop.
 ///
 /// # Errors
 ///
@@ -76,5 +78,7 @@ impl Signals {
 ///
 /// The system does not let us.
 pub(super) fn leave_alone() -> io::Result<()> {
-    TAKEN.into_iter().try_for_each(|signal| flag::register_conditional_default(signal, Arc::new(AtomicBool::new(true))).map(drop))
+    TAKEN.into_iter().try_for_each(|signal| {
+        flag::register_conditional_default(signal, Arc::new(AtomicBool::new(true))).map(drop)
+    })
 }

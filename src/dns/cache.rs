@@ -7,7 +7,8 @@ use tokio::time::Instant;
 
 use super::{Answer, Failure, Mx, Name, RecordType};
 
-/// An answer that is larger is not kept, in octets. (Names are compressed on the wire: a reply of 64 KiB can unfold into a megabyte.)
+/// An answer that is larger is not kept, in octets. (Names are compressed on the wire: a reply of
+/// 64 KiB can unfold into a megabyte.)
 const MAX_SIZE: usize = 64 * 1024;
 
 /// An answer that needs more room than this, in octets, takes the places of several.
@@ -78,7 +79,11 @@ impl Cache {
     }
 
     /// What is known now.
-    pub(super) fn find(&self, name: &Name, record_type: RecordType) -> Option<Result<Answer, Failure>> {
+    pub(super) fn find(
+        &self,
+        name: &Name,
+        record_type: RecordType,
+    ) -> Option<Result<Answer, Failure>> {
         let entry = self.entries.as_ref()?.get(&KeyRef { name, record_type })?;
         (Instant::now() < entry.expires).then_some(entry.outcome)
     }
@@ -92,7 +97,10 @@ impl Cache {
         }
         // No more than 64 of them.
         let places = u32::try_from(size.div_ceil(PLACE)).unwrap_or(u32::MAX);
-        entries.insert(key.clone(), Entry { outcome: outcome.clone(), expires: Instant::now() + ttl, places });
+        entries.insert(
+            key.clone(),
+            Entry { outcome: outcome.clone(), expires: Instant::now() + ttl, places },
+        );
     }
 
     /// Forgets all.
@@ -121,7 +129,9 @@ impl Answer {
             Self::Existence => 0,
             Self::A(records) => sum(records, |_| 0),
             Self::Aaaa(records) => sum(records, |_| 0),
-            Self::Mx(records) => sum(records, |Mx { exchange, .. }| exchange.as_ref().map_or(0, name)),
+            Self::Mx(records) => {
+                sum(records, |Mx { exchange, .. }| exchange.as_ref().map_or(0, name))
+            }
             Self::Txt(records) => sum(records, |text| text.len() + ALLOCATION),
             Self::Ptr(records) => sum(records, name),
         }
@@ -181,7 +191,10 @@ mod tests {
             cache.keep(&key(name), &text(40 * 1024), TTL);
             entries.run_pending_tasks();
         }
-        assert_eq!([find(&cache, "x.example").is_some(), find(&cache, "z.example").is_some()], [false, true]);
+        assert_eq!(
+            [find(&cache, "x.example").is_some(), find(&cache, "z.example").is_some()],
+            [false, true]
+        );
         cache.keep(&key("huge.example"), &text(MAX_SIZE), TTL);
         assert_eq!(find(&cache, "huge.example"), None);
     }
@@ -217,7 +230,11 @@ mod tests {
             let (cache, key) = (Cache::new(100), key("a.example"));
             let empty = key.name.as_str().len() + text(0).unwrap().size();
             cache.keep(&key, &text(size - empty), TTL);
-            assert_eq!(cache.entries.as_ref().unwrap().get(&key).map(|entry| entry.places), places, "{size}");
+            assert_eq!(
+                cache.entries.as_ref().unwrap().get(&key).map(|entry| entry.places),
+                places,
+                "{size}"
+            );
         }
     }
 }

@@ -13,7 +13,9 @@ impl fmt::Display for Server {
         match self.0 {
             address if address.port() != PORT => address.fmt(f),
             // An interface is written by `SocketAddrV6` alone, between brackets.
-            SocketAddr::V6(address) if address.scope_id() != 0 => write!(f, "{}%{}", address.ip(), address.scope_id()),
+            SocketAddr::V6(address) if address.scope_id() != 0 => {
+                write!(f, "{}%{}", address.ip(), address.scope_id())
+            }
             address => address.ip().fmt(f),
         }
     }
@@ -100,8 +102,12 @@ mod tests {
 
     #[test]
     fn servers_as_people_write_them() {
-        let servers = ["127.0.0.1:53", "192.0.2.1:5353", "[2001:db8::1]:53", "[fe80::1%2]:53", "[::1]:54"]
-            .map(|text| text.parse().unwrap());
-        assert_eq!(Server::list(&servers), "127.0.0.1, 192.0.2.1:5353, 2001:db8::1, fe80::1%2, [::1]:54");
+        let servers =
+            ["127.0.0.1:53", "192.0.2.1:5353", "[2001:db8::1]:53", "[fe80::1%2]:53", "[::1]:54"]
+                .map(|text| text.parse().unwrap());
+        assert_eq!(
+            Server::list(&servers),
+            "127.0.0.1, 192.0.2.1:5353, 2001:db8::1, fe80::1%2, [::1]:54"
+        );
     }
 }

@@ -1,4 +1,5 @@
-//! One question put to one name server: over UDP, over TCP after a truncated reply, without EDNS where the server does not know it.
+//! One question put to one name server: over UDP, over TCP after a truncated reply, without EDNS
+//! where the server does not know it.
 
 use std::{
     collections::VecDeque,
@@ -19,10 +20,12 @@ use super::{
     reply::{Reading, rcode_name},
 };
 
-/// Room for a UDP reply, in octets: more than we say that we take. What is longer is cut by the system, and malformed then.
+/// Room for a UDP reply, in octets: more than we say that we take. What is longer is cut by the
+/// system, and malformed then.
 const ROOM: usize = 4096;
 
-/// When a query without a reply is sent again: after this part of the time limit, but no later than that.
+/// When a query without a reply is sent again: after this part of the time limit, but no later than
+/// that.
 const FIRST_REPETITION: (u32, Duration) = (4, Duration::from_secs(1));
 
 /// When it is sent for the last time, without EDNS: some firewalls drop queries with it.
@@ -31,8 +34,14 @@ const LAST_REPETITION: (u32, Duration) = (2, Duration::from_millis(2500));
 /// RCODEs of servers that do not know EDNS (RFC 6891 §7, §6.1.3): FORMERR, NOTIMP, BADVERS.
 const NO_EDNS: [u16; 3] = [1, 4, 16];
 
-/// Asks a server. Ends by itself only where the server says something or cannot be reached; the caller has a limit of time.
-pub(super) async fn ask(server: SocketAddr, question: &Question, ids: &Ids, limit: Duration) -> Reading {
+/// Asks a server. Ends by itself only where the server says something or cannot be reached; the
+/// caller has a limit of time.
+pub(super) async fn ask(
+    server: SocketAddr,
+    question: &Question,
+    ids: &Ids,
+    limit: Duration,
+) -> Reading {
     let reading = match over_udp(server, question, ids, limit).await {
         Ok(Some(reading)) => Ok(reading),
         Ok(None) => over_tcp(server, question, ids.next()).await,
@@ -61,8 +70,12 @@ impl Heard {
         match Arrival::read(octets, id, question) {
             Ok(Arrival::Foreign) => Self::Nothing,
             Ok(Arrival::Truncated) => Self::Cut,
-            Ok(Arrival::Trouble(rcode)) if NO_EDNS.contains(&rcode) => Self::Trouble(Failure::Rcode(rcode_name(rcode))),
-            Ok(Arrival::Trouble(rcode)) => Self::Answer(Reading::error(Failure::Rcode(rcode_name(rcode)))),
+            Ok(Arrival::Trouble(rcode)) if NO_EDNS.contains(&rcode) => {
+                Self::Trouble(Failure::Rcode(rcode_name(rcode)))
+            }
+            Ok(Arrival::Trouble(rcode)) => {
+                Self::Answer(Reading::error(Failure::Rcode(rcode_name(rcode))))
+            }
             Ok(Arrival::Message(message)) => match Reading::of(&message, question) {
                 Ok(reading) => Self::Answer(reading),
                 Err(Malformed) => Self::Trouble(Failure::Malformed),
@@ -73,9 +86,15 @@ impl Heard {
 }
 
 /// `None`: the reply was truncated.
-async fn over_udp(server: SocketAddr, question: &Question, ids: &Ids, limit: Duration) -> io::Result<Option<Reading>> {
+async fn over_udp(
+    server: SocketAddr,
+    question: &Question,
+    ids: &Ids,
+    limit: Duration,
+) -> io::Result<Option<Reading>> {
     let socket = Socket::open(server).await?;
-    // A number of its own for the query without EDNS: what is said to the other one means nothing any more.
+    // A number of its own for the query without EDNS: what is said to the other one means nothing
+    // any more.
     let (id, plain_id) = (ids.next(), ids.next());
     let repetitions = |last_edns: bool| {
         let after = |(part, most): (u32, Duration)| Instant::now() + (limit / part).min(most);
@@ -118,13 +137,18 @@ async fn over_udp(server: SocketAddr, question: &Question, ids: &Ids, limit: Dur
     }
 }
 
-/// A socket that knows one peer: the kernel drops what comes from anyone else, and a closed port is known at once.
+/// A socket that knows one peer: the kernel drops what comes from anyone else, and a closed port is
+/// known at once.
 struct Socket(UdpSocket);
 
 impl Socket {
     /// At a port that the kernel chooses, another one for each question (RFC 5452 §4.5).
     async fn open(server: SocketAddr) -> io::Result<Self> {
-        let any = if server.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+        let any = if server.is_ipv4() {
+            Ipv4Addr::UNSPECIFIED.into()
+        } else {
+            Ipv6Addr::UNSPECIFIED.into()
+        };
         let socket = UdpSocket::bind(SocketAddr::new(any, 0)).await?;
         socket.connect(server).await?;
         Ok(Self(socket))
@@ -134,7 +158,8 @@ impl Socket {
         self.0.send(query).await.map(drop)
     }
 
-    /// Receives a datagram in the place of what `octets` has. An ICMP error ends the wait: tokio does not take it for something to receive.
+    /// Receives a datagram in the place of what `octets` has. An ICMP error ends the wait: tokio
+    /// does not take it for something to receive.
     async fn receive(&self, octets: &mut Vec<u8>) -> io::Result<()> {
         loop {
             let ready = self.0.ready(Interest::READABLE | Interest::ERROR).await?;
@@ -143,7 +168,9 @@ impl Socket {
                     return Err(error);
                 }
                 // The error is gone, the readiness must go as well.
-                let _ = self.0.try_io(Interest::ERROR, || Err::<(), _>(io::ErrorKind::WouldBlock.into()));
+                let _ = self
+                    .0
+                    .try_io(Interest::ERROR, || Err::<(), _>(io::ErrorKind::WouldBlock.into()));
             }
             octets.clear();
             match self.0.try_recv_buf(octets) {
@@ -154,7 +181,8 @@ impl Socket {
     }
 }
 
-/// Asks over a connection of its own. The first message that comes is the answer or none: nobody else can send anything over it.
+/// Asks over a connection of its own. The first message that comes is the answer or none: nobody
+/// else can send anything over it.
 async fn over_tcp(server: SocketAddr, question: &Question, id: u16) -> io::Result<Reading> {
     let mut connection = TcpStream::connect(server).await?;
     connection.set_nodelay(true)?;
@@ -190,7 +218,9 @@ mod tests {
         // The question is 15 octets: the name, type and class.
         let (id, question) = (&query[..2], &query[12..27]);
         let data = length - 12 - 15 - 12;
-        let mut reply = [id, b"\x81\x80\0\x01\0\x01\0\0\0\0", question, b"\xc0\x0c\0\x10\0\x01\0\0\0\x3c"].concat();
+        let mut reply =
+            [id, b"\x81\x80\0\x01\0\x01\0\0\0\0", question, b"\xc0\x0c\0\x10\0\x01\0\0\0\x3c"]
+                .concat();
         reply.extend(u16::try_from(data).unwrap().to_be_bytes());
         for string in vec![b'x'; data].chunks(256) {
             reply.push(u8::try_from(string.len() - 1).unwrap());
@@ -220,7 +250,9 @@ mod tests {
             let Reading::Reply(reply) = reading else { panic!("{reading:?}") };
             match reply.outcome {
                 Ok(Answer::Txt(texts)) => assert!(is_read && texts.len() == 1, "{length}"),
-                other => assert!(!is_read && other == Err(Failure::Malformed), "{length} {other:?}"),
+                other => {
+                    assert!(!is_read && other == Err(Failure::Malformed), "{length} {other:?}")
+                }
             }
         }
     }
@@ -231,8 +263,12 @@ mod tests {
         let server = UdpSocket::bind("127.0.0.1:0").await.unwrap();
         let question = Question::new(&Name::new("a.example").unwrap(), RecordType::Txt).unwrap();
         let (address, ids) = (server.local_addr().unwrap(), Ids::default());
-        for (limit, times) in [(3999, [0, 999, 1999]), (4000, [0, 1000, 2000]), (4001, [0, 1000, 2000]), (5001, [0, 1000, 2500])]
-        {
+        for (limit, times) in [
+            (3999, [0, 999, 1999]),
+            (4000, [0, 1000, 2000]),
+            (4001, [0, 1000, 2000]),
+            (5001, [0, 1000, 2500]),
+        ] {
             let (limit, start) = (Duration::from_millis(limit), Instant::now());
             let mut sent = Vec::new();
             let listen = async {
@@ -249,7 +285,10 @@ mod tests {
             assert_eq!(sent.len(), 3, "{limit:?}");
             for (number, ((time, edns), expected)) in sent.into_iter().zip(times).enumerate() {
                 // The wheel of timers turns in milliseconds.
-                assert!((expected..=expected + 2).contains(&time) && edns == (number < 2), "{limit:?} {time} {edns}");
+                assert!(
+                    (expected..=expected + 2).contains(&time) && edns == (number < 2),
+                    "{limit:?} {time} {edns}"
+                );
             }
         }
     }

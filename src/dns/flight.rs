@@ -1,7 +1,8 @@
 //! Look-ups under way, each made once however many ask.
 //!
-//! A task of its own makes a look-up, so that it goes on whichever of those who wait for it leaves: a future that several tasks
-//! drive together can lose the news that it may go on with the one that got it. When nobody waits any more, the task ends.
+//! A task of its own makes a look-up, so that it goes on whichever of those who wait for it leaves:
+//! a future that several tasks drive together can lose the news that it may go on with the one that
+//! got it. When nobody waits any more, the task ends.
 
 use std::{
     collections::HashMap,
@@ -49,7 +50,8 @@ impl Flights {
         self.lock().values().filter(|flight| flight.waiting > 0).count()
     }
 
-    /// Waits for the look-up of `key` that is under way, or for the one that `begin` makes. Tells beforehand which.
+    /// Waits for the look-up of `key` that is under way, or for the one that `begin` makes. Tells
+    /// beforehand which.
     pub(super) async fn join<F>(
         &self,
         key: Key,
@@ -68,7 +70,13 @@ impl Flights {
         }
     }
 
-    fn board<F>(&self, key: Key, asker: &Arc<Asker>, begin: impl FnOnce(Arc<Request>) -> F, tell: impl FnOnce(Joined)) -> Waiter
+    fn board<F>(
+        &self,
+        key: Key,
+        asker: &Arc<Asker>,
+        begin: impl FnOnce(Arc<Request>) -> F,
+        tell: impl FnOnce(Joined),
+    ) -> Waiter
     where
         F: Future<Output = Outcome> + Send + 'static,
     {
@@ -84,16 +92,25 @@ impl Flights {
         let (sender, outcome) = watch::channel(None);
         let deserted = Arc::new(Notify::new());
         let request = asker.request();
-        let flight =
-            Flight { waiting: 1, outcome: outcome.clone(), request: Arc::clone(&request), deserted: Arc::clone(&deserted) };
+        let flight = Flight {
+            waiting: 1,
+            outcome: outcome.clone(),
+            request: Arc::clone(&request),
+            deserted: Arc::clone(&deserted),
+        };
         table.insert(key.clone(), flight);
         drop(table);
         tokio::spawn(self.clone().fly(key.clone(), begin(request), sender, deserted));
         Waiter { flights: self.clone(), key, asker: Arc::clone(asker), outcome }
     }
 
-    async fn fly<F>(self, key: Key, lookup: F, sender: watch::Sender<Option<Outcome>>, deserted: Arc<Notify>)
-    where
+    async fn fly<F>(
+        self,
+        key: Key,
+        lookup: F,
+        sender: watch::Sender<Option<Outcome>>,
+        deserted: Arc<Notify>,
+    ) where
         F: Future<Output = Outcome> + Send + 'static,
     {
         // Whatever ends the task, nobody may join it afterwards.
@@ -106,7 +123,8 @@ impl Flights {
                 outcome = under_way => break outcome,
                 () = deserted.notified() => {
                     let table = self.lock();
-                    // Unless somebody has come since, it ends here; before another one of the key can begin.
+                    // Unless somebody has come since, it ends here; before another one of the key
+                    // can begin.
                     if table.get(&key).is_none_or(|flight| flight.waiting == 0) {
                         lookup = None;
                         landing.clear(table);
@@ -136,7 +154,9 @@ impl Drop for Waiter {
     fn drop(&mut self) {
         let mut table = self.flights.lock();
         // There may be another look-up of the same key by now, which is none of ours.
-        if let Some(flight) = table.get_mut(&self.key).filter(|flight| flight.outcome.same_channel(&self.outcome)) {
+        if let Some(flight) =
+            table.get_mut(&self.key).filter(|flight| flight.outcome.same_channel(&self.outcome))
+        {
             flight.waiting -= 1;
             flight.request.leave(&self.asker);
             if flight.waiting == 0 {

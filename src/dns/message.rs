@@ -1,8 +1,9 @@
 //! Messages on the wire (RFC 1035 §4): queries are written, replies are read.
 //!
-//! The DNS library writes queries and reads names and numbers. Replies are taken apart here, since it gives up a reply in which any record is
-//! odd: only the data of records that were asked for are looked into, so that odd ones beside them spoil nothing. A reply is read to its end
-//! or is malformed: no length that is wrong makes a shorter result.
+//! The DNS library writes queries and reads names and numbers. Replies are taken apart here, since
+//! it gives up a reply in which any record is odd: only the data of records that were asked for are
+//! looked into, so that odd ones beside them spoil nothing. A reply is read to its end or is
+//! malformed: no length that is wrong makes a shorter result.
 
 use std::{
     hash::{BuildHasher as _, RandomState},
@@ -20,13 +21,15 @@ use super::{Name, RecordType};
 /// Octets that we take in a UDP reply (RFC 6891 §6.2.5): what passes every network in one piece.
 const UDP_SIZE: u16 = 1232;
 
-/// The most records of a reply. Each may have a name of thousands of pointers, which take time to follow.
+/// The most records of a reply. Each may have a name of thousands of pointers, which take time to
+/// follow.
 const MAX_RECORDS: usize = 2000;
 
 const CLASS_IN: u16 = 1;
 const TYPE_OPT: u16 = 41;
 
-/// The EDNS flag CO, as the library counts flags: a compact denial may be told as NXDOMAIN (RFC 9824 §5).
+/// The EDNS flag CO, as the library counts flags: a compact denial may be told as NXDOMAIN (RFC
+/// 9824 §5).
 const FLAG_CO: u16 = 0x4000;
 
 pub(super) const TYPE_A: u16 = 1;
@@ -122,7 +125,8 @@ pub(super) struct Ids {
 
 impl Ids {
     pub(super) fn next(&self) -> u16 {
-        let hash = self.secret.hash_one(self.count.fetch_add(1, std::sync::atomic::Ordering::Relaxed));
+        let hash =
+            self.secret.hash_one(self.count.fetch_add(1, std::sync::atomic::Ordering::Relaxed));
         let [a, b, ..] = hash.to_be_bytes();
         u16::from_be_bytes([a, b])
     }
@@ -231,7 +235,8 @@ pub(super) enum Arrival<'a> {
     Foreign,
     /// A reply that says that it was cut.
     Truncated,
-    /// A reply with a response code that tells of trouble, its upper bits from the OPT record included (RFC 6891 §6.1.3).
+    /// A reply with a response code that tells of trouble, its upper bits from the OPT record
+    /// included (RFC 6891 §6.1.3).
     Trouble(u16),
     /// A reply that can be used.
     Message(Message<'a>),
@@ -252,13 +257,15 @@ impl<'a> Arrival<'a> {
             return Ok(Self::Foreign);
         }
         let flags = reader.short()?;
-        let [questions, answers, authorities, additionals] = [reader.short()?, reader.short()?, reader.short()?, reader.short()?];
+        let [questions, answers, authorities, additionals] =
+            [reader.short()?, reader.short()?, reader.short()?, reader.short()?];
         // A query, or an operation other than QUERY.
         if flags & 0x8000 == 0 || flags & 0x7800 != 0 {
             return Ok(Self::Foreign);
         }
         let rcode = flags & 0x000f;
-        // Servers that do not know EDNS may leave the question out (RFC 6891 §7). NXDOMAIN tells of a name, and so of none without one.
+        // Servers that do not know EDNS may leave the question out (RFC 6891 §7). NXDOMAIN tells of
+        // a name, and so of none without one.
         let is_bare = questions == 0 && !matches!(rcode, 0 | RCODE_NXDOMAIN);
         if questions == 1 {
             let (name, wire_type, class) = (reader.name()?, reader.short()?, reader.short()?);
@@ -269,7 +276,8 @@ impl<'a> Arrival<'a> {
                 return Ok(Self::Truncated);
             }
         }
-        if usize::from(answers) + usize::from(authorities) + usize::from(additionals) > MAX_RECORDS {
+        if usize::from(answers) + usize::from(authorities) + usize::from(additionals) > MAX_RECORDS
+        {
             return Err(Malformed);
         }
         let mut upper = 0;
@@ -289,12 +297,16 @@ impl<'a> Arrival<'a> {
             }
             Ok(records)
         };
-        let sections =
-            section(answers, false).and_then(|answers| Ok((answers, section(authorities, false)?, section(additionals, true)?)));
+        let sections = section(answers, false).and_then(|answers| {
+            Ok((answers, section(authorities, false)?, section(additionals, true)?))
+        });
         let rcode = upper | rcode;
         match sections {
-            // What else is in a reply that tells of trouble is no matter. BADVERS is told by the upper bits alone.
-            _ if is_bare || questions <= 1 && !matches!(rcode, 0 | RCODE_NXDOMAIN) => Ok(Self::Trouble(rcode)),
+            // What else is in a reply that tells of trouble is no matter. BADVERS is told by the
+            // upper bits alone.
+            _ if is_bare || questions <= 1 && !matches!(rcode, 0 | RCODE_NXDOMAIN) => {
+                Ok(Self::Trouble(rcode))
+            }
             Ok((answers, authorities, _)) if questions == 1 => Ok(Self::Message(Message {
                 authoritative: flags & 0x0400 != 0,
                 recursion_available: flags & 0x0080 != 0,

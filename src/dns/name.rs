@@ -11,13 +11,16 @@ use crate::mail::domain::{Domain, MAX_DOMAIN_LENGTH};
 pub struct Name(Arc<str>);
 
 impl Name {
-    /// Makes a name of text: labels of 1 to 63 octets separated by dots, 253 octets at most, one dot at the end allowed.
+    /// Makes a name of text: labels of 1 to 63 octets separated by dots, 253 octets at most, one
+    /// dot at the end allowed.
     ///
-    /// `None` for anything else, and for text that is not ASCII: no such name can be asked for (RFC 8616 §4).
+    /// `None` for anything else, and for text that is not ASCII: no such name can be asked for (RFC
+    /// 8616 §4).
     pub fn new(text: &str) -> Option<Self> {
         let text = text.strip_suffix('.').unwrap_or(text);
-        let fits =
-            text.len() <= MAX_DOMAIN_LENGTH && text.is_ascii() && text.split('.').all(|label| (1..=63).contains(&label.len()));
+        let fits = text.len() <= MAX_DOMAIN_LENGTH
+            && text.is_ascii()
+            && text.split('.').all(|label| (1..=63).contains(&label.len()));
         if !fits {
             return None;
         }
@@ -80,6 +83,9 @@ mod tests {
     fn reverse_names() {
         let reverse = |text: &str| Name::reverse(text.parse().unwrap()).to_string();
         assert_eq!(reverse("192.0.2.1"), "1.2.0.192.in-addr.arpa");
-        assert_eq!(reverse("2001:db8::cb01"), "1.0.b.c.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.8.b.d.0.1.0.0.2.ip6.arpa");
+        assert_eq!(
+            reverse("2001:db8::cb01"),
+            "1.0.b.c.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.8.b.d.0.1.0.0.2.ip6.arpa"
+        );
     }
 }

@@ -1,17 +1,22 @@
 //! Places for questions to name servers, shared out among those who ask.
 //!
-//! A question under way holds descriptors, and so there are so many places and no more. Somebody whose name servers are silent would hold
-//! them all, each for seconds, while others wait. Therefore:
+//! A question under way holds descriptors, and so there are so many places and no more. Somebody
+//! whose name servers are silent would hold them all, each for seconds, while others wait.
+//! Therefore:
 //!
-//! - Half of the places is for those who have none. Of the other half one gets the more the less others have: for each place that one has
-//!   some more must be free, an eighth of all at most. With 512 places, who asks alone gets 192, more than a message can make use of; and
-//!   beside two hundred who take what they get, everybody's first question goes out at once.
-//! - Some of both halves is for those who held next to nothing lately: more sessions than there are places, all of them with silent name
-//!   servers, hold them all once, and then leave a sixteenth to others.
+//! - Half of the places is for those who have none. Of the other half one gets the more the less
+//!   others have: for each place that one has some more must be free, an eighth of all at most.
+//!   With 512 places, who asks alone gets 192, more than a message can make use of; and beside two
+//!   hundred who take what they get, everybody's first question goes out at once.
+//! - Some of both halves is for those who held next to nothing lately: more sessions than there are
+//!   places, all of them with silent name servers, hold them all once, and then leave a sixteenth
+//!   to others.
 //!
-//! A place that comes free goes to the one with the fewest; of those with equally many, to the one who held the least lately.
+//! A place that comes free goes to the one with the fewest; of those with equally many, to the one
+//! who held the least lately.
 //!
-//! A look-up that several wait for is in the queues of all of them, and counts for the one who gets the place.
+//! A look-up that several wait for is in the queues of all of them, and counts for the one who gets
+//! the place.
 
 use std::{
     collections::{BTreeSet, HashMap, VecDeque},
@@ -77,7 +82,9 @@ impl Places {
         let mut state = self.lock();
         let id = state.next_id();
         let (queue, spent_until) = (VecDeque::new(), Instant::now());
-        state.askers.insert(id, Account { places: 0, spent_until, queue, rank: None, is_gone: false });
+        state
+            .askers
+            .insert(id, Account { places: 0, spent_until, queue, rank: None, is_gone: false });
         Arc::new(Asker { id, places: Arc::clone(self) })
     }
 
@@ -111,7 +118,8 @@ impl Places {
         let now = Instant::now();
         loop {
             let free = state.free;
-            let mut possible = state.order.iter().take_while(|(places, ..)| free > self.reserve(*places, true));
+            let mut possible =
+                state.order.iter().take_while(|(places, ..)| free > self.reserve(*places, true));
             let next = possible.find(|(places, spent_until, ..)| {
                 let is_sparing = spent_until.saturating_duration_since(now) <= SPARING;
                 free > self.reserve(*places, is_sparing)
@@ -176,11 +184,15 @@ impl State {
         self.update(asker, |account| account.queue.retain(|&other| other != request));
     }
 
-    /// Changes what is known of an asker, and its place in the order. One that is gone, and has no place and no request, is not known.
+    /// Changes what is known of an asker, and its place in the order. One that is gone, and has no
+    /// place and no request, is not known.
     fn update(&mut self, id: u64, change: impl FnOnce(&mut Account)) {
         let Some(account) = self.askers.get_mut(&id) else { return };
         change(account);
-        let rank = account.queue.front().map(|&request| (account.places, account.spent_until, request, id));
+        let rank = account
+            .queue
+            .front()
+            .map(|&request| (account.places, account.spent_until, request, id));
         if account.rank != rank {
             if let Some(rank) = account.rank {
                 self.order.remove(&rank);
@@ -252,7 +264,8 @@ impl Request {
         }
     }
 
-    /// Waits for a place. `None`: there is none to wait for, which only a fault of the program could bring about.
+    /// Waits for a place. `None`: there is none to wait for, which only a fault of the program
+    /// could bring about.
     pub(super) async fn place(&self) -> Option<Place> {
         let (sender, receiver) = oneshot::channel();
         let mut waiting = Waiting { request: self, receiver };

@@ -10,7 +10,10 @@ use std::{
 
 use super::{
     Answer, Failure, Mx, Name, RecordType,
-    message::{Malformed, Message, Question, Reader, Record, TYPE_CNAME, TYPE_NS, TYPE_NSEC, TYPE_SOA, WireName},
+    message::{
+        Malformed, Message, Question, Reader, Record, TYPE_CNAME, TYPE_NS, TYPE_NSEC, TYPE_SOA,
+        WireName,
+    },
 };
 
 /// Records are kept no longer than this, whatever their TTL.
@@ -19,7 +22,8 @@ pub(super) const MAX_TTL: Duration = Duration::from_secs(24 * 60 * 60);
 /// Negative answers are kept no longer than this (RFC 2308 §5: one to three hours).
 const MAX_NEGATIVE_TTL: Duration = Duration::from_secs(3 * 60 * 60);
 
-/// How long a negative answer without a SOA record is kept: long enough for the rest of a message and the next few.
+/// How long a negative answer without a SOA record is kept: long enough for the rest of a message
+/// and the next few.
 const NEGATIVE_TTL_WITHOUT_SOA: Duration = Duration::from_secs(10);
 
 /// How long a failure that may pass is kept.
@@ -43,7 +47,8 @@ pub(super) struct Reply {
 pub(super) enum Reading {
     /// All that was asked, or why there is none of it.
     Reply(Reply),
-    /// The name asked for is an alias of another one, of which it says nothing. That holds for so long.
+    /// The name asked for is an alias of another one, of which it says nothing. That holds for so
+    /// long.
     Alias(WireName, Duration),
 }
 
@@ -60,7 +65,8 @@ impl Reading {
         Self::Reply(Reply::error(failure))
     }
 
-    /// Reads a reply: the records of the type asked for at the end of the chain of CNAMEs that begins at the name asked for.
+    /// Reads a reply: the records of the type asked for at the end of the chain of CNAMEs that
+    /// begins at the name asked for.
     ///
     /// # Errors
     ///
@@ -93,7 +99,10 @@ impl Reading {
                 return Err(Malformed);
             }
             if question.record_type == RecordType::Existence {
-                return Ok(Self::Reply(Reply { outcome: Ok(Answer::Existence), ttl: negative_ttl(denial.ttl, chain.ttl) }));
+                return Ok(Self::Reply(Reply {
+                    outcome: Ok(Answer::Existence),
+                    ttl: negative_ttl(denial.ttl, chain.ttl),
+                }));
             }
             return Ok(Self::negative(Failure::NoData, denial.ttl, chain.ttl));
         }
@@ -128,7 +137,8 @@ impl<'a, 'b> Chain<'a, 'b> {
         let (mut end, mut ttl) = (question.name.clone(), MAX_TTL);
         for aliases in 0..=MAX_ALIASES {
             let at_end = || message.answers.iter().filter(|record| record.owner == end);
-            let records: Vec<_> = at_end().filter(|record| record.wire_type == Some(question.wire_type())).collect();
+            let records: Vec<_> =
+                at_end().filter(|record| record.wire_type == Some(question.wire_type())).collect();
             if !records.is_empty() {
                 let ttl = records.iter().map(|record| seconds(record.ttl)).fold(ttl, Duration::min);
                 return Ok(Some(Self { end, aliases, records, ttl }));
@@ -149,7 +159,8 @@ struct Denial {
     ttl: Option<Duration>,
     /// Whether the name is denied although the response code is NOERROR (RFC 9824 §3.4).
     has_nxname: bool,
-    /// Whether who says so can know it: a zone says it, or a server that has the zone or asks others.
+    /// Whether who says so can know it: a zone says it, or a server that has the zone or asks
+    /// others.
     is_credible: bool,
 }
 
@@ -163,12 +174,16 @@ impl Denial {
                     ttl = Some(seconds(record.ttl).min(seconds(record.read_data(minimum)?)));
                 }
                 Some(TYPE_NS) => is_referral = true,
-                Some(TYPE_NSEC) if record.owner == *name => has_nxname |= record.read_data(has_type_nxname)?,
+                Some(TYPE_NSEC) if record.owner == *name => {
+                    has_nxname |= record.read_data(has_type_nxname)?
+                }
                 _ => {}
             }
         }
-        // RFC 2308 §2.2: what names other servers, and no zone, is a referral. Some proxies claim to recurse in others' referrals.
-        let is_credible = ttl.is_some() || message.authoritative || message.recursion_available && !is_referral;
+        // RFC 2308 §2.2: what names other servers, and no zone, is a referral. Some proxies claim
+        // to recurse in others' referrals.
+        let is_credible =
+            ttl.is_some() || message.authoritative || message.recursion_available && !is_referral;
         Ok(Self { ttl, has_nxname, is_credible })
     }
 }
@@ -176,7 +191,8 @@ impl Denial {
 /// MINIMUM of a SOA record (RFC 1035 §3.3.13, RFC 2308 §4).
 fn minimum(data: &mut Reader<'_>) -> Result<u32, Malformed> {
     let (_, _) = (data.name()?, data.name()?);
-    let [_, _, _, _, minimum] = [data.long()?, data.long()?, data.long()?, data.long()?, data.long()?];
+    let [_, _, _, _, minimum] =
+        [data.long()?, data.long()?, data.long()?, data.long()?, data.long()?];
     Ok(minimum)
 }
 
@@ -188,22 +204,28 @@ fn has_type_nxname(data: &mut Reader<'_>) -> Result<bool, Malformed> {
         let (window, length) = (data.octet()?, data.octet()?);
         let bitmap = data.take(length.into())?;
         // A bitmap ends with its last type.
-        let has_type =
-            |(index, bits): (usize, &u8)| index == usize::from(TYPE_NXNAME / 8) && bits & (0x80 >> (TYPE_NXNAME % 8)) != 0;
+        let has_type = |(index, bits): (usize, &u8)| {
+            index == usize::from(TYPE_NXNAME / 8) && bits & (0x80 >> (TYPE_NXNAME % 8)) != 0
+        };
         found |= window == 0 && bitmap.iter().enumerate().any(has_type);
     }
     Ok(found)
 }
 
-/// The records as an answer; `None` where all of them are texts without strings. A record that is there twice is one (RFC 2181 §5).
+/// The records as an answer; `None` where all of them are texts without strings. A record that is
+/// there twice is one (RFC 2181 §5).
 fn answer(record_type: RecordType, records: &[&Record<'_>]) -> Result<Option<Answer>, Malformed> {
     Ok(Some(match record_type {
         RecordType::Existence => Answer::Existence,
-        RecordType::A => Answer::A(collect(records, |data| Ok(Some(Ipv4Addr::from(data.array::<4>()?))))?),
-        RecordType::Aaaa => Answer::Aaaa(collect(records, |data| Ok(Some(Ipv6Addr::from(data.array::<16>()?))))?),
-        RecordType::Mx => {
-            Answer::Mx(collect(records, |data| Ok(Some(Mx { preference: data.short()?, exchange: host_name(&data.name()?) })))?)
+        RecordType::A => {
+            Answer::A(collect(records, |data| Ok(Some(Ipv4Addr::from(data.array::<4>()?))))?)
         }
+        RecordType::Aaaa => {
+            Answer::Aaaa(collect(records, |data| Ok(Some(Ipv6Addr::from(data.array::<16>()?))))?)
+        }
+        RecordType::Mx => Answer::Mx(collect(records, |data| {
+            Ok(Some(Mx { preference: data.short()?, exchange: host_name(&data.name()?) }))
+        })?),
         RecordType::Ptr => Answer::Ptr(collect(records, |data| Ok(host_name(&data.name()?)))?),
         RecordType::Txt => {
             // The same text in other strings is another record.
@@ -232,7 +254,8 @@ fn collect<'a, T: Clone + Eq + Hash>(
     Ok(found.into())
 }
 
-/// The character-strings of a TXT record (RFC 1035 §3.3.14). A record without any is against the rules, but there are some: it says nothing.
+/// The character-strings of a TXT record (RFC 1035 §3.3.14). A record without any is against the
+/// rules, but there are some: it says nothing.
 fn strings<'a>(data: &mut Reader<'a>) -> Result<Option<Vec<&'a [u8]>>, Malformed> {
     let mut strings = Vec::with_capacity(1);
     while !data.is_at_end() {
@@ -242,7 +265,8 @@ fn strings<'a>(data: &mut Reader<'a>) -> Result<Option<Vec<&'a [u8]>>, Malformed
     Ok((!strings.is_empty()).then_some(strings))
 }
 
-/// A name that a host can have and that text can show as it is: no root, no dot, space or control character inside a label.
+/// A name that a host can have and that text can show as it is: no root, no dot, space or control
+/// character inside a label.
 fn host_name(name: &WireName) -> Option<Name> {
     let mut text = String::with_capacity(64);
     for label in name.labels() {

@@ -23,7 +23,8 @@ pub(super) const LOCAL: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALH
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub(super) struct Contents {
     pub(super) servers: Vec<SocketAddr>,
-    /// The number of the first `nameserver` line that names none, and what it has in the place of an address.
+    /// The number of the first `nameserver` line that names none, and what it has in the place of
+    /// an address.
     pub(super) bad: Option<(usize, String)>,
 }
 
@@ -43,7 +44,8 @@ pub(super) fn read(path: &Path) -> io::Result<Contents> {
     Ok(parse(&String::from_utf8_lossy(&octets)))
 }
 
-/// The addresses after `nameserver`; everything else, `search`, `domain` and `options` too, means nothing to a mail filter.
+/// The addresses after `nameserver`; everything else, `search`, `domain` and `options` too, means
+/// nothing to a mail filter.
 fn parse(text: &str) -> Contents {
     let mut contents = Contents::default();
     for (index, line) in text.lines().enumerate() {
@@ -54,17 +56,23 @@ fn parse(text: &str) -> Contents {
         }
         let word = words.next().unwrap_or_default();
         match address(word) {
-            Some(server) if contents.servers.len() < MAX_SERVERS && !contents.servers.contains(&server) => {
+            Some(server)
+                if contents.servers.len() < MAX_SERVERS && !contents.servers.contains(&server) =>
+            {
                 contents.servers.push(server);
             }
             Some(_) => {}
-            None => contents.bad = contents.bad.or_else(|| Some((index + 1, word.chars().take(64).collect()))),
+            None => {
+                contents.bad =
+                    contents.bad.or_else(|| Some((index + 1, word.chars().take(64).collect())))
+            }
         }
     }
     contents
 }
 
-/// An IPv4 address, or an IPv6 address with or without `%` and the interface it is on (RFC 4007 §11.2).
+/// An IPv4 address, or an IPv6 address with or without `%` and the interface it is on (RFC 4007
+/// §11.2).
 fn address(text: &str) -> Option<SocketAddr> {
     if let Some((address, zone)) = text.split_once('%') {
         let scope = zone.parse().ok().or_else(|| interface_index(zone))?;
@@ -77,7 +85,11 @@ fn interface_index(name: &str) -> Option<u32> {
     if name.contains('/') {
         return None;
     }
-    fs::read_to_string(Path::new("/sys/class/net").join(name).join("ifindex")).ok()?.trim().parse().ok()
+    fs::read_to_string(Path::new("/sys/class/net").join(name).join("ifindex"))
+        .ok()?
+        .trim()
+        .parse()
+        .ok()
 }
 
 #[cfg(test)]
@@ -123,14 +135,21 @@ mod tests {
             assert!(servers(text).is_empty(), "{text}");
             assert_eq!(of(text).as_deref(), bad, "{text}");
         }
-        assert_eq!(of(&format!("nameserver {}", "x".repeat(1000))), Some(format!("1 {}", "x".repeat(64))));
-        assert_eq!(read(Path::new("/nonexistent/resolv.conf")).unwrap_err().kind(), io::ErrorKind::NotFound);
+        assert_eq!(
+            of(&format!("nameserver {}", "x".repeat(1000))),
+            Some(format!("1 {}", "x".repeat(64)))
+        );
+        assert_eq!(
+            read(Path::new("/nonexistent/resolv.conf")).unwrap_err().kind(),
+            io::ErrorKind::NotFound
+        );
         assert!(read(Path::new("/")).is_err());
     }
 
     #[test]
     fn lines_within_the_bound() {
-        let path = std::env::temp_dir().join(format!("spf-milter-{}-resolv.conf", std::process::id()));
+        let path =
+            std::env::temp_dir().join(format!("spf-milter-{}-resolv.conf", std::process::id()));
         let line = "nameserver 192.0.2.10";
         // The last octet of the address is the last that is read, or the one behind.
         for (length, end, expected) in [
@@ -140,9 +159,14 @@ mod tests {
             (65_537, "", None),
             (65_537, "\n", None),
         ] {
-            std::fs::write(&path, format!("{}\n{line}{end}", "#".repeat(length - line.len() - 1))).unwrap();
+            std::fs::write(&path, format!("{}\n{line}{end}", "#".repeat(length - line.len() - 1)))
+                .unwrap();
             let found = read(&path).unwrap();
-            assert_eq!(found.servers.first().map(ToString::to_string).as_deref(), expected, "{length} {end:?}");
+            assert_eq!(
+                found.servers.first().map(ToString::to_string).as_deref(),
+                expected,
+                "{length} {end:?}"
+            );
             assert!(found.servers.len() <= 1 && found.bad.is_none());
         }
         std::fs::remove_file(&path).unwrap();

@@ -30,7 +30,8 @@ use super::{
 /// The most questions to name servers at one time. Each needs a descriptor.
 pub const MAX_QUERIES: usize = 512;
 
-/// Questions of one look-up, each for the target of the alias before it, where servers leave the targets out of their answers.
+/// Questions of one look-up, each for the target of the alias before it, where servers leave the
+/// targets out of their answers.
 const MAX_QUESTIONS: usize = 8;
 
 /// Failed look-ups whose servers are remembered.
@@ -41,21 +42,24 @@ const MAX_TROUBLES: usize = 64;
 pub struct Settings {
     /// The name servers; `None` or none: those of `resolv_conf`.
     pub nameservers: Option<Vec<SocketAddr>>,
-    /// The file that names the servers of the system. Its `search` and `options` mean nothing here. It is read again when it has changed,
-    /// and where all servers failed. Where it is missing or names no server, the servers before it are asked; at the start one at
-    /// 127.0.0.1, as resolv.conf(5) says.
+    /// The file that names the servers of the system. Its `search` and `options` mean nothing here.
+    /// It is read again when it has changed, and where all servers failed. Where it is missing or
+    /// names no server, the servers before it are asked; at the start one at 127.0.0.1, as
+    /// resolv.conf(5) says.
     pub resolv_conf: PathBuf,
     /// Limit of one attempt.
     pub timeout: Duration,
-    /// Attempts per look-up, at least one; a look-up takes `timeout` times `attempts` at most, and one `timeout` more where the servers
-    /// are others afterwards. They go round the servers, so that attempt k asks server k modulo their number. A server that answers with
-    /// an error such as SERVFAIL is not asked again in the same look-up, and its answer is no attempt; one that was silent or out of
-    /// reach comes after the others for 30 seconds.
+    /// Attempts per look-up, at least one; a look-up takes `timeout` times `attempts` at most, and
+    /// one `timeout` more where the servers are others afterwards. They go round the servers, so
+    /// that attempt k asks server k modulo their number. A server that answers with an error such
+    /// as SERVFAIL is not asked again in the same look-up, and its answer is no attempt; one that
+    /// was silent or out of reach comes after the others for 30 seconds.
     pub attempts: usize,
-    /// How many answers and failures are kept; 0: none. An answer of more than a KiB counts as several.
+    /// How many answers and failures are kept; 0: none. An answer of more than a KiB counts as
+    /// several.
     pub cache_size: usize,
-    /// Questions to name servers at one time, from 1 to [`MAX_QUERIES`]; further ones wait, within their time. A client keeps the number
-    /// that it began with.
+    /// Questions to name servers at one time, from 1 to [`MAX_QUERIES`]; further ones wait, within
+    /// their time. A client keeps the number that it began with.
     pub max_queries: usize,
 }
 
@@ -98,7 +102,13 @@ impl Resolver {
         )
     }
 
-    fn build(settings: &Settings, servers: Arc<Servers>, cache: Cache, places: Arc<Places>, counters: Arc<Counters>) -> Self {
+    fn build(
+        settings: &Settings,
+        servers: Arc<Servers>,
+        cache: Cache,
+        places: Arc<Places>,
+        counters: Arc<Counters>,
+    ) -> Self {
         Self {
             generation: AtomicU64::new(servers.list().generation),
             servers,
@@ -112,7 +122,8 @@ impl Resolver {
         }
     }
 
-    /// A client with other settings, which takes over what this one counted, and what it knows if it comes from the same servers.
+    /// A client with other settings, which takes over what this one counted, and what it knows if
+    /// it comes from the same servers.
     pub(super) fn reconfigured(&self, settings: &Settings) -> Self {
         let known: HashSet<_> = self.servers.list().addresses().into_iter().collect();
         let servers = self.servers.reconfigured(settings);
@@ -167,14 +178,19 @@ impl Resolver {
     /// The servers that were asked in a look-up that failed lately.
     pub(super) fn asked(&self, name: &Name, record_type: RecordType) -> Vec<SocketAddr> {
         let troubles = self.troubles.lock().unwrap_or_else(PoisonError::into_inner);
-        let trouble = troubles.iter().rev().find(|(key, _)| key.record_type == record_type && key.name == *name);
+        let trouble = troubles
+            .iter()
+            .rev()
+            .find(|(key, _)| key.record_type == record_type && key.name == *name);
         trouble.map(|(_, servers)| servers.clone()).unwrap_or_default()
     }
 
     /// Asks the servers and keeps the outcome.
     async fn resolve(&self, key: &Key, request: &Request) -> Result<Answer, Failure> {
         // A name that is too long on the wire cannot exist.
-        let Some(question) = Question::new(&key.name, key.record_type) else { return Err(Failure::NxDomain) };
+        let Some(question) = Question::new(&key.name, key.record_type) else {
+            return Err(Failure::NxDomain);
+        };
         let mut search = Search::new(request, self.timeout, self.attempts);
         let list = self.servers.current().await;
         let mut reply = self.follow(&list, question.clone(), &mut search).await;
@@ -220,7 +236,12 @@ impl Resolver {
         self.servers.listener().tell(&Event::Silent {
             servers: search.silent.clone(),
             is_answered,
-            failure: outcome.as_ref().err().copied().filter(|failure| !failure.is_void()).unwrap_or(Failure::Timeout),
+            failure: outcome
+                .as_ref()
+                .err()
+                .copied()
+                .filter(|failure| !failure.is_void())
+                .unwrap_or(Failure::Timeout),
             record_type: key.record_type,
             name: key.name.to_string(),
         });
@@ -242,10 +263,16 @@ impl Resolver {
     }
 
     /// Asks one server after the other until one knows.
-    async fn ask_in_turn(&self, list: &List, question: &Question, search: &mut Search<'_>) -> Reading {
+    async fn ask_in_turn(
+        &self,
+        list: &List,
+        question: &Question,
+        search: &mut Search<'_>,
+    ) -> Reading {
         let mut last = Failure::Timeout;
         // Silent servers come last; the order is otherwise that of the settings.
-        let (ready, held): (Vec<_>, Vec<_>) = list.upstreams.iter().partition(|server| server.is_ready());
+        let (ready, held): (Vec<_>, Vec<_>) =
+            list.upstreams.iter().partition(|server| server.is_ready());
         let mut order = VecDeque::from([ready, held].concat());
         let mut attempts = self.attempts;
         while attempts > 0
@@ -253,7 +280,9 @@ impl Resolver {
             && let Some(server) = order.pop_front()
         {
             let reading = self.attempt(server, question, search).await;
-            let Reading::Reply(Reply { outcome: Err(failure), .. }) = &reading else { return reading };
+            let Reading::Reply(Reply { outcome: Err(failure), .. }) = &reading else {
+                return reading;
+            };
             match failure {
                 Failure::NxDomain | Failure::NoData => return reading,
                 // It would say the same again, and is not asked again.
@@ -272,11 +301,18 @@ impl Resolver {
     }
 
     /// Asks one server, within the limit of time; the wait for a place counts.
-    async fn attempt(&self, server: &Upstream, question: &Question, search: &mut Search<'_>) -> Reading {
+    async fn attempt(
+        &self,
+        server: &Upstream,
+        question: &Question,
+        search: &mut Search<'_>,
+    ) -> Reading {
         let begin = Instant::now();
         let mut asked = false;
         let attempt = time::timeout(self.timeout.min(search.left()), async {
-            let Some(place) = search.request.place().await else { return Reading::error(Failure::Network) };
+            let Some(place) = search.request.place().await else {
+                return Reading::error(Failure::Network);
+            };
             asked = true;
             self.counters.queries.increment();
             let reading = server.ask(question).await;
@@ -285,7 +321,9 @@ impl Resolver {
         });
         let reading = attempt.await.unwrap_or_else(|_| Reading::error(Failure::Timeout));
         let failure = match &reading {
-            Reading::Reply(Reply { outcome: Err(failure), .. }) if !failure.is_void() => Some(*failure),
+            Reading::Reply(Reply { outcome: Err(failure), .. }) if !failure.is_void() => {
+                Some(*failure)
+            }
             _ => None,
         };
         match failure {
@@ -320,7 +358,12 @@ struct Search<'a> {
 impl<'a> Search<'a> {
     fn new(request: &'a Request, timeout: Duration, attempts: usize) -> Self {
         let limit = timeout.saturating_mul(u32::try_from(attempts).unwrap_or(u32::MAX));
-        Self { request, deadline: Instant::now().checked_add(limit), asked: Vec::new(), silent: Vec::new() }
+        Self {
+            request,
+            deadline: Instant::now().checked_add(limit),
+            asked: Vec::new(),
+            silent: Vec::new(),
+        }
     }
 
     /// Gives it so much time from now on, at least.
@@ -329,7 +372,8 @@ impl<'a> Search<'a> {
     }
 
     fn left(&self) -> Duration {
-        self.deadline.map_or(Duration::MAX, |deadline| deadline.saturating_duration_since(Instant::now()))
+        self.deadline
+            .map_or(Duration::MAX, |deadline| deadline.saturating_duration_since(Instant::now()))
     }
 
     fn is_in_time(&self) -> bool {
@@ -362,13 +406,18 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn the_wait_for_a_place_counts() {
         let server = SocketAddr::from(([127, 0, 0, 1], 9));
-        let settings = Settings { nameservers: Some(vec![server]), attempts: 3, ..Settings::default() };
+        let settings =
+            Settings { nameservers: Some(vec![server]), attempts: 3, ..Settings::default() };
         let places = Places::new(0);
         let servers = Servers::new(&settings, Listener::new(|_| {}));
-        let resolver = Arc::new(Resolver::build(&settings, servers, Cache::new(1), places, Arc::default()));
+        let resolver =
+            Arc::new(Resolver::build(&settings, servers, Cache::new(1), places, Arc::default()));
         let start = Instant::now();
         let name = Name::new("example.com").unwrap();
-        assert_eq!(resolver.lookup(&resolver.asker(), &name, RecordType::A).await, Err(Failure::Timeout));
+        assert_eq!(
+            resolver.lookup(&resolver.asker(), &name, RecordType::A).await,
+            Err(Failure::Timeout)
+        );
         // The wheel of timers turns in milliseconds.
         assert!((15_000..15_010).contains(&start.elapsed().as_millis()));
         let statistics = resolver.statistics();
@@ -383,8 +432,10 @@ mod tests {
         let settings = Settings { nameservers: Some(vec![server]), ..Settings::default() };
         let servers = Servers::new(&settings, Listener::new(|_| {}));
         let places = Places::new(1);
-        let resolver = Resolver::build(&settings, servers, Cache::new(1), Arc::clone(&places), Arc::default());
-        let (asker, name) = (resolver.asker(), |n: usize| Name::new(&format!("{n}.example")).unwrap());
+        let resolver =
+            Resolver::build(&settings, servers, Cache::new(1), Arc::clone(&places), Arc::default());
+        let (asker, name) =
+            (resolver.asker(), |n: usize| Name::new(&format!("{n}.example")).unwrap());
         let request = asker.request();
         for (number, is_first_known) in [(63, true), (64, true), (65, false)] {
             for n in 1..=number {
@@ -392,7 +443,11 @@ mod tests {
                 search.asked.push(server);
                 resolver.note(&Key { name: name(n), record_type: RecordType::A }, &search);
             }
-            assert_eq!(resolver.asked(&name(1), RecordType::A), if is_first_known { vec![server] } else { vec![] }, "{number}");
+            assert_eq!(
+                resolver.asked(&name(1), RecordType::A),
+                if is_first_known { vec![server] } else { vec![] },
+                "{number}"
+            );
             assert_eq!(resolver.asked(&name(number), RecordType::A), [server]);
             resolver.troubles.lock().unwrap().clear();
         }

@@ -1,7 +1,8 @@
-//! The name servers: those of the configuration, or those of a resolv.conf, which is read again when it has changed.
+//! The name servers: those of the configuration, or those of a resolv.conf, which is read again
+//! when it has changed.
 //!
-//! A file can hang, as a pipe or on a disk that does not answer. So a thread of its own reads it, one at a time, and look-ups wait for
-//! that a moment at most.
+//! A file can hang, as a pipe or on a disk that does not answer. So a thread of its own reads it,
+//! one at a time, and look-ups wait for that a moment at most.
 
 use std::{
     io,
@@ -99,10 +100,20 @@ impl Servers {
             was_read: watch::Sender::new(()),
         });
         let is_configured = configured.is_some();
-        let list = List { upstreams: upstreams(configured.unwrap_or(vec![LOCAL]), settings.timeout), generation: 0 };
-        let servers = Arc::new(Self { list: RwLock::new(Arc::new(list)), timeout: settings.timeout, listener, file });
+        let list = List {
+            upstreams: upstreams(configured.unwrap_or(vec![LOCAL]), settings.timeout),
+            generation: 0,
+        };
+        let servers = Arc::new(Self {
+            list: RwLock::new(Arc::new(list)),
+            timeout: settings.timeout,
+            listener,
+            file,
+        });
         if is_configured {
-            servers.listener.tell(&Event::Servers { file: None, servers: servers.list().addresses() });
+            servers
+                .listener
+                .tell(&Event::Servers { file: None, servers: servers.list().addresses() });
         } else {
             servers.read_now();
         }
@@ -111,7 +122,8 @@ impl Servers {
 
     /// Those of other settings: the same where they come from the same file, which is read again.
     pub(super) fn reconfigured(self: &Arc<Self>, settings: &Settings) -> Arc<Self> {
-        let is_configured = settings.nameservers.as_ref().is_some_and(|servers| !servers.is_empty());
+        let is_configured =
+            settings.nameservers.as_ref().is_some_and(|servers| !servers.is_empty());
         let is_same = match &self.file {
             Some(file) => !is_configured && file.path == settings.resolv_conf,
             None => settings.nameservers.as_ref() == Some(&self.list().addresses()),
@@ -159,7 +171,9 @@ impl Servers {
     fn read_now(self: &Arc<Self>) {
         let Some(file) = &self.file else { return };
         let (sender, receiver) = sync_channel(1);
-        if !self.begin(file, Duration::ZERO, Some(sender)) || receiver.recv_timeout(PATIENCE_OF_START).is_err() {
+        if !self.begin(file, Duration::ZERO, Some(sender))
+            || receiver.recv_timeout(PATIENCE_OF_START).is_err()
+        {
             let mut state = file.lock();
             if state.contents.is_none() {
                 self.take(file, &mut state, Err("it cannot be read at once".into()));
@@ -168,7 +182,12 @@ impl Servers {
     }
 
     /// Begins to read the file unless it was read within the interval; tells whether it does.
-    fn begin(self: &Arc<Self>, file: &File, interval: Duration, done: Option<SyncSender<()>>) -> bool {
+    fn begin(
+        self: &Arc<Self>,
+        file: &File,
+        interval: Duration,
+        done: Option<SyncSender<()>>,
+    ) -> bool {
         let mut state = file.lock();
         let since = state.looked_at.map_or(Duration::MAX, |time| time.elapsed());
         if state.is_being_read {
@@ -199,14 +218,19 @@ impl Servers {
         state.is_being_read
     }
 
-    /// Puts in force what the file says, if that is anything new. Where it names no server, those before it stay.
+    /// Puts in force what the file says, if that is anything new. Where it names no server, those
+    /// before it stay.
     fn take(&self, file: &File, state: &mut State, contents: Result<Contents, String>) {
         if state.contents.as_ref() == Some(&contents) {
             return;
         }
         let path = || file.path.clone();
         if let Ok(Contents { bad: Some((number, text)), .. }) = &contents {
-            self.listener.tell(&Event::BadLines { file: path(), number: *number, text: text.clone() });
+            self.listener.tell(&Event::BadLines {
+                file: path(),
+                number: *number,
+                text: text.clone(),
+            });
         }
         let before = self.list();
         match &contents {
@@ -214,18 +238,30 @@ impl Servers {
                 let is_first = state.contents.is_none();
                 if before.addresses() != *servers {
                     let generation = before.generation + 1;
-                    let list = List { upstreams: upstreams(servers.clone(), self.timeout), generation };
+                    let list =
+                        List { upstreams: upstreams(servers.clone(), self.timeout), generation };
                     *self.list.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(list);
-                } else if !is_first && matches!(&state.contents, Some(Ok(contents)) if !contents.servers.is_empty()) {
+                } else if !is_first
+                    && matches!(&state.contents, Some(Ok(contents)) if !contents.servers.is_empty())
+                {
                     // Another comment, or another line that means nothing here.
                     state.contents = Some(contents);
                     return;
                 }
-                self.listener.tell(&Event::Servers { file: Some(path()), servers: servers.clone() });
+                self.listener
+                    .tell(&Event::Servers { file: Some(path()), servers: servers.clone() });
             }
             nothing => {
-                let reason = nothing.as_ref().err().map_or("it has no nameserver line", String::as_str).into();
-                self.listener.tell(&Event::NoServers { file: path(), reason, servers: before.addresses() });
+                let reason = nothing
+                    .as_ref()
+                    .err()
+                    .map_or("it has no nameserver line", String::as_str)
+                    .into();
+                self.listener.tell(&Event::NoServers {
+                    file: path(),
+                    reason,
+                    servers: before.addresses(),
+                });
             }
         }
         state.contents = Some(contents);

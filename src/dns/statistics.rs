@@ -11,12 +11,13 @@ pub struct Statistics {
     pub misses: u64,
     /// Look-ups that waited for an equal one already under way; part of `misses`.
     pub coalesced: u64,
-    /// Attempts: questions put to a name server. What belongs to one attempt counts once: retransmission, TCP after truncation,
-    /// the same without EDNS.
+    /// Attempts: questions put to a name server. What belongs to one attempt counts once:
+    /// retransmission, TCP after truncation, the same without EDNS.
     pub queries: u64,
     /// Attempts that brought nothing in time.
     pub timeouts: u64,
-    /// Attempts that brought an error: an RCODE such as SERVFAIL, a server out of reach, or no DNS answer.
+    /// Attempts that brought an error: an RCODE such as SERVFAIL, a server out of reach, or no DNS
+    /// answer.
     pub errors: u64,
     /// Look-ups under way now.
     pub in_flight: u64,

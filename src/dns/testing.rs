@@ -8,13 +8,22 @@ use super::{
     reply::{Reading, Reply},
 };
 
-/// Reads the octets that a name server sent to a question, as the client does, and tells for how long the outcome may be kept.
+/// Reads the octets that a name server sent to a question, as the client does, and tells for how
+/// long the outcome may be kept.
 ///
-/// `None` where they are no reply to it that can be read, where they tell of an alias alone, or where the name is too long to ask for.
-pub fn read_reply(name: &Name, record_type: RecordType, octets: &[u8]) -> Option<(Result<Answer, Failure>, Duration)> {
+/// `None` where they are no reply to it that can be read, where they tell of an alias alone, or
+/// where the name is too long to ask for.
+pub fn read_reply(
+    name: &Name,
+    record_type: RecordType,
+    octets: &[u8],
+) -> Option<(Result<Answer, Failure>, Duration)> {
     let question = Question::new(name, record_type)?;
     let (id, _) = octets.split_first_chunk()?;
-    let Ok(Arrival::Message(message)) = Arrival::read(octets, u16::from_be_bytes(*id), &question) else { return None };
+    let Ok(Arrival::Message(message)) = Arrival::read(octets, u16::from_be_bytes(*id), &question)
+    else {
+        return None;
+    };
     match Reading::of(&message, &question).ok()? {
         Reading::Reply(Reply { outcome, ttl }) => Some((outcome, ttl)),
         Reading::Alias(..) => None,

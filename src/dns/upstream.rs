@@ -14,7 +14,8 @@ use super::{
     reply::Reading,
 };
 
-/// A server that was silent or out of reach is asked after the others for so long; then one look-up tries it again.
+/// A server that was silent or out of reach is asked after the others for so long; then one look-up
+/// tries it again.
 const HOLD: Duration = Duration::from_secs(30);
 
 /// A name server.
@@ -26,7 +27,8 @@ pub(super) struct Upstream {
     epoch: Instant,
     /// Milliseconds after `epoch` until which the server comes last; 0: it answers.
     held_until: AtomicU64,
-    /// Milliseconds after `epoch` when it said something for the last time, and one more; 0: it never did.
+    /// Milliseconds after `epoch` when it said something for the last time, and one more; 0: it
+    /// never did.
     heard: AtomicU64,
 }
 
@@ -45,7 +47,8 @@ impl Upstream {
         exchange::ask(self.address, question, &self.ids, self.timeout).await
     }
 
-    /// Whether to ask this server before those that were silent. When its hold is over, that is so for one look-up.
+    /// Whether to ask this server before those that were silent. When its hold is over, that is so
+    /// for one look-up.
     pub(super) fn is_ready(&self) -> bool {
         let held_until = self.held_until.load(Ordering::Relaxed);
         if held_until == 0 {
@@ -53,7 +56,15 @@ impl Upstream {
         }
         let now = self.now();
         now >= held_until
-            && self.held_until.compare_exchange(held_until, now + millis(HOLD), Ordering::Relaxed, Ordering::Relaxed).is_ok()
+            && self
+                .held_until
+                .compare_exchange(
+                    held_until,
+                    now + millis(HOLD),
+                    Ordering::Relaxed,
+                    Ordering::Relaxed,
+                )
+                .is_ok()
     }
 
     /// Notes that the server answered.
@@ -89,7 +100,8 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_silent_server_comes_last_for_a_while() {
-        let upstream = Upstream::new(SocketAddr::from(([127, 0, 0, 1], 53)), Duration::from_secs(5));
+        let upstream =
+            Upstream::new(SocketAddr::from(([127, 0, 0, 1], 53)), Duration::from_secs(5));
         assert!(upstream.is_ready());
         upstream.hold();
         for _ in 0..2 {

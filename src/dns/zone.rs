@@ -14,7 +14,8 @@ const MAX_ALIASES: usize = 8;
 
 /// DNS content in memory.
 ///
-/// A name that is missing does not exist (NXDOMAIN), unless there are names below it (no data). `*.x` is a wildcard.
+/// A name that is missing does not exist (NXDOMAIN), unless there are names below it (no data).
+/// `*.x` is a wildcard.
 #[derive(Debug, Default)]
 pub struct Zone {
     names: HashMap<String, Entry>,
@@ -47,9 +48,11 @@ impl Zone {
 
     /// Reads `NAME TYPE VALUE` lines; blank lines and lines that begin with `#` are skipped.
     ///
-    /// TYPE is A, AAAA, MX (`10 host`), TXT (one or more `"quoted strings"`, `\DDD` and `\x` as in zone files; or one bare text to
-    /// the end of the line), PTR or CNAME. VALUE may also be `!timeout`, `!servfail`, `!refused`, `!nxdomain` or `!nodata`; with the
-    /// type `*` that holds for all types. `!silence` is a look-up that never ends. The name of a PTR may be given as an address.
+    /// TYPE is A, AAAA, MX (`10 host`), TXT (one or more `"quoted strings"`, `\DDD` and `\x` as in
+    /// zone files; or one bare text to the end of the line), PTR or CNAME. VALUE may also be
+    /// `!timeout`, `!servfail`, `!refused`, `!nxdomain` or `!nodata`; with the type `*` that holds
+    /// for all types. `!silence` is a look-up that never ends. The name of a PTR may be given as an
+    /// address.
     ///
     /// # Errors
     ///
@@ -59,7 +62,8 @@ impl Zone {
         for (number, line) in text.lines().enumerate() {
             let line = line.trim();
             if !line.is_empty() && !line.starts_with('#') {
-                zone.add_line(line).map_err(|problem| format!("zone line {}: {problem}", number + 1))?;
+                zone.add_line(line)
+                    .map_err(|problem| format!("zone line {}: {problem}", number + 1))?;
             }
         }
         Ok(zone)
@@ -96,8 +100,13 @@ impl Zone {
             "A" => self.add_a(name, value.parse().map_err(|_| bad("IPv4 address"))?),
             "AAAA" => self.add_aaaa(name, value.parse().map_err(|_| bad("IPv6 address"))?),
             "MX" => {
-                let (preference, host) = value.split_once(' ').ok_or_else(|| bad("mail exchanger"))?;
-                self.add_mx(name, preference.parse().map_err(|_| bad("mail exchanger"))?, host.trim());
+                let (preference, host) =
+                    value.split_once(' ').ok_or_else(|| bad("mail exchanger"))?;
+                self.add_mx(
+                    name,
+                    preference.parse().map_err(|_| bad("mail exchanger"))?,
+                    host.trim(),
+                );
             }
             "TXT" => self.add_txt(name, &strings(value)?.concat()),
             "PTR" => self.add_ptr(name, value),
@@ -149,10 +158,12 @@ impl Zone {
 
     /// Makes the name an alias.
     pub fn add_cname(&mut self, name: &str, target: &str) {
-        self.entry(name).cname = Some(target.strip_suffix('.').unwrap_or(target).to_ascii_lowercase());
+        self.entry(name).cname =
+            Some(target.strip_suffix('.').unwrap_or(target).to_ascii_lowercase());
     }
 
-    /// Makes look-ups of a type, or of all types that have no failure of their own and no records, fail.
+    /// Makes look-ups of a type, or of all types that have no failure of their own and no records,
+    /// fail.
     pub fn add_failure(&mut self, name: &str, record_type: Option<RecordType>, failure: Failure) {
         self.entry(name).failures.push((record_type, failure));
     }
@@ -224,7 +235,8 @@ impl Zone {
         None
     }
 
-    /// The name with which a look-up goes on: where the name has a CNAME, and no records and no failure of this type.
+    /// The name with which a look-up goes on: where the name has a CNAME, and no records and no
+    /// failure of this type.
     pub fn alias(&self, name: &Name, record_type: RecordType) -> Option<Name> {
         let entry = self.find(name.as_str())?;
         if entry.answer(record_type).is_some() {
@@ -240,7 +252,9 @@ impl Zone {
 
 impl Entry {
     fn is_silent(&self, record_type: RecordType) -> bool {
-        let no_answer = |wanted| self.silent.contains(&wanted) && self.answer(record_type) == Some(Err(Failure::Timeout));
+        let no_answer = |wanted| {
+            self.silent.contains(&wanted) && self.answer(record_type) == Some(Err(Failure::Timeout))
+        };
         no_answer(Some(record_type)) || no_answer(None)
     }
 
@@ -252,7 +266,9 @@ impl Entry {
                 failure => Some(failure),
             };
         }
-        let failure = |wanted| self.failures.iter().find(|(kind, _)| *kind == wanted).map(|(_, failure)| *failure);
+        let failure = |wanted| {
+            self.failures.iter().find(|(kind, _)| *kind == wanted).map(|(_, failure)| *failure)
+        };
         if let Some(failure) = failure(Some(record_type)) {
             return Some(Err(failure));
         }
@@ -308,7 +324,10 @@ fn strings(value: &str) -> Result<Vec<Vec<u8>>, String> {
                     if first.is_ascii_digit() {
                         let mut code = u32::from(first - b'0');
                         for _ in 0..2 {
-                            let digit = bytes.next().filter(u8::is_ascii_digit).ok_or("\\ and fewer than three digits")?;
+                            let digit = bytes
+                                .next()
+                                .filter(u8::is_ascii_digit)
+                                .ok_or("\\ and fewer than three digits")?;
                             code = code * 10 + u32::from(digit - b'0');
                         }
                         string.push(u8::try_from(code).map_err(|_| "no such octet")?);
@@ -351,15 +370,24 @@ mod tests {
         )
         .unwrap();
         let get = |n: &str, t| zone.answer(&name(n), t);
-        assert_eq!(get("example.com", RecordType::Txt), Ok(Answer::Txt([b"v=spf1 -all;".as_slice().into()].into())));
-        assert_eq!(get("www.example.com", RecordType::A), Ok(Answer::A([Ipv4Addr::new(192, 0, 2, 1)].into())));
+        assert_eq!(
+            get("example.com", RecordType::Txt),
+            Ok(Answer::Txt([b"v=spf1 -all;".as_slice().into()].into()))
+        );
+        assert_eq!(
+            get("www.example.com", RecordType::A),
+            Ok(Answer::A([Ipv4Addr::new(192, 0, 2, 1)].into()))
+        );
         assert_eq!(get("loop.example.com", RecordType::A), Err(Failure::Rcode("SERVFAIL")));
         assert_eq!(get("bad.example.com", RecordType::Txt), Err(Failure::Timeout));
         assert_eq!(get("bad.example.com", RecordType::A), Err(Failure::NoData));
         assert_eq!(get("worse.example.com", RecordType::A), Err(Failure::Rcode("SERVFAIL")));
         assert_eq!(get("com", RecordType::A), Err(Failure::NoData));
         assert_eq!(get("none.example.com", RecordType::A), Err(Failure::NxDomain));
-        assert_eq!(get("x.wild.example.com", RecordType::A), Ok(Answer::A([Ipv4Addr::new(192, 0, 2, 2)].into())));
+        assert_eq!(
+            get("x.wild.example.com", RecordType::A),
+            Ok(Answer::A([Ipv4Addr::new(192, 0, 2, 2)].into()))
+        );
         for (name, exists) in [
             ("example.com", Ok(Answer::Existence)),
             ("com", Ok(Answer::Existence)),
@@ -373,7 +401,10 @@ mod tests {
             assert_eq!(get(name, RecordType::Existence), exists, "{name}");
         }
         assert_eq!(get("gone.example.com", RecordType::A), Err(Failure::NxDomain));
-        assert_eq!(get("1.2.0.192.in-addr.arpa", RecordType::Ptr), Ok(Answer::Ptr([name("mx.example.com")].into())));
+        assert_eq!(
+            get("1.2.0.192.in-addr.arpa", RecordType::Ptr),
+            Ok(Answer::Ptr([name("mx.example.com")].into()))
+        );
     }
 
     #[test]

@@ -50,7 +50,9 @@ impl Passed {
                 Listener::Unix(listener) => SockRef::from(listener),
             };
             if !socket.is_listener()? {
-                bail!("the service manager passed a connection, not a socket that listens (Accept= must be no)");
+                bail!(
+                    "the service manager passed a connection, not a socket that listens (Accept= must be no)"
+                );
             }
             socket.set_nonblocking(true)?;
             taken.push(Listening { listener, name: format!("fd:{name}"), file: None });

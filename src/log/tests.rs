@@ -8,7 +8,10 @@ use std::{
 use super::{writer::Counted, *};
 
 fn syslog_target(socket: &Path) -> Target {
-    Target { syslog_socket: socket.into(), ..Target::new(LogDestination::Syslog, SyslogFacility::Mail) }
+    Target {
+        syslog_socket: socket.into(),
+        ..Target::new(LogDestination::Syslog, SyslogFacility::Mail)
+    }
 }
 
 fn receive(socket: &UnixDatagram) -> String {
@@ -18,7 +21,9 @@ fn receive(socket: &UnixDatagram) -> String {
 }
 
 fn directory(name: &str) -> PathBuf {
-    let directory = std::env::current_exe().unwrap().with_file_name(format!("log-test-{name}-{}", std::process::id()));
+    let directory = std::env::current_exe()
+        .unwrap()
+        .with_file_name(format!("log-test-{name}-{}", std::process::id()));
     let _ = std::fs::remove_dir_all(&directory);
     std::fs::create_dir_all(&directory).unwrap();
     directory
@@ -32,7 +37,10 @@ fn syslog_gets_lines_and_is_found_again() {
     let log = Log::start(syslog_target(&path), LogLevel::Info).unwrap();
     log.info(|| "result=pass\nforged".into());
     log.debug(|| panic!("not asked for"));
-    assert_eq!(receive(&socket), format!("<22>spf-milter[{}]: result=pass\\u{{a}}forged", std::process::id()));
+    assert_eq!(
+        receive(&socket),
+        format!("<22>spf-milter[{}]: result=pass\\u{{a}}forged", std::process::id())
+    );
     // The daemon is started anew.
     drop(socket);
     std::fs::remove_file(&path).unwrap();
@@ -72,10 +80,16 @@ fn an_absent_syslog_is_waited_for() {
     let directory = directory("absent");
     let path = directory.join("log");
     let mut writer = Writer::new(syslog_target(&path));
-    assert_eq!(writer.write_syslog(LogLevel::Info, "lost").unwrap_err().kind(), io::ErrorKind::NotFound);
+    assert_eq!(
+        writer.write_syslog(LogLevel::Info, "lost").unwrap_err().kind(),
+        io::ErrorKind::NotFound
+    );
     // Not tried for every line.
     let socket = UnixDatagram::bind(&path).unwrap();
-    assert_eq!(writer.write_syslog(LogLevel::Info, "lost").unwrap_err().kind(), io::ErrorKind::NotConnected);
+    assert_eq!(
+        writer.write_syslog(LogLevel::Info, "lost").unwrap_err().kind(),
+        io::ErrorKind::NotConnected
+    );
     writer.tried = None;
     writer.told = true;
     writer.write_syslog(LogLevel::Info, "found").unwrap();
@@ -118,12 +132,19 @@ fn another_destination_takes_over() {
 
 #[test]
 fn lines_are_one_line_each() {
-    assert_eq!(escape_line("a\r\n\u{1b}[2J\u{7f}é\u{202e}"), "a\\u{d}\\u{a}\\u{1b}[2J\\u{7f}é\\u{202e}");
+    assert_eq!(
+        escape_line("a\r\n\u{1b}[2J\u{7f}é\u{202e}"),
+        "a\\u{d}\\u{a}\\u{1b}[2J\\u{7f}é\\u{202e}"
+    );
     assert!(escape_line(&"x".repeat(10_000)).len() < 5000);
     // About so many: the character that goes beyond is still written.
     for (length, is_whole) in [(4095, true), (4096, true), (4097, true), (4098, false)] {
         let line = "x".repeat(length);
-        assert_eq!(escape_line(&line), if is_whole { line.clone() } else { line[..4097].to_owned() + "..." }, "{length}");
+        assert_eq!(
+            escape_line(&line),
+            if is_whole { line.clone() } else { line[..4097].to_owned() + "..." },
+            "{length}"
+        );
     }
 }
 
@@ -133,7 +154,10 @@ fn lines_lie_one_behind_the_other() {
     for (level, line) in [(LogLevel::Info, "a"), (LogLevel::Warn, ""), (LogLevel::Error, "bc")] {
         lines.push(level, "", line);
     }
-    assert_eq!(lines.iter().collect::<Vec<_>>(), [(LogLevel::Info, "a"), (LogLevel::Warn, ""), (LogLevel::Error, "bc")]);
+    assert_eq!(
+        lines.iter().collect::<Vec<_>>(),
+        [(LogLevel::Info, "a"), (LogLevel::Warn, ""), (LogLevel::Error, "bc")]
+    );
     lines.push(LogLevel::Debug, "", &"x".repeat(2 * KEPT_ROOM));
     lines.clear();
     assert!(lines.iter().next().is_none() && lines.text.capacity() <= KEPT_ROOM);
@@ -203,7 +227,8 @@ fn a_stream_that_nobody_reads_is_left() {
     let mut writer = Writer::new(syslog_target(&path));
     let line = "x".repeat(MAX_LINE);
     while writer.write_syslog(LogLevel::Info, &line).is_ok() {}
-    // Half a record may be in the stream: the next one is for a new connection, as this is what the caller does.
+    // Half a record may be in the stream: the next one is for a new connection, as this is what the
+    // caller does.
     writer.syslog = None;
     writer.tried = None;
     writer.write_syslog(LogLevel::Info, "whole").unwrap();
@@ -228,7 +253,8 @@ fn what_was_dropped_is_told_with_the_next_line() {
         (std::mem::take(&mut queue.lines), std::mem::take(&mut queue.dropped))
     };
     // A reader on the side, as the socket holds few datagrams.
-    let reader = thread::spawn(move || (0..QUEUE_LENGTH + 2).map(|_| receive(&socket)).collect::<Vec<_>>());
+    let reader =
+        thread::spawn(move || (0..QUEUE_LENGTH + 2).map(|_| receive(&socket)).collect::<Vec<_>>());
     writer.write_batch(&batch, dropped, &log.shared);
     // Lines that were lost elsewhere are told before the next one.
     writer.lost = 7;
@@ -238,8 +264,16 @@ fn what_was_dropped_is_told_with_the_next_line() {
     writer.write_batch(&next, 0, &log.shared);
     let told = reader.join().unwrap();
     assert!(told[QUEUE_LENGTH - 1].ends_with("]: x"));
-    assert!(told[QUEUE_LENGTH].ends_with("]: warning: log lines dropped: 3"), "{}", told[QUEUE_LENGTH]);
-    assert!(told[QUEUE_LENGTH + 1].ends_with("]: warning: log lines dropped: 7"), "{}", told[QUEUE_LENGTH + 1]);
+    assert!(
+        told[QUEUE_LENGTH].ends_with("]: warning: log lines dropped: 3"),
+        "{}",
+        told[QUEUE_LENGTH]
+    );
+    assert!(
+        told[QUEUE_LENGTH + 1].ends_with("]: warning: log lines dropped: 7"),
+        "{}",
+        told[QUEUE_LENGTH + 1]
+    );
     assert_eq!(writer.lost, 0);
     fs::remove_dir_all(&directory).unwrap();
 }
@@ -281,9 +315,15 @@ fn sentences_begin_with_their_severity() {
 
 #[test]
 fn complaints_wait_for_their_interval() {
-    let (interval, tick, start) = (Duration::from_secs(60), Duration::from_nanos(1), Instant::now());
+    let (interval, tick, start) =
+        (Duration::from_secs(60), Duration::from_nanos(1), Instant::now());
     let complaint = Complaint::new(interval);
-    for (time, may) in [(Duration::ZERO, true), (interval - tick, false), (interval, true), (interval * 2 - tick, false)] {
+    for (time, may) in [
+        (Duration::ZERO, true),
+        (interval - tick, false),
+        (interval, true),
+        (interval * 2 - tick, false),
+    ] {
         assert_eq!(complaint.may_tell_at(start + time), may, "{time:?}");
     }
     assert!(complaint.may_tell_at(start + interval * 2 + tick));

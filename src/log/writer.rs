@@ -26,7 +26,8 @@ const CONGESTION_LIMIT: Duration = Duration::from_millis(200);
 /// Lines that are written before it is looked whether they are to go elsewhere.
 const PART_LENGTH: usize = 64;
 
-/// How long lines may gather after some were written. Waking the thread for every line costs more than the line.
+/// How long lines may gather after some were written. Waking the thread for every line costs more
+/// than the line.
 const GATHERING_TIME: Duration = Duration::from_millis(10);
 
 /// That a socket is of another type.
@@ -43,7 +44,9 @@ impl Syslog {
     /// Connects as syslog(3) does: with datagrams, and with a stream where the socket is one.
     fn connect(path: &Path) -> io::Result<Self> {
         match Self::connect_by(Type::DGRAM, path) {
-            Err(error) if error.raw_os_error() == Some(EPROTOTYPE) => Self::connect_by(Type::STREAM, path),
+            Err(error) if error.raw_os_error() == Some(EPROTOTYPE) => {
+                Self::connect_by(Type::STREAM, path)
+            }
             connected => connected,
         }
     }
@@ -56,7 +59,8 @@ impl Syslog {
         Ok(Self { socket, is_stream: kind == Type::STREAM })
     }
 
-    /// Sends a record whole. After an error the connection is of no use any more: half a record may be in it.
+    /// Sends a record whole. After an error the connection is of no use any more: half a record may
+    /// be in it.
     fn send(&self, record: &mut Vec<u8>) -> io::Result<()> {
         if !self.is_stream {
             return self.socket.send(record).map(drop);
@@ -84,7 +88,15 @@ pub(super) struct Writer {
 
 impl Writer {
     pub(super) fn new(target: Target) -> Self {
-        Self { target, syslog: None, lost: 0, tried: None, told: false, prefixed: stderr_is_journal(), text: String::new() }
+        Self {
+            target,
+            syslog: None,
+            lost: 0,
+            tried: None,
+            told: false,
+            prefixed: stderr_is_journal(),
+            text: String::new(),
+        }
     }
 
     pub(super) fn run(mut self, shared: &Shared) {
@@ -112,7 +124,8 @@ impl Writer {
         }
     }
 
-    /// Writes lines, and how many were lost where they are missing: before these, among them, and after them.
+    /// Writes lines, and how many were lost where they are missing: before these, among them, and
+    /// after them.
     pub(super) fn write_batch(&mut self, batch: &Lines, dropped: u64, shared: &Shared) {
         self.tell_lost();
         let mut lines = batch.iter().peekable();
@@ -148,7 +161,10 @@ impl Writer {
     }
 
     /// Writes lines; how many were lost.
-    pub(super) fn write<'a>(&mut self, lines: impl IntoIterator<Item = (LogLevel, &'a str)>) -> u64 {
+    pub(super) fn write<'a>(
+        &mut self,
+        lines: impl IntoIterator<Item = (LogLevel, &'a str)>,
+    ) -> u64 {
         let mut lost = 0;
         match self.target.destination {
             LogDestination::Stderr => lost += self.write_stderr(lines),
@@ -159,7 +175,10 @@ impl Writer {
                     if !self.told {
                         self.told = true;
                         let socket = self.target.syslog_socket.display();
-                        let trouble = format!("{}cannot write to syslog at {socket}, trying on: {error}", prefix(LogLevel::Warn));
+                        let trouble = format!(
+                            "{}cannot write to syslog at {socket}, trying on: {error}",
+                            prefix(LogLevel::Warn)
+                        );
                         self.write_stderr([(LogLevel::Warn, trouble.as_str())]);
                     }
                     lost += self.write_stderr([(level, line)]);
@@ -184,7 +203,9 @@ impl Writer {
         let mut counted = Counted { inner: io::stderr(), whole: 0 };
         let lost = match counted.write_all(text.as_bytes()) {
             Ok(()) => 0,
-            Err(_) => text.bytes().filter(|octet| *octet == b'\n').count().saturating_sub(counted.whole),
+            Err(_) => {
+                text.bytes().filter(|octet| *octet == b'\n').count().saturating_sub(counted.whole)
+            }
         };
         text.clear();
         text.shrink_to(KEPT_ROOM);
@@ -245,10 +266,12 @@ impl<W: io::Write> io::Write for Counted<W> {
     }
 }
 
-/// Whether the service manager reads stderr: it names the device and inode, as the variable outlives a redirection.
+/// Whether the service manager reads stderr: it names the device and inode, as the variable
+/// outlives a redirection.
 fn stderr_is_journal() -> bool {
     let Ok(stream) = std::env::var("JOURNAL_STREAM") else { return false };
-    fs::metadata("/proc/self/fd/2").is_ok_and(|stderr| stream == format!("{}:{}", stderr.dev(), stderr.ino()))
+    fs::metadata("/proc/self/fd/2")
+        .is_ok_and(|stderr| stream == format!("{}:{}", stderr.dev(), stderr.ino()))
 }
 
 /// The form of a line for the local syslog, much as RFC 3164 §4.1 has it.
@@ -259,9 +282,15 @@ struct Packet {
 }
 
 impl LogFormat<&str> for Packet {
-    fn format<W: io::Write>(&self, writer: &mut W, severity: Severity, line: &str) -> syslog::Result<()> {
+    fn format<W: io::Write>(
+        &self,
+        writer: &mut W,
+        severity: Severity,
+        line: &str,
+    ) -> syslog::Result<()> {
         let priority = self.facility.code() * 8 + severity as u8;
-        write!(writer, "<{priority}>spf-milter[{}]: {line}", std::process::id()).map_err(syslog::Error::Write)
+        write!(writer, "<{priority}>spf-milter[{}]: {line}", std::process::id())
+            .map_err(syslog::Error::Write)
     }
 }
 

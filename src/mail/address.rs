@@ -2,7 +2,8 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
-/// Adds an address as text, as its `Display` does. Every message has some: that of IPv4 is written without the formatting machinery.
+/// Adds an address as text, as its `Display` does. Every message has some: that of IPv4 is written
+/// without the formatting machinery.
 pub fn push_address(text: &mut String, address: IpAddr) {
     match address {
         IpAddr::V4(address) => push_v4(text, address),

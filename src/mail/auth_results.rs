@@ -1,7 +1,8 @@
 //! Authentication-Results (RFC 8601) as data: written into a header field, and read back.
 //!
-//! Whatever the values are made of, the field written reads back to them: text that is not printable ASCII is encoded, and what
-//! is too long for a line shortened, as [`tokens`] says. Names, methods and results are [`Keyword`]s.
+//! Whatever the values are made of, the field written reads back to them: text that is not
+//! printable ASCII is encoded, and what is too long for a line shortened, as [`tokens`] says.
+//! Names, methods and results are [`Keyword`]s.
 
 mod claim;
 mod grammar;
@@ -9,7 +10,9 @@ mod reader;
 #[cfg(test)]
 mod tests;
 
-pub use claim::{AuthservIdPattern, AuthservIdPatternError, arc_claims_authserv_id, claims_authserv_id};
+pub use claim::{
+    AuthservIdPattern, AuthservIdPatternError, arc_claims_authserv_id, claims_authserv_id,
+};
 
 use super::{
     header_field::{Folding, HeaderField},
@@ -54,7 +57,8 @@ pub struct MethodResult {
 /// Something that a method looked at: `smtp.mailfrom=example.com`.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Property {
-    /// Where it comes from: `smtp`, `header`, `body`, `policy`. `None` where a field read has the property alone.
+    /// Where it comes from: `smtp`, `header`, `body`, `policy`. `None` where a field read has the
+    /// property alone.
     pub ptype: Option<Keyword>,
     /// What it is called there: `mailfrom`.
     pub property: Keyword,
@@ -64,7 +68,8 @@ pub struct Property {
     pub comment: Option<String>,
 }
 
-/// The name of a method, a result or a property: 1 to 64 letters in lower case, digits, hyphens and underscores.
+/// The name of a method, a result or a property: 1 to 64 letters in lower case, digits, hyphens and
+/// underscores.
 ///
 /// RFC 8601 §2.2 has no underscores, but some write them.
 #[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
@@ -74,9 +79,14 @@ pub struct Keyword(Cow<'static, str>);
 const MAX_KEYWORD_LENGTH: usize = 64;
 
 impl Keyword {
-    /// Makes a keyword of any text: what a keyword cannot have becomes a hyphen, what is too long is cut.
+    /// Makes a keyword of any text: what a keyword cannot have becomes a hyphen, what is too long
+    /// is cut.
     pub fn new(text: &'static str) -> Self {
-        if Self::is_valid(text) { Self(Cow::Borrowed(text)) } else { Self(Cow::Owned(Self::fit(text))) }
+        if Self::is_valid(text) {
+            Self(Cow::Borrowed(text))
+        } else {
+            Self(Cow::Owned(Self::fit(text)))
+        }
     }
 
     /// Reads a keyword; `None` if the text is none. Upper case becomes lower case.
@@ -87,11 +97,15 @@ impl Keyword {
 
     fn is_valid(text: &str) -> bool {
         (1..=MAX_KEYWORD_LENGTH).contains(&text.len())
-            && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-' || b == b'_')
+            && text
+                .bytes()
+                .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-' || b == b'_')
     }
 
     fn fit(text: &str) -> String {
-        let fits = |c: char| if c.is_ascii_alphanumeric() || c == '_' { c.to_ascii_lowercase() } else { '-' };
+        let fits = |c: char| {
+            if c.is_ascii_alphanumeric() || c == '_' { c.to_ascii_lowercase() } else { '-' }
+        };
         let text = text.chars().take(MAX_KEYWORD_LENGTH).map(fits).collect::<String>();
         if text.is_empty() { "-".into() } else { text }
     }
@@ -130,9 +144,19 @@ impl fmt::Display for Keyword {
 }
 
 impl Property {
-    /// A property with a value as it is: a domain name (as A-labels), an address without angle brackets, any text.
-    pub fn new(ptype: impl Into<Keyword>, property: impl Into<Keyword>, value: impl Into<String>) -> Self {
-        Self { ptype: Some(ptype.into()), property: property.into(), value: value.into(), comment: None }
+    /// A property with a value as it is: a domain name (as A-labels), an address without angle
+    /// brackets, any text.
+    pub fn new(
+        ptype: impl Into<Keyword>,
+        property: impl Into<Keyword>,
+        value: impl Into<String>,
+    ) -> Self {
+        Self {
+            ptype: Some(ptype.into()),
+            property: property.into(),
+            value: value.into(),
+            comment: None,
+        }
     }
 
     /// The same with a comment.
@@ -207,7 +231,11 @@ impl MethodResult {
             field.push_with(|chunk| {
                 chunk.push_str("reason=");
                 // Readers who cut at dots put properties together again, and no reasons.
-                if reason.contains('.') { tokens::push_quoted(chunk, reason) } else { tokens::push_value(chunk, reason) }
+                if reason.contains('.') {
+                    tokens::push_quoted(chunk, reason)
+                } else {
+                    tokens::push_value(chunk, reason)
+                }
             });
         }
         for property in &self.properties {
@@ -250,9 +278,9 @@ impl AuthenticationResults {
 
     /// Reads the value of a header field, folded or not.
     ///
-    /// Takes more than RFC 8601 §2.2 allows, since it is met: no authserv-id, a `;` too many, properties without a type, the
-    /// reason behind the properties, values that should have been quoted, UTF-8 (RFC 6532). Escapes of
-    /// [`tokens::encode`] are read.
+    /// Takes more than RFC 8601 §2.2 allows, since it is met: no authserv-id, a `;` too many,
+    /// properties without a type, the reason behind the properties, values that should have been
+    /// quoted, UTF-8 (RFC 6532). Escapes of [`tokens::encode`] are read.
     ///
     /// # Errors
     ///
@@ -274,28 +302,32 @@ fn write_comment(comment: Option<&str>, field: &mut Folding) {
 /// pvalue = [CFWS] ( ( value / [ [ local-part ] "@" ] domain-name ) [CFWS] )
 /// ```
 ///
-/// What is no token and no address as it stands is quoted as a whole, so that it reads back as it was. So is an address whose
-/// local-part is a quoted string, or has characters that some readers take for the end of the value.
+/// What is no token and no address as it stands is quoted as a whole, so that it reads back as it
+/// was. So is an address whose local-part is a quoted string, or has characters that some readers
+/// take for the end of the value.
 fn push_property_value(chunk: &mut String, value: &str) {
     let value = tokens::shorten(value);
-    let bare = value
-        .rsplit_once('@')
-        .is_some_and(|(local_part, domain)| is_domain_name(domain) && (local_part.is_empty() || is_plain_local_part(local_part)))
-        && !tokens::may_begin_encoded_word(&value);
+    let bare = value.rsplit_once('@').is_some_and(|(local_part, domain)| {
+        is_domain_name(domain) && (local_part.is_empty() || is_plain_local_part(local_part))
+    }) && !tokens::may_begin_encoded_word(&value);
     if bare { chunk.push_str(&value) } else { tokens::push_value(chunk, &value) }
 }
 
-/// Whether the text is a `domain-name` (RFC 6376 §3.1, RFC 5321 §4.1.2): labels of letters, digits and hyphens inside, two at least.
+/// Whether the text is a `domain-name` (RFC 6376 §3.1, RFC 5321 §4.1.2): labels of letters, digits
+/// and hyphens inside, two at least.
 fn is_domain_name(text: &str) -> bool {
     let is_label = |label: &str| {
         let is_inner = |b: u8| b.is_ascii_alphanumeric() || b == b'-';
-        !label.is_empty() && label.bytes().all(is_inner) && !label.starts_with('-') && !label.ends_with('-')
+        !label.is_empty()
+            && label.bytes().all(is_inner)
+            && !label.starts_with('-')
+            && !label.ends_with('-')
     };
     text.contains('.') && text.split('.').all(is_label)
 }
 
-/// Whether the text is a `dot-atom` in which readers who know nothing of one see no more than a word: between two of `.`, `=` and
-/// `/`, and at both ends, there is something else.
+/// Whether the text is a `dot-atom` in which readers who know nothing of one see no more than a
+/// word: between two of `.`, `=` and `/`, and at both ends, there is something else.
 fn is_plain_local_part(text: &str) -> bool {
     tokens::is_dot_atom(text) && text.split(['.', '=', '/']).all(|part| !part.is_empty())
 }

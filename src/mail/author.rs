@@ -1,10 +1,12 @@
 //! The author domain: the domain of the address in the From header field.
 //!
-//! DMARC tells a recipient that the domain shown as the author's is the one that was authenticated. That holds only as long as this
-//! reader and every mail client take the same domain out of the field. So there are two readers. The strict one (`parse`) follows the
-//! grammar of RFC 5322 to the letter, and of what the grammar allows it refuses the few forms that clients are known to read in
-//! different ways (see [`Malformed`]). What it refuses goes to the lenient one (`lenient`), which collects the domain of every address
-//! that some reader might see. If they are one, it does not matter who reads; if they are several, none of them can pass.
+//! DMARC tells a recipient that the domain shown as the author's is the one that was authenticated.
+//! That holds only as long as this reader and every mail client take the same domain out of the
+//! field. So there are two readers. The strict one (`parse`) follows the grammar of RFC 5322 to the
+//! letter, and of what the grammar allows it refuses the few forms that clients are known to read
+//! in different ways (see [`Malformed`]). What it refuses goes to the lenient one (`lenient`),
+//! which collects the domain of every address that some reader might see. If they are one, it does
+//! not matter who reads; if they are several, none of them can pass.
 
 mod fold;
 mod lenient;
@@ -19,43 +21,55 @@ use super::domain::Domain;
 
 /// The most distinct domains that are kept of the From header fields.
 ///
-/// Some bound is needed (RFC 9989 §11.5). Messages of more than two authors' domains are practically always abuse.
+/// Some bound is needed (RFC 9989 §11.5). Messages of more than two authors' domains are
+/// practically always abuse.
 pub const MAX_AUTHOR_DOMAINS: usize = 16;
 
 /// Who wrote the message, as far as DMARC asks.
 ///
-/// The DMARC result that follows is given with each value. A `pass` is possible for [`Author::One`] alone.
+/// The DMARC result that follows is given with each value. A `pass` is possible for [`Author::One`]
+/// alone.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Author {
-    /// One From header field, with one address or more, all of one domain, whoever reads it: the usual. DMARC applies to that domain.
+    /// One From header field, with one address or more, all of one domain, whoever reads it: the
+    /// usual. DMARC applies to that domain.
     One(Domain),
-    /// One From header field with addresses of several domains, or of which several readers see several domains.
+    /// One From header field with addresses of several domains, or of which several readers see
+    /// several domains.
     ///
-    /// The first is valid, and a way around DMARC for who adds a second address (RFC 9989 §11.5). DMARC applies to each domain: `fail` with the
-    /// strictest policy of the domains that fail, `temperror` where DNS trouble may have hidden a stricter one, `none` where no domain
-    /// has a policy, and `permerror` where nothing failed: which of the authors a client shows cannot be known.
+    /// The first is valid, and a way around DMARC for who adds a second address (RFC 9989 §11.5).
+    /// DMARC applies to each domain: `fail` with the strictest policy of the domains that fail,
+    /// `temperror` where DNS trouble may have hidden a stricter one, `none` where no domain has a
+    /// policy, and `permerror` where nothing failed: which of the authors a client shows cannot be
+    /// known.
     Several(AuthorDomains),
-    /// Several From header fields; the domains of all of them that could be read, which may be none.
+    /// Several From header fields; the domains of all of them that could be read, which may be
+    /// none.
     ///
-    /// No identifier is aligned with such a message (RFC 9989 §4.4): `fail` where a domain has a policy, `temperror` where there was
-    /// DNS trouble, `permerror` otherwise.
+    /// No identifier is aligned with such a message (RFC 9989 §4.4): `fail` where a domain has a
+    /// policy, `temperror` where there was DNS trouble, `permerror` otherwise.
     SeveralFields(AuthorDomains),
-    /// One From header field with an address that has characters which reorder or break text: whom a client shows cannot be known.
+    /// One From header field with an address that has characters which reorder or break text: whom
+    /// a client shows cannot be known.
     ///
-    /// DMARC applies to each domain, as for [`Author::Several`], and what is neither `fail` nor `temperror` is `permerror`.
+    /// DMARC applies to each domain, as for [`Author::Several`], and what is neither `fail` nor
+    /// `temperror` is `permerror`.
     Misleading(AuthorDomains),
     /// No From header field: `permerror`.
     Missing,
-    /// The one From header field is a group without members (RFC 6854), so that there is no author: `none`.
+    /// The one From header field is a group without members (RFC 6854), so that there is no author:
+    /// `none`.
     NoMembers,
     /// No reader finds a domain in the one From header field: `permerror`.
     ///
-    /// Not `none`, though its definition allows that where no domain can be taken out of the message: `none` reads as if the author's
-    /// domain had no policy, and may be hidden, when in truth somebody may be evading one (RFC 9989 §11.5).
+    /// Not `none`, though its definition allows that where no domain can be taken out of the
+    /// message: `none` reads as if the author's domain had no policy, and may be hidden, when in
+    /// truth somebody may be evading one (RFC 9989 §11.5).
     Malformed(Malformed),
 }
 
-/// Distinct author domains: those of addresses before those that only some reader sees, each in the order of appearance.
+/// Distinct author domains: those of addresses before those that only some reader sees, each in the
+/// order of appearance.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct AuthorDomains {
     domains: Vec<Domain>,
@@ -63,7 +77,8 @@ pub struct AuthorDomains {
 }
 
 impl AuthorDomains {
-    /// The domains: at most [`MAX_AUTHOR_DOMAINS`]; the last one and those that came first, where there were more.
+    /// The domains: at most [`MAX_AUTHOR_DOMAINS`]; the last one and those that came first, where
+    /// there were more.
     pub fn as_slice(&self) -> &[Domain] {
         &self.domains
     }
@@ -77,7 +92,8 @@ impl AuthorDomains {
         if self.domains.contains(domain) {
             return;
         }
-        // Beyond the limit the last one stays: a domain cannot be hidden by putting others before it.
+        // Beyond the limit the last one stays: a domain cannot be hidden by putting others before
+        // it.
         if self.domains.len() == MAX_AUTHOR_DOMAINS {
             self.domains.pop();
             self.truncated = true;
@@ -86,18 +102,26 @@ impl AuthorDomains {
     }
 }
 
-/// Why a From header field is not well-formed, and so is read leniently; the reason that is told if no domain is found then.
+/// Why a From header field is not well-formed, and so is read leniently; the reason that is told if
+/// no domain is found then.
 ///
-/// Beyond what RFC 5322 does not allow at all, these forms are refused on purpose, because clients read them in different ways:
+/// Beyond what RFC 5322 does not allow at all, these forms are refused on purpose, because clients
+/// read them in different ways:
 ///
 /// - routes before the address (`<@a.example:user@b.example>`, obsolete, RFC 5322 §4.4);
-/// - white space or comments inside of a domain or local part (obsolete), or a comment right behind the `@`;
-/// - `@`, `<` or `>` in a comment or in a quoted local part: readers that do not know comments and quotes find addresses there;
+/// - white space or comments inside of a domain or local part (obsolete), or a comment right behind
+///   the `@`;
+/// - `@`, `<` or `>` in a comment or in a quoted local part: readers that do not know comments and
+///   quotes find addresses there;
 /// - `@` in a quoted string with a backslash, for the same reason;
-/// - encoded words in a local part (RFC 2047 §5 forbids them; clients that decode them show another address);
-/// - characters other than letters, digits and marks beyond ASCII in an address: some look like brackets, others are not seen at all;
-/// - control characters, lines of nothing but white space (obsolete) and line breaks that fold nothing;
-/// - text that is not UTF-8 and has a backslash after an 8-bit octet: in some encodings that is the second half of a character.
+/// - encoded words in a local part (RFC 2047 §5 forbids them; clients that decode them show another
+///   address);
+/// - characters other than letters, digits and marks beyond ASCII in an address: some look like
+///   brackets, others are not seen at all;
+/// - control characters, lines of nothing but white space (obsolete) and line breaks that fold
+///   nothing;
+/// - text that is not UTF-8 and has a backslash after an 8-bit octet: in some encodings that is the
+///   second half of a character.
 ///
 /// Other obsolete forms are accepted: dots in a display name, and empty elements of a list.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
@@ -180,7 +204,9 @@ impl Author {
                 };
             }
             Self::One(domain) => AuthorDomains { domains: vec![domain], truncated: false },
-            Self::Several(domains) | Self::Misleading(domains) | Self::SeveralFields(domains) => domains,
+            Self::Several(domains) | Self::Misleading(domains) | Self::SeveralFields(domains) => {
+                domains
+            }
             Self::NoMembers | Self::Malformed(_) => AuthorDomains::default(),
         };
         let mut all = all;
@@ -195,7 +221,9 @@ impl Author {
     pub fn domains(&self) -> &[Domain] {
         match self {
             Self::One(domain) => std::slice::from_ref(domain),
-            Self::Several(domains) | Self::Misleading(domains) | Self::SeveralFields(domains) => domains.as_slice(),
+            Self::Several(domains) | Self::Misleading(domains) | Self::SeveralFields(domains) => {
+                domains.as_slice()
+            }
             Self::Missing | Self::NoMembers | Self::Malformed(_) => &[],
         }
     }
@@ -210,7 +238,8 @@ struct Reading {
     misleading: bool,
 }
 
-/// Reads a From header field: strictly, and where the grammar does not settle what everybody reads, leniently too.
+/// Reads a From header field: strictly, and where the grammar does not settle what everybody reads,
+/// leniently too.
 fn read(value: &[u8]) -> Result<Reading, Malformed> {
     let strict = parse::domains(value).and_then(|reading| match fold::specials(value) {
         // Readers that take compatible characters as one see another text. It must say the same.
@@ -229,7 +258,8 @@ fn read(value: &[u8]) -> Result<Reading, Malformed> {
 
 /// Whether a header field's name is that of a From field, in any case.
 ///
-/// White space before the colon is obsolete (RFC 5322 §4.5) and yet accepted: clients show such a field as the author.
+/// White space before the colon is obsolete (RFC 5322 §4.5) and yet accepted: clients show such a
+/// field as the author.
 pub fn is_from(name: &[u8]) -> bool {
     name.trim_ascii_end().eq_ignore_ascii_case(b"From")
 }

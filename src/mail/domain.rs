@@ -10,8 +10,9 @@ const MAX_TEXT_LENGTH: usize = 4 * MAX_DOMAIN_LENGTH;
 
 /// A domain name: A-labels in lower case, without the last dot.
 ///
-/// At most 253 octets in labels of 1 to 63 (RFC 1035 §2.3.4). A label consists of letters, digits, hyphens and underscores:
-/// underscores are no host name characters, but names that have them exist, and senders use them.
+/// At most 253 octets in labels of 1 to 63 (RFC 1035 §2.3.4). A label consists of letters, digits,
+/// hyphens and underscores: underscores are no host name characters, but names that have them
+/// exist, and senders use them.
 #[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct Domain(Arc<str>);
 
@@ -44,7 +45,8 @@ impl fmt::Display for DomainError {
 
 impl std::error::Error for DomainError {}
 
-/// The text with A-labels where it is a domain name with U-labels (RFC 8616 §4); any other text as it is.
+/// The text with A-labels where it is a domain name with U-labels (RFC 8616 §4); any other text as
+/// it is.
 pub fn with_a_labels(text: &str) -> Cow<'_, str> {
     if text.is_ascii() {
         return text.into();
@@ -52,8 +54,8 @@ pub fn with_a_labels(text: &str) -> Cow<'_, str> {
     Domain::parse(text).map_or(Cow::Borrowed(text), |domain| domain.as_str().to_owned().into())
 }
 
-/// Whether the character is not seen where it stands: it has no form of its own, joins or separates others, or turns their direction
-/// (the property Default_Ignorable_Code_Point of Unicode).
+/// Whether the character is not seen where it stands: it has no form of its own, joins or separates
+/// others, or turns their direction (the property Default_Ignorable_Code_Point of Unicode).
 pub fn is_unseen(c: char) -> bool {
     matches!(c,
         '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}'..='\u{1160}' | '\u{17b4}'..='\u{17b5}' | '\u{180b}'..='\u{180f}'
@@ -132,7 +134,8 @@ impl Domain {
         self.0.split('.')
     }
 
-    /// Whether the name has two labels or more, as a fully-qualified domain name of mail does (RFC 7208 §4.3).
+    /// Whether the name has two labels or more, as a fully-qualified domain name of mail does (RFC
+    /// 7208 §4.3).
     pub fn is_qualified(&self) -> bool {
         self.0.contains('.')
     }
@@ -177,7 +180,11 @@ mod tests {
         // Characters that mean nothing, however many of them.
         for ignored in ["\u{ad}", "\u{200b}", "\u{fe0f}", "\u{2060}"] {
             for count in [1, 499, 500, 100_000] {
-                assert_eq!(ok(&format!("exam{}ple.com", ignored.repeat(count))), "example.com", "{ignored:?} {count}");
+                assert_eq!(
+                    ok(&format!("exam{}ple.com", ignored.repeat(count))),
+                    "example.com",
+                    "{ignored:?} {count}"
+                );
             }
         }
         assert_eq!(Domain::parse(&"\u{ad}".repeat(1000)).unwrap_err(), DomainError::EmptyLabel);

@@ -8,17 +8,19 @@ const PREFERRED_LINE_LENGTH: usize = 78;
 pub struct HeaderField {
     /// The name.
     pub name: &'static str,
-    /// The value, folded with LF and a space, never CR, as the milter protocol has it: the MTA makes CR LF of it.
+    /// The value, folded with LF and a space, never CR, as the milter protocol has it: the MTA
+    /// makes CR LF of it.
     ///
-    /// Without the space after the colon: the MTA adds that, unless leading spaces were negotiated (`SMFIP_HDR_LEADSPC`), in which
-    /// case the milter adapter does.
+    /// Without the space after the colon: the MTA adds that, unless leading spaces were negotiated
+    /// (`SMFIP_HDR_LEADSPC`), in which case the milter adapter does.
     pub value: String,
 }
 
 /// Lays out the value of a header field in lines.
 ///
-/// A value consists of chunks, which are never broken, with one space or fold between two of them. Chunks that belong together
-/// make a group: one that fits into a line of its own is not broken where it could begin a new one.
+/// A value consists of chunks, which are never broken, with one space or fold between two of them.
+/// Chunks that belong together make a group: one that fits into a line of its own is not broken
+/// where it could begin a new one.
 #[derive(Debug)]
 pub struct Folding {
     name: &'static str,
@@ -40,7 +42,12 @@ struct Chunk {
 impl Folding {
     /// Begins the value of a field of this name.
     pub fn new(name: &'static str) -> Self {
-        Self { name, text: String::with_capacity(256), chunks: Vec::with_capacity(32), begins_group: true }
+        Self {
+            name,
+            text: String::with_capacity(256),
+            chunks: Vec::with_capacity(32),
+            begins_group: true,
+        }
     }
 
     /// Begins a group of chunks.
@@ -75,7 +82,8 @@ impl Folding {
         }
     }
 
-    /// Lays out the lines: at most 78 octets, name and colon included, unless a single chunk is longer.
+    /// Lays out the lines: at most 78 octets, name and colon included, unless a single chunk is
+    /// longer.
     pub fn finish(self) -> HeaderField {
         // Each chunk has at most a fold before it.
         let mut value = String::with_capacity(self.text.len() + 2 * self.chunks.len());
@@ -115,7 +123,8 @@ pub(super) fn check_lines(field: &HeaderField) {
         assert!(line.len() <= 998, "{line:?}");
         assert!(number == 0 || line.starts_with(' '), "{line:?}");
         assert!(!line.trim().is_empty(), "{text:?}");
-        // Nothing but a single token, a quoted string with its spaces perhaps, makes a line longer than it should be.
+        // Nothing but a single token, a quoted string with its spaces perhaps, makes a line longer
+        // than it should be.
         let (mut quoted, mut previous, mut spaces) = (false, ' ', 0);
         for c in line.chars() {
             match c {

@@ -22,9 +22,11 @@ pub enum ReversePath {
 }
 
 impl ReversePath {
-    /// Reads what an MTA passes on: with or without angle brackets, with a source route or without (RFC 5321 §4.1.1.3).
+    /// Reads what an MTA passes on: with or without angle brackets, with a source route or without
+    /// (RFC 5321 §4.1.1.3).
     ///
-    /// Octets that are not UTF-8 become U+FFFD: no domain name has them, and local-parts that do match nothing in DNS.
+    /// Octets that are not UTF-8 become U+FFFD: no domain name has them, and local-parts that do
+    /// match nothing in DNS.
     ///
     /// ```text
     /// Reverse-path   = Path / "<>"
@@ -44,7 +46,9 @@ impl ReversePath {
         }
         // The last one: a domain cannot have an `@`, a quoted local-part can.
         match mailbox.rsplit_once('@') {
-            Some((local_part, domain)) => Self::Mailbox { local_part: local_part.into(), domain: domain.into() },
+            Some((local_part, domain)) => {
+                Self::Mailbox { local_part: local_part.into(), domain: domain.into() }
+            }
             None => Self::Other(mailbox.into()),
         }
     }
@@ -61,7 +65,8 @@ impl std::fmt::Display for ReversePath {
     }
 }
 
-/// The domain of a HELO name that can be verified: fully qualified, no address literal (RFC 7208 §2.3).
+/// The domain of a HELO name that can be verified: fully qualified, no address literal (RFC 7208
+/// §2.3).
 ///
 /// `None` for all others. A last label of digits alone is an address without brackets, not a name.
 pub fn helo_domain(name: &str) -> Option<Domain> {
@@ -100,9 +105,18 @@ mod tests {
     fn helo_names() {
         assert_eq!(helo_domain("Mail.Example.COM.").unwrap().as_str(), "mail.example.com");
         assert!(helo_domain("foo_bar.example.com").is_some());
-        for name in
-            ["", ".", "localhost", "[192.0.2.1]", "[IPv6:2001:db8::1]", "192.0.2.1", "a b.example", "a..b", "a\u{1}.b", "::1"]
-        {
+        for name in [
+            "",
+            ".",
+            "localhost",
+            "[192.0.2.1]",
+            "[IPv6:2001:db8::1]",
+            "192.0.2.1",
+            "a b.example",
+            "a..b",
+            "a\u{1}.b",
+            "::1",
+        ] {
             assert_eq!(helo_domain(name), None, "{name}");
         }
         assert_eq!(helo_domain(&"a.".repeat(200)), None);

@@ -12,8 +12,9 @@ const MAX_LIST_ID: usize = 255;
 /// list-id-namespace = domain-name / "localhost"
 /// ```
 ///
-/// The identifier is read to the letter. What goes before it is any text: list software puts descriptions there as people wrote them,
-/// with colons and brackets. White space and one comment may follow.
+/// The identifier is read to the letter. What goes before it is any text: list software puts
+/// descriptions there as people wrote them, with colons and brackets. White space and one comment
+/// may follow.
 pub fn has_list_id(value: &[u8]) -> bool {
     let mut parts = value.rsplitn(2, |octet| *octet == b'<');
     let (Some(last), Some(_)) = (parts.next(), parts.next()) else { return false };
@@ -23,15 +24,19 @@ pub fn has_list_id(value: &[u8]) -> bool {
 }
 
 fn is_list_id(text: &[u8]) -> bool {
-    let is_atext = |octet: &u8| octet.is_ascii_alphanumeric() || b"!#$%&'*+-/=?^_`{|}~".contains(octet);
-    let is_dot_atom = text.split(|octet| *octet == b'.').all(|atom| !atom.is_empty() && atom.iter().all(is_atext));
+    let is_atext =
+        |octet: &u8| octet.is_ascii_alphanumeric() || b"!#$%&'*+-/=?^_`{|}~".contains(octet);
+    let is_dot_atom = text
+        .split(|octet| *octet == b'.')
+        .all(|atom| !atom.is_empty() && atom.iter().all(is_atext));
     is_dot_atom && text.contains(&b'.') && text.len() <= MAX_LIST_ID
 }
 
 /// Nothing, or one comment without others within.
 fn is_comment(text: &[u8]) -> bool {
     let comment = text.strip_prefix(b"(").and_then(|text| text.strip_suffix(b")"));
-    text.is_empty() || comment.is_some_and(|comment| !comment.iter().any(|octet| b"()\\".contains(octet)))
+    text.is_empty()
+        || comment.is_some_and(|comment| !comment.iter().any(|octet| b"()\\".contains(octet)))
 }
 
 #[cfg(test)]
@@ -95,15 +100,22 @@ mod tests {
         }
     }
 
-    /// What is made of the grammar is read; one character put in its place makes it what a slow reader says.
+    /// What is made of the grammar is read; one character put in its place makes it what a slow
+    /// reader says.
     fn slow(text: &str) -> bool {
         let Some(start) = text.rfind('<') else { return false };
         let Some(end) = text.rfind('>') else { return false };
-        if end < start || !text[end + 1..].trim().is_empty() || text[start..].matches('>').count() != 1 {
+        if end < start
+            || !text[end + 1..].trim().is_empty()
+            || text[start..].matches('>').count() != 1
+        {
             return false;
         }
         let labels: Vec<&str> = text[start + 1..end].trim().split('.').collect();
-        labels.len() > 1 && labels.iter().all(|label| !label.is_empty() && label.chars().all(|c| c.is_ascii_alphanumeric()))
+        labels.len() > 1
+            && labels
+                .iter()
+                .all(|label| !label.is_empty() && label.chars().all(|c| c.is_ascii_alphanumeric()))
     }
 
     proptest! {

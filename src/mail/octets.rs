@@ -1,6 +1,7 @@
 //! Octets split where a condition says so: by the search itself, so that no index can be off.
 
-/// Splits before the first octet for which the condition holds; all of the text and nothing where it holds for none.
+/// Splits before the first octet for which the condition holds; all of the text and nothing where
+/// it holds for none.
 pub fn split_before(text: &[u8], condition: impl Fn(u8) -> bool) -> (&[u8], &[u8]) {
     // At most its length.
     text.split_at(text.iter().position(|&octet| condition(octet)).unwrap_or(text.len()))
@@ -45,9 +46,16 @@ mod tests {
 
     #[test]
     fn characters_stay_whole() {
-        for (most, kept) in
-            [(0, ""), (1, "a"), (2, "a"), (3, "aü"), (4, "aü"), (6, "aü"), (7, "aü\u{1f600}"), (99, "aü\u{1f600}")]
-        {
+        for (most, kept) in [
+            (0, ""),
+            (1, "a"),
+            (2, "a"),
+            (3, "aü"),
+            (4, "aü"),
+            (6, "aü"),
+            (7, "aü\u{1f600}"),
+            (99, "aü\u{1f600}"),
+        ] {
             assert_eq!(first_octets("aü\u{1f600}", most), kept, "{most}");
         }
     }
@@ -59,7 +67,9 @@ mod tests {
         assert_eq!(split_before(b" ", is_space), (b"".as_slice(), b" ".as_slice()));
         assert_eq!(split_before(b"ab", is_space), (b"ab".as_slice(), b"".as_slice()));
         assert_eq!(split_before(b"", is_space), (b"".as_slice(), b"".as_slice()));
-        for (text, trimmed) in [("  a b ", "a b"), ("a", "a"), ("  ", ""), ("", ""), (" a", "a"), ("a ", "a")] {
+        for (text, trimmed) in
+            [("  a b ", "a b"), ("a", "a"), ("  ", ""), ("", ""), (" a", "a"), ("a ", "a")]
+        {
             assert_eq!(trim(text.as_bytes(), is_space), trimmed.as_bytes());
         }
         assert_eq!(split_once(b"a=b=c", b'='), Some((b"a".as_slice(), b"b=c".as_slice())));

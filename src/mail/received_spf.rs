@@ -39,8 +39,8 @@ impl fmt::Display for Identity {
 
 /// A Received-SPF header field: the result of one identity.
 ///
-/// Text is as it was received, without quotes or angle brackets of its own; it reads back as it was written, unless
-/// [`shorten`](tokens::shorten) has to cut it.
+/// Text is as it was received, without quotes or angle brackets of its own; it reads back as it was
+/// written, unless [`shorten`](tokens::shorten) has to cut it.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct ReceivedSpf<'a> {
     /// The result.
@@ -123,7 +123,8 @@ impl ReceivedSpf<'_> {
         field.finish()
     }
 
-    /// Reads the value of a header field, folded or not. Unknown keys are skipped; of a key given twice the first counts.
+    /// Reads the value of a header field, folded or not. Unknown keys are skipped; of a key given
+    /// twice the first counts.
     ///
     /// # Errors
     ///
@@ -142,7 +143,11 @@ impl ReceivedSpf<'_> {
                 return Err(error);
             }
             cursor.skip_cfws()?;
-            let value = if cursor.peek() == Some(b'"') { cursor.quoted_string()? } else { read_dot_atom(&mut cursor)? };
+            let value = if cursor.peek() == Some(b'"') {
+                cursor.quoted_string()?
+            } else {
+                read_dot_atom(&mut cursor)?
+            };
             field.set(&key, value).map_err(|()| error)?;
             cursor.skip_cfws()?;
             if !cursor.take(b';') && !cursor.is_at_end() {
@@ -166,7 +171,9 @@ impl ReceivedSpf<'_> {
                 return Ok(());
             }
             "identity" => {
-                let identity = [Identity::Helo, Identity::Mailfrom].into_iter().find(|identity| identity.as_str() == value);
+                let identity = [Identity::Helo, Identity::Mailfrom]
+                    .into_iter()
+                    .find(|identity| identity.as_str() == value);
                 self.identity = self.identity.or(identity);
                 return Ok(());
             }
@@ -180,7 +187,13 @@ impl ReceivedSpf<'_> {
 /// Words for people about a result, to go into the comment.
 ///
 /// The sender is the domain of the HELO identity or the address of the MAIL FROM identity.
-pub fn describe(result: SpfResult, identity: Identity, sender: &str, client_ip: Option<IpAddr>, receiver: &str) -> String {
+pub fn describe(
+    result: SpfResult,
+    identity: Identity,
+    sender: &str,
+    client_ip: Option<IpAddr>,
+    receiver: &str,
+) -> String {
     let mut text = String::with_capacity(160);
     if !receiver.is_empty() {
         text.push_str(receiver);
@@ -232,7 +245,8 @@ fn push_value(chunk: &mut String, value: &str) {
 
 /// Reads a result or key, in lower case.
 fn read_word(cursor: &mut Cursor<'_>) -> String {
-    let octets = cursor.take_while(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'));
+    let octets =
+        cursor.take_while(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'));
     String::from_utf8_lossy(octets).to_ascii_lowercase()
 }
 
@@ -251,7 +265,9 @@ mod tests {
         let client_ip = Some("192.0.2.1".parse().unwrap());
         let (sender, receiver) = ("u@example.com", "mail.receiver.example");
         ReceivedSpf {
-            comment: Some(describe(SpfResult::Pass, Identity::Mailfrom, sender, client_ip, receiver).into()),
+            comment: Some(
+                describe(SpfResult::Pass, Identity::Mailfrom, sender, client_ip, receiver).into(),
+            ),
             receiver: Some(receiver.into()),
             client_ip,
             helo: Some("[192.0.2.1]".into()),
@@ -278,8 +294,14 @@ mod tests {
 
     #[test]
     fn client_addresses() {
-        let write =
-            |ip: &str| ReceivedSpf { client_ip: Some(ip.parse().unwrap()), ..ReceivedSpf::new(SpfResult::None) }.write().value;
+        let write = |ip: &str| {
+            ReceivedSpf {
+                client_ip: Some(ip.parse().unwrap()),
+                ..ReceivedSpf::new(SpfResult::None)
+            }
+            .write()
+            .value
+        };
         assert_eq!(write("2001:db8::1"), "none client-ip=\"2001:db8::1\"");
         assert_eq!(write("::ffff:192.0.2.1"), "none client-ip=192.0.2.1");
         assert_eq!(ReceivedSpf::new(SpfResult::None).write().value, "none");
@@ -315,7 +337,9 @@ mod tests {
     #[test]
     fn every_result_is_described() {
         let results = ["none", "neutral", "pass", "fail", "softfail", "temperror", "permerror"];
-        let texts = results.map(|result| describe(result.parse().unwrap(), Identity::Helo, "example.com", None, "mx.example"));
+        let texts = results.map(|result| {
+            describe(result.parse().unwrap(), Identity::Helo, "example.com", None, "mx.example")
+        });
         for (at, text) in texts.iter().enumerate() {
             assert!(text.starts_with("mx.example: domain example.com "), "{text}");
             assert!(!texts.iter().skip(at + 1).any(|other| other == text), "{text}");
@@ -324,18 +348,28 @@ mod tests {
 
     #[test]
     fn senders_without_a_domain_are_described() {
-        assert_eq!(describe_without_domain("alice", "mx.example"), "mx.example: alice has no domain to go by");
+        assert_eq!(
+            describe_without_domain("alice", "mx.example"),
+            "mx.example: alice has no domain to go by"
+        );
         let empty = "the reverse-path is empty, and there is no HELO name to go by";
         assert_eq!(describe_without_domain("<>", ""), empty);
         assert_eq!(describe_without_domain("<>", "mx.example"), format!("mx.example: {empty}"));
     }
 
-    /// Readers who know no quoted-pairs, and those who cut at semicolons outside of quoted strings alone.
+    /// Readers who know no quoted-pairs, and those who cut at semicolons outside of quoted strings
+    /// alone.
     #[test]
     fn nothing_breaks_out_of_a_value() {
-        let field = ReceivedSpf { helo: Some("a\"b.x; problem=\"".into()), ..ReceivedSpf::new(SpfResult::Fail) }.write();
+        let field = ReceivedSpf {
+            helo: Some("a\"b.x; problem=\"".into()),
+            ..ReceivedSpf::new(SpfResult::Fail)
+        }
+        .write();
         assert_eq!(field.value, "fail helo=\"a\\\\x{22}b.x; problem=\\\\x{22}\"");
-        let field = ReceivedSpf { comment: Some("a) b (c".into()), ..ReceivedSpf::new(SpfResult::Fail) }.write();
+        let field =
+            ReceivedSpf { comment: Some("a) b (c".into()), ..ReceivedSpf::new(SpfResult::Fail) }
+                .write();
         assert_eq!(field.value, "fail (a\\\\x{29} b \\\\x{28}c)");
     }
 
@@ -343,17 +377,26 @@ mod tests {
     fn long_names_stay_within_lines() {
         let (sender, helo) = (format!("{}@example.com", "l".repeat(5000)), "h".repeat(5000));
         let comment = describe(SpfResult::Fail, Identity::Mailfrom, &sender, None, "mx.example");
-        let field =
-            ReceivedSpf { comment: Some(comment.into()), helo: Some(helo.into()), envelope_from: Some(sender.into()), ..full() }
-                .write();
+        let field = ReceivedSpf {
+            comment: Some(comment.into()),
+            helo: Some(helo.into()),
+            envelope_from: Some(sender.into()),
+            ..full()
+        }
+        .write();
         assert!(field.value.split('\n').all(|line| line.len() <= 998));
         assert!(field.value.contains("l...@example.com\""));
         assert!(ReceivedSpf::parse(field.value.as_bytes()).is_ok());
     }
 
     fn text() -> impl Strategy<Value = Option<Cow<'static, str>>> {
-        prop::option::of(prop_oneof![".{0,60}", "[ -~]{0,60}", "[\\x00-\\x20\\\\\"();=?@.ax{}é]{0,60}", "[a-z.@\\\\\"]{0,2000}"])
-            .prop_map(|text| text.map(Cow::Owned))
+        prop::option::of(prop_oneof![
+            ".{0,60}",
+            "[ -~]{0,60}",
+            "[\\x00-\\x20\\\\\"();=?@.ax{}é]{0,60}",
+            "[a-z.@\\\\\"]{0,2000}"
+        ])
+        .prop_map(|text| text.map(Cow::Owned))
     }
 
     proptest! {

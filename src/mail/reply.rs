@@ -5,7 +5,8 @@ use std::{fmt, str::FromStr};
 /// The most octets of a reply line, with code and CRLF (RFC 5321 §4.5.3.1.5).
 pub const MAX_REPLY_LINE: usize = 512;
 
-/// The most octets of a reply's text that an MTA takes from a milter, with each `%` doubled (libmilter, `smfi_setreply`).
+/// The most octets of a reply's text that an MTA takes from a milter, with each `%` doubled
+/// (libmilter, `smfi_setreply`).
 const MAX_TEXT_FOR_MTA: usize = 980;
 
 /// A reply code that refuses something: 4yz for now, 5yz for good (RFC 5321 §4.2.1).
@@ -76,10 +77,13 @@ impl EnhancedStatusCode {
 impl FromStr for EnhancedStatusCode {
     type Err = BadCode;
 
-    // status-code = class "." subject "." detail, class = "2" / "4" / "5", subject = detail = 1*3digit (RFC 3463 §2)
+    // status-code = class "." subject "." detail, class = "2" / "4" / "5", subject = detail =
+    // 1*3digit (RFC 3463 §2)
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let mut parts = text.split('.');
-        let (Some(class), Some(subject), Some(detail), None) = (parts.next(), parts.next(), parts.next(), parts.next()) else {
+        let (Some(class), Some(subject), Some(detail), None) =
+            (parts.next(), parts.next(), parts.next(), parts.next())
+        else {
             return Err(BadCode);
         };
         let class = match class {
@@ -117,13 +121,14 @@ pub struct Reply {
 impl Reply {
     /// Makes a reply; the text becomes one line of printable ASCII.
     ///
-    /// Every character that is none, which includes line ends and what comes from DNS in other scripts, becomes `?` (RFC 7208 §6.2,
-    /// §8.4), and what would not fit on the line is cut off.
+    /// Every character that is none, which includes line ends and what comes from DNS in other
+    /// scripts, becomes `?` (RFC 7208 §6.2, §8.4), and what would not fit on the line is cut off.
     pub fn new(code: ReplyCode, status: EnhancedStatusCode, text: &str) -> Self {
         let mut room = MAX_REPLY_LINE.saturating_sub(format!("{code} {status} \r\n").len());
         let mut room_for_mta = MAX_TEXT_FOR_MTA;
         let fits = |c: &char| {
-            let sizes = (room.checked_sub(1), room_for_mta.checked_sub(if *c == '%' { 2 } else { 1 }));
+            let sizes =
+                (room.checked_sub(1), room_for_mta.checked_sub(if *c == '%' { 2 } else { 1 }));
             let (Some(left), Some(left_for_mta)) = sizes else { return false };
             (room, room_for_mta) = (left, left_for_mta);
             true
@@ -152,9 +157,11 @@ impl Reply {
         &self.text
     }
 
-    /// The text for the milter protocol, where the MTA takes `%` for the beginning of a format and `%%` for `%`.
+    /// The text for the milter protocol, where the MTA takes `%` for the beginning of a format and
+    /// `%%` for `%`.
     ///
-    /// It may be longer than a reply line can be, up to 980 octets; what the MTA makes of it is not.
+    /// It may be longer than a reply line can be, up to 980 octets; what the MTA makes of it is
+    /// not.
     pub fn text_for_mta(&self) -> String {
         self.text.replace('%', "%%")
     }
@@ -177,7 +184,9 @@ mod tests {
         for good in ["421", "450", "500", "550", "559"] {
             assert_eq!(good.parse::<ReplyCode>().unwrap().to_string(), good);
         }
-        for bad in ["", "250", "354", "560", "599", "600", "55", "5500", "+55", "4xx", "0550", "５50"] {
+        for bad in
+            ["", "250", "354", "560", "599", "600", "55", "5500", "+55", "4xx", "0550", "５50"]
+        {
             assert_eq!(bad.parse::<ReplyCode>(), Err(BadCode), "{bad}");
         }
         assert_eq!("451".parse::<ReplyCode>().unwrap().class(), 4);
@@ -189,7 +198,10 @@ mod tests {
         for good in ["4.0.0", "5.7.1", "5.7.23", "5.999.999"] {
             assert_eq!(good.parse::<EnhancedStatusCode>().unwrap().to_string(), good);
         }
-        for bad in ["", "5", "5.7", "5.7.", "5.7.1.1", "2.0.0", "5.07.1", "5.7.1000", "5.+7.1", "5. 7.1", "55.7.1"] {
+        for bad in [
+            "", "5", "5.7", "5.7.", "5.7.1.1", "2.0.0", "5.07.1", "5.7.1000", "5.+7.1", "5. 7.1",
+            "55.7.1",
+        ] {
             assert_eq!(bad.parse::<EnhancedStatusCode>(), Err(BadCode), "{bad}");
         }
         assert_eq!("4.7.24".parse::<EnhancedStatusCode>().unwrap().class(), 4);
@@ -206,7 +218,8 @@ mod tests {
         assert_eq!(reply("a\r\n250 ok\tb\u{0}\u{7f}ü").text(), "a??250 ok b???");
         assert_eq!(reply("").to_string(), "550 5.7.23 ");
         assert_eq!(reply(&"ü%".repeat(600)).to_string().len() + 2, MAX_REPLY_LINE);
-        // One octet less than, as many as, and one more than a line has, and than an MTA takes with each `%` doubled.
+        // One octet less than, as many as, and one more than a line has, and than an MTA takes with
+        // each `%` doubled.
         for (length, kept) in [(498, 498), (499, 499), (500, 499), (1000, 499)] {
             assert_eq!(reply(&"x".repeat(length)).text().len(), kept, "{length}");
         }
@@ -214,7 +227,10 @@ mod tests {
             assert_eq!(reply(&"%".repeat(length)).text().len(), kept, "{length}");
         }
         assert_eq!(reply(&"%".repeat(491)).text_for_mta().len(), MAX_TEXT_FOR_MTA);
-        assert_eq!(reply(&("x".to_owned() + &"%".repeat(491))).text_for_mta().len(), MAX_TEXT_FOR_MTA - 1);
+        assert_eq!(
+            reply(&("x".to_owned() + &"%".repeat(491))).text_for_mta().len(),
+            MAX_TEXT_FOR_MTA - 1
+        );
     }
 
     proptest! {

@@ -1,15 +1,18 @@
-//! Lexical tokens of structured header fields: reading them, and writing text from the network as one of them.
+//! Lexical tokens of structured header fields: reading them, and writing text from the network as
+//! one of them.
 //!
 //! Reading is one pass without recursion: comments nest as deep as they like and cost a counter.
 //!
-//! Writing yields printable ASCII alone, because nobody can tell whether the next hop takes UTF-8 in header fields (RFC 6532).
-//! Every other character becomes `\x{HEX}`, the form in which RFC 6533 §3 spells internationalised addresses in ASCII. A
-//! backslash that would begin such a form by chance becomes `\x{5C}`, so that [`decode`] gives back exactly what [`encode`] got;
-//! so does a `=?`, because a reader might see an encoded word (RFC 2047) in it.
+//! Writing yields printable ASCII alone, because nobody can tell whether the next hop takes UTF-8
+//! in header fields (RFC 6532). Every other character becomes `\x{HEX}`, the form in which RFC 6533
+//! §3 spells internationalised addresses in ASCII. A backslash that would begin such a form by
+//! chance becomes `\x{5C}`, so that [`decode`] gives back exactly what [`encode`] got; so does a
+//! `=?`, because a reader might see an encoded word (RFC 2047) in it.
 //!
-//! Some readers know no quoted-pairs: to them a quoted string ends at its next quotation mark, and a comment at its next parenthesis,
-//! whatever is before it. Others take a quoted string that begins with a parenthesis for a comment. So these characters are encoded
-//! there too, and a quoted-pair is never anything but two backslashes.
+//! Some readers know no quoted-pairs: to them a quoted string ends at its next quotation mark, and
+//! a comment at its next parenthesis, whatever is before it. Others take a quoted string that
+//! begins with a parenthesis for a comment. So these characters are encoded there too, and a
+//! quoted-pair is never anything but two backslashes.
 
 use std::{borrow::Cow, fmt};
 
@@ -17,13 +20,15 @@ use super::octets::split_before;
 
 /// The most octets that a token made of text from the network takes as written, quotes included.
 ///
-/// A token cannot be folded, and a line must not be over 998 octets (RFC 5322 §2.1.1): what is longer is cut by [`shorten`].
+/// A token cannot be folded, and a line must not be over 998 octets (RFC 5322 §2.1.1): what is
+/// longer is cut by [`shorten`].
 pub const MAX_TOKEN_LENGTH: usize = 900;
 
 /// What [`shorten`] puts where it cut something out.
 const CUT: &str = "...";
 
-/// The most octets after the last `@` that survive a cut: a domain name in quotes, and a little more.
+/// The most octets after the last `@` that survive a cut: a domain name in quotes, and a little
+/// more.
 const MAX_TAIL_LENGTH: usize = 300;
 
 /// Why a header field cannot be read.
@@ -99,15 +104,24 @@ pub fn may_begin_encoded_word(text: &str) -> bool {
     text.contains('=') && text.contains("=?")
 }
 
-/// Writes text as printable ASCII: every other character becomes `\x{HEX}` (RFC 6533 §3). [`decode`] undoes it.
+/// Writes text as printable ASCII: every other character becomes `\x{HEX}` (RFC 6533 §3).
+/// [`decode`] undoes it.
 pub fn encode(text: &str) -> Cow<'_, str> {
     encode_with(text, |_, _| false)
 }
 
-/// As [`encode`], with further characters that are encoded: the condition is given each character, and the octets before it.
+/// As [`encode`], with further characters that are encoded: the condition is given each character,
+/// and the octets before it.
 fn encode_with(text: &str, is_special: impl Fn(char, usize) -> bool) -> Cow<'_, str> {
     // Nearly no text has one of these; all octets are looked at, so that many are at once.
-    let is_plain = |b| matches!(b, b' '..=b'~') & (b != b'\\') & (b != b'=') & (b != b'"') & (b != b'(') & (b != b')');
+    let is_plain = |b| {
+        matches!(b, b' '..=b'~')
+            & (b != b'\\')
+            & (b != b'=')
+            & (b != b'"')
+            & (b != b'(')
+            & (b != b')')
+    };
     if text.bytes().fold(true, |plain, b| plain & is_plain(b)) {
         return Cow::Borrowed(text);
     }
@@ -187,16 +201,21 @@ pub fn token_length(text: &str) -> usize {
     2 + text.chars().map(written_length).sum::<usize>()
 }
 
-/// Cuts a text that would be too long as a token: at most [`MAX_TOKEN_LENGTH`] octets are left as written, with `...` where
-/// something is missing.
+/// Cuts a text that would be too long as a token: at most [`MAX_TOKEN_LENGTH`] octets are left as
+/// written, with `...` where something is missing.
 ///
-/// Of an address the local-part is cut, not the domain (what follows the last `@`), which says more about a sender.
+/// Of an address the local-part is cut, not the domain (what follows the last `@`), which says more
+/// about a sender.
 pub fn shorten(text: &str) -> Cow<'_, str> {
-    // No character takes more than 11 octets: short texts, which is nearly all of them, need not be counted.
+    // No character takes more than 11 octets: short texts, which is nearly all of them, need not be
+    // counted.
     if text.len() * 11 + 2 <= MAX_TOKEN_LENGTH || token_length(text) <= MAX_TOKEN_LENGTH {
         return Cow::Borrowed(text);
     }
-    let tail = text.rfind('@').map(|at| text.split_at(at).1).filter(|tail| token_length(tail) <= MAX_TAIL_LENGTH);
+    let tail = text
+        .rfind('@')
+        .map(|at| text.split_at(at).1)
+        .filter(|tail| token_length(tail) <= MAX_TAIL_LENGTH);
     let (tail, tail_length) = tail.map_or(("", 2), |tail| (tail, token_length(tail)));
     let mut room = MAX_TOKEN_LENGTH - CUT.len() - tail_length;
     let mut out = String::with_capacity(MAX_TOKEN_LENGTH);
@@ -223,10 +242,15 @@ pub fn push_quoted(out: &mut String, text: &str) {
 
 /// Adds a text as a `value` of MIME (RFC 2045 §5.1): a token if it is one, else a quoted string.
 ///
-/// A token with a dot at an end or two in a row is quoted as well: there are readers who cut tokens into atoms at their dots.
+/// A token with a dot at an end or two in a row is quoted as well: there are readers who cut tokens
+/// into atoms at their dots.
 pub fn push_value(out: &mut String, text: &str) {
     let text = shorten(text);
-    if is_token(&text) && is_dot_atom(&text) { out.push_str(&text) } else { push_quoted(out, &text) }
+    if is_token(&text) && is_dot_atom(&text) {
+        out.push_str(&text)
+    } else {
+        push_quoted(out, &text)
+    }
 }
 
 /// Adds ASCII text, with quoted-pairs for its backslashes.
@@ -239,10 +263,11 @@ fn push_with_pairs(out: &mut String, text: &str) {
     }
 }
 
-/// Writes a text as a comment (RFC 5322 §3.2.2): the words between which it may be folded, one after the other.
+/// Writes a text as a comment (RFC 5322 §3.2.2): the words between which it may be folded, one
+/// after the other.
 ///
-/// Each word is shortened on its own. A space that begins or ends the text or follows another space is encoded, so that no line
-/// of a folded comment is blank.
+/// Each word is shortened on its own. A space that begins or ends the text or follows another space
+/// is encoded, so that no line of a folded comment is blank.
 pub fn write_comment(text: &str, mut give: impl FnMut(&str)) {
     // A text that needs no shortening as a whole needs none in its words.
     let text = match shorten(text) {
@@ -334,8 +359,8 @@ impl<'a> Cursor<'a> {
 
     /// Steps over white space, folded or not; says whether there was any.
     ///
-    /// The MTA hands over a line break as LF; CR LF is taken too. White space at the very end of the value may lack its octets
-    /// after the line break.
+    /// The MTA hands over a line break as LF; CR LF is taken too. White space at the very end of
+    /// the value may lack its octets after the line break.
     ///
     /// # Errors
     ///
@@ -356,10 +381,15 @@ impl<'a> Cursor<'a> {
     fn line_break(&mut self) -> Result<(), ParseError> {
         let error = self.error(ParseErrorKind::ControlCharacter);
         self.take(b'\r');
-        if self.take(b'\n') && matches!(self.peek(), None | Some(b' ' | b'\t' | b'\r' | b'\n')) { Ok(()) } else { Err(error) }
+        if self.take(b'\n') && matches!(self.peek(), None | Some(b' ' | b'\t' | b'\r' | b'\n')) {
+            Ok(())
+        } else {
+            Err(error)
+        }
     }
 
-    /// Steps over `CFWS` (RFC 5322 §3.2.2), maybe none, and returns the text of the first comment in it.
+    /// Steps over `CFWS` (RFC 5322 §3.2.2), maybe none, and returns the text of the first comment
+    /// in it.
     ///
     /// ```text
     /// comment = "(" *([FWS] ccontent) [FWS] ")"
@@ -419,9 +449,13 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    /// Steps over one piece of a comment or quoted string: an octet, which is returned, or a quoted pair or a line break, for
-    /// which the text gets what it stands for.
-    fn content(&mut self, text: &mut Vec<u8>, unterminated: ParseError) -> Result<Option<u8>, ParseError> {
+    /// Steps over one piece of a comment or quoted string: an octet, which is returned, or a quoted
+    /// pair or a line break, for which the text gets what it stands for.
+    fn content(
+        &mut self,
+        text: &mut Vec<u8>,
+        unterminated: ParseError,
+    ) -> Result<Option<u8>, ParseError> {
         let octet = self.peek().ok_or(unterminated)?;
         match octet {
             b'\\' => {
@@ -435,7 +469,9 @@ impl<'a> Cursor<'a> {
                 Ok(None)
             }
             b'\r' | b'\n' => self.line_break().map(|()| None),
-            b if b.is_ascii_control() && b != b'\t' => Err(self.error(ParseErrorKind::ControlCharacter)),
+            b if b.is_ascii_control() && b != b'\t' => {
+                Err(self.error(ParseErrorKind::ControlCharacter))
+            }
             b => {
                 self.next();
                 Ok(Some(b))
@@ -467,9 +503,15 @@ mod tests {
             assert_eq!(is_token_octet(octet), is_one_of(b"()<>@,;:\\\"/[]?="), "{octet}");
             assert_eq!(is_atom_octet(octet), is_one_of(b"()<>@,;:\\\"[]."), "{octet}");
         }
-        for (text, expected) in
-            [("a.b", true), ("a", true), ("", false), (".a", false), ("a.", false), ("a..b", false), ("a b", false)]
-        {
+        for (text, expected) in [
+            ("a.b", true),
+            ("a", true),
+            ("", false),
+            (".a", false),
+            ("a.", false),
+            ("a..b", false),
+            ("a b", false),
+        ] {
             assert_eq!(is_dot_atom(text), expected, "{text}");
         }
     }
@@ -479,7 +521,10 @@ mod tests {
         assert!(matches!(encode("a \"b\" (c) \\d"), Cow::Borrowed(_)));
         assert_eq!(encode("bücher\n"), "b\\x{FC}cher\\x{A}");
         assert_eq!(encode("\\x{41}"), "\\x{5C}x{41}");
-        assert_eq!(decode("\\x{110000} \\x{} \\x{41 \\x{1F600}"), "\\x{110000} \\x{} \\x{41 \u{1F600}");
+        assert_eq!(
+            decode("\\x{110000} \\x{} \\x{41 \\x{1F600}"),
+            "\\x{110000} \\x{} \\x{41 \u{1F600}"
+        );
     }
 
     #[test]
@@ -493,7 +538,11 @@ mod tests {
         // Two octets are the quotes.
         for (length, is_whole) in [(897, true), (898, true), (899, false)] {
             let text = "x".repeat(length);
-            assert_eq!((shorten(&text) == text, token_length(&shorten(&text))), (is_whole, (length + 2).min(900)), "{length}");
+            assert_eq!(
+                (shorten(&text) == text, token_length(&shorten(&text))),
+                (is_whole, (length + 2).min(900)),
+                "{length}"
+            );
         }
         let name = "n".repeat(2000);
         assert!(shorten(&name).ends_with("n..."));
@@ -508,7 +557,10 @@ mod tests {
         cursor.skip_cfws().unwrap();
         assert_eq!(cursor.peek(), Some(b'x'));
         let open = "(".repeat(depth);
-        assert_eq!(Cursor::new(open.as_bytes()).skip_cfws().unwrap_err().kind, ParseErrorKind::UnterminatedComment);
+        assert_eq!(
+            Cursor::new(open.as_bytes()).skip_cfws().unwrap_err().kind,
+            ParseErrorKind::UnterminatedComment
+        );
     }
 
     #[test]

@@ -39,10 +39,12 @@ const NEGOTIATION_LIMIT: Duration = Duration::from_secs(30);
 /// How long a packet may take from its first octet to its last.
 const PACKET_LIMIT: Duration = Duration::from_secs(60);
 
-/// How long the MTA may be silent between packets. An SMTP client may be idle for an hour under some MTAs.
+/// How long the MTA may be silent between packets. An SMTP client may be idle for an hour under
+/// some MTAs.
 const IDLE_LIMIT: Duration = Duration::from_secs(7210);
 
-/// How often an MTA whose next octets are always there is read from before others of the thread have their turn.
+/// How often an MTA whose next octets are always there is read from before others of the thread
+/// have their turn.
 const READS_IN_A_ROW: u32 = 16;
 
 /// The state of one connection.
@@ -93,7 +95,8 @@ impl<'a> Conversation<'a> {
         let mut draining = self.server.draining.clone();
         let is_draining = self.server.draining.clone();
         // The sender lives as long as the daemon; should it be gone, that is the end as well.
-        let mut drained = pin!(async move { _ = draining.wait_for(|draining| *draining).await }.fuse());
+        let mut drained =
+            pin!(async move { _ = draining.wait_for(|draining| *draining).await }.fuse());
         let mut limit = Limit::new(NEGOTIATION_LIMIT);
         let (mut framing, mut input) = (Framing::default(), Vec::new());
         let (mut owes_octets, mut reads_in_a_row) = (false, 0);
@@ -107,7 +110,8 @@ impl<'a> Conversation<'a> {
                 }
                 self.take(packet).await?;
                 packet_ended |= packet.is_whole;
-                // An MTA that is quick would keep the thread to itself: its octets are there whenever it is answered.
+                // An MTA that is quick would keep the thread to itself: its octets are there
+                // whenever it is answered.
                 if packet.is_whole && packet.command == CommandKind::BodyEnd {
                     yield_now().await;
                 }
@@ -115,7 +119,8 @@ impl<'a> Conversation<'a> {
             let left = rest.len();
             input.drain(..input.len() - left);
             // The time runs from the first octet of what is owed, not from the last that came.
-            let owed_octets = std::mem::replace(&mut owes_octets, framing.is_within_packet() || left > 0);
+            let owed_octets =
+                std::mem::replace(&mut owes_octets, framing.is_within_packet() || left > 0);
             if framing.is_open() && (packet_ended || owes_octets != owed_octets) {
                 limit.restart(if owes_octets { PACKET_LIMIT } else { IDLE_LIMIT });
             }
@@ -140,8 +145,13 @@ impl<'a> Conversation<'a> {
         }
     }
 
-    /// Waits until there is something to read; says no where the daemon drains and no message is under way.
-    async fn wait(&self, limit: &mut Limit, mut drained: Pin<&mut impl FusedFuture<Output = ()>>) -> io::Result<bool> {
+    /// Waits until there is something to read; says no where the daemon drains and no message is
+    /// under way.
+    async fn wait(
+        &self,
+        limit: &mut Limit,
+        mut drained: Pin<&mut impl FusedFuture<Output = ()>>,
+    ) -> io::Result<bool> {
         poll_fn(|cx| {
             if !self.is_busy && (drained.is_terminated() || drained.as_mut().poll(cx).is_ready()) {
                 return Poll::Ready(Ok(false));
@@ -149,7 +159,9 @@ impl<'a> Conversation<'a> {
             if let Poll::Ready(result) = self.socket.poll_readable(cx) {
                 return Poll::Ready(result.map(|()| true));
             }
-            limit.poll(cx).map(|()| Err(io::Error::new(io::ErrorKind::TimedOut, "peer is too slow to send a packet")))
+            limit.poll(cx).map(|()| {
+                Err(io::Error::new(io::ErrorKind::TimedOut, "peer is too slow to send a packet"))
+            })
         })
         .await
     }
@@ -160,7 +172,9 @@ impl<'a> Conversation<'a> {
         self.macros.begin(command);
         match command {
             CommandKind::OptNeg => self.negotiate(content)?,
-            CommandKind::DefMacros if content.is_empty() => return Err(unreadable("stage of macros")),
+            CommandKind::DefMacros if content.is_empty() => {
+                return Err(unreadable("stage of macros"));
+            }
             CommandKind::DefMacros => self.macros.define(content),
             CommandKind::ConnInfo => self.connect(content)?,
             CommandKind::Helo => self.helo(content).await?,
@@ -186,7 +200,11 @@ impl<'a> Conversation<'a> {
             CommandKind::Rcpt if is_whole => self.proceed(ProtoOpts::NOREPLY_RCPT),
             CommandKind::Data if is_whole => self.proceed(ProtoOpts::NOREPLY_DATA),
             CommandKind::Unknown if is_whole => self.proceed(ProtoOpts::NOREPLY_UNKNOWN),
-            CommandKind::Eoh | CommandKind::Rcpt | CommandKind::Data | CommandKind::Unknown | CommandKind::Quit => {}
+            CommandKind::Eoh
+            | CommandKind::Rcpt
+            | CommandKind::Data
+            | CommandKind::Unknown
+            | CommandKind::Quit => {}
         }
         let replies = self.replies.take();
         if replies.is_empty() { Ok(()) } else { self.socket.write(&replies).await }
@@ -194,13 +212,16 @@ impl<'a> Conversation<'a> {
 
     //--- Events ---
 
-    /// A connection may be negotiated anew at any time: that ends the session, and begins with the configuration in force.
+    /// A connection may be negotiated anew at any time: that ends the session, and begins with the
+    /// configuration in force.
     fn negotiate(&mut self, content: &[u8]) -> io::Result<()> {
         self.end_session();
         self.runtime = self.server.shared.load();
         self.granted = negotiate(&self.runtime.needs, content, &mut self.replies)?;
         if !self.granted.is_enough {
-            self.server.observer.problem("the MTA does not let milters change messages as the configuration needs it");
+            self.server.observer.problem(
+                "the MTA does not let milters change messages as the configuration needs it",
+            );
         }
         Ok(())
     }
@@ -213,7 +234,8 @@ impl<'a> Conversation<'a> {
             self.server.observer.client_without_address(&text);
         }
         let mta_host = self.macro_value(Macro::Host);
-        let (session, reaction) = Session::new(Arc::clone(&self.runtime), &client, mta_host.as_deref());
+        let (session, reaction) =
+            Session::new(Arc::clone(&self.runtime), &client, mta_host.as_deref());
         if let (Some(address), true) = (client.address, session.verifies_client()) {
             self.server.observer.private_client(address);
         }
@@ -225,7 +247,9 @@ impl<'a> Conversation<'a> {
         let (name, _) = split_text(content).ok_or_else(|| unreadable("HELO name"))?;
         // HELO ends a message that is under way (RFC 5321 §4.1.4).
         self.abort();
-        let Some(session) = &mut self.session else { return self.out_of_order(ProtoOpts::NOREPLY_HELO) };
+        let Some(session) = &mut self.session else {
+            return self.out_of_order(ProtoOpts::NOREPLY_HELO);
+        };
         let name = String::from_utf8_lossy(name);
         let reaction = while_connected(self.socket, self.server, pin!(session.helo(&name))).await;
         self.react(&reaction.unwrap_or_else(Reaction::failed), ProtoOpts::NOREPLY_HELO)
@@ -234,24 +258,33 @@ impl<'a> Conversation<'a> {
     async fn mail(&mut self, content: &[u8]) -> io::Result<()> {
         // ESMTP parameters may follow.
         let (reverse_path, _) = split_text(content).ok_or_else(|| unreadable("reverse-path"))?;
-        let authenticated = self.macros.get(Macro::Authenticated).is_some_and(|name| !name.is_empty());
+        let authenticated =
+            self.macros.get(Macro::Authenticated).is_some_and(|name| !name.is_empty());
         let queue_id = self.macro_value(Macro::QueueId);
         // What failed before must not fall on another message.
         self.has_failed = false;
-        let Some(session) = &mut self.session else { return self.out_of_order(ProtoOpts::NOREPLY_MAIL) };
+        let Some(session) = &mut self.session else {
+            return self.out_of_order(ProtoOpts::NOREPLY_MAIL);
+        };
         let work = session.mail(reverse_path, authenticated, queue_id.as_deref());
-        let reaction = while_connected(self.socket, self.server, pin!(work)).await.unwrap_or_else(Reaction::failed);
+        let reaction = while_connected(self.socket, self.server, pin!(work))
+            .await
+            .unwrap_or_else(Reaction::failed);
         self.react(&reaction, ProtoOpts::NOREPLY_MAIL)?;
         // Where the MTA takes no answer, the message goes on in any case.
-        let goes_on = matches!(self.verdict_of(&reaction.verdict, ProtoOpts::NOREPLY_MAIL), Told::Proceed);
+        let goes_on =
+            matches!(self.verdict_of(&reaction.verdict, ProtoOpts::NOREPLY_MAIL), Told::Proceed);
         self.is_busy = goes_on;
         self.has_failed &= goes_on;
         Ok(())
     }
 
     fn header(&mut self, content: &[u8]) -> io::Result<()> {
-        let text = split_text(content).filter(|(name, _)| !name.is_empty()).ok_or_else(|| unreadable("header field"))?;
-        let (name, value) = (text.0, split_text(text.1).ok_or_else(|| unreadable("header field"))?.0);
+        let text = split_text(content)
+            .filter(|(name, _)| !name.is_empty())
+            .ok_or_else(|| unreadable("header field"))?;
+        let (name, value) =
+            (text.0, split_text(text.1).ok_or_else(|| unreadable("header field"))?.0);
         let value = value_as_sent(self.granted.opts, value);
         self.work(|session| session.header(name, &value));
         self.proceed(ProtoOpts::NOREPLY_HEADER);
@@ -263,7 +296,8 @@ impl<'a> Conversation<'a> {
         let Some(session) = &mut self.session else { return self.out_of_order(ProtoOpts::empty()) };
         let work = session.end_of_message(queue_id.as_deref());
         let finished = while_connected(self.socket, self.server, pin!(work)).await;
-        let Finished { mut verdict, edits, mut record } = finished.unwrap_or_else(|| Reaction::failed().into());
+        let Finished { mut verdict, edits, mut record } =
+            finished.unwrap_or_else(|| Reaction::failed().into());
         if std::mem::take(&mut self.has_failed) {
             verdict = Verdict::Failed;
         }
@@ -320,7 +354,8 @@ impl<'a> Conversation<'a> {
 
     //--- Answers ---
 
-    /// Lets the session do what waits for nothing. Where that does not come to a good end, the end of the message is a failure.
+    /// Lets the session do what waits for nothing. Where that does not come to a good end, the end
+    /// of the message is a failure.
     fn work(&mut self, work: impl FnOnce(&mut Session)) {
         if let Some(session) = &mut self.session
             && panic::catch_unwind(AssertUnwindSafe(|| work(session))).is_err()
@@ -337,7 +372,8 @@ impl<'a> Conversation<'a> {
         }
         match self.verdict_of(&reaction.verdict, no_reply) {
             Told::Proceed => {
-                self.has_failed |= reaction.verdict == Verdict::Failed && !self.runtime.config.dry_run;
+                self.has_failed |=
+                    reaction.verdict == Verdict::Failed && !self.runtime.config.dry_run;
                 self.proceed(no_reply);
             }
             Told::Accept => self.replies.push(ReplyKind::Accept),
@@ -365,7 +401,8 @@ impl<'a> Conversation<'a> {
             Verdict::Failed if self.runtime.config.dry_run => Told::Proceed,
             Verdict::Failed => match self.runtime.config.error_action {
                 ErrorAction::Tempfail => Told::Tempfail,
-                // At HELO it would let the whole connection through; what failed concerns one message.
+                // At HELO it would let the whole connection through; what failed concerns one
+                // message.
                 ErrorAction::Accept if no_reply == ProtoOpts::NOREPLY_HELO => Told::Proceed,
                 ErrorAction::Accept => Told::Accept,
             },
@@ -401,9 +438,11 @@ fn unreadable(what: &str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, format!("packet without a {what} that can be read"))
 }
 
-/// Lets the session work as long as the peer is there; `None` where it did not come to an end, or not to a good one.
+/// Lets the session work as long as the peer is there; `None` where it did not come to an end, or
+/// not to a good one.
 ///
-/// Pinned by the caller: every future has room for those that it is given, besides the room in which it awaits them.
+/// Pinned by the caller: every future has room for those that it is given, besides the room in
+/// which it awaits them.
 pub(super) async fn while_connected<T>(
     socket: &Socket,
     server: &Server,
@@ -427,17 +466,22 @@ pub(super) async fn while_connected<T>(
 
 /// The value of a header field with the white space after the colon.
 pub(super) fn value_as_sent(opts: ProtoOpts, value: &[u8]) -> Cow<'_, [u8]> {
-    if opts.contains(ProtoOpts::LEADING_SPACE) || value.starts_with(b"\n") || value.starts_with(b"\r\n") {
+    if opts.contains(ProtoOpts::LEADING_SPACE)
+        || value.starts_with(b"\n")
+        || value.starts_with(b"\r\n")
+    {
         return value.into();
     }
-    // The MTA has taken the space after the colon away; nearly always it was one. Before a fold there was none.
+    // The MTA has taken the space after the colon away; nearly always it was one. Before a fold
+    // there was none.
     [b" ", value].concat().into()
 }
 
-/// The client as the MTA describes it; and what stands where its address belongs, where that is none.
+/// The client as the MTA describes it; and what stands where its address belongs, where that is
+/// none.
 ///
-/// MTAs write IPv6 addresses with `IPv6:` before them, and `unknown` where there is no address. Zones (RFC 4007 §11) mean nothing to
-/// others.
+/// MTAs write IPv6 addresses with `IPv6:` before them, and `unknown` where there is no address.
+/// Zones (RFC 4007 §11) mean nothing to others.
 ///
 /// ```text
 /// content = hostname NUL family [ port address NUL ]
@@ -446,7 +490,8 @@ pub(super) fn value_as_sent(opts: ProtoOpts, value: &[u8]) -> Cow<'_, [u8]> {
 /// ```
 pub(super) fn read_client(content: &[u8]) -> Option<(Client, Option<String>)> {
     let (host, rest) = split_text(content)?;
-    let client = |address, port| Client { address, port, host: String::from_utf8_lossy(host).into_owned() };
+    let client =
+        |address, port| Client { address, port, host: String::from_utf8_lossy(host).into_owned() };
     let (port, rest) = match rest {
         [b'U', ..] => return Some((client(None, 0), None)),
         [b'L', _, _, path @ ..] => return split_text(path).map(|_| (client(None, 0), None)),
@@ -461,6 +506,7 @@ pub(super) fn read_client(content: &[u8]) -> Option<(Client, Option<String>)> {
     };
     let address = std::str::from_utf8(text).ok().and_then(|text| text.parse::<IpAddr>().ok());
     let says_nothing = text.is_empty() || text.eq_ignore_ascii_case(b"unknown");
-    let no_address = (address.is_none() && !says_nothing).then(|| String::from_utf8_lossy(given).into_owned());
+    let no_address =
+        (address.is_none() && !says_nothing).then(|| String::from_utf8_lossy(given).into_owned());
     Some((client(address, if address.is_some() { port } else { 0 }), no_address))
 }

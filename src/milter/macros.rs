@@ -43,7 +43,8 @@ struct Definition {
 }
 
 impl Macros {
-    /// Takes the content of a packet that defines macros: all those of its stage, which may be none.
+    /// Takes the content of a packet that defines macros: all those of its stage, which may be
+    /// none.
     ///
     /// ```text
     /// content = stage *( name NUL value NUL )
@@ -52,19 +53,24 @@ impl Macros {
         let Some((&command, definitions)) = content.split_first() else { return };
         let Some(stage) = position(command) else { return };
         self.definitions.retain(|definition| definition.stage != stage);
-        let mut texts = definitions.split_inclusive(|&octet| octet == 0).filter_map(|text| text.strip_suffix(&[0]));
+        let mut texts = definitions
+            .split_inclusive(|&octet| octet == 0)
+            .filter_map(|text| text.strip_suffix(&[0]));
         while let (Some(name), Some(value)) = (texts.next(), texts.next()) {
             // Of a name that is there twice the first counts.
             if let Some(name) = Macro::of_name(name)
-                && !self.definitions.iter().any(|definition| definition.stage == stage && definition.name == name)
+                && !self
+                    .definitions
+                    .iter()
+                    .any(|definition| definition.stage == stage && definition.name == name)
             {
                 self.definitions.push(Definition { stage, name, value: value.into() });
             }
         }
     }
 
-    /// A command comes. One that begins a stage ends the macros of later ones, which belong to what came before; one that begins another
-    /// session, or the conversation, ends all.
+    /// A command comes. One that begins a stage ends the macros of later ones, which belong to what
+    /// came before; one that begins another session, or the conversation, ends all.
     pub(super) fn begin(&mut self, command: CommandKind) {
         match command {
             CommandKind::QuitNc | CommandKind::OptNeg => self.definitions.clear(),
@@ -135,8 +141,18 @@ mod tests {
 
     #[test]
     fn odd_packets() {
-        for odd in [b"".as_slice(), b"X", b"Xi\0x\0", b"Mi", b"Mi\0", b"Mi\0x", b"M\0\0", b"Mj\0", b"M\0i\0x\0", b"M\xff\0\xff\0"]
-        {
+        for odd in [
+            b"".as_slice(),
+            b"X",
+            b"Xi\0x\0",
+            b"Mi",
+            b"Mi\0",
+            b"Mi\0x",
+            b"M\0\0",
+            b"Mj\0",
+            b"M\0i\0x\0",
+            b"M\xff\0\xff\0",
+        ] {
             let mut macros = Macros::default();
             macros.define(odd);
             assert_eq!(values(&macros), [None; 3], "{odd:?}");

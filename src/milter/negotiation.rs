@@ -10,9 +10,12 @@ use crate::runtime::Needs;
 /// The oldest version of the protocol.
 const OLDEST_VERSION: u32 = 2;
 
-/// What an MTA lets milters do, and which steps they may leave out, where it says neither (version 2).
-const OLDEST_ACTIONS: Actions =
-    Actions::ADD_HEADER.union(Actions::REPLACE_BODY).union(Actions::ADD_RCPT).union(Actions::DELETE_RCPT);
+/// What an MTA lets milters do, and which steps they may leave out, where it says neither (version
+/// 2).
+const OLDEST_ACTIONS: Actions = Actions::ADD_HEADER
+    .union(Actions::REPLACE_BODY)
+    .union(Actions::ADD_RCPT)
+    .union(Actions::DELETE_RCPT);
 const OLDEST_OPTS: ProtoOpts = ProtoOpts::NO_CONNECT
     .union(ProtoOpts::NO_HELO)
     .union(ProtoOpts::NO_MAIL)
@@ -46,9 +49,15 @@ impl Default for Granted {
 /// # Errors
 ///
 /// The packet is too short, or of a version that is no more.
-pub(super) fn negotiate(needs: &Needs, content: &[u8], replies: &mut Replies) -> io::Result<Granted> {
+pub(super) fn negotiate(
+    needs: &Needs,
+    content: &[u8],
+    replies: &mut Replies,
+) -> io::Result<Granted> {
     let invalid = |what: &str| io::Error::new(io::ErrorKind::InvalidData, what);
-    let Some((numbers, _)) = content.split_first_chunk::<12>() else { return Err(invalid("negotiation that is too short")) };
+    let Some((numbers, _)) = content.split_first_chunk::<12>() else {
+        return Err(invalid("negotiation that is too short"));
+    };
     let [v0, v1, v2, v3, a0, a1, a2, a3, o0, o1, o2, o3] = *numbers;
     let version = u32::from_be_bytes([v0, v1, v2, v3]);
     if version < OLDEST_VERSION {
@@ -65,7 +74,8 @@ pub(super) fn negotiate(needs: &Needs, content: &[u8], replies: &mut Replies) ->
         is_enough: offered.contains(wanted - Actions::REQUEST_MACROS),
     };
     // MTAs of before version 6 take no list of macros; they send what they are configured to send.
-    let macros = if offered.contains(Actions::REQUEST_MACROS) { wanted_macros(needs) } else { Vec::new() };
+    let macros =
+        if offered.contains(Actions::REQUEST_MACROS) { wanted_macros(needs) } else { Vec::new() };
     let numbers = [version.min(PROTOCOL_VERSION), granted.actions.bits(), granted.opts.bits()];
     replies.push_negotiation(numbers, &macros)?;
     Ok(granted)
@@ -93,7 +103,10 @@ const NO_REPLY: ProtoOpts = ProtoOpts::NOREPLY_CONNECT
 fn wanted_opts(needs: &Needs) -> ProtoOpts {
     let mut opts = ProtoOpts::NO_RCPT | ProtoOpts::NO_DATA | ProtoOpts::NO_UNKNOWN;
     opts.set(ProtoOpts::NO_EOH | ProtoOpts::NO_BODY, !needs.content);
-    opts.set(ProtoOpts::NOREPLY_EOH | ProtoOpts::NOREPLY_BODY | ProtoOpts::LEADING_SPACE, needs.content);
+    opts.set(
+        ProtoOpts::NOREPLY_EOH | ProtoOpts::NOREPLY_BODY | ProtoOpts::LEADING_SPACE,
+        needs.content,
+    );
     opts.set(ProtoOpts::NO_HEADER, !needs.header_fields);
     opts.set(ProtoOpts::NOREPLY_HEADER, needs.header_fields);
     opts.set(ProtoOpts::NOREPLY_CONNECT, !needs.connect_reply);
@@ -108,7 +121,10 @@ fn wanted_macros(needs: &Needs) -> Vec<(i32, &'static str)> {
         macros.push((MacroStage::Connect.into(), "j"));
     }
     // Sendmail knows the queue id by then.
-    macros.push((MacroStage::Mail.into(), if needs.authentication_macro { "i {auth_authen}" } else { "i" }));
+    macros.push((
+        MacroStage::Mail.into(),
+        if needs.authentication_macro { "i {auth_authen}" } else { "i" },
+    ));
     macros.push((MacroStage::Eom.into(), "i"));
     macros
 }
@@ -122,10 +138,29 @@ mod tests {
         let needs = Needs::default();
         assert_eq!(wanted_actions(&needs), Actions::REQUEST_MACROS);
         let opts = wanted_opts(&needs);
-        assert!(opts.contains(ProtoOpts::NO_HEADER | ProtoOpts::NO_BODY | ProtoOpts::NOREPLY_MAIL | ProtoOpts::NOREPLY_HELO));
-        assert!(!opts.intersects(ProtoOpts::NO_HELO | ProtoOpts::NO_MAIL | ProtoOpts::NO_CONNECT | ProtoOpts::LEADING_SPACE));
-        let needs = Needs { header_fields: true, delete_fields: true, add_fields: true, mail_reply: true, ..Needs::default() };
-        assert_eq!(wanted_actions(&needs), Actions::REQUEST_MACROS | Actions::ADD_HEADER | Actions::CHANGE_HEADER);
+        assert!(opts.contains(
+            ProtoOpts::NO_HEADER
+                | ProtoOpts::NO_BODY
+                | ProtoOpts::NOREPLY_MAIL
+                | ProtoOpts::NOREPLY_HELO
+        ));
+        assert!(!opts.intersects(
+            ProtoOpts::NO_HELO
+                | ProtoOpts::NO_MAIL
+                | ProtoOpts::NO_CONNECT
+                | ProtoOpts::LEADING_SPACE
+        ));
+        let needs = Needs {
+            header_fields: true,
+            delete_fields: true,
+            add_fields: true,
+            mail_reply: true,
+            ..Needs::default()
+        };
+        assert_eq!(
+            wanted_actions(&needs),
+            Actions::REQUEST_MACROS | Actions::ADD_HEADER | Actions::CHANGE_HEADER
+        );
         let opts = wanted_opts(&needs);
         assert!(opts.contains(ProtoOpts::NOREPLY_HEADER));
         assert!(!opts.intersects(ProtoOpts::NO_HEADER | ProtoOpts::NOREPLY_MAIL));
@@ -141,7 +176,12 @@ mod tests {
             mail_reply: true,
             ..Needs::default()
         };
-        for needs in [Needs::default(), all, Needs { content: false, ..all }, Needs { mail_reply: false, ..all }] {
+        for needs in [
+            Needs::default(),
+            all,
+            Needs { content: false, ..all },
+            Needs { mail_reply: false, ..all },
+        ] {
             let opts = wanted_opts(&needs);
             assert!(opts.intersects(NO_REPLY), "{needs:?}");
             // What is not sent at all stays so, and white space stays as it was.
@@ -157,12 +197,18 @@ mod tests {
 
     #[test]
     fn an_mta_is_asked_for_what_it_offers() {
-        let needs = Needs { header_fields: true, delete_fields: true, add_fields: true, ..Needs::default() };
+        let needs = Needs {
+            header_fields: true,
+            delete_fields: true,
+            add_fields: true,
+            ..Needs::default()
+        };
         let (granted, answer) = settle(&needs, [6, 0x1ff, 0x1f_ffff]);
         let granted = granted.unwrap();
         assert!(granted.is_enough && granted.opts == wanted_opts(&needs));
         assert!(
-            answer.starts_with(b"\0\0\0\x19O\0\0\0\x06\0\0\x01\x11") && answer.ends_with(b"\0\0\0\x02i\0\0\0\0\x05i\0"),
+            answer.starts_with(b"\0\0\0\x19O\0\0\0\x06\0\0\x01\x11")
+                && answer.ends_with(b"\0\0\0\x02i\0\0\0\0\x05i\0"),
             "{answer:?}"
         );
         // A later version gets the one that is known.

@@ -8,14 +8,15 @@ use std::{fmt, io};
 
 use indymilter::message::command::CommandKind;
 
-/// The lengths that the packet has which opens a milter session: version, actions, steps and little more.
+/// The lengths that the packet has which opens a milter session: version, actions, steps and little
+/// more.
 const NEGOTIATION_LENGTHS: std::ops::RangeInclusive<u32> = 13..=1024;
 
 /// The most octets of a packet, its command included.
 const MAX_LENGTH: u32 = 1024 * 1024;
 
-/// The most octets of packets that stay in memory as long as the connection or the message does, or that are taken apart: macros, the
-/// client, HELO, the envelope, a negotiation.
+/// The most octets of packets that stay in memory as long as the connection or the message does, or
+/// that are taken apart: macros, the client, HELO, the envelope, a negotiation.
 const MAX_KEPT_LENGTH: u32 = 64 * 1024;
 
 /// A packet, or a part of one whose content is taken as it comes.
@@ -74,19 +75,24 @@ impl Framing {
         self.begun.is_some()
     }
 
-    /// Takes the next packet, or the next part of one whose content is taken as it comes; `None` where more octets are needed.
+    /// Takes the next packet, or the next part of one whose content is taken as it comes; `None`
+    /// where more octets are needed.
     ///
     /// # Errors
     ///
     /// The octets are no packet.
-    pub(super) fn take<'a>(&mut self, octets: &mut &'a [u8]) -> Result<Option<Packet<'a>>, PacketError> {
+    pub(super) fn take<'a>(
+        &mut self,
+        octets: &mut &'a [u8],
+    ) -> Result<Option<Packet<'a>>, PacketError> {
         if let Some((command, left)) = self.begun {
             return Ok(self.take_part(octets, command, left));
         }
         let Some((head, rest)) = octets.split_first_chunk::<5>() else { return Ok(None) };
         let [a, b, c, d, command] = *head;
         let length = u32::from_be_bytes([a, b, c, d]);
-        let opens = command == u8::from(CommandKind::OptNeg) && NEGOTIATION_LENGTHS.contains(&length);
+        let opens =
+            command == u8::from(CommandKind::OptNeg) && NEGOTIATION_LENGTHS.contains(&length);
         if !self.is_open && !opens {
             return Err(PacketError::NotMilter);
         }
@@ -102,7 +108,8 @@ impl Framing {
             _ => MAX_LENGTH,
         };
         // A content of so many octets.
-        let content = length.checked_sub(1).filter(|_| length <= most).ok_or(PacketError::Length(length))?;
+        let content =
+            length.checked_sub(1).filter(|_| length <= most).ok_or(PacketError::Length(length))?;
         let content = usize::try_from(content).map_err(|_| PacketError::Length(length))?;
         if !is_taken_in_parts(command) {
             let Some((content, rest)) = rest.split_at_checked(content) else { return Ok(None) };
@@ -119,7 +126,12 @@ impl Framing {
         Ok(self.take_part(octets, command, content))
     }
 
-    fn take_part<'a>(&mut self, octets: &mut &'a [u8], command: CommandKind, left: usize) -> Option<Packet<'a>> {
+    fn take_part<'a>(
+        &mut self,
+        octets: &mut &'a [u8],
+        command: CommandKind,
+        left: usize,
+    ) -> Option<Packet<'a>> {
         if octets.is_empty() {
             return None;
         }
@@ -165,7 +177,8 @@ mod tests {
     /// A command and all of its content.
     type Whole = (u8, Vec<u8>);
 
-    /// The packets that come out when octets come in pieces of some size, with parts put together; and what is left in the end.
+    /// The packets that come out when octets come in pieces of some size, with parts put together;
+    /// and what is left in the end.
     fn packets(octets: &[u8], piece: usize) -> Result<(Vec<Whole>, Vec<u8>), PacketError> {
         let (mut framing, mut input, mut packets) = (Framing::default(), Vec::new(), Vec::new());
         let mut parts: Vec<u8> = Vec::new();
@@ -219,11 +232,18 @@ mod tests {
                 }
                 for length in [0, u32::try_from(most).unwrap() + 1, u32::MAX] {
                     let octets = [OPEN, &length.to_be_bytes(), &[command]].concat();
-                    assert_eq!(packets(&octets, 100), Err(PacketError::Length(length)), "{command}");
+                    assert_eq!(
+                        packets(&octets, 100),
+                        Err(PacketError::Length(length)),
+                        "{command}"
+                    );
                 }
             }
         }
-        assert_eq!(packets(&[OPEN, &packet(b'X', b"")].concat(), 100), Err(PacketError::Command(b'X')));
+        assert_eq!(
+            packets(&[OPEN, &packet(b'X', b"")].concat(), 100),
+            Err(PacketError::Command(b'X'))
+        );
     }
 
     proptest! {

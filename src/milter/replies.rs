@@ -1,7 +1,7 @@
 //! Packets for the MTA: edits of a message, and answers.
 //!
-//! They are gathered and written together, so that the MTA is woken once. There are never many: the session bounds deletions, and what it
-//! inserts.
+//! They are gathered and written together, so that the MTA is woken once. There are never many: the
+//! session bounds deletions, and what it inserts.
 
 use std::io;
 
@@ -30,11 +30,16 @@ impl Replies {
         let parts = || texts.iter().copied().flatten();
         // Nothing of ours has a NUL; what stands behind one would be read as something else.
         if parts().any(|part| part.contains('\0')) {
-            return Err(io::Error::new(io::ErrorKind::InvalidData, "internal error: NUL in a text for the MTA"));
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidData,
+                "internal error: NUL in a text for the MTA",
+            ));
         }
         let length = 1 + head.len() + texts.len() + parts().map(|part| part.len()).sum::<usize>();
         self.packets.reserve(4 + length);
-        self.packets.extend_from_slice(&u32::try_from(length).map_err(|_| io::ErrorKind::InvalidData)?.to_be_bytes());
+        self.packets.extend_from_slice(
+            &u32::try_from(length).map_err(|_| io::ErrorKind::InvalidData)?.to_be_bytes(),
+        );
         self.packets.push(u8::from(kind));
         self.packets.extend_from_slice(head);
         for text in texts {
@@ -54,12 +59,17 @@ impl Replies {
         self.push_texts(ReplyKind::ReplyCode, &[], &[&[&codes, &reply.text_for_mta()]])
     }
 
-    /// Adds the answer to a negotiation: its three numbers, and the macros that are asked for, by the numbers of their stages.
+    /// Adds the answer to a negotiation: its three numbers, and the macros that are asked for, by
+    /// the numbers of their stages.
     ///
     /// # Errors
     ///
     /// Those of a text.
-    pub(super) fn push_negotiation(&mut self, numbers: [u32; 3], macros: &[(i32, &str)]) -> io::Result<()> {
+    pub(super) fn push_negotiation(
+        &mut self,
+        numbers: [u32; 3],
+        macros: &[(i32, &str)],
+    ) -> io::Result<()> {
         let mut head: Vec<u8> = numbers.into_iter().flat_map(u32::to_be_bytes).collect();
         for (stage, names) in macros {
             head.extend(stage.to_be_bytes());
@@ -81,12 +91,21 @@ impl Replies {
     /// # Errors
     ///
     /// The MTA does not grant the action.
-    pub(super) fn push_edit(&mut self, granted: Actions, with_space: bool, edit: &Edit) -> io::Result<()> {
+    pub(super) fn push_edit(
+        &mut self,
+        granted: Actions,
+        with_space: bool,
+        edit: &Edit,
+    ) -> io::Result<()> {
         match edit {
             Edit::Insert { index, field } => {
                 check(granted, Actions::ADD_HEADER, "add header fields")?;
                 let space = if with_space { " " } else { "" };
-                self.push_texts(ReplyKind::InsertHeader, &index.to_be_bytes(), &[&[field.name], &[space, &field.value]])
+                self.push_texts(
+                    ReplyKind::InsertHeader,
+                    &index.to_be_bytes(),
+                    &[&[field.name], &[space, &field.value]],
+                )
             }
             Edit::Delete { name, index } => {
                 check(granted, Actions::CHANGE_HEADER, "delete header fields")?;
@@ -147,10 +166,15 @@ mod tests {
     #[test]
     fn answers_are_packets() {
         let mut replies = Replies::default();
-        replies.push_reply(&Reply::new("550".parse().unwrap(), "5.7.23".parse().unwrap(), "50 %")).unwrap();
+        replies
+            .push_reply(&Reply::new("550".parse().unwrap(), "5.7.23".parse().unwrap(), "50 %"))
+            .unwrap();
         assert_eq!(replies.take(), b"\0\0\0\x12y550 5.7.23 50 %%\0");
         replies.push_negotiation([6, 1, 2], &[(0, "j"), (5, "i")]).unwrap();
-        assert_eq!(replies.take(), b"\0\0\0\x19O\0\0\0\x06\0\0\0\x01\0\0\0\x02\0\0\0\0j\0\0\0\0\x05i\0");
+        assert_eq!(
+            replies.take(),
+            b"\0\0\0\x19O\0\0\0\x06\0\0\0\x01\0\0\0\x02\0\0\0\0j\0\0\0\0\x05i\0"
+        );
     }
 
     #[test]

@@ -18,7 +18,8 @@ const LARGE_READ_SIZE: usize = 32 * 1024;
 /// How long a peer may take no answer.
 const WRITE_LIMIT: Duration = Duration::from_secs(60);
 
-/// How long a TCP connection may be silent before the system asks whether the other host is still there.
+/// How long a TCP connection may be silent before the system asks whether the other host is still
+/// there.
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(300);
 
 /// How often a peer that has sent more than was asked of it is looked at again.
@@ -39,12 +40,17 @@ impl Socket {
         // Each packet is an answer that the MTA waits for. Where this fails, the peer has gone.
         let _ = stream.set_nodelay(true);
         // A host that has vanished would keep its place until the longest silence is over.
-        let _ = SockRef::from(&stream).set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE_INTERVAL));
+        let _ = SockRef::from(&stream)
+            .set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE_INTERVAL));
         Self::Tcp(stream)
     }
 
     /// Reads what is there, without waiting; `None` where nothing is. 0 octets are the end.
-    pub(super) fn read_now(&self, input: &mut Vec<u8>, is_large: bool) -> io::Result<Option<usize>> {
+    pub(super) fn read_now(
+        &self,
+        input: &mut Vec<u8>,
+        is_large: bool,
+    ) -> io::Result<Option<usize>> {
         input.reserve(if is_large { LARGE_READ_SIZE } else { READ_SIZE });
         let result = match self {
             Self::Tcp(stream) => stream.try_read_buf(input),
@@ -147,7 +153,8 @@ impl Socket {
     }
 }
 
-/// A time limit that is moved often and hardly ever met: the timer is set anew only when it fires too early, or would fire too late.
+/// A time limit that is moved often and hardly ever met: the timer is set anew only when it fires
+/// too early, or would fire too late.
 #[derive(Debug)]
 pub(super) struct Limit {
     deadline: Instant,

@@ -34,7 +34,8 @@ fn server(config: &str) -> (Arc<Server>, Log, watch::Sender<bool>) {
     (Arc::new(Server { shared, observer: Observer::new(log.clone()), draining }), log, drain)
 }
 
-/// Serves a peer that says something and then stays silent; how that ended, and after how many seconds.
+/// Serves a peer that says something and then stays silent; how that ended, and after how many
+/// seconds.
 async fn serve_one(said: &[u8]) -> (Result<(), String>, u64) {
     let (mut peer, ours) = UnixStream::pair().unwrap();
     peer.write_all(said).await.unwrap();
@@ -55,16 +56,26 @@ async fn a_peer_that_says_nothing_is_left() {
 
 #[tokio::test(start_paused = true)]
 async fn a_peer_that_stops_in_a_packet_is_left() {
-    for part in [b"\0".as_slice(), b"\0\0\0\x09B", b"\0\0\0\x09Babc", b"\0\0\0\x09Cabc", b"\0\x0f\xff\xffLabc"] {
+    for part in [
+        b"\0".as_slice(),
+        b"\0\0\0\x09B",
+        b"\0\0\0\x09Babc",
+        b"\0\0\0\x09Cabc",
+        b"\0\x0f\xff\xffLabc",
+    ] {
         assert_eq!(serve_one(&[OPEN, part].concat()).await, (Err(TOO_SLOW.into()), 60), "{part:?}");
     }
 }
 
-/// One tick before a limit is over the peer may still speak, and has the limit of what follows; one after it has been left.
+/// One tick before a limit is over the peer may still speak, and has the limit of what follows; one
+/// after it has been left.
 #[tokio::test(start_paused = true)]
 async fn limits_to_the_tick() {
-    let (begun, connected) = ([OPEN, b"\0\0\0\x05B"].concat(), [OPEN, &packet(b'C', b"h\0U")].concat());
-    for (said, limit, further) in [(b"".as_slice(), 30, OPEN), (&begun, 60, b"abcd"), (&connected, 7210, b"\0\0\0\x01A")] {
+    let (begun, connected) =
+        ([OPEN, b"\0\0\0\x05B"].concat(), [OPEN, &packet(b'C', b"h\0U")].concat());
+    for (said, limit, further) in
+        [(b"".as_slice(), 30, OPEN), (&begun, 60, b"abcd"), (&connected, 7210, b"\0\0\0\x01A")]
+    {
         for (pause, is_heard) in [(limit * 1000 - 1, true), (limit * 1000 + 1, false)] {
             let (mut peer, ours) = UnixStream::pair().unwrap();
             peer.write_all(said).await.unwrap();
@@ -79,7 +90,8 @@ async fn limits_to_the_tick() {
             let result = tokio::select! { result = serve => result, () = talk => unreachable!() };
             assert_eq!(result.unwrap_err().to_string(), TOO_SLOW);
             let took = start.elapsed().as_millis();
-            let expected = if is_heard { u128::from(pause) + 7_210_000 } else { u128::from(limit) * 1000 };
+            let expected =
+                if is_heard { u128::from(pause) + 7_210_000 } else { u128::from(limit) * 1000 };
             // The wheel of timers turns in milliseconds.
             assert!((expected..=expected + 2).contains(&took), "{limit} {pause}: {took}");
         }
@@ -100,7 +112,10 @@ async fn a_peer_that_dribbles_gains_no_time() {
         let (server, _log, _drain) = server("");
         let serve = serve(Socket::Unix(ours), server);
         let result = tokio::select! { result = serve => result, () = dribble => unreachable!() };
-        assert_eq!((result.unwrap_err().kind(), start.elapsed().as_secs()), (io::ErrorKind::TimedOut, 60));
+        assert_eq!(
+            (result.unwrap_err().kind(), start.elapsed().as_secs()),
+            (io::ErrorKind::TimedOut, 60)
+        );
     }
 }
 
@@ -116,7 +131,10 @@ async fn a_peer_between_packets_may_idle() {
     peer.write_all(b"\0").await.unwrap();
     assert_eq!(serve.await.unwrap_err().to_string(), TOO_SLOW);
     assert_eq!(start.elapsed().as_secs(), 7260);
-    assert_eq!(serve_one(&[OPEN, &packet(b'C', b"h\0U")].concat()).await, (Err(TOO_SLOW.into()), 7210));
+    assert_eq!(
+        serve_one(&[OPEN, &packet(b'C', b"h\0U")].concat()).await,
+        (Err(TOO_SLOW.into()), 7210)
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -180,7 +198,10 @@ async fn garbage_has_an_end_at_once() {
         ([OPEN, b"\0\0\0\0H"].concat(), "packet of 0 octets"),
         ([OPEN, &packet(b'H', b"x")].concat(), "packet without a HELO name that can be read"),
         ([OPEN, &packet(b'M', b"")].concat(), "packet without a reverse-path that can be read"),
-        ([OPEN, &packet(b'L', b"\0x\0")].concat(), "packet without a header field that can be read"),
+        (
+            [OPEN, &packet(b'L', b"\0x\0")].concat(),
+            "packet without a header field that can be read",
+        ),
         ([OPEN, &packet(b'L', b"x\0x")].concat(), "packet without a header field that can be read"),
         ([OPEN, &packet(b'C', b"x\0X")].concat(), "packet without a client that can be read"),
         ([OPEN, &packet(b'D', b"")].concat(), "packet without a stage of macros that can be read"),
@@ -213,7 +234,8 @@ async fn a_peer_that_leaves_is_noticed() {
     }
 }
 
-/// All that is written for a peer that says something and leaves nothing out, the answer to its negotiation apart.
+/// All that is written for a peer that says something and leaves nothing out, the answer to its
+/// negotiation apart.
 async fn answers(config: &str, open: &[u8], said: &[u8]) -> (Vec<u8>, Vec<String>) {
     let (mut peer, ours) = UnixStream::pair().unwrap();
     peer.write_all(&[open, said, &packet(b'Q', b"")].concat()).await.unwrap();
@@ -241,7 +263,10 @@ async fn edits_go_with_the_answer() {
     let (answers, log) = answers("verify_helo = no", OPEN, &said.concat()).await;
     let answers = String::from_utf8_lossy(&answers);
     let inserted = answers.strip_prefix("\0\0\0\x01c").unwrap();
-    assert!(inserted.contains("i\0\0\0\0Received-SPF\0none ") && inserted.ends_with("\0\0\0\0\x01c"), "{answers:?}");
+    assert!(
+        inserted.contains("i\0\0\0\0Received-SPF\0none ") && inserted.ends_with("\0\0\0\0\x01c"),
+        "{answers:?}"
+    );
     assert!(log.iter().any(|line| line.contains("queue-id=4X")), "{log:?}");
 }
 
@@ -265,7 +290,8 @@ async fn each_event_has_an_answer_where_the_mta_waits_for_one() {
         assert_eq!(answered, b"\0\0\0\x01c", "{}", char::from(command));
     }
     // Nothing is said to what has no answer.
-    let said = [packet(b'A', b""), packet(b'K', b""), packet(b'D', b"M"), packet(b'A', b"")].concat();
+    let said =
+        [packet(b'A', b""), packet(b'K', b""), packet(b'D', b"M"), packet(b'A', b"")].concat();
     assert!(answers("", &steps, &said).await.0.is_empty());
 }
 
@@ -273,23 +299,38 @@ async fn each_event_has_an_answer_where_the_mta_waits_for_one() {
 async fn another_session_has_no_macros_of_the_former() {
     for between in [packet(b'K', b""), OPEN.to_vec()] {
         let client = packet(b'C', b"h\x004\0\x01192.0.2.1\0");
-        let message = [packet(b'H', b"a.example.com\0"), packet(b'M', b"<a@example.com>\0"), packet(b'E', b"")].concat();
+        let message = [
+            packet(b'H', b"a.example.com\0"),
+            packet(b'M', b"<a@example.com>\0"),
+            packet(b'E', b""),
+        ]
+        .concat();
         let first = [packet(b'D', b"Ci\x00first\0"), client.clone(), message.clone()].concat();
         let said = [first.as_slice(), &between, &client, &message].concat();
         let (_, log) = answers("verify_helo = no", OPEN, &said).await;
-        let ids: Vec<bool> = log.iter().filter(|line| line.contains("mailfrom")).map(|line| line.contains("first")).collect();
+        let ids: Vec<bool> = log
+            .iter()
+            .filter(|line| line.contains("mailfrom"))
+            .map(|line| line.contains("first"))
+            .collect();
         assert_eq!(ids, [true, false], "{log:?}");
     }
 }
 
 #[tokio::test]
 async fn a_session_that_is_cut_off_is_recorded() {
-    let said = [packet(b'C', b"h\x004\0\x01192.0.2.1\0"), packet(b'H', b"x\0"), packet(b'M', b"<a@example.com>\0")].concat();
+    let said = [
+        packet(b'C', b"h\x004\0\x01192.0.2.1\0"),
+        packet(b'H', b"x\0"),
+        packet(b'M', b"<a@example.com>\0"),
+    ]
+    .concat();
     let (_, log) = answers("", OPEN, &said).await;
     assert!(log.iter().any(|line| line.contains("envelope-from=a@example.com")), "{log:?}");
 }
 
-/// An MTA whose octets are always there, beside one that comes after it and has a single message: one thread serves both.
+/// An MTA whose octets are always there, beside one that comes after it and has a single message:
+/// one thread serves both.
 #[tokio::test]
 async fn a_quick_peer_keeps_nobody_waiting() {
     let client = [packet(b'C', b"h\x004\0\x01192.0.2.1\0"), packet(b'H', b"x\0")].concat();
@@ -297,7 +338,8 @@ async fn a_quick_peer_keeps_nobody_waiting() {
     let message = |sender: &str| [mail(sender), packet(b'E', b"")].concat();
     let fields = packet(b'L', b"Subject\0 some text that is not short\0").repeat(2500);
     // Messages, and a single one of many fields: more than is read in a row.
-    for said in [message("quick").repeat(100), [mail("quick"), fields, packet(b'E', b"")].concat()] {
+    for said in [message("quick").repeat(100), [mail("quick"), fields, packet(b'E', b"")].concat()]
+    {
         let (server, log, _drain) = server("verify_helo = no\nheader = Authentication-Results");
         let mut tasks = Vec::new();
         let mut peers = Vec::new();
@@ -324,7 +366,10 @@ async fn a_panic_is_an_answer_and_a_log_line() {
     assert_eq!(reaction, None::<Reaction>);
     assert_eq!(log.take_kept(), ["internal error in the work on a message"]);
     // The connection is as good as before.
-    assert_eq!(while_connected(&socket, &server, pin!(async { Reaction::proceed() })).await, Some(Reaction::proceed()));
+    assert_eq!(
+        while_connected(&socket, &server, pin!(async { Reaction::proceed() })).await,
+        Some(Reaction::proceed())
+    );
     drop(peer);
 }
 
@@ -332,7 +377,8 @@ async fn a_panic_is_an_answer_and_a_log_line() {
 async fn work_ends_when_the_peer_leaves() {
     let (peer, ours) = UnixStream::pair().unwrap();
     let (socket, (server, log, _drain)) = (Socket::Unix(ours), server(""));
-    let work = async || while_connected(&socket, &server, pin!(std::future::pending::<Reaction>())).await;
+    let work =
+        async || while_connected(&socket, &server, pin!(std::future::pending::<Reaction>())).await;
     assert!(timeout(Duration::from_millis(20), work()).await.is_err());
     drop(peer);
     assert_eq!(timeout(Duration::from_secs(60), work()).await.unwrap(), None);
@@ -415,8 +461,10 @@ async fn a_message_under_way_ends_before_the_connection() {
 #[test]
 fn clients() {
     use conversation::read_client;
-    let read =
-        |content: &[u8]| read_client(content).map(|(client, given)| (client.address.map(|a| a.to_string()), client.port, given));
+    let read = |content: &[u8]| {
+        read_client(content)
+            .map(|(client, given)| (client.address.map(|a| a.to_string()), client.port, given))
+    };
     let address = |address: &str, port| Some((Some(address.to_owned()), port, None));
     let none = |given: Option<&str>| Some((None, 0, given.map(str::to_owned)));
     assert_eq!(read(b"h\x006\x01\x02IPv6:2001:db8::1\0"), address("2001:db8::1", 258));
@@ -435,8 +483,17 @@ fn clients() {
     ] {
         assert_eq!(read(content), none(given), "{content:?}");
     }
-    for odd in [b"h".as_slice(), b"", b"h\0", b"h\x004", b"h\x004\0", b"h\x004\0\0", b"h\x004\0\x00192.0.2.1", b"h\0X", b"h\0L\0"]
-    {
+    for odd in [
+        b"h".as_slice(),
+        b"",
+        b"h\0",
+        b"h\x004",
+        b"h\x004\0",
+        b"h\x004\0\0",
+        b"h\x004\0\x00192.0.2.1",
+        b"h\0X",
+        b"h\0L\0",
+    ] {
         assert_eq!(read(odd), None, "{odd:?}");
     }
 }
@@ -444,10 +501,15 @@ fn clients() {
 #[test]
 fn white_space_after_the_colon() {
     use conversation::value_as_sent;
-    let sent = |opts, value: &str| String::from_utf8(value_as_sent(opts, value.as_bytes()).into_owned()).unwrap();
+    let sent = |opts, value: &str| {
+        String::from_utf8(value_as_sent(opts, value.as_bytes()).into_owned()).unwrap()
+    };
     for value in ["x", " x", "", "\n x", "\r\n\tx"] {
         assert_eq!(sent(ProtoOpts::LEADING_SPACE, value), value);
     }
     let taken = |value| sent(ProtoOpts::empty(), value);
-    assert_eq!([taken("x"), taken(""), taken("\n x"), taken("\r\n\tx")], [" x", " ", "\n x", "\r\n\tx"]);
+    assert_eq!(
+        [taken("x"), taken(""), taken("\n x"), taken("\r\n\tx")],
+        [" x", " ", "\n x", "\r\n\tx"]
+    );
 }

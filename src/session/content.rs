@@ -67,7 +67,13 @@ impl Content {
         } else {
             Dkim::Off
         };
-        Self { dkim, dmarc: config.verify_dmarc, is_list: false, discovery: Discovery::new(Author::Missing), lookups: None }
+        Self {
+            dkim,
+            dmarc: config.verify_dmarc,
+            is_list: false,
+            discovery: Discovery::new(Author::Missing),
+            lookups: None,
+        }
     }
 
     /// A header field; the value begins right behind the colon.
@@ -113,7 +119,8 @@ impl Content {
         }
     }
 
-    /// The end of the message: DKIM, then DMARC on what SPF and DKIM found; each has half of the time to `deadline` at least.
+    /// The end of the message: DKIM, then DMARC on what SPF and DKIM found; each has half of the
+    /// time to `deadline` at least.
     ///
     /// # Errors
     ///
@@ -129,13 +136,19 @@ impl Content {
         let dkim = match std::mem::replace(&mut self.dkim, Dkim::Off) {
             Dkim::Body(verification) => {
                 let now = Instant::now();
-                Some(verification.finish_by(now + deadline.saturating_duration_since(now) / 2).await?)
+                Some(
+                    verification
+                        .finish_by(now + deadline.saturating_duration_since(now) / 2)
+                        .await?,
+                )
             }
             Dkim::Off | Dkim::Header(_) => None,
         };
         let dmarc = if self.dmarc {
             let identifiers = Identifiers {
-                spf: spf.and_then(|verified| Some((Domain::parse(&verified.domain).ok()?, verified.outcome.result))),
+                spf: spf.and_then(|verified| {
+                    Some((Domain::parse(&verified.domain).ok()?, verified.outcome.result))
+                }),
                 dkim: dkim.iter().flatten().filter_map(identifier).collect(),
             };
             Some(self.evaluate(runtime, dns, &identifiers, deadline).await)
@@ -145,20 +158,30 @@ impl Content {
         Ok(Findings { dkim, dmarc, is_list: self.is_list })
     }
 
-    /// What is certain when time is up is the outcome then: no name that its sender keeps without an answer takes a fail away.
-    async fn evaluate(&self, runtime: &Runtime, dns: &Dns, identifiers: &Identifiers, deadline: Instant) -> dmarc::Outcome {
-        let limit = Duration::from_secs(runtime.config.timeout_secs).min(deadline.saturating_duration_since(Instant::now()));
+    /// What is certain when time is up is the outcome then: no name that its sender keeps without
+    /// an answer takes a fail away.
+    async fn evaluate(
+        &self,
+        runtime: &Runtime,
+        dns: &Dns,
+        identifiers: &Identifiers,
+        deadline: Instant,
+    ) -> dmarc::Outcome {
+        let limit = Duration::from_secs(runtime.config.timeout_secs)
+            .min(deadline.saturating_duration_since(Instant::now()));
         let evaluated = timeout(limit, dmarc::evaluate(dns, &self.discovery, identifiers)).await;
         evaluated.unwrap_or_else(|_| dmarc::conclude(&self.discovery, identifiers))
     }
 }
 
-/// A signature as DMARC sees it: it counts where it passed. One that leaves something of the body open could not pass, whatever DNS would
-/// have said of its key.
+/// A signature as DMARC sees it: it counts where it passed. One that leaves something of the body
+/// open could not pass, whatever DNS would have said of its key.
 fn identifier(signature: &dkim::SignatureOutcome) -> Option<DkimIdentifier> {
     let status = if signature.covers_message() {
         DkimStatus::Pass
-    } else if signature.result() == dkim::DkimResult::TempError && signature.body.is_some_and(|body| !body.is_partial()) {
+    } else if signature.result() == dkim::DkimResult::TempError
+        && signature.body.is_some_and(|body| !body.is_partial())
+    {
         DkimStatus::Temperror
     } else {
         DkimStatus::Other

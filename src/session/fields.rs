@@ -39,7 +39,8 @@ impl Session {
         let mut fields = Vec::new();
         for name in &self.runtime.config.header {
             match name {
-                HeaderName::ReceivedSpf => fields.extend(results.recorded.iter().map(|verified| self.received_spf(verified))),
+                HeaderName::ReceivedSpf => fields
+                    .extend(results.recorded.iter().map(|verified| self.received_spf(verified))),
                 HeaderName::AuthenticationResults => {
                     fields.extend(self.authentication_results(results).map(|field| field.write()))
                 }
@@ -53,19 +54,24 @@ impl Session {
         let outcome = &verified.outcome;
         let client_ip = self.client.ok();
         let is_mailfrom = verified.identity == Identity::Mailfrom;
-        let described: Cow<'_, str> = if is_mailfrom { verified.sender().into() } else { verified.domain.as_str().into() };
+        let described: Cow<'_, str> =
+            if is_mailfrom { verified.sender().into() } else { verified.domain.as_str().into() };
         let field = ReceivedSpf {
             comment: Some(if verified.domain.is_empty() {
                 describe_without_domain(&described, &self.host_name).into()
             } else {
-                describe(outcome.result, verified.identity, &described, client_ip, &self.host_name).into()
+                describe(outcome.result, verified.identity, &described, client_ip, &self.host_name)
+                    .into()
             }),
             receiver: Some(self.host_name.as_str().into()),
             client_ip,
             helo: self.helo.as_ref().map(|helo| with_a_labels(&helo.name)),
             envelope_from: is_mailfrom.then_some(described),
             identity: Some(verified.identity),
-            mechanism: outcome.policy_domain.as_ref().map(|_| outcome.mechanism.as_deref().unwrap_or("default").into()),
+            mechanism: outcome
+                .policy_domain
+                .as_ref()
+                .map(|_| outcome.mechanism.as_deref().unwrap_or("default").into()),
             problem: problem_of(verified).map(|problem| problem.reason.into()),
             ..ReceivedSpf::new(outcome.result)
         };
@@ -74,12 +80,19 @@ impl Session {
 
     /// RFC 8601. `None` where nothing was verified, so that there is nothing to say.
     fn authentication_results(&self, results: &Results<'_>) -> Option<AuthenticationResults> {
-        let mut methods: Vec<MethodResult> = results.recorded.iter().map(|verified| self.method_result(verified)).collect();
-        methods.extend(results.for_dmarc.map(|verified| self.method_result(verified).with_comment("for DMARC alone")));
+        let mut methods: Vec<MethodResult> =
+            results.recorded.iter().map(|verified| self.method_result(verified)).collect();
+        methods.extend(
+            results
+                .for_dmarc
+                .map(|verified| self.method_result(verified).with_comment("for DMARC alone")),
+        );
         if let Some(signatures) = &results.findings.dkim {
             methods.extend(dkim_results(signatures));
         }
-        methods.extend(results.findings.dmarc.as_ref().map(|outcome| dmarc_result(outcome, results.end)));
+        methods.extend(
+            results.findings.dmarc.as_ref().map(|outcome| dmarc_result(outcome, results.end)),
+        );
         methods.extend(results.iprev.map(iprev_result));
         if methods.is_empty() {
             return None;
@@ -96,12 +109,16 @@ impl Session {
         let property = match verified.identity {
             Identity::Helo => Property::new("smtp", "helo", verified.domain.as_str()),
             // As it came: the quotes of a local-part are a part of it.
-            Identity::Mailfrom if self.runtime.config.include_mailfrom_local_part || verified.local_part == EMPTY_PATH => {
+            Identity::Mailfrom
+                if self.runtime.config.include_mailfrom_local_part
+                    || verified.local_part == EMPTY_PATH =>
+            {
                 Property::new("smtp", "mailfrom", verified.sender())
             }
             Identity::Mailfrom => Property::new("smtp", "mailfrom", verified.domain.as_str()),
         };
-        let result = MethodResult::new("spf", verified.outcome.result.as_str()).with_property(property);
+        let result =
+            MethodResult::new("spf", verified.outcome.result.as_str()).with_property(property);
         match problem_of(verified) {
             Some(problem) => result.with_reason(problem.reason),
             None => result,
@@ -109,9 +126,14 @@ impl Session {
     }
 }
 
-/// The problem to tell recipients of: that of temperror and permerror. That an identity has no domain is seen from its text.
+/// The problem to tell recipients of: that of temperror and permerror. That an identity has no
+/// domain is seen from its text.
 fn problem_of(verified: &Verified) -> Option<&Problem> {
-    verified.outcome.problem.as_ref().filter(|_| matches!(verified.outcome.result, SpfResult::Temperror | SpfResult::Permerror))
+    verified
+        .outcome
+        .problem
+        .as_ref()
+        .filter(|_| matches!(verified.outcome.result, SpfResult::Temperror | SpfResult::Permerror))
 }
 
 /// RFC 8601 §2.7.1, RFC 6008: one result per signature, or one `none`.
@@ -119,7 +141,11 @@ fn dkim_results(signatures: &[SignatureOutcome]) -> Vec<MethodResult> {
     if signatures.is_empty() {
         return vec![MethodResult::new("dkim", DkimResult::None.as_str())];
     }
-    signatures.iter().zip(signature_prefixes(signatures)).map(|(signature, prefix)| dkim_result(signature, prefix)).collect()
+    signatures
+        .iter()
+        .zip(signature_prefixes(signatures))
+        .map(|(signature, prefix)| dkim_result(signature, prefix))
+        .collect()
 }
 
 fn dkim_result(signature: &SignatureOutcome, prefix: Option<&str>) -> MethodResult {
@@ -132,7 +158,12 @@ fn dkim_result(signature: &SignatureOutcome, prefix: Option<&str>) -> MethodResu
     }
     let domain = signature.domain.as_ref().map(|domain| domain.as_str());
     let selector = signature.ascii_selector();
-    let properties = [("d", domain), ("s", selector.as_deref()), ("a", signature.algorithm.as_deref()), ("b", prefix)];
+    let properties = [
+        ("d", domain),
+        ("s", selector.as_deref()),
+        ("a", signature.algorithm.as_deref()),
+        ("b", prefix),
+    ];
     for (name, value) in properties {
         if let Some(value) = value {
             result = result.with_property(Property::new("header", name, value));
@@ -161,12 +192,14 @@ fn dmarc_result(outcome: &dmarc::Outcome, end: &End) -> MethodResult {
         result = result.with_property(Property::new("header", "from", domain.as_str()));
     }
     if let Some(policy) = &outcome.policy {
-        result = result.with_property(Property::new("policy", "dmarc", policy.effective().as_str()));
+        result =
+            result.with_property(Property::new("policy", "dmarc", policy.effective().as_str()));
     }
     result
 }
 
-/// Whether the text has nothing but what names of hosts have: letters, digits, hyphens, underscores and dots.
+/// Whether the text has nothing but what names of hosts have: letters, digits, hyphens, underscores
+/// and dots.
 fn is_host_name(text: &str) -> bool {
     text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'))
 }
@@ -174,7 +207,8 @@ fn is_host_name(text: &str) -> bool {
 /// RFC 8601 §3.
 fn iprev_result(outcome: &iprev::Outcome) -> MethodResult {
     let mut property = Property::new("policy", "iprev", outcome.address.to_string());
-    // Whoever has an address names it as he likes: the name of a host is shown, anything else would only mislead those who read it.
+    // Whoever has an address names it as he likes: the name of a host is shown, anything else would
+    // only mislead those who read it.
     if let Some(name) = outcome.name.as_ref().filter(|name| is_host_name(name.as_str())) {
         property = property.with_comment(name.as_str());
     }

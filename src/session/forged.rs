@@ -1,10 +1,12 @@
 //! Incoming fields that claim to be ours.
 
 use super::{Edit, Exemption, Reaction, Session, Transaction};
-use crate::mail::auth_results::{self, AuthservIdPattern, arc_claims_authserv_id, claims_authserv_id};
+use crate::mail::auth_results::{
+    self, AuthservIdPattern, arc_claims_authserv_id, claims_authserv_id,
+};
 
-/// Forged fields that are deleted from a message. A message with more is refused: what each deletion costs an MTA grows with their number,
-/// and Postfix gives up after some ten thousand.
+/// Forged fields that are deleted from a message. A message with more is refused: what each
+/// deletion costs an MTA grows with their number, and Postfix gives up after some ten thousand.
 pub(super) const MAX_FORGED_FIELDS: usize = 100;
 
 /// What was found of one message so far.
@@ -12,9 +14,11 @@ pub(super) const MAX_FORGED_FIELDS: usize = 100;
 pub(super) struct Forged {
     /// Incoming Authentication-Results fields so far.
     results_seen: i32,
-    /// Incoming ARC-Authentication-Results fields so far. Nobody seals here: one in our name is as forged as the others.
+    /// Incoming ARC-Authentication-Results fields so far. Nobody seals here: one in our name is as
+    /// forged as the others.
     arc_results_seen: i32,
-    /// Those of them that claim to be ours, as far as they are deleted: name, and number among the fields of that name.
+    /// Those of them that claim to be ours, as far as they are deleted: name, and number among the
+    /// fields of that name.
     found: Vec<(&'static str, i32)>,
     /// There are more of them.
     has_too_many: bool,
@@ -27,7 +31,11 @@ impl Forged {
         let (name, seen, is_forged) = if name.eq_ignore_ascii_case(auth_results::NAME.as_bytes()) {
             (auth_results::NAME, &mut self.results_seen, claims_authserv_id(value, own_ids))
         } else if name.eq_ignore_ascii_case(auth_results::ARC_NAME.as_bytes()) {
-            (auth_results::ARC_NAME, &mut self.arc_results_seen, arc_claims_authserv_id(value, own_ids))
+            (
+                auth_results::ARC_NAME,
+                &mut self.arc_results_seen,
+                arc_claims_authserv_id(value, own_ids),
+            )
         } else {
             return;
         };
@@ -62,14 +70,24 @@ impl Session {
         !self.own_ids.is_empty() && (authenticated || !self.keeps_fields)
     }
 
-    /// Begins a message of which nothing is verified. Of an exempt client that was told when it connected; one that authenticates is
-    /// exempt from now on.
-    pub(super) fn begin_exempt(&mut self, has_authenticated: bool, forged: Option<Forged>, queue_id: Option<&str>) -> Reaction {
+    /// Begins a message of which nothing is verified. Of an exempt client that was told when it
+    /// connected; one that authenticates is exempt from now on.
+    pub(super) fn begin_exempt(
+        &mut self,
+        has_authenticated: bool,
+        forged: Option<Forged>,
+        queue_id: Option<&str>,
+    ) -> Reaction {
         self.pending().queue_id = queue_id.map(str::to_owned);
-        let reaction = if has_authenticated { self.exempt(Exemption::Authenticated, true) } else { Reaction::proceed() };
+        let reaction = if has_authenticated {
+            self.exempt(Exemption::Authenticated, true)
+        } else {
+            Reaction::proceed()
+        };
         if forged.is_some() {
             self.pending().queue_id = queue_id.map(str::to_owned);
-            self.transaction = Some(Box::new(Transaction { forged, is_exempt: true, ..Transaction::default() }));
+            self.transaction =
+                Some(Box::new(Transaction { forged, is_exempt: true, ..Transaction::default() }));
         }
         reaction
     }

@@ -24,14 +24,17 @@ impl<T: Send + 'static> Task<T> {
         }
     }
 
-    /// What came of it, once; a panic in it goes on here, where the adapter takes it for a failure of the message.
+    /// What came of it, once; a panic in it goes on here, where the adapter takes it for a failure
+    /// of the message.
     ///
     /// # Errors
     ///
     /// It was asked for before, or the runtime is about to end.
     pub(super) async fn join(&mut self) -> Result<T, InternalError> {
         match self {
-            Self::Done(outcome) => outcome.take().ok_or_else(|| InternalError::new("work beside the session was joined twice")),
+            Self::Done(outcome) => outcome
+                .take()
+                .ok_or_else(|| InternalError::new("work beside the session was joined twice")),
             Self::UnderWay(handle) => handle.await.map_err(|error| match error.try_into_panic() {
                 Ok(panic) => std::panic::resume_unwind(panic),
                 Err(_) => InternalError::new("work beside the session did not come to an end"),

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use super::{
-    Action, ContentRecord, Edit, Exemption, Finished, IdentityRecord, Reaction, Record, Session, Skipped, Verdict,
-    content::Findings, forged::Forged,
+    Action, ContentRecord, Edit, Exemption, Finished, IdentityRecord, Reaction, Record, Session,
+    Skipped, Verdict, content::Findings, forged::Forged,
 };
 use crate::{
     auth::{Identity, Verified, iprev},
@@ -37,8 +37,11 @@ impl Session {
         };
         // A refusal that was put off is one of the MAIL FROM identity after all.
         if let Some(reply) = reply.as_ref().filter(|reply| deferred == Some(reply))
-            && let Some(last) =
-                self.pending().identities.iter_mut().rfind(|record| record.verified.identity == Identity::Mailfrom)
+            && let Some(last) = self
+                .pending()
+                .identities
+                .iter_mut()
+                .rfind(|record| record.verified.identity == Identity::Mailfrom)
         {
             last.action = Action::of(reply);
             last.reply = Some(reply.clone());
@@ -46,7 +49,8 @@ impl Session {
         let Findings { dkim, dmarc, .. } = findings;
         if dkim.is_some() || dmarc.is_some() || iprev.is_some() {
             let (disposition, exemption) = (end.disposition, end.exemption);
-            self.pending().content = Some(ContentRecord { dkim, dmarc, mailfrom, iprev, disposition, exemption, reply });
+            self.pending().content =
+                Some(ContentRecord { dkim, dmarc, mailfrom, iprev, disposition, exemption, reply });
         }
     }
 
@@ -54,10 +58,15 @@ impl Session {
         self.pending().skipped.push(Skipped { identity, value: value.to_owned(), reason });
     }
 
-    /// Nothing is verified. The MTA is told to ask no more, unless there may be something to delete.
+    /// Nothing is verified. The MTA is told to ask no more, unless there may be something to
+    /// delete.
     pub(super) fn exempt(&mut self, exemption: Exemption, authenticated: bool) -> Reaction {
         self.pending().exemption = Some(exemption);
-        let verdict = if self.deletes_fields(authenticated) { Verdict::Continue } else { Verdict::Accept(exemption) };
+        let verdict = if self.deletes_fields(authenticated) {
+            Verdict::Continue
+        } else {
+            Verdict::Accept(exemption)
+        };
         Reaction { verdict, record: self.tell() }
     }
 
@@ -107,7 +116,8 @@ impl Session {
     /// What has gathered since the last time, if it is anything.
     pub(super) fn tell(&mut self) -> Option<Box<Record>> {
         let mut record = self.pending.take()?;
-        let is_empty = record.identities.is_empty() && record.exemption.is_none() && record.skipped.is_empty();
+        let is_empty =
+            record.identities.is_empty() && record.exemption.is_none() && record.skipped.is_empty();
         if is_empty && record.internal_error.is_none() && !record.complete {
             return None;
         }

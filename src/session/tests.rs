@@ -15,7 +15,8 @@ use crate::{
     session::forged::MAX_FORGED_FIELDS,
 };
 
-const ALL: &str = "header = Authentication-Results\nverify_dkim = yes\nverify_dmarc = yes\nverify_iprev = yes\n";
+const ALL: &str =
+    "header = Authentication-Results\nverify_dkim = yes\nverify_dmarc = yes\nverify_iprev = yes\n";
 
 /// A daemon of which sessions are begun.
 struct Host {
@@ -32,15 +33,23 @@ impl Host {
         let mut zone = Zone::parse(zone).unwrap();
         zone.latency = latency;
         let zone = Arc::new(zone);
-        let text = format!("socket = unix:/nowhere\nhostname = mx.example.net\ntrusted_networks = 203.0.113.0/24\n{config}");
-        let config = load_text(text.as_bytes(), Path::new("test"), &Overrides::default()).unwrap().config;
-        let mut runtime = Runtime::new(config, Dns::from_zone(Arc::clone(&zone)), "localhost".into(), 0);
+        let text = format!(
+            "socket = unix:/nowhere\nhostname = mx.example.net\ntrusted_networks = 203.0.113.0/24\n{config}"
+        );
+        let config =
+            load_text(text.as_bytes(), Path::new("test"), &Overrides::default()).unwrap().config;
+        let mut runtime =
+            Runtime::new(config, Dns::from_zone(Arc::clone(&zone)), "localhost".into(), 0);
         runtime.clock = Clock::Fixed(1_800_000_000);
         Self { runtime: Arc::new(runtime), zone }
     }
 
     fn connect_from(&self, address: &str) -> (Session, Reaction) {
-        let client = Client { address: Some(address.parse().unwrap()), port: 25, host: "client.example".into() };
+        let client = Client {
+            address: Some(address.parse().unwrap()),
+            port: 25,
+            host: "client.example".into(),
+        };
         Session::new(Arc::clone(&self.runtime), &client, None)
     }
 
@@ -66,7 +75,9 @@ impl Session {
 /// The fields that edits insert, unfolded.
 fn inserted(edits: &[Edit]) -> Vec<String> {
     let unfold = |edit: &Edit| match edit {
-        Edit::Insert { field, .. } => Some(field.value.split_whitespace().collect::<Vec<_>>().join(" ")),
+        Edit::Insert { field, .. } => {
+            Some(field.value.split_whitespace().collect::<Vec<_>>().join(" "))
+        }
         Edit::Delete { .. } => None,
     };
     edits.iter().filter_map(unfold).collect()
@@ -74,7 +85,9 @@ fn inserted(edits: &[Edit]) -> Vec<String> {
 
 fn identities(record: Option<&Record>) -> Vec<(Identity, SpfResult, Action)> {
     let identities = record.map(|record| record.identities.iter()).into_iter().flatten();
-    identities.map(|record| (record.verified.identity, record.verified.outcome.result, record.action)).collect()
+    identities
+        .map(|record| (record.verified.identity, record.verified.outcome.result, record.action))
+        .collect()
 }
 
 const ZONE: &str = "
@@ -95,21 +108,33 @@ async fn two_messages_of_a_session() {
     let first = session.message(&[("From", " a@example.com")], "x\r\n").await;
     assert_eq!(
         inserted(&first.edits),
-        ["mx.example.net; spf=pass smtp.mailfrom=example.com; dkim=none; dmarc=pass (p=reject dis=none) \
-          header.from=example.com policy.dmarc=reject; iprev=pass policy.iprev=192.0.2.1 (mail.example.com)"]
+        [
+            "mx.example.net; spf=pass smtp.mailfrom=example.com; dkim=none; dmarc=pass (p=reject dis=none) \
+          header.from=example.com policy.dmarc=reject; iprev=pass policy.iprev=192.0.2.1 (mail.example.com)"
+        ]
     );
     let record = first.record.unwrap();
     assert_eq!(
         identities(Some(&record)),
-        [(Identity::Helo, SpfResult::Pass, Action::Accept), (Identity::Mailfrom, SpfResult::Pass, Action::Accept)]
+        [
+            (Identity::Helo, SpfResult::Pass, Action::Accept),
+            (Identity::Mailfrom, SpfResult::Pass, Action::Accept)
+        ]
     );
-    assert_eq!((record.queue_id.as_deref(), record.complete, record.failed), (Some("4X"), true, false));
+    assert_eq!(
+        (record.queue_id.as_deref(), record.complete, record.failed),
+        (Some("4X"), true, false)
+    );
     let queries = host.zone.queries();
     session.mail(b"<a@example.com>", false, None).await;
     let second = session.message(&[("From", " a@example.com")], "x\r\n").await;
     assert_eq!(second.edits, first.edits);
-    // HELO is told once, and neither it nor the client's name is verified again: MAIL FROM and DMARC are.
-    assert_eq!(identities(second.record.as_deref()), [(Identity::Mailfrom, SpfResult::Pass, Action::Accept)]);
+    // HELO is told once, and neither it nor the client's name is verified again: MAIL FROM and
+    // DMARC are.
+    assert_eq!(
+        identities(second.record.as_deref()),
+        [(Identity::Mailfrom, SpfResult::Pass, Action::Accept)]
+    );
     assert_eq!(host.zone.queries() - queries, 2);
     assert_eq!(session.close(), None);
 }
@@ -122,7 +147,8 @@ async fn helo_is_verified_once_a_name() {
     session.helo("mail.example.com").await;
     assert_eq!(host.zone.queries(), 1);
     // Another name: what there was to tell of the former one is told, under its name.
-    for (name, former) in [("example.com", "mail.example.com"), ("mail.example.com", "example.com")] {
+    for (name, former) in [("example.com", "mail.example.com"), ("mail.example.com", "example.com")]
+    {
         let record = session.helo(name).await.record.unwrap();
         assert_eq!(record.helo.as_deref(), Some(former));
         assert_eq!(identities(Some(&record)).len(), 1);
@@ -135,7 +161,10 @@ async fn helo_is_verified_once_a_name() {
     let second = session.helo("bad.example").await;
     assert!(matches!(first.verdict, Verdict::Reply(_)));
     assert_eq!(second, Reaction { verdict: first.verdict, record: None });
-    assert_eq!(identities(first.record.as_deref()), [(Identity::Helo, SpfResult::Fail, Action::Reject)]);
+    assert_eq!(
+        identities(first.record.as_deref()),
+        [(Identity::Helo, SpfResult::Fail, Action::Reject)]
+    );
     assert_eq!(session.close(), None);
 }
 
@@ -150,7 +179,10 @@ async fn helo_that_cannot_be_refused_is_verified_beside_mail_from() {
     session.mail(b"<a@example.com>", false, None).await;
     assert_eq!(begin.elapsed().as_secs(), 8, "both at the same time");
     let record = session.message(&[], "x\r\n").await.record;
-    let expected = [(Identity::Helo, SpfResult::Pass, Action::Accept), (Identity::Mailfrom, SpfResult::Pass, Action::Accept)];
+    let expected = [
+        (Identity::Helo, SpfResult::Pass, Action::Accept),
+        (Identity::Mailfrom, SpfResult::Pass, Action::Accept),
+    ];
     assert_eq!(identities(record.as_deref()), expected);
 }
 
@@ -186,8 +218,14 @@ async fn unfinished_messages_are_told_once() {
     assert_eq!((record.queue_id.as_deref(), sender(&record)), (Some("4"), "b@bad.example".into()));
     assert_eq!(identities(Some(&record)), [(Identity::Mailfrom, SpfResult::Fail, Action::Reject)]);
     let unfinished = record.unfinished.unwrap();
-    assert_eq!((unfinished.queue_id.as_deref(), sender(&unfinished)), (Some("3"), "b@example.com".into()));
-    assert_eq!(identities(Some(&unfinished)), [(Identity::Mailfrom, SpfResult::Pass, Action::Accept)]);
+    assert_eq!(
+        (unfinished.queue_id.as_deref(), sender(&unfinished)),
+        (Some("3"), "b@example.com".into())
+    );
+    assert_eq!(
+        identities(Some(&unfinished)),
+        [(Identity::Mailfrom, SpfResult::Pass, Action::Accept)]
+    );
     // A message that was refused is over.
     assert_eq!(session.message(&[("From", " a@example.com")], "").await.record, None);
     session.mail(b"<a@example.com>", false, Some("5")).await;
@@ -214,7 +252,11 @@ async fn events_out_of_order_do_nothing() {
     // No header at all.
     session.mail(b"<a@example.com>", false, None).await;
     let finished = session.end_of_message(None).await;
-    assert!(inserted(&finished.edits)[0].contains("; dkim=none; dmarc=permerror reason=\"no From field\"; "), "{finished:?}");
+    assert!(
+        inserted(&finished.edits)[0]
+            .contains("; dkim=none; dmarc=permerror reason=\"no From field\"; "),
+        "{finished:?}"
+    );
     assert_eq!(session.close(), None);
 }
 
@@ -230,7 +272,10 @@ async fn exempt_clients_are_left_alone() {
     assert_eq!(session.close(), None);
     let mut session = host.connect();
     let reaction = session.mail(b"<a@bad.example>", true, None).await;
-    assert_eq!((reaction.verdict, reaction.record.unwrap().exemption), (Verdict::Continue, Some(Exemption::Authenticated)));
+    assert_eq!(
+        (reaction.verdict, reaction.record.unwrap().exemption),
+        (Verdict::Continue, Some(Exemption::Authenticated))
+    );
     assert_eq!(session.message(&[("From", " a@example.com")], "").await.edits, []);
     assert_eq!(host.zone.queries(), 0);
     assert_eq!(tokio::runtime::Handle::current().metrics().num_alive_tasks(), 0);
@@ -266,14 +311,16 @@ async fn forged_fields_are_numbered_by_their_names() {
     let half = MAX_FORGED_FIELDS / 2;
     for (more, is_refused) in [(0, false), (1, true)] {
         session.mail(b"<a@example.com>", false, None).await;
-        let fields = [vec![FORGED[0]; half], vec![FORGED[2]; MAX_FORGED_FIELDS - half + more]].concat();
+        let fields =
+            [vec![FORGED[0]; half], vec![FORGED[2]; MAX_FORGED_FIELDS - half + more]].concat();
         let finished = session.message(&fields, "").await;
         assert_eq!(matches!(finished.verdict, Verdict::Reply(_)), is_refused);
         assert_eq!(deleted(&finished.edits).len(), if is_refused { 0 } else { MAX_FORGED_FIELDS });
     }
 }
 
-/// Address of the client, whether it authenticates, lines of the configuration; whether its fields are deleted.
+/// Address of the client, whether it authenticates, lines of the configuration; whether its fields
+/// are deleted.
 #[tokio::test]
 async fn fields_of_clients_that_are_not_verified() {
     for (address, authenticated, lines, is_deleted) in [
@@ -285,14 +332,27 @@ async fn fields_of_clients_that_are_not_verified() {
         ("::ffff:203.0.113.7", false, "", false),
         ("192.0.2.1", true, "", true),
         ("192.0.2.1", true, "trusted_authentication_results = 192.0.2.0/24", true),
-        ("192.0.2.1", true, "trusted_authentication_results = 192.0.2.0/24\ntrust_authenticated_senders = no", true),
+        (
+            "192.0.2.1",
+            true,
+            "trusted_authentication_results = 192.0.2.0/24\ntrust_authenticated_senders = no",
+            true,
+        ),
         ("192.0.2.1", true, "delete_incoming_authentication_results = no", false),
-        ("192.0.2.1", true, "delete_incoming_authentication_results = no\ndelete_authserv_ids = mx.example.net", true),
+        (
+            "192.0.2.1",
+            true,
+            "delete_incoming_authentication_results = no\ndelete_authserv_ids = mx.example.net",
+            true,
+        ),
         ("192.0.2.1", false, "trusted_authentication_results = 192.0.2.0/24", false),
         ("192.0.2.1", false, "", true),
         ("0.0.0.0", false, "", true),
     ] {
-        let host = Host::new(ZONE, &format!("header = Authentication-Results\nverify_helo = no\n{lines}\n"));
+        let host = Host::new(
+            ZONE,
+            &format!("header = Authentication-Results\nverify_helo = no\n{lines}\n"),
+        );
         let (mut session, reaction) = host.connect_from(address);
         let is_accepted = matches!(reaction.verdict, Verdict::Accept(_));
         let is_exempt = reaction.record.is_some();
@@ -300,13 +360,27 @@ async fn fields_of_clients_that_are_not_verified() {
         let is_accepted = is_accepted || matches!(reaction.verdict, Verdict::Accept(_));
         let is_exempt = is_exempt || reaction.record.is_some();
         let finished = session.message(&FORGED, "x").await;
-        assert_eq!(deleted(&finished.edits).len(), if is_deleted { 4 } else { 0 }, "{address} {authenticated} {lines}");
-        assert_eq!(inserted(&finished.edits).is_empty(), is_exempt, "{address} {authenticated} {lines}");
+        assert_eq!(
+            deleted(&finished.edits).len(),
+            if is_deleted { 4 } else { 0 },
+            "{address} {authenticated} {lines}"
+        );
+        assert_eq!(
+            inserted(&finished.edits).is_empty(),
+            is_exempt,
+            "{address} {authenticated} {lines}"
+        );
         assert_eq!(is_accepted, is_exempt && !is_deleted, "{address} {authenticated} {lines}");
         if is_exempt && is_deleted {
             let record = finished.record.unwrap();
-            assert_eq!((record.queue_id.as_deref(), record.complete, record.forged_fields), (Some("4X"), true, 4));
-            assert_eq!((record.client.is_some(), record.identities.len(), record.content), (true, 0, None));
+            assert_eq!(
+                (record.queue_id.as_deref(), record.complete, record.forged_fields),
+                (Some("4X"), true, 4)
+            );
+            assert_eq!(
+                (record.client.is_some(), record.identities.len(), record.content),
+                (true, 0, None)
+            );
         }
     }
 }
@@ -319,17 +393,38 @@ async fn local_submission_counts_as_loopback() {
         ("trusted_networks = 203.0.113.0/24\ntrusted_authentication_results = loopback", true),
         ("trusted_networks = loopback\ntrusted_authentication_results =", false),
     ] {
-        let text = format!("socket = unix:/nowhere\nhostname = mx.example.net\nheader = Authentication-Results\n{lines}");
-        let config = load_text(text.as_bytes(), Path::new("test"), &Overrides::default()).unwrap().config;
-        let runtime = Runtime::new(config, Dns::from_zone(Arc::new(Zone::parse("").unwrap())), "localhost".into(), 0);
+        let text = format!(
+            "socket = unix:/nowhere\nhostname = mx.example.net\nheader = Authentication-Results\n{lines}"
+        );
+        let config =
+            load_text(text.as_bytes(), Path::new("test"), &Overrides::default()).unwrap().config;
+        let runtime = Runtime::new(
+            config,
+            Dns::from_zone(Arc::new(Zone::parse("").unwrap())),
+            "localhost".into(),
+            0,
+        );
         for address in ["127.0.0.1", "::1"] {
-            let client = Client { address: Some(address.parse().unwrap()), port: 0, host: "localhost".into() };
+            let client = Client {
+                address: Some(address.parse().unwrap()),
+                port: 0,
+                host: "localhost".into(),
+            };
             let (_, reaction) = Session::new(
-                Arc::new(Runtime::new((*runtime.config).clone(), runtime.dns.clone(), String::new(), 0)),
+                Arc::new(Runtime::new(
+                    (*runtime.config).clone(),
+                    runtime.dns.clone(),
+                    String::new(),
+                    0,
+                )),
                 &client,
                 None,
             );
-            assert_eq!(matches!(reaction.verdict, Verdict::Accept(Exemption::LocalSubmission)), is_accepted, "{lines}");
+            assert_eq!(
+                matches!(reaction.verdict, Verdict::Accept(Exemption::LocalSubmission)),
+                is_accepted,
+                "{lines}"
+            );
             assert_eq!(reaction.record.unwrap().exemption, Some(Exemption::LocalSubmission));
         }
     }
@@ -337,7 +432,12 @@ async fn local_submission_counts_as_loopback() {
 
 #[tokio::test]
 async fn dry_runs_go_on_and_tell() {
-    let host = Host::new(ZONE, &format!("{ALL}dry_run = yes\nenforce_dmarc_policies = reject\nreject_helo_results = fail\n"));
+    let host = Host::new(
+        ZONE,
+        &format!(
+            "{ALL}dry_run = yes\nenforce_dmarc_policies = reject\nreject_helo_results = fail\n"
+        ),
+    );
     let mut session = host.connect();
     assert_eq!(session.helo("bad.example").await, Reaction::proceed());
     assert_eq!(session.mail(b"<a@bad.example>", false, None).await, Reaction::proceed());
@@ -348,7 +448,10 @@ async fn dry_runs_go_on_and_tell() {
     assert!(record.dry_run && record.forged_fields == 1);
     assert_eq!(
         identities(Some(&record)),
-        [(Identity::Helo, SpfResult::Fail, Action::Reject), (Identity::Mailfrom, SpfResult::Fail, Action::Reject)]
+        [
+            (Identity::Helo, SpfResult::Fail, Action::Reject),
+            (Identity::Mailfrom, SpfResult::Fail, Action::Reject)
+        ]
     );
     let content = record.content.unwrap();
     assert_eq!((content.action(), content.disposition), ("reject", policy::Disposition::Reject));
@@ -371,16 +474,24 @@ async fn too_many_forged_fields_are_refused() {
     let forged = ("Authentication-Results", " mx.example.net; dmarc=pass");
     let foreign = ("Authentication-Results", " mx.example.com; dmarc=pass");
     let mut session = host.connect();
-    for (count, is_refused) in [(MAX_FORGED_FIELDS, false), (MAX_FORGED_FIELDS + 1, true), (20_000, true)] {
+    for (count, is_refused) in
+        [(MAX_FORGED_FIELDS, false), (MAX_FORGED_FIELDS + 1, true), (20_000, true)]
+    {
         session.mail(b"<a@example.com>", false, None).await;
-        let fields = [vec![foreign; 1000], vec![forged; count], vec![("From", " a@example.com")]].concat();
+        let fields =
+            [vec![foreign; 1000], vec![forged; count], vec![("From", " a@example.com")]].concat();
         let Finished { verdict, edits, record } = session.message(&fields, "x\r\n").await;
         let deletions = edits.iter().filter(|edit| matches!(edit, Edit::Delete { .. })).count();
         let record = record.unwrap();
         assert_eq!(record.has_too_many_forged, is_refused);
         match verdict {
-            Verdict::Reply(reply) => assert_eq!((is_refused, reply.code().to_string(), deletions), (true, "550".to_owned(), 0)),
-            verdict => assert_eq!((is_refused, verdict, deletions), (false, Verdict::Continue, count)),
+            Verdict::Reply(reply) => assert_eq!(
+                (is_refused, reply.code().to_string(), deletions),
+                (true, "550".to_owned(), 0)
+            ),
+            verdict => {
+                assert_eq!((is_refused, verdict, deletions), (false, Verdict::Continue, count))
+            }
         }
     }
     let host = Host::new(ZONE, &format!("{ALL}dry_run = yes\n"));
@@ -394,15 +505,24 @@ async fn too_many_forged_fields_are_refused() {
 #[tokio::test]
 async fn the_clock_is_that_of_the_runtime() {
     let expired = "v=1; a=rsa-sha256; d=example.com; s=x; h=from; bh=LPJNul+wow4m6DsqxbninhsWHlwfp0JecwQzYpOLmCQ=; b=AAAA; x=";
-    let zone = "bad.example TXT \"v=spf1 -all exp=why.bad.example\"\nwhy.bad.example TXT \"at %{t}\"";
+    let zone =
+        "bad.example TXT \"v=spf1 -all exp=why.bad.example\"\nwhy.bad.example TXT \"at %{t}\"";
     let host = Host::new(zone, &format!("{ALL}fail_reply_text_exp = %{{exp}}\n"));
     let mut session = host.connect();
-    let Verdict::Reply(reply) = session.mail(b"<a@bad.example>", false, None).await.verdict else { panic!("not refused") };
+    let Verdict::Reply(reply) = session.mail(b"<a@bad.example>", false, None).await.verdict else {
+        panic!("not refused")
+    };
     assert_eq!(reply.text(), "at 1800000000");
-    for (time, reason) in [(1_799_999_699_u64, "signature expired"), (1_799_999_700, "no key for signature")] {
+    for (time, reason) in
+        [(1_799_999_699_u64, "signature expired"), (1_799_999_700, "no key for signature")]
+    {
         session.mail(b"<a@example.com>", false, None).await;
         let value = format!("{expired}{time}");
-        let finished = session.message(&[("DKIM-Signature", &value), ("From", " a@example.com")], "").await;
-        assert!(inserted(&finished.edits)[0].contains(&format!("reason=\"{reason}\"")), "{finished:?}");
+        let finished =
+            session.message(&[("DKIM-Signature", &value), ("From", " a@example.com")], "").await;
+        assert!(
+            inserted(&finished.edits)[0].contains(&format!("reason=\"{reason}\"")),
+            "{finished:?}"
+        );
     }
 }

@@ -25,9 +25,10 @@ pub(crate) fn make_body(random: &mut Random) -> Vec<u8> {
     while body.len() < wanted {
         match random.below(9) {
             0 => body.extend_from_slice(b"\r\n"),
-            1 if kinds & 1 == 0 => {
-                body.extend(std::iter::repeat_n(*random.pick(&[b" ", b"\t"]).first().unwrap(), random.within(1..5)))
-            }
+            1 if kinds & 1 == 0 => body.extend(std::iter::repeat_n(
+                *random.pick(&[b" ", b"\t"]).first().unwrap(),
+                random.within(1..5),
+            )),
             2 if kinds & 2 == 0 => {
                 let octet = random.octet();
                 body.push(if matches!(octet, b'\r' | b'\n') { b'.' } else { octet });
@@ -35,9 +36,15 @@ pub(crate) fn make_body(random: &mut Random) -> Vec<u8> {
             3 if kinds & 4 == 0 && random.once_in(3) => body.extend_from_slice(b" \t\r\n"),
             4 if random.once_in(4) => {
                 let length = random.near(&BORDERS).min(wanted);
-                body.extend(std::iter::repeat_n(*random.pick(&[b"x", b" ", b"\t", b"y"]).first().unwrap(), length));
+                body.extend(std::iter::repeat_n(
+                    *random.pick(&[b"x", b" ", b"\t", b"y"]).first().unwrap(),
+                    length,
+                ));
             }
-            _ => body.extend(std::iter::repeat_n(b'a' + u8::try_from(random.below(26)).unwrap(), random.within(1..80))),
+            _ => body.extend(std::iter::repeat_n(
+                b'a' + u8::try_from(random.below(26)).unwrap(),
+                random.within(1..80),
+            )),
         }
     }
     body.truncate(wanted);
@@ -100,8 +107,11 @@ fn body_hashes() {
         let mut asked = Vec::new();
         for _ in 0..count {
             let (body, relaxed) = (make_body(&mut random), random.once_in(2));
-            let length = random.once_in(4).then(|| f64::from(u32::try_from(random.below(1001)).unwrap()) / 1000.0);
-            // dkimpy takes time with the square of white space in a row; the slow twin alone is asked about much of it.
+            let length = random
+                .once_in(4)
+                .then(|| f64::from(u32::try_from(random.below(1001)).unwrap()) / 1000.0);
+            // dkimpy takes time with the square of white space in a row; the slow twin alone is
+            // asked about much of it.
             let given: &[u8] = if is_slow(&body) { b"" } else { &body };
             asked.push(json!({"body": BASE64_STANDARD.encode(given), "relaxed": relaxed, "length": length}));
             cases.push((body, relaxed));
@@ -118,22 +128,35 @@ fn is_slow(body: &[u8]) -> bool {
     body.split(|octet| !matches!(octet, b' ' | b'\t')).any(|space| space.len() > 2_000)
 }
 
-fn compare(random: &mut Random, differences: &mut Differences, message_body: &[u8], relaxed: bool, answer: &Value) {
+fn compare(
+    random: &mut Random,
+    differences: &mut Differences,
+    message_body: &[u8],
+    relaxed: bool,
+    answer: &Value,
+) {
     let theirs = answer["hash"].as_str().unwrap();
     let length = answer["length"].as_u64().map(|length| usize::try_from(length).unwrap());
     // With the white space that dkimpy leaves at the end, `l=` may go beyond what is hashed here.
     let ours = body::canonicalize(message_body, relaxed).len();
     let length = length.map(|length| length.min(ours));
     let slow = BASE64_STANDARD.encode(body::hash(message_body, relaxed, length).unwrap());
-    let what =
-        || format!("{} octets, relaxed {relaxed}, l={length:?}: {:?}", message_body.len(), String::from_utf8_lossy(message_body));
+    let what = || {
+        format!(
+            "{} octets, relaxed {relaxed}, l={length:?}: {:?}",
+            message_body.len(),
+            String::from_utf8_lossy(message_body)
+        )
+    };
     if is_slow(message_body) {
         differences.explained("much white space in a row: the slow twin alone");
     } else if slow == theirs {
         differences.equal();
     // dkimpy takes white space away in front of CRLF alone.
     } else if relaxed && matches!(message_body.last(), Some(b' ' | b'\t')) {
-        differences.explained("white space at the end of a last line without CRLF is ignored (RFC 6376 §3.4.4)");
+        differences.explained(
+            "white space at the end of a last line without CRLF is ignored (RFC 6376 §3.4.4)",
+        );
     } else {
         differences.unexplained(format!("the slow twin and dkimpy: {}", what()));
     }

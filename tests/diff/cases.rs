@@ -5,7 +5,9 @@ use std::{env, fmt, ops::Range};
 /// A number of the environment.
 fn setting(name: &str, default: u64) -> u64 {
     match env::var(name) {
-        Ok(text) if !text.is_empty() => text.parse().unwrap_or_else(|_| panic!("{name}={text} is no number")),
+        Ok(text) if !text.is_empty() => {
+            text.parse().unwrap_or_else(|_| panic!("{name}={text} is no number"))
+        }
         _ => default,
     }
 }
@@ -26,7 +28,9 @@ impl Random {
     pub(crate) fn new(test: &str) -> Self {
         let seed = setting("SEED", 1);
         println!("{test}: SEED={seed}");
-        let mixed = test.bytes().fold(seed, |seed, octet| seed.wrapping_mul(0x100_0000_01b3) ^ u64::from(octet));
+        let mixed = test
+            .bytes()
+            .fold(seed, |seed, octet| seed.wrapping_mul(0x100_0000_01b3) ^ u64::from(octet));
         Self(mixed)
     }
 
@@ -88,15 +92,24 @@ impl Differences {
     /// Prints what was counted, and fails where something is not explained.
     pub(crate) fn finish(self, what: &str) {
         let explained: u64 = self.explained.values().sum();
-        println!("{what}: {} equal, {explained} explained, {} not", self.equal, self.unexplained.len());
+        println!(
+            "{what}: {} equal, {explained} explained, {} not",
+            self.equal,
+            self.unexplained.len()
+        );
         for (name, count) in &self.explained {
             println!("    {count} {name}");
         }
         let mut shortest: Vec<&String> = self.unexplained.iter().collect();
         shortest.sort_by_key(|text| text.len());
-        assert!(shortest.is_empty(), "{what}: {} differences, the shortest:\n{}", shortest.len(), {
-            let first: Vec<&str> = shortest.iter().take(12).map(|text| text.as_str()).collect();
-            first.join("\n")
-        });
+        assert!(
+            shortest.is_empty(),
+            "{what}: {} differences, the shortest:\n{}",
+            shortest.len(),
+            {
+                let first: Vec<&str> = shortest.iter().take(12).map(|text| text.as_str()).collect();
+                first.join("\n")
+            }
+        );
     }
 }

@@ -29,14 +29,32 @@ fn message(random: &mut Random, input: &mut Vec<u8>) {
     }
     for _ in 0..random.below(6) {
         let (name, value) = match random.below(6) {
-            0 => ("From", random.pick(&[" a@example.com", " a@q.example.com", " a@x.example, b@example.com", " <", ""])),
+            0 => (
+                "From",
+                random.pick(&[
+                    " a@example.com",
+                    " a@q.example.com",
+                    " a@x.example, b@example.com",
+                    " <",
+                    "",
+                ]),
+            ),
             1 => (
                 "Authentication-Results",
-                random.pick(&[" mx.example.org; spf=pass", " other.example; spf=pass", " mx.example.org", ""]),
+                random.pick(&[
+                    " mx.example.org; spf=pass",
+                    " other.example; spf=pass",
+                    " mx.example.org",
+                    "",
+                ]),
             ),
-            2 => {
-                ("DKIM-Signature", random.pick(&[" v=1", " v=1; a=ed25519-sha256; d=example.com; s=ed; h=from; bh=AAAA; b=AAAA"]))
-            }
+            2 => (
+                "DKIM-Signature",
+                random.pick(&[
+                    " v=1",
+                    " v=1; a=ed25519-sha256; d=example.com; s=ed; h=from; bh=AAAA; b=AAAA",
+                ]),
+            ),
             3 => ("Subject", random.pick(&[" x", "\n x", "  y\n\tz"])),
             4 => ("List-Id", " <list.example.com>"),
             _ => ("X", random.pick(&["", " ", "\tx"])),
@@ -59,9 +77,19 @@ fn chunks_and_reloads_change_nothing() {
         let mut input = vec![random.octet(), random.octet()];
         for _ in 0..random.within(1..3) {
             let address = random.pick(&["192.0.2.1", "203.0.113.9", "192.0.2.200", "198.51.100.1"]);
-            push(&mut input, b'C', &[b"mail.example.com\x004\x9c\x49", address.as_bytes(), b"\0"].concat());
+            push(
+                &mut input,
+                b'C',
+                &[b"mail.example.com\x004\x9c\x49", address.as_bytes(), b"\0"].concat(),
+            );
             for _ in 0..random.below(3) {
-                push(&mut input, b'H', random.pick(&["mail.example.com", "bad.example.com", "[192.0.2.1]", "x"]).as_bytes());
+                push(
+                    &mut input,
+                    b'H',
+                    random
+                        .pick(&["mail.example.com", "bad.example.com", "[192.0.2.1]", "x"])
+                        .as_bytes(),
+                );
             }
             for _ in 0..random.below(4) {
                 if random.once_in(4) {

@@ -1,4 +1,5 @@
-//! DKIM, against dkimpy and Mail::DKIM: messages that dkimpy signs, whole, altered by an octet, and with odd tags and keys.
+//! DKIM, against dkimpy and Mail::DKIM: messages that dkimpy signs, whole, altered by an octet, and
+//! with odd tags and keys.
 
 use std::{
     collections::BTreeMap,
@@ -26,18 +27,36 @@ use crate::fuzz::models::dkim::split;
 const KEYS: [&str; 6] = ["rsa1024", "rsa2048", "rsa4096", "rsa8192", "rsa512", "ed25519"];
 
 fn run<F: Future>(future: F) -> F::Output {
-    tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap().block_on(future)
+    tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .start_paused(true)
+        .build()
+        .unwrap()
+        .block_on(future)
 }
 
 fn settings() -> Settings {
-    Settings { max_signatures: 10, min_key_bits: 1024, timeout: Duration::from_secs(5), now: 1_795_000_000 }
+    Settings {
+        max_signatures: 10,
+        min_key_bits: 1024,
+        timeout: Duration::from_secs(5),
+        now: 1_795_000_000,
+    }
 }
 
 /// What becomes of a signature with this body hash, and nothing else right.
-pub(crate) fn body_reason(hash: &str, relaxed: bool, length: Option<usize>, chunks: &[&[u8]]) -> Option<Reason> {
-    let (signature, word) = (BASE64_STANDARD.encode([0; 64]), if relaxed { "relaxed" } else { "simple" });
+pub(crate) fn body_reason(
+    hash: &str,
+    relaxed: bool,
+    length: Option<usize>,
+    chunks: &[&[u8]],
+) -> Option<Reason> {
+    let (signature, word) =
+        (BASE64_STANDARD.encode([0; 64]), if relaxed { "relaxed" } else { "simple" });
     let length = length.map_or(String::new(), |length| format!(" l={length};"));
-    let value = format!(" v=1; a=ed25519-sha256; c=relaxed/{word}; d=example.com; s=k; h=from;{length} bh={hash}; b={signature}");
+    let value = format!(
+        " v=1; a=ed25519-sha256; c=relaxed/{word}; d=example.com; s=k; h=from;{length} bh={hash}; b={signature}"
+    );
     let zone =
         Zone::parse("k._domainkey.example.com TXT v=DKIM1; k=ed25519; p=11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo=").unwrap();
     let mut verifier = Verifier::new(settings());
@@ -79,8 +98,13 @@ struct Unsigned {
 fn field_value(random: &mut Random) -> Vec<u8> {
     let mut value = Vec::new();
     for _ in 0..random.within(1..6) {
-        value.extend_from_slice(random.pick(&[" ", "  ", "\t", "\r\n ", "\r\n\t", " \r\n  ", ""]).as_bytes());
-        value.extend(std::iter::repeat_n(b'a' + u8::try_from(random.below(26)).unwrap(), random.within(1..40)));
+        value.extend_from_slice(
+            random.pick(&[" ", "  ", "\t", "\r\n ", "\r\n\t", " \r\n  ", ""]).as_bytes(),
+        );
+        value.extend(std::iter::repeat_n(
+            b'a' + u8::try_from(random.below(26)).unwrap(),
+            random.within(1..40),
+        ));
         if random.once_in(12) {
             value.push(random.octet().max(0x80));
         }
@@ -99,7 +123,8 @@ fn unsigned(random: &mut Random) -> Unsigned {
     };
     let key = KEYS.into_iter().find(|name| *name == key).unwrap();
     let mut fields = vec![("From".to_owned(), b" \"A. B\" <a@example.com>".to_vec())];
-    let possible = ["Subject", "To", "Date", "Message-ID", "X-A", "X-B", "Received", "x-a", "SUBJECT"];
+    let possible =
+        ["Subject", "To", "Date", "Message-ID", "X-A", "X-B", "Received", "x-a", "SUBJECT"];
     for _ in 0..random.below(8) {
         let name = random.pick(&possible).to_owned();
         let value = field_value(random);
@@ -110,7 +135,17 @@ fn unsigned(random: &mut Random) -> Unsigned {
     for _ in 0..random.below(6) {
         names.insert(
             random.below(names.len() + 1),
-            random.pick(&["Subject", "to", "DATE", "X-A", "x-b", "received", "absent", "from", "message-id"]),
+            random.pick(&[
+                "Subject",
+                "to",
+                "DATE",
+                "X-A",
+                "x-b",
+                "received",
+                "absent",
+                "from",
+                "message-id",
+            ]),
         );
     }
     let algorithm = if key == "ed25519" { "ed25519-sha256" } else { "rsa-sha256" };
@@ -226,8 +261,15 @@ fn alter(random: &mut Random, message: &mut Vec<u8>) {
                 message[at] = octet;
             }
         }
-        1 if matches!(message[at], b' ' | b'\t') => message.insert(at, *random.pick(&[b" ", b"\t"]).first().unwrap()),
-        2 if matches!(message[at], b' ' | b'\t') && at > 0 && matches!(message[at - 1], b' ' | b'\t') => _ = message.remove(at),
+        1 if matches!(message[at], b' ' | b'\t') => {
+            message.insert(at, *random.pick(&[b" ", b"\t"]).first().unwrap())
+        }
+        2 if matches!(message[at], b' ' | b'\t')
+            && at > 0
+            && matches!(message[at - 1], b' ' | b'\t') =>
+        {
+            _ = message.remove(at)
+        }
         _ => message.insert(at, b'x'),
     }
 }
@@ -242,7 +284,11 @@ fn cases(random: &mut Random, count: u64) -> Vec<Case> {
         let data = &records[source.key];
         let usual = format!("v=DKIM1; k={kind}; p={data}");
         let mut add = |kind, message, record: Option<String>| {
-            cases.push(Case { kind, message, keys: record.map(|record| (name.clone(), record)).into_iter().collect() });
+            cases.push(Case {
+                kind,
+                message,
+                keys: record.map(|record| (name.clone(), record)).into_iter().collect(),
+            });
         };
         add("valid", message.clone(), Some(usual.clone()));
         for _ in 0..3 {
@@ -293,7 +339,8 @@ fn verify(random: &mut Random, case: &Case) -> Vec<SignatureOutcome> {
     })
 }
 
-/// A difference that is explained: what it is called, where the RFC speaks of it, and how it is known.
+/// A difference that is explained: what it is called, where the RFC speaks of it, and how it is
+/// known.
 type Explanation = (&'static str, fn(&Case, &SignatureOutcome, &str) -> bool);
 
 fn compare(program: &str, skip: Option<&str>, explanations: &[Explanation]) {
@@ -302,7 +349,8 @@ fn compare(program: &str, skip: Option<&str>, explanations: &[Explanation]) {
         .into_iter()
         .filter(|case| skip.is_none_or(|skip| !case.keys.keys().any(|name| name.starts_with(skip))))
         .collect();
-    let ours: Vec<Vec<SignatureOutcome>> = cases.iter().map(|case| verify(&mut random, case)).collect();
+    let ours: Vec<Vec<SignatureOutcome>> =
+        cases.iter().map(|case| verify(&mut random, case)).collect();
     let asked: Vec<Value> = cases
         .iter()
         .zip(&ours)
@@ -316,12 +364,16 @@ fn compare(program: &str, skip: Option<&str>, explanations: &[Explanation]) {
             let theirs = theirs[number].as_str().unwrap_or("none");
             if ours.reason.is_none() == (theirs == "pass") {
                 differences.equal();
-            } else if let Some((name, _)) = explanations.iter().find(|(_, is_it)| is_it(case, ours, theirs)) {
+            } else if let Some((name, _)) =
+                explanations.iter().find(|(_, is_it)| is_it(case, ours, theirs))
+            {
                 differences.explained(name);
             } else {
                 let text = String::from_utf8_lossy(&case.message);
-                differences
-                    .unexplained(format!("{}: ours {:?}, {program} {theirs}: {:?}\n{text}", case.kind, ours.reason, case.keys));
+                differences.unexplained(format!(
+                    "{}: ours {:?}, {program} {theirs}: {:?}\n{text}",
+                    case.kind, ours.reason, case.keys
+                ));
             }
         }
     }
@@ -341,18 +393,23 @@ fn mail_dkim() {
     compare("verify_dkim.pl", Some("ed25519"), MAIL_DKIM);
 }
 
-const VERSION_FIRST: Explanation = ("the version of a key record comes first (RFC 6376 §3.6.1)", |case, ours, _| {
-    ours.reason == Some(Reason::KeySyntax) && case.keys.values().any(|record| record.ends_with("; v=DKIM1"))
-});
+const VERSION_FIRST: Explanation =
+    ("the version of a key record comes first (RFC 6376 §3.6.1)", |case, ours, _| {
+        ours.reason == Some(Reason::KeySyntax)
+            && case.keys.values().any(|record| record.ends_with("; v=DKIM1"))
+    });
 
 const PADDING: Explanation = ("base64 may lack its padding (RFC 6376 §2.10)", |case, ours, _| {
-    let lacks_padding = |record: &String| record.split_once("p=").is_some_and(|(_, data)| data.trim().len() % 4 != 0);
+    let lacks_padding = |record: &String| {
+        record.split_once("p=").is_some_and(|(_, data)| data.trim().len() % 4 != 0)
+    };
     ours.reason.is_none() && case.keys.values().any(lacks_padding)
 });
 
-const AS_OFTEN: Explanation = ("a field that may occur once is signed as often as it occurs (RFC 6376 §8.15)", |_, ours, _| {
-    matches!(ours.reason, Some(Reason::FieldNotSignedAsOften(_)))
-});
+const AS_OFTEN: Explanation = (
+    "a field that may occur once is signed as often as it occurs (RFC 6376 §8.15)",
+    |_, ours, _| matches!(ours.reason, Some(Reason::FieldNotSignedAsOften(_))),
+);
 
 const DKIMPY: &[Explanation] = &[
     VERSION_FIRST,
@@ -361,12 +418,16 @@ const DKIMPY: &[Explanation] = &[
     ("a key for other hashes is none for this signature (RFC 6376 §3.6.1, h=)", |_, ours, _| {
         ours.reason == Some(Reason::KeyHash)
     }),
-    ("a key for other services is none for mail (RFC 6376 §3.6.1, s=)", |_, ours, _| ours.reason == Some(Reason::KeyService)),
-    ("a line that is no header field is not looked at where it is not signed", |case, _, theirs| {
-        case.kind == "altered" && theirs.starts_with("MessageFormatError")
+    ("a key for other services is none for mail (RFC 6376 §3.6.1, s=)", |_, ours, _| {
+        ours.reason == Some(Reason::KeyService)
     }),
+    (
+        "a line that is no header field is not looked at where it is not signed",
+        |case, _, theirs| case.kind == "altered" && theirs.starts_with("MessageFormatError"),
+    ),
     ("with t=s the domain of i= is that of d= (RFC 6376 §3.6.1)", |case, ours, _| {
-        ours.reason == Some(Reason::Identity) && case.keys.values().any(|record| record.contains("t=s"))
+        ours.reason == Some(Reason::Identity)
+            && case.keys.values().any(|record| record.contains("t=s"))
     }),
 ];
 

@@ -10,7 +10,9 @@ use super::{
 use crate::fuzz;
 
 fn record(random: &mut Random) -> String {
-    let policy = |random: &mut Random| random.pick(&["none", "quarantine", "reject", "reject", "Reject", "bad", ""]).to_owned();
+    let policy = |random: &mut Random| {
+        random.pick(&["none", "quarantine", "reject", "reject", "Reject", "bad", ""]).to_owned()
+    };
     let mut tags = Vec::new();
     if !random.once_in(12) {
         tags.push(format!("p={}", policy(random)));
@@ -54,19 +56,29 @@ fn record(random: &mut Random) -> String {
     }
     let separator = random.pick(&["; ", "; ", ";", " ; ", ";\t", ";;"]);
     let version = if random.once_in(12) {
-        random.pick(&["v=dmarc1", "V=DMARC1", "v = DMARC1", " v=DMARC1", "v=DMARC2", "v=DMARC1 x", "v=spf1"])
+        random.pick(&[
+            "v=dmarc1",
+            "V=DMARC1",
+            "v = DMARC1",
+            " v=DMARC1",
+            "v=DMARC2",
+            "v=DMARC1 x",
+            "v=spf1",
+        ])
     } else {
         "v=DMARC1"
     };
     let end = random.pick(&["", "", ";", "; ", " "]);
-    let mut text = [version.to_owned()].into_iter().chain(tags).collect::<Vec<_>>().join(separator) + end;
+    let mut text =
+        [version.to_owned()].into_iter().chain(tags).collect::<Vec<_>>().join(separator) + end;
     if random.once_in(15) {
         text = text.replace('=', " = ");
     }
     text
 }
 
-/// A difference that is explained: what it is called, where the RFC speaks of it, and how it is known.
+/// A difference that is explained: what it is called, where the RFC speaks of it, and how it is
+/// known.
 type Explanation = (&'static str, fn(&str, Option<&Record>) -> bool);
 
 /// The tags of a text, as anybody reads them.
@@ -90,18 +102,29 @@ fn is_bad_policy(text: &str) -> bool {
 
 const EXPLANATIONS: &[Explanation] = &[
     ("a tag that is there twice has no value (RFC 6376 §3.2)", |text, _| is_twice(text)),
-    ("the version is v=DMARC1 to the letter, with nothing before it (RFC 9989 §4.8)", |text, ours| {
-        ours.is_none()
-            && !text.starts_with("v=DMARC1")
-            && text.to_ascii_lowercase().replace([' ', '\t'], "").starts_with("v=dmarc1")
+    (
+        "the version is v=DMARC1 to the letter, with nothing before it (RFC 9989 §4.8)",
+        |text, ours| {
+            ours.is_none()
+                && !text.starts_with("v=DMARC1")
+                && text.to_ascii_lowercase().replace([' ', '\t'], "").starts_with("v=dmarc1")
+        },
+    ),
+    ("a version with more behind it is none (RFC 9989 §4.8)", |text, ours| {
+        ours.is_none() && text.starts_with("v=DMARC1 x")
     }),
-    ("a version with more behind it is none (RFC 9989 §4.8)", |text, ours| ours.is_none() && text.starts_with("v=DMARC1 x")),
-    ("a bad p, sp or np is p=none with a report address, else no policy (RFC 9989 §4.10.1)", |text, _| is_bad_policy(text)),
+    (
+        "a bad p, sp or np is p=none with a report address, else no policy (RFC 9989 §4.10.1)",
+        |text, _| is_bad_policy(text),
+    ),
     ("a bad value of adkim or aspf is that of the default (RFC 9989 §4.8)", |text, _| {
-        tags(text).iter().any(|(name, value)| ["adkim", "aspf"].contains(&name.as_str()) && !["r", "s"].contains(&value.as_str()))
+        tags(text).iter().any(|(name, value)| {
+            ["adkim", "aspf"].contains(&name.as_str()) && !["r", "s"].contains(&value.as_str())
+        })
     }),
     ("without p, a report address must be a URI of RFC 3986 (RFC 9989 §4.7)", |text, _| {
-        !tags(text).iter().any(|(name, _)| name == "p") && tags(text).iter().any(|(name, _)| name == "rua")
+        !tags(text).iter().any(|(name, _)| name == "p")
+            && tags(text).iter().any(|(name, _)| name == "rua")
     }),
 ];
 
@@ -118,7 +141,8 @@ fn records() {
         let same = match &ours {
             Some(Record { policies: Some(Policies { p, sp, .. }), adkim, aspf, .. }) => {
                 let alignment = |ours: &Alignment, theirs: &Value| {
-                    theirs.as_str().unwrap_or("r") == if *ours == Alignment::Strict { "s" } else { "r" }
+                    theirs.as_str().unwrap_or("r")
+                        == if *ours == Alignment::Strict { "s" } else { "r" }
                 };
                 theirs["p"] == p.as_str()
                     && theirs["sp"].as_str() == sp.map(|sp| sp.as_str())
@@ -129,7 +153,9 @@ fn records() {
         };
         if same {
             differences.equal();
-        } else if let Some((name, _)) = EXPLANATIONS.iter().find(|(_, is_it)| is_it(text, ours.as_ref())) {
+        } else if let Some((name, _)) =
+            EXPLANATIONS.iter().find(|(_, is_it)| is_it(text, ours.as_ref()))
+        {
             differences.explained(name);
         } else {
             differences.unexplained(format!("{text:?}: ours {ours:?}, Mail::DMARC {theirs}"));
@@ -170,8 +196,18 @@ fn evaluation() {
                 4 => format!("_dmarc.{name} CNAME _dmarc.{}\n", domain(&mut random)),
                 _ => {
                     let psd = random.pick(&["", "", "; psd=y", "; psd=n"]);
-                    let rest = random.pick(&["", "; adkim=s", "; aspf=s", "; t=y", "; sp=none; np=quarantine", "; np=reject"]);
-                    format!("_dmarc.{name} TXT v=DMARC1; p={}{psd}{rest}\n", random.pick(&["none", "quarantine", "reject"]))
+                    let rest = random.pick(&[
+                        "",
+                        "; adkim=s",
+                        "; aspf=s",
+                        "; t=y",
+                        "; sp=none; np=quarantine",
+                        "; np=reject",
+                    ]);
+                    format!(
+                        "_dmarc.{name} TXT v=DMARC1; p={}{psd}{rest}\n",
+                        random.pick(&["none", "quarantine", "reject"])
+                    )
                 }
             };
         }

@@ -13,11 +13,32 @@ use super::{
 use crate::fuzz;
 
 fn domain(random: &mut Random) -> String {
-    random.pick(&["a.example", "b.example", "mail.a.example", "A.EXAMPLE", "xn--bcher-kva.example", "b-c.example"]).to_owned()
+    random
+        .pick(&[
+            "a.example",
+            "b.example",
+            "mail.a.example",
+            "A.EXAMPLE",
+            "xn--bcher-kva.example",
+            "b-c.example",
+        ])
+        .to_owned()
 }
 
 fn local_part(random: &mut Random) -> String {
-    random.pick(&["x", "first.last", "x+y", "\"a b\"", "\"a\\\"b\"", "x_y-z", "\"a@b\"", "a..b", "=?utf-8?q?x?="]).to_owned()
+    random
+        .pick(&[
+            "x",
+            "first.last",
+            "x+y",
+            "\"a b\"",
+            "\"a\\\"b\"",
+            "x_y-z",
+            "\"a@b\"",
+            "a..b",
+            "=?utf-8?q?x?=",
+        ])
+        .to_owned()
 }
 
 fn phrase(random: &mut Random) -> String {
@@ -45,7 +66,9 @@ fn mailbox(random: &mut Random) -> String {
         5..=7 => address,
         8 => format!("{address} ({})", phrase(random).replace('"', "")),
         9 => format!("{}{space}<{space}{address}{space}>", phrase(random)),
-        10 => format!("({}){space}{address}", random.pick(&["c", "a (b) c", "a\\)b", "x@c.example"])),
+        10 => {
+            format!("({}){space}{address}", random.pick(&["c", "a (b) c", "a\\)b", "x@c.example"]))
+        }
         _ => format!("<@r.example:{address}>"),
     }
 }
@@ -63,8 +86,10 @@ fn field(random: &mut Random) -> String {
         let at = random.below(text.len() + 1);
         text.insert_str(
             at,
-            random
-                .pick(&["<", ">", "(", ")", "\"", ",", ";", "@", "\\", ":", " ", ".", "[", "]", "\r\n ", "=?", "?=", "\t", "x"]),
+            random.pick(&[
+                "<", ">", "(", ")", "\"", ",", ";", "@", "\\", ":", " ", ".", "[", "]", "\r\n ",
+                "=?", "?=", "\t", "x",
+            ]),
         );
     }
     format!(" {text}")
@@ -73,8 +98,10 @@ fn field(random: &mut Random) -> String {
 /// The domains of addresses, as domains of two labels or more.
 fn domains(addresses: &Value) -> Vec<Domain> {
     let addresses = addresses.as_array().unwrap().iter().filter_map(Value::as_str);
-    let mut domains: Vec<Domain> =
-        addresses.filter_map(|address| Domain::parse(address.rsplit_once('@')?.1).ok()).filter(Domain::is_qualified).collect();
+    let mut domains: Vec<Domain> = addresses
+        .filter_map(|address| Domain::parse(address.rsplit_once('@')?.1).ok())
+        .filter(Domain::is_qualified)
+        .collect();
     domains.dedup();
     domains
 }
@@ -97,7 +124,9 @@ fn python() {
         match &author {
             _ if missed.is_empty() => differences.equal(),
             Author::One(_) | Author::Several(_) if is_quoted(field, &missed) => {
-                differences.explained("an address in a comment or a quoted string is none (RFC 5322 §3.2.2, §3.2.4)");
+                differences.explained(
+                    "an address in a comment or a quoted string is none (RFC 5322 §3.2.2, §3.2.4)",
+                );
             }
             _ if is_split(field, &missed) => {
                 differences.explained("white space in a word in front of a bracket is that of a display name (RFC 5322 §3.4)");
@@ -109,7 +138,9 @@ fn python() {
             author if author.domains().len() >= MAX_AUTHOR_DOMAINS => {
                 differences.explained("authors beyond the bound (docs/limits.md)")
             }
-            author => differences.unexplained(format!("{field:?}: ours {author:?}, Python {theirs}")),
+            author => {
+                differences.unexplained(format!("{field:?}: ours {author:?}, Python {theirs}"))
+            }
         }
     }
     differences.finish("From");
@@ -118,12 +149,16 @@ fn python() {
 /// Whether the domains stand in quotes or a comment alone.
 fn is_quoted(field: &str, missed: &[Domain]) -> bool {
     let quoted = ["\"x@y.example\"", "(x@c.example)", "x@y.example)"];
-    missed.iter().all(|domain| quoted.iter().any(|text| field.contains(text) && text.contains(domain.as_str())))
+    missed.iter().all(|domain| {
+        quoted.iter().any(|text| field.contains(text) && text.contains(domain.as_str()))
+    })
 }
 
 /// Whether the domains come of white space within words alone, in front of a bracket.
 fn is_split(field: &str, missed: &[Domain]) -> bool {
     let lower = field.to_ascii_lowercase();
     let squeezed: String = lower.chars().filter(|c| !c.is_whitespace()).collect();
-    missed.iter().all(|domain| !lower.contains(domain.as_str()) && squeezed.contains(&format!("{domain}<")))
+    missed
+        .iter()
+        .all(|domain| !lower.contains(domain.as_str()) && squeezed.contains(&format!("{domain}<")))
 }

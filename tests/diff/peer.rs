@@ -1,4 +1,5 @@
-//! Another implementation: a program that reads cases as JSON lines and writes results as JSON lines.
+//! Another implementation: a program that reads cases as JSON lines and writes results as JSON
+//! lines.
 
 use std::{
     io::{BufRead as _, BufReader, Write as _},
@@ -18,7 +19,9 @@ pub(crate) fn ask(program: &str, cases: &[Value]) -> Vec<Value> {
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()
-        .unwrap_or_else(|error| panic!("{interpreter}: {error}; make peers installs what is needed"));
+        .unwrap_or_else(|error| {
+            panic!("{interpreter}: {error}; make peers installs what is needed")
+        });
     let mut input = child.stdin.take().unwrap();
     let lines: Vec<String> = cases.iter().map(ToString::to_string).collect();
     let writer = thread::spawn(move || {
@@ -34,7 +37,8 @@ pub(crate) fn ask(program: &str, cases: &[Value]) -> Vec<Value> {
         .lines()
         .map(|line| {
             let line = line.unwrap();
-            serde_json::from_str(&line).unwrap_or_else(|error| panic!("{program}: {error} in {line:?}"))
+            serde_json::from_str(&line)
+                .unwrap_or_else(|error| panic!("{program}: {error} in {line:?}"))
         })
         .collect();
     writer.join().unwrap();

@@ -147,7 +147,18 @@ fn term(random: &mut Random) -> String {
         30..=32 => "all".to_owned(),
         33 => format!("redirect={}", name(random)),
         34 => format!("exp={}", name(random)),
-        35 => random.pick(&["x=y", "a=b", "unknown=%{d}", "v=spf1", "default=neutral", "x-y.z_1=%{i}", "1x=y", "x=%"]).to_owned(),
+        35 => random
+            .pick(&[
+                "x=y",
+                "a=b",
+                "unknown=%{d}",
+                "v=spf1",
+                "default=neutral",
+                "x-y.z_1=%{i}",
+                "1x=y",
+                "x=%",
+            ])
+            .to_owned(),
         36 => random
             .pick(&[
                 "moo",
@@ -167,14 +178,20 @@ fn term(random: &mut Random) -> String {
                 "exp=",
             ])
             .to_owned(),
-        37 => random.pick(&["ALL", "Include:b.example", "A", "MX", "IP4:192.0.2.1", "REDIRECT=b.example"]).to_owned(),
+        37 => random
+            .pick(&["ALL", "Include:b.example", "A", "MX", "IP4:192.0.2.1", "REDIRECT=b.example"])
+            .to_owned(),
         38 => {
             let length = random.below(8);
             (0..length).map(|_| char::from(u8::try_from(random.within(33..127)).unwrap())).collect()
         }
         _ => "-all".to_owned(),
     };
-    if random.once_in(60) { format!("{qualifier}{qualifier}{term}") } else { format!("{qualifier}{term}") }
+    if random.once_in(60) {
+        format!("{qualifier}{qualifier}{term}")
+    } else {
+        format!("{qualifier}{term}")
+    }
 }
 
 fn record(random: &mut Random) -> Vec<u8> {
@@ -239,11 +256,19 @@ fn case(random: &mut Random) -> Case {
         1 => "x".repeat(random.near(&[63, 64, 250])),
         _ => "user".to_owned(),
     };
-    let helo = random.pick(&["mail.example.com", "mail.example.com", "b.example", "gone.example"]).to_owned();
+    let helo = random
+        .pick(&["mail.example.com", "mail.example.com", "b.example", "gone.example"])
+        .to_owned();
     let mut records = Vec::new();
     for name in NAMES.iter().filter(|name| **name != "gone.example") {
         if *name == "alias.example" {
-            let target = random.pick(&["b.example", "example.com", "gone.example", "alias.example", "mail.example.com"]);
+            let target = random.pick(&[
+                "b.example",
+                "example.com",
+                "gone.example",
+                "alias.example",
+                "mail.example.com",
+            ]);
             records.push(((*name).to_owned(), Data::Cname(target.to_owned())));
             continue;
         }
@@ -258,17 +283,25 @@ fn case(random: &mut Random) -> Case {
         }
         if random.once_in(30) {
             let text = if random.once_in(2) { record(random) } else { b"some other text".to_vec() };
-            records.push(((*name).to_owned(), Data::Txt(vec![text.into_iter().take(255).collect()])));
+            records
+                .push(((*name).to_owned(), Data::Txt(vec![text.into_iter().take(255).collect()])));
         }
         for _ in 0..random.below(3) {
-            records.push(((*name).to_owned(), Data::A([192, 0, 2, u8::try_from(random.below(4)).unwrap()])));
+            records.push((
+                (*name).to_owned(),
+                Data::A([192, 0, 2, u8::try_from(random.below(4)).unwrap()]),
+            ));
         }
         if random.once_in(3) {
             records.push(((*name).to_owned(), Data::Aaaa(u16::try_from(random.below(3)).unwrap())));
         }
         let exchangers = if random.once_in(20) { random.near(&[10]) } else { random.below(3) };
         for number in 0..exchangers {
-            let host = if random.once_in(3) { format!("h{number}.example") } else { random.pick(&NAMES).to_owned() };
+            let host = if random.once_in(3) {
+                format!("h{number}.example")
+            } else {
+                random.pick(&NAMES).to_owned()
+            };
             records.push(((*name).to_owned(), Data::Mx(u16::try_from(number).unwrap(), host)));
         }
     }
@@ -279,7 +312,8 @@ fn case(random: &mut Random) -> Case {
     }
     // Explanations.
     for name in ["b.example", "c.example"] {
-        let fails = records.iter().any(|(owner, data)| owner == name && matches!(data, Data::Failure));
+        let fails =
+            records.iter().any(|(owner, data)| owner == name && matches!(data, Data::Failure));
         if !fails && random.once_in(3) {
             records.retain(|(owner, data)| owner != name || !matches!(data, Data::Txt(_)));
             let text = random.pick(&[
@@ -304,7 +338,9 @@ impl Case {
                 Data::A(address) => json!(["A", IpAddr::from(*address).to_string()]),
                 Data::Aaaa(low) => json!(["AAAA", aaaa(*low).to_string()]),
                 Data::Mx(preference, host) => json!(["MX", [json!(preference), json!(host)]]),
-                Data::Txt(strings) => json!(["TXT", strings.iter().map(|text| latin(text)).collect::<Vec<_>>()]),
+                Data::Txt(strings) => {
+                    json!(["TXT", strings.iter().map(|text| latin(text)).collect::<Vec<_>>()])
+                }
                 Data::Ptr(host) => json!(["PTR", host]),
                 Data::Cname(target) => json!(["CNAME", target]),
                 Data::Failure => json!(["!", ""]),
@@ -341,7 +377,11 @@ impl Case {
             timestamp: 1_700_000_000,
         };
         let limits = Limits { timeout: Duration::from_secs(3600), ..Limits::default() };
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .start_paused(true)
+            .build()
+            .unwrap();
         runtime.block_on(check_host(&Dns::from_zone(Arc::new(self.zone())), &query, &limits))
     }
 }
@@ -350,7 +390,8 @@ fn aaaa(low: u16) -> std::net::Ipv6Addr {
     [0x2001, 0xdb8, 0, 0, 0, 0, 0, low].into()
 }
 
-/// A difference that is explained: what it is called, where the RFC speaks of it, and how it is known.
+/// A difference that is explained: what it is called, where the RFC speaks of it, and how it is
+/// known.
 type Explanation = (&'static str, fn(&Case, &Outcome, &str, &str) -> bool);
 
 fn reason(outcome: &Outcome) -> &str {
@@ -365,12 +406,15 @@ fn compare(program: &str, explanations: &[Explanation]) {
     let mut differences = Differences::default();
     for (case, answer) in cases.iter().zip(&answers) {
         let ours = case.check();
-        let (theirs, why) = (answer["result"].as_str().unwrap(), answer["reason"].as_str().unwrap());
+        let (theirs, why) =
+            (answer["result"].as_str().unwrap(), answer["reason"].as_str().unwrap());
         let explanation = ours.explanation.as_deref().unwrap_or("DEFAULT");
         let same_text = theirs != "fail" || answer["explanation"] == *explanation;
         if ours.result.as_str() == theirs && same_text {
             differences.equal();
-        } else if let Some((name, _)) = explanations.iter().find(|(_, is_it)| is_it(case, &ours, theirs, why)) {
+        } else if let Some((name, _)) =
+            explanations.iter().find(|(_, is_it)| is_it(case, &ours, theirs, why))
+        {
             differences.explained(name);
         } else {
             let problem = ours.problem.as_ref().map(|problem| &problem.detail);
@@ -400,17 +444,25 @@ fn mail_spf() {
 
 /// What records say that a case has.
 fn any_text(case: &Case, is_it: impl Fn(&str) -> bool) -> bool {
-    case.records.iter().any(|(_, data)| matches!(data, Data::Txt(strings) if is_it(&latin(&strings.concat()))))
+    case.records
+        .iter()
+        .any(|(_, data)| matches!(data, Data::Txt(strings) if is_it(&latin(&strings.concat()))))
 }
 
-/// Whether the names of the client can fail to be looked up: then they are none (§5.5), where the peers give up.
+/// Whether the names of the client can fail to be looked up: then they are none (§5.5), where the
+/// peers give up.
 fn names_fail(case: &Case) -> bool {
     let is_bad = |host: &str| {
         let alias = |name: &str| {
-            case.records.iter().any(|(owner, data)| owner == name && matches!(data, Data::Cname(target) if target == name))
+            case.records.iter().any(|(owner, data)| {
+                owner == name && matches!(data, Data::Cname(target) if target == name)
+            })
         };
         host == "alias.example" && alias(host)
-            || case.records.iter().any(|(owner, data)| owner == host && matches!(data, Data::Failure))
+            || case
+                .records
+                .iter()
+                .any(|(owner, data)| owner == host && matches!(data, Data::Failure))
     };
     any_text(case, |text| text.to_ascii_lowercase().contains("ptr") || text.contains("%{p"))
         && case.records.iter().any(|(_, data)| matches!(data, Data::Ptr(host) if is_bad(host)))
@@ -420,7 +472,9 @@ fn names_fail(case: &Case) -> bool {
 fn exchanger_fails(case: &Case) -> bool {
     let fails = |host: &str| {
         case.records.iter().any(|(owner, data)| {
-            owner == host && (matches!(data, Data::Failure) || matches!(data, Data::Cname(target) if target == host))
+            owner == host
+                && (matches!(data, Data::Failure)
+                    || matches!(data, Data::Cname(target) if target == host))
         })
     };
     case.records.iter().any(|(_, data)| matches!(data, Data::Mx(_, host) if fails(host)))
@@ -434,42 +488,58 @@ fn wrong_term(ours: &Outcome) -> Option<&str> {
     Some(term.trim_start_matches(['+', '-', '~', '?']))
 }
 
-const VOID: Explanation =
-    ("void look-ups: counted by query, here by term, and the client's names once (RFC 7208 §4.6.4)", |_, ours, theirs, why| {
+const VOID: Explanation = (
+    "void look-ups: counted by query, here by term, and the client's names once (RFC 7208 §4.6.4)",
+    |_, ours, theirs, why| {
         let ours_counts = reason(ours) == Problem::TOO_MANY_VOID_LOOKUPS;
-        let theirs_counts = theirs == "permerror" && (why.contains("Void lookup limit") || why.contains("void DNS look-ups"));
+        let theirs_counts = theirs == "permerror"
+            && (why.contains("Void lookup limit") || why.contains("void DNS look-ups"));
         ours_counts != theirs_counts
-    });
+    },
+);
 
-const NAMES_FAIL: Explanation =
-    ("an error of DNS about a name of the client is no match, not temperror (RFC 7208 §5.5)", |case, ours, theirs, _| {
+const NAMES_FAIL: Explanation = (
+    "an error of DNS about a name of the client is no match, not temperror (RFC 7208 §5.5)",
+    |case, ours, theirs, _| {
         theirs == "temperror" && ours.result.as_str() != "temperror" && names_fail(case)
-    });
+    },
+);
 
-const ANY_EXCHANGER: Explanation =
-    ("an mx of which one exchanger matches does match, in any order (RFC 7208 §5.4)", |case, ours, theirs, _| {
+const ANY_EXCHANGER: Explanation = (
+    "an mx of which one exchanger matches does match, in any order (RFC 7208 §5.4)",
+    |case, ours, theirs, _| {
         theirs == "temperror" && ours.result.as_str() != "temperror" && exchanger_fails(case)
+    },
+);
+
+const ZERO_DIGIT: Explanation =
+    ("the number of a macro must not be zero (RFC 7208 §7.3)", |_, ours, _, _| {
+        wrong_term(ours).is_some_and(|term| term.contains("0}"))
     });
 
-const ZERO_DIGIT: Explanation = ("the number of a macro must not be zero (RFC 7208 §7.3)", |_, ours, _, _| {
-    wrong_term(ours).is_some_and(|term| term.contains("0}"))
-});
-
-const ODD_OCTETS: Explanation =
-    ("octets beyond printable ASCII are none of the grammar (RFC 7208 §4.6.1, §7.1)", |_, ours, _, _| {
-        ours.problem.as_ref().is_some_and(|problem| problem.detail.starts_with("octets that are not ASCII"))
+const ODD_OCTETS: Explanation = (
+    "octets beyond printable ASCII are none of the grammar (RFC 7208 §4.6.1, §7.1)",
+    |_, ours, _, _| {
+        ours.problem
+            .as_ref()
+            .is_some_and(|problem| problem.detail.starts_with("octets that are not ASCII"))
             || wrong_term(ours).is_some_and(|term| term.chars().any(char::is_control))
-    });
+    },
+);
 
-const SAME_TWICE: Explanation = ("the same record twice in an answer is one record (RFC 2181 §5)", |case, _, _, why| {
-    let texts: Vec<(&String, Vec<u8>)> = case
-        .records
-        .iter()
-        .filter_map(|(owner, data)| if let Data::Txt(strings) = data { Some((owner, strings.concat())) } else { None })
-        .collect();
-    let is_twice = texts.iter().any(|text| texts.iter().filter(|other| *other == text).count() > 1);
-    is_twice && (why.contains("Two or more") || why.contains("Redundant"))
-});
+const SAME_TWICE: Explanation =
+    ("the same record twice in an answer is one record (RFC 2181 §5)", |case, _, _, why| {
+        let texts: Vec<(&String, Vec<u8>)> = case
+            .records
+            .iter()
+            .filter_map(|(owner, data)| {
+                if let Data::Txt(strings) = data { Some((owner, strings.concat())) } else { None }
+            })
+            .collect();
+        let is_twice =
+            texts.iter().any(|text| texts.iter().filter(|other| *other == text).count() > 1);
+        is_twice && (why.contains("Two or more") || why.contains("Redundant"))
+    });
 
 const PYSPF: &[Explanation] = &[
     VOID,
@@ -481,18 +551,26 @@ const PYSPF: &[Explanation] = &[
     ("names of modifiers are in any case, here and in RFC 7208 §4.6.1", |case, _, _, _| {
         any_text(case, |text| text.contains("REDIRECT="))
     }),
-    ("exists and include without a domain are syntax errors (RFC 7208 §5.2, §5.7)", |_, ours, _, _| {
-        wrong_term(ours).is_some_and(|term| ["exists", "include"].contains(&term))
-    }),
-    ("of an explanation in several strings all count (RFC 7208 §3.3, §6.2)", |case, ours, theirs, _| {
-        theirs == "fail"
-            && ours.result.as_str() == "fail"
-            && ours.explanation.is_some()
-            && case.records.iter().any(|(_, data)| matches!(data, Data::Txt(strings) if strings.len() > 1))
-    }),
-    ("an include of a domain by itself ends at the limit of look-ups, or at a match before (RFC 7208 §5.2)", |_, _, _, why| {
-        why.contains("trivial recursion")
-    }),
+    (
+        "exists and include without a domain are syntax errors (RFC 7208 §5.2, §5.7)",
+        |_, ours, _, _| wrong_term(ours).is_some_and(|term| ["exists", "include"].contains(&term)),
+    ),
+    (
+        "of an explanation in several strings all count (RFC 7208 §3.3, §6.2)",
+        |case, ours, theirs, _| {
+            theirs == "fail"
+                && ours.result.as_str() == "fail"
+                && ours.explanation.is_some()
+                && case
+                    .records
+                    .iter()
+                    .any(|(_, data)| matches!(data, Data::Txt(strings) if strings.len() > 1))
+        },
+    ),
+    (
+        "an include of a domain by itself ends at the limit of look-ups, or at a match before (RFC 7208 §5.2)",
+        |_, _, _, why| why.contains("trivial recursion"),
+    ),
 ];
 
 const MAIL_SPF: &[Explanation] = &[
@@ -510,9 +588,14 @@ const MAIL_SPF: &[Explanation] = &[
     ("an explanation with an error of syntax is none (RFC 7208 §6.2)", |_, ours, theirs, _| {
         theirs == "fail" && ours.result.as_str() == "fail" && ours.explanation.is_none()
     }),
-    ("more than ten exchangers are permerror, whichever of them matches (RFC 7208 §4.6.4)", |_, ours, _, _| {
-        ours.problem.as_ref().is_some_and(|problem| problem.detail.starts_with("more than 10 MX records"))
-    }),
+    (
+        "more than ten exchangers are permerror, whichever of them matches (RFC 7208 §4.6.4)",
+        |_, ours, _, _| {
+            ours.problem
+                .as_ref()
+                .is_some_and(|problem| problem.detail.starts_with("more than 10 MX records"))
+        },
+    ),
     ("ip6 matches no client of IPv4, mapped or not (RFC 7208 §5.6)", |case, _, _, _| {
         case.ip.is_ipv4() && any_text(case, |text| text.contains("ip6:"))
     }),

@@ -1,6 +1,8 @@
 //! Incoming Authentication-Results: nothing that a reader takes for ours stays.
 
-use spf_milter::mail::auth_results::{AuthenticationResults, AuthservIdPattern, arc_claims_authserv_id, claims_authserv_id};
+use spf_milter::mail::auth_results::{
+    AuthenticationResults, AuthservIdPattern, arc_claims_authserv_id, claims_authserv_id,
+};
 
 const OURS: &str = "mx.example.org";
 
@@ -14,8 +16,8 @@ pub fn check(octets: &[u8]) {
         }
         // What is written of it reads back to the same.
         let written = read.write();
-        let again =
-            AuthenticationResults::parse(written.value.as_bytes()).unwrap_or_else(|error| panic!("{error} in {written:?}"));
+        let again = AuthenticationResults::parse(written.value.as_bytes())
+            .unwrap_or_else(|error| panic!("{error} in {written:?}"));
         assert_eq!(again.results.len(), read.results.len(), "{written:?}");
         for (again, read) in again.results.iter().zip(&read.results) {
             assert_eq!((&again.method, &again.result), (&read.method, &read.result), "{written:?}");

@@ -15,8 +15,12 @@ pub fn check(octets: &[u8]) {
             warnings.iter().for_each(|warning| super::assert_printable(&warning.to_string()));
             for all in [true, false] {
                 let shown = config.show(all);
-                assert!(shown.chars().all(|c| matches!(c, '\n' | '\t') || !c.is_control()), "{shown:?}");
-                let again = load(shown.as_bytes()).unwrap_or_else(|errors| panic!("{errors}\nof what is shown:\n{shown}"));
+                assert!(
+                    shown.chars().all(|c| matches!(c, '\n' | '\t') || !c.is_control()),
+                    "{shown:?}"
+                );
+                let again = load(shown.as_bytes())
+                    .unwrap_or_else(|errors| panic!("{errors}\nof what is shown:\n{shown}"));
                 assert_eq!(config.changed(&again.config), [""; 0], "{shown}");
                 assert_eq!(again.config.show(all), shown);
             }
@@ -24,7 +28,11 @@ pub fn check(octets: &[u8]) {
         }
         Err(errors) => {
             let text = errors.to_string();
-            assert!(!text.is_empty() && text.chars().all(|c| matches!(c, '\n' | '\t') || !c.is_control()), "{text:?}");
+            assert!(
+                !text.is_empty()
+                    && text.chars().all(|c| matches!(c, '\n' | '\t') || !c.is_control()),
+                "{text:?}"
+            );
         }
     }
 }

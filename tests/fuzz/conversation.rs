@@ -1,8 +1,9 @@
-//! A whole milter conversation: it ends, each question has the answers that it should have, and neither the borders of what is read at once
-//! nor a reload change anything.
+//! A whole milter conversation: it ends, each question has the answers that it should have, and
+//! neither the borders of what is read at once nor a reload change anything.
 //!
-//! The first octet chooses the configuration, the second one the chunks. Then packets: the command, the number of octets, the octets; with
-//! the command `!` they go out as they are, without a packet around them.
+//! The first octet chooses the configuration, the second one the chunks. Then packets: the command,
+//! the number of octets, the octets; with the command `!` they go out as they are, without a packet
+//! around them.
 
 use std::{path::Path, sync::Arc, sync::LazyLock};
 
@@ -30,7 +31,8 @@ const CONFIGS: [&str; 4] = [
 ];
 
 /// Another configuration, to be put in force while the conversation is under way.
-const OTHER: &str = "authserv_id = another.example\nheader = Authentication-Results\nreject_results = fail\n";
+const OTHER: &str =
+    "authserv_id = another.example\nheader = Authentication-Results\nreject_results = fail\n";
 
 const ZONE: &str = "
 example.com TXT v=spf1 ip4:192.0.2.0/24 -all exp=why.example.com
@@ -46,8 +48,12 @@ _dmarc.q.example.com TXT v=DMARC1; p=quarantine
 
 static ALL: LazyLock<Vec<Config>> = LazyLock::new(|| {
     let read = |text: &&str| {
-        let text = format!("socket = unix:/nowhere\nlog_destination = stderr\nhostname = mx.example.org\n{text}");
-        load_text(text.as_bytes(), Path::new("fuzzed"), &Overrides::default()).unwrap_or_else(|errors| panic!("{errors}")).config
+        let text = format!(
+            "socket = unix:/nowhere\nlog_destination = stderr\nhostname = mx.example.org\n{text}"
+        );
+        load_text(text.as_bytes(), Path::new("fuzzed"), &Overrides::default())
+            .unwrap_or_else(|errors| panic!("{errors}"))
+            .config
     };
     CONFIGS.iter().chain([&OTHER]).map(read).collect()
 });
@@ -76,11 +82,20 @@ fn packets(input: &mut Input<'_>) -> (Vec<(u8, Vec<u8>)>, bool) {
             content.push(0);
         }
         let next = match (stage, command) {
-            (_, b'D') if content.len() > 1 && content.iter().filter(|octet| **octet == 0).count() % 2 == 0 => Some(stage),
+            (_, b'D')
+                if content.len() > 1
+                    && content.iter().filter(|octet| **octet == 0).count() % 2 == 0 =>
+            {
+                Some(stage)
+            }
             (0, b'C') if is_client(&content) => Some(1),
             (1, b'H') if has_nuls(&content, 1) && content.len() > 1 => Some(1),
             (1, b'M') if content.first().is_some_and(|octet| *octet != 0) => Some(2),
-            (2 | 3, b'L') if has_nuls(&content, 2) && content.first().is_some_and(|octet| *octet != 0) => Some(3),
+            (2 | 3, b'L')
+                if has_nuls(&content, 2) && content.first().is_some_and(|octet| *octet != 0) =>
+            {
+                Some(3)
+            }
             (2 | 3, b'N') if content.is_empty() => Some(4),
             (4, b'B') => Some(4),
             (4, b'E') => Some(1),
@@ -105,11 +120,16 @@ fn is_client(content: &[u8]) -> bool {
     let mut parts = content.splitn(2, |octet| *octet == 0);
     let (host, rest) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
     let Some((b'4', address)) = rest.split_first() else { return false };
-    let Some(address) = address.get(2..).and_then(|address| address.strip_suffix(b"\0")) else { return false };
-    !host.is_empty() && std::str::from_utf8(address).is_ok_and(|address| address.parse::<std::net::Ipv4Addr>().is_ok())
+    let Some(address) = address.get(2..).and_then(|address| address.strip_suffix(b"\0")) else {
+        return false;
+    };
+    !host.is_empty()
+        && std::str::from_utf8(address)
+            .is_ok_and(|address| address.parse::<std::net::Ipv4Addr>().is_ok())
 }
 
-/// Plays octets in chunks; the answers and the log. `reload`: another configuration comes into force once it is agreed what is asked for.
+/// Plays octets in chunks; the answers and the log. `reload`: another configuration comes into
+/// force once it is agreed what is asked for.
 fn play(config: usize, octets: &[u8], chunk: usize, reload: bool) -> (Vec<u8>, Vec<String>) {
     let log = Log::keep(LogLevel::Debug);
     let runtime = |config: &Config| {
@@ -118,7 +138,8 @@ fn play(config: usize, octets: &[u8], chunk: usize, reload: bool) -> (Vec<u8>, V
     };
     let shared = Shared::new(runtime(&ALL[config]));
     let (sender, draining) = watch::channel(false);
-    let server = Arc::new(Server { shared: shared.clone(), observer: Observer::new(log.clone()), draining });
+    let server =
+        Arc::new(Server { shared: shared.clone(), observer: Observer::new(log.clone()), draining });
     let answers = super::block_on(async {
         let (ours, theirs) = UnixStream::pair().unwrap();
         let (mut reader, mut writer) = ours.into_split();
@@ -128,7 +149,8 @@ fn play(config: usize, octets: &[u8], chunk: usize, reload: bool) -> (Vec<u8>, V
             answers
         };
         let write = async {
-            let offer: Vec<u8> = [6_u32, 0x1ff, 0x1f_ffff].iter().flat_map(|number| number.to_be_bytes()).collect();
+            let offer: Vec<u8> =
+                [6_u32, 0x1ff, 0x1f_ffff].iter().flat_map(|number| number.to_be_bytes()).collect();
             // Whoever is hung up on notices by reading.
             let _ = writer.write_all(&packet(b'O', &offer)).await;
             if reload {
@@ -182,10 +204,13 @@ pub fn check(octets: &[u8]) {
         assert_eq!(answers(&again), all, "in chunks of {chunk}, reload {reload}");
         assert_eq!(log_again, log, "in chunks of {chunk}, reload {reload}");
     }
-    // A body in other packets is the same body; where no answer to them is agreed on, nothing else changes.
+    // A body in other packets is the same body; where no answer to them is agreed on, nothing else
+    // changes.
     if is_legal && CONFIGS[config].contains("verify_dkim") {
-        let cut: Vec<u8> =
-            packets.iter().flat_map(|packet| halves(packet).into_iter().flat_map(|half| octets_of(&half))).collect();
+        let cut: Vec<u8> = packets
+            .iter()
+            .flat_map(|packet| halves(packet).into_iter().flat_map(|half| octets_of(&half)))
+            .collect();
         let (again, log_again) = play(config, &cut, usize::MAX, false);
         assert_eq!(answers(&again), all, "with the body in halves");
         assert_eq!(log_again, log, "with the body in halves");
@@ -224,7 +249,8 @@ fn is_answered(packets: &[(u8, Vec<u8>)], is_legal: bool, answers: &[(u8, Vec<u8
         }
     }
     assert!(!is_changed, "changes without an answer: {answers:?}");
-    let finals: Vec<u8> = answers.iter().map(|(kind, _)| *kind).filter(|kind| b"carty".contains(kind)).collect();
+    let finals: Vec<u8> =
+        answers.iter().map(|(kind, _)| *kind).filter(|kind| b"carty".contains(kind)).collect();
     let answered = |command: u8| match command {
         b'C' => steps & 0x1000 == 0,
         b'H' => steps & 0x2000 == 0,
@@ -244,9 +270,13 @@ fn is_answered(packets: &[(u8, Vec<u8>)], is_legal: bool, answers: &[(u8, Vec<u8
     if !is_legal {
         return;
     }
-    let questions: Vec<u8> = packets.iter().map(|(command, _)| *command).filter(|command| answered(*command)).collect();
+    let questions: Vec<u8> =
+        packets.iter().map(|(command, _)| *command).filter(|command| answered(*command)).collect();
     // An MTA that is told to stop says no more of the message or the session.
-    let stop = questions.iter().zip(&finals).position(|(command, answer)| *command != b'E' && *answer != b'c');
+    let stop = questions
+        .iter()
+        .zip(&finals)
+        .position(|(command, answer)| *command != b'E' && *answer != b'c');
     match stop {
         Some(_) => assert!(finals.len() <= questions.len(), "{packets:?} {answers:?}"),
         None => assert_eq!(finals.len(), questions.len(), "{packets:?} {answers:?}"),

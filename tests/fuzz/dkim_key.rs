@@ -17,7 +17,8 @@ pub fn check(octets: &[u8]) {
     }
     let dns = Dns::from_zone(Arc::new(zone));
     for algorithm in ["rsa-sha256", "ed25519-sha256"] {
-        // The hash is that of the empty body; the signature has as many octets as the algorithm wants at least.
+        // The hash is that of the empty body; the signature has as many octets as the algorithm
+        // wants at least.
         let message = format!(
             "DKIM-Signature: v=1; a={algorithm}; c=relaxed/relaxed; d=example.com; i=@sub.example.com; s=k; h=from;\n \
              bh=47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=; b={}\nFrom: a@example.com\n\n",
@@ -26,7 +27,10 @@ pub fn check(octets: &[u8]) {
         let (fields, body) = split(message.as_bytes());
         for outcome in verify(&fields, &body, &dns, 100, 512) {
             assert_ne!(outcome.result(), DkimResult::Pass, "{outcome:?}");
-            assert!(outcome.key_bits.is_none_or(|bits| (256..=8192).contains(&bits)), "{outcome:?}");
+            assert!(
+                outcome.key_bits.is_none_or(|bits| (256..=8192).contains(&bits)),
+                "{outcome:?}"
+            );
         }
     }
 }

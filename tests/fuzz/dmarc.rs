@@ -1,14 +1,14 @@
 //! DMARC over any zone: discovery, walk and alignment, against a slow twin, within its queries.
 //!
-//! The first line is `AUTHOR-DOMAIN`, then `spf=DOMAIN`, `dkim=DOMAIN`, `dkim?DOMAIN` (could not be verified) or `dkim!DOMAIN` (is not valid),
-//! with spaces between; the rest is a zone.
+//! The first line is `AUTHOR-DOMAIN`, then `spf=DOMAIN`, `dkim=DOMAIN`, `dkim?DOMAIN` (could not be
+//! verified) or `dkim!DOMAIN` (is not valid), with spaces between; the rest is a zone.
 
 use std::sync::Arc;
 
 use spf_milter::{
     auth::dmarc::{
-        Alignment, DkimIdentifier, DkimStatus, DmarcResult, Identifiers, Outcome, Policies, Policy, Psd, Record, discover,
-        evaluate, organizational_domain,
+        Alignment, DkimIdentifier, DkimStatus, DmarcResult, Identifiers, Outcome, Policies, Policy,
+        Psd, Record, discover, evaluate, organizational_domain,
     },
     dns::{Answer, Dns, Failure, Name, RecordType, zone::Zone},
     mail::{author::Author, domain::Domain, spf_result::SpfResult},
@@ -63,7 +63,9 @@ fn world(zone: &Zone, domains: &[&Domain], author: &Domain) -> World {
                 let mut records = texts.iter().filter_map(|text| Record::parse(text));
                 if let (Some(record), None) = (records.next(), records.next()) {
                     let record = dmarc::Record {
-                        policies: record.policies.map(|Policies { p, sp, np }| (number(p), sp.map(number), np.map(number))),
+                        policies: record.policies.map(|Policies { p, sp, np }| {
+                            (number(p), sp.map(number), np.map(number))
+                        }),
                         strict_dkim: record.adkim == Alignment::Strict,
                         strict_spf: record.aspf == Alignment::Strict,
                         psd: match record.psd {
@@ -101,12 +103,19 @@ pub fn check(octets: &[u8]) {
     assert!(zone.queries() <= 86, "{} queries", zone.queries());
     is_legal(&outcome);
 
-    let domains: Vec<&Domain> =
-        [&author].into_iter().chain(spf.iter().map(|(domain, _)| domain)).chain(dkim.iter().map(|one| &one.domain)).collect();
+    let domains: Vec<&Domain> = [&author]
+        .into_iter()
+        .chain(spf.iter().map(|(domain, _)| domain))
+        .chain(dkim.iter().map(|one| &one.domain))
+        .collect();
     let world = world(&zone, &domains, &author);
     let mut identified = Vec::new();
     if let Some((domain, _)) = &spf {
-        identified.push(Identified { domain: domain.to_string(), is_spf: true, passed: Some(true) });
+        identified.push(Identified {
+            domain: domain.to_string(),
+            is_spf: true,
+            passed: Some(true),
+        });
     }
     for DkimIdentifier { domain, status } in &dkim {
         let passed = match status {
@@ -124,19 +133,26 @@ pub fn check(octets: &[u8]) {
     let expected = dmarc::evaluate(&world, author.as_str(), &identified);
     let found = match outcome.result {
         DmarcResult::Pass => Finding::Pass,
-        DmarcResult::Fail => Finding::Fail(outcome.policy.as_ref().map_or(0, |policy| number(policy.effective()))),
+        DmarcResult::Fail => {
+            Finding::Fail(outcome.policy.as_ref().map_or(0, |policy| number(policy.effective())))
+        }
         DmarcResult::None => Finding::None,
         DmarcResult::Temperror | DmarcResult::Permerror => Finding::Unknown,
     };
     let zone = String::from_utf8_lossy(rest);
-    // An unknown result may be told for certain by more work than is worth it; a wrong one may not be told.
+    // An unknown result may be told for certain by more work than is worth it; a wrong one may not
+    // be told.
     if found != Finding::Unknown || (world.trouble.is_empty() && world.doubtful.is_empty()) {
         assert_eq!(found, expected, "{line}\n{zone}\n{outcome:?}");
     }
     if world.trouble.is_empty() {
         for domain in domains {
             let found = super::block_on(organizational_domain(&dns, domain)).unwrap();
-            assert_eq!(found.as_str(), dmarc::organizational_domain(&world, domain.as_str()), "{domain}\n{zone}");
+            assert_eq!(
+                found.as_str(),
+                dmarc::organizational_domain(&world, domain.as_str()),
+                "{domain}\n{zone}"
+            );
         }
     }
 }

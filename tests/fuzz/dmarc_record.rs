@@ -11,7 +11,9 @@ pub fn check(octets: &[u8]) {
         Policy::Reject => 2,
     };
     let ours = Record::parse(octets).map(|record| dmarc::Record {
-        policies: record.policies.map(|Policies { p, sp, np }| (number(p), sp.map(number), np.map(number))),
+        policies: record
+            .policies
+            .map(|Policies { p, sp, np }| (number(p), sp.map(number), np.map(number))),
         strict_dkim: record.adkim == Alignment::Strict,
         strict_spf: record.aspf == Alignment::Strict,
         psd: match record.psd {

@@ -34,7 +34,8 @@ pub fn check(octets: &[u8]) {
         Err(failure) => {
             assert!(ttl <= Duration::from_secs(3 * 3600), "{ttl:?}");
             assert!(failure.is_void() || ttl <= Duration::from_secs(10), "{failure}: {ttl:?}");
-            // A name is denied by NXDOMAIN, or by a NSEC record that says so (RFC 2308 §2.1, RFC 9824 §3.4).
+            // A name is denied by NXDOMAIN, or by a NSEC record that says so (RFC 2308 §2.1, RFC
+            // 9824 §3.4).
             let is_denied = reply.get(3).is_some_and(|flags| flags & 0x0f == 3);
             let has_nsec = reply.windows(4).any(|window| window == [0, 47, 0, 1]);
             assert!(*failure != Failure::NxDomain || is_denied || has_nsec, "{failure}");

@@ -16,18 +16,24 @@ pub fn check(octets: &[u8]) {
         Author::SeveralFields(_) => assert!(fields.len() > 1, "{author:?}"),
         _ => {}
     }
-    // The letters of a domain that is found stand in the fields, in this order: readers differ in what they take out between them.
+    // The letters of a domain that is found stand in the fields, in this order: readers differ in
+    // what they take out between them.
     let text = String::from_utf8_lossy(octets).to_ascii_lowercase();
     for domain in &domains {
         if !domain.as_str().contains("xn--") && text.is_ascii() {
             let mut rest = text.chars();
-            assert!(domain.as_str().chars().all(|c| rest.any(|other| other == c)), "{domain} of {text:?}");
+            assert!(
+                domain.as_str().chars().all(|c| rest.any(|other| other == c)),
+                "{domain} of {text:?}"
+            );
         }
     }
     // CRLF and LF fold alike.
     if fields.len() == 1 && !octets.contains(&b'\r') {
-        let folded: Vec<u8> =
-            octets.iter().flat_map(|octet| if *octet == b'\n' { b"\r\n".to_vec() } else { vec![*octet] }).collect();
+        let folded: Vec<u8> = octets
+            .iter()
+            .flat_map(|octet| if *octet == b'\n' { b"\r\n".to_vec() } else { vec![*octet] })
+            .collect();
         assert_eq!(Author::from_fields(&[folded]), author);
     }
     // Field by field as all at once.

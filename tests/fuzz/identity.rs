@@ -11,14 +11,22 @@ pub fn check(octets: &[u8]) {
             assert!(!domain.contains('@'));
             // The path without brackets and route is the same path.
             let again = ReversePath::parse(format!("<{local_part}@{domain}>").as_bytes());
-            if !local_part.is_empty() && !local_part.starts_with(['@', '<']) && !domain.ends_with('>') {
-                assert_eq!(again, ReversePath::Mailbox { local_part: local_part.clone(), domain: domain.clone() });
+            if !local_part.is_empty()
+                && !local_part.starts_with(['@', '<'])
+                && !domain.ends_with('>')
+            {
+                assert_eq!(
+                    again,
+                    ReversePath::Mailbox { local_part: local_part.clone(), domain: domain.clone() }
+                );
             }
             is_consistent(&domain);
             is_consistent(&local_part);
         }
         ReversePath::Other(text) => assert!(!text.contains('@')),
-        ReversePath::Empty => assert!(octets.iter().all(|octet| b"<> \t\r\n@:".contains(octet)) || octets.contains(&b':')),
+        ReversePath::Empty => assert!(
+            octets.iter().all(|octet| b"<> \t\r\n@:".contains(octet)) || octets.contains(&b':')
+        ),
     }
     is_consistent(&String::from_utf8_lossy(octets));
 }
@@ -30,7 +38,9 @@ fn is_consistent(text: &str) {
         let shown = domain.to_string();
         assert!((1..=253).contains(&shown.len()), "{shown}");
         assert!(
-            shown.bytes().all(|octet| octet.is_ascii_lowercase() || octet.is_ascii_digit() || b"-_.".contains(&octet)),
+            shown.bytes().all(|octet| octet.is_ascii_lowercase()
+                || octet.is_ascii_digit()
+                || b"-_.".contains(&octet)),
             "{shown}"
         );
         assert!(shown.split('.').all(|label| (1..=63).contains(&label.len())), "{shown}");

@@ -15,13 +15,22 @@ use super::models::macros::{Values, expand};
 pub fn check(octets: &[u8]) {
     let (line, text) = super::first_line(octets);
     let mut words = line.split('|');
-    let client: IpAddr = words.next().and_then(|word| word.parse().ok()).unwrap_or_else(|| [192, 0, 2, 1].into());
+    let client: IpAddr =
+        words.next().and_then(|word| word.parse().ok()).unwrap_or_else(|| [192, 0, 2, 1].into());
     let mut word = || words.next().unwrap_or_default();
     let (local_part, helo, receiver) = (word(), word(), word());
     let mut zone = Zone::parse("example.com TXT v=spf1 -all exp=why.example.com").unwrap();
     zone.add_txt("why.example.com", text);
-    let query = Query { client, domain: "example.com", local_part, helo, receiver, timestamp: 1_700_000_000 };
-    let outcome = super::block_on(check_host(&Dns::from_zone(Arc::new(zone)), &query, &Limits::default()));
+    let query = Query {
+        client,
+        domain: "example.com",
+        local_part,
+        helo,
+        receiver,
+        timestamp: 1_700_000_000,
+    };
+    let outcome =
+        super::block_on(check_host(&Dns::from_zone(Arc::new(zone)), &query, &Limits::default()));
     assert_eq!(outcome.result, SpfResult::Fail);
     let helo = with_a_labels(helo.strip_suffix('.').unwrap_or(helo));
     let values = Values {

@@ -1,6 +1,8 @@
-//! What fuzzing tries: for each reader of a stranger's octets a function that takes octets and panics where something is wrong.
+//! What fuzzing tries: for each reader of a stranger's octets a function that takes octets and
+//! panics where something is wrong.
 //!
-//! `fuzz/` runs them under libFuzzer, `tests/fuzzed.rs` with the seeds, with what fuzzing has found, and with octets of its own.
+//! `fuzz/` runs them under libFuzzer, `tests/fuzzed.rs` with the seeds, with what fuzzing has
+//! found, and with octets of its own.
 
 #![allow(dead_code, unreachable_pub, missing_docs)]
 #![allow(
@@ -56,13 +58,21 @@ pub const TARGETS: &[Target] = &[
 ///
 /// Where the check fails, or there is none of the name.
 pub fn run(target: &str, octets: &[u8]) {
-    let (_, check) = TARGETS.iter().find(|(name, _)| *name == target).unwrap_or_else(|| panic!("no target {target}"));
+    let (_, check) = TARGETS
+        .iter()
+        .find(|(name, _)| *name == target)
+        .unwrap_or_else(|| panic!("no target {target}"));
     check(octets);
 }
 
 /// Runs with a clock that stands still while there is something to do, and jumps when there is not.
 fn block_on<F: Future>(future: F) -> F::Output {
-    tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap().block_on(future)
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .start_paused(true)
+        .build()
+        .unwrap()
+        .block_on(future)
 }
 
 /// The first line, and the rest.

@@ -24,8 +24,14 @@ fn is_written_right(field: &HeaderField) {
     let text = format!("{}: {}", field.name, field.value);
     for (number, line) in text.split('\n').enumerate() {
         assert!(line.len() <= 998, "a line of {} octets", line.len());
-        assert!(line.bytes().all(|octet| octet == b'\t' || (b' '..=b'~').contains(&octet)), "{line:?}");
-        assert!(number == 0 || line.starts_with([' ', '\t']) && !line.trim().is_empty(), "{line:?}");
+        assert!(
+            line.bytes().all(|octet| octet == b'\t' || (b' '..=b'~').contains(&octet)),
+            "{line:?}"
+        );
+        assert!(
+            number == 0 || line.starts_with([' ', '\t']) && !line.trim().is_empty(),
+            "{line:?}"
+        );
     }
 }
 
@@ -35,7 +41,8 @@ fn authentication_results(input: &mut Input<'_>) {
     let mut given = Vec::new();
     while !input.is_at_end() && results.results.len() < 8 {
         let flags = input.octet();
-        let mut result = MethodResult::new(WORDS[usize::from(flags & 3)], WORDS[usize::from(flags >> 2 & 3)]);
+        let mut result =
+            MethodResult::new(WORDS[usize::from(flags & 3)], WORDS[usize::from(flags >> 2 & 3)]);
         if flags & 16 != 0 {
             result = result.with_comment(input.text());
         }
@@ -48,7 +55,9 @@ fn authentication_results(input: &mut Input<'_>) {
                 0 => Property::new("smtp", "helo", text),
                 1 => Property::new("smtp", "mailfrom", format!("{text}@{other}")),
                 2 => Property::new("header", "d", text).with_comment(other),
-                _ => Property { ptype: Keyword::parse(&text), ..Property::new("policy", "x", other) },
+                _ => {
+                    Property { ptype: Keyword::parse(&text), ..Property::new("policy", "x", other) }
+                }
             };
             result = result.with_property(property);
         }
@@ -57,11 +66,24 @@ fn authentication_results(input: &mut Input<'_>) {
     }
     let field = results.write();
     is_written_right(&field);
-    let read = AuthenticationResults::parse(field.value.as_bytes()).unwrap_or_else(|error| panic!("{error} in {field:?}"));
-    assert_eq!((read.authserv_id.as_str(), read.version, read.results.len()), ("mx.example.org", 1, given.len()), "{field:?}");
+    let read = AuthenticationResults::parse(field.value.as_bytes())
+        .unwrap_or_else(|error| panic!("{error} in {field:?}"));
+    assert_eq!(
+        (read.authserv_id.as_str(), read.version, read.results.len()),
+        ("mx.example.org", 1, given.len()),
+        "{field:?}"
+    );
     for (read, given) in read.results.iter().zip(&given) {
-        assert_eq!((&read.method, &read.result, read.method_version), (&given.method, &given.result, 1), "{field:?}");
-        assert_eq!(read.reason.as_deref(), given.reason.as_deref().map(tokens::shorten).as_deref(), "{field:?}");
+        assert_eq!(
+            (&read.method, &read.result, read.method_version),
+            (&given.method, &given.result, 1),
+            "{field:?}"
+        );
+        assert_eq!(
+            read.reason.as_deref(),
+            given.reason.as_deref().map(tokens::shorten).as_deref(),
+            "{field:?}"
+        );
         assert_eq!(read.properties.len(), given.properties.len(), "{field:?}");
         for (read, given) in read.properties.iter().zip(&given.properties) {
             assert_eq!((&read.ptype, &read.property), (&given.ptype, &given.property), "{field:?}");
@@ -71,7 +93,8 @@ fn authentication_results(input: &mut Input<'_>) {
 }
 
 fn received_spf(input: &mut Input<'_>) {
-    const RESULTS: [SpfResult; 4] = [SpfResult::Pass, SpfResult::Fail, SpfResult::None, SpfResult::Temperror];
+    const RESULTS: [SpfResult; 4] =
+        [SpfResult::Pass, SpfResult::Fail, SpfResult::None, SpfResult::Temperror];
     let flags = input.octet();
     let result = RESULTS[usize::from(flags & 3)];
     let client_ip = (flags & 4 != 0).then(|| std::net::IpAddr::from([192, 0, 2, flags]));
@@ -89,8 +112,12 @@ fn received_spf(input: &mut Input<'_>) {
     };
     let field = written.write();
     is_written_right(&field);
-    let read = ReceivedSpf::parse(field.value.as_bytes()).unwrap_or_else(|error| panic!("{error} in {field:?}"));
-    assert_eq!((read.result, read.client_ip, read.identity), (written.result, written.client_ip, written.identity));
+    let read = ReceivedSpf::parse(field.value.as_bytes())
+        .unwrap_or_else(|error| panic!("{error} in {field:?}"));
+    assert_eq!(
+        (read.result, read.client_ip, read.identity),
+        (written.result, written.client_ip, written.identity)
+    );
     for (read, written) in [
         (&read.receiver, &written.receiver),
         (&read.helo, &written.helo),
@@ -98,6 +125,10 @@ fn received_spf(input: &mut Input<'_>) {
         (&read.mechanism, &written.mechanism),
         (&read.problem, &written.problem),
     ] {
-        assert_eq!(read.as_deref(), written.as_deref().map(tokens::shorten).as_deref(), "{field:?}");
+        assert_eq!(
+            read.as_deref(),
+            written.as_deref().map(tokens::shorten).as_deref(),
+            "{field:?}"
+        );
     }
 }

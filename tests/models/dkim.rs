@@ -1,4 +1,5 @@
-//! A DKIM signature that claims to pass, verified once more (RFC 6376 §6.1.3), without any care for time.
+//! A DKIM signature that claims to pass, verified once more (RFC 6376 §6.1.3), without any care for
+//! time.
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use ring::{
@@ -36,7 +37,10 @@ pub fn split(octets: &[u8]) -> (Vec<Field>, Vec<u8>) {
             }
             _ => {
                 let colon = line.iter().position(|octet| *octet == b':').unwrap_or(line.len());
-                fields.push((line[..colon].to_vec(), line.get(colon + 1..).unwrap_or_default().to_vec()));
+                fields.push((
+                    line[..colon].to_vec(),
+                    line.get(colon + 1..).unwrap_or_default().to_vec(),
+                ));
             }
         }
     }
@@ -103,7 +107,8 @@ fn without_signature(value: &[u8]) -> Vec<u8> {
     let mut parts = Vec::new();
     for part in value.split(|octet| *octet == b';') {
         let equals = part.iter().position(|octet| *octet == b'=').unwrap_or(part.len());
-        let kept = if trim(&part[..equals]) == b"b" { &part[..part.len().min(equals + 1)] } else { part };
+        let kept =
+            if trim(&part[..equals]) == b"b" { &part[..part.len().min(equals + 1)] } else { part };
         parts.push(kept.to_vec());
     }
     parts.join(&b';')
@@ -115,7 +120,9 @@ pub fn signed_text(fields: &[Field], own: usize, names: &[u8], relaxed: bool) ->
     let mut text = Vec::new();
     for name in names.split(|octet| *octet == b':').map(trim) {
         // From the bottom up; a name that there is no field for adds nothing.
-        let found = (0..fields.len()).rev().find(|&at| !used[at] && trim(&fields[at].0).eq_ignore_ascii_case(name));
+        let found = (0..fields.len())
+            .rev()
+            .find(|&at| !used[at] && trim(&fields[at].0).eq_ignore_ascii_case(name));
         if let Some(at) = found {
             used[at] = true;
             text.extend(canonical_field(&fields[at], relaxed));
@@ -172,10 +179,14 @@ fn verify(fields: &[Field], own: usize, message_body: &[u8], key_record: &[u8]) 
     let signature = base64(&value("b")?)?;
     let key = base64(&tag(&tags(key_record), "p")?)?;
     Some(match value("a")?.to_ascii_lowercase().as_slice() {
-        b"ed25519-sha256" => UnparsedPublicKey::new(&ED25519, key).verify(digest(&SHA256, &text).as_ref(), &signature).is_ok(),
-        b"rsa-sha256" => UnparsedPublicKey::new(&RSA_PKCS1_1024_8192_SHA256_FOR_LEGACY_USE_ONLY, rsa_key(&key)?)
-            .verify(&text, &signature)
+        b"ed25519-sha256" => UnparsedPublicKey::new(&ED25519, key)
+            .verify(digest(&SHA256, &text).as_ref(), &signature)
             .is_ok(),
+        b"rsa-sha256" => {
+            UnparsedPublicKey::new(&RSA_PKCS1_1024_8192_SHA256_FOR_LEGACY_USE_ONLY, rsa_key(&key)?)
+                .verify(&text, &signature)
+                .is_ok()
+        }
         _ => false,
     })
 }

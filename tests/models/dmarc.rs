@@ -1,7 +1,8 @@
-//! DMARC of one author domain (RFC 9989 §4.4, §4.7, §4.10, §5.3), without any care for queries or time.
+//! DMARC of one author domain (RFC 9989 §4.4, §4.7, §4.10, §5.3), without any care for queries or
+//! time.
 //!
-//! DNS trouble is modelled by trying: a name that cannot be asked for may hold anything. Where all that it might hold gives one result,
-//! that is the result; otherwise it is unknown.
+//! DNS trouble is modelled by trying: a name that cannot be asked for may hold anything. Where all
+//! that it might hold gives one result, that is the result; otherwise it is unknown.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -17,7 +18,8 @@ pub struct Record {
     pub testing: bool,
 }
 
-/// Reads a record (RFC 9989 §4.7, §4.8); `None` if it is none. `is_uri` tells whether a `rua` has a URI that can be used.
+/// Reads a record (RFC 9989 §4.7, §4.8); `None` if it is none. `is_uri` tells whether a `rua` has a
+/// URI that can be used.
 pub fn parse(text: &[u8], is_uri: impl Fn(&[u8]) -> bool) -> Option<Record> {
     let trim = |text: &[u8]| -> Vec<u8> {
         let mut text = text.to_vec();
@@ -46,8 +48,12 @@ pub fn parse(text: &[u8], is_uri: impl Fn(&[u8]) -> bool) -> Option<Record> {
         }
     }
     // A tag that is there twice must not be (RFC 6376 §3.2): it has no value, and not none.
-    let values =
-        |wanted: &str| tags.iter().filter(|(name, _)| name == wanted.as_bytes()).map(|(_, value)| value).collect::<Vec<_>>();
+    let values = |wanted: &str| {
+        tags.iter()
+            .filter(|(name, _)| name == wanted.as_bytes())
+            .map(|(_, value)| value)
+            .collect::<Vec<_>>()
+    };
     let value = |wanted: &str| match values(wanted).as_slice() {
         [value] => value.to_ascii_lowercase(),
         _ => Vec::new(),
@@ -81,7 +87,8 @@ pub fn parse(text: &[u8], is_uri: impl Fn(&[u8]) -> bool) -> Option<Record> {
     })
 }
 
-/// What is published at a name below `_dmarc`: no record, one, or trouble. Several are none (§4.10, step 2).
+/// What is published at a name below `_dmarc`: no record, one, or trouble. Several are none (§4.10,
+/// step 2).
 pub type Published = BTreeMap<String, Option<Record>>;
 
 /// The world of one message.
@@ -152,7 +159,8 @@ pub fn organizational_domain(world: &World, domain: &str) -> String {
     if let Some((name, _)) = found.iter().find(|(_, record)| record.psd == 'n') {
         return name.clone();
     }
-    if let Some((name, _)) = found.iter().find(|(name, record)| record.psd == 'y' && name != domain) {
+    if let Some((name, _)) = found.iter().find(|(name, record)| record.psd == 'y' && name != domain)
+    {
         let mut below = domain;
         while parent(below) != Some(name) {
             let Some(next) = parent(below) else { return domain.to_owned() };
@@ -185,7 +193,9 @@ fn evaluate_known(world: &World, author: &str, identified: &[Identified]) -> Fin
     for one in identified.iter().filter(|one| one.passed == Some(true)) {
         let strict = if one.is_spf { record.strict_spf } else { record.strict_dkim };
         let aligned = one.domain == author
-            || (!strict && organizational_domain(world, &one.domain) == organizational_domain(world, author));
+            || (!strict
+                && organizational_domain(world, &one.domain)
+                    == organizational_domain(world, author));
         if aligned {
             return Finding::Pass;
         }
@@ -220,11 +230,13 @@ fn candidates() -> Vec<Option<Record>> {
 
 /// The result, whatever cannot be asked for may hold.
 ///
-/// `relevant` names with trouble are those that some walk may come to; others are left out, for they cannot matter.
+/// `relevant` names with trouble are those that some walk may come to; others are left out, for
+/// they cannot matter.
 pub fn evaluate(world: &World, author: &str, identified: &[Identified]) -> Finding {
     let mut relevant: BTreeSet<String> = steps(author).into_iter().collect();
     identified.iter().for_each(|one| relevant.extend(steps(&one.domain)));
-    let open: Vec<String> = world.trouble.iter().filter(|name| relevant.contains(*name)).cloned().collect();
+    let open: Vec<String> =
+        world.trouble.iter().filter(|name| relevant.contains(*name)).cloned().collect();
     let mut findings = BTreeSet::new();
     try_all(world, &open, author, identified, &mut findings);
     match findings.into_iter().collect::<Vec<_>>().as_slice() {
@@ -233,7 +245,13 @@ pub fn evaluate(world: &World, author: &str, identified: &[Identified]) -> Findi
     }
 }
 
-fn try_all(world: &World, open: &[String], author: &str, identified: &[Identified], findings: &mut BTreeSet<Finding>) {
+fn try_all(
+    world: &World,
+    open: &[String],
+    author: &str,
+    identified: &[Identified],
+    findings: &mut BTreeSet<Finding>,
+) {
     // Two results are enough to know that it is unknown.
     if findings.len() > 1 {
         return;

@@ -68,14 +68,19 @@ fn expand_one(text: &[u8], values: &Values<'_>) -> Option<String> {
     if !delimiters.iter().all(|octet| b".-+,/_=".contains(octet)) {
         return None;
     }
-    let delimiters: Vec<char> =
-        if delimiters.is_empty() { vec!['.'] } else { delimiters.iter().map(|d| char::from(*d)).collect() };
+    let delimiters: Vec<char> = if delimiters.is_empty() {
+        vec!['.']
+    } else {
+        delimiters.iter().map(|d| char::from(*d)).collect()
+    };
     let keep = if digits.is_empty() {
         usize::MAX
     } else {
-        // "The DIGIT transformer [...] MUST be nonzero"; more parts than any name has are all parts.
-        let number =
-            digits.iter().fold(0_usize, |number, digit| number.saturating_mul(10).saturating_add(usize::from(digit - b'0')));
+        // "The DIGIT transformer [...] MUST be nonzero"; more parts than any name has are all
+        // parts.
+        let number = digits.iter().fold(0_usize, |number, digit| {
+            number.saturating_mul(10).saturating_add(usize::from(digit - b'0'))
+        });
         if number == 0 {
             return None;
         }
@@ -95,7 +100,8 @@ fn expand_one(text: &[u8], values: &Values<'_>) -> Option<String> {
     while parts.len() > keep {
         parts.remove(0);
     }
-    // Without a transformer or a delimiter nothing is split, and joining with dots gives what was there.
+    // Without a transformer or a delimiter nothing is split, and joining with dots gives what was
+    // there.
     let joined = parts.join(".");
     if !letter.is_ascii_uppercase() {
         return Some(joined);
@@ -103,7 +109,9 @@ fn expand_one(text: &[u8], values: &Values<'_>) -> Option<String> {
     let mut escaped = String::new();
     for octet in joined.bytes() {
         match octet {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => escaped.push(char::from(octet)),
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
+                escaped.push(char::from(octet))
+            }
             _ => escaped.push_str(&format!("%{octet:02X}")),
         }
     }
@@ -119,7 +127,8 @@ fn value(letter: u8, values: &Values<'_>) -> Option<String> {
         b'i' => match values.client {
             IpAddr::V4(address) => address.to_string(),
             IpAddr::V6(address) => {
-                let digits = address.octets().iter().map(|octet| format!("{octet:02X}")).collect::<String>();
+                let digits =
+                    address.octets().iter().map(|octet| format!("{octet:02X}")).collect::<String>();
                 digits.chars().map(String::from).collect::<Vec<_>>().join(".")
             }
         },

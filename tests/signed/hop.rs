@@ -28,7 +28,8 @@ enum Mta {
 impl Mta {
     fn connect(&self) -> SmtpClient {
         let mut smtp = match self {
-            Self::Postfix(postfix) => postfix.connect(Some(IpAddr::V4(POSTFIX_CLIENT.parse().unwrap())), Some(CLIENT_NAME)),
+            Self::Postfix(postfix) => postfix
+                .connect(Some(IpAddr::V4(POSTFIX_CLIENT.parse().unwrap())), Some(CLIENT_NAME)),
             Self::Sendmail(sendmail) => sendmail.connect_from(SENDMAIL_CLIENT),
         };
         assert_eq!(smtp.greeting.code, 220, "{:?}", smtp.greeting);
@@ -56,8 +57,7 @@ pub(crate) struct Received {
 }
 
 /// What the daemon is told besides.
-pub(crate) const CONFIG: &str =
-    "trusted_networks =\nheader = Authentication-Results\nverify_dkim = yes\nverify_dmarc = yes\nverify_iprev = yes\n";
+pub(crate) const CONFIG: &str = "trusted_networks =\nheader = Authentication-Results\nverify_dkim = yes\nverify_dmarc = yes\nverify_iprev = yes\n";
 
 /// The client's address at Postfix, and its name at both.
 const POSTFIX_CLIENT: &str = "192.0.2.9";
@@ -122,7 +122,9 @@ impl Hop {
                 let delivered = postfix.delivered(reply);
                 Received { fields: delivered.fields, body: delivered.body }
             }
-            Mta::Sendmail(sendmail) => Received { fields: sendmail.queued(reply), body: sendmail.queued_body(reply) },
+            Mta::Sendmail(sendmail) => {
+                Received { fields: sendmail.queued(reply), body: sendmail.queued_body(reply) }
+            }
         }
     }
 

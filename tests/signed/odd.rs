@@ -30,10 +30,12 @@ struct Oddity {
     sendmail: [Fate; 2],
 }
 
-/// What MTAs do to what they should not be sent. Fates are those of a simple/simple and of a relaxed/relaxed signature.
+/// What MTAs do to what they should not be sent. Fates are those of a simple/simple and of a
+/// relaxed/relaxed signature.
 fn oddities() -> Vec<Oddity> {
     const PASS: [Fate; 2] = [Fate::Pass; 2];
-    // Postfix cuts a header at 100 KB (`header_size_limit`), and makes spaces of CRs (`cleanup_replace_stray_cr_lf`).
+    // Postfix cuts a header at 100 KB (`header_size_limit`), and makes spaces of CRs
+    // (`cleanup_replace_stray_cr_lf`).
     const OTHER_FIELDS: [Fate; 2] = [Fate::Fail(Change::SignedField); 2];
     const OTHER_BODY: [Fate; 2] = [Fate::Fail(Change::Body); 2];
     // Sendmail takes no CR or LF alone, and no header above 32 KB.
@@ -47,31 +49,72 @@ fn oddities() -> Vec<Oddity> {
         postfix,
         sendmail,
     };
-    let folds = |count: usize| (0..count).map(|number| format!("\n <{number:040}@x.example>")).collect::<String>().into_bytes();
+    let folds = |count: usize| {
+        (0..count)
+            .map(|number| format!("\n <{number:040}@x.example>"))
+            .collect::<String>()
+            .into_bytes()
+    };
     let field = |value: &[u8]| vec![("X-Odd", value.to_vec())];
     vec![
-        Oddity { replaced: ("one\r\ntwo", "one\ntwo"), ..oddity("bare LF in the body, signed as CRLF", PASS, LEAVES) },
+        Oddity {
+            replaced: ("one\r\ntwo", "one\ntwo"),
+            ..oddity("bare LF in the body, signed as CRLF", PASS, LEAVES)
+        },
         Oddity {
             fields: field(b" a\n b"),
             replaced: ("a\r\n b", "a\n b"),
             ..oddity("bare LF in the header, signed as CRLF", PASS, LEAVES)
         },
-        Oddity { body: b"one\rtwo\r\n".to_vec(), ..oddity("bare CR in the body", OTHER_BODY, LEAVES) },
-        Oddity { body: b"one\r\r\ntwo\r\n".to_vec(), ..oddity("CR CR LF in the body", OTHER_BODY, LEAVES) },
+        Oddity {
+            body: b"one\rtwo\r\n".to_vec(),
+            ..oddity("bare CR in the body", OTHER_BODY, LEAVES)
+        },
+        Oddity {
+            body: b"one\r\r\ntwo\r\n".to_vec(),
+            ..oddity("CR CR LF in the body", OTHER_BODY, LEAVES)
+        },
         Oddity { body: b"one\0two\r\n".to_vec(), ..oddity("NUL in the body", PASS, PASS) },
-        Oddity { body: [b"z".repeat(5000), b"\r\n".to_vec()].concat(), ..oddity("a line of 5000 octets", PASS, PASS) },
-        Oddity { body: [b"z".repeat(70_000), b"\r\n".to_vec()].concat(), ..oddity("a line of 70000 octets", PASS, PASS) },
-        Oddity { fields: field(&[b" ".as_slice(), &b"z".repeat(1900)].concat()), ..oddity("a field of 1900 octets", PASS, PASS) },
-        Oddity { fields: field(&[b" ".as_slice(), &b"z".repeat(5000)].concat()), ..oddity("a field of 5000 octets", PASS, PASS) },
+        Oddity {
+            body: [b"z".repeat(5000), b"\r\n".to_vec()].concat(),
+            ..oddity("a line of 5000 octets", PASS, PASS)
+        },
+        Oddity {
+            body: [b"z".repeat(70_000), b"\r\n".to_vec()].concat(),
+            ..oddity("a line of 70000 octets", PASS, PASS)
+        },
+        Oddity {
+            fields: field(&[b" ".as_slice(), &b"z".repeat(1900)].concat()),
+            ..oddity("a field of 1900 octets", PASS, PASS)
+        },
+        Oddity {
+            fields: field(&[b" ".as_slice(), &b"z".repeat(5000)].concat()),
+            ..oddity("a field of 5000 octets", PASS, PASS)
+        },
         Oddity { fields: field(&folds(500)), ..oddity("a folded field of 27 KB", PASS, PASS) },
-        Oddity { fields: field(&folds(1000)), ..oddity("a folded field of 54 KB", PASS, TOO_LARGE) },
-        Oddity { fields: field(&folds(2500)), ..oddity("a folded field of 135 KB", OTHER_FIELDS, TOO_LARGE) },
-        Oddity { replaced: ("Subject:", "Subject :"), ..oddity("a space before the colon, signed without", PASS, PASS) },
+        Oddity {
+            fields: field(&folds(1000)),
+            ..oddity("a folded field of 54 KB", PASS, TOO_LARGE)
+        },
+        Oddity {
+            fields: field(&folds(2500)),
+            ..oddity("a folded field of 135 KB", OTHER_FIELDS, TOO_LARGE)
+        },
+        Oddity {
+            replaced: ("Subject:", "Subject :"),
+            ..oddity("a space before the colon, signed without", PASS, PASS)
+        },
         Oddity { fields: field(b" a\n \n b"), ..oddity("a fold of white space alone", PASS, PASS) },
-        Oddity { fields: field(b" a\n  "), ..oddity("white space alone after a fold, at the end", PASS, PASS) },
+        Oddity {
+            fields: field(b" a\n  "),
+            ..oddity("white space alone after a fold, at the end", PASS, PASS)
+        },
         Oddity { fields: field(b""), ..oddity("an empty field", PASS, PASS) },
         Oddity { fields: field(b"   "), ..oddity("a field of spaces", PASS, PASS) },
-        Oddity { fields: field(b" a\x01\x7f\x1b b"), ..oddity("control characters in a field", PASS, PASS) },
+        Oddity {
+            fields: field(b" a\x01\x7f\x1b b"),
+            ..oddity("control characters in a field", PASS, PASS)
+        },
     ]
 }
 
@@ -79,8 +122,11 @@ pub(crate) fn odd_messages(kind: Kind) {
     let mut hop = start(kind);
     let mut wrong = Vec::new();
     for oddity in oddities() {
-        for (index, canonicalization) in ["simple/simple", "relaxed/relaxed"].into_iter().enumerate() {
-            let fields: Vec<(&str, &[u8])> = oddity.fields.iter().map(|(name, value)| (*name, value.as_slice())).collect();
+        for (index, canonicalization) in
+            ["simple/simple", "relaxed/relaxed"].into_iter().enumerate()
+        {
+            let fields: Vec<(&str, &[u8])> =
+                oddity.fields.iter().map(|(name, value)| (*name, value.as_slice())).collect();
             let mut signed = message(&fields, Some(&oddity.body));
             let manner = Manner::new(Tool::Dkimpy, Key::Ed25519, canonicalization, DOMAIN);
             sign_one(&manner, &mut signed);
@@ -94,7 +140,10 @@ pub(crate) fn odd_messages(kind: Kind) {
                     let change = if let Fate::Fail(change) = fate { Some(*change) } else { None };
                     results == [expected(&hop, &manner, &signed, Change::reason(change))]
                 };
-                fates.into_iter().find(fits).unwrap_or_else(|| panic!("{}: {results:#?}", oddity.name))
+                fates
+                    .into_iter()
+                    .find(fits)
+                    .unwrap_or_else(|| panic!("{}: {results:#?}", oddity.name))
             } else {
                 Fate::Refused(reply.code)
             };

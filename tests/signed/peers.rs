@@ -1,6 +1,8 @@
-//! The same messages before the daemon, and before OpenDKIM and OpenDMARC in a row: what they say, and where they differ.
+//! The same messages before the daemon, and before OpenDKIM and OpenDMARC in a row: what they say,
+//! and where they differ.
 //!
-//! OpenDMARC goes by the Authentication-Results field that OpenDKIM added, and by its own SPF check.
+//! OpenDMARC goes by the Authentication-Results field that OpenDKIM added, and by its own SPF
+//! check.
 
 use std::{fmt::Write as _, net::SocketAddr, sync::Arc};
 
@@ -39,7 +41,8 @@ struct Case {
 }
 
 fn zone() -> String {
-    let keys: String = Key::GOOD.iter().chain([&Key::Rsa(512)]).map(|key| key.record("signed.example")).collect();
+    let keys: String =
+        Key::GOOD.iter().chain([&Key::Rsa(512)]).map(|key| key.record("signed.example")).collect();
     let public = Key::Rsa(2048).public();
     let mut zone = format!("{CLIENT_ZONE}{keys}");
     for (selector, record) in [
@@ -63,14 +66,17 @@ signed.example TXT v=spf1 ip4:192.0.2.9 -all
 const PASS: &str = "pass / pass";
 const FAIL: &str = "fail / fail";
 
-/// RFC 8601 §2.7.1: a signature that could not be tried for want of a usable key is permerror; OpenDKIM has it fail.
+/// RFC 8601 §2.7.1: a signature that could not be tried for want of a usable key is permerror;
+/// OpenDKIM has it fail.
 const KEY: &str = "no usable key";
 
-/// RFC 8601 §2.7.1: what is not acceptable is policy, what cannot be processed is neutral; OpenDKIM has permerror for both.
+/// RFC 8601 §2.7.1: what is not acceptable is policy, what cannot be processed is neutral; OpenDKIM
+/// has permerror for both.
 const POLICY: &str = "not acceptable";
 const NEUTRAL: &str = "not understood";
 
-/// RFC 9989 §11.5: which author a reader is shown cannot be known; OpenDMARC takes one, or says nothing.
+/// RFC 9989 §11.5: which author a reader is shown cannot be known; OpenDMARC takes one, or says
+/// nothing.
 const AMBIGUOUS: &str = "not one author for certain";
 
 /// Whoever holds the message can add to the body; OpenDMARC does not know of it.
@@ -78,17 +84,28 @@ const LENGTH: &str = "part of the body is not signed";
 
 /// Tags around those of a case.
 fn tags(selector: &str, more: &str) -> String {
-    format!(" v=1; a=rsa-sha256; c=relaxed/relaxed; d=signed.example; s={selector}; {more}h={{h}}; bh={{bh}}; b=")
+    format!(
+        " v=1; a=rsa-sha256; c=relaxed/relaxed; d=signed.example; s={selector}; {more}h={{h}}; bh={{bh}}; b="
+    )
 }
 
 const NAMES: [&str; 4] = ["From", "To", "Subject", "Date"];
 
 fn cases() -> Vec<Case> {
-    let aligned = Case { sender: "<a@signed.example>", ..case("SPF aligned", plain(), "none / pass", "none / pass", "") };
+    let aligned = Case {
+        sender: "<a@signed.example>",
+        ..case("SPF aligned", plain(), "none / pass", "none / pass", "")
+    };
     [whole_and_changed(), tagged(), weak_and_forged(), authors(), vec![aligned]].concat()
 }
 
-fn case(name: &'static str, message: Message, ours: &'static str, theirs: &'static str, why: &'static str) -> Case {
+fn case(
+    name: &'static str,
+    message: Message,
+    ours: &'static str,
+    theirs: &'static str,
+    why: &'static str,
+) -> Case {
     Case { name, message, sender: "<a@bounces.example>", ours, theirs, why }
 }
 
@@ -105,16 +122,26 @@ fn by(tool: Tool, key: Key, canonicalization: &'static str) -> Message {
 
 fn whole_and_changed() -> Vec<Case> {
     let mut cases = Vec::new();
-    let mut add = |name, message, ours, theirs, why| cases.push(case(name, message, ours, theirs, why));
+    let mut add =
+        |name, message, ours, theirs, why| cases.push(case(name, message, ours, theirs, why));
     add("not signed", plain(), "none / fail", "none / fail", "");
-    for (name, key) in
-        [("rsa1024", Key::Rsa(1024)), ("rsa2048", Key::Rsa(2048)), ("rsa4096", Key::Rsa(4096)), ("ed25519", Key::Ed25519)]
-    {
+    for (name, key) in [
+        ("rsa1024", Key::Rsa(1024)),
+        ("rsa2048", Key::Rsa(2048)),
+        ("rsa4096", Key::Rsa(4096)),
+        ("ed25519", Key::Ed25519),
+    ] {
         add(name, by(Tool::OpenDkim, key, "relaxed/relaxed"), PASS, PASS, "");
         add(name, by(Tool::Dkimpy, key, "relaxed/simple"), PASS, PASS, "");
         add(name, by(Tool::Dkimpy, key, "simple/simple"), PASS, PASS, "");
     }
-    add("OpenDKIM's own simple Ed25519", by(Tool::OpenDkim, Key::Ed25519, "simple/simple"), FAIL, FAIL, "");
+    add(
+        "OpenDKIM's own simple Ed25519",
+        by(Tool::OpenDkim, Key::Ed25519, "simple/simple"),
+        FAIL,
+        FAIL,
+        "",
+    );
     let mut changed = by(Tool::Dkimpy, Key::Rsa(2048), "relaxed/relaxed");
     changed.body.as_mut().unwrap()[0] ^= 1;
     add("body changed", changed, FAIL, FAIL, "");
@@ -127,7 +154,8 @@ fn whole_and_changed() -> Vec<Case> {
 /// Tags and keys of every kind.
 fn tagged() -> Vec<Case> {
     let mut cases = Vec::new();
-    let mut add = |name, message, ours, theirs, why| cases.push(case(name, message, ours, theirs, why));
+    let mut add =
+        |name, message, ours, theirs, why| cases.push(case(name, message, ours, theirs, why));
     let tagged = |tags: &str| {
         let mut signed = plain();
         sign_tags(Key::Rsa(2048), "rsa-sha256", tags, &NAMES, &mut signed);
@@ -135,10 +163,28 @@ fn tagged() -> Vec<Case> {
     };
     add("testing key", tagged(&tags("testing", "")), PASS, PASS, "");
     add("i= below d=", tagged(&tags("rsa2048", "i=@sub.signed.example; ")), PASS, PASS, "");
-    add("i= below d=, strict key", tagged(&tags("strict", "i=@sub.signed.example; ")), "permerror / fail", "fail / fail", KEY);
-    add("i= outside d=", tagged(&tags("rsa2048", "i=@other.example; ")), "permerror / fail", "permerror / fail", "");
+    add(
+        "i= below d=, strict key",
+        tagged(&tags("strict", "i=@sub.signed.example; ")),
+        "permerror / fail",
+        "fail / fail",
+        KEY,
+    );
+    add(
+        "i= outside d=",
+        tagged(&tags("rsa2048", "i=@other.example; ")),
+        "permerror / fail",
+        "permerror / fail",
+        "",
+    );
     add("key for sha1", tagged(&tags("sha1", "")), "permerror / fail", "fail / fail", KEY);
-    add("key for another service", tagged(&tags("other", "")), "permerror / fail", "fail / fail", KEY);
+    add(
+        "key for another service",
+        tagged(&tags("other", "")),
+        "permerror / fail",
+        "fail / fail",
+        KEY,
+    );
     add("key record without v=", tagged(&tags("bare", "")), PASS, PASS, "");
     add("key revoked", tagged(&tags("revoked", "")), "permerror / fail", "fail / fail", KEY);
     add("key broken", tagged(&tags("broken", "")), "permerror / fail", "permerror / fail", "");
@@ -150,9 +196,27 @@ fn tagged() -> Vec<Case> {
         " / fail",
         "no result of OpenDKIM is no pass to OpenDMARC; here nothing is rejected for a failure of DNS",
     );
-    add("expired", tagged(&tags("rsa2048", "t=1000000000; x=1000000001; ")), "policy / fail", "permerror / fail", POLICY);
-    add("made in the future", tagged(&tags("rsa2048", "t=4102444800; ")), "policy / fail", "permerror / fail", POLICY);
-    add("x= before t=", tagged(&tags("rsa2048", "t=1000000001; x=1000000000; ")), "neutral / fail", "permerror / fail", NEUTRAL);
+    add(
+        "expired",
+        tagged(&tags("rsa2048", "t=1000000000; x=1000000001; ")),
+        "policy / fail",
+        "permerror / fail",
+        POLICY,
+    );
+    add(
+        "made in the future",
+        tagged(&tags("rsa2048", "t=4102444800; ")),
+        "policy / fail",
+        "permerror / fail",
+        POLICY,
+    );
+    add(
+        "x= before t=",
+        tagged(&tags("rsa2048", "t=1000000001; x=1000000000; ")),
+        "neutral / fail",
+        "permerror / fail",
+        NEUTRAL,
+    );
     add(
         "tag twice",
         tagged(&tags("rsa2048", "q=dns/txt; q=dns/txt; ")),
@@ -161,8 +225,20 @@ fn tagged() -> Vec<Case> {
         "RFC 6376 §3.2: a tag that comes twice makes the whole list invalid",
     );
     add("unknown tag", tagged(&tags("rsa2048", "zz=1; ")), PASS, PASS, "");
-    add("unknown query method", tagged(&tags("rsa2048", "q=http; ")), "neutral / fail", "permerror / fail", NEUTRAL);
-    add("v=2", tagged(&tags("rsa2048", "").replace("v=1", "v=2")), "neutral / fail", "permerror / fail", NEUTRAL);
+    add(
+        "unknown query method",
+        tagged(&tags("rsa2048", "q=http; ")),
+        "neutral / fail",
+        "permerror / fail",
+        NEUTRAL,
+    );
+    add(
+        "v=2",
+        tagged(&tags("rsa2048", "").replace("v=1", "v=2")),
+        "neutral / fail",
+        "permerror / fail",
+        NEUTRAL,
+    );
     add("l= of the whole body", tagged(&tags("rsa2048", "l=29; ")), PASS, PASS, "");
     add("l= of a part", tagged(&tags("rsa2048", "l=7; ")), "policy / fail", "pass / pass", LENGTH);
     add("l=0", tagged(&tags("rsa2048", "l=0; ")), "policy / fail", "pass / pass", LENGTH);
@@ -179,13 +255,26 @@ fn tagged() -> Vec<Case> {
 /// Algorithms and keys that are too weak, and fields that were added.
 fn weak_and_forged() -> Vec<Case> {
     let mut cases = Vec::new();
-    let mut add = |name, message, ours, theirs, why| cases.push(case(name, message, ours, theirs, why));
+    let mut add =
+        |name, message, ours, theirs, why| cases.push(case(name, message, ours, theirs, why));
     let mut signed = plain();
     sign_tags(Key::Rsa(512), "rsa-sha256", &tags("rsa512", ""), &NAMES, &mut signed);
     add("key of 512 bits", signed, "policy / fail", "policy / fail", "");
     let mut signed = plain();
-    sign_tags(Key::Rsa(2048), "rsa-sha1", &tags("rsa2048", "").replace("sha256", "sha1"), &NAMES, &mut signed);
-    add("rsa-sha1", signed, "permerror / fail", "pass / pass", "RFC 8301 §3.1: verifiers must not take rsa-sha1");
+    sign_tags(
+        Key::Rsa(2048),
+        "rsa-sha1",
+        &tags("rsa2048", "").replace("sha256", "sha1"),
+        &NAMES,
+        &mut signed,
+    );
+    add(
+        "rsa-sha1",
+        signed,
+        "permerror / fail",
+        "pass / pass",
+        "RFC 8301 §3.1: verifiers must not take rsa-sha1",
+    );
     let mut signed = plain();
     sign_tags(Key::Rsa(2048), "rsa-sha256", &tags("rsa2048", ""), &NAMES[1..], &mut signed);
     add("From not signed", signed, "permerror / fail", "permerror / fail", "");
@@ -228,18 +317,43 @@ fn weak_and_forged() -> Vec<Case> {
 
 fn authors() -> Vec<Case> {
     let mut cases = Vec::new();
-    let mut add = |name, message, ours, theirs, why| cases.push(case(name, message, ours, theirs, why));
+    let mut add =
+        |name, message, ours, theirs, why| cases.push(case(name, message, ours, theirs, why));
     for (name, from, ours, theirs, why) in [
         ("author below the policy domain", " a@sub.signed.example", PASS, PASS, ""),
         ("author with a comment", " a@signed.example (b at other.example)", PASS, PASS, ""),
-        ("author with an address in a comment", " a@signed.example (b@other.example)", "pass / permerror", PASS, AMBIGUOUS),
+        (
+            "author with an address in a comment",
+            " a@signed.example (b@other.example)",
+            "pass / permerror",
+            PASS,
+            AMBIGUOUS,
+        ),
         ("author quoted", " \"b@other.example\" <a@signed.example>", PASS, PASS, ""),
         ("two authors of one domain", " a@signed.example, b@signed.example", PASS, PASS, ""),
-        ("two authors", " a@signed.example, b@bounces.example", "pass / permerror", "pass / ", AMBIGUOUS),
+        (
+            "two authors",
+            " a@signed.example, b@bounces.example",
+            "pass / permerror",
+            "pass / ",
+            AMBIGUOUS,
+        ),
         ("a group as author", " friends: a@signed.example;", PASS, PASS, ""),
-        ("author without a domain", " a", "pass / permerror", "permerror / ", "the signature itself is good"),
+        (
+            "author without a domain",
+            " a",
+            "pass / permerror",
+            "permerror / ",
+            "the signature itself is good",
+        ),
         ("author in another case", " a@SIGNED.Example", PASS, PASS, ""),
-        ("author of a domain without policy", " a@bounces.example", "pass / none", "pass / none", ""),
+        (
+            "author of a domain without policy",
+            " a@bounces.example",
+            "pass / none",
+            "pass / none",
+            "",
+        ),
     ] {
         let mut signed = message(&[("From", from.as_bytes())], Some(BODY));
         sign_tags(Key::Rsa(2048), "rsa-sha256", &tags("rsa2048", ""), &NAMES, &mut signed);
@@ -250,7 +364,9 @@ fn authors() -> Vec<Case> {
 
 /// Sends a message to a milter and answers with its header then.
 fn header(mut client: MilterClient, sender: &str, fields: &[Field], body: &[u8]) -> Vec<Field> {
-    client.macros = [("j", "mta.example.org"), ("i", "4XyZ")].map(|(name, value)| (name.to_owned(), value.to_owned())).into();
+    client.macros = [("j", "mta.example.org"), ("i", "4XyZ")]
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .into();
     client.connect("mail.client.example", Some(SocketAddr::from(([192, 0, 2, 9], 2525)))).unwrap();
     client.helo("mail.client.example").unwrap();
     assert_eq!(client.mail(sender).unwrap(), Reply::Continue);
@@ -270,7 +386,8 @@ fn summary(header: &[Field]) -> String {
     let mut results = (Vec::new(), Vec::new());
     for field in header.iter().filter(|field| field.is("Authentication-Results")) {
         for part in field.unfolded().split(';') {
-            let result = |method| part.trim().strip_prefix(method)?.split(' ').next().map(str::to_owned);
+            let result =
+                |method| part.trim().strip_prefix(method)?.split(' ').next().map(str::to_owned);
             results.0.extend(result("dkim="));
             results.1.extend(result("dmarc="));
         }
@@ -300,5 +417,11 @@ fn side_by_side() {
             writeln!(table, "{:<36} {ours:<30} {theirs:<30} {}", case.name, case.why).unwrap();
         }
     }
-    assert_eq!(wrong, 0, "otherwise than the table has it:\n{table}\n{}\n{}", opendkim.log(), opendmarc.log());
+    assert_eq!(
+        wrong,
+        0,
+        "otherwise than the table has it:\n{table}\n{}\n{}",
+        opendkim.log(),
+        opendmarc.log()
+    );
 }

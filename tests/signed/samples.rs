@@ -26,7 +26,10 @@ pub(crate) fn message(fields: &[(&str, &[u8])], body: Option<&[u8]>) -> Message 
     ];
     let replaced = |name: &str| fields.iter().any(|field| field.0 == name);
     let kept = usual.iter().filter(|field| !replaced(field.0));
-    Message { fields: kept.chain(fields).map(|(name, value)| Field::new(name, *value)).collect(), body: body.map(<[u8]>::to_vec) }
+    Message {
+        fields: kept.chain(fields).map(|(name, value)| Field::new(name, *value)).collect(),
+        body: body.map(<[u8]>::to_vec),
+    }
 }
 
 /// All of them.
@@ -34,7 +37,8 @@ pub(crate) fn samples() -> Vec<Sample> {
     let mut references = " <0.first@references.example>".to_owned();
     for number in 1..120 {
         let fold = ["\n\t", "\n ", " \n        ", "\t \n \t"][number % 4];
-        write!(references, "{fold}<{number}.{}@references.example>", "x".repeat(number % 60)).unwrap();
+        write!(references, "{fold}<{number}.{}@references.example>", "x".repeat(number % 60))
+            .unwrap();
     }
     let long = |length: usize| [b"y".repeat(length), b"\r\n".to_vec()].concat();
     let all_octets: Vec<u8> = (0x80..=0xff).collect();
@@ -74,7 +78,10 @@ pub(crate) fn samples() -> Vec<Sample> {
         ),
         sample(
             "white space in the body",
-            message(&[], Some(b"\ttab \t\r\n   three   spaces   \r\n \r\n\t\r\ntext  \r\n\r\n \r\n\r\n\r\n")),
+            message(
+                &[],
+                Some(b"\ttab \t\r\n   three   spaces   \r\n \r\n\t\r\ntext  \r\n\r\n \r\n\r\n\r\n"),
+            ),
         ),
         sample("an empty body", message(&[], Some(b""))),
         sample("a header alone", message(&[], None)),
@@ -85,7 +92,8 @@ pub(crate) fn samples() -> Vec<Sample> {
     ]
 }
 
-/// A body of about this size with lines of every length below 998, dots at some beginnings, and no period that chunks could share.
+/// A body of about this size with lines of every length below 998, dots at some beginnings, and no
+/// period that chunks could share.
 pub(crate) fn large(size: usize) -> Vec<u8> {
     let mut body = Vec::with_capacity(size + 1000);
     let mut state = 1_u32;
@@ -93,7 +101,8 @@ pub(crate) fn large(size: usize) -> Vec<u8> {
         state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
         let length = (state >> 16) as usize % 998;
         let first: &[u8] = [b".".as_slice(), b" ", b"\t", b"w"][(state >> 8) as usize % 4];
-        let filler = [b"abc  def\tgh ".as_slice(), b"0123456789ABCDEF", b"\xc3\xa4 "][(state >> 27) as usize % 3];
+        let filler = [b"abc  def\tgh ".as_slice(), b"0123456789ABCDEF", b"\xc3\xa4 "]
+            [(state >> 27) as usize % 3];
         body.extend(first.iter().chain(filler.iter().cycle()).take(length));
         body.extend_from_slice(b"\r\n");
     }

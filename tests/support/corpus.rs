@@ -1,8 +1,15 @@
-//! Reads the public test suites: `cases-json/1` and `zone-json/1`, and messages as a milter is given them.
+//! Reads the public test suites: `cases-json/1` and `zone-json/1`, and messages as a milter is
+//! given them.
 //!
 //! For test crates: `#[path = "support/corpus.rs"] mod corpus;`.
 
-#![allow(dead_code, clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
+#![allow(
+    dead_code,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic
+)]
 
 use std::{
     env, fs,
@@ -14,7 +21,8 @@ use std::{
 use serde_json::Value;
 use spf_milter::dns::{Dns, Failure, RecordType, zone::Zone};
 
-/// The directory of the suites, by the environment variable CORPUS; tells of its absence on standard output.
+/// The directory of the suites, by the environment variable CORPUS; tells of its absence on
+/// standard output.
 pub(crate) fn directory() -> Option<PathBuf> {
     let directory = env::var_os("CORPUS").filter(|value| !value.is_empty()).map(PathBuf::from);
     if directory.is_none() {
@@ -41,7 +49,8 @@ pub(crate) fn cases(corpus: &Path, set: &str) -> Vec<Case> {
         println!("{set}: not in the corpus");
         return Vec::new();
     };
-    let mut index: Value = serde_json::from_slice(&text).unwrap_or_else(|error| panic!("{set}: {error}"));
+    let mut index: Value =
+        serde_json::from_slice(&text).unwrap_or_else(|error| panic!("{set}: {error}"));
     let cases = index["cases"].take();
     let cases = cases.as_array().unwrap_or_else(|| panic!("{set}: no cases")).iter();
     cases
@@ -61,7 +70,8 @@ impl Case {
 
     /// The client's address.
     pub(crate) fn ip(&self) -> Option<IpAddr> {
-        self.text("ip").map(|ip| ip.parse().unwrap_or_else(|_| panic!("{}: bad ip {ip}", self.name)))
+        self.text("ip")
+            .map(|ip| ip.parse().unwrap_or_else(|_| panic!("{}: bad ip {ip}", self.name)))
     }
 
     /// The recipients: the index has one as a text, several as a list.
@@ -74,7 +84,8 @@ impl Case {
         self.json["time"].as_u64()
     }
 
-    /// The acceptable results of a method, the best one first; empty where the case says nothing of it.
+    /// The acceptable results of a method, the best one first; empty where the case says nothing of
+    /// it.
     pub(crate) fn expected(&self, method: &str) -> Vec<String> {
         words(&self.json["expected"][method])
     }
@@ -118,11 +129,13 @@ fn words(value: &Value) -> Vec<String> {
 /// Reads a zone file.
 pub(crate) fn read_zone(path: &Path) -> Zone {
     let text = fs::read(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-    let json: Value = serde_json::from_slice(&text).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    let json: Value =
+        serde_json::from_slice(&text).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
     assert_eq!(json["format"], "zone-json/1", "{}", path.display());
     let mut zone = Zone::new();
     for (name, types) in json["names"].as_object().expect("zone without names") {
-        let types = types.as_object().unwrap_or_else(|| panic!("{}: {name}: no types", path.display()));
+        let types =
+            types.as_object().unwrap_or_else(|| panic!("{}: {name}: no types", path.display()));
         // A name without records exists all the same.
         if types.is_empty() {
             zone.add_failure(name, None, Failure::NoData);
@@ -163,7 +176,11 @@ fn add_records(zone: &mut Zone, name: &str, record_type: &str, records: &Value) 
             "AAAA" => zone.add_aaaa(name, text().parse().expect("IPv6 address")),
             "MX" => {
                 let preference = record[0].as_u64().expect("preference");
-                zone.add_mx(name, u16::try_from(preference).expect("preference"), record[1].as_str().expect("exchange"));
+                zone.add_mx(
+                    name,
+                    u16::try_from(preference).expect("preference"),
+                    record[1].as_str().expect("exchange"),
+                );
             }
             "TXT" => zone.add_txt(name, &octets(record)),
             "PTR" => zone.add_ptr(name, text()),
@@ -177,7 +194,11 @@ fn add_records(zone: &mut Zone, name: &str, record_type: &str, records: &Value) 
 /// A TXT record: its character-strings joined, one code point an octet.
 fn octets(record: &Value) -> Vec<u8> {
     let strings = words(record);
-    strings.iter().flat_map(|string| string.chars()).map(|c| u8::try_from(u32::from(c)).expect("octet")).collect()
+    strings
+        .iter()
+        .flat_map(|string| string.chars())
+        .map(|c| u8::try_from(u32::from(c)).expect("octet"))
+        .collect()
 }
 
 /// A message as a milter is given it, with leading white space of field values (SMFIP_HDR_LEADSPC).
@@ -190,8 +211,9 @@ pub(crate) struct Message {
 }
 
 impl Message {
-    /// Takes a message apart as an MTA does: line ends become CRLF, a last line without an end is given one, a first line that
-    /// begins with `From ` is dropped, and a line that can be no header field ends the header.
+    /// Takes a message apart as an MTA does: line ends become CRLF, a last line without an end is
+    /// given one, a first line that begins with `From ` is dropped, and a line that can be no
+    /// header field ends the header.
     pub(crate) fn parse(raw: &[u8]) -> Self {
         let mut message = Self::default();
         let mut lines = raw.split_inclusive(|&byte| byte == b'\n').map(|line| {
@@ -217,7 +239,9 @@ impl Message {
                     continue;
                 }
                 first = false;
-                if let Some(colon) = line.iter().position(|&byte| byte == b':').filter(|_| is_field(line)) {
+                if let Some(colon) =
+                    line.iter().position(|&byte| byte == b':').filter(|_| is_field(line))
+                {
                     message.fields.push((line[..colon].to_vec(), line[colon + 1..].to_vec()));
                     continue;
                 }

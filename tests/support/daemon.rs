@@ -67,13 +67,15 @@ pub fn sets(config: &str, key: &str) -> bool {
 }
 
 impl Daemon {
-    /// Starts the daemon; lines for a loopback socket and a log on standard error are added where `config` has none.
+    /// Starts the daemon; lines for a loopback socket and a log on standard error are added where
+    /// `config` has none.
     ///
     /// # Panics
     ///
     /// When it ends instead of serving.
     pub fn start(config: &str) -> Self {
-        Self::try_start(config).unwrap_or_else(|failure| panic!("the daemon did not start: {failure:?}"))
+        Self::try_start(config)
+            .unwrap_or_else(|failure| panic!("the daemon did not start: {failure:?}"))
     }
 
     /// See [`Daemon::start`].
@@ -108,7 +110,8 @@ impl Daemon {
             return Err(NotStarted { status: process.wait(), output });
         };
         let words = line.split_ascii_whitespace().filter_map(|word| word.strip_prefix("socket="));
-        let sockets: Vec<Socket> = words.flat_map(|list| list.split(',')).filter_map(Socket::parse).collect();
+        let sockets: Vec<Socket> =
+            words.flat_map(|list| list.split(',')).filter_map(Socket::parse).collect();
         assert!(!sockets.is_empty(), "no socket in the start line: {line}");
         Ok(Self { process, folder, base, sockets })
     }
@@ -130,7 +133,9 @@ impl Daemon {
     /// When there is none within a minute, or the daemon ends before.
     pub fn wait_for_log(&self, words: &[&str]) -> String {
         let line = self.log().find(|line| words.iter().all(|word| line.contains(word)));
-        line.unwrap_or_else(|| panic!("no log line with {words:?} in\n{}", self.log().lines().join("\n")))
+        line.unwrap_or_else(|| {
+            panic!("no log line with {words:?} in\n{}", self.log().lines().join("\n"))
+        })
     }
 
     /// The folder with its configuration file.
@@ -155,19 +160,23 @@ impl Daemon {
         line.trim().trim_end_matches("kB").trim().parse().unwrap()
     }
 
-    /// Writes a new configuration file, with the same additions as at the start; the daemon is not told.
+    /// Writes a new configuration file, with the same additions as at the start; the daemon is not
+    /// told.
     pub fn write_config(&self, config: &str) {
         // By renaming, so that no reload sees half a file.
         let new = self.folder.write("spf-milter.conf.new", format!("{}{config}", self.base));
         fs::rename(new, self.folder.join("spf-milter.conf")).unwrap();
     }
 
-    /// Gives it a new configuration with SIGHUP and waits until it says what became of it: whether it was taken.
+    /// Gives it a new configuration with SIGHUP and waits until it says what became of it: whether
+    /// it was taken.
     pub fn reload(&self, config: &str) -> bool {
         self.write_config(config);
         let mark = self.log().len();
         self.signal("HUP");
-        let line = self.log().find_after(mark, |line| line.contains(RELOADED) || line.contains(RELOAD_FAILED));
+        let line = self
+            .log()
+            .find_after(mark, |line| line.contains(RELOADED) || line.contains(RELOAD_FAILED));
         line.expect("no word about the reload").contains(RELOADED)
     }
 

@@ -2,7 +2,8 @@
 
 use std::fmt;
 
-/// A header field. In the value, folds are LF and white space, and the white space after the colon is kept.
+/// A header field. In the value, folds are LF and white space, and the white space after the colon
+/// is kept.
 #[derive(Clone, Eq, PartialEq)]
 pub struct Field {
     /// Before the colon.
@@ -19,7 +20,8 @@ impl Field {
 
     /// Reads `Name: value`, folded or not; CRLF becomes LF.
     pub fn parse(text: &str) -> Self {
-        let (name, value) = text.split_once(':').unwrap_or_else(|| panic!("no header field: {text}"));
+        let (name, value) =
+            text.split_once(':').unwrap_or_else(|| panic!("no header field: {text}"));
         Self::new(name.trim_end(), value.replace("\r\n", "\n"))
     }
 

@@ -156,12 +156,13 @@ pub struct Options {
     pub body_in_end: bool,
     /// Macros of one letter are sent as `{j}`, not as `j`.
     pub braces: bool,
-    /// The family of a client without an address is IPv4, the address `unknown`, as with Postfix; else it is unknown.
+    /// The family of a client without an address is IPv4, the address `unknown`, as with Postfix;
+    /// else it is unknown.
     pub unknown_is_inet: bool,
     /// IPv6 addresses are sent as `IPv6:2001:db8::1`, as Sendmail does.
     pub ipv6_prefix: bool,
-    /// An answer to each packet is waited for, whatever was negotiated. When none comes, the milter is left alone and all mail goes
-    /// on without it, as with milter-manager.
+    /// An answer to each packet is waited for, whatever was negotiated. When none comes, the milter
+    /// is left alone and all mail goes on without it, as with milter-manager.
     pub always_waits: bool,
 }
 
@@ -189,7 +190,8 @@ pub struct Negotiation {
     pub actions: u32,
     /// Steps that it does not want, or does not answer.
     pub steps: u32,
-    /// Stage number (connect 0, helo 1, mail 2, rcpt 3, data 4, end 5, eoh 6) and the macros wanted there.
+    /// Stage number (connect 0, helo 1, mail 2, rcpt 3, data 4, end 5, eoh 6) and the macros wanted
+    /// there.
     pub macros: BTreeMap<u32, Vec<String>>,
 }
 
@@ -247,8 +249,8 @@ pub struct MilterClient {
     pub negotiation: Negotiation,
     /// Macros by name without braces; sent where the protocol or the milter's wish places them.
     pub macros: BTreeMap<String, String>,
-    /// Whether packets wait until an answer is wanted, and this end waits with `poll(2)` for it, as Postfix does. Otherwise each packet
-    /// goes by itself.
+    /// Whether packets wait until an answer is wanted, and this end waits with `poll(2)` for it, as
+    /// Postfix does. Otherwise each packet goes by itself.
     pub gathers: bool,
     /// How many answers were waited for.
     pub round_trips: usize,
@@ -305,14 +307,24 @@ impl MilterClient {
             return Err(broken("no answer to the negotiation"));
         }
         let number = |at: usize| u32::from_be_bytes(content[at..at + 4].try_into().unwrap());
-        self.negotiation = Negotiation { version: number(0), actions: number(4), steps: number(8), macros: BTreeMap::new() };
+        self.negotiation = Negotiation {
+            version: number(0),
+            actions: number(4),
+            steps: number(8),
+            macros: BTreeMap::new(),
+        };
         let mut at = 12;
         while at + 4 < content.len() {
             let stage = number(at);
-            let length =
-                content[at + 4..].iter().position(|byte| *byte == 0).ok_or_else(|| broken("macro list without an end"))?;
+            let length = content[at + 4..]
+                .iter()
+                .position(|byte| *byte == 0)
+                .ok_or_else(|| broken("macro list without an end"))?;
             let names = String::from_utf8_lossy(&content[at + 4..at + 4 + length]).into_owned();
-            let names = names.split_ascii_whitespace().map(|name| name.trim_matches(['{', '}']).to_owned()).collect();
+            let names = names
+                .split_ascii_whitespace()
+                .map(|name| name.trim_matches(['{', '}']).to_owned())
+                .collect();
             self.negotiation.macros.insert(stage, names);
             at += 5 + length;
         }
@@ -376,14 +388,20 @@ impl MilterClient {
         &mut self.stream
     }
 
-    /// Sends the macros of a stage: those that the milter asked for, or else those that Postfix sends by itself.
+    /// Sends the macros of a stage: those that the milter asked for, or else those that Postfix
+    /// sends by itself.
     fn send_macros(&mut self, command: u8, stage: u32, usual: &[&str]) -> io::Result<()> {
         let asked = self.negotiation.macros.get(&stage);
-        let names: Vec<&str> = asked.map_or_else(|| usual.to_vec(), |names| names.iter().map(String::as_str).collect());
+        let names: Vec<&str> = asked
+            .map_or_else(|| usual.to_vec(), |names| names.iter().map(String::as_str).collect());
         let mut content = vec![command];
         for name in names {
             if let Some(value) = self.macros.get(name) {
-                let name = if name.len() > 1 || self.options.braces { format!("{{{name}}}") } else { name.to_owned() };
+                let name = if name.len() > 1 || self.options.braces {
+                    format!("{{{name}}}")
+                } else {
+                    name.to_owned()
+                };
                 content.extend(format!("{name}\0{value}\0").bytes());
             }
         }
@@ -394,7 +412,13 @@ impl MilterClient {
         self.connection_verdict.clone().or_else(|| self.message_verdict.clone())
     }
 
-    fn event(&mut self, command: u8, content: &[u8], no_event: u32, no_reply: u32) -> io::Result<Reply> {
+    fn event(
+        &mut self,
+        command: u8,
+        content: &[u8],
+        no_event: u32,
+        no_reply: u32,
+    ) -> io::Result<Reply> {
         if let Some(reply) = self.ended() {
             return Ok(reply);
         }
@@ -412,7 +436,8 @@ impl MilterClient {
         Ok(reply)
     }
 
-    /// Waits for an answer that the milter was allowed not to give: the real one gives up after seven seconds.
+    /// Waits for an answer that the milter was allowed not to give: the real one gives up after
+    /// seven seconds.
     fn lose_track(&mut self) -> io::Result<Reply> {
         self.stream.finish_writing()?;
         let mut rest = Vec::new();
@@ -446,11 +471,17 @@ impl MilterClient {
                 b'i' | b'm' if content.len() > 4 => {
                     let index = u32::from_be_bytes(content[..4].try_into().unwrap());
                     let field = field(&content[4..])?;
-                    edits.push(if command == b'i' { Edit::Insert(index, field) } else { Edit::Change(index, field) });
+                    edits.push(if command == b'i' {
+                        Edit::Insert(index, field)
+                    } else {
+                        Edit::Change(index, field)
+                    });
                     continue;
                 }
                 b'q' => {
-                    edits.push(Edit::Quarantine(String::from_utf8_lossy(strip_null(&content)?).into_owned()));
+                    edits.push(Edit::Quarantine(
+                        String::from_utf8_lossy(strip_null(&content)?).into_owned(),
+                    ));
                     continue;
                 }
                 b'+' | b'2' | b'-' | b'b' | b'e' => {
@@ -500,9 +531,14 @@ impl MilterClient {
     /// The client gave its name.
     pub fn helo(&mut self, name: impl AsRef<[u8]>) -> io::Result<Reply> {
         if self.ended().is_none() {
-            self.send_macros(b'H', 1, &["tls_version", "cipher", "cipher_bits", "cert_subject", "cert_issuer"])?;
+            self.send_macros(
+                b'H',
+                1,
+                &["tls_version", "cipher", "cipher_bits", "cert_subject", "cert_issuer"],
+            )?;
         }
-        let reply = self.event(b'H', &[name.as_ref(), b"\0"].concat(), bits::NO_HELO, bits::NOREPLY_HELO)?;
+        let reply =
+            self.event(b'H', &[name.as_ref(), b"\0"].concat(), bits::NO_HELO, bits::NOREPLY_HELO)?;
         Ok(self.keep_for_connection(reply))
     }
 
@@ -534,10 +570,25 @@ impl MilterClient {
         self.envelope(b'T', 4, b"", bits::NO_DATA, bits::NOREPLY_DATA)
     }
 
-    fn envelope(&mut self, command: u8, stage: u32, content: &[u8], no_event: u32, no_reply: u32) -> io::Result<Reply> {
+    fn envelope(
+        &mut self,
+        command: u8,
+        stage: u32,
+        content: &[u8],
+        no_event: u32,
+        no_reply: u32,
+    ) -> io::Result<Reply> {
         if self.ended().is_none() && !self.without(no_event) {
             let usual: &[&str] = match stage {
-                2 => &["i", "auth_type", "auth_authen", "auth_author", "mail_addr", "mail_host", "mail_mailer"],
+                2 => &[
+                    "i",
+                    "auth_type",
+                    "auth_authen",
+                    "auth_author",
+                    "mail_addr",
+                    "mail_host",
+                    "mail_mailer",
+                ],
                 3 => &["i", "rcpt_addr", "rcpt_host", "rcpt_mailer"],
                 _ => &["i"],
             };
@@ -611,7 +662,12 @@ impl MilterClient {
         self.send_macros(b'E', 5, &["i"])?;
         self.send(b'E', &rest)?;
         let (reply, edits) = self.answer()?;
-        let fields = apply(&self.fields, &edits, self.negotiation.actions, self.without(bits::LEADING_SPACE))?;
+        let fields = apply(
+            &self.fields,
+            &edits,
+            self.negotiation.actions,
+            self.without(bits::LEADING_SPACE),
+        )?;
         Ok(Finished { reply, edits, fields })
     }
 
@@ -637,7 +693,8 @@ impl MilterClient {
     /// Sends a whole message (header fields and body) and ends it.
     pub fn message(&mut self, fields: &[Field], body: &[u8]) -> io::Result<Finished> {
         let early = |reply: Reply| Finished { reply, edits: Vec::new(), fields: Vec::new() };
-        let stops = |reply: &Reply| matches!(reply, Reply::Reject | Reply::Tempfail | Reply::Code(_));
+        let stops =
+            |reply: &Reply| matches!(reply, Reply::Reject | Reply::Tempfail | Reply::Code(_));
         let reply = self.data()?;
         if stops(&reply) {
             return Ok(early(reply));
@@ -663,7 +720,8 @@ fn strip_null(content: &[u8]) -> io::Result<&[u8]> {
 
 /// The reply as the SMTP client sees it: the MTA takes `%` as an escape of what follows.
 fn reply_text(content: &[u8]) -> io::Result<String> {
-    let text = String::from_utf8(strip_null(content)?.to_vec()).map_err(|_| broken("reply is not UTF-8"))?;
+    let text = String::from_utf8(strip_null(content)?.to_vec())
+        .map_err(|_| broken("reply is not UTF-8"))?;
     if text.chars().any(char::is_control) || !text.is_ascii() {
         return Err(broken(&format!("reply that no SMTP client may see: {text:?}")));
     }
@@ -677,14 +735,24 @@ fn reply_text(content: &[u8]) -> io::Result<String> {
 
 fn field(content: &[u8]) -> io::Result<Field> {
     let content = strip_null(content)?;
-    let end = content.iter().position(|byte| *byte == 0).ok_or_else(|| broken("header field without a value"))?;
+    let end = content
+        .iter()
+        .position(|byte| *byte == 0)
+        .ok_or_else(|| broken("header field without a value"))?;
     let (name, value) = (&content[..end], &content[end + 1..]);
     if value.iter().any(|byte| matches!(byte, 0 | b'\r')) {
         return Err(broken("NUL or CR in a header field"));
     }
     // A fold that a field would end at is a field that breaks out.
-    if value.split(|byte| *byte == b'\n').skip(1).any(|line| !matches!(line.first(), Some(b' ' | b'\t'))) {
-        return Err(broken(&format!("header field that breaks out: {:?}", String::from_utf8_lossy(value))));
+    if value
+        .split(|byte| *byte == b'\n')
+        .skip(1)
+        .any(|line| !matches!(line.first(), Some(b' ' | b'\t')))
+    {
+        return Err(broken(&format!(
+            "header field that breaks out: {:?}",
+            String::from_utf8_lossy(value)
+        )));
     }
     let longest = value.split(|byte| *byte == b'\n').map(<[u8]>::len).max().unwrap_or_default();
     if name.len() + 2 + longest > MAX_LINE {
@@ -700,12 +768,19 @@ fn field(content: &[u8]) -> io::Result<Field> {
 /// # Errors
 ///
 /// `InvalidData` for an edit that the MTA would not carry out.
-pub fn apply(fields: &[Field], edits: &[Edit], allowed: u32, spaces_are_exact: bool) -> io::Result<Vec<Field>> {
+pub fn apply(
+    fields: &[Field],
+    edits: &[Edit],
+    allowed: u32,
+    spaces_are_exact: bool,
+) -> io::Result<Vec<Field>> {
     let complete = |field: &Field| {
         let space: &[u8] = if spaces_are_exact { b"" } else { b" " };
         Field::new(&field.name, [space, &field.value].concat())
     };
-    let need = |bit: u32| if allowed & bit == bit { Ok(()) } else { Err(broken("an action that was not negotiated")) };
+    let need = |bit: u32| {
+        if allowed & bit == bit { Ok(()) } else { Err(broken("an action that was not negotiated")) }
+    };
     let mut fields = fields.to_vec();
     for edit in edits {
         match edit {
@@ -719,14 +794,20 @@ pub fn apply(fields: &[Field], edits: &[Edit], allowed: u32, spaces_are_exact: b
             }
             Edit::Change(index, change) => {
                 need(bits::CHANGE_HEADER)?;
-                let mut same = fields.iter().enumerate().filter(|(_, field)| field.is(&change.name)).map(|(at, _)| at);
+                let mut same = fields
+                    .iter()
+                    .enumerate()
+                    .filter(|(_, field)| field.is(&change.name))
+                    .map(|(at, _)| at);
                 let place = same.nth((*index as usize).max(1) - 1);
                 match place {
                     Some(at) if change.value.is_empty() => {
                         fields.remove(at);
                     }
                     Some(at) => fields[at].value = complete(change).value,
-                    None if change.value.is_empty() => return Err(broken("deletion of a field that is not there")),
+                    None if change.value.is_empty() => {
+                        return Err(broken("deletion of a field that is not there"));
+                    }
                     None => fields.push(complete(change)),
                 }
             }

@@ -1,10 +1,17 @@
-//! What the integration tests share: a milter client, the daemon as a child process, real MTAs and name servers on loopback.
+//! What the integration tests share: a milter client, the daemon as a child process, real MTAs and
+//! name servers on loopback.
 //!
-//! Nothing here sleeps to be in time: everything waits for a condition, for at most [`PATIENCE`]. Processes and folders go with the
-//! value that owns them, also when a test panics.
+//! Nothing here sleeps to be in time: everything waits for a condition, for at most [`PATIENCE`].
+//! Processes and folders go with the value that owns them, also when a test panics.
 
 #![allow(dead_code, unreachable_pub, reason = "every test binary uses a part of this")]
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic, reason = "a test fails by panicking")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
 
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener},
@@ -51,11 +58,12 @@ pub fn wait_for<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
 
 /// An address for a server that cannot tell which port the kernel gave it.
 ///
-/// The port is from the kernel, the address (of 127.0.0.0/8) is no one else's, so that nobody gets in between, not even the
-/// connection that tries whether the server is up.
+/// The port is from the kernel, the address (of 127.0.0.0/8) is no one else's, so that nobody gets
+/// in between, not even the connection that tries whether the server is up.
 pub fn free_address() -> SocketAddr {
     static COUNT: AtomicU8 = AtomicU8::new(1);
     let id = this_process::id().to_be_bytes();
-    let address = Ipv4Addr::new(127, 1 + (id[2] & 0x3f), id[3], COUNT.fetch_add(1, Ordering::Relaxed));
+    let address =
+        Ipv4Addr::new(127, 1 + (id[2] & 0x3f), id[3], COUNT.fetch_add(1, Ordering::Relaxed));
     TcpListener::bind((IpAddr::V4(address), 0)).unwrap().local_addr().unwrap()
 }

@@ -1,7 +1,7 @@
 //! A name server on loopback that serves a [`Zone`] over UDP and TCP and misbehaves on request.
 //!
-//! Used with `#[path = "support/nameserver.rs"] mod nameserver;`. It lives on a thread of its own, stops when dropped, and needs
-//! no runtime of its user, whose clock may stand still.
+//! Used with `#[path = "support/nameserver.rs"] mod nameserver;`. It lives on a thread of its own,
+//! stops when dropped, and needs no runtime of its user, whose clock may stand still.
 #![allow(dead_code, missing_docs, unreachable_pub, reason = "each user needs another part")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "for tests")]
 
@@ -36,7 +36,8 @@ const MAX_LOG: usize = 100_000;
 pub struct Behaviour {
     /// The answer waits this long.
     pub latency: Duration,
-    /// UDP answers are empty and say that they are truncated. (Those that do not fit are truncated anyway.)
+    /// UDP answers are empty and say that they are truncated. (Those that do not fit are truncated
+    /// anyway.)
     pub truncate: bool,
     /// No answer.
     pub drop: bool,
@@ -59,7 +60,8 @@ pub struct Behaviour {
     pub forgery: Option<Arc<Zone>>,
     /// TTL of records.
     pub ttl: u32,
-    /// TTL and MINIMUM of the SOA record in negative answers; `None`: negative answers have no SOA record.
+    /// TTL and MINIMUM of the SOA record in negative answers; `None`: negative answers have no SOA
+    /// record.
     pub soa: Option<(u32, u32)>,
     /// Only the CNAME records of an answer are sent.
     pub only_aliases: bool,
@@ -69,10 +71,11 @@ pub struct Behaviour {
     pub first_alias_only: bool,
     /// Records of another name and type are put before those asked for.
     pub stray_records: bool,
-    /// Names that do not exist are denied with NOERROR and a NSEC record that has the type NXNAME, to queries with the flag DO
-    /// (RFC 9824); without the flag as names without records.
+    /// Names that do not exist are denied with NOERROR and a NSEC record that has the type NXNAME,
+    /// to queries with the flag DO (RFC 9824); without the flag as names without records.
     pub compact_denial: bool,
-    /// With [`Behaviour::compact_denial`]: the flag CO is known, and such names are NXDOMAIN to queries with it.
+    /// With [`Behaviour::compact_denial`]: the flag CO is known, and such names are NXDOMAIN to
+    /// queries with it.
     pub compact_ok: bool,
 }
 
@@ -143,7 +146,8 @@ pub struct NameServer {
 impl NameServer {
     /// Starts a server at 127.0.0.1, at a port that the kernel chooses.
     pub fn start(zone: impl Into<Arc<Zone>>) -> Self {
-        Self::start_on(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), zone).expect("no loopback socket")
+        Self::start_on(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), zone)
+            .expect("no loopback socket")
     }
 
     /// Starts a server at an address; UDP and TCP have the same port.
@@ -155,7 +159,10 @@ impl NameServer {
         let thread = thread::Builder::new().name("nameserver".into()).spawn({
             let state = state.clone();
             move || {
-                let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("no runtime");
+                let runtime = tokio::runtime::Builder::new_current_thread()
+                    .enable_all()
+                    .build()
+                    .expect("no runtime");
                 runtime.block_on(async {
                     let udp = Arc::new(UdpSocket::from_std(udp).expect("no UDP socket"));
                     let tcp = TcpListener::from_std(tcp).expect("no TCP socket");
@@ -180,14 +187,20 @@ impl NameServer {
         *self.state.zone.write().unwrap() = zone.into();
     }
 
-    /// Sets how queries for a name are answered, `*` for all names that have no behaviour of their own.
+    /// Sets how queries for a name are answered, `*` for all names that have no behaviour of their
+    /// own.
     pub fn behave(&self, name: &str, behaviour: Behaviour) {
         self.state.behaviours.write().unwrap().insert(name.to_ascii_lowercase(), behaviour);
     }
 
-    /// How many queries for this name and type came, retransmissions and retries over TCP among them.
+    /// How many queries for this name and type came, retransmissions and retries over TCP among
+    /// them.
     pub fn count(&self, name: &str, record_type: RecordType) -> usize {
-        self.seen().counts.get(&(name.to_ascii_lowercase(), wire_type(record_type))).copied().unwrap_or(0)
+        self.seen()
+            .counts
+            .get(&(name.to_ascii_lowercase(), wire_type(record_type)))
+            .copied()
+            .unwrap_or(0)
     }
 
     /// How many queries came.
@@ -305,7 +318,14 @@ fn reply(state: &State, query: &[u8], tcp: bool) -> Option<Reply> {
         if seen.log.len() < MAX_LOG {
             let record_type = question.query_type().to_string();
             let (dnssec_ok, compact_ok) = flags(&query);
-            seen.log.push(Query { name, record_type, tcp, edns: query.edns.is_some(), dnssec_ok, compact_ok });
+            seen.log.push(Query {
+                name,
+                record_type,
+                tcp,
+                edns: query.edns.is_some(),
+                dnssec_ok,
+                compact_ok,
+            });
         }
     }
     let behaviour = {
@@ -338,7 +358,10 @@ fn reply(state: &State, query: &[u8], tcp: bool) -> Option<Reply> {
 
 /// The flags DO and CO.
 fn flags(query: &Message) -> (bool, bool) {
-    query.edns.as_ref().map_or((false, false), |edns| (edns.flags().dnssec_ok, edns.flags().z & 0x4000 != 0))
+    query
+        .edns
+        .as_ref()
+        .map_or((false, false), |edns| (edns.flags().dnssec_ok, edns.flags().z & 0x4000 != 0))
 }
 
 /// A reply without records.
@@ -439,7 +462,9 @@ fn answer(zone: &Zone, query: &Message, behaviour: &Behaviour, key: &str) -> Opt
                 Failure::NxDomain => ResponseCode::NXDomain,
                 Failure::NoData => ResponseCode::NoError,
                 Failure::Rcode("REFUSED") => ResponseCode::Refused,
-                Failure::Rcode(_) | Failure::NoRecursion | Failure::Malformed => ResponseCode::ServFail,
+                Failure::Rcode(_) | Failure::NoRecursion | Failure::Malformed => {
+                    ResponseCode::ServFail
+                }
             };
             let (dnssec_ok, compact_ok) = flags(query);
             if failure == Failure::NxDomain && behaviour.compact_denial {
@@ -454,7 +479,15 @@ fn answer(zone: &Zone, query: &Message, behaviour: &Behaviour, key: &str) -> Opt
                 && let Some((ttl, minimum)) = behaviour.soa
             {
                 let apex = owner.trim_to(2);
-                let soa = SOA::new(wire_name("ns.example"), wire_name("hostmaster.example"), 1, 3600, 600, 86400, minimum);
+                let soa = SOA::new(
+                    wire_name("ns.example"),
+                    wire_name("hostmaster.example"),
+                    1,
+                    3600,
+                    600,
+                    86400,
+                    minimum,
+                );
                 reply.authorities.push(Record::from_rdata(apex, ttl, RData::SOA(soa)));
             }
         }
@@ -465,10 +498,17 @@ fn answer(zone: &Zone, query: &Message, behaviour: &Behaviour, key: &str) -> Opt
 fn rdata(answer: &Answer, behaviour: &Behaviour) -> Vec<RData> {
     match answer {
         Answer::A(records) => records.iter().map(|&address| RData::A(address.into())).collect(),
-        Answer::Aaaa(records) => records.iter().map(|&address| RData::AAAA(address.into())).collect(),
+        Answer::Aaaa(records) => {
+            records.iter().map(|&address| RData::AAAA(address.into())).collect()
+        }
         Answer::Mx(records) => {
-            let exchange = |name: &Option<Name>| name.as_ref().map_or_else(WireName::root, |name| wire_name(name.as_str()));
-            records.iter().map(|mx| RData::MX(MX::new(mx.preference, exchange(&mx.exchange)))).collect()
+            let exchange = |name: &Option<Name>| {
+                name.as_ref().map_or_else(WireName::root, |name| wire_name(name.as_str()))
+            };
+            records
+                .iter()
+                .map(|mx| RData::MX(MX::new(mx.preference, exchange(&mx.exchange))))
+                .collect()
         }
         Answer::Txt(records) => records
             .iter()
@@ -480,14 +520,21 @@ fn rdata(answer: &Answer, behaviour: &Behaviour) -> Vec<RData> {
                 RData::TXT(TXT::from_bytes(strings))
             })
             .collect(),
-        Answer::Ptr(records) => records.iter().map(|name| RData::PTR(PTR(wire_name(name.as_str())))).collect(),
+        Answer::Ptr(records) => {
+            records.iter().map(|name| RData::PTR(PTR(wire_name(name.as_str())))).collect()
+        }
         Answer::Existence => Vec::new(),
     }
 }
 
-/// A NSEC record from a name to the next one possible, with the types RRSIG, NSEC and NXNAME (RFC 9824 §3.4).
+/// A NSEC record from a name to the next one possible, with the types RRSIG, NSEC and NXNAME (RFC
+/// 9824 §3.4).
 fn denial(owner: &WireName) -> Record {
-    let next = [b"\x01\x00".to_vec(), owner.iter().flat_map(|label| [&[label.len() as u8], label].concat()).collect(), vec![0]];
+    let next = [
+        b"\x01\x00".to_vec(),
+        owner.iter().flat_map(|label| [&[label.len() as u8], label].concat()).collect(),
+        vec![0],
+    ];
     let mut types = vec![0, 17];
     types.extend([0, 0, 0, 0, 0, 0b11, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0b1000_0000]);
     let rdata = NULL::with([next.concat(), types].concat());

@@ -30,7 +30,15 @@ impl OpenDkim {
     pub fn signer(manner: &Manner, names: &[&str]) -> Self {
         let folder = Scratch::new("opendkim");
         folder.write("signing", "* key\n");
-        folder.write("keys", format!("key {}:{}:{}\n", manner.domain, manner.key.name(), manner.key.file().display()));
+        folder.write(
+            "keys",
+            format!(
+                "key {}:{}:{}\n",
+                manner.domain,
+                manner.key.name(),
+                manner.key.file().display()
+            ),
+        );
         folder.write("everybody", "*\n");
         let mut settings = format!(
             "Mode s\nSignatureAlgorithm {}\nCanonicalization {}\nInternalHosts 127.0.0.1\nSigningTable refile:{{}}/signing\n\
@@ -58,7 +66,9 @@ impl OpenDkim {
         );
         Self::start(
             folder,
-            &format!("Mode v\nAuthservID {HOST}\nResolverConfiguration {{}}/unbound.conf\nAlwaysAddARHeader yes\n"),
+            &format!(
+                "Mode v\nAuthservID {HOST}\nResolverConfiguration {{}}/unbound.conf\nAlwaysAddARHeader yes\n"
+            ),
         )
     }
 
@@ -67,19 +77,28 @@ impl OpenDkim {
         let socket = folder.join("socket");
         let settings = settings.replace("{}", &folder.path().display().to_string());
         let common = "Syslog no\nRequireSafeKeys no\nDNSTimeout 5\n";
-        let path = folder.write("opendkim.conf", format!("Socket local:{}\n{common}{settings}\n", socket.display()));
+        let path = folder.write(
+            "opendkim.conf",
+            format!("Socket local:{}\n{common}{settings}\n", socket.display()),
+        );
         let process = Process::start(Command::new("opendkim").args(["-f", "-v", "-x"]).arg(path));
         let mut opendkim = Self { process, socket, folder };
         wait_for("OpenDKIM to listen", || {
-            assert!(opendkim.process.ended().is_none(), "OpenDKIM did not start:\n{}\n{settings}", opendkim.log());
-            MilterClient::connect_to(&Socket::Unix(opendkim.socket.clone())).ok().map(|client| client.quit())
+            assert!(
+                opendkim.process.ended().is_none(),
+                "OpenDKIM did not start:\n{}\n{settings}",
+                opendkim.log()
+            );
+            MilterClient::connect_to(&Socket::Unix(opendkim.socket.clone()))
+                .ok()
+                .map(|client| client.quit())
         })
         .unwrap();
         opendkim
     }
 
-    /// Connects as an MTA that sends the whole body before the end of the message: libmilter takes a word about the last part of the
-    /// body for one about the message.
+    /// Connects as an MTA that sends the whole body before the end of the message: libmilter takes
+    /// a word about the last part of the body for one about the message.
     pub fn client(&self) -> MilterClient {
         let options = Options { body_in_end: false, ..Options::default() };
         MilterClient::with_options(&Socket::Unix(self.socket.clone()), options).unwrap()

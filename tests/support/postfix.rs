@@ -54,7 +54,8 @@ impl Postfix {
         Self::launch(settings, None)
     }
 
-    /// Starts Postfix with another service for mail, which has these options, one a line: see [`Postfix::submission`].
+    /// Starts Postfix with another service for mail, which has these options, one a line: see
+    /// [`Postfix::submission`].
     pub fn with_submission(settings: &str, options: &str) -> Self {
         Self::launch(settings, Some(options))
     }
@@ -71,9 +72,12 @@ impl Postfix {
         if let Some((address, options)) = submission {
             let path = folder.join("etc/master.cf");
             let services = fs::read_to_string(&path).unwrap();
-            fs::write(path, format!("{services}{address} inet n - n - - smtpd\n{options}\n")).unwrap();
+            fs::write(path, format!("{services}{address} inet n - n - - smtpd\n{options}\n"))
+                .unwrap();
         }
-        let master = Process::start(Command::new("postfix").arg("-c").arg(folder.join("etc")).arg("start-fg"));
+        let master = Process::start(
+            Command::new("postfix").arg("-c").arg(folder.join("etc")).arg("start-fg"),
+        );
         let submission = submission.map(|(address, _)| address);
         let mut postfix = Self { address, submission, master, folder };
         wait_for("Postfix to listen", || {
@@ -97,7 +101,10 @@ impl Postfix {
     /// Waits for a line in Postfix's log.
     pub fn wait_for_log(&self, words: &[&str]) -> String {
         wait_for(&format!("a line with {words:?} in Postfix's log"), || {
-            self.log().lines().find(|line| words.iter().all(|word| line.contains(word))).map(str::to_owned)
+            self.log()
+                .lines()
+                .find(|line| words.iter().all(|word| line.contains(word)))
+                .map(str::to_owned)
         })
     }
 
@@ -118,7 +125,8 @@ impl Postfix {
 
     /// Connects as if from another address; the greeting is the answer to that.
     ///
-    /// Without an EHLO before, nothing about the loopback client reaches the milter but its address.
+    /// Without an EHLO before, nothing about the loopback client reaches the milter but its
+    /// address.
     pub fn connect(&self, client: Option<IpAddr>, host: Option<&str>) -> SmtpClient {
         let mut smtp = SmtpClient::connect(self.address).unwrap();
         assert_eq!(smtp.greeting.code, 220, "{:?}", smtp.greeting);
@@ -127,14 +135,20 @@ impl Postfix {
             Some(IpAddr::V4(address)) => address.to_string(),
             Some(IpAddr::V6(address)) => format!("IPV6:{address}"),
         };
-        smtp.greeting = smtp.command(format!("XCLIENT NAME={} ADDR={address}", host.unwrap_or("[UNAVAILABLE]"))).unwrap();
+        smtp.greeting = smtp
+            .command(format!("XCLIENT NAME={} ADDR={address}", host.unwrap_or("[UNAVAILABLE]")))
+            .unwrap();
         smtp
     }
 
     /// Submits a message with `sendmail`, as a program on the host does.
     pub fn submit(&self, from: &str, to: &str, message: &[u8]) -> io::Result<bool> {
         let mut command = Command::new("sendmail");
-        command.arg("-C").arg(self.folder.join("etc")).args(["-i", "-f", from, to]).stdin(Stdio::piped());
+        command
+            .arg("-C")
+            .arg(self.folder.join("etc"))
+            .args(["-i", "-f", from, to])
+            .stdin(Stdio::piped());
         let mut child = command.spawn()?;
         child.stdin.take().unwrap().write_all(message)?;
         Ok(child.wait()?.success())
@@ -148,15 +162,22 @@ impl Postfix {
         self.wait_for_message(|message| marks.iter().any(|mark| contains(message, mark.as_bytes())))
     }
 
-    /// Waits until the message of which `reply` gives the queue id is delivered, or kept back: then the second value is true.
+    /// Waits until the message of which `reply` gives the queue id is delivered, or kept back: then
+    /// the second value is true.
     pub fn delivered_or_held(&self, reply: &Reply) -> (Delivered, bool) {
         assert_eq!(reply.code, 250, "{reply:?}");
         let id = reply.last().rsplit(' ').next().unwrap().to_owned();
-        // Postfix answers when the message is in one of its queues, and moves it out of this one for nobody.
+        // Postfix answers when the message is in one of its queues, and moves it out of this one
+        // for nobody.
         if !self.folder.join("queue/hold").join(&id).exists() {
             return (self.delivered(reply), false);
         }
-        let output = Command::new("postcat").arg("-c").arg(self.folder.join("etc")).args(["-hq", &id]).output().unwrap();
+        let output = Command::new("postcat")
+            .arg("-c")
+            .arg(self.folder.join("etc"))
+            .args(["-hq", &id])
+            .output()
+            .unwrap();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         (Delivered::parse(&output.stdout), true)
     }
@@ -184,9 +205,12 @@ impl Drop for Postfix {
         if thread::panicking() {
             eprintln!("Postfix's log:\n{}", self.log());
         }
-        // Postfix's own way of stopping waits for its processes; the master process is in a session of its own.
+        // Postfix's own way of stopping waits for its processes; the master process is in a session
+        // of its own.
         let _ = Command::new("postfix").arg("-c").arg(self.folder.join("etc")).arg("stop").output();
-        if let Some(id) = fs::read_to_string(self.folder.join("queue/pid/master.pid")).ok().and_then(|id| id.trim().parse().ok())
+        if let Some(id) = fs::read_to_string(self.folder.join("queue/pid/master.pid"))
+            .ok()
+            .and_then(|id| id.trim().parse().ok())
         {
             process::send_signal(id, "TERM");
         }
@@ -197,10 +221,12 @@ impl Drop for Postfix {
 impl Delivered {
     fn parse(message: &[u8]) -> Self {
         let (mut fields, body) = split_message(message);
-        fields.retain(|field| !["Return-Path", "X-Original-To", "Delivered-To"].iter().any(|name| field.is(name)));
-        let own = fields
-            .iter()
-            .position(|field| field.is("Received") && contains(&field.value, format!("by {HOST} (Postfix").as_bytes()));
+        fields.retain(|field| {
+            !["Return-Path", "X-Original-To", "Delivered-To"].iter().any(|name| field.is(name))
+        });
+        let own = fields.iter().position(|field| {
+            field.is("Received") && contains(&field.value, format!("by {HOST} (Postfix").as_bytes())
+        });
         if let Some(own) = own {
             fields.remove(own);
         }
@@ -224,8 +250,11 @@ fn configure(folder: &Scratch, address: SocketAddr, settings: &str) {
         fs::create_dir_all(folder.join(name)).unwrap();
     }
     let output = Command::new("id").args(["-u", "postfix"]).output().unwrap();
-    let user: u32 = String::from_utf8_lossy(&output.stdout).trim().parse().expect("there is no user 'postfix'");
-    let own = |name: &str, user| chown(folder.join(name), Some(user), None).expect("tests with Postfix run as root");
+    let user: u32 =
+        String::from_utf8_lossy(&output.stdout).trim().parse().expect("there is no user 'postfix'");
+    let own = |name: &str, user| {
+        chown(folder.join(name), Some(user), None).expect("tests with Postfix run as root")
+    };
     own("data", user);
     own("mail/all", DELIVERY_USER);
     fs::set_permissions(folder.join("queue"), fs::Permissions::from_mode(0o755)).unwrap();

@@ -32,7 +32,8 @@ impl Process {
     /// Starts a process with its input closed and its output collected.
     pub fn start(command: &mut Command) -> Self {
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut child = command.spawn().unwrap_or_else(|error| panic!("cannot start {command:?}: {error}"));
+        let mut child =
+            command.spawn().unwrap_or_else(|error| panic!("cannot start {command:?}: {error}"));
         let log = Log::default();
         log.lock().open = 2;
         log.follow(child.stdout.take().unwrap());

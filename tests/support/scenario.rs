@@ -116,13 +116,15 @@ pub trait Driver {
 impl Scenario {
     /// Reads all scenarios of a folder, in the order of their names.
     pub fn read_all(folder: &Path) -> Vec<Self> {
-        let mut paths: Vec<_> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+        let mut paths: Vec<_> =
+            fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
         paths.retain(|path| path.extension().is_some_and(|extension| extension == "scenario"));
         paths.sort();
         let read = |path: &std::path::PathBuf| {
             let text = fs::read_to_string(path).unwrap();
             let name = path.file_stem().unwrap().to_string_lossy().into_owned();
-            Self::parse(&name, &text).unwrap_or_else(|problem| panic!("{}: {problem}", path.display()))
+            Self::parse(&name, &text)
+                .unwrap_or_else(|problem| panic!("{}: {problem}", path.display()))
         };
         paths.iter().map(read).collect()
     }
@@ -143,16 +145,23 @@ impl Scenario {
             match (section, line) {
                 (_, "[zone]" | "[config]" | "[session]") => section = line,
                 ("", _) => match line.split_once(char::is_whitespace) {
-                    Some(("drivers", names)) => scenario.drivers = names.split_whitespace().map(str::to_owned).collect(),
+                    Some(("drivers", names)) => {
+                        scenario.drivers = names.split_whitespace().map(str::to_owned).collect()
+                    }
                     _ => return Err(format!("{number}: unknown setting '{line}'")),
                 },
                 ("[zone]", _) => scenario.zone += &format!("{line}\n"),
                 ("[config]", _) => scenario.config += &format!("{line}\n"),
                 _ if raw.starts_with([' ', '\t']) => {
-                    let step = scenario.steps.last_mut().ok_or_else(|| format!("{number}: nothing to belong to"))?;
+                    let step = scenario
+                        .steps
+                        .last_mut()
+                        .ok_or_else(|| format!("{number}: nothing to belong to"))?;
                     step.continue_with(line).map_err(|problem| format!("{number}: {problem}"))?;
                 }
-                _ => scenario.steps.push(Step::parse(number, line).map_err(|problem| format!("{number}: {problem}"))?),
+                _ => scenario.steps.push(
+                    Step::parse(number, line).map_err(|problem| format!("{number}: {problem}"))?,
+                ),
             }
         }
         scenario.zone = signer::fill_in_keys(&scenario.zone);
@@ -170,14 +179,21 @@ impl Scenario {
         let mut differences = Vec::new();
         let mut sent: &[Field] = &[];
         for (step, seen) in self.steps.iter().zip(observed) {
-            let mut differ = |what: String| differences.push(format!("{}.scenario:{}: {what}", self.name, step.line));
+            let mut differ = |what: String| {
+                differences.push(format!("{}.scenario:{}: {what}", self.name, step.line))
+            };
             if !step.expects(seen) {
-                differ(format!("reply\n      expected {}\n      was      {}", step.reply, seen.reply));
+                differ(format!(
+                    "reply\n      expected {}\n      was      {}",
+                    step.reply, seen.reply
+                ));
             }
             if let Event::Message { fields, .. } = &step.event {
                 sent = fields;
             }
-            if let Some(difference) = seen.fields.as_ref().and_then(|fields| step.header_difference(sent, fields)) {
+            if let Some(difference) =
+                seen.fields.as_ref().and_then(|fields| step.header_difference(sent, fields))
+            {
                 differ(difference);
             }
             for words in &step.log {
@@ -192,7 +208,12 @@ impl Scenario {
             }
         }
         if differences.is_empty() && observed.len() != self.steps.len() {
-            differences.push(format!("{}: {} steps, {} played", self.name, self.steps.len(), observed.len()));
+            differences.push(format!(
+                "{}: {} steps, {} played",
+                self.name,
+                self.steps.len(),
+                observed.len()
+            ));
         }
         differences
     }
@@ -204,7 +225,8 @@ impl Step {
             Some((text, reply)) => (text.trim_end(), reply.trim().to_owned()),
             None => (text, "ok".to_owned()),
         };
-        let (word, rest) = text.split_once(' ').map_or((text, ""), |(word, rest)| (word, rest.trim()));
+        let (word, rest) =
+            text.split_once(' ').map_or((text, ""), |(word, rest)| (word, rest.trim()));
         let event = match word {
             "connect" => {
                 let (client, host) = rest.split_once(' ').unwrap_or((rest, "unknown"));
@@ -243,7 +265,9 @@ impl Step {
                 let (name, value) = rest.split_once(':').ok_or("no colon in the header field")?;
                 fields.push(Field::new(name, unescape(value)?));
             }
-            ("body", Event::Message { body, .. }) => *body = String::from_utf8_lossy(&unescape(rest)?).into_owned() + "\n",
+            ("body", Event::Message { body, .. }) => {
+                *body = String::from_utf8_lossy(&unescape(rest)?).into_owned() + "\n"
+            }
             // Signed when the message is complete.
             ("sign", Event::Message { fields, .. }) => fields.push(Field::new(SIGN, rest)),
             ("|", Event::Reload(config)) => *config += &format!("{rest}\n"),
@@ -255,7 +279,8 @@ impl Step {
     /// Puts signatures where they are wanted.
     fn sign(&mut self) {
         let Event::Message { fields, body } = &mut self.event else { return };
-        let unsigned: Vec<Field> = fields.iter().filter(|field| field.name != SIGN).cloned().collect();
+        let unsigned: Vec<Field> =
+            fields.iter().filter(|field| field.name != SIGN).cloned().collect();
         let body = body.replace('\n', "\r\n");
         for field in fields.iter_mut().filter(|field| field.name == SIGN) {
             let tags = String::from_utf8_lossy(&field.value).into_owned();
@@ -284,8 +309,12 @@ impl Step {
         if expected.len() == header.len() && expected.iter().zip(&header).all(fits) {
             return None;
         }
-        let list =
-            |lines: &[String]| lines.iter().map(|line| format!("\n        {}", line.replace('\u{1}', "*"))).collect::<String>();
+        let list = |lines: &[String]| {
+            lines
+                .iter()
+                .map(|line| format!("\n        {}", line.replace('\u{1}', "*")))
+                .collect::<String>()
+        };
         Some(format!("header\n      expected{}\n      was{}", list(&expected), list(&header)))
     }
 }
@@ -344,5 +373,9 @@ pub fn complete_config(config: &str, nameserver: std::net::SocketAddr) -> String
 pub fn finish(daemon: Daemon) -> Result<Vec<String>, String> {
     let (status, log) = daemon.stop();
     let log: Vec<String> = log.lines().map(str::to_owned).collect();
-    if status.success() { Ok(log) } else { Err(format!("the daemon ended with {status}:\n{}", log.join("\n"))) }
+    if status.success() {
+        Ok(log)
+    } else {
+        Err(format!("the daemon ended with {status}:\n{}", log.join("\n")))
+    }
 }

@@ -8,7 +8,8 @@ use std::{
     sync::atomic::{AtomicUsize, Ordering},
 };
 
-/// The most octets of a base folder's path, so that sockets below it fit into the 108 octets of `sun_path`.
+/// The most octets of a base folder's path, so that sockets below it fit into the 108 octets of
+/// `sun_path`.
 const MAX_BASE: usize = 60;
 
 /// A folder of one's own, deleted with all that is in it when dropped.
@@ -20,8 +21,8 @@ pub struct Scratch {
 impl Scratch {
     /// Makes an empty folder that every user may pass through.
     ///
-    /// It lies in Cargo's folder for test files, or in the system's folder for temporary files when the former is too deep for
-    /// sockets or closed to the users as whom an MTA runs.
+    /// It lies in Cargo's folder for test files, or in the system's folder for temporary files when
+    /// the former is too deep for sockets or closed to the users as whom an MTA runs.
     pub fn new(purpose: &str) -> Self {
         static COUNT: AtomicUsize = AtomicUsize::new(0);
         let name = format!("{purpose}-{}-{}", process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
@@ -74,6 +75,12 @@ pub fn target_folder() -> PathBuf {
 fn base() -> PathBuf {
     let base = target_folder().join("tmp");
     fs::create_dir_all(&base).unwrap();
-    let open = |folder: &Path| fs::metadata(folder).is_ok_and(|metadata| metadata.permissions().mode() & 0o001 != 0);
-    if base.as_os_str().len() <= MAX_BASE && base.ancestors().all(open) { base } else { env::temp_dir() }
+    let open = |folder: &Path| {
+        fs::metadata(folder).is_ok_and(|metadata| metadata.permissions().mode() & 0o001 != 0)
+    };
+    if base.as_os_str().len() <= MAX_BASE && base.ancestors().all(open) {
+        base
+    } else {
+        env::temp_dir()
+    }
 }

@@ -1,4 +1,5 @@
-//! A real Sendmail with a configuration and a queue of its own; it queues what it accepts, and the queue is read.
+//! A real Sendmail with a configuration and a queue of its own; it queues what it accepts, and the
+//! queue is read.
 
 use std::{
     fs,
@@ -41,8 +42,14 @@ impl Sendmail {
     /// When it cannot be started: it must have been unpacked, and the test must run as root.
     pub fn start(milter: &Socket) -> Self {
         let program = root().join("usr/libexec/sendmail/sendmail");
-        assert!(program.exists(), "Sendmail is not in {}; `make test` as root unpacks it", root().display());
-        let Socket::Inet(milter) = milter else { panic!("Sendmail wants the milter on TCP: it distrusts the folders of tests") };
+        assert!(
+            program.exists(),
+            "Sendmail is not in {}; `make test` as root unpacks it",
+            root().display()
+        );
+        let Socket::Inet(milter) = milter else {
+            panic!("Sendmail wants the milter on TCP: it distrusts the folders of tests")
+        };
         let folder = Scratch::new("sendmail");
         fs::create_dir(folder.join("queue")).unwrap();
         fs::set_permissions(folder.join("queue"), fs::Permissions::from_mode(0o700)).unwrap();
@@ -53,11 +60,21 @@ impl Sendmail {
         let script = format!("hostname {HOST} && mount --bind \"$0\" /etc/hosts && exec \"$@\"");
         let mut command = Command::new("unshare");
         command.args(["--uts", "--mount", "sh", "-c", &script]).arg(folder.join("hosts"));
-        command.arg(program).arg("-C").arg(configuration).arg("-X").arg(folder.join("traffic")).arg("-bD");
+        command
+            .arg(program)
+            .arg("-C")
+            .arg(configuration)
+            .arg("-X")
+            .arg(folder.join("traffic"))
+            .arg("-bD");
         let daemon = Process::start(&mut command);
         let mut sendmail = Self { address, daemon, folder };
         wait_for("Sendmail to listen", || {
-            assert!(sendmail.daemon.ended().is_none(), "Sendmail did not start:\n{}", sendmail.daemon.log.to_end());
+            assert!(
+                sendmail.daemon.ended().is_none(),
+                "Sendmail did not start:\n{}",
+                sendmail.daemon.log.to_end()
+            );
             // It may reset the first connections.
             SmtpClient::connect(address).ok().filter(|client| client.greeting.code == 220).map(drop)
         });
@@ -71,17 +88,23 @@ impl Sendmail {
         client
     }
 
-    /// The header of the message of which `reply` gives the queue id, Sendmail's own Received field left out.
+    /// The header of the message of which `reply` gives the queue id, Sendmail's own Received field
+    /// left out.
     pub fn queued(&self, reply: &Reply) -> Vec<Field> {
         assert_eq!(reply.code, 250, "{reply:?}");
         let id = reply.last().split(' ').nth(2).unwrap();
-        let file = wait_for("a message in the queue", || fs::read(self.folder.join("queue").join(format!("qf{id}"))).ok());
+        let file = wait_for("a message in the queue", || {
+            fs::read(self.folder.join("queue").join(format!("qf{id}"))).ok()
+        });
         let mut header = Vec::new();
         let mut inside = false;
         for line in file.split(|octet| *octet == b'\n') {
             // `H?FLAGS?Name: value`, then what is folded.
-            let field = line.strip_prefix(b"H?").and_then(|rest| rest.splitn(2, |octet| *octet == b'?').nth(1));
-            inside = field.is_some() || inside && line.first().is_some_and(|octet| matches!(octet, b' ' | b'\t'));
+            let field = line
+                .strip_prefix(b"H?")
+                .and_then(|rest| rest.splitn(2, |octet| *octet == b'?').nth(1));
+            inside = field.is_some()
+                || inside && line.first().is_some_and(|octet| matches!(octet, b' ' | b'\t'));
             if inside {
                 header.extend_from_slice(field.unwrap_or(line));
                 header.push(b'\n');
@@ -89,7 +112,9 @@ impl Sendmail {
         }
         let mut fields = split_message(&header).0;
         fields.retain(|field| !field.is("Return-Path"));
-        let own = fields.iter().position(|field| field.is("Received") && field.unfolded().contains(&format!("by {HOST} (8.")));
+        let own = fields.iter().position(|field| {
+            field.is("Received") && field.unfolded().contains(&format!("by {HOST} (8."))
+        });
         fields.remove(own.expect("no Received field of Sendmail's own"));
         fields
     }
@@ -97,12 +122,16 @@ impl Sendmail {
     /// The body of the message of which `reply` gives the queue id, line ends as LF.
     pub fn queued_body(&self, reply: &Reply) -> Vec<u8> {
         let id = reply.last().split(' ').nth(2).unwrap();
-        wait_for("a body in the queue", || fs::read(self.folder.join("queue").join(format!("df{id}"))).ok())
+        wait_for("a body in the queue", || {
+            fs::read(self.folder.join("queue").join(format!("df{id}"))).ok()
+        })
     }
 
     /// The conversations so far.
     pub fn traffic(&self) -> String {
-        fs::read(self.folder.join("traffic")).map(|octets| String::from_utf8_lossy(&octets).into_owned()).unwrap_or_default()
+        fs::read(self.folder.join("traffic"))
+            .map(|octets| String::from_utf8_lossy(&octets).into_owned())
+            .unwrap_or_default()
     }
 }
 

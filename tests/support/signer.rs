@@ -1,4 +1,5 @@
-//! Signs messages with DKIM, in the simplest way there is: simple canonicalization, one line, fixed keys, no times.
+//! Signs messages with DKIM, in the simplest way there is: simple canonicalization, one line, fixed
+//! keys, no times.
 //!
 //! Nothing of the verifier is used here.
 
@@ -37,10 +38,13 @@ pub fn fill_in_keys(zone: &str) -> String {
 
 /// Makes the value of a DKIM-Signature field.
 ///
-/// `tags` are those that are asked for, such as `d=example.com s=ed l=5`; the others are `a=ed25519-sha256`, `c=simple/simple` and
-/// `h=from:subject` where not given. `body` has lines ending in CRLF, the last one not empty.
+/// `tags` are those that are asked for, such as `d=example.com s=ed l=5`; the others are
+/// `a=ed25519-sha256`, `c=simple/simple` and `h=from:subject` where not given. `body` has lines
+/// ending in CRLF, the last one not empty.
 pub fn sign(tags: &str, fields: &[Field], body: &[u8]) -> String {
-    let given = |name: &str| tags.split(' ').find_map(|tag| tag.strip_prefix(name)?.strip_prefix('=')).map(str::to_owned);
+    let given = |name: &str| {
+        tags.split(' ').find_map(|tag| tag.strip_prefix(name)?.strip_prefix('=')).map(str::to_owned)
+    };
     let algorithm = given("a").unwrap_or_else(|| "ed25519-sha256".into());
     let names = given("h").unwrap_or_else(|| "from:subject".into());
     let length = given("l").map_or(body.len(), |length| length.parse().unwrap());
@@ -50,7 +54,10 @@ pub fn sign(tags: &str, fields: &[Field], body: &[u8]) -> String {
             value.push_str(&format!("; {name}={tag}"));
         }
     }
-    value.push_str(&format!("; bh={}; b=", BASE64_STANDARD.encode(digest(&SHA256, &body[..length.min(body.len())]))));
+    value.push_str(&format!(
+        "; bh={}; b=",
+        BASE64_STANDARD.encode(digest(&SHA256, &body[..length.min(body.len())]))
+    ));
     let mut left: Vec<&Field> = fields.iter().filter(|field| !field.is("DKIM-Signature")).collect();
     let mut text = Vec::new();
     for name in names.split(':') {

@@ -50,7 +50,11 @@ impl Key {
     /// The value of `p=`.
     pub fn public(self) -> String {
         let mut command = Command::new("openssl");
-        let output = command.args(["pkey", "-pubout", "-outform", "DER", "-in"]).arg(self.file()).output().unwrap();
+        let output = command
+            .args(["pkey", "-pubout", "-outform", "DER", "-in"])
+            .arg(self.file())
+            .output()
+            .unwrap();
         assert!(output.status.success(), "openssl: {}", String::from_utf8_lossy(&output.stderr));
         // An Ed25519 key is given without what X.509 puts before it (RFC 8463 §4.2).
         let start = if self == Self::Ed25519 { output.stdout.len() - 32 } else { 0 };
@@ -130,7 +134,10 @@ impl Message {
 
     /// The fields of a name.
     pub fn find(&mut self, name: &str) -> &mut Field {
-        self.fields.iter_mut().find(|field| field.is(name)).unwrap_or_else(|| panic!("no field {name}"))
+        self.fields
+            .iter_mut()
+            .find(|field| field.is(name))
+            .unwrap_or_else(|| panic!("no field {name}"))
     }
 
     /// The names of the fields to sign.
@@ -171,7 +178,8 @@ pub fn sign(jobs: &mut [(Manner, &mut Message)]) {
         }
     }
     for (manner, indices) in by_manner {
-        let mut names: Vec<&str> = indices.iter().flat_map(|index| jobs[*index].1.signed_names()).collect();
+        let mut names: Vec<&str> =
+            indices.iter().flat_map(|index| jobs[*index].1.signed_names()).collect();
         names.sort_unstable();
         names.dedup();
         let opendkim = OpenDkim::signer(&manner, &names);
@@ -213,10 +221,19 @@ fn sign_with(opendkim: &OpenDkim, message: &Message) -> Vec<u8> {
     client.rcpt("<bob@rcpt.example.org>").unwrap();
     let body = message.body.as_deref().unwrap_or_default();
     let finished = client.message(&message.fields, body).unwrap();
-    assert!(matches!(finished.reply, Reply::Continue | Reply::Accept), "{:?}\n{}", finished.reply, opendkim.log());
-    let known = message.fields.iter().filter(|field| field.is("DKIM-Signature")).collect::<Vec<_>>();
-    let new = finished.fields.iter().find(|field| field.is("DKIM-Signature") && !known.contains(field));
-    let new = new.unwrap_or_else(|| panic!("OpenDKIM did not sign: {:?}\n{}", finished.edits, opendkim.log()));
+    assert!(
+        matches!(finished.reply, Reply::Continue | Reply::Accept),
+        "{:?}\n{}",
+        finished.reply,
+        opendkim.log()
+    );
+    let known =
+        message.fields.iter().filter(|field| field.is("DKIM-Signature")).collect::<Vec<_>>();
+    let new =
+        finished.fields.iter().find(|field| field.is("DKIM-Signature") && !known.contains(field));
+    let new = new.unwrap_or_else(|| {
+        panic!("OpenDKIM did not sign: {:?}\n{}", finished.edits, opendkim.log())
+    });
     client.quit().unwrap();
     new.value.clone()
 }
@@ -230,12 +247,15 @@ fn run_dkimpy(requests: &[Value]) -> Vec<Vec<u8>> {
     // Debian's Python is the one that has Debian's modules.
     let mut command = Command::new("/usr/bin/python3");
     command.args(["-B".as_ref(), script.as_os_str()]).stdin(Stdio::piped()).stdout(Stdio::piped());
-    let mut child = command.spawn().expect("python3 is not installed; `make test` as root installs it");
+    let mut child =
+        command.spawn().expect("python3 is not installed; `make test` as root installs it");
     child.stdin.take().unwrap().write_all(&serde_json::to_vec(requests).unwrap()).unwrap();
     let output = child.wait_with_output().unwrap();
     assert!(output.status.success(), "dkimpy failed");
     let values: Vec<String> = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(values.len(), requests.len());
-    let plain = |value: String| BASE64_STANDARD.decode(value).unwrap().into_iter().filter(|octet| *octet != b'\r').collect();
+    let plain = |value: String| {
+        BASE64_STANDARD.decode(value).unwrap().into_iter().filter(|octet| *octet != b'\r').collect()
+    };
     values.into_iter().map(plain).collect()
 }

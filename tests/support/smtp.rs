@@ -55,7 +55,8 @@ impl SmtpClient {
     fn greet(stream: TcpStream) -> io::Result<Self> {
         stream.set_read_timeout(Some(PATIENCE))?;
         stream.set_nodelay(true)?;
-        let mut client = Self { stream: BufReader::new(stream), greeting: Reply { code: 0, lines: Vec::new() } };
+        let mut client =
+            Self { stream: BufReader::new(stream), greeting: Reply { code: 0, lines: Vec::new() } };
         client.greeting = client.read_reply()?;
         Ok(client)
     }
@@ -69,7 +70,8 @@ impl SmtpClient {
                 return Err(io::ErrorKind::UnexpectedEof.into());
             }
             let line = String::from_utf8_lossy(&line).trim_end().to_owned();
-            let bad = || io::Error::new(io::ErrorKind::InvalidData, format!("no SMTP reply: {line}"));
+            let bad =
+                || io::Error::new(io::ErrorKind::InvalidData, format!("no SMTP reply: {line}"));
             let code = line.get(..3).and_then(|code| code.parse().ok()).ok_or_else(bad)?;
             let goes_on = line.as_bytes().get(3) == Some(&b'-');
             lines.push(line.replacen('-', " ", usize::from(goes_on)));

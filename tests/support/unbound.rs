@@ -18,7 +18,8 @@ pub struct Unbound {
 }
 
 impl Unbound {
-    /// Starts unbound with these lines added to the `server:` clause, and those (whole clauses) added after it.
+    /// Starts unbound with these lines added to the `server:` clause, and those (whole clauses)
+    /// added after it.
     ///
     /// # Panics
     ///
@@ -57,12 +58,18 @@ remote-control:
                 folder = folder.path().display(),
             ),
         );
-        let program = ["/usr/sbin/unbound", "unbound"].into_iter().find(|path| Command::new(path).arg("-V").output().is_ok());
+        let program = ["/usr/sbin/unbound", "unbound"]
+            .into_iter()
+            .find(|path| Command::new(path).arg("-V").output().is_ok());
         let program = program.expect("unbound is not installed; `make test` as root installs it");
         let process = Process::start(Command::new(program).arg("-d").arg("-c").arg(configuration));
         let mut unbound = Self { address, process, _folder: folder };
         wait_for("unbound to answer", || {
-            assert!(unbound.process.ended().is_none(), "unbound did not start:\n{}", unbound.process.log.to_end());
+            assert!(
+                unbound.process.ended().is_none(),
+                "unbound did not start:\n{}",
+                unbound.process.log.to_end()
+            );
             answers(address).then_some(())
         });
         unbound
@@ -87,7 +94,8 @@ impl Drop for Unbound {
 fn answers(server: SocketAddr) -> bool {
     let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     socket.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
-    let query = b"\x12\x34\x01\x00\x00\x01\x00\x00\x00\x00\x00\x00\x05ready\x07example\x00\x00\x10\x00\x01";
+    let query =
+        b"\x12\x34\x01\x00\x00\x01\x00\x00\x00\x00\x00\x00\x05ready\x07example\x00\x00\x10\x00\x01";
     let mut answer = [0; 512];
     let sent = socket.connect(server).is_ok() && socket.send(query).is_ok();
     sent && socket.recv(&mut answer).is_ok_and(|length| length > query.len())

@@ -16,7 +16,8 @@ pub(super) struct BodyHash {
     pub(super) is_short: bool,
 }
 
-/// The hashes that the signatures of a message need: one canonicalization of each kind at most, one hash for each length.
+/// The hashes that the signatures of a message need: one canonicalization of each kind at most, one
+/// hash for each length.
 #[derive(Default)]
 pub(super) struct BodyHashes {
     forms: Vec<Form>,
@@ -39,13 +40,19 @@ struct Hashed {
 impl BodyHashes {
     /// Asks for a hash of the body, or of `length` octets of its canonical form.
     pub(super) fn add(&mut self, canonicalization: Canonicalization, length: Option<u64>) {
-        if let Some(form) = self.forms.iter_mut().find(|form| form.canonicalization == canonicalization) {
+        if let Some(form) =
+            self.forms.iter_mut().find(|form| form.canonicalization == canonicalization)
+        {
             form.hashed.add(length);
             return;
         }
         let mut hashed = Hashed::default();
         hashed.add(length);
-        self.forms.push(Form { canonicalization, canonicalizer: BodyCanonicalizer::new(canonicalization), hashed });
+        self.forms.push(Form {
+            canonicalization,
+            canonicalizer: BodyCanonicalizer::new(canonicalization),
+            hashed,
+        });
     }
 
     /// Whether no hash is asked for.
@@ -69,7 +76,11 @@ impl BodyHashes {
             for (length, context) in hashed.hashes {
                 let covered = length.unwrap_or(total).min(total);
                 let is_short = length.is_some_and(|length| length > total);
-                let hash = BodyHash { hash: context.finish(), coverage: BodyCoverage { covered, total }, is_short };
+                let hash = BodyHash {
+                    hash: context.finish(),
+                    coverage: BodyCoverage { covered, total },
+                    is_short,
+                };
                 hashes.push((canonicalization, length, hash));
             }
         }
@@ -101,8 +112,14 @@ pub(super) struct FinishedHashes(Vec<(Canonicalization, Option<u64>, BodyHash)>)
 
 impl FinishedHashes {
     /// The hash that was asked for.
-    pub(super) fn find(&self, canonicalization: Canonicalization, length: Option<u64>) -> Option<BodyHash> {
-        let wanted = |entry: &&(Canonicalization, Option<u64>, BodyHash)| entry.0 == canonicalization && entry.1 == length;
+    pub(super) fn find(
+        &self,
+        canonicalization: Canonicalization,
+        length: Option<u64>,
+    ) -> Option<BodyHash> {
+        let wanted = |entry: &&(Canonicalization, Option<u64>, BodyHash)| {
+            entry.0 == canonicalization && entry.1 == length
+        };
         self.0.iter().find(wanted).map(|entry| entry.2)
     }
 }

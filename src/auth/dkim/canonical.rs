@@ -29,7 +29,8 @@ impl Canonicalization {
     }
 }
 
-/// Appends the value unfolded, runs of white space as one space each, none at the beginning and the end (RFC 6376 §3.4.2).
+/// Appends the value unfolded, runs of white space as one space each, none at the beginning and the
+/// end (RFC 6376 §3.4.2).
 fn append_relaxed_value(value: &[u8], output: &mut Vec<u8>) {
     let (mut white, mut is_empty) = (false, true);
     let mut rest = value;
@@ -49,7 +50,8 @@ fn append_relaxed_value(value: &[u8], output: &mut Vec<u8>) {
                 }
                 (white, is_empty) = (false, false);
                 output.push(*first);
-                let (word, after) = split_before(after, |octet| matches!(octet, b' ' | b'\t' | b'\r'));
+                let (word, after) =
+                    split_before(after, |octet| matches!(octet, b' ' | b'\t' | b'\r'));
                 output.extend_from_slice(word);
                 after
             }
@@ -59,7 +61,8 @@ fn append_relaxed_value(value: &[u8], output: &mut Vec<u8>) {
 
 /// Canonicalizes a body that arrives in chunks, whatever their borders.
 ///
-/// Lines end in CRLF. A CR or LF that stands alone is an octet like others: it ends no line and is no white space.
+/// Lines end in CRLF. A CR or LF that stands alone is an octet like others: it ends no line and is
+/// no white space.
 #[cfg_attr(test, derive(Clone))]
 #[derive(Debug)]
 pub(super) struct BodyCanonicalizer {
@@ -146,7 +149,8 @@ impl Lines {
         self.has_text = true;
     }
 
-    /// A body that has text gets one line end; one that has none is a line end when simple, and nothing when relaxed.
+    /// A body that has text gets one line end; one that has none is a line end when simple, and
+    /// nothing when relaxed.
     fn finish(mut self, is_relaxed: bool, output: &mut impl FnMut(&[u8])) {
         if self.cr {
             self.pass(b"\r", output);
@@ -159,9 +163,10 @@ impl Lines {
 
 /// Makes each run of white space one space, and drops it at the end of a line.
 ///
-/// The last octet of a run is the one that stays, unless a line end follows it: so two octets that follow decide about each octet. Works
-/// in steps of [`STEP`] octets, whose two followers are known: a step that needs no change is copied whole, of another one a mask says which
-/// octets stay. Slices are split by their type, and the text grows as it must: no length can be off.
+/// The last octet of a run is the one that stays, unless a line end follows it: so two octets that
+/// follow decide about each octet. Works in steps of [`STEP`] octets, whose two followers are
+/// known: a step that needs no change is copied whole, of another one a mask says which octets
+/// stay. Slices are split by their type, and the text grows as it must: no length can be off.
 #[cfg_attr(test, derive(Clone))]
 #[derive(Debug, Default)]
 struct Spaces {
@@ -242,7 +247,8 @@ impl Spaces {
         let mut text = [b' '; 2 * STEP];
         // In eights, of which bits() makes the mask.
         let mut gone = [[0; 8]; STEP / 8];
-        let octets = step.iter().zip(&nexts).zip(&seconds).zip(&mut text).zip(gone.as_flattened_mut());
+        let octets =
+            step.iter().zip(&nexts).zip(&seconds).zip(&mut text).zip(gone.as_flattened_mut());
         for ((((&octet, &next), &second), text), gone) in octets {
             let ends_line = (next == b'\r') & (second == b'\n');
             *gone = u8::from(is_white(octet) & (is_white(next) | ends_line));
@@ -257,7 +263,8 @@ impl Spaces {
             let (run, after) = from.split_at(kept.trailing_ones() as usize);
             kept = kept.checked_shr(kept.trailing_ones()).unwrap_or(0);
             match from.first_chunk::<STEP>() {
-                // As many octets each time, of which those behind the run are dropped again: that is quicker than to copy the run alone.
+                // As many octets each time, of which those behind the run are dropped again: that
+                // is quicker than to copy the run alone.
                 Some(more) if run.len() <= STEP => {
                     let length = self.text.len() + run.len();
                     self.text.extend_from_slice(more);
@@ -290,7 +297,8 @@ impl Spaces {
         }
     }
 
-    /// White space at the end belongs to a line without a line end: it goes. A CR after it is no line end.
+    /// White space at the end belongs to a line without a line end: it goes. A CR after it is no
+    /// line end.
     fn finish(self, mut output: impl FnMut(&[u8])) {
         if self.open == Open::WhiteCr {
             output(b" \r");
@@ -306,7 +314,8 @@ fn is_white(octet: u8) -> bool {
 fn bits(octets: &[[u8; 8]; STEP / 8]) -> u32 {
     octets.iter().rev().fold(0, |bits, eight| {
         // The product has bit 8k of the octets at 56 + k.
-        let [eight, ..] = u64::from_le_bytes(*eight).wrapping_mul(0x0102_0408_1020_4080).to_be_bytes();
+        let [eight, ..] =
+            u64::from_le_bytes(*eight).wrapping_mul(0x0102_0408_1020_4080).to_be_bytes();
         bits << 8 | u32::from(eight)
     })
 }
@@ -315,7 +324,9 @@ fn bits(octets: &[[u8; 8]; STEP / 8]) -> u32 {
 fn is_clean(step: &[u8; STEP], nexts: &[u8; STEP]) -> bool {
     let is = |octet: u8, wanted: u8| u8::from(octet == wanted);
     let check = |found: u8, (&octet, &next): (&u8, &u8)| {
-        found | is(octet, b'\t') | (is(octet, b' ') & (is(next, b' ') | is(next, b'\t') | is(next, b'\r')))
+        found
+            | is(octet, b'\t')
+            | (is(octet, b' ') & (is(next, b' ') | is(next, b'\t') | is(next, b'\r')))
     };
     step.iter().zip(nexts).fold(0, check) == 0
 }

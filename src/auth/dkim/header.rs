@@ -43,7 +43,8 @@ pub(super) struct Header {
 }
 
 impl Header {
-    /// Adds a field as the milter protocol brings it: folds are LF, which becomes CRLF again; a CRLF stays one.
+    /// Adds a field as the milter protocol brings it: folds are LF, which becomes CRLF again; a
+    /// CRLF stays one.
     ///
     /// A header that becomes too large is forgotten.
     pub(super) fn push(&mut self, name: &[u8], value: &[u8]) {
@@ -78,7 +79,9 @@ impl Header {
     pub(super) fn repeated(&self, names: &[&'static str]) -> Vec<(&'static str, usize)> {
         let mut counts: Vec<(&'static str, usize)> = names.iter().map(|name| (*name, 0)).collect();
         for field in &self.fields {
-            let counted = counts.iter_mut().find(|(name, _)| name.as_bytes().eq_ignore_ascii_case(field.name()));
+            let counted = counts
+                .iter_mut()
+                .find(|(name, _)| name.as_bytes().eq_ignore_ascii_case(field.name()));
             if let Some((_, count)) = counted {
                 *count += 1;
             }
@@ -129,8 +132,9 @@ impl<'a> Index<'a> {
         rest.split_at(count).0
     }
 
-    /// Writes what a signature signs of the header (RFC 6376 §3.7): for each name of `h=` the lowest field of that name not yet taken,
-    /// nothing where there is none left; then the DKIM-Signature field itself, with `b=` empty and without a line end.
+    /// Writes what a signature signs of the header (RFC 6376 §3.7): for each name of `h=` the
+    /// lowest field of that name not yet taken, nothing where there is none left; then the
+    /// DKIM-Signature field itself, with `b=` empty and without a line end.
     ///
     /// The signature's own field is never one of the fields of `h=` (RFC 6376 §3.5).
     pub(super) fn write_signed(&self, own: &Field, signature: &Signature, output: &mut Vec<u8>) {
@@ -165,20 +169,28 @@ mod tests {
     };
 
     /// What RFC 6376 §3.7 and §5.4.2 say, field by field and without an index.
-    fn signed_by_the_letter(fields: &[(String, String)], own: usize, names: &[String], relaxed: bool, unsigned: &str) -> String {
+    fn signed_by_the_letter(
+        fields: &[(String, String)],
+        own: usize,
+        names: &[String],
+        relaxed: bool,
+        unsigned: &str,
+    ) -> String {
         let canonical = |name: &str, value: &str| {
             if !relaxed {
                 return format!("{name}:{value}");
             }
             let unfolded = value.replace("\r\n", "");
-            let words: Vec<&str> = unfolded.split([' ', '\t']).filter(|word| !word.is_empty()).collect();
+            let words: Vec<&str> =
+                unfolded.split([' ', '\t']).filter(|word| !word.is_empty()).collect();
             format!("{}:{}", name.trim_end_matches([' ', '\t']).to_lowercase(), words.join(" "))
         };
         let mut taken = vec![false; fields.len()];
         let mut text = String::new();
         for wanted in names {
             for (number, (name, value)) in fields.iter().enumerate().rev() {
-                let is_wanted = name.trim_end_matches([' ', '\t']).to_lowercase() == wanted.to_lowercase();
+                let is_wanted =
+                    name.trim_end_matches([' ', '\t']).to_lowercase() == wanted.to_lowercase();
                 if is_wanted && number != own && !taken[number] {
                     taken[number] = true;
                     text += &canonical(name, value);
@@ -219,10 +231,13 @@ mod tests {
         }
     }
 
-    /// The octets of all fields with their colons, and their number: one less, the most, and one more.
+    /// The octets of all fields with their colons, and their number: one less, the most, and one
+    /// more.
     #[test]
     fn bounds_of_a_header() {
-        for (octets, is_cut) in [(MAX_HEADER - 1, false), (MAX_HEADER, false), (MAX_HEADER + 1, true)] {
+        for (octets, is_cut) in
+            [(MAX_HEADER - 1, false), (MAX_HEADER, false), (MAX_HEADER + 1, true)]
+        {
             let mut header = Header::default();
             header.push(b"A", b"b\nc");
             // A and a colon, and a fold that grew, are six.
@@ -230,7 +245,9 @@ mod tests {
             assert_eq!(header.is_cut(), is_cut, "{octets}");
             assert_eq!(header.fields.len(), if is_cut { 0 } else { 2 });
         }
-        for (count, is_cut) in [(MAX_FIELDS - 1, false), (MAX_FIELDS, false), (MAX_FIELDS + 1, true)] {
+        for (count, is_cut) in
+            [(MAX_FIELDS - 1, false), (MAX_FIELDS, false), (MAX_FIELDS + 1, true)]
+        {
             let mut header = Header::default();
             (0..count).for_each(|_| header.push(b"A", b""));
             assert_eq!(header.is_cut(), is_cut, "{count}");

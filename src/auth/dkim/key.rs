@@ -20,15 +20,18 @@ pub(super) struct KeyRecord {
 impl KeyRecord {
     /// Reads a key record for a signature of this algorithm.
     ///
-    /// `g=`, `n=` and unknown tags mean nothing. RSA keys come as SubjectPublicKeyInfo or as RSAPublicKey (erratum 3017), Ed25519 keys
-    /// as the 32 octets alone.
+    /// `g=`, `n=` and unknown tags mean nothing. RSA keys come as SubjectPublicKeyInfo or as
+    /// RSAPublicKey (erratum 3017), Ed25519 keys as the 32 octets alone.
     ///
     /// # Errors
     ///
     /// Why it cannot be used.
     pub(super) fn parse(record: &[u8], algorithm: Algorithm) -> Result<Self, Reason> {
         let tags = TagList::parse(record).ok_or(Reason::KeySyntax)?;
-        if tags.value("v").is_some_and(|version| version != b"DKIM1" || tags.first_name() != Some(b"v")) {
+        if tags
+            .value("v")
+            .is_some_and(|version| version != b"DKIM1" || tags.first_name() != Some(b"v"))
+        {
             return Err(Reason::KeySyntax);
         }
         let data = tags.value("p").ok_or(Reason::KeySyntax)?;
@@ -36,7 +39,9 @@ impl KeyRecord {
             return Err(Reason::KeyRevoked);
         }
         let has = |tag, words: &[&[u8]]| {
-            tags.value(tag).is_none_or(|list| items(list).any(|item| words.iter().any(|word| item.eq_ignore_ascii_case(word))))
+            tags.value(tag).is_none_or(|list| {
+                items(list).any(|item| words.iter().any(|word| item.eq_ignore_ascii_case(word)))
+            })
         };
         if !has("s", &[b"*", b"email"]) {
             return Err(Reason::KeyService);
@@ -56,8 +61,10 @@ impl KeyRecord {
             Algorithm::Rsa => PublicKey::rsa(&data),
             Algorithm::Ed25519 => PublicKey::ed25519(&data),
         };
-        let flag =
-            |wanted: &[u8]| tags.value("t").is_some_and(|flags| items(flags).any(|flag| flag.eq_ignore_ascii_case(wanted)));
+        let flag = |wanted: &[u8]| {
+            tags.value("t")
+                .is_some_and(|flags| items(flags).any(|flag| flag.eq_ignore_ascii_case(wanted)))
+        };
         Ok(Self { key: key.ok_or(Reason::KeySyntax)?, testing: flag(b"y"), strict: flag(b"s") })
     }
 }
@@ -72,7 +79,8 @@ mod tests {
 
     fn ed25519(record: &str) -> Result<(bool, bool), Reason> {
         let record = record.replace("KEY", ED25519);
-        KeyRecord::parse(record.as_bytes(), Algorithm::Ed25519).map(|record| (record.testing, record.strict))
+        KeyRecord::parse(record.as_bytes(), Algorithm::Ed25519)
+            .map(|record| (record.testing, record.strict))
     }
 
     #[test]
@@ -80,11 +88,15 @@ mod tests {
         assert_eq!(ed25519("v=DKIM1; k=ed25519; p=KEY"), Ok((false, false)));
         assert_eq!(ed25519("k=ed25519;p=KEY;\n"), Ok((false, false)));
         assert_eq!(
-            ed25519("v=DKIM1; t= y : s:x; g=; n=a note; u=1; k=ed25519; h=sha1:sha256; s=tlsrpt:email; p=KEY"),
+            ed25519(
+                "v=DKIM1; t= y : s:x; g=; n=a note; u=1; k=ed25519; h=sha1:sha256; s=tlsrpt:email; p=KEY"
+            ),
             Ok((true, true))
         );
         assert_eq!(
-            ed25519("v=DKIM1; k=ed25519; s=*; h= sha512 : sha256; p=11qYAYKxCrfVS/7TyWQHOg7 hcvPapiMlrwIaaPcHURo="),
+            ed25519(
+                "v=DKIM1; k=ed25519; s=*; h= sha512 : sha256; p=11qYAYKxCrfVS/7TyWQHOg7 hcvPapiMlrwIaaPcHURo="
+            ),
             Ok((false, false))
         );
         for (record, reason) in [

@@ -50,7 +50,8 @@ impl fmt::Display for DkimResult {
 /// Why a signature did not pass.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Reason {
-    /// More signatures than are verified; the number is how many more this outcome stands for, itself included.
+    /// More signatures than are verified; the number is how many more this outcome stands for,
+    /// itself included.
     TooManySignatures(usize),
     /// The header is larger than what is kept of it.
     HeaderTooLarge,
@@ -72,11 +73,13 @@ pub enum Reason {
     Canonicalization,
     /// `q=` has no query method that is known.
     QueryMethod,
-    /// The domain of `i=` is neither that of `d=` nor below it, or not the same where the key says `t=s`.
+    /// The domain of `i=` is neither that of `d=` nor below it, or not the same where the key says
+    /// `t=s`.
     Identity,
     /// `h=` does not have From (RFC 6376 §5.4).
     FromNotSigned,
-    /// A field of this name may occur once; `h=` names it, and there are more of them than it names (RFC 6376 §8.15).
+    /// A field of this name may occur once; `h=` names it, and there are more of them than it names
+    /// (RFC 6376 §8.15).
     FieldNotSignedAsOften(&'static str),
     /// `x=` is not after `t=`.
     Times,
@@ -115,8 +118,9 @@ pub enum Reason {
 impl Reason {
     /// The result that follows from it.
     ///
-    /// As RFC 8601 §2.7.1 has it: what cannot be read or processed is neutral, what is not acceptable is policy, what lacks
-    /// something that it needs is permerror. RFC 8301 §3.1 and §3.2: SHA-1 "has permanently failed", a short key is not acceptable.
+    /// As RFC 8601 §2.7.1 has it: what cannot be read or processed is neutral, what is not
+    /// acceptable is policy, what lacks something that it needs is permerror. RFC 8301 §3.1 and
+    /// §3.2: SHA-1 "has permanently failed", a short key is not acceptable.
     pub fn result(self) -> DkimResult {
         match self {
             Self::TooManySignatures(_)
@@ -152,7 +156,8 @@ impl Reason {
     }
 }
 
-/// The text of it, for `reason=` (RFC 8601 §2.2): ASCII without quotation marks and backslashes, and nothing in it is the sender's.
+/// The text of it, for `reason=` (RFC 8601 §2.2): ASCII without quotation marks and backslashes,
+/// and nothing in it is the sender's.
 impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let text = match self {
@@ -170,7 +175,9 @@ impl fmt::Display for Reason {
             Self::QueryMethod => "unknown key query method",
             Self::Identity => "i= tag outside of d= domain",
             Self::FromNotSigned => "From field not signed",
-            Self::FieldNotSignedAsOften(name) => return write!(f, "more {name} fields than were signed"),
+            Self::FieldNotSignedAsOften(name) => {
+                return write!(f, "more {name} fields than were signed");
+            }
             Self::BodyNotCovered(body) => return body.fmt(f),
             Self::Times => "signature expires before it was made",
             Self::Future => "signature made in the future",
@@ -229,7 +236,8 @@ pub struct SignatureOutcome {
     pub selector: Option<Box<str>>,
     /// The algorithm (`a=`), lower case: letters, digits and hyphens.
     pub algorithm: Option<Box<str>>,
-    /// The identity (`i=`), decoded: any text without control characters. `None` where the signature has none.
+    /// The identity (`i=`), decoded: any text without control characters. `None` where the
+    /// signature has none.
     pub identity: Option<Box<str>>,
     /// The signature data (`b=`): base64 without white space, empty where there is none.
     pub signature: Box<str>,
@@ -237,7 +245,8 @@ pub struct SignatureOutcome {
     pub body: Option<BodyCoverage>,
     /// How many bits the key has that was used.
     pub key_bits: Option<usize>,
-    /// The domain is testing DKIM (`t=y` in the key): as good as unsigned, should it not pass (RFC 6376 §3.6.1).
+    /// The domain is testing DKIM (`t=y` in the key): as good as unsigned, should it not pass (RFC
+    /// 6376 §3.6.1).
     pub testing: bool,
 }
 
@@ -247,7 +256,8 @@ impl SignatureOutcome {
         self.reason.map_or(DkimResult::Pass, Reason::result)
     }
 
-    /// The selector as it is shown beside other names: as A-labels where it has U-labels, otherwise as written.
+    /// The selector as it is shown beside other names: as A-labels where it has U-labels, otherwise
+    /// as written.
     pub fn ascii_selector(&self) -> Option<Cow<'_, str>> {
         self.selector.as_deref().map(|text| match Domain::parse(text) {
             Ok(selector) if !text.is_ascii() => selector.to_string().into(),
@@ -255,12 +265,13 @@ impl SignatureOutcome {
         })
     }
 
-    /// What there is to say of it beside the result and the reason, for people: that a part of the body is open, that the key is in
-    /// test mode.
+    /// What there is to say of it beside the result and the reason, for people: that a part of the
+    /// body is open, that the key is in test mode.
     pub fn comment(&self) -> Option<String> {
         let is_told = matches!(self.reason, Some(Reason::BodyNotCovered(_)));
         let open = self.body.filter(|body| body.is_partial() && !is_told);
-        let comments = [open.map(|body| body.to_string()), self.testing.then(|| "testing".to_owned())];
+        let comments =
+            [open.map(|body| body.to_string()), self.testing.then(|| "testing".to_owned())];
         let comments: Vec<String> = comments.into_iter().flatten().collect();
         (!comments.is_empty()).then(|| comments.join(", "))
     }
@@ -271,16 +282,19 @@ impl SignatureOutcome {
     }
 }
 
-/// The most characters of a signature that stand in `header.b`: a token of a header field cannot be longer.
+/// The most characters of a signature that stand in `header.b`: a token of a header field cannot be
+/// longer.
 const MAX_PREFIX: usize = 880;
 
-/// For each outcome what stands in `header.b` (RFC 6008 §4): the first 8 characters of the signature, or more where two would be the
-/// same. `None` where there is no signature data. Identical signatures cannot be told apart: of them the first 880 characters are
-/// shown, which is all of it for keys of 4096 bits.
+/// For each outcome what stands in `header.b` (RFC 6008 §4): the first 8 characters of the
+/// signature, or more where two would be the same. `None` where there is no signature data.
+/// Identical signatures cannot be told apart: of them the first 880 characters are shown, which is
+/// all of it for keys of 4096 bits.
 pub fn signature_prefixes(outcomes: &[SignatureOutcome]) -> Vec<Option<&str>> {
     // In sorted order the longest prefix shared with any other is shared with a neighbour.
     let mut lengths = vec![8_usize; outcomes.len()];
-    let mut sorted: Vec<(&str, &mut usize)> = outcomes.iter().map(|outcome| &*outcome.signature).zip(&mut lengths).collect();
+    let mut sorted: Vec<(&str, &mut usize)> =
+        outcomes.iter().map(|outcome| &*outcome.signature).zip(&mut lengths).collect();
     sorted.sort_by_key(|(text, _)| *text);
     lengthen(sorted.iter_mut());
     lengthen(sorted.iter_mut().rev());
@@ -308,7 +322,10 @@ mod tests {
     use super::*;
 
     fn prefixes(signatures: &[&str]) -> Vec<Option<String>> {
-        let outcome = |text: &&str| SignatureOutcome { signature: (*text).into(), ..SignatureOutcome::default() };
+        let outcome = |text: &&str| SignatureOutcome {
+            signature: (*text).into(),
+            ..SignatureOutcome::default()
+        };
         let outcomes: Vec<_> = signatures.iter().map(outcome).collect();
         signature_prefixes(&outcomes).into_iter().map(|text| text.map(str::to_owned)).collect()
     }
@@ -321,7 +338,10 @@ mod tests {
             prefixes(&["abcdefghijklm1", "abcdefgh2", "abcdefghijkl9", "zzzzzzzzzz"]),
             [some("abcdefghijklm"), some("abcdefgh2"), some("abcdefghijkl9"), some("zzzzzzzz")]
         );
-        assert_eq!(prefixes(&["abcdefghij", "abcdefghij"]), [some("abcdefghij"), some("abcdefghij")]);
+        assert_eq!(
+            prefixes(&["abcdefghij", "abcdefghij"]),
+            [some("abcdefghij"), some("abcdefghij")]
+        );
         for (length, shown) in [(879, 879), (880, 880), (881, 880), (1400, 880)] {
             let long = "a".repeat(length);
             assert_eq!(prefixes(&[&long, &long]), [some(&long[..shown]), some(&long[..shown])]);

@@ -54,7 +54,11 @@ pub(super) struct Signature {
 /// # Errors
 ///
 /// Why the signature cannot pass.
-pub(super) fn parse(value: &[u8], now: u64, outcome: &mut SignatureOutcome) -> Result<Signature, Reason> {
+pub(super) fn parse(
+    value: &[u8],
+    now: u64,
+    outcome: &mut SignatureOutcome,
+) -> Result<Signature, Reason> {
     let tags = TagList::parse(value).ok_or(Reason::Syntax)?;
     identify(&tags, outcome);
     let required = |name| tags.value(name).ok_or(Reason::MissingTag(name));
@@ -67,16 +71,23 @@ pub(super) fn parse(value: &[u8], now: u64, outcome: &mut SignatureOutcome) -> R
         b"rsa-sha1" => return Err(Reason::Sha1),
         _ => return Err(Reason::Algorithm),
     };
-    let signature = decode_base64(required("b")?).filter(|data| !data.is_empty()).ok_or(Reason::BadTag("b"))?;
-    let body_hash = decode_base64(required("bh")?).and_then(|hash| hash.try_into().ok()).ok_or(Reason::BadTag("bh"))?;
+    let signature =
+        decode_base64(required("b")?).filter(|data| !data.is_empty()).ok_or(Reason::BadTag("b"))?;
+    let body_hash = decode_base64(required("bh")?)
+        .and_then(|hash| hash.try_into().ok())
+        .ok_or(Reason::BadTag("bh"))?;
     required("d")?;
     let domain = outcome.domain.clone().ok_or(Reason::BadTag("d"))?;
     let selector = domain_name(required("s")?).ok_or(Reason::BadTag("s"))?;
-    let key_name = Name::new(&format!("{selector}._domainkey.{domain}")).ok_or(Reason::BadTag("s"))?;
+    let key_name =
+        Name::new(&format!("{selector}._domainkey.{domain}")).ok_or(Reason::BadTag("s"))?;
     let (header_canonicalization, body_canonicalization) = canonicalizations(&tags)?;
     let signed_fields = signed_fields(required("h")?)?;
-    let body_length = tags.value("l").map(|text| number(text).ok_or(Reason::BadTag("l"))).transpose()?;
-    if tags.value("q").is_some_and(|methods| !items(methods).any(|method| method.eq_ignore_ascii_case(b"dns/txt"))) {
+    let body_length =
+        tags.value("l").map(|text| number(text).ok_or(Reason::BadTag("l"))).transpose()?;
+    if tags.value("q").is_some_and(|methods| {
+        !items(methods).any(|method| method.eq_ignore_ascii_case(b"dns/txt"))
+    }) {
         return Err(Reason::QueryMethod);
     }
     let identity_is_domain = match tags.value("i") {
@@ -108,15 +119,20 @@ pub(super) fn parse(value: &[u8], now: u64, outcome: &mut SignatureOutcome) -> R
 fn identify(tags: &TagList<'_>, outcome: &mut SignatureOutcome) {
     if let Some(text) = tags.value("d") {
         outcome.domain = domain_name(text);
-        outcome.domain_text = outcome.domain.as_ref().and_then(|_| str::from_utf8(text).ok()).map(Into::into);
+        outcome.domain_text =
+            outcome.domain.as_ref().and_then(|_| str::from_utf8(text).ok()).map(Into::into);
     }
     if let Some(text) = tags.value("s") {
-        outcome.selector = domain_name(text).and_then(|_| str::from_utf8(text).ok()).map(Into::into);
+        outcome.selector =
+            domain_name(text).and_then(|_| str::from_utf8(text).ok()).map(Into::into);
     }
     if let Some(text) = tags.value("a") {
-        let is_word = text.len() <= 32 && text.iter().all(|&byte| byte.is_ascii_alphanumeric() || byte == b'-');
-        outcome.algorithm =
-            str::from_utf8(text).ok().filter(|text| is_word && !text.is_empty()).map(|a| a.to_ascii_lowercase().into());
+        let is_word = text.len() <= 32
+            && text.iter().all(|&byte| byte.is_ascii_alphanumeric() || byte == b'-');
+        outcome.algorithm = str::from_utf8(text)
+            .ok()
+            .filter(|text| is_word && !text.is_empty())
+            .map(|a| a.to_ascii_lowercase().into());
     }
     if let Some(text) = tags.value("b") {
         let mut text = without_fws(text);
@@ -133,14 +149,21 @@ fn identify(tags: &TagList<'_>, outcome: &mut SignatureOutcome) {
 
 /// A domain name without a dot at its end: `domain-name` and `selector` (RFC 6376 §3.1, §3.5).
 ///
-/// A single label is taken as a domain too, unlike in the ABNF: top-level domains can send mail, and their keys are theirs.
+/// A single label is taken as a domain too, unlike in the ABNF: top-level domains can send mail,
+/// and their keys are theirs.
 fn domain_name(text: &[u8]) -> Option<Domain> {
-    str::from_utf8(text).ok().filter(|text| !text.ends_with('.')).and_then(|text| Domain::parse(text).ok())
+    str::from_utf8(text)
+        .ok()
+        .filter(|text| !text.ends_with('.'))
+        .and_then(|text| Domain::parse(text).ok())
 }
 
-/// `sig-c-tag-alg = ("simple" / "relaxed") ["/" ("simple" / "relaxed")]`, and simple where a part is absent.
+/// `sig-c-tag-alg = ("simple" / "relaxed") ["/" ("simple" / "relaxed")]`, and simple where a part
+/// is absent.
 fn canonicalizations(tags: &TagList<'_>) -> Result<(Canonicalization, Canonicalization), Reason> {
-    let Some(text) = tags.value("c") else { return Ok((Canonicalization::Simple, Canonicalization::Simple)) };
+    let Some(text) = tags.value("c") else {
+        return Ok((Canonicalization::Simple, Canonicalization::Simple));
+    };
     let mut parts = text.splitn(2, |&byte| byte == b'/');
     let mut part = || match parts.next() {
         None => Ok(Canonicalization::Simple),
@@ -167,7 +190,8 @@ fn signed_fields(text: &[u8]) -> Result<Vec<Box<[u8]>>, Reason> {
     Ok(names)
 }
 
-/// The domain of an identity: `[ Local-part ] "@" domain-name` in DKIM-Quoted-Printable (RFC 6376 §3.5).
+/// The domain of an identity: `[ Local-part ] "@" domain-name` in DKIM-Quoted-Printable (RFC 6376
+/// §3.5).
 fn identity_domain(text: &[u8]) -> Option<Domain> {
     let text = unquote(text)?;
     let mut parts = text.rsplitn(2, |&byte| byte == b'@');
@@ -176,8 +200,8 @@ fn identity_domain(text: &[u8]) -> Option<Domain> {
     domain_name(domain)
 }
 
-/// Decodes DKIM-Quoted-Printable: white space falls away, `=` and two upper case hexadecimal digits stand for an octet
-/// (RFC 6376 §2.11).
+/// Decodes DKIM-Quoted-Printable: white space falls away, `=` and two upper case hexadecimal digits
+/// stand for an octet (RFC 6376 §2.11).
 fn unquote(text: &[u8]) -> Option<Vec<u8>> {
     let digit = |byte: u8| match byte {
         b'0'..=b'9' => Some(byte - b'0'),
@@ -197,7 +221,8 @@ fn unquote(text: &[u8]) -> Option<Vec<u8>> {
 
 /// Judges `t=` and `x=` (RFC 6376 §3.5), with tolerance for clocks that differ.
 fn check_times(tags: &TagList<'_>, now: u64) -> Result<(), Reason> {
-    let time = |name| tags.value(name).map(|text| number(text).ok_or(Reason::BadTag(name))).transpose();
+    let time =
+        |name| tags.value(name).map(|text| number(text).ok_or(Reason::BadTag(name))).transpose();
     let (made, expires) = (time("t")?, time("x")?);
     if made.zip(expires).is_some_and(|(made, expires)| expires <= made) {
         return Err(Reason::Times);

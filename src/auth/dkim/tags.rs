@@ -7,13 +7,16 @@ use base64::{
 
 use crate::mail::octets::{self, split_once};
 
-/// More tags than this and the list counts as broken; signatures and key records have about fifteen at most.
+/// More tags than this and the list counts as broken; signatures and key records have about fifteen
+/// at most.
 const MAX_TAGS: usize = 64;
 
 /// Padding may be missing (RFC 6376 §3.2), and bits beyond the last octet are of no interest.
 const BASE64: GeneralPurpose = GeneralPurpose::new(
     &alphabet::STANDARD,
-    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent).with_decode_allow_trailing_bits(true),
+    GeneralPurposeConfig::new()
+        .with_decode_padding_mode(DecodePaddingMode::Indifferent)
+        .with_decode_allow_trailing_bits(true),
 );
 
 /// A tag and its value.
@@ -41,9 +44,11 @@ impl<'a> TagList<'a> {
     /// VALCHAR   = %x21-3A / %x3C-7E
     /// ```
     ///
-    /// Octets beyond ASCII are taken too (RFC 8616 §5 lets some values have them), and white space at the end of the list.
+    /// Octets beyond ASCII are taken too (RFC 8616 §5 lets some values have them), and white space
+    /// at the end of the list.
     pub(super) fn parse(list: &'a [u8]) -> Option<Self> {
-        // Names have fewer octets to choose from than values. All are looked at, so that many are at once.
+        // Names have fewer octets to choose from than values. All are looked at, so that many are
+        // at once.
         let is_allowed = |byte: u8| (byte > b' ') & (byte != 0x7f) | is_fws(byte);
         if !list.iter().fold(true, |allowed, &byte| allowed & is_allowed(byte)) {
             return None;
@@ -56,8 +61,8 @@ impl<'a> TagList<'a> {
             }
             let (name, value) = split_once(spec, b'=')?;
             let (name, value) = (trim(name), trim(value));
-            let is_name =
-                name.first()?.is_ascii_alphabetic() && name.iter().all(|&byte| byte.is_ascii_alphanumeric() || byte == b'_');
+            let is_name = name.first()?.is_ascii_alphabetic()
+                && name.iter().all(|&byte| byte.is_ascii_alphanumeric() || byte == b'_');
             if !is_name || tags.len() == MAX_TAGS || tags.iter().any(|tag| tag.name == name) {
                 return None;
             }
@@ -92,7 +97,8 @@ pub(super) fn trim(text: &[u8]) -> &[u8] {
     octets::trim(text, is_fws)
 }
 
-/// A tag-list in which this tag has no value, not even white space: as it is signed (RFC 6376 §3.7).
+/// A tag-list in which this tag has no value, not even white space: as it is signed (RFC 6376
+/// §3.7).
 pub(super) fn without_value(list: &[u8], name: &str) -> Vec<u8> {
     let mut text = Vec::with_capacity(list.len());
     for spec in list.split_inclusive(|&byte| byte == b';') {
@@ -133,7 +139,9 @@ pub(super) fn number(text: &[u8]) -> Option<u64> {
     if text.is_empty() {
         return None;
     }
-    text.iter().try_fold(0_u64, |number, byte| Some(number.saturating_mul(10).saturating_add(digit(byte)?)))
+    text.iter().try_fold(0_u64, |number, byte| {
+        Some(number.saturating_mul(10).saturating_add(digit(byte)?))
+    })
 }
 
 #[cfg(test)]
@@ -144,7 +152,8 @@ mod tests {
 
     #[test]
     fn lists() {
-        let list = TagList::parse(b" v=1; a =\r\n\trsa-sha256 ;b= x\r\n y ;empty=;u=\xc3\xbc=; ").unwrap();
+        let list =
+            TagList::parse(b" v=1; a =\r\n\trsa-sha256 ;b= x\r\n y ;empty=;u=\xc3\xbc=; ").unwrap();
         assert_eq!(list.first_name(), Some(b"v".as_slice()));
         assert_eq!(list.value("a"), Some(b"rsa-sha256".as_slice()));
         assert_eq!(list.value("b"), Some(b"x\r\n y".as_slice()));
@@ -170,7 +179,10 @@ mod tests {
 
     #[test]
     fn what_is_no_list() {
-        for bad in ["", " ", ";", "a", "a=1;;b=2", "=1", "1a=1", "a=1;a=2", "a b=1", "a=\x01", "a=1;b", "a-b=1", "a=1;; "] {
+        for bad in [
+            "", " ", ";", "a", "a=1;;b=2", "=1", "1a=1", "a=1;a=2", "a b=1", "a=\x01", "a=1;b",
+            "a-b=1", "a=1;; ",
+        ] {
             assert_eq!(TagList::parse(bad.as_bytes()), None, "{bad:?}");
         }
         let many = |count: u32| (0..count).map(|n| format!("t{n}=;")).collect::<String>();

@@ -25,9 +25,19 @@ fn ed25519() -> Ed25519KeyPair {
 
 impl Key {
     fn rsa(bits: usize) -> Self {
-        let line = include_str!("tests/rsa_keys.txt").lines().find(|line| line.starts_with(&format!("{bits} "))).unwrap();
-        let mut numbers = line.split(' ').skip(1).map(|number| BigUint::parse_bytes(number.as_bytes(), 16).unwrap());
-        Self::Rsa { modulus: numbers.next().unwrap(), exponent: numbers.next().unwrap(), size: bits.div_ceil(8) }
+        let line = include_str!("tests/rsa_keys.txt")
+            .lines()
+            .find(|line| line.starts_with(&format!("{bits} ")))
+            .unwrap();
+        let mut numbers = line
+            .split(' ')
+            .skip(1)
+            .map(|number| BigUint::parse_bytes(number.as_bytes(), 16).unwrap());
+        Self::Rsa {
+            modulus: numbers.next().unwrap(),
+            exponent: numbers.next().unwrap(),
+            size: bits.div_ceil(8),
+        }
     }
 
     fn sign(&self, text: &[u8]) -> Vec<u8> {
@@ -35,11 +45,17 @@ impl Key {
         match self {
             Self::Ed25519 => ed25519().sign(hash.as_ref()).as_ref().to_vec(),
             Self::Rsa { modulus, exponent, size } => {
-                let info =
-                    [b"\x30\x31\x30\x0d\x06\x09\x60\x86\x48\x01\x65\x03\x04\x02\x01\x05\x00\x04\x20".as_slice(), hash.as_ref()]
+                let info = [
+                    b"\x30\x31\x30\x0d\x06\x09\x60\x86\x48\x01\x65\x03\x04\x02\x01\x05\x00\x04\x20"
+                        .as_slice(),
+                    hash.as_ref(),
+                ]
+                .concat();
+                let encoded =
+                    [b"\x00\x01".as_slice(), &vec![0xff; size - info.len() - 3], b"\x00", &info]
                         .concat();
-                let encoded = [b"\x00\x01".as_slice(), &vec![0xff; size - info.len() - 3], b"\x00", &info].concat();
-                let signature = BigUint::from_bytes_be(&encoded).modpow(exponent, modulus).to_bytes_be();
+                let signature =
+                    BigUint::from_bytes_be(&encoded).modpow(exponent, modulus).to_bytes_be();
                 [vec![0; size - signature.len()], signature].concat()
             }
         }
@@ -71,7 +87,8 @@ struct Message {
 
 impl Message {
     fn new() -> Self {
-        let fields = [("From", " A <a@example.com>"), ("To", " b@example.net"), ("Subject", " one\n\ttwo")];
+        let fields =
+            [("From", " A <a@example.com>"), ("To", " b@example.net"), ("Subject", " one\n\ttwo")];
         let fields = fields.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec();
         Self { fields, body: b"Hello,  world \r\n\r\n".to_vec() }
     }
@@ -87,12 +104,16 @@ impl Message {
             let mut hashes = BodyHashes::default();
             hashes.add(canonicalization, length);
             hashes.write(&self.body);
-            BASE64_STANDARD.encode(hashes.finish().find(canonicalization, length).unwrap().hash.as_ref())
+            BASE64_STANDARD
+                .encode(hashes.finish().find(canonicalization, length).unwrap().hash.as_ref())
         };
         let mut outcome = SignatureOutcome::default();
         let probe = format!("{tags}; bh={}; b=AAAA", body(Canonicalization::Simple, None));
         let mut signature = signature::parse(probe.as_bytes(), NOW, &mut outcome).unwrap();
-        let start = format!(" {tags}; bh={}; b=", body(signature.body_canonicalization, signature.body_length));
+        let start = format!(
+            " {tags}; bh={}; b=",
+            body(signature.body_canonicalization, signature.body_length)
+        );
         let message = self.with_on_top("DKIM-Signature", &start);
         let mut header = Header::default();
         for (name, value) in &message.fields {
@@ -135,7 +156,8 @@ fn settings() -> Settings {
     Settings { max_signatures: 10, min_key_bits: 1024, timeout: Duration::from_secs(5), now: NOW }
 }
 
-/// The good key at `ed._domainkey.example.com` and what else the zone says; `KEY` stands for the key's `p=`.
+/// The good key at `ed._domainkey.example.com` and what else the zone says; `KEY` stands for the
+/// key's `p=`.
 fn dns(zone: &str) -> Dns {
     Dns::from_zone(Arc::new(zone_of(zone)))
 }
@@ -149,12 +171,20 @@ const TAGS: &str = "v=1; a=ed25519-sha256; d=example.com; s=ed; h=from:to:subjec
 
 #[tokio::test]
 async fn what_is_signed_passes() {
-    for canonicalization in ["", "; c=simple", "; c=relaxed", "; c=simple/relaxed", "; c=Relaxed/Relaxed"] {
-        let outcome = Message::new().signed(&format!("{TAGS}{canonicalization}"), &Key::Ed25519).verify().await;
+    for canonicalization in
+        ["", "; c=simple", "; c=relaxed", "; c=simple/relaxed", "; c=Relaxed/Relaxed"]
+    {
+        let outcome = Message::new()
+            .signed(&format!("{TAGS}{canonicalization}"), &Key::Ed25519)
+            .verify()
+            .await;
         assert_eq!(outcome.reason, None, "{canonicalization}");
         assert_eq!(outcome.result(), DkimResult::Pass);
         assert_eq!(outcome.domain.as_ref().unwrap().as_str(), "example.com");
-        assert_eq!((outcome.selector.as_deref(), outcome.algorithm.as_deref()), (Some("ed"), Some("ed25519-sha256")));
+        assert_eq!(
+            (outcome.selector.as_deref(), outcome.algorithm.as_deref()),
+            (Some("ed"), Some("ed25519-sha256"))
+        );
         assert_eq!(outcome.signature.len(), 88);
         assert!(outcome.covers_message() && !outcome.testing);
     }
@@ -212,7 +242,9 @@ async fn signatures_that_cannot_pass() {
         let message = Message::new().with("DKIM-Signature", &valid.replacen(from, to, 1));
         assert_eq!(message.reason().await, Some(reason), "{from} -> {to}");
     }
-    let cut = async |length: usize| Message::new().with("DKIM-Signature", &valid[..valid.len() - length]).reason().await;
+    let cut = async |length: usize| {
+        Message::new().with("DKIM-Signature", &valid[..valid.len() - length]).reason().await
+    };
     assert_eq!(cut(88).await, Some(Reason::BadTag("b")));
     assert_eq!(cut(84).await, Some(Reason::Signature));
     assert_eq!(cut(90).await, Some(Reason::MissingTag("b")));
@@ -221,7 +253,10 @@ async fn signatures_that_cannot_pass() {
 #[tokio::test]
 async fn white_space_and_folds_in_the_signature() {
     let tags = " v = 1 ; a=ed25519-sha256\n\t; d=example.com;s=ed;\n h=From :\n\tTO: Subject ;";
-    assert_eq!(Message::new().signed(&format!("{tags} c=simple"), &Key::Ed25519).reason().await, None);
+    assert_eq!(
+        Message::new().signed(&format!("{tags} c=simple"), &Key::Ed25519).reason().await,
+        None
+    );
     // White space inside of b= and around it is no part of what is signed.
     for tags in [TAGS.to_owned(), format!("{TAGS}; c=relaxed/simple")] {
         let mut message = Message::new().signed(&tags, &Key::Ed25519);
@@ -238,9 +273,15 @@ async fn from_must_be_signed_as_often_as_it_occurs() {
     let two = "v=1; a=ed25519-sha256; d=example.com; s=ed; h=from:FROM:to";
     let other = |message: Message| message.with_on_top("From ", " B <b@example.org>");
     assert_eq!(Message::new().signed(two, &Key::Ed25519).reason().await, None);
-    assert_eq!(other(Message::new().signed(two, &Key::Ed25519)).reason().await, Some(Reason::Signature));
+    assert_eq!(
+        other(Message::new().signed(two, &Key::Ed25519)).reason().await,
+        Some(Reason::Signature)
+    );
     assert_eq!(other(Message::new()).signed(two, &Key::Ed25519).reason().await, None);
-    assert_eq!(other(Message::new().signed(TAGS, &Key::Ed25519)).reason().await, Some(Reason::FieldNotSignedAsOften("From")));
+    assert_eq!(
+        other(Message::new().signed(TAGS, &Key::Ed25519)).reason().await,
+        Some(Reason::FieldNotSignedAsOften("From"))
+    );
 }
 
 #[tokio::test]
@@ -253,7 +294,10 @@ async fn fields_are_taken_from_the_bottom() {
     let tags = "v=1; a=ed25519-sha256; d=example.com; s=ed; h=from:dkim-signature:dkim-signature";
     let message = Message::new().signed(TAGS, &Key::Ed25519).signed(tags, &Key::Ed25519);
     let outcomes = message.verify_with(settings(), &dns("")).await;
-    assert!(outcomes.len() == 2 && outcomes.iter().all(|outcome| outcome.reason.is_none()), "{outcomes:?}");
+    assert!(
+        outcomes.len() == 2 && outcomes.iter().all(|outcome| outcome.reason.is_none()),
+        "{outcomes:?}"
+    );
 }
 
 #[tokio::test]
@@ -261,8 +305,13 @@ async fn keys() {
     let message = Message::new().signed(TAGS, &Key::Ed25519);
     let below = Message::new().signed(&format!("{TAGS}; i=a@sub.example.com"), &Key::Ed25519);
     let zone = |records: &str| {
-        let lines: String = records.split('|').map(|record| format!("ed._domainkey.example.com TXT {record}\n")).collect();
-        Dns::from_zone(Arc::new(Zone::parse(&lines.replace("KEY", &Key::Ed25519.public())).unwrap()))
+        let lines: String = records
+            .split('|')
+            .map(|record| format!("ed._domainkey.example.com TXT {record}\n"))
+            .collect();
+        Dns::from_zone(Arc::new(
+            Zone::parse(&lines.replace("KEY", &Key::Ed25519.public())).unwrap(),
+        ))
     };
     let good = "k=ed25519; p=KEY";
     let other = "k=ed25519; p=11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo=";
@@ -292,15 +341,23 @@ async fn keys() {
     }
     assert_eq!(below.reason().await, None);
     let outcome = below.verify_with(settings(), &zone("k=ed25519; t=s; p=KEY")).await.remove(0);
-    assert_eq!((outcome.reason, outcome.identity.as_deref()), (Some(Reason::Identity), Some("a@sub.example.com")));
+    assert_eq!(
+        (outcome.reason, outcome.identity.as_deref()),
+        (Some(Reason::Identity), Some("a@sub.example.com"))
+    );
 }
 
 #[tokio::test]
 async fn a_changed_body_fails_whatever_dns_says() {
     let mut message = Message::new().signed(TAGS, &Key::Ed25519);
     message.body[0] = b'h';
-    let zone = |failure| Dns::from_zone(Arc::new(Zone::parse(&format!("ed._domainkey.example.com TXT !{failure}")).unwrap()));
-    let reason = async |failure| message.verify_with(settings(), &zone(failure)).await.remove(0).reason;
+    let zone = |failure| {
+        Dns::from_zone(Arc::new(
+            Zone::parse(&format!("ed._domainkey.example.com TXT !{failure}")).unwrap(),
+        ))
+    };
+    let reason =
+        async |failure| message.verify_with(settings(), &zone(failure)).await.remove(0).reason;
     assert_eq!(reason("timeout").await, Some(Reason::BodyHash));
     assert_eq!(reason("nxdomain").await, Some(Reason::NoKey));
 }
@@ -318,18 +375,30 @@ async fn rsa_keys_of_every_size() {
     ] {
         let key = Key::rsa(bits);
         let dns = dns(&format!("rsa._domainkey.example.com TXT p={}", key.public()));
-        let message = Message::new().signed("v=1; a=rsa-sha256; d=example.com; s=rsa; h=from", &key);
+        let message =
+            Message::new().signed("v=1; a=rsa-sha256; d=example.com; s=rsa; h=from", &key);
         let settings = Settings { min_key_bits, ..settings() };
         let outcome = message.verify_with(settings, &dns).await.remove(0);
         assert_eq!(outcome.reason, reason, "{bits} {min_key_bits}");
         if reason.is_none() {
-            let changed =
-                Message { fields: message.fields.iter().cloned().chain([("From".into(), "x".into())]).collect(), ..message };
+            let changed = Message {
+                fields: message
+                    .fields
+                    .iter()
+                    .cloned()
+                    .chain([("From".into(), "x".into())])
+                    .collect(),
+                ..message
+            };
             let reason = changed.verify_with(settings, &dns).await.remove(0).reason;
             assert_eq!(reason, Some(Reason::FieldNotSignedAsOften("From")));
             let mut changed = changed;
             changed.fields.remove(1);
-            assert_eq!(changed.verify_with(settings, &dns).await.remove(0).reason, Some(Reason::Signature), "{bits}");
+            assert_eq!(
+                changed.verify_with(settings, &dns).await.remove(0).reason,
+                Some(Reason::Signature),
+                "{bits}"
+            );
         }
     }
 }
@@ -343,11 +412,15 @@ async fn internationalised_names() {
         "d=xn--bcher-kva.example; s=xn--schlssel-95a",
         "d=bücher.example; s=a_b; i=ü@bücher.example",
     ] {
-        let message = Message::new().signed(&format!("v=1; a=ed25519-sha256; h=from; {tags}"), &Key::Ed25519);
+        let message =
+            Message::new().signed(&format!("v=1; a=ed25519-sha256; h=from; {tags}"), &Key::Ed25519);
         let outcome = message.verify_with(settings(), &dns(zone)).await.remove(0);
         assert_eq!(outcome.reason, None, "{tags}");
         assert_eq!(outcome.domain.unwrap().as_str(), "xn--bcher-kva.example");
-        assert!(tags.contains(&*outcome.domain_text.unwrap()) && tags.contains(&*outcome.selector.unwrap()));
+        assert!(
+            tags.contains(&*outcome.domain_text.unwrap())
+                && tags.contains(&*outcome.selector.unwrap())
+        );
     }
 }
 
@@ -366,24 +439,38 @@ async fn lengths() {
         let outcome = message.verify().await;
         // The empty line is text once something follows it.
         let body = BodyCoverage { covered: length, total: 24 };
-        assert_eq!((outcome.reason, outcome.body), (Some(Reason::BodyNotCovered(body)), Some(body)));
+        assert_eq!(
+            (outcome.reason, outcome.body),
+            (Some(Reason::BodyNotCovered(body)), Some(body))
+        );
         assert!(!outcome.covers_message());
         assert_eq!(outcome.result(), DkimResult::Policy);
-        assert_eq!(outcome.reason.unwrap().to_string(), format!("{length} of 24 body octets signed"));
+        assert_eq!(
+            outcome.reason.unwrap().to_string(),
+            format!("{length} of 24 body octets signed")
+        );
         // What is wrong in any case is told of a partial one too.
         message.fields[1].1.push('x');
         assert_eq!(message.verify().await.reason, Some(Reason::Signature));
     }
 }
 
-/// Fields that may occur once: how often `h=` names one, how often the message has it, whether the signature is acceptable.
+/// Fields that may occur once: how often `h=` names one, how often the message has it, whether the
+/// signature is acceptable.
 #[tokio::test]
 async fn fields_that_may_occur_once() {
     for name in SINGLE_FIELDS {
         let is_from = name == "From";
-        for (named, present, is_acceptable) in
-            [(0, 0, true), (0, 2, true), (1, 0, true), (1, 1, true), (1, 2, false), (2, 1, true), (2, 2, true), (2, 3, false)]
-        {
+        for (named, present, is_acceptable) in [
+            (0, 0, true),
+            (0, 2, true),
+            (1, 0, true),
+            (1, 1, true),
+            (1, 2, false),
+            (2, 1, true),
+            (2, 2, true),
+            (2, 3, false),
+        ] {
             let mut message = Message::new();
             message.fields.retain(|(other, _)| !other.eq_ignore_ascii_case(name));
             // What is signed is there: the lowest of them.
@@ -391,7 +478,10 @@ async fn fields_that_may_occur_once() {
             for number in 0..signed {
                 message.fields.push((name.into(), format!(" {number}")));
             }
-            let names = [vec!["from".to_owned(); usize::from(!is_from)], vec![name.to_lowercase(); named]].concat().join(":");
+            let names =
+                [vec!["from".to_owned(); usize::from(!is_from)], vec![name.to_lowercase(); named]]
+                    .concat()
+                    .join(":");
             if names.is_empty() {
                 continue;
             }
@@ -415,8 +505,7 @@ async fn fields_that_may_occur_once() {
     for present in [1, 2] {
         let mut message = Message::new();
         message.fields.extend(vec![("From".into(), " x".into()); present - 1]);
-        let signature =
-            "v=1; a=ed25519-sha256; d=example.com; s=ed; h=subject; bh=LPJNul+wow4m6DsqxbninhsWHlwfp0JecwQzYpOLmCQ=; b=AAAA";
+        let signature = "v=1; a=ed25519-sha256; d=example.com; s=ed; h=subject; bh=LPJNul+wow4m6DsqxbninhsWHlwfp0JecwQzYpOLmCQ=; b=AAAA";
         let message = message.with_on_top("DKIM-Signature", signature);
         let reason = message.verify().await.reason.unwrap();
         assert_eq!((reason, reason.result()), (Reason::FromNotSigned, DkimResult::PermError));
@@ -424,7 +513,8 @@ async fn fields_that_may_occur_once() {
     // Others may occur as often as they like.
     let mut message = Message::new();
     message.fields.push(("Received".into(), " x".into()));
-    let mut message = message.signed("v=1; a=ed25519-sha256; d=example.com; s=ed; h=from:received", &Key::Ed25519);
+    let mut message = message
+        .signed("v=1; a=ed25519-sha256; d=example.com; s=ed; h=from:received", &Key::Ed25519);
     message.fields.insert(0, ("Received".into(), " y".into()));
     assert_eq!(message.verify().await.reason, None);
 }
@@ -438,7 +528,9 @@ async fn signatures_beyond_the_limit_cost_nothing() {
     }
     let zone = Arc::new(Zone::new());
     let reasons = async |max_signatures| {
-        let outcomes = message.verify_with(Settings { max_signatures, ..settings() }, &Dns::from_zone(zone.clone())).await;
+        let outcomes = message
+            .verify_with(Settings { max_signatures, ..settings() }, &Dns::from_zone(zone.clone()))
+            .await;
         outcomes.iter().map(|outcome| outcome.reason.unwrap()).collect::<Vec<_>>()
     };
     let few = reasons(3).await;
@@ -472,7 +564,11 @@ async fn keys_are_looked_up_side_by_side_and_once() {
     assert_eq!((start.elapsed(), quick.queries()), (Duration::from_secs(2), 2));
     let start = time::Instant::now();
     let outcomes = message.verify_with(settings(), &Dns::from_zone(zone(20))).await;
-    assert!(outcomes.iter().all(|outcome| outcome.reason == Some(Reason::KeyUnavailable(Failure::Timeout))));
+    assert!(
+        outcomes
+            .iter()
+            .all(|outcome| outcome.reason == Some(Reason::KeyUnavailable(Failure::Timeout)))
+    );
     assert_eq!(start.elapsed(), Duration::from_secs(5));
 }
 
@@ -495,7 +591,9 @@ async fn look_ups_end_with_the_verification() {
 
 #[tokio::test]
 async fn large_headers() {
-    let names = |count: usize| format!("v=1; a=ed25519-sha256; d=example.com; s=ed; h=from{}", ":x".repeat(count));
+    let names = |count: usize| {
+        format!("v=1; a=ed25519-sha256; d=example.com; s=ed; h=from{}", ":x".repeat(count))
+    };
     let message = |tags: &str| Message::new().signed(tags, &Key::Ed25519);
     assert_eq!(message(&names(999)).reason().await, None);
     let valid = message(&names(999)).fields[0].1.clone();
@@ -503,7 +601,10 @@ async fn large_headers() {
     assert_eq!(more.reason().await, Some(Reason::TooManyFields));
     let huge = message(TAGS).with("X", &"x".repeat(1 << 20)).with("From", " late");
     let outcomes = huge.verify_with(settings(), &dns("")).await;
-    assert_eq!(outcomes.iter().map(|outcome| outcome.reason).collect::<Vec<_>>(), [Some(Reason::HeaderTooLarge)]);
+    assert_eq!(
+        outcomes.iter().map(|outcome| outcome.reason).collect::<Vec<_>>(),
+        [Some(Reason::HeaderTooLarge)]
+    );
     // Half of that is not too large, nor are many fields, up to a number.
     let large = message(TAGS).with("X", &"x".repeat(1 << 19)).with("From", " late");
     assert_eq!(large.reason().await, Some(Reason::FieldNotSignedAsOften("From")));
@@ -546,9 +647,14 @@ async fn bounds() {
     for (further, last) in [(19, 1), (20, 1), (21, 2), (22, 3)] {
         let mut message = Message::new().signed(TAGS, &Key::Ed25519);
         message.fields.splice(0..0, vec![message.fields[0].clone(); further]);
-        let outcomes = message.verify_with(Settings { max_signatures: 1, ..settings() }, &zone).await;
+        let outcomes =
+            message.verify_with(Settings { max_signatures: 1, ..settings() }, &zone).await;
         assert_eq!(outcomes.len(), 1 + further.min(MAX_RECORDED), "{further}");
-        assert_eq!(outcomes.last().unwrap().reason, Some(Reason::TooManySignatures(last)), "{further}");
+        assert_eq!(
+            outcomes.last().unwrap().reason,
+            Some(Reason::TooManySignatures(last)),
+            "{further}"
+        );
     }
     for (names, reason) in [(999, None), (1000, None), (1001, Some(Reason::TooManyFields))] {
         let mut outcome = SignatureOutcome::default();
@@ -557,7 +663,11 @@ async fn bounds() {
     }
     for (octets, compared) in [(1399, 1399), (1400, 1400), (1401, 1400)] {
         let mut outcome = SignatureOutcome::default();
-        let _ = signature::parse(format!("{TAGS}; b={}", "A".repeat(octets)).as_bytes(), NOW, &mut outcome);
+        let _ = signature::parse(
+            format!("{TAGS}; b={}", "A".repeat(octets)).as_bytes(),
+            NOW,
+            &mut outcome,
+        );
         assert_eq!(outcome.signature.len(), compared, "{octets}");
     }
 }
@@ -568,13 +678,23 @@ async fn keys_up_to_the_bounds() {
     let other = "k=ed25519; p=11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo=";
     for (before, reason) in [(1, None), (2, None), (3, Some(Reason::Signature))] {
         // Keys are taken in the order of their texts.
-        let records = (0..before).map(|n| format!("ed._domainkey.example.com TXT a={n};{other}\n")).collect::<String>();
-        let zone = format!("{records}ed._domainkey.example.com TXT b=1;k=ed25519; p={}\n", Key::Ed25519.public());
+        let records = (0..before)
+            .map(|n| format!("ed._domainkey.example.com TXT a={n};{other}\n"))
+            .collect::<String>();
+        let zone = format!(
+            "{records}ed._domainkey.example.com TXT b=1;k=ed25519; p={}\n",
+            Key::Ed25519.public()
+        );
         let dns = Dns::from_zone(Arc::new(Zone::parse(&zone).unwrap()));
-        assert_eq!(message.verify_with(settings(), &dns).await.remove(0).reason, reason, "{before}");
+        assert_eq!(
+            message.verify_with(settings(), &dns).await.remove(0).reason,
+            reason,
+            "{before}"
+        );
     }
     // Signatures that nobody made: keys that are refused are refused before.
-    let signed = Message::new().signed("v=1; a=rsa-sha256; d=example.com; s=rsa; h=from", &Key::rsa(512));
+    let signed =
+        Message::new().signed("v=1; a=rsa-sha256; d=example.com; s=rsa; h=from", &Key::rsa(512));
     for (bits, reason) in [
         (511_usize, Reason::KeyTooShort(511)),
         (512, Reason::Signature),
@@ -589,7 +709,8 @@ async fn keys_up_to_the_bounds() {
         let mut zone = Zone::new();
         zone.add_txt("rsa._domainkey.example.com", format!("p={}", key.public()).as_bytes());
         let dns = Dns::from_zone(Arc::new(zone));
-        let outcome = signed.verify_with(Settings { min_key_bits: 0, ..settings() }, &dns).await.remove(0);
+        let outcome =
+            signed.verify_with(Settings { min_key_bits: 0, ..settings() }, &dns).await.remove(0);
         assert_eq!(outcome.reason, Some(reason), "{bits}");
     }
 }
@@ -600,7 +721,9 @@ fn rsa_keys_that_are_none() {
     let good = BASE64_STANDARD.decode(Key::rsa(1024).public()).unwrap();
     assert_eq!(PublicKey::rsa(&good).unwrap().bits(), 1024);
     let bytes = good.len();
-    for (place, byte) in [(0, 0x31), (3, 0), (4, 3), (bytes - 1, 0), (bytes - 1, 2), (bytes - 3, 0x81)] {
+    for (place, byte) in
+        [(0, 0x31), (3, 0), (4, 3), (bytes - 1, 0), (bytes - 1, 2), (bytes - 3, 0x81)]
+    {
         let mut bad = good.clone();
         bad[place] = byte;
         assert!(PublicKey::rsa(&bad).is_none(), "{place} {byte}");

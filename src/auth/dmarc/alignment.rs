@@ -15,7 +15,8 @@ use crate::mail::{domain::Domain, spf_result::SpfResult};
 pub(super) struct Alignments {
     /// Pass, fail or temperror.
     pub(super) result: DmarcResult,
-    /// With a pass: all that are the author domain itself; only if there are none, the first that is otherwise aligned.
+    /// With a pass: all that are the author domain itself; only if there are none, the first that
+    /// is otherwise aligned.
     pub(super) aligned: Vec<Identifier>,
     /// With a temperror: why.
     pub(super) problem: Option<Problem>,
@@ -23,7 +24,8 @@ pub(super) struct Alignments {
     pub(super) organizational_domain: Option<Domain>,
 }
 
-/// Aligns identifiers with an author domain, as far as is known; what could change the result is looked up.
+/// Aligns identifiers with an author domain, as far as is known; what could change the result is
+/// looked up.
 pub(super) fn align(
     view: &mut View<'_>,
     author_domain: &Domain,
@@ -31,14 +33,19 @@ pub(super) fn align(
     identifiers: &Identifiers,
 ) -> Alignments {
     let organizational_domain = applicable.organizational_domain.clone();
-    let alignments = |result, aligned, problem| Alignments { result, aligned, problem, organizational_domain };
+    let alignments =
+        |result, aligned, problem| Alignments { result, aligned, problem, organizational_domain };
     let (passed, unverified) = candidates(identifiers);
     let mode = |identifier: &Identifier| match identifier {
         Identifier::Spf(_) => applicable.aspf,
         Identifier::Dkim(_) => applicable.adkim,
     };
-    let same =
-        |list: &[Identifier]| list.iter().filter(|identifier| identifier.domain() == author_domain).cloned().collect::<Vec<_>>();
+    let same = |list: &[Identifier]| {
+        list.iter()
+            .filter(|identifier| identifier.domain() == author_domain)
+            .cloned()
+            .collect::<Vec<_>>()
+    };
     let aligned = same(&passed);
     if !aligned.is_empty() {
         return alignments(DmarcResult::Pass, aligned, None);
@@ -69,7 +76,8 @@ pub(super) fn align(
     Alignments { organizational_domain: known, ..alignments(result, aligned, problem) }
 }
 
-/// The distinct identifiers that passed, and those that could not be verified for trouble that may go away.
+/// The distinct identifiers that passed, and those that could not be verified for trouble that may
+/// go away.
 fn candidates(identifiers: &Identifiers) -> (Vec<Identifier>, Vec<Identifier>) {
     let spf = identifiers.spf.iter().filter_map(|(domain, result)| match result {
         SpfResult::Pass => Some((true, Identifier::Spf(domain.clone()))),
@@ -96,12 +104,15 @@ type Related = (Identifier, Option<Walk>);
 
 /// Whether identifiers have the organizational domain of the author domain, as far as is known.
 ///
-/// Several names may be without an answer. What is there is one of many things, but three of them stand for all (no record, a record, a
-/// record that ends the walk, with `psd=n` or `psd=y`), and the walks share names. These rules keep the number of cases small:
+/// Several names may be without an answer. What is there is one of many things, but three of them
+/// stand for all (no record, a record, a record that ends the walk, with `psd=n` or `psd=y`), and
+/// the walks share names. These rules keep the number of cases small:
 ///
-/// - Names of the author's walk: the more of them have records, the further up the organizational domain moves, and with it more
-///   identifiers are related. It is enough to look at cases where at most one of the unknown names has a record.
-/// - Other names: `psd=n` there never makes an identifier related, and no record there never keeps it from that.
+/// - Names of the author's walk: the more of them have records, the further up the organizational
+///   domain moves, and with it more identifiers are related. It is enough to look at cases where at
+///   most one of the unknown names has a record.
+/// - Other names: `psd=n` there never makes an identifier related, and no record there never keeps
+///   it from that.
 struct Relations {
     author: Walk,
     cases: Vec<Case>,
@@ -118,14 +129,33 @@ struct Case {
 }
 
 fn record_with(psd: Psd) -> Published {
-    Published::One(Record { policies: None, adkim: Alignment::Relaxed, aspf: Alignment::Relaxed, psd, testing: false })
+    Published::One(Record {
+        policies: None,
+        adkim: Alignment::Relaxed,
+        aspf: Alignment::Relaxed,
+        psd,
+        testing: false,
+    })
 }
 
 impl Relations {
-    fn new(view: &mut View<'_>, author_domain: &Domain, passed: Vec<Identifier>, unverified: Vec<Identifier>) -> Self {
+    fn new(
+        view: &mut View<'_>,
+        author_domain: &Domain,
+        passed: Vec<Identifier>,
+        unverified: Vec<Identifier>,
+    ) -> Self {
         let author = Walk::new(view, author_domain);
-        let unknown = || author.steps.iter().filter(|(_, state)| !matches!(state, State::Known(_))).map(|(domain, _)| domain);
-        let records = unknown().flat_map(|domain| [Psd::Unstated, Psd::No, Psd::Yes].map(|psd| Some((domain.clone(), psd))));
+        let unknown = || {
+            author
+                .steps
+                .iter()
+                .filter(|(_, state)| !matches!(state, State::Known(_)))
+                .map(|(domain, _)| domain)
+        };
+        let records = unknown().flat_map(|domain| {
+            [Psd::Unstated, Psd::No, Psd::Yes].map(|psd| Some((domain.clone(), psd)))
+        });
         let case = |record: Option<(Domain, Psd)>| {
             let assumed = |domain: &Domain| match &record {
                 Some((there, psd)) if there == domain => record_with(*psd),
@@ -136,16 +166,22 @@ impl Relations {
         };
         let cases: Vec<Case> = [None].into_iter().chain(records).map(case).collect();
         let may_be_related = |domain: &Domain| {
-            let is_within =
-                |case: &Case| *domain == case.organizational_domain || domain.is_subdomain_of(&case.organizational_domain);
+            let is_within = |case: &Case| {
+                *domain == case.organizational_domain
+                    || domain.is_subdomain_of(&case.organizational_domain)
+            };
             cases.iter().any(is_within)
         };
-        // What is below the author domain has to be asked for in any case; of the others only those within its organizational domain.
+        // What is below the author domain has to be asked for in any case; of the others only those
+        // within its organizational domain.
         let is_pending = author.is_pending();
-        let may_ask = |domain: &Domain| if is_pending { domain.is_subdomain_of(author_domain) } else { may_be_related(domain) };
+        let may_ask = |domain: &Domain| {
+            if is_pending { domain.is_subdomain_of(author_domain) } else { may_be_related(domain) }
+        };
         let mut walks = |identifiers: Vec<Identifier>| -> Vec<Related> {
             let walk = |identifier: Identifier| {
-                let walk = may_ask(identifier.domain()).then(|| Walk::new(view, identifier.domain()));
+                let walk =
+                    may_ask(identifier.domain()).then(|| Walk::new(view, identifier.domain()));
                 (identifier, walk)
             };
             identifiers.into_iter().map(walk).collect()
@@ -154,7 +190,8 @@ impl Relations {
         Self { author, cases, passed, unverified }
     }
 
-    /// Whether an identifier is related in a case, with this at the unknown names that the author's walk does not have.
+    /// Whether an identifier is related in a case, with this at the unknown names that the author's
+    /// walk does not have.
     fn is_related(&self, case: &Case, (identifier, walk): &Related, elsewhere: Published) -> bool {
         let wanted = &case.organizational_domain;
         let domain = identifier.domain();
@@ -180,11 +217,18 @@ impl Relations {
     }
 
     /// `hidden` is an identifier that is the author domain and could not be verified.
-    fn result(&self, hidden: Option<Identifier>) -> (DmarcResult, Vec<Identifier>, Option<Problem>) {
-        let related_in = |case: &Case| self.passed.iter().find(|related| self.is_related(case, related, record_with(Psd::No)));
+    fn result(
+        &self,
+        hidden: Option<Identifier>,
+    ) -> (DmarcResult, Vec<Identifier>, Option<Problem>) {
+        let related_in = |case: &Case| {
+            self.passed.iter().find(|related| self.is_related(case, related, record_with(Psd::No)))
+        };
         if self.cases.iter().all(|case| related_in(case).is_some()) {
             let certain = self.passed.iter().find(|related| self.is_certain(related));
-            let aligned = certain.or_else(|| self.cases.iter().find_map(related_in)).map(|(identifier, _)| identifier.clone());
+            let aligned = certain
+                .or_else(|| self.cases.iter().find_map(related_in))
+                .map(|(identifier, _)| identifier.clone());
             return (DmarcResult::Pass, aligned.into_iter().collect(), None);
         }
         let temperror = |problem| (DmarcResult::Temperror, Vec::new(), problem);
@@ -194,7 +238,9 @@ impl Relations {
         if let Some(identifier) = hidden {
             return temperror(Some(Problem::Unverified(identifier)));
         }
-        if let Some((identifier, _)) = self.unverified.iter().find(|related| self.is_certain(related)) {
+        if let Some((identifier, _)) =
+            self.unverified.iter().find(|related| self.is_certain(related))
+        {
             return temperror(Some(Problem::Unverified(identifier.clone())));
         }
         match self.unverified.iter().find(|related| self.is_possible(related)) {

@@ -11,7 +11,8 @@ use crate::{
     mail::{author::Author, domain::Domain},
 };
 
-/// The policies that apply to an author, as far as they have been looked up. Clones share what was found.
+/// The policies that apply to an author, as far as they have been looked up. Clones share what was
+/// found.
 #[derive(Clone, Debug)]
 pub struct Discovery {
     pub(super) author: Author,
@@ -24,7 +25,8 @@ impl Discovery {
         Self { author, records: Records::default() }
     }
 
-    /// The same for another author, as there is when more From fields come. What has been found stays.
+    /// The same for another author, as there is when more From fields come. What has been found
+    /// stays.
     #[must_use]
     pub fn with_author(self, author: Author) -> Self {
         Self { author, ..self }
@@ -37,8 +39,9 @@ impl Discovery {
 
     /// Looks up the policies of all of the author's domains, at the same time.
     ///
-    /// Nothing is looked up for an author without a domain. For the number of queries see the [module](super). The future may be dropped
-    /// at any time: what was found by then stays, and what was not answered is not asked for anew.
+    /// Nothing is looked up for an author without a domain. For the number of queries see the
+    /// [module](super). The future may be dropped at any time: what was found by then stays, and
+    /// what was not answered is not asked for anew.
     pub async fn advance(&self, dns: &Dns) {
         let find = |view: &mut View<'_>| {
             for domain in self.author.domains() {
@@ -78,9 +81,11 @@ pub async fn discover(dns: &Dns, author: &Author) -> Discovery {
     discovery
 }
 
-/// Finds the policy of one author domain, as far as it is known. The domain itself is asked for first, for most walks end there.
+/// Finds the policy of one author domain, as far as it is known. The domain itself is asked for
+/// first, for most walks end there.
 ///
-/// A name on the way that is not known always matters here: what is there may be a record without a policy, or one that ends the walk.
+/// A name on the way that is not known always matters here: what is there may be a record without a
+/// policy, or one that ends the walk.
 pub(super) fn find(view: &mut View<'_>, author_domain: &Domain) -> Finding {
     let state = view.ask(author_domain);
     if let Some(problem) = state.trouble(author_domain) {
@@ -93,8 +98,12 @@ pub(super) fn find(view: &mut View<'_>, author_domain: &Domain) -> Finding {
     let walk = Walk::new(view, author_domain);
     match walk.climb() {
         Ok(climb) => match climb.policy_record() {
-            Some((domain, record)) => apply(view, author_domain, domain, record, Some(climb.organizational_domain())),
-            None => Finding::Nothing(climb.several.map_or(Problem::NoRecord, Problem::SeveralRecords)),
+            Some((domain, record)) => {
+                apply(view, author_domain, domain, record, Some(climb.organizational_domain()))
+            }
+            None => {
+                Finding::Nothing(climb.several.map_or(Problem::NoRecord, Problem::SeveralRecords))
+            }
         },
         Err(problem) => {
             // Trouble that stays is not mended by what comes after it.
@@ -121,16 +130,27 @@ fn apply(
     let Some(policies) = record.policies else {
         return Finding::Nothing(Problem::UnusableRecord(policy_domain.clone()));
     };
-    let applied = |(published, tag)| AppliedPolicy { published, tag, domain: policy_domain.clone(), testing: record.testing };
+    let applied = |(published, tag)| AppliedPolicy {
+        published,
+        tag,
+        domain: policy_domain.clone(),
+        testing: record.testing,
+    };
     let policy = if author_domain == policy_domain {
         Ok(applied((policies.p, PolicyTag::P)))
     } else {
         select_for_subdomain(view, author_domain, policies, record.testing).map(applied)
     };
-    Finding::Record(Applicable { policy, adkim: record.adkim, aspf: record.aspf, organizational_domain })
+    Finding::Record(Applicable {
+        policy,
+        adkim: record.adkim,
+        aspf: record.aspf,
+        organizational_domain,
+    })
 }
 
-/// Selects the policy for a subdomain. Whether it exists is asked for only where that makes a difference.
+/// Selects the policy for a subdomain. Whether it exists is asked for only where that makes a
+/// difference.
 fn select_for_subdomain(
     view: &mut View<'_>,
     author_domain: &Domain,
@@ -139,7 +159,9 @@ fn select_for_subdomain(
 ) -> Result<(Policy, PolicyTag), Problem> {
     let existing = policies.sp.map_or((policies.p, PolicyTag::P), |sp| (sp, PolicyTag::Sp));
     let effective = |policy: Policy| if testing { policy.lowered() } else { policy };
-    let Some(np) = policies.np.filter(|np| effective(*np) != effective(existing.0)) else { return Ok(existing) };
+    let Some(np) = policies.np.filter(|np| effective(*np) != effective(existing.0)) else {
+        return Ok(existing);
+    };
     match view.ask_existence(author_domain) {
         State::Known(true) => Ok(existing),
         State::Known(false) => Ok((np, PolicyTag::Np)),

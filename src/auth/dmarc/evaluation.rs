@@ -15,8 +15,9 @@ use crate::{
 /// What SPF and DKIM found, as far as DMARC asks.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Identifiers {
-    /// The domain and result of the MAIL FROM identity: with a null reverse-path that of `postmaster` at the HELO name. The HELO
-    /// identity itself never counts (RFC 9989 §4.4.2). `None` if there was no domain to verify.
+    /// The domain and result of the MAIL FROM identity: with a null reverse-path that of
+    /// `postmaster` at the HELO name. The HELO identity itself never counts (RFC 9989 §4.4.2).
+    /// `None` if there was no domain to verify.
     pub spf: Option<(Domain, SpfResult)>,
     /// The signatures that were verified.
     pub dkim: Vec<DkimIdentifier>,
@@ -44,10 +45,12 @@ pub enum DkimStatus {
 
 /// Evaluates DMARC for a message.
 ///
-/// A pass takes an aligned identifier that passed, and then no trouble elsewhere matters. Trouble gives a temperror where some content of
-/// the names that have no answer would change the outcome: the result, or with a fail the policy (RFC 9989 §5.3.6). An identifier that
-/// could not be verified counts as one that may pass. For authors of several domains and repeated From fields see [`Author`]; their
-/// domains are evaluated side by side, and once one fails under the policy `reject`, nothing else is waited for.
+/// A pass takes an aligned identifier that passed, and then no trouble elsewhere matters. Trouble
+/// gives a temperror where some content of the names that have no answer would change the outcome:
+/// the result, or with a fail the policy (RFC 9989 §5.3.6). An identifier that could not be
+/// verified counts as one that may pass. For authors of several domains and repeated From fields
+/// see [`Author`]; their domains are evaluated side by side, and once one fails under the policy
+/// `reject`, nothing else is waited for.
 ///
 /// The future may be dropped at any time: [`conclude`] then tells what is certain by then.
 pub async fn evaluate(dns: &Dns, discovery: &Discovery, identifiers: &Identifiers) -> Outcome {
@@ -64,14 +67,19 @@ fn judge(view: &mut View<'_>, author: &Author, identifiers: &Identifiers) -> Out
     let (identifiers, problem) = match author {
         Author::Missing => return permerror(None, Problem::NoFrom),
         Author::Malformed(reason) => return permerror(None, Problem::MalformedFrom(*reason)),
-        Author::NoMembers => return Outcome { result: DmarcResult::None, ..permerror(None, Problem::NoMembers) },
+        Author::NoMembers => {
+            return Outcome { result: DmarcResult::None, ..permerror(None, Problem::NoMembers) };
+        }
         Author::One(_) => (identifiers, None),
         Author::Several(_) => (identifiers, Some(Problem::SeveralAuthorDomains)),
         Author::Misleading(_) => (identifiers, Some(Problem::MisleadingFrom)),
         Author::SeveralFields(_) => (&nothing, Some(Problem::SeveralFromFields)),
     };
-    let mut outcomes: Vec<_> = author.domains().iter().map(|domain| judge_domain(view, domain, identifiers)).collect();
-    let Some(problem) = problem else { return outcomes.pop().unwrap_or_else(|| permerror(None, Problem::NoFrom)) };
+    let mut outcomes: Vec<_> =
+        author.domains().iter().map(|domain| judge_domain(view, domain, identifiers)).collect();
+    let Some(problem) = problem else {
+        return outcomes.pop().unwrap_or_else(|| permerror(None, Problem::NoFrom));
+    };
     let outcome = combine(author, outcomes, problem);
     if outcome.result == DmarcResult::Fail && effective(&outcome) == Policy::Reject {
         view.withdraw(0);
@@ -110,10 +118,16 @@ fn combine(author: &Author, outcomes: Vec<Outcome>, problem: Problem) -> Outcome
     let none = complete && outcomes.iter().all(|outcome| outcome.result == DmarcResult::None);
     let first = outcomes.first().and_then(|outcome| outcome.author_domain.clone());
     // Of equals, the last maximum is taken: so from the last to the first.
-    let strictest = outcomes.into_iter().rev().filter(|outcome| strictness(outcome).is_some()).max_by_key(strictness);
+    let strictest = outcomes
+        .into_iter()
+        .rev()
+        .filter(|outcome| strictness(outcome).is_some())
+        .max_by_key(strictness);
     match strictest {
         Some(outcome) => Outcome { problem: outcome.problem.or(Some(problem)), ..outcome },
-        None if none => Outcome { result: DmarcResult::None, ..permerror(first, Problem::NoRecord) },
+        None if none => {
+            Outcome { result: DmarcResult::None, ..permerror(first, Problem::NoRecord) }
+        }
         None => permerror(first, problem),
     }
 }
@@ -132,11 +146,14 @@ fn judge_domain(view: &mut View<'_>, author_domain: &Domain, identifiers: &Ident
         Finding::Unknown(problem) => return outcome(DmarcResult::Temperror, Some(problem)),
         Finding::Record(applicable) => applicable,
     };
-    let Alignments { result, aligned, problem, organizational_domain } = align(view, author_domain, &applicable, identifiers);
+    let Alignments { result, aligned, problem, organizational_domain } =
+        align(view, author_domain, &applicable, identifiers);
     let (result, policy, problem) = match applicable.policy {
         Ok(policy) => (result, Some(policy), problem),
         // Without the policy there is nothing to fail.
-        Err(trouble) if result == DmarcResult::Fail => (DmarcResult::Temperror, None, Some(trouble)),
+        Err(trouble) if result == DmarcResult::Fail => {
+            (DmarcResult::Temperror, None, Some(trouble))
+        }
         Err(trouble) => (result, None, problem.or(Some(trouble))),
     };
     Outcome { policy, organizational_domain, aligned, ..outcome(result, problem) }

@@ -49,12 +49,13 @@ pub struct Outcome {
     pub result: DmarcResult,
     /// The author domain that the result is about; `None` where no domain can be told.
     pub author_domain: Option<Domain>,
-    /// The policy that applies; `None` where there is none, or DNS trouble keeps it unknown. A policy may be known with a temperror, and
-    /// must not be carried out then (RFC 9989 §5.3.6).
+    /// The policy that applies; `None` where there is none, or DNS trouble keeps it unknown. A
+    /// policy may be known with a temperror, and must not be carried out then (RFC 9989 §5.3.6).
     pub policy: Option<AppliedPolicy>,
     /// The organizational domain of the author domain, where it had to be found out.
     pub organizational_domain: Option<Domain>,
-    /// With a pass: the identifiers that authenticate the author domain, as far as they were looked at: at least one. Otherwise empty.
+    /// With a pass: the identifiers that authenticate the author domain, as far as they were looked
+    /// at: at least one. Otherwise empty.
     pub aligned: Vec<Identifier>,
     /// Why the result is none, temperror or permerror; with a pass or fail, what was wrong beside.
     pub problem: Option<Problem>,
@@ -137,7 +138,8 @@ impl fmt::Display for Identifier {
 
 /// What stood in the way of an outcome.
 ///
-/// Names and domains come from strangers; they are valid domain names, and nothing else from the message is in here.
+/// Names and domains come from strangers; they are valid domain names, and nothing else from the
+/// message is in here.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Problem {
     /// There is no From header field.

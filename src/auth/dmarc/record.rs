@@ -4,7 +4,8 @@ use std::fmt;
 
 use crate::mail::octets::{self, split_once};
 
-/// What a domain owner asks for where DMARC fails, or a part of it: none, quarantine, reject (RFC 9989 §4.7), from mild to strict.
+/// What a domain owner asks for where DMARC fails, or a part of it: none, quarantine, reject (RFC
+/// 9989 §4.7), from mild to strict.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub enum Policy {
     /// Nothing.
@@ -25,7 +26,8 @@ impl Policy {
         }
     }
 
-    /// The policy one level below, which is what a domain in test mode asks for (`t=y`, RFC 9989 §4.7).
+    /// The policy one level below, which is what a domain in test mode asks for (`t=y`, RFC 9989
+    /// §4.7).
     pub fn lowered(self) -> Self {
         match self {
             Self::Reject => Self::Quarantine,
@@ -71,11 +73,13 @@ pub enum Psd {
 
 /// A DMARC policy record, as read.
 ///
-/// Only the tags that a verifier needs are kept. Unknown tags, and `pct`, `rf` and `ri` of RFC 7489, are ignored.
+/// Only the tags that a verifier needs are kept. Unknown tags, and `pct`, `rf` and `ri` of RFC
+/// 7489, are ignored.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Record {
-    /// The policies that can be used; `None` where the record's `p` is missing or bad, or its `sp` or `np` is bad, and no `rua` makes up
-    /// for that: then DMARC is not applied (RFC 9989 §4.10.1).
+    /// The policies that can be used; `None` where the record's `p` is missing or bad, or its `sp`
+    /// or `np` is bad, and no `rua` makes up for that: then DMARC is not applied (RFC 9989
+    /// §4.10.1).
     pub policies: Option<Policies>,
     /// `adkim`: how DKIM signing domains are aligned.
     pub adkim: Alignment,
@@ -110,13 +114,16 @@ impl Record {
     /// dmarc-value   = %x20-3A / %x3C-7E     ; RFC 9989 §4.8
     /// ```
     ///
-    /// The version must be right to the letter. After it, what is not a tag is skipped, and a bad value counts as none. So does a tag
-    /// that occurs twice: tag-lists must not have that (RFC 6376 §3.2), and either value may be the one that was not meant. Names of tags
-    /// are read in any case.
+    /// The version must be right to the letter. After it, what is not a tag is skipped, and a bad
+    /// value counts as none. So does a tag that occurs twice: tag-lists must not have that (RFC
+    /// 6376 §3.2), and either value may be the one that was not meant. Names of tags are read in
+    /// any case.
     pub fn parse(text: &[u8]) -> Option<Self> {
         let mut tags = text.split(|octet| *octet == b';').map(tag);
         // Nothing, not even white space, goes before the version.
-        if !matches!(text.first(), Some(b'v' | b'V')) || !matches!(tags.next(), Some(Some((b"v" | b"V", b"DMARC1")))) {
+        if !matches!(text.first(), Some(b'v' | b'V'))
+            || !matches!(tags.next(), Some(Some((b"v" | b"V", b"DMARC1"))))
+        {
             return None;
         }
         let mut values = Values::default();
@@ -128,11 +135,18 @@ impl Record {
         };
         let policies = match (policy(values.p), policy(values.sp), policy(values.np)) {
             (Ok(Some(p)), Ok(sp), Ok(np)) => Some(Policies { p, sp, np }),
-            _ if has_uri(values.rua.value()) => Some(Policies { p: Policy::None, sp: None, np: None }),
+            _ if has_uri(values.rua.value()) => {
+                Some(Policies { p: Policy::None, sp: None, np: None })
+            }
             _ => None,
         };
-        let alignment =
-            |tag: Tag<'_>| if tag.value().eq_ignore_ascii_case(b"s") { Alignment::Strict } else { Alignment::Relaxed };
+        let alignment = |tag: Tag<'_>| {
+            if tag.value().eq_ignore_ascii_case(b"s") {
+                Alignment::Strict
+            } else {
+                Alignment::Relaxed
+            }
+        };
         Some(Self {
             policies,
             adkim: alignment(values.adkim),
@@ -231,7 +245,8 @@ fn is_report_size(text: &[u8]) -> bool {
     !digits.is_empty() && digits.iter().all(u8::is_ascii_digit)
 }
 
-/// Whether the text is a URI as far as its characters go: `URI = scheme ":" hier-part [ "?" query ] [ "#" fragment ]` (RFC 3986 §3).
+/// Whether the text is a URI as far as its characters go: `URI = scheme ":" hier-part [ "?" query ]
+/// [ "#" fragment ]` (RFC 3986 §3).
 fn is_uri(text: &[u8]) -> bool {
     let Some((scheme, rest)) = split_once(text, b':') else { return false };
     let is_scheme = scheme.first().is_some_and(u8::is_ascii_alphabetic)
@@ -244,7 +259,8 @@ fn is_uri(text: &[u8]) -> bool {
         })
 }
 
-/// `reserved / unreserved` (RFC 3986 §2.2, §2.3); the comma and the exclamation mark end a URI before.
+/// `reserved / unreserved` (RFC 3986 §2.2, §2.3); the comma and the exclamation mark end a URI
+/// before.
 fn is_uri_character(octet: &u8) -> bool {
     octet.is_ascii_alphanumeric() || b"-._~:/?#[]@!$&'()*+,;=".contains(octet)
 }
@@ -257,7 +273,8 @@ mod tests {
         Record::parse(text.as_bytes())
     }
 
-    /// The policies as `p/sp/np`, `-` for none of them, `invalid` for a record that cannot be used, `no record`.
+    /// The policies as `p/sp/np`, `-` for none of them, `invalid` for a record that cannot be used,
+    /// `no record`.
     fn policies(text: &str) -> String {
         let Some(record) = parse(text) else { return "no record".into() };
         let Some(Policies { p, sp, np }) = record.policies else { return "invalid".into() };
@@ -267,7 +284,13 @@ mod tests {
 
     #[test]
     fn versions() {
-        for text in ["v=DMARC1; p=none", "v=DMARC1;p=none", "v = DMARC1 ; p=none", "v\t=\tDMARC1\t;p=none", "V=DMARC1;p=none;"] {
+        for text in [
+            "v=DMARC1; p=none",
+            "v=DMARC1;p=none",
+            "v = DMARC1 ; p=none",
+            "v\t=\tDMARC1\t;p=none",
+            "V=DMARC1;p=none;",
+        ] {
             assert_eq!(policies(text), "none/-/-", "{text}");
         }
         for text in ["", ";", "v", "v=", "v=DMARC1", "v=DMARC1 ", "v=DMARC1;"] {
@@ -322,7 +345,11 @@ mod tests {
             // With an address for reports, what was invalid asks for nothing.
             let with_rua = if expected == "invalid" { "none/-/-" } else { expected };
             if !text.contains("rua") {
-                assert_eq!(policies(&format!("v=DMARC1; {text}; rua=mailto:a@x.example")), with_rua, "{text}");
+                assert_eq!(
+                    policies(&format!("v=DMARC1; {text}; rua=mailto:a@x.example")),
+                    with_rua,
+                    "{text}"
+                );
             }
         }
     }
@@ -336,9 +363,10 @@ mod tests {
         assert_eq!((record.adkim, record.aspf), (Alignment::Strict, Alignment::Strict));
         assert_eq!((record.psd, record.testing), (Psd::Yes, true));
         assert_eq!(parse("v=DMARC1; psd=N").unwrap().psd, Psd::No);
-        for text in
-            ["v=DMARC1; adkim=x; aspf=strict; psd=maybe; t=1", "v=DMARC1; adkim=s;adkim=s; aspf=r;aspf=s; psd=y;psd=n; t=y;t=y"]
-        {
+        for text in [
+            "v=DMARC1; adkim=x; aspf=strict; psd=maybe; t=1",
+            "v=DMARC1; adkim=s;adkim=s; aspf=r;aspf=s; psd=y;psd=n; t=y;t=y",
+        ] {
             let record = parse(text).unwrap();
             assert_eq!((record.adkim, record.aspf), (Alignment::Relaxed, Alignment::Relaxed));
             assert_eq!((record.psd, record.testing), (Psd::Unstated, false));

@@ -38,7 +38,9 @@ impl State {
         match self {
             Self::Known(_) => None,
             Self::Failed(problem) => Some(problem.clone()),
-            Self::Pending => Some(late(Name::new(&format!("_dmarc.{domain}")).unwrap_or_else(|| Name::from(domain)))),
+            Self::Pending => Some(late(
+                Name::new(&format!("_dmarc.{domain}")).unwrap_or_else(|| Name::from(domain)),
+            )),
         }
     }
 }
@@ -90,9 +92,11 @@ impl Records {
         View { table: self.0.lock().unwrap_or_else(PoisonError::into_inner), wanted: Vec::new() }
     }
 
-    /// Judges by what is known, looks up what that asked for, and judges anew with each answer, until nothing is asked for any more.
+    /// Judges by what is known, looks up what that asked for, and judges anew with each answer,
+    /// until nothing is asked for any more.
     ///
-    /// No answer waits for another one. The future may be dropped at any time: what was found by then stays, and [`Self::view`] has it.
+    /// No answer waits for another one. The future may be dropped at any time: what was found by
+    /// then stays, and [`Self::view`] has it.
     pub(super) async fn advance<T>(&self, dns: &Dns, judge: impl Fn(&mut View<'_>) -> T) -> T {
         let mut under_way = FuturesUnordered::new();
         let mut asked = HashSet::new();

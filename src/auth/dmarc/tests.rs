@@ -81,7 +81,8 @@ fn dmarc(zone: &str, from: &str, text: &str) -> String {
 
 #[test]
 fn alignment_in_both_directions() {
-    // The mode of both methods, the domain that passes, whether it is aligned to a@x.example and to a@sub.x.example.
+    // The mode of both methods, the domain that passes, whether it is aligned to a@x.example and to
+    // a@sub.x.example.
     for (mode, passing, at_org, at_sub) in [
         ("r", "x.example", true, true),
         ("r", "sub.x.example", true, true),
@@ -98,10 +99,15 @@ fn alignment_in_both_directions() {
     ] {
         for method in ["spf", "dkim"] {
             let (adkim, aspf) = if method == "spf" { ("r", mode) } else { (mode, "r") };
-            let zone = format!("_dmarc.x.example TXT \"v=DMARC1; p=reject; adkim={adkim}; aspf={aspf}\"");
+            let zone =
+                format!("_dmarc.x.example TXT \"v=DMARC1; p=reject; adkim={adkim}; aspf={aspf}\"");
             for (from, aligned) in [("a@x.example", at_org), ("a@sub.x.example", at_sub)] {
                 let outcome = dmarc(&zone, from, &format!("{method}=pass:{passing}"));
-                assert_eq!(outcome.starts_with("pass"), aligned, "{mode} {method} {passing} {from}");
+                assert_eq!(
+                    outcome.starts_with("pass"),
+                    aligned,
+                    "{mode} {method} {passing} {from}"
+                );
                 assert!(outcome.starts_with("pass") || outcome.starts_with("fail"), "{outcome}");
             }
         }
@@ -131,7 +137,11 @@ fn only_an_aligned_identifier_that_passed_counts() {
         "spf=fail:x.example dkim=pass:x.example",
         "spf=pass:x.example dkim=fail:x.example",
     ] {
-        assert_eq!(dmarc(zone, "a@x.example", text), "pass x.example p=reject of x.example", "{text}");
+        assert_eq!(
+            dmarc(zone, "a@x.example", text),
+            "pass x.example p=reject of x.example",
+            "{text}"
+        );
     }
 }
 
@@ -163,9 +173,21 @@ fn trouble_that_matters() {
             "spf=fail:x.example dkim=temperror:x.example",
             "temperror x.example p=reject of x.example (temporary error of DKIM x.example)",
         ),
-        ("a@x.example", "spf=temperror:x.example dkim=pass:x.example", "pass x.example p=reject of x.example"),
-        ("a@x.example", "spf=pass:m.x.example dkim=temperror:x.example", "pass x.example p=reject of x.example"),
-        ("a@x.example", "spf=temperror:y.test dkim=temperror:y.example", "fail x.example p=reject of x.example"),
+        (
+            "a@x.example",
+            "spf=temperror:x.example dkim=pass:x.example",
+            "pass x.example p=reject of x.example",
+        ),
+        (
+            "a@x.example",
+            "spf=pass:m.x.example dkim=temperror:x.example",
+            "pass x.example p=reject of x.example",
+        ),
+        (
+            "a@x.example",
+            "spf=temperror:y.test dkim=temperror:y.example",
+            "fail x.example p=reject of x.example",
+        ),
         (
             "a@x.example",
             "dkim=pass:broken.x.example",
@@ -176,18 +198,42 @@ fn trouble_that_matters() {
             "dkim=temperror:broken.x.example",
             "temperror x.example p=reject of x.example (_dmarc.broken.x.example: SERVFAIL)",
         ),
-        ("a@x.example", "dkim=pass:broken.x.example dkim=pass:x.example", "pass x.example p=reject of x.example"),
-        ("a@x.example", "dkim=pass:broken.x.example dkim=pass:m.x.example", "pass x.example p=reject of x.example"),
+        (
+            "a@x.example",
+            "dkim=pass:broken.x.example dkim=pass:x.example",
+            "pass x.example p=reject of x.example",
+        ),
+        (
+            "a@x.example",
+            "dkim=pass:broken.x.example dkim=pass:m.x.example",
+            "pass x.example p=reject of x.example",
+        ),
         ("a@x.example", "dkim=fail:broken.x.example", "fail x.example p=reject of x.example"),
-        ("a@broken.x.example", "spf=pass:broken.x.example", "temperror broken.x.example (_dmarc.broken.x.example: SERVFAIL)"),
+        (
+            "a@broken.x.example",
+            "spf=pass:broken.x.example",
+            "temperror broken.x.example (_dmarc.broken.x.example: SERVFAIL)",
+        ),
         ("a@y.example", "", "temperror y.example (_dmarc.y.example: timeout)"),
-        ("a@sub.y.example", "spf=pass:sub.y.example", "temperror sub.y.example (_dmarc.y.example: timeout)"),
+        (
+            "a@sub.y.example",
+            "spf=pass:sub.y.example",
+            "temperror sub.y.example (_dmarc.y.example: timeout)",
+        ),
         ("a@ghost.x.example", "", "temperror ghost.x.example (ghost.x.example: SERVFAIL)"),
-        ("a@ghost.x.example", "spf=pass:ghost.x.example", "pass ghost.x.example (ghost.x.example: SERVFAIL)"),
+        (
+            "a@ghost.x.example",
+            "spf=pass:ghost.x.example",
+            "pass ghost.x.example (ghost.x.example: SERVFAIL)",
+        ),
         ("a@z.test", "dkim=pass:z.test", "pass z.test p=reject of z.test"),
         ("a@z.test", "", "fail z.test p=reject of z.test"),
         ("a@z.test", "dkim=pass:x.example", "fail z.test p=reject of z.test"),
-        ("a@z.test", "dkim=pass:other.test", "temperror z.test p=reject of z.test (_dmarc.test: REFUSED)"),
+        (
+            "a@z.test",
+            "dkim=pass:other.test",
+            "temperror z.test p=reject of z.test (_dmarc.test: REFUSED)",
+        ),
         ("a@s.test", "dkim=pass:m.s.test spf=temperror:m.s.test", "fail s.test p=reject of s.test"),
         // The walk ends below the trouble.
         ("a@m.psd.test", "dkim=pass:n.psd.test", "fail m.psd.test p=reject of psd.test"),
@@ -271,15 +317,47 @@ fn public_suffix_domains() {
     for (from, text, expected) in [
         ("a@mega.bank.example", "", "fail mega.bank.example sp=reject of bank.example"),
         ("a@ghost.bank.example", "", "fail ghost.bank.example np=none of bank.example"),
-        ("a@mail.mega.bank.example", "dkim=pass:mega.bank.example", "pass mail.mega.bank.example sp=reject of bank.example"),
-        ("a@mega.bank.example", "dkim=pass:giant.bank.example", "fail mega.bank.example sp=reject of bank.example"),
-        ("a@mega.bank.example", "spf=pass:bank.example", "fail mega.bank.example sp=reject of bank.example"),
-        ("a@sub.giant.bank.example", "dkim=pass:giant.bank.example", "pass sub.giant.bank.example p=none of giant.bank.example"),
+        (
+            "a@mail.mega.bank.example",
+            "dkim=pass:mega.bank.example",
+            "pass mail.mega.bank.example sp=reject of bank.example",
+        ),
+        (
+            "a@mega.bank.example",
+            "dkim=pass:giant.bank.example",
+            "fail mega.bank.example sp=reject of bank.example",
+        ),
+        (
+            "a@mega.bank.example",
+            "spf=pass:bank.example",
+            "fail mega.bank.example sp=reject of bank.example",
+        ),
+        (
+            "a@sub.giant.bank.example",
+            "dkim=pass:giant.bank.example",
+            "pass sub.giant.bank.example p=none of giant.bank.example",
+        ),
         ("a@bank.example", "", "fail bank.example p=quarantine of bank.example"),
-        ("a@bank.example", "spf=pass:bank.example", "pass bank.example p=quarantine of bank.example"),
-        ("a@bank.example", "spf=pass:mega.bank.example", "fail bank.example p=quarantine of bank.example"),
-        ("a@sub.dept.x.example", "dkim=pass:other.dept.x.example", "pass sub.dept.x.example p=reject of dept.x.example"),
-        ("a@dept.x.example", "dkim=pass:x.example", "fail dept.x.example p=reject of dept.x.example"),
+        (
+            "a@bank.example",
+            "spf=pass:bank.example",
+            "pass bank.example p=quarantine of bank.example",
+        ),
+        (
+            "a@bank.example",
+            "spf=pass:mega.bank.example",
+            "fail bank.example p=quarantine of bank.example",
+        ),
+        (
+            "a@sub.dept.x.example",
+            "dkim=pass:other.dept.x.example",
+            "pass sub.dept.x.example p=reject of dept.x.example",
+        ),
+        (
+            "a@dept.x.example",
+            "dkim=pass:x.example",
+            "fail dept.x.example p=reject of dept.x.example",
+        ),
         ("a@x.example", "dkim=pass:dept.x.example", "fail x.example p=none of x.example"),
         ("a@other.x.example", "dkim=pass:x.example", "pass other.x.example p=none of x.example"),
     ] {
@@ -297,7 +375,8 @@ fn authors_that_are_not_one_domain() {
     ";
     let run = |fields: &[&str], text: &str| short(&run(Zone::parse(zone).unwrap(), fields, text).0);
     let many = |count| (1..=count).map(|n| format!("a@{n}.test")).collect::<Vec<_>>().join(", ");
-    let strict_t = "fail t.example p=reject of t.example, effective quarantine (several author domains)";
+    let strict_t =
+        "fail t.example p=reject of t.example, effective quarantine (several author domains)";
     let passing = "spf=pass:x.example dkim=pass:y.example dkim=pass:n.example";
     for (fields, expected) in [
         (&[][..], "permerror (no From field)"),
@@ -307,13 +386,22 @@ fn authors_that_are_not_one_domain() {
         (&["x@x.example@t.example"], strict_t),
         (&["Doe, x <x@x.example>"], "pass x.example p=reject of x.example"),
         (&["x\u{202e}y@x.example"], "permerror x.example (misleading characters in From)"),
-        (&["x\u{202e}y@t.example"], "fail t.example p=reject of t.example, effective quarantine (misleading characters in From)"),
+        (
+            &["x\u{202e}y@t.example"],
+            "fail t.example p=reject of t.example, effective quarantine (misleading characters in From)",
+        ),
         (&["a@x.example, b@x.example"], "pass x.example p=reject of x.example"),
         (&["a@x.example, b@y.example"], "permerror x.example (several author domains)"),
         (&["a@n.example, b@x.example"], "permerror n.example (several author domains)"),
         (&["a@n.example, b@m.example"], "none n.example (no DMARC record)"),
-        (&["a@y.example, b@t.example"], "fail t.example p=reject of t.example, effective quarantine (several author domains)"),
-        (&["a@broken.example, b@x.example"], "temperror broken.example (_dmarc.broken.example: SERVFAIL)"),
+        (
+            &["a@y.example, b@t.example"],
+            "fail t.example p=reject of t.example, effective quarantine (several author domains)",
+        ),
+        (
+            &["a@broken.example, b@x.example"],
+            "temperror broken.example (_dmarc.broken.example: SERVFAIL)",
+        ),
         (
             // Trouble may have hidden a stricter policy.
             &["a@broken.example, b@t.example"],
@@ -328,20 +416,35 @@ fn authors_that_are_not_one_domain() {
         (&[&(many(16) + ", e@t.example")], strict_t),
         (&[&(many(40) + ", e@t.example")], strict_t),
         (&[&(many(14) + ", e@t.example, " + &many(40))], strict_t),
-        (&["a@x.example", "a@x.example"], "fail x.example p=reject of x.example (several From fields)"),
-        (&["a@y.example", "a@x.example"], "fail x.example p=reject of x.example (several From fields)"),
-        (&["a@x.example", "nonsense"], "fail x.example p=reject of x.example (several From fields)"),
+        (
+            &["a@x.example", "a@x.example"],
+            "fail x.example p=reject of x.example (several From fields)",
+        ),
+        (
+            &["a@y.example", "a@x.example"],
+            "fail x.example p=reject of x.example (several From fields)",
+        ),
+        (
+            &["a@x.example", "nonsense"],
+            "fail x.example p=reject of x.example (several From fields)",
+        ),
         (&["a@n.example", "a@n.example"], "permerror n.example (several From fields)"),
         (&["", ""], "permerror (several From fields)"),
         (&["Automated:;"], "none (group without members in From)"),
         (&["Automated:;", "a@n.example"], "permerror n.example (several From fields)"),
-        (&["a@broken.example", "a@n.example"], "temperror broken.example (_dmarc.broken.example: SERVFAIL)"),
+        (
+            &["a@broken.example", "a@n.example"],
+            "temperror broken.example (_dmarc.broken.example: SERVFAIL)",
+        ),
     ] {
         assert_eq!(run(fields, passing), expected, "{fields:?}");
     }
     let unrelated = "dkim=pass:z.example";
     assert!(run(&["a@y.example, b@x.example"], unrelated).starts_with("fail x.example p=reject"));
-    assert!(run(&["a@t.example, b@y.example"], unrelated).starts_with("fail t.example p=reject"), "the first of equals");
+    assert!(
+        run(&["a@t.example, b@y.example"], unrelated).starts_with("fail t.example p=reject"),
+        "the first of equals"
+    );
 }
 
 #[test]
@@ -352,10 +455,13 @@ fn queries_are_counted() {
         _dmarc.strict.example TXT \"v=DMARC1; p=reject; adkim=s; aspf=s\"
         _dmarc.own.x.example TXT \"v=DMARC1; p=reject\"
     ";
-    let many = (0..10).map(|n| format!(" dkim=pass:{n}.a.b.c.d{n}.e.f.g.h.y.test")).collect::<String>();
+    let many =
+        (0..10).map(|n| format!(" dkim=pass:{n}.a.b.c.d{n}.e.f.g.h.y.test")).collect::<String>();
     let related = (0..10).map(|n| format!(" dkim=pass:a.b.c{n}.d.e{n}.f.test")).collect::<String>();
     let top = "_dmarc.test TXT \"v=DMARC1; p=none\"\n".to_owned()
-        + &(0..10).map(|n| format!("_dmarc.c{n}.d.e{n}.f.test TXT \"v=DMARC1; p=none; psd=n\"\n")).collect::<String>();
+        + &(0..10)
+            .map(|n| format!("_dmarc.c{n}.d.e{n}.f.test TXT \"v=DMARC1; p=none; psd=n\"\n"))
+            .collect::<String>();
     for (zone, from, text, expected) in [
         (zone, "a@x.example", "", 1),
         (zone, "a@x.example", "spf=pass:x.example dkim=pass:x.example", 1),
@@ -390,7 +496,9 @@ fn the_bound_on_queries_is_reached_and_not_passed() {
     zone.add_txt("_dmarc.test", b"v=DMARC1; p=reject; np=none");
     zone.add_txt("_dmarc.example", b"v=DMARC1; p=reject; np=none; psd=u");
     let author = "1.2.3.4.5.6.7.8.9.test";
-    let signatures = (0..11).map(|n| format!("dkim=temperror:z.y.a{n}.b{n}.c{n}.d{n}.e{n}.f{n}.test ")).collect::<String>();
+    let signatures = (0..11)
+        .map(|n| format!("dkim=temperror:z.y.a{n}.b{n}.c{n}.d{n}.e{n}.f{n}.test "))
+        .collect::<String>();
     // Each of these is an organizational domain of its own, so that nothing is ever aligned.
     for n in 0..11 {
         zone.add_txt(&format!("_dmarc.f{n}.test"), b"v=DMARC1; p=none; psd=n");
@@ -400,7 +508,8 @@ fn the_bound_on_queries_is_reached_and_not_passed() {
     assert_eq!(queries, 8 + 1 + 11 * 7);
 }
 
-/// Sixteen authors without a record of their own, whose organizational domains have one, and eleven identifiers.
+/// Sixteen authors without a record of their own, whose organizational domains have one, and eleven
+/// identifiers.
 #[test]
 fn the_bound_on_queries_of_several_authors_is_not_passed() {
     let mut zone = Zone::new();
@@ -410,8 +519,13 @@ fn the_bound_on_queries_of_several_authors_is_not_passed() {
     for n in 0..11 {
         zone.add_txt(&format!("_dmarc.f{n}.t0"), b"v=DMARC1; p=none; psd=n");
     }
-    let from = (0..MAX_AUTHOR_DOMAINS).map(|top| format!("a@1.2.3.4.5.6.7.8.9.t{top}")).collect::<Vec<_>>().join(", ");
-    let signatures = (0..11).map(|n| format!("dkim=temperror:z.y.a{n}.b{n}.c{n}.d{n}.e{n}.f{n}.t0 ")).collect::<String>();
+    let from = (0..MAX_AUTHOR_DOMAINS)
+        .map(|top| format!("a@1.2.3.4.5.6.7.8.9.t{top}"))
+        .collect::<Vec<_>>()
+        .join(", ");
+    let signatures = (0..11)
+        .map(|n| format!("dkim=temperror:z.y.a{n}.b{n}.c{n}.d{n}.e{n}.f{n}.t0 "))
+        .collect::<String>();
     let (outcome, queries) = run(zone, &[&from], &signatures);
     assert_eq!(outcome.result, DmarcResult::Fail);
     assert_eq!(queries, 16 * 9 + 11 * 7);
@@ -471,6 +585,10 @@ fn organizational_domains() {
         ("psd.test", "psd.test"),
         ("1.2.3.4.5.6.7.8.9.psd.test", "9.psd.test"),
     ] {
-        assert_eq!(block_on(organizational_domain(&dns, &domain(start))), Ok(domain(expected)), "{start}");
+        assert_eq!(
+            block_on(organizational_domain(&dns, &domain(start))),
+            Ok(domain(expected)),
+            "{start}"
+        );
     }
 }

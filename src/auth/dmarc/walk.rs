@@ -12,7 +12,8 @@ use crate::{
     mail::domain::Domain,
 };
 
-/// A domain of this many labels or more is cut to [`LABELS_AFTER_CUT`] labels after the first query (RFC 9989 §4.10, step 4).
+/// A domain of this many labels or more is cut to [`LABELS_AFTER_CUT`] labels after the first query
+/// (RFC 9989 §4.10, step 4).
 const LABELS_OF_LONG_DOMAIN: usize = 8;
 /// See [`LABELS_OF_LONG_DOMAIN`].
 const LABELS_AFTER_CUT: usize = 7;
@@ -24,7 +25,9 @@ const LABELS_AFTER_CUT: usize = 7;
 /// The [`Problem::Lookup`] that keeps it unknown.
 pub async fn organizational_domain(dns: &Dns, domain: &Domain) -> Result<Domain, Problem> {
     let records = Records::default();
-    let find = |view: &mut View<'_>| Walk::new(view, domain).climb().map(|climb| climb.organizational_domain());
+    let find = |view: &mut View<'_>| {
+        Walk::new(view, domain).climb().map(|climb| climb.organizational_domain())
+    };
     records.advance(dns, find).await
 }
 
@@ -49,12 +52,14 @@ impl Published {
 #[derive(Debug)]
 pub(super) struct Walk {
     start: Domain,
-    /// From the start upwards, to the end of the walk; beyond a name that is not known, to where the walk may end.
+    /// From the start upwards, to the end of the walk; beyond a name that is not known, to where
+    /// the walk may end.
     pub(super) steps: Vec<(Domain, State)>,
 }
 
 impl Walk {
-    /// Walks up the tree. All names that the walk may come to are asked for at once, so that one that is silent hides no other.
+    /// Walks up the tree. All names that the walk may come to are asked for at once, so that one
+    /// that is silent hides no other.
     pub(super) fn new(view: &mut View<'_>, start: &Domain) -> Self {
         let mut walk = Self { start: start.clone(), steps: Vec::new() };
         let mut ended = walk.step(start, view.ask(start));
@@ -127,7 +132,9 @@ impl Climb {
         match published {
             Published::Nothing => {}
             Published::One(record) => self.records.push((domain.clone(), record)),
-            Published::Several => self.several = self.several.take().or_else(|| Some(domain.clone())),
+            Published::Several => {
+                self.several = self.several.take().or_else(|| Some(domain.clone()))
+            }
         }
         published.ends_walk()
     }
@@ -138,18 +145,23 @@ impl Climb {
     pub(super) fn organizational_domain(&self) -> Domain {
         match self.records.last() {
             Some((domain, record)) if record.psd == Psd::Yes && *domain != self.start => {
-                ancestors(&self.start).find(|below| below.parent().as_ref() == Some(domain)).unwrap_or_else(|| self.start.clone())
+                ancestors(&self.start)
+                    .find(|below| below.parent().as_ref() == Some(domain))
+                    .unwrap_or_else(|| self.start.clone())
             }
             Some((domain, _)) => domain.clone(),
             None => self.start.clone(),
         }
     }
 
-    /// Selects the record that applies to the start, which has none of its own: that of the organizational domain, else that of the
-    /// public suffix domain (RFC 9989 §4.10.1).
+    /// Selects the record that applies to the start, which has none of its own: that of the
+    /// organizational domain, else that of the public suffix domain (RFC 9989 §4.10.1).
     pub(super) fn policy_record(&self) -> Option<&(Domain, Record)> {
         let organizational_domain = self.organizational_domain();
-        self.records.iter().find(|(domain, _)| *domain == organizational_domain).or_else(|| self.records.last())
+        self.records
+            .iter()
+            .find(|(domain, _)| *domain == organizational_domain)
+            .or_else(|| self.records.last())
     }
 }
 
@@ -161,7 +173,8 @@ fn ancestors(domain: &Domain) -> impl Iterator<Item = Domain> {
 /// The targets of a walk after the start: at most 7.
 fn targets_above(start: &Domain) -> Vec<Domain> {
     let labels = start.labels().count();
-    let skipped = if labels >= LABELS_OF_LONG_DOMAIN { labels.saturating_sub(LABELS_AFTER_CUT) } else { 1 };
+    let skipped =
+        if labels >= LABELS_OF_LONG_DOMAIN { labels.saturating_sub(LABELS_AFTER_CUT) } else { 1 };
     ancestors(start).skip(skipped).collect()
 }
 
@@ -182,7 +195,8 @@ pub(super) async fn query(dns: &Dns, domain: &Domain) -> Result<Published, Probl
     }
 }
 
-/// Whether a domain exists (RFC 9989 §3.2.13): it does unless DNS denies the name itself. An alias exists, whatever it is an alias of.
+/// Whether a domain exists (RFC 9989 §3.2.13): it does unless DNS denies the name itself. An alias
+/// exists, whatever it is an alias of.
 pub(super) async fn exists(dns: &Dns, domain: &Domain) -> Result<bool, Problem> {
     let name = Name::from(domain);
     dns.exists(&name).await.map_err(|failure| Problem::Lookup(name, failure))

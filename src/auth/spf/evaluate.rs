@@ -20,7 +20,8 @@ use crate::{
     mail::{domain::Domain, spf_result::SpfResult},
 };
 
-/// About how many octets of memory the records take that include one another, and some more where more look-ups are allowed than usual.
+/// About how many octets of memory the records take that include one another, and some more where
+/// more look-ups are allowed than usual.
 const MAX_HELD: usize = 256 * 1024;
 const HELD_FOR_A_LOOKUP: usize = 256;
 
@@ -112,17 +113,27 @@ impl<'a> Evaluation<'a> {
     }
 
     /// The outcome, given the result; none means that the time ran out.
-    pub(super) fn into_outcome(mut self, result: Option<SpfResult>) -> (Outcome, Option<WantedExplanation>) {
+    pub(super) fn into_outcome(
+        mut self,
+        result: Option<SpfResult>,
+    ) -> (Outcome, Option<WantedExplanation>) {
         match result {
             Some(result) => self.outcome.result = result,
             None => {
-                let detail = format!("no result within {} seconds{}", self.limits.timeout.as_secs(), self.place());
+                let detail = format!(
+                    "no result within {} seconds{}",
+                    self.limits.timeout.as_secs(),
+                    self.place()
+                );
                 self.tell(|| detail.clone());
                 self.outcome = Outcome {
                     lookups: self.outcome.lookups,
                     void_lookups: self.outcome.void_lookups,
                     trace: self.outcome.trace.take(),
-                    ..Outcome::without_record(SpfResult::Temperror, Some(Problem { reason: Problem::TIMEOUT, detail }))
+                    ..Outcome::without_record(
+                        SpfResult::Temperror,
+                        Some(Problem { reason: Problem::TIMEOUT, detail }),
+                    )
                 };
             }
         }
@@ -133,12 +144,22 @@ impl<'a> Evaluation<'a> {
 
     /// Evaluates to the end.
     pub(super) async fn run(&mut self) -> SpfResult {
-        let mut next = Next::Enter { domain: Name::from(self.sender_domain), include: None, redirected: false };
+        let mut next = Next::Enter {
+            domain: Name::from(self.sender_domain),
+            include: None,
+            redirected: false,
+        };
         loop {
             next = match next {
-                Next::Enter { domain, include, redirected } => self.enter(domain, include, redirected).await,
-                Next::Term => self.evaluate_term().await.unwrap_or_else(|stop| Next::Finish(stop.0)),
-                Next::Leave { result, matched } => self.leave(result, matched).unwrap_or_else(|stop| Next::Finish(stop.0)),
+                Next::Enter { domain, include, redirected } => {
+                    self.enter(domain, include, redirected).await
+                }
+                Next::Term => {
+                    self.evaluate_term().await.unwrap_or_else(|stop| Next::Finish(stop.0))
+                }
+                Next::Leave { result, matched } => {
+                    self.leave(result, matched).unwrap_or_else(|stop| Next::Finish(stop.0))
+                }
                 Next::Finish(result) => return result,
             };
         }
@@ -153,11 +174,17 @@ impl<'a> Evaluation<'a> {
                 told = self.outcome.trace.is_some().then(|| told_texts(&domain, &texts));
                 let most = MAX_HELD + HELD_FOR_A_LOOKUP.saturating_mul(self.limits.max_lookups);
                 match select_kept(&texts) {
-                    Ok((_, weight)) if self.held + weight > most => Err(RecordError::Syntax(TOO_LARGE.into())),
+                    Ok((_, weight)) if self.held + weight > most => {
+                        Err(RecordError::Syntax(TOO_LARGE.into()))
+                    }
                     selected => selected,
                 }
             }
-            Ok(_) => return Next::Finish(self.fail_temporarily(Failure::Network, RecordType::Txt, &domain).0),
+            Ok(_) => {
+                return Next::Finish(
+                    self.fail_temporarily(Failure::Network, RecordType::Txt, &domain).0,
+                );
+            }
             Err(failure) if failure.is_void() => {
                 self.tell(|| format!("TXT {domain}: {failure}"));
                 if is_target && let Err(stop) = self.count_void() {
@@ -165,7 +192,9 @@ impl<'a> Evaluation<'a> {
                 }
                 Err(RecordError::NotFound)
             }
-            Err(failure) => return Next::Finish(self.fail_temporarily(failure, RecordType::Txt, &domain).0),
+            Err(failure) => {
+                return Next::Finish(self.fail_temporarily(failure, RecordType::Txt, &domain).0);
+            }
         };
         if record.is_err()
             && let Some(told) = told.take()
@@ -175,17 +204,27 @@ impl<'a> Evaluation<'a> {
         let stop = match record {
             Ok((record, weight)) => {
                 self.held += weight;
-                self.stack.push(Frame { domain, record, next: 0, include, prefetched: false, weight });
+                self.stack.push(Frame {
+                    domain,
+                    record,
+                    next: 0,
+                    include,
+                    prefetched: false,
+                    weight,
+                });
                 self.tell(|| told.unwrap_or_default());
                 return Next::Term;
             }
             Err(RecordError::NotFound) if !is_target => return Next::Finish(SpfResult::None),
             // RFC 7208 §5.2 and §6.1: whoever points to a record must point to one that is there.
-            Err(RecordError::NotFound) => self.fail(Problem::NO_TARGET, format!("no SPF record at {domain}")),
-            Err(RecordError::Several) => self.fail(Problem::SEVERAL_RECORDS, format!("more than one SPF record at {domain}")),
-            Err(RecordError::Syntax(problem)) => {
-                self.fail(Problem::INVALID_RECORD, format!("{problem} in the SPF record of {domain}"))
+            Err(RecordError::NotFound) => {
+                self.fail(Problem::NO_TARGET, format!("no SPF record at {domain}"))
             }
+            Err(RecordError::Several) => {
+                self.fail(Problem::SEVERAL_RECORDS, format!("more than one SPF record at {domain}"))
+            }
+            Err(RecordError::Syntax(problem)) => self
+                .fail(Problem::INVALID_RECORD, format!("{problem} in the SPF record of {domain}")),
         };
         Next::Finish(stop.0)
     }
@@ -202,13 +241,17 @@ impl<'a> Evaluation<'a> {
         let (matched, asks) = match &directive.mechanism {
             Mechanism::All => (true, false),
             Mechanism::Include(include) => match self.include(include).await? {
-                Some(domain) => return Ok(Next::Enter { domain, include: Some(qualifier), redirected: false }),
+                Some(domain) => {
+                    return Ok(Next::Enter { domain, include: Some(qualifier), redirected: false });
+                }
                 None => (false, true),
             },
             Mechanism::A(a) => (self.a(a).await?, true),
             Mechanism::Mx(mx) => (self.mx(mx).await?, true),
             Mechanism::Ptr(ptr) => (self.ptr(ptr).await?, true),
-            mechanism @ (Mechanism::Ip4(_) | Mechanism::Ip6(_)) => (matches_network(mechanism, self.client), false),
+            mechanism @ (Mechanism::Ip4(_) | Mechanism::Ip6(_)) => {
+                (matches_network(mechanism, self.client), false)
+            }
             Mechanism::Exists(exists) => (self.exists(exists).await?, true),
         };
         let result = result_of(qualifier);
@@ -220,11 +263,17 @@ impl<'a> Evaluation<'a> {
         Ok(if matched { Next::Leave { result, matched } } else { Next::Term })
     }
 
-    /// Goes to the record that a `redirect` modifier names, or ends without a match (RFC 7208 §4.7, §6.1).
+    /// Goes to the record that a `redirect` modifier names, or ends without a match (RFC 7208 §4.7,
+    /// §6.1).
     async fn redirect(&mut self, record: &SpfRecord) -> Result<Next, Stop> {
         let redirect = record.modifiers().find_map(|modifier| match modifier {
-            // One that needs a local-part that DNS cannot be asked for is as good as absent (RFC 8616 §4).
-            Modifier::Redirect(redirect) if !unusable(&redirect.domain_spec, self.query.local_part) => Some(redirect),
+            // One that needs a local-part that DNS cannot be asked for is as good as absent (RFC
+            // 8616 §4).
+            Modifier::Redirect(redirect)
+                if !unusable(&redirect.domain_spec, self.query.local_part) =>
+            {
+                Some(redirect)
+            }
             _ => None,
         });
         let Some(redirect) = redirect else {
@@ -235,7 +284,10 @@ impl<'a> Evaluation<'a> {
         let counts = self.counts(true);
         self.tell(|| format!("{redirect}{counts}"));
         let Some(domain) = self.record_target(&redirect.domain_spec).await? else {
-            return Err(self.fail(Problem::NO_TARGET, format!("'{}' leads to no domain name", shorten(redirect))));
+            return Err(self.fail(
+                Problem::NO_TARGET,
+                format!("'{}' leads to no domain name", shorten(redirect)),
+            ));
         };
         let Some(frame) = self.pop() else { return Err(self.fail_without_record()) };
         Ok(Next::Enter { domain, include: frame.include, redirected: true })
@@ -248,7 +300,8 @@ impl<'a> Evaluation<'a> {
             if result == SpfResult::Fail {
                 self.want_explanation(&frame);
             }
-            self.outcome.mechanism = frame.last().filter(|_| matched).map(|directive| directive.mechanism.to_string());
+            self.outcome.mechanism =
+                frame.last().filter(|_| matched).map(|directive| directive.mechanism.to_string());
             self.outcome.policy_domain = Some(frame.domain.to_string());
             return Ok(Next::Finish(result));
         };
@@ -288,7 +341,11 @@ impl<'a> Evaluation<'a> {
     //--- Look-ups ---
 
     /// Looks records up, or takes what was asked early.
-    pub(super) async fn lookup(&mut self, name: &Name, record_type: RecordType) -> Result<Answer, Failure> {
+    pub(super) async fn lookup(
+        &mut self,
+        name: &Name,
+        record_type: RecordType,
+    ) -> Result<Answer, Failure> {
         let lookup = self.start_lookup(name, record_type);
         let answer = self.wait(lookup).await;
         self.forget_large(name, record_type, &answer);
@@ -296,7 +353,12 @@ impl<'a> Evaluation<'a> {
     }
 
     /// Keeps an answer no longer than it is looked at, if it is large.
-    pub(super) fn forget_large(&mut self, name: &Name, record_type: RecordType, answer: &Result<Answer, Failure>) {
+    pub(super) fn forget_large(
+        &mut self,
+        name: &Name,
+        record_type: RecordType,
+        answer: &Result<Answer, Failure>,
+    ) {
         if let Some(prefetch) = &mut self.prefetch {
             prefetch.forget_large(name, record_type, answer);
         }
@@ -317,7 +379,8 @@ impl<'a> Evaluation<'a> {
         }
     }
 
-    /// Awaits a look-up. When that takes a while, the look-ups of later terms are under way in the meantime.
+    /// Awaits a look-up. When that takes a while, the look-ups of later terms are under way in the
+    /// meantime.
     pub(super) async fn wait<F: Future>(&mut self, lookup: F) -> F::Output {
         let mut lookup = pin!(lookup);
         std::future::poll_fn(|cx| {
@@ -325,12 +388,21 @@ impl<'a> Evaluation<'a> {
                 return Poll::Ready(output);
             }
             let (dns, query, sender_domain) = (self.dns, self.query, self.sender_domain.as_str());
-            let prefetch = self.prefetch.get_or_insert_with(|| Prefetch::new(self.limits.max_lookups));
-            // Whoever waits does so for the record on top: those that were here at an earlier wait are planned for already.
+            let prefetch =
+                self.prefetch.get_or_insert_with(|| Prefetch::new(self.limits.max_lookups));
+            // Whoever waits does so for the record on top: those that were here at an earlier wait
+            // are planned for already.
             for frame in self.stack.iter_mut().rev().take_while(|frame| !frame.prefetched) {
                 frame.prefetched = true;
                 let later = frame.record.terms.iter().skip(frame.next);
-                prefetch.plan(dns, query, sender_domain, &frame.domain, later, self.outcome.lookups);
+                prefetch.plan(
+                    dns,
+                    query,
+                    sender_domain,
+                    &frame.domain,
+                    later,
+                    self.outcome.lookups,
+                );
             }
             prefetch.poll(cx, dns, query, sender_domain);
             Poll::Pending
@@ -342,7 +414,8 @@ impl<'a> Evaluation<'a> {
 
     pub(super) fn count_lookup(&mut self) -> Result<(), Stop> {
         if self.outcome.lookups >= self.limits.max_lookups {
-            let detail = format!("more than {} DNS look-ups{}", self.limits.max_lookups, self.place());
+            let detail =
+                format!("more than {} DNS look-ups{}", self.limits.max_lookups, self.place());
             return Err(self.fail(Problem::TOO_MANY_LOOKUPS, detail));
         }
         self.outcome.lookups += 1;
@@ -352,7 +425,11 @@ impl<'a> Evaluation<'a> {
     pub(super) fn count_void(&mut self) -> Result<(), Stop> {
         self.outcome.void_lookups += 1;
         if self.outcome.void_lookups > self.limits.max_void_lookups {
-            let detail = format!("more than {} void DNS look-ups{}", self.limits.max_void_lookups, self.place());
+            let detail = format!(
+                "more than {} void DNS look-ups{}",
+                self.limits.max_void_lookups,
+                self.place()
+            );
             return Err(self.fail(Problem::TOO_MANY_VOID_LOOKUPS, detail));
         }
         Ok(())
@@ -360,10 +437,17 @@ impl<'a> Evaluation<'a> {
 
     /// Where the evaluation is: it may be deep in someone else's record.
     fn place(&self) -> String {
-        self.stack.last().map_or_else(String::new, |frame| format!(" in the SPF record of {}", frame.domain))
+        self.stack
+            .last()
+            .map_or_else(String::new, |frame| format!(" in the SPF record of {}", frame.domain))
     }
 
-    pub(super) fn void_or_stop(&mut self, failure: Failure, record_type: RecordType, name: &Name) -> Result<(), Stop> {
+    pub(super) fn void_or_stop(
+        &mut self,
+        failure: Failure,
+        record_type: RecordType,
+        name: &Name,
+    ) -> Result<(), Stop> {
         if failure.is_void() {
             self.tell_failure(failure, record_type, name);
             self.count_void()
@@ -378,8 +462,14 @@ impl<'a> Evaluation<'a> {
         Stop(SpfResult::Permerror)
     }
 
-    pub(super) fn fail_temporarily(&mut self, failure: Failure, record_type: RecordType, name: &Name) -> Stop {
-        let reason = if failure == Failure::Timeout { Problem::TIMEOUT } else { Problem::LOOKUP_FAILED };
+    pub(super) fn fail_temporarily(
+        &mut self,
+        failure: Failure,
+        record_type: RecordType,
+        name: &Name,
+    ) -> Stop {
+        let reason =
+            if failure == Failure::Timeout { Problem::TIMEOUT } else { Problem::LOOKUP_FAILED };
         let mut detail = format!("{record_type} {name}: {failure}");
         let servers = self.dns.asked(name, record_type);
         if !servers.is_empty() {
@@ -390,7 +480,8 @@ impl<'a> Evaluation<'a> {
         Stop(SpfResult::Temperror)
     }
 
-    /// The error for a term without a record that it is a term of: there is none, or the evaluation itself is wrong.
+    /// The error for a term without a record that it is a term of: there is none, or the evaluation
+    /// itself is wrong.
     pub(super) fn fail_without_record(&mut self) -> Stop {
         let detail = InternalError::new("no SPF record under evaluation").to_string();
         self.outcome.problem = Some(Problem { reason: Problem::LOOKUP_FAILED, detail });
@@ -401,7 +492,10 @@ impl<'a> Evaluation<'a> {
 
     pub(super) fn tell(&mut self, event: impl FnOnce() -> String) {
         if let Some(trace) = &mut self.outcome.trace {
-            let domain = self.stack.last().map_or(self.sender_domain.as_str(), |frame| frame.domain.as_str());
+            let domain = self
+                .stack
+                .last()
+                .map_or(self.sender_domain.as_str(), |frame| frame.domain.as_str());
             trace.add(self.stack.len().saturating_sub(1), domain, &event());
         }
     }
@@ -417,13 +511,20 @@ impl<'a> Evaluation<'a> {
         }
         let (outcome, limits) = (&self.outcome, self.limits);
         let (lookups, void) = (outcome.lookups, outcome.void_lookups);
-        format!(" (look-ups: {lookups} of {}, void: {void} of {})", limits.max_lookups, limits.max_void_lookups)
+        format!(
+            " (look-ups: {lookups} of {}, void: {void} of {})",
+            limits.max_lookups, limits.max_void_lookups
+        )
     }
 }
 
 /// What is at a domain, as it was published.
 fn told_texts(domain: &Name, texts: &[Box<[u8]>]) -> String {
-    let records: Vec<_> = texts.iter().filter(|text| is_record(text)).map(|text| String::from_utf8_lossy(text)).collect();
+    let records: Vec<_> = texts
+        .iter()
+        .filter(|text| is_record(text))
+        .map(|text| String::from_utf8_lossy(text))
+        .collect();
     match records.as_slice() {
         [] => format!("TXT {domain}: no SPF record, {} other texts", texts.len()),
         [record] => format!("record {record}"),

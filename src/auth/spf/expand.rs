@@ -3,7 +3,8 @@
 use std::{borrow::Cow, fmt::Write as _, net::IpAddr};
 
 use viaspf::record::{
-    Escape, ExplainString, ExplainStringSegment, Macro, MacroExpand, MacroKind, MacroString, MacroStringSegment,
+    Escape, ExplainString, ExplainStringSegment, Macro, MacroExpand, MacroKind, MacroString,
+    MacroStringSegment,
 };
 
 use super::{POSTMASTER, Query};
@@ -18,8 +19,9 @@ const UNKNOWN: &str = "unknown";
 /// The most octets of an explanation; no reply holds as many.
 const MAX_EXPLANATION: usize = 16 * 1024;
 
-/// The most octets of values that one expansion goes through. A record has room for thousands of macros, a hostile local-part for
-/// thousands of octets, and each macro may go through all of them to expand to nothing.
+/// The most octets of values that one expansion goes through. A record has room for thousands of
+/// macros, a hostile local-part for thousands of octets, and each macro may go through all of them
+/// to expand to nothing.
 const MAX_WORK: usize = 256 * 1024;
 
 /// What the macros stand for.
@@ -67,9 +69,13 @@ impl<'a> Variables<'a> {
             MacroKind::Ip => dotted(self.client).into(),
             MacroKind::ValidatedDomain => self.validated.unwrap_or(UNKNOWN).into(),
             // As other names: with A-labels (RFC 7208 §4.3), without a dot at its end.
-            MacroKind::HeloDomain => with_a_labels(self.helo.strip_suffix('.').unwrap_or(self.helo)),
+            MacroKind::HeloDomain => {
+                with_a_labels(self.helo.strip_suffix('.').unwrap_or(self.helo))
+            }
             MacroKind::PrettyIp => self.client.to_string().into(),
-            MacroKind::Receiver => if self.receiver.is_empty() { UNKNOWN } else { self.receiver }.into(),
+            MacroKind::Receiver => {
+                if self.receiver.is_empty() { UNKNOWN } else { self.receiver }.into()
+            }
             MacroKind::Timestamp => self.timestamp.to_string().into(),
             MacroKind::VersionLabel => match self.client {
                 IpAddr::V4(_) => "in-addr",
@@ -80,7 +86,8 @@ impl<'a> Variables<'a> {
     }
 }
 
-/// `%{i}`: an IPv4 address as ever, an IPv6 address as nibbles with dots between them (RFC 7208 §7.3).
+/// `%{i}`: an IPv4 address as ever, an IPv6 address as nibbles with dots between them (RFC 7208
+/// §7.3).
 ///
 /// Nibbles are in upper case, as explanations have always shown them; to DNS, case means nothing.
 fn dotted(address: IpAddr) -> String {
@@ -100,7 +107,8 @@ fn dotted(address: IpAddr) -> String {
 
 /// Expands a domain-spec to the name that it stands for.
 ///
-/// `None` where that is no name that can be asked for. A name that is too long loses labels on the left (RFC 7208 §7.3).
+/// `None` where that is no name that can be asked for. A name that is too long loses labels on the
+/// left (RFC 7208 §7.3).
 pub(super) fn expand_domain(string: &MacroString, variables: &Variables<'_>) -> Option<Name> {
     let mut text = String::new();
     let mut work = 0;
@@ -118,8 +126,9 @@ pub(super) fn expand_domain(string: &MacroString, variables: &Variables<'_>) -> 
     Name::new(rest)
 }
 
-/// Drops the beginning of a text that has become far too long for a name. The labels that remain in the end are on the right:
-/// what the sender puts on the left must not push out the domain that asked for it.
+/// Drops the beginning of a text that has become far too long for a name. The labels that remain in
+/// the end are on the right: what the sender puts on the left must not push out the domain that
+/// asked for it.
 fn keep_end(text: &mut String) {
     if text.len() > 16 * MAX_DOMAIN_LENGTH {
         let cut = text.len() - 2 * MAX_DOMAIN_LENGTH;
@@ -134,7 +143,10 @@ pub fn expand_explain_string(string: &ExplainString, variables: &Variables<'_>) 
 }
 
 /// Expands an explain-string; `None` where the text would become very long.
-pub(super) fn expand_whole_explain_string(string: &ExplainString, variables: &Variables<'_>) -> Option<String> {
+pub(super) fn expand_whole_explain_string(
+    string: &ExplainString,
+    variables: &Variables<'_>,
+) -> Option<String> {
     let (text, whole) = expand_explanation(string, variables);
     whole.then_some(text)
 }
@@ -171,15 +183,23 @@ fn cut_end(mut text: String) -> String {
 }
 
 /// Adds what a segment expands to; tells how many octets of values that took.
-fn expand_segment(text: &mut String, segment: &MacroStringSegment, variables: &Variables<'_>) -> usize {
+fn expand_segment(
+    text: &mut String,
+    segment: &MacroStringSegment,
+    variables: &Variables<'_>,
+) -> usize {
     match segment {
         MacroStringSegment::MacroLiteral(literal) => text.push_str(literal.as_ref()),
-        MacroStringSegment::MacroExpand(MacroExpand::Escape(escape)) => text.push_str(match escape {
-            Escape::Percent => "%",
-            Escape::Space => " ",
-            Escape::UrlEncodedSpace => "%20",
-        }),
-        MacroStringSegment::MacroExpand(MacroExpand::Macro(m)) => return expand_macro(text, m, variables),
+        MacroStringSegment::MacroExpand(MacroExpand::Escape(escape)) => {
+            text.push_str(match escape {
+                Escape::Percent => "%",
+                Escape::Space => " ",
+                Escape::UrlEncodedSpace => "%20",
+            })
+        }
+        MacroStringSegment::MacroExpand(MacroExpand::Macro(m)) => {
+            return expand_macro(text, m, variables);
+        }
     }
     0
 }
@@ -187,8 +207,11 @@ fn expand_segment(text: &mut String, segment: &MacroStringSegment, variables: &V
 fn expand_macro(text: &mut String, m: &Macro, variables: &Variables<'_>) -> usize {
     let value = variables.value(m.kind());
     let work = value.len();
-    let value: Cow<'_, str> =
-        if m.limit().is_none() && !m.reverse() && m.delimiters().is_none() { value } else { transform(&value, m).into() };
+    let value: Cow<'_, str> = if m.limit().is_none() && !m.reverse() && m.delimiters().is_none() {
+        value
+    } else {
+        transform(&value, m).into()
+    };
     if m.url_encode() {
         url_encode(text, &value)
     } else {
@@ -197,7 +220,8 @@ fn expand_macro(text: &mut String, m: &Macro, variables: &Variables<'_>) -> usiz
     work
 }
 
-/// Splits at the delimiters, turns round, takes the right-hand parts, joins with dots (RFC 7208 §7.3).
+/// Splits at the delimiters, turns round, takes the right-hand parts, joins with dots (RFC 7208
+/// §7.3).
 fn transform(value: &str, m: &Macro) -> String {
     let delimiters = m.delimiters().map_or(".", AsRef::as_ref);
     let mut parts: Vec<&str> = value.split(|c| delimiters.contains(c)).collect();

@@ -6,7 +6,9 @@ use viaspf::record::{DomainSpec, ExplainString};
 use super::{
     Query,
     expand::{Variables, expand_domain, expand_whole_explain_string},
-    names::{asks_for_names, names_deadline, tells_client_name, unusable, validate_once, validated_name},
+    names::{
+        asks_for_names, names_deadline, tells_client_name, unusable, validate_once, validated_name,
+    },
     record::{cap_digits, shorten},
 };
 use crate::{
@@ -14,7 +16,8 @@ use crate::{
     mail::domain::Domain,
 };
 
-/// The most octets of an explanation as it is published: no reply holds as many, and read it takes many times the memory.
+/// The most octets of an explanation as it is published: no reply holds as many, and read it takes
+/// many times the memory.
 const MAX_TEXT: usize = 4 * 1024;
 
 /// Where the explanation of a fail is to be found.
@@ -27,7 +30,8 @@ pub(super) struct WantedExplanation {
 }
 
 impl WantedExplanation {
-    /// Fetches and expands the explanation. The time runs out at `end`: silence of the client's DNS leaves some of it.
+    /// Fetches and expands the explanation. The time runs out at `end`: silence of the client's DNS
+    /// leaves some of it.
     ///
     /// # Errors
     ///
@@ -51,15 +55,21 @@ impl WantedExplanation {
             validate_once(dns, client, &mut validated, names_deadline(end)).await;
         }
         let known = validated_name(validated.as_deref(), &self.domain);
-        let name = expand_domain(spec.as_ref(), &Variables { validated: known, ..variables }).ok_or_else(no_name)?;
+        let name = expand_domain(spec.as_ref(), &Variables { validated: known, ..variables })
+            .ok_or_else(no_name)?;
         let texts = dns.txt(&name).await.map_err(|failure| format!("TXT {name}: {failure}"))?;
-        let [text] = &*texts else { return Err(format!("{} texts at {name} instead of one", texts.len())) };
-        let text =
-            str::from_utf8(text).ok().filter(|text| text.is_ascii()).ok_or_else(|| format!("text at {name} is not ASCII"))?;
+        let [text] = &*texts else {
+            return Err(format!("{} texts at {name} instead of one", texts.len()));
+        };
+        let text = str::from_utf8(text)
+            .ok()
+            .filter(|text| text.is_ascii())
+            .ok_or_else(|| format!("text at {name} is not ASCII"))?;
         if text.len() > MAX_TEXT {
             return Err(format!("more than {MAX_TEXT} octets at {name}"));
         }
-        let string: ExplainString = cap_digits(text).parse().map_err(|_| format!("syntax error in the text at {name}"))?;
+        let string: ExplainString =
+            cap_digits(text).parse().map_err(|_| format!("syntax error in the text at {name}"))?;
         if tells_client_name(&string) {
             validate_once(dns, client, &mut validated, names_deadline(end)).await;
         }

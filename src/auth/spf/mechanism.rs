@@ -9,8 +9,8 @@ use super::{
     evaluate::{Evaluation, Stop},
     expand::{Variables, expand_domain},
     names::{
-        Prefix, address_type, any_matches, asks_for_names, is_at_or_below, names_deadline, unusable, validate_names,
-        validated_name,
+        Prefix, address_type, any_matches, asks_for_names, is_at_or_below, names_deadline,
+        unusable, validate_names, validated_name,
     },
     record::shorten,
 };
@@ -30,12 +30,17 @@ impl Evaluation<'_> {
         self.tell(|| format!("{include}{counts}"));
         match self.record_target(&include.domain_spec).await? {
             Some(domain) => Ok(Some(domain)),
-            None => Err(self.fail(Problem::NO_TARGET, format!("'{}' leads to no domain name", shorten(include)))),
+            None => Err(self.fail(
+                Problem::NO_TARGET,
+                format!("'{}' leads to no domain name", shorten(include)),
+            )),
         }
     }
 
     pub(super) async fn a(&mut self, a: &A) -> Result<bool, Stop> {
-        let Some(name) = self.count_and_target(a.domain_spec.as_ref()).await? else { return Ok(false) };
+        let Some(name) = self.count_and_target(a.domain_spec.as_ref()).await? else {
+            return Ok(false);
+        };
         let record_type = address_type(self.client);
         match self.lookup(&name, record_type).await {
             Ok(addresses) => {
@@ -47,21 +52,31 @@ impl Evaluation<'_> {
     }
 
     pub(super) async fn mx(&mut self, mx: &Mx) -> Result<bool, Stop> {
-        let Some(name) = self.count_and_target(mx.domain_spec.as_ref()).await? else { return Ok(false) };
+        let Some(name) = self.count_and_target(mx.domain_spec.as_ref()).await? else {
+            return Ok(false);
+        };
         let answer = match self.lookup(&name, RecordType::Mx).await {
             Ok(answer) => answer,
-            Err(failure) => return self.void_or_stop(failure, RecordType::Mx, &name).map(|()| false),
+            Err(failure) => {
+                return self.void_or_stop(failure, RecordType::Mx, &name).map(|()| false);
+            }
         };
         self.tell_answer(&name, &answer);
-        let Answer::Mx(exchangers) = answer else { return Err(self.fail_temporarily(Failure::Network, RecordType::Mx, &name)) };
+        let Answer::Mx(exchangers) = answer else {
+            return Err(self.fail_temporarily(Failure::Network, RecordType::Mx, &name));
+        };
         if exchangers.len() > MAX_MX_HOSTS {
-            return Err(self.fail(Problem::TOO_MANY_LOOKUPS, format!("more than {MAX_MX_HOSTS} MX records at {name}")));
+            return Err(self.fail(
+                Problem::TOO_MANY_LOOKUPS,
+                format!("more than {MAX_MX_HOSTS} MX records at {name}"),
+            ));
         }
         let hosts: Vec<&Name> = exchangers.iter().filter_map(|mx| mx.exchange.as_ref()).collect();
         self.mx_hosts(&hosts, Prefix::new(mx.prefix_len)).await
     }
 
-    /// Whether one of the hosts has an address that matches; all are asked at once, and none is waited for after a match.
+    /// Whether one of the hosts has an address that matches; all are asked at once, and none is
+    /// waited for after a match.
     async fn mx_hosts(&mut self, hosts: &[&Name], prefix: Prefix) -> Result<bool, Stop> {
         let record_type = address_type(self.client);
         let mut lookups = FuturesUnordered::new();
@@ -100,7 +115,9 @@ impl Evaluation<'_> {
     }
 
     pub(super) async fn ptr(&mut self, ptr: &Ptr) -> Result<bool, Stop> {
-        let Some(name) = self.count_and_target(ptr.domain_spec.as_ref()).await? else { return Ok(false) };
+        let Some(name) = self.count_and_target(ptr.domain_spec.as_ref()).await? else {
+            return Ok(false);
+        };
         // RFC 7208 §5.5: an error while asking for the names is no match.
         if self.ask_for_names().await.is_some_and(Failure::is_void) {
             self.count_void()?;
@@ -109,7 +126,9 @@ impl Evaluation<'_> {
     }
 
     pub(super) async fn exists(&mut self, exists: &Exists) -> Result<bool, Stop> {
-        let Some(name) = self.count_and_target(Some(&exists.domain_spec)).await? else { return Ok(false) };
+        let Some(name) = self.count_and_target(Some(&exists.domain_spec)).await? else {
+            return Ok(false);
+        };
         // Always an A query, whatever the client's family (RFC 7208 §5.7).
         match self.lookup(&name, RecordType::A).await {
             Ok(addresses) => {
@@ -132,13 +151,15 @@ impl Evaluation<'_> {
         }
     }
 
-    /// The name that a domain-spec stands for; asks for the client's names first where it needs them.
+    /// The name that a domain-spec stands for; asks for the client's names first where it needs
+    /// them.
     async fn target(&mut self, spec: &DomainSpec) -> Result<Option<Name>, Stop> {
         if asks_for_names(spec.as_ref()) {
             self.ask_for_names().await;
         }
         let domain = self.domain()?;
-        let mut variables = Variables::new(self.query, self.sender_domain.as_str(), domain.as_str());
+        let mut variables =
+            Variables::new(self.query, self.sender_domain.as_str(), domain.as_str());
         variables.validated = validated_name(self.validated.as_deref(), &domain);
         Ok(expand_domain(spec.as_ref(), &variables))
     }
@@ -151,14 +172,17 @@ impl Evaluation<'_> {
         }
     }
 
-    /// As [`Self::target`], for a domain whose record is wanted: names of a single label have none (RFC 7208 §4.3).
+    /// As [`Self::target`], for a domain whose record is wanted: names of a single label have none
+    /// (RFC 7208 §4.3).
     pub(super) async fn record_target(&mut self, spec: &DomainSpec) -> Result<Option<Name>, Stop> {
         Ok(self.target(spec).await?.filter(|name| name.as_str().contains('.')))
     }
 
-    /// Finds the names of the client that lead back to it (RFC 7208 §5.5), once in a check; tells why there are none.
+    /// Finds the names of the client that lead back to it (RFC 7208 §5.5), once in a check; tells
+    /// why there are none.
     ///
-    /// A term that finds them out to be missing is void; those that come later ask nothing, and so are not.
+    /// A term that finds them out to be missing is void; those that come later ask nothing, and so
+    /// are not.
     async fn ask_for_names(&mut self) -> Option<Failure> {
         if self.validated.is_some() {
             return None;
@@ -192,7 +216,9 @@ impl Evaluation<'_> {
             Answer::Txt(found) => format!("TXT {name}: {} texts", found.len()),
             Answer::Existence => format!("{name} exists"),
             Answer::Mx(found) => {
-                let host = |mx: &crate::dns::Mx| mx.exchange.as_ref().map_or_else(|| ".".to_owned(), Name::to_string);
+                let host = |mx: &crate::dns::Mx| {
+                    mx.exchange.as_ref().map_or_else(|| ".".to_owned(), Name::to_string)
+                };
                 format!("MX {name}: {}", list(&found.iter().map(host).collect::<Vec<_>>()))
             }
         });

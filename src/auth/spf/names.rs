@@ -4,7 +4,10 @@ use std::{net::IpAddr, time::Duration};
 
 use futures_util::future::join_all;
 use tokio::time::{Instant, timeout_at};
-use viaspf::record::{DomainSpec, DualCidrLength, ExplainString, ExplainStringSegment, MacroKind, MacroString, Mechanism};
+use viaspf::record::{
+    DomainSpec, DualCidrLength, ExplainString, ExplainStringSegment, MacroKind, MacroString,
+    Mechanism,
+};
 
 use super::record::macros;
 use crate::dns::{Answer, Dns, Name, RecordType};
@@ -15,8 +18,9 @@ const MAX_PTR_NAMES: usize = 10;
 /// How long the names of a client and their addresses are waited for, all together.
 pub(super) const NAMES_LIMIT: Duration = Duration::from_secs(5);
 
-/// Until when the names of a client are waited for in a check that ends at `end`. Silence of the client's DNS is no match (RFC 7208
-/// §5.5), so it must leave the check enough time to go on: half of what there is.
+/// Until when the names of a client are waited for in a check that ends at `end`. Silence of the
+/// client's DNS is no match (RFC 7208 §5.5), so it must leave the check enough time to go on: half
+/// of what there is.
 pub(super) fn names_deadline(end: Instant) -> Instant {
     let now = Instant::now();
     now + NAMES_LIMIT.min(end.saturating_duration_since(now) / 2)
@@ -46,8 +50,12 @@ pub(super) fn address_type(client: IpAddr) -> RecordType {
 /// Whether an `ip4` or `ip6` mechanism has the client.
 pub(super) fn matches_network(mechanism: &Mechanism, client: IpAddr) -> bool {
     match mechanism {
-        Mechanism::Ip4(ip4) => same_network(ip4.addr.into(), client, ip4.prefix_len.map_or(32, |len| len.get())),
-        Mechanism::Ip6(ip6) => same_network(ip6.addr.into(), client, ip6.prefix_len.map_or(128, |len| len.get())),
+        Mechanism::Ip4(ip4) => {
+            same_network(ip4.addr.into(), client, ip4.prefix_len.map_or(32, |len| len.get()))
+        }
+        Mechanism::Ip6(ip6) => {
+            same_network(ip6.addr.into(), client, ip6.prefix_len.map_or(128, |len| len.get()))
+        }
         _ => false,
     }
 }
@@ -57,8 +65,12 @@ fn same_network(a: IpAddr, b: IpAddr, len: u8) -> bool {
     let len = u32::from(len);
     match (a, b) {
         // A shift by all bits means that none need be the same.
-        (IpAddr::V4(a), IpAddr::V4(b)) => (a.to_bits() ^ b.to_bits()).checked_shr(32 - len.min(32)).unwrap_or(0) == 0,
-        (IpAddr::V6(a), IpAddr::V6(b)) => (a.to_bits() ^ b.to_bits()).checked_shr(128 - len.min(128)).unwrap_or(0) == 0,
+        (IpAddr::V4(a), IpAddr::V4(b)) => {
+            (a.to_bits() ^ b.to_bits()).checked_shr(32 - len.min(32)).unwrap_or(0) == 0
+        }
+        (IpAddr::V6(a), IpAddr::V6(b)) => {
+            (a.to_bits() ^ b.to_bits()).checked_shr(128 - len.min(128)).unwrap_or(0) == 0
+        }
         _ => false,
     }
 }
@@ -66,17 +78,28 @@ fn same_network(a: IpAddr, b: IpAddr, len: u8) -> bool {
 /// Whether one of the addresses is the client's, as far as the prefix goes.
 pub(super) fn any_matches(addresses: &Answer, client: IpAddr, prefix: Prefix) -> bool {
     match addresses {
-        Answer::A(addresses) => addresses.iter().any(|&address| same_network(address.into(), client, prefix.len4)),
-        Answer::Aaaa(addresses) => addresses.iter().any(|&address| same_network(address.into(), client, prefix.len6)),
+        Answer::A(addresses) => {
+            addresses.iter().any(|&address| same_network(address.into(), client, prefix.len4))
+        }
+        Answer::Aaaa(addresses) => {
+            addresses.iter().any(|&address| same_network(address.into(), client, prefix.len6))
+        }
         _ => false,
     }
 }
 
-/// Those of the client's names that lead back to it (RFC 7208 §5.5), as far as that is known by the deadline.
-pub(super) async fn validate_names(dns: &Dns, client: IpAddr, names: &[Name], deadline: Instant) -> Vec<Name> {
+/// Those of the client's names that lead back to it (RFC 7208 §5.5), as far as that is known by the
+/// deadline.
+pub(super) async fn validate_names(
+    dns: &Dns,
+    client: IpAddr,
+    names: &[Name],
+    deadline: Instant,
+) -> Vec<Name> {
     let validated = join_all(names.iter().take(MAX_PTR_NAMES).map(|name| async move {
         // A name whose addresses cannot be had is passed over (RFC 7208 §5.5).
-        let found = timeout_at(deadline, dns.lookup(name, address_type(client))).await.ok()?.ok()?;
+        let found =
+            timeout_at(deadline, dns.lookup(name, address_type(client))).await.ok()?.ok()?;
         any_matches(&found, client, Prefix::new(None)).then(|| name.clone())
     }));
     validated.await.into_iter().flatten().collect()
@@ -94,12 +117,17 @@ pub(super) fn validated_name<'a>(names: Option<&'a [Name]>, domain: &Name) -> Op
 }
 
 pub(super) fn is_at_or_below(name: &Name, domain: &Name) -> bool {
-    name.as_str().strip_suffix(domain.as_str()).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
+    name.as_str()
+        .strip_suffix(domain.as_str())
+        .is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
 }
 
-/// Whether a domain-spec needs a local-part that DNS cannot be asked for: its term matches nothing (RFC 8616 §4).
+/// Whether a domain-spec needs a local-part that DNS cannot be asked for: its term matches nothing
+/// (RFC 8616 §4).
 pub(super) fn unusable(spec: &DomainSpec, local_part: &str) -> bool {
-    !local_part.is_ascii() && macros(spec.as_ref()).any(|m| matches!(m.kind(), MacroKind::Sender | MacroKind::LocalPart))
+    !local_part.is_ascii()
+        && macros(spec.as_ref())
+            .any(|m| matches!(m.kind(), MacroKind::Sender | MacroKind::LocalPart))
 }
 
 /// Whether `%{p}` occurs.
@@ -115,8 +143,14 @@ pub fn tells_client_name(string: &ExplainString) -> bool {
     })
 }
 
-/// Asks for the client's names, unless that was done; a failure, or silence until the deadline, means that there are none (RFC 7208 §7.3).
-pub(super) async fn validate_once(dns: &Dns, client: IpAddr, validated: &mut Option<Vec<Name>>, deadline: Instant) {
+/// Asks for the client's names, unless that was done; a failure, or silence until the deadline,
+/// means that there are none (RFC 7208 §7.3).
+pub(super) async fn validate_once(
+    dns: &Dns,
+    client: IpAddr,
+    validated: &mut Option<Vec<Name>>,
+    deadline: Instant,
+) {
     if validated.is_none() {
         *validated = Some(match timeout_at(deadline, dns.ptr(client)).await {
             Ok(Ok(names)) => validate_names(dns, client, &names, deadline).await,

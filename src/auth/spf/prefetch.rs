@@ -1,8 +1,9 @@
 //! Look-ups under way before their turn comes.
 //!
-//! Terms are evaluated one after another, as RFC 7208 §4.6.2 says, but the look-ups of later terms need not wait for the earlier
-//! ones. The evaluation finds here, by name and type, what was asked early, and waits for it no longer than the rest of its time.
-//! Limits are counted in the evaluation alone, so that being early changes no result.
+//! Terms are evaluated one after another, as RFC 7208 §4.6.2 says, but the look-ups of later terms
+//! need not wait for the earlier ones. The evaluation finds here, by name and type, what was asked
+//! early, and waits for it no longer than the rest of its time. Limits are counted in the
+//! evaluation alone, so that being early changes no result.
 
 use std::{
     collections::HashMap,
@@ -28,7 +29,8 @@ use crate::dns::{Answer, Dns, Failure, Name, RecordType};
 /// The most terms asked for early, whatever the limit of look-ups is: that one may be set high.
 const MAX_TERMS: usize = 50;
 
-/// Answers of more octets of memory are not kept until the end of the check; who needs one again asks the cache.
+/// Answers of more octets of memory are not kept until the end of the check; who needs one again
+/// asks the cache.
 const MAX_KEPT_ANSWER: usize = 1024;
 
 /// A look-up that several can wait for.
@@ -90,13 +92,24 @@ impl Prefetch {
     }
 
     /// The look-up whose turn has come: the one under way where there is one, else a new one.
-    pub(super) fn take_up(&mut self, dns: &Dns, name: &Name, record_type: RecordType) -> StartedLookup {
+    pub(super) fn take_up(
+        &mut self,
+        dns: &Dns,
+        name: &Name,
+        record_type: RecordType,
+    ) -> StartedLookup {
         let lookup = self.started.entry((name.clone(), record_type));
         lookup.or_insert_with(|| start(dns, name.clone(), record_type)).clone()
     }
 
     /// Lets the look-ups under way make progress, and starts those that follow from what has come.
-    pub(super) fn poll(&mut self, cx: &mut Context<'_>, dns: &Dns, query: &Query<'_>, sender_domain: &str) {
+    pub(super) fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        dns: &Dns,
+        query: &Query<'_>,
+        sender_domain: &str,
+    ) {
         while !self.running.is_empty() {
             let arrived = match self.running.poll_next_unpin(cx) {
                 Poll::Ready(Some(arrived)) => arrived,
@@ -123,10 +136,11 @@ impl Prefetch {
         }
     }
 
-    /// Starts the look-ups that `terms` will need, as far as they are known now and the limits allow.
+    /// Starts the look-ups that `terms` will need, as far as they are known now and the limits
+    /// allow.
     ///
-    /// `before` terms will have asked DNS by then; those that come after the limit are not asked for, nor is anything behind a
-    /// term that certainly matches.
+    /// `before` terms will have asked DNS by then; those that come after the limit are not asked
+    /// for, nor is anything behind a term that certainly matches.
     pub(super) fn plan<'t>(
         &mut self,
         dns: &Dns,
@@ -141,7 +155,9 @@ impl Prefetch {
         let target = |spec: Option<&DomainSpec>| match spec {
             None => Some(domain.clone()),
             // Neither terms that match nothing nor those that need the client's names first.
-            Some(spec) if unusable(spec, variables.local_part) || asks_for_names(spec.as_ref()) => None,
+            Some(spec) if unusable(spec, variables.local_part) || asks_for_names(spec.as_ref()) => {
+                None
+            }
             Some(spec) => expand_domain(spec.as_ref(), &variables),
         };
         let mut redirect = None;
@@ -159,13 +175,25 @@ impl Prefetch {
             };
             let (name, record_type, purpose) = match mechanism {
                 Mechanism::All => return,
-                Mechanism::Ip4(_) | Mechanism::Ip6(_) if matches_network(mechanism, client) => return,
+                Mechanism::Ip4(_) | Mechanism::Ip6(_) if matches_network(mechanism, client) => {
+                    return;
+                }
                 Mechanism::Ip4(_) | Mechanism::Ip6(_) => continue,
-                Mechanism::Include(include) => (target(Some(&include.domain_spec)), RecordType::Txt, Purpose::Record(before + 1)),
-                Mechanism::A(a) => (target(a.domain_spec.as_ref()), address_type(client), Purpose::Other),
-                Mechanism::Mx(mx) => (target(mx.domain_spec.as_ref()), RecordType::Mx, Purpose::Exchangers),
+                Mechanism::Include(include) => (
+                    target(Some(&include.domain_spec)),
+                    RecordType::Txt,
+                    Purpose::Record(before + 1),
+                ),
+                Mechanism::A(a) => {
+                    (target(a.domain_spec.as_ref()), address_type(client), Purpose::Other)
+                }
+                Mechanism::Mx(mx) => {
+                    (target(mx.domain_spec.as_ref()), RecordType::Mx, Purpose::Exchangers)
+                }
                 Mechanism::Ptr(_) => (Some(Name::reverse(client)), RecordType::Ptr, Purpose::Other),
-                Mechanism::Exists(exists) => (target(Some(&exists.domain_spec)), RecordType::A, Purpose::Other),
+                Mechanism::Exists(exists) => {
+                    (target(Some(&exists.domain_spec)), RecordType::A, Purpose::Other)
+                }
             };
             before += 1;
             self.start_term(dns, name, record_type, purpose);
@@ -174,11 +202,22 @@ impl Prefetch {
             && self.terms > 0
             && before < self.max_lookups
         {
-            self.start_term(dns, target(Some(&redirect.domain_spec)), RecordType::Txt, Purpose::Record(before + 1));
+            self.start_term(
+                dns,
+                target(Some(&redirect.domain_spec)),
+                RecordType::Txt,
+                Purpose::Record(before + 1),
+            );
         }
     }
 
-    fn start_term(&mut self, dns: &Dns, name: Option<Name>, record_type: RecordType, purpose: Purpose) {
+    fn start_term(
+        &mut self,
+        dns: &Dns,
+        name: Option<Name>,
+        record_type: RecordType,
+        purpose: Purpose,
+    ) {
         if let Some(name) = name
             && self.start(dns, name, record_type, purpose)
         {
@@ -198,11 +237,15 @@ impl Prefetch {
         self.running.push(Box::pin(async move {
             let answer = lookup.await;
             let found = match (&answer, purpose) {
-                (Ok(Answer::Txt(texts)), Purpose::Record(before)) => {
-                    select(texts).ok().map(|record| Found::Record { domain: domain.clone(), record, before })
-                }
-                (Ok(Answer::Mx(exchangers)), Purpose::Exchangers) if exchangers.len() <= MAX_MX_HOSTS => {
-                    Some(Found::Hosts(exchangers.iter().filter_map(|mx| mx.exchange.clone()).collect()))
+                (Ok(Answer::Txt(texts)), Purpose::Record(before)) => select(texts)
+                    .ok()
+                    .map(|record| Found::Record { domain: domain.clone(), record, before }),
+                (Ok(Answer::Mx(exchangers)), Purpose::Exchangers)
+                    if exchangers.len() <= MAX_MX_HOSTS =>
+                {
+                    Some(Found::Hosts(
+                        exchangers.iter().filter_map(|mx| mx.exchange.clone()).collect(),
+                    ))
                 }
                 _ => None,
             };
@@ -212,7 +255,12 @@ impl Prefetch {
     }
 
     /// Lets go of an answer that has come, if it is large.
-    pub(super) fn forget_large(&mut self, name: &Name, record_type: RecordType, answer: &Result<Answer, Failure>) {
+    pub(super) fn forget_large(
+        &mut self,
+        name: &Name,
+        record_type: RecordType,
+        answer: &Result<Answer, Failure>,
+    ) {
         if answer.as_ref().is_ok_and(|answer| answer.size() > MAX_KEPT_ANSWER) {
             self.started.remove(&(name.clone(), record_type));
         }

@@ -3,14 +3,15 @@
 use std::{borrow::Cow, cell::RefCell, fmt::Display, str::Chars, sync::Arc};
 
 use viaspf::record::{
-    DomainSpec, Macro, MacroExpand, MacroKind, MacroString, MacroStringSegment, Mechanism, Modifier, SpfRecord, Term,
+    DomainSpec, Macro, MacroExpand, MacroKind, MacroString, MacroStringSegment, Mechanism,
+    Modifier, SpfRecord, Term,
 };
 
 /// The most that a macro's digits can say; more parts no name has (RFC 7208 §7.1, §7.3).
 const MAX_DIGITS: &str = "255";
 
-/// The most octets, terms and macros of a record: far more than anybody publishes. A record of two octets a term takes fifty times its
-/// length when it has been read.
+/// The most octets, terms and macros of a record: far more than anybody publishes. A record of two
+/// octets a term takes fifty times its length when it has been read.
 const MAX_OCTETS: usize = 16 * 1024;
 const MAX_TERMS: usize = 512;
 const MAX_MACROS: usize = 512;
@@ -44,14 +45,17 @@ pub(super) enum RecordError {
     Syntax(String),
 }
 
-/// Sets of records that were read and may soon be asked for again; for each thread, so that none waits for another.
+/// Sets of records that were read and may soon be asked for again; for each thread, so that none
+/// waits for another.
 const KEPT_SETS: usize = 128;
 
-/// Records of a set, the newest first. With fewer, sets would overflow, and be read again and again, long before all of them are full.
+/// Records of a set, the newest first. With fewer, sets would overflow, and be read again and
+/// again, long before all of them are full.
 const SET_LENGTH: usize = 8;
 
-/// An answer is kept if it has at most so many octets and texts, and a record of so many terms and macros: large ones are rare, and
-/// would take much memory. One that is kept takes about 6 KiB at most.
+/// An answer is kept if it has at most so many octets and texts, and a record of so many terms and
+/// macros: large ones are rare, and would take much memory. One that is kept takes about 6 KiB at
+/// most.
 const MAX_KEPT_OCTETS: usize = 512;
 const MAX_KEPT_TEXTS: usize = 16;
 const MAX_KEPT_PARTS: usize = 32;
@@ -59,7 +63,8 @@ const MAX_KEPT_PARTS: usize = 32;
 /// A record, and about how many octets of memory it takes.
 type Weighed = (Arc<SpfRecord>, usize);
 
-/// What is remembered of an answer: the answer itself, so that no other can take its address, and its record.
+/// What is remembered of an answer: the answer itself, so that no other can take its address, and
+/// its record.
 type Kept = Option<(Arc<[Box<[u8]>]>, Weighed)>;
 
 thread_local! {
@@ -68,8 +73,11 @@ thread_local! {
 
 /// As [`select`], but an answer that comes again, as from a cache, is not read again.
 pub(super) fn select_kept(texts: &Arc<[Box<[u8]>]>) -> Result<Weighed, RecordError> {
-    // Addresses of answers have a pattern, as all are of some size; the upper bits of a product with the golden ratio have none.
-    let product = u64::try_from(Arc::as_ptr(texts).addr()).unwrap_or_default().wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    // Addresses of answers have a pattern, as all are of some size; the upper bits of a product
+    // with the golden ratio have none.
+    let product = u64::try_from(Arc::as_ptr(texts).addr())
+        .unwrap_or_default()
+        .wrapping_mul(0x9e37_79b9_7f4a_7c15);
     let place = usize::try_from(product >> 32).unwrap_or_default() % KEPT_SETS;
     let known = KEPT.with_borrow(|kept| {
         let mut set = kept.get(place)?.iter().flatten();
@@ -84,7 +92,8 @@ pub(super) fn select_kept(texts: &Arc<[Box<[u8]>]>) -> Result<Weighed, RecordErr
     if is_small(texts, &record.0) {
         KEPT.with_borrow_mut(|kept| {
             kept.resize(KEPT_SETS, [const { None }; SET_LENGTH]);
-            // A place beyond the table, which the remainder rules out, keeps nothing; the record is read again then.
+            // A place beyond the table, which the remainder rules out, keeps nothing; the record is
+            // read again then.
             if let Some(set) = kept.get_mut(place) {
                 set.rotate_right(1);
                 set[0] = Some((Arc::clone(texts), record.clone()));
@@ -95,7 +104,8 @@ pub(super) fn select_kept(texts: &Arc<[Box<[u8]>]>) -> Result<Weighed, RecordErr
 }
 
 fn is_small(texts: &[Box<[u8]>], record: &SpfRecord) -> bool {
-    let macros = || texts.iter().flat_map(|text| text.iter()).filter(|&&octet| octet == b'%').count();
+    let macros =
+        || texts.iter().flat_map(|text| text.iter()).filter(|&&octet| octet == b'%').count();
     texts.len() <= MAX_KEPT_TEXTS
         && texts.iter().map(|text| text.len()).sum::<usize>() <= MAX_KEPT_OCTETS
         && record.terms.len() <= MAX_KEPT_PARTS
@@ -120,12 +130,15 @@ pub(super) fn select(texts: &[Box<[u8]>]) -> Result<SpfRecord, RecordError> {
 
 pub(super) fn is_record(text: &[u8]) -> bool {
     let mut octets = text.iter();
-    let has_version = b"v=spf1".iter().all(|wanted| octets.next().is_some_and(|octet| octet.eq_ignore_ascii_case(wanted)));
+    let has_version = b"v=spf1"
+        .iter()
+        .all(|wanted| octets.next().is_some_and(|octet| octet.eq_ignore_ascii_case(wanted)));
     has_version && matches!(octets.next(), None | Some(b' '))
 }
 
 fn parse(text: &[u8]) -> Result<SpfRecord, RecordError> {
-    let too_many = |most: usize, what: &str| Err(RecordError::Syntax(format!("more than {most} {what}")));
+    let too_many =
+        |most: usize, what: &str| Err(RecordError::Syntax(format!("more than {most} {what}")));
     if text.len() > MAX_OCTETS {
         return too_many(MAX_OCTETS, "octets");
     }
@@ -142,13 +155,15 @@ fn parse(text: &[u8]) -> Result<SpfRecord, RecordError> {
     };
     let text = cap_digits(text);
     let text = drop_misread_modifiers(text)?;
-    let record: SpfRecord = text.parse().map_err(|_| RecordError::Syntax(explain_syntax_error(&text)))?;
+    let record: SpfRecord =
+        text.parse().map_err(|_| RecordError::Syntax(explain_syntax_error(&text)))?;
     check(&record)?;
     Ok(record)
 }
 
-/// Drops unknown modifiers whose names begin as a mechanism does, such as `accredit=` and `mx_hosts=`: the parser would read the
-/// mechanism and stumble over the rest. Unknown modifiers mean nothing, only their syntax matters (RFC 7208 §6).
+/// Drops unknown modifiers whose names begin as a mechanism does, such as `accredit=` and
+/// `mx_hosts=`: the parser would read the mechanism and stumble over the rest. Unknown modifiers
+/// mean nothing, only their syntax matters (RFC 7208 §6).
 ///
 /// ```text
 /// unknown-modifier = name "=" macro-string
@@ -159,9 +174,12 @@ fn drop_misread_modifiers(text: Cow<'_, str>) -> Result<Cow<'_, str>, RecordErro
         let Some((name, _)) = term.split_once('=') else { return false };
         let begins = |mechanism: &str| {
             let mut octets = name.bytes();
-            mechanism.bytes().all(|wanted| octets.next().is_some_and(|octet| octet.eq_ignore_ascii_case(&wanted)))
+            mechanism.bytes().all(|wanted| {
+                octets.next().is_some_and(|octet| octet.eq_ignore_ascii_case(&wanted))
+            })
         };
-        ["a", "mx", "ptr"].into_iter().any(begins) && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b))
+        ["a", "mx", "ptr"].into_iter().any(begins)
+            && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b))
     };
     if !text.split(' ').any(misread) {
         return Ok(text);
@@ -179,7 +197,8 @@ fn drop_misread_modifiers(text: Cow<'_, str>) -> Result<Cow<'_, str>, RecordErro
     Ok(kept.into())
 }
 
-/// What the grammar does not say but the RFC does: modifiers that occur at most once (§6), macros for explanations alone (§7.2).
+/// What the grammar does not say but the RFC does: modifiers that occur at most once (§6), macros
+/// for explanations alone (§7.2).
 fn check(record: &SpfRecord) -> Result<(), RecordError> {
     let (mut redirects, mut explanations) = (0, 0);
     for term in &record.terms {
@@ -196,9 +215,14 @@ fn check(record: &SpfRecord) -> Result<(), RecordError> {
             Term::Modifier(Modifier::Unknown(_)) => None,
         };
         if let Some(spec) = spec
-            && macros(spec.as_ref()).any(|m| matches!(m.kind(), MacroKind::PrettyIp | MacroKind::Receiver | MacroKind::Timestamp))
+            && macros(spec.as_ref()).any(|m| {
+                matches!(m.kind(), MacroKind::PrettyIp | MacroKind::Receiver | MacroKind::Timestamp)
+            })
         {
-            return Err(RecordError::Syntax(format!("macro in '{}' that only explanations may have", shorten(term))));
+            return Err(RecordError::Syntax(format!(
+                "macro in '{}' that only explanations may have",
+                shorten(term)
+            )));
         }
     }
     match (redirects, explanations) {
@@ -232,7 +256,9 @@ pub(super) fn macros(string: &MacroString) -> impl Iterator<Item = &Macro> {
 fn explain_syntax_error(text: &str) -> String {
     // The first word is the version.
     let terms = text.split(' ').skip(1);
-    let bad = terms.filter(|term| !term.is_empty()).find(|term| format!("v=spf1 {term}").parse::<SpfRecord>().is_err());
+    let bad = terms
+        .filter(|term| !term.is_empty())
+        .find(|term| format!("v=spf1 {term}").parse::<SpfRecord>().is_err());
     match bad {
         Some(term) => syntax_error_in(term),
         None => "syntax error".into(),
@@ -251,7 +277,8 @@ pub(super) fn shorten(term: impl Display) -> String {
     if rest.next().is_some() { short + "..." } else { short }
 }
 
-/// Writes digits of macros that are larger than the parser takes as the largest that it takes: both mean all parts.
+/// Writes digits of macros that are larger than the parser takes as the largest that it takes: both
+/// mean all parts.
 ///
 /// ```text
 /// macro-expand = ( "%{" macro-letter transformers *delimiter "}" ) / "%%" / "%_" / "%-"
@@ -276,9 +303,11 @@ pub(super) fn cap_digits(text: &str) -> Cow<'_, str> {
             let mut characters = inner.chars();
             if let Some(letter) = next_if(&mut characters, char::is_ascii_alphabetic) {
                 out.push(letter);
-                let number: String = std::iter::from_fn(|| next_if(&mut characters, char::is_ascii_digit)).collect();
+                let number: String =
+                    std::iter::from_fn(|| next_if(&mut characters, char::is_ascii_digit)).collect();
                 let significant = number.trim_start_matches('0');
-                let too_large = significant.len() > 3 || significant.len() == 3 && significant > MAX_DIGITS;
+                let too_large =
+                    significant.len() > 3 || significant.len() == 3 && significant > MAX_DIGITS;
                 out.push_str(if too_large { MAX_DIGITS } else { &number });
             }
             rest = characters.as_str();
@@ -305,11 +334,16 @@ mod tests {
 
     #[test]
     fn one_record_is_selected() {
-        let terms = |texts: &[&str]| select(&texts.iter().map(|t| text(t)).collect::<Vec<_>>()).map(|r| r.terms.len());
+        let terms = |texts: &[&str]| {
+            select(&texts.iter().map(|t| text(t)).collect::<Vec<_>>()).map(|r| r.terms.len())
+        };
         assert_eq!(terms(&["other", "v=spf1 -all"]), Ok(1));
         assert_eq!(terms(&["V=SPF1 -all  "]), Ok(1));
         assert_eq!(terms(&["v=spf1"]), Ok(0));
-        assert_eq!(terms(&["v=spf10 -all", "v=spf1\t-all", "", "spf2.0/pra -all"]), Err(RecordError::NotFound));
+        assert_eq!(
+            terms(&["v=spf10 -all", "v=spf1\t-all", "", "spf2.0/pra -all"]),
+            Err(RecordError::NotFound)
+        );
         assert_eq!(terms(&["v=spf1 -all", "V=spf1"]), Err(RecordError::Several));
     }
 
@@ -325,7 +359,11 @@ mod tests {
         assert!(select_kept(&long).is_err());
         let (terms, macros) = (" a".repeat(100), "%{i}.".repeat(50));
         let others: Vec<_> = (0..100).map(|_| text("x")).chain([text("v=spf1 -all")]).collect();
-        let large = [vec![text(&format!("v=spf1{terms}"))], vec![text(&format!("v=spf1 exists:{macros}example"))], others];
+        let large = [
+            vec![text(&format!("v=spf1{terms}"))],
+            vec![text(&format!("v=spf1 exists:{macros}example"))],
+            others,
+        ];
         for texts in large {
             let texts: Arc<[Box<[u8]>]> = texts.into();
             assert!(!Arc::ptr_eq(&select_kept(&texts).unwrap(), &select_kept(&texts).unwrap()));
@@ -334,7 +372,8 @@ mod tests {
         // Far more answers than are kept.
         let mut answers = Vec::new();
         for number in 0..3 * KEPT_SETS * SET_LENGTH {
-            let texts: Arc<[Box<[u8]>]> = [text(&format!("v=spf1 ip4:192.0.2.{}", number % 256))].into();
+            let texts: Arc<[Box<[u8]>]> =
+                [text(&format!("v=spf1 ip4:192.0.2.{}", number % 256))].into();
             assert_eq!(*select_kept(&texts).unwrap(), select(&texts).unwrap());
             answers.push(texts);
         }
@@ -361,7 +400,10 @@ mod tests {
     #[test]
     fn large_digits_mean_all_parts() {
         assert_eq!(cap_digits("exists:%{d2147483648}.x"), "exists:%{d255}.x");
-        assert_eq!(cap_digits("exists:%{d300r-}.x %%{d300} %{d0} %{d002}"), "exists:%{d255r-}.x %%{d300} %{d0} %{d002}");
+        assert_eq!(
+            cap_digits("exists:%{d300r-}.x %%{d300} %{d0} %{d002}"),
+            "exists:%{d255r-}.x %%{d300} %{d0} %{d002}"
+        );
         assert_eq!(cap_digits("%{"), "%{");
         assert_eq!(cap_digits("%{é} %"), "%{é} %");
         // What is odd before it does not keep a later one from being read.
@@ -371,17 +413,31 @@ mod tests {
     #[test]
     fn small_records_are_kept() {
         let kept = |texts: &[Box<[u8]>]| is_small(texts, &select(texts).unwrap());
-        let filled = |record: String, octets: usize| [text(&format!("{record}{}", " ".repeat(octets - record.len())))];
+        let filled = |record: String, octets: usize| {
+            [text(&format!("{record}{}", " ".repeat(octets - record.len())))]
+        };
         for (octets, is_kept) in [(511, true), (512, true), (513, false)] {
             assert_eq!(kept(&filled("v=spf1 -all".into(), octets)), is_kept, "{octets} octets");
         }
         for (count, is_kept) in [(15, true), (16, true), (17, false)] {
             let others = (1..count).map(|n| text(&n.to_string()));
-            assert_eq!(kept(&others.chain([text("v=spf1 -all")]).collect::<Vec<_>>()), is_kept, "{count} texts");
+            assert_eq!(
+                kept(&others.chain([text("v=spf1 -all")]).collect::<Vec<_>>()),
+                is_kept,
+                "{count} texts"
+            );
         }
         for (count, is_kept) in [(31, true), (32, true), (33, false)] {
-            assert_eq!(kept(&[text(&format!("v=spf1{}", " a".repeat(count)))]), is_kept, "{count} terms");
-            assert_eq!(kept(&[text(&format!("v=spf1 x={}", "%{i}".repeat(count)))]), is_kept, "{count} macros");
+            assert_eq!(
+                kept(&[text(&format!("v=spf1{}", " a".repeat(count)))]),
+                is_kept,
+                "{count} terms"
+            );
+            assert_eq!(
+                kept(&[text(&format!("v=spf1 x={}", "%{i}".repeat(count)))]),
+                is_kept,
+                "{count} macros"
+            );
         }
         assert_eq!(KEPT_SETS * SET_LENGTH, 1024);
     }

@@ -15,12 +15,19 @@ use std::{future::Future, sync::Arc, time::Duration};
 use super::{Limits, Outcome, Problem, Query, check_host, check_host_with_trace};
 use crate::{
     dns::{Dns, zone::Zone},
-    mail::spf_result::SpfResult::{self, Fail, Neutral, None as NoResult, Pass, Permerror, Softfail, Temperror},
+    mail::spf_result::SpfResult::{
+        self, Fail, Neutral, None as NoResult, Pass, Permerror, Softfail, Temperror,
+    },
 };
 
 /// Runs with a clock that stands still while there is something to do, and jumps when there is not.
 fn run<F: Future>(future: F) -> F::Output {
-    tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap().block_on(future)
+    tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .start_paused(true)
+        .build()
+        .unwrap()
+        .block_on(future)
 }
 
 /// A question with the parts that a test cares about.

@@ -45,8 +45,11 @@ fn twin(octets: &[u8], question: &Question) -> Option<Vec<Vec<u8>>> {
     let mut owner = message.queries.first()?.name().clone();
     let wanted = TheirType::from(question.wire_type());
     for _ in 0..=16 {
-        let at_owner: Vec<_> =
-            message.answers.iter().filter(|record| record.name == owner && record.dns_class == DNSClass::IN).collect();
+        let at_owner: Vec<_> = message
+            .answers
+            .iter()
+            .filter(|record| record.name == owner && record.dns_class == DNSClass::IN)
+            .collect();
         let (mut found, mut seen) = (Vec::new(), Vec::new());
         for record in at_owner.iter().filter(|record| record.record_type() == wanted) {
             // Names that no host can have are left out.
@@ -60,9 +63,12 @@ fn twin(octets: &[u8], question: &Question) -> Option<Vec<Vec<u8>>> {
                 RData::AAAA(address) => address.0.octets().to_vec(),
                 RData::TXT(text) => text.txt_data.concat(),
                 RData::MX(mx) => mx.preference.to_be_bytes().to_vec(),
-                RData::PTR(name) => {
-                    name.0.iter().flat_map(|label| [label, b"."].concat()).map(|octet| octet.to_ascii_lowercase()).collect()
-                }
+                RData::PTR(name) => name
+                    .0
+                    .iter()
+                    .flat_map(|label| [label, b"."].concat())
+                    .map(|octet| octet.to_ascii_lowercase())
+                    .collect(),
                 _ => return None,
             };
             if !seen.contains(&&record.data) {
@@ -103,8 +109,14 @@ fn reply(question: &Query, answers: Vec<TheirRecord>) -> Theirs {
 
 #[test]
 fn queries_are_read_by_others() {
-    for record_type in [RecordType::A, RecordType::Aaaa, RecordType::Mx, RecordType::Txt, RecordType::Ptr, RecordType::Existence]
-    {
+    for record_type in [
+        RecordType::A,
+        RecordType::Aaaa,
+        RecordType::Mx,
+        RecordType::Txt,
+        RecordType::Ptr,
+        RecordType::Existence,
+    ] {
         let question = asked("a\\b.\"x\" y.example.com", record_type);
         for edns in [false, true] {
             let read = Theirs::from_vec(&question.query(513, edns).unwrap()).unwrap();
@@ -115,7 +127,10 @@ fn queries_are_read_by_others() {
             if let Some(opt) = read.edns {
                 assert_eq!((opt.max_payload(), opt.version()), (1232, 0));
                 let is_existence = record_type == RecordType::Existence;
-                assert_eq!((opt.flags().dnssec_ok, opt.flags().z), (is_existence, if is_existence { 0x4000 } else { 0 }));
+                assert_eq!(
+                    (opt.flags().dnssec_ok, opt.flags().z),
+                    (is_existence, if is_existence { 0x4000 } else { 0 })
+                );
             }
         }
     }
@@ -128,7 +143,10 @@ fn names_on_the_wire() {
     let name = WireName::new(&Name::new(&long).unwrap()).unwrap();
     assert_eq!(name.labels().map(<[u8]>::len).collect::<Vec<_>>(), [63, 63, 63, 61]);
     // 255 octets with the root are the most.
-    let mut octets: Vec<u8> = name.labels().flat_map(|label| [&[u8::try_from(label.len()).unwrap()], label].concat()).collect();
+    let mut octets: Vec<u8> = name
+        .labels()
+        .flat_map(|label| [&[u8::try_from(label.len()).unwrap()], label].concat())
+        .collect();
     octets.push(0);
     assert_eq!(octets.len(), 255);
     assert_eq!(reader(&octets).name(), Ok(name.clone()));
@@ -139,8 +157,11 @@ fn names_on_the_wire() {
         assert_eq!(reader(&octets[..length]).name(), Err(Malformed), "{length}");
     }
     let example = WireName::new(&Name::new("example").unwrap()).unwrap();
-    let above = |text: &str| example.is_at_or_above(&WireName::new(&Name::new(text).unwrap()).unwrap());
-    assert!(above("example") && above("a.b.example") && !above("a.xexample") && !above("example.a"));
+    let above =
+        |text: &str| example.is_at_or_above(&WireName::new(&Name::new(text).unwrap()).unwrap());
+    assert!(
+        above("example") && above("a.b.example") && !above("a.xexample") && !above("example.a")
+    );
     let root = WireName(rr::Name::root());
     assert!(root.is_at_or_above(&example) && !example.is_at_or_above(&root));
 }
@@ -149,7 +170,9 @@ fn names_on_the_wire() {
 fn pointers() {
     let name = |octets: &[u8], at: usize| {
         let mut reader = Reader(BinDecoder::new(octets).clone(u16::try_from(at).unwrap()));
-        reader.name().map(|name| (name.labels().map(<[u8]>::to_vec).collect::<Vec<_>>().join(&b'.'), reader.0.len()))
+        reader.name().map(|name| {
+            (name.labels().map(<[u8]>::to_vec).collect::<Vec<_>>().join(&b'.'), reader.0.len())
+        })
     };
     let octets = b"\x01a\x01b\0\x01c\xc0\x02\xc0\x05rest";
     assert_eq!(name(octets, 0), Ok((b"a.b".to_vec(), 10)));
@@ -170,8 +193,10 @@ fn pointers() {
     }
     // A pointer to a pointer to a pointer ends somewhere.
     let chain = |length: usize| {
-        let pointers = (0..length)
-            .flat_map(|number| (0xc000 + u16::try_from(if number == 0 { 0 } else { 2 * number - 1 }).unwrap()).to_be_bytes());
+        let pointers = (0..length).flat_map(|number| {
+            (0xc000 + u16::try_from(if number == 0 { 0 } else { 2 * number - 1 }).unwrap())
+                .to_be_bytes()
+        });
         [vec![0], pointers.collect()].concat()
     };
     for length in [1, 127, 128, 8000] {
@@ -184,7 +209,8 @@ fn pointers() {
 #[test]
 fn records_are_bounded() {
     let question = asked("a.example", RecordType::A);
-    for (count, is_good) in [(MAX_RECORDS - 1, true), (MAX_RECORDS, true), (MAX_RECORDS + 1, false)] {
+    for (count, is_good) in [(MAX_RECORDS - 1, true), (MAX_RECORDS, true), (MAX_RECORDS + 1, false)]
+    {
         for of_answers in [0, 1, count - 1] {
             let mut message = vec![0, 7, 0x81, 0x80, 0, 1];
             message.extend(u16::try_from(of_answers).unwrap().to_be_bytes());
@@ -208,7 +234,9 @@ fn ids_are_not_a_row() {
 fn every_cut_of_a_reply_is_noticed() {
     let question = asked("a.example", RecordType::Txt);
     let query = Query::query(theirs("a.example"), TheirType::TXT);
-    let text = |text: &[u8]| TheirRecord::from_rdata(theirs("a.example"), 60, RData::TXT(TXT::from_bytes(vec![text])));
+    let text = |text: &[u8]| {
+        TheirRecord::from_rdata(theirs("a.example"), 60, RData::TXT(TXT::from_bytes(vec![text])))
+    };
     let octets = reply(&query, vec![text(b"v=spf1 -all"), text(b"x")]).to_vec().unwrap();
     assert_eq!(
         ours(&octets, &question).map(|outcome| outcome.map(|answer| values(&answer))),
@@ -227,28 +255,48 @@ fn a_wrong_length_of_data_is_noticed() {
     let question = asked("a.example", RecordType::A);
     let head = b"\0\x07\x81\x80\0\x01\0\x01\0\0\0\0\x01a\x07example\0\0\x01\0\x01";
     for length in 0..20_u8 {
-        let record = [b"\xc0\x0c\0\x01\0\x01\0\0\0\x3c\0".as_slice(), &[length], &vec![9; length.into()]].concat();
+        let record =
+            [b"\xc0\x0c\0\x01\0\x01\0\0\0\x3c\0".as_slice(), &[length], &vec![9; length.into()]]
+                .concat();
         let octets = [head.as_slice(), &record].concat();
         assert_eq!(ours(&octets, &question).is_ok(), length == 4, "{length}");
     }
 }
 
 fn arbitrary_data() -> impl Strategy<Value = RData> {
-    let host = prop_oneof![Just("a.example"), Just("b.example"), Just("c.b.example"), Just("mail.a.example")];
+    let host = prop_oneof![
+        Just("a.example"),
+        Just("b.example"),
+        Just("c.b.example"),
+        Just("mail.a.example")
+    ];
     prop_oneof![
-        any::<[u8; 4]>().prop_map(|octets| RData::A(std::net::Ipv4Addr::from(octets.map(|octet| octet & 0xc1)).into())),
+        any::<[u8; 4]>().prop_map(|octets| RData::A(
+            std::net::Ipv4Addr::from(octets.map(|octet| octet & 0xc1)).into()
+        )),
         any::<[u8; 16]>().prop_map(|octets| RData::AAAA(std::net::Ipv6Addr::from(octets).into())),
-        prop::collection::vec(prop::collection::vec(any::<u8>(), 0..40), 1..4)
-            .prop_map(|strings| RData::TXT(TXT::from_bytes(strings.iter().map(Vec::as_slice).collect()))),
-        (0..3_u16, host.clone()).prop_map(|(preference, host)| RData::MX(MX::new(preference, theirs(host)))),
+        prop::collection::vec(prop::collection::vec(any::<u8>(), 0..40), 1..4).prop_map(
+            |strings| RData::TXT(TXT::from_bytes(strings.iter().map(Vec::as_slice).collect()))
+        ),
+        (0..3_u16, host.clone())
+            .prop_map(|(preference, host)| RData::MX(MX::new(preference, theirs(host)))),
         host.clone().prop_map(|host| RData::PTR(PTR(theirs(host)))),
         host.clone().prop_map(|host| RData::CNAME(CNAME(theirs(host)))),
-        host.prop_map(|host| RData::SOA(SOA::new(theirs(host), theirs("x.a.example"), 1, 2, 3, 4, 5))),
+        host.prop_map(|host| RData::SOA(SOA::new(
+            theirs(host),
+            theirs("x.a.example"),
+            1,
+            2,
+            3,
+            4,
+            5
+        ))),
     ]
 }
 
 fn arbitrary_reply() -> impl Strategy<Value = (Question, Vec<u8>)> {
-    let owner = prop_oneof![3 => Just("a.example"), 2 => Just("b.example"), 1 => Just("c.b.example")];
+    let owner =
+        prop_oneof![3 => Just("a.example"), 2 => Just("b.example"), 1 => Just("c.b.example")];
     let types = prop_oneof![
         Just(RecordType::A),
         Just(RecordType::Aaaa),
@@ -257,23 +305,29 @@ fn arbitrary_reply() -> impl Strategy<Value = (Question, Vec<u8>)> {
         Just(RecordType::Ptr)
     ];
     let records = prop::collection::vec((owner, any::<u32>(), arbitrary_data()), 0..8).boxed();
-    (types, records.clone(), records, any::<bool>()).prop_map(|(record_type, answers, authorities, nxdomain)| {
-        let question = asked("a.example", record_type);
-        let records = |records: Vec<(&str, u32, RData)>| -> Vec<TheirRecord> {
-            records.into_iter().map(|(owner, ttl, data)| TheirRecord::from_rdata(theirs(owner), ttl, data)).collect()
-        };
-        let query = Query::query(theirs("A.example"), TheirType::from(question.wire_type()));
-        let mut message = reply(&query, records(answers));
-        message.authorities = records(authorities);
-        if nxdomain {
-            message.metadata.response_code = ResponseCode::NXDomain;
-        }
-        (question, message.to_vec().unwrap())
-    })
+    (types, records.clone(), records, any::<bool>()).prop_map(
+        |(record_type, answers, authorities, nxdomain)| {
+            let question = asked("a.example", record_type);
+            let records = |records: Vec<(&str, u32, RData)>| -> Vec<TheirRecord> {
+                records
+                    .into_iter()
+                    .map(|(owner, ttl, data)| TheirRecord::from_rdata(theirs(owner), ttl, data))
+                    .collect()
+            };
+            let query = Query::query(theirs("A.example"), TheirType::from(question.wire_type()));
+            let mut message = reply(&query, records(answers));
+            message.authorities = records(authorities);
+            if nxdomain {
+                message.metadata.response_code = ResponseCode::NXDomain;
+            }
+            (question, message.to_vec().unwrap())
+        },
+    )
 }
 
 proptest! {
-    /// The same records as another library finds; and of what it finds nothing in, we have no answer either.
+    /// The same records as another library finds; and of what it finds nothing in, we have no
+    /// answer either.
     #[test]
     fn replies_as_another_library_reads_them((question, octets) in arbitrary_reply()) {
         let found = match ours(&octets, &question) {

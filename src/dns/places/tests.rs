@@ -74,7 +74,9 @@ fn free(places: &Places) -> usize {
 #[tokio::test(start_paused = true)]
 async fn who_asks_alone_waits_for_nothing() {
     // More than a message asks at any one time; and what it gets after it held as many for long.
-    for (total, most, later) in [(512, 192, 128), (64, 24, 16), (8, 3, 2), (3, 2, 2), (1, 1, 1), (0, 0, 0)] {
+    for (total, most, later) in
+        [(512, 192, 128), (64, 24, 16), (8, 3, 2), (3, 2, 2), (1, 1, 1), (0, 0, 0)]
+    {
         let places = Places::new(total);
         let mut session = Session::new(&places);
         assert_eq!(session.ask(most), most, "{total}");
@@ -95,11 +97,19 @@ async fn a_newcomer_waits_for_nobody() {
             for _ in 0..100 {
                 let mut good = Session::new(&places);
                 assert_eq!(good.ask(1), 1, "{count} {round}");
-                // What it needs beside that waits for places that silent ones have, until these are known as such.
-                assert!(round == 0 || count > 200 || good.ask(1) == 2, "{count} {round} {}", free(&places));
+                // What it needs beside that waits for places that silent ones have, until these are
+                // known as such.
+                assert!(
+                    round == 0 || count > 200 || good.ask(1) == 2,
+                    "{count} {round} {}",
+                    free(&places)
+                );
             }
             // And some together.
-            assert!(sessions(&places, 5, 1).iter().all(|good| good.places.len() == 1), "{count} {round}");
+            assert!(
+                sessions(&places, 5, 1).iter().all(|good| good.places.len() == 1),
+                "{count} {round}"
+            );
             assert!(silent.iter_mut().all(|session| session.look() > 0), "{count} {round}");
             tokio::time::advance(Duration::from_secs(5)).await;
             for session in &mut silent {
@@ -115,7 +125,8 @@ async fn a_newcomer_waits_for_nobody() {
     }
 }
 
-/// More silent sessions than places: for a time-out they have them all, from then on they leave some to others.
+/// More silent sessions than places: for a time-out they have them all, from then on they leave
+/// some to others.
 #[tokio::test(start_paused = true)]
 async fn more_silent_sessions_than_places() {
     let places = Places::new(TOTAL);
@@ -160,7 +171,8 @@ async fn the_one_with_the_fewest_is_next() {
     assert_eq!((shares(&mut all), free(&places)), (vec![1, 2, 1], 4));
 }
 
-/// The question of one who has his share, or no more time for it, is everybody's who needs the answer.
+/// The question of one who has his share, or no more time for it, is everybody's who needs the
+/// answer.
 #[tokio::test]
 async fn a_question_of_several_counts_for_one_of_them() {
     let places = Places::new(TOTAL);
@@ -191,27 +203,38 @@ async fn a_question_of_several_counts_for_one_of_them() {
 #[tokio::test]
 async fn what_nobody_takes_is_not_lost() {
     let places = Places::new(1);
-    let (mut a, mut b, mut c) = (Session::new(&places), Session::new(&places), Session::new(&places));
+    let (mut a, mut b, mut c) =
+        (Session::new(&places), Session::new(&places), Session::new(&places));
     assert_eq!([a.ask(1), b.ask(1), c.ask(1)], [1, 0, 0]);
     a.places.clear();
     b.waiting.clear();
     assert_eq!(c.look(), 1);
     drop((a, b, c));
     let state = places.lock();
-    assert_eq!((state.free, state.askers.len(), state.requests.len(), state.order.len()), (1, 0, 0, 0));
+    assert_eq!(
+        (state.free, state.askers.len(), state.requests.len(), state.order.len()),
+        (1, 0, 0, 0)
+    );
 }
 
 /// What is known, held against what it follows from.
 fn check(places: &Places) {
     let state = places.lock();
-    assert_eq!(state.free + state.askers.values().map(|account| account.places).sum::<usize>(), places.total);
+    assert_eq!(
+        state.free + state.askers.values().map(|account| account.places).sum::<usize>(),
+        places.total
+    );
     let mut order = Vec::new();
     for (&id, account) in &state.askers {
-        let waits = |(_, entry): &(&u64, &Entry)| entry.waiting.is_some() && entry.askers.contains(&id);
-        let mut queue: Vec<u64> = state.requests.iter().filter(waits).map(|(&request, _)| request).collect();
+        let waits =
+            |(_, entry): &(&u64, &Entry)| entry.waiting.is_some() && entry.askers.contains(&id);
+        let mut queue: Vec<u64> =
+            state.requests.iter().filter(waits).map(|(&request, _)| request).collect();
         queue.sort_unstable();
         assert_eq!(account.queue, queue);
-        order.extend(queue.first().map(|&request| (account.places, account.spent_until, request, id)));
+        order.extend(
+            queue.first().map(|&request| (account.places, account.spent_until, request, id)),
+        );
         // Nobody waits who may have a place.
         assert!(queue.is_empty() || state.free <= places.reserve(account.places, false));
     }

@@ -20,7 +20,10 @@ fn asked(name: &str, record_type: RecordType) -> Question {
 }
 
 fn records(records: Vec<(&str, u32, RData)>) -> Vec<TheirRecord> {
-    records.into_iter().map(|(name, ttl, data)| TheirRecord::from_rdata(wire(name), ttl, data)).collect()
+    records
+        .into_iter()
+        .map(|(name, ttl, data)| TheirRecord::from_rdata(wire(name), ttl, data))
+        .collect()
 }
 
 /// A reply of a server that recurses.
@@ -48,7 +51,11 @@ fn read(message: &Theirs, question: &Question) -> (Result<Answer, Failure>, u64)
     }
 }
 
-fn of(name: &str, record_type: RecordType, answers: Vec<(&str, u32, RData)>) -> (Result<Answer, Failure>, u64) {
+fn of(
+    name: &str,
+    record_type: RecordType,
+    answers: Vec<(&str, u32, RData)>,
+) -> (Result<Answer, Failure>, u64) {
     let question = asked(name, record_type);
     read(&message(name, &question, answers), &question)
 }
@@ -85,14 +92,20 @@ fn chains() {
         ("three.example", 5, text(vec![b"x"])),
     ];
     assert_eq!(of("one.example", RecordType::A, answers), (addresses(&[1, 2]), 50));
-    let round = vec![("one.example", 60, cname("two.example")), ("two.example", 60, cname("one.example"))];
+    let round =
+        vec![("one.example", 60, cname("two.example")), ("two.example", 60, cname("one.example"))];
     assert_eq!(of("one.example", RecordType::A, round), (Err(Failure::Rcode("SERVFAIL")), 1));
     // Records of the name itself count more than its being an alias.
-    let both = vec![("one.example", 60, cname("two.example")), ("one.example", 60, a(1)), ("two.example", 60, a(2))];
+    let both = vec![
+        ("one.example", 60, cname("two.example")),
+        ("one.example", 60, a(1)),
+        ("two.example", 60, a(2)),
+    ];
     assert_eq!(of("one.example", RecordType::A, both), (addresses(&[1]), 60));
     for (aliases, good) in [(1, true), (15, true), (16, true), (17, false)] {
         let names: Vec<_> = (0..=aliases).map(|number| format!("n{number}.example")).collect();
-        let mut answers: Vec<_> = names.windows(2).map(|pair| (pair[0].as_str(), 60, cname(&pair[1]))).collect();
+        let mut answers: Vec<_> =
+            names.windows(2).map(|pair| (pair[0].as_str(), 60, cname(&pair[1]))).collect();
         answers.push((names.last().unwrap(), 60, a(1)));
         let expected = if good { addresses(&[1]) } else { Err(Failure::Rcode("SERVFAIL")) };
         assert_eq!(of("n0.example", RecordType::A, answers).0, expected, "{aliases}");
@@ -102,7 +115,8 @@ fn chains() {
 #[test]
 fn aliases_without_their_targets() {
     let question = asked("one.example", RecordType::A);
-    let alias = || message("one.example", &question, vec![("one.example", 5, cname("Two.example"))]);
+    let alias =
+        || message("one.example", &question, vec![("one.example", 5, cname("Two.example"))]);
     let target = WireName::new(&Name::new("two.example").unwrap()).unwrap();
     let onward = Ok(Reading::Alias(target, Duration::from_secs(5)));
     // Nobody says that the target has no such records.
@@ -150,11 +164,13 @@ fn who_cannot_know_does_not_count() {
         message.authorities = records(authorities);
         assert_eq!(read(&message, &question), nodata);
         message.metadata.response_code = ResponseCode::NXDomain;
-        let expected = if nxdomain == 0 { lame.clone() } else { (Err(Failure::NxDomain), nxdomain) };
+        let expected =
+            if nxdomain == 0 { lame.clone() } else { (Err(Failure::NxDomain), nxdomain) };
         assert_eq!(read(&message, &question), expected);
     }
     // Records are records, whoever has them.
-    let mut message = message("one.example", &question, vec![("one.example", 60, text(vec![b"x"]))]);
+    let mut message =
+        message("one.example", &question, vec![("one.example", 60, text(vec![b"x"]))]);
     message.metadata.recursion_available = false;
     assert!(read(&message, &question).0.is_ok());
 }
@@ -162,7 +178,8 @@ fn who_cannot_know_does_not_count() {
 #[test]
 fn records_of_others_alone() {
     let question = asked("one.example", RecordType::A);
-    for answers in [vec![("other.example", 60, a(9))], vec![("one.example", 60, text(vec![b"x"]))]] {
+    for answers in [vec![("other.example", 60, a(9))], vec![("one.example", 60, text(vec![b"x"]))]]
+    {
         let mut message = message("one.example", &question, answers);
         assert_eq!(reading(&message, &question), Err(Malformed));
         message.authorities = records(vec![("example", 60, soa(60))]);
@@ -172,10 +189,20 @@ fn records_of_others_alone() {
 
 #[test]
 fn ttls() {
-    for (ttl, kept) in
-        [(0, 0), (60, 60), (86399, 86399), (86400, 86400), (86401, 86400), (u32::MAX >> 1, 86400), (1 << 31, 0), (u32::MAX, 0)]
-    {
-        assert_eq!(of("one.example", RecordType::A, vec![("one.example", ttl, a(1))]), (addresses(&[1]), kept));
+    for (ttl, kept) in [
+        (0, 0),
+        (60, 60),
+        (86399, 86399),
+        (86400, 86400),
+        (86401, 86400),
+        (u32::MAX >> 1, 86400),
+        (1 << 31, 0),
+        (u32::MAX, 0),
+    ] {
+        assert_eq!(
+            of("one.example", RecordType::A, vec![("one.example", ttl, a(1))]),
+            (addresses(&[1]), kept)
+        );
     }
     let question = asked("one.example", RecordType::A);
     for (ttl, minimum, kept) in [
@@ -197,17 +224,28 @@ fn ttls() {
 #[test]
 fn a_record_twice_is_one() {
     let record = |data| ("one.example", 60, data);
-    assert_eq!(of("one.example", RecordType::A, vec![record(a(1)), record(a(2)), record(a(1))]).0, addresses(&[1, 2]));
-    let texts = vec![text(vec![b"v=spf1 -all"]), text(vec![b"x"]), text(vec![b"v=spf1 -all"])].into_iter().map(record).collect();
+    assert_eq!(
+        of("one.example", RecordType::A, vec![record(a(1)), record(a(2)), record(a(1))]).0,
+        addresses(&[1, 2])
+    );
+    let texts = vec![text(vec![b"v=spf1 -all"]), text(vec![b"x"]), text(vec![b"v=spf1 -all"])]
+        .into_iter()
+        .map(record)
+        .collect();
     let one: Vec<Box<[u8]>> = vec![(*b"v=spf1 -all").into(), (*b"x").into()];
     assert_eq!(of("one.example", RecordType::Txt, texts).0, Ok(Answer::Txt(one.into())));
     // The same text in other strings, and in other letters, is another record.
-    let texts = vec![text(vec![b"ab"]), text(vec![b"a", b"b"]), text(vec![b"aB"])].into_iter().map(record).collect();
+    let texts = vec![text(vec![b"ab"]), text(vec![b"a", b"b"]), text(vec![b"aB"])]
+        .into_iter()
+        .map(record)
+        .collect();
     let (Ok(Answer::Txt(texts)), _) = of("one.example", RecordType::Txt, texts) else { panic!() };
     assert_eq!(texts.len(), 3);
     let mx = |preference, host| record(RData::MX(MX::new(preference, wire(host))));
     let exchangers = vec![mx(10, "a.example"), mx(10, "A.example"), mx(20, "a.example")];
-    let (Ok(Answer::Mx(exchangers)), _) = of("one.example", RecordType::Mx, exchangers) else { panic!() };
+    let (Ok(Answer::Mx(exchangers)), _) = of("one.example", RecordType::Mx, exchangers) else {
+        panic!()
+    };
     assert_eq!(exchangers.len(), 2);
 }
 
@@ -215,26 +253,45 @@ fn a_record_twice_is_one() {
 fn names_that_no_host_can_have() {
     let owner = "1.2.0.192.in-addr.arpa";
     let dotted = TheirName::from_labels([b"a.b".as_slice(), b"example".as_slice()]).unwrap();
-    let mut answers: Vec<_> = ["", "a b.example", "a\nb.example", "b\u{fc}cher.example", "Mail.Example.COM.", "_x.example"]
-        .into_iter()
-        .map(|name| (owner, 60, RData::PTR(PTR(wire(name)))))
-        .collect();
+    let mut answers: Vec<_> = [
+        "",
+        "a b.example",
+        "a\nb.example",
+        "b\u{fc}cher.example",
+        "Mail.Example.COM.",
+        "_x.example",
+    ]
+    .into_iter()
+    .map(|name| (owner, 60, RData::PTR(PTR(wire(name)))))
+    .collect();
     answers.push((owner, 60, RData::PTR(PTR(dotted.clone()))));
     let names = ["mail.example.com", "_x.example"].map(|name| Name::new(name).unwrap());
     assert_eq!(of(owner, RecordType::Ptr, answers).0, Ok(Answer::Ptr(names.into())));
     let only = vec![(owner, 60, RData::PTR(PTR(dotted.clone())))];
     assert_eq!(of(owner, RecordType::Ptr, only).0, Ok(Answer::Ptr([].into())));
 
-    let answers = vec![("example.com", 60, RData::MX(MX::new(0, wire("")))), ("example.com", 60, RData::MX(MX::new(5, dotted)))];
+    let answers = vec![
+        ("example.com", 60, RData::MX(MX::new(0, wire("")))),
+        ("example.com", 60, RData::MX(MX::new(5, dotted))),
+    ];
     let unusable = |preference| Mx { preference, exchange: None };
-    assert_eq!(of("example.com", RecordType::Mx, answers).0, Ok(Answer::Mx([unusable(0), unusable(5)].into())));
+    assert_eq!(
+        of("example.com", RecordType::Mx, answers).0,
+        Ok(Answer::Mx([unusable(0), unusable(5)].into()))
+    );
 }
 
 #[test]
 fn texts() {
     let text = |strings: Vec<&[u8]>| ("example.com", 60, text(strings));
-    let answers = vec![text(vec![b"v=spf1", b"", b" -all"]), text(vec![b""]), text(vec![b"\0\xff\\"]), text(vec![])];
-    let texts: Vec<Box<[u8]>> = vec![(*b"v=spf1 -all").into(), (*b"").into(), (*b"\0\xff\\").into()];
+    let answers = vec![
+        text(vec![b"v=spf1", b"", b" -all"]),
+        text(vec![b""]),
+        text(vec![b"\0\xff\\"]),
+        text(vec![]),
+    ];
+    let texts: Vec<Box<[u8]>> =
+        vec![(*b"v=spf1 -all").into(), (*b"").into(), (*b"\0\xff\\").into()];
     assert_eq!(of("example.com", RecordType::Txt, answers).0, Ok(Answer::Txt(texts.into())));
     assert_eq!(of("example.com", RecordType::Txt, vec![text(vec![])]).0, Err(Failure::NoData));
 }
@@ -250,7 +307,11 @@ fn texts_without_strings_beside_what_looks_like_pointers() {
             ("other.example.com", ttl, RData::A(Ipv4Addr::new(0xc0, octet, 0xc0, octet).into())),
         ];
         let texts: Vec<Box<[u8]>> = vec![(*b"v=spf1 -all").into()];
-        assert_eq!(of("example.com", RecordType::Txt, answers).0, Ok(Answer::Txt(texts.into())), "{octet}");
+        assert_eq!(
+            of("example.com", RecordType::Txt, answers).0,
+            Ok(Answer::Txt(texts.into())),
+            "{octet}"
+        );
     }
 }
 
@@ -270,13 +331,43 @@ fn existence() {
         (ResponseCode::NoError, vec![], vec![("example", 60, soa(60))], exists()),
         (ResponseCode::NXDomain, vec![], vec![("example", 60, soa(60))], gone.clone()),
         // The last of the chain is what does not exist.
-        (ResponseCode::NXDomain, vec![("one.example", 60, cname("gone.test"))], vec![("test", 60, soa(60))], exists()),
+        (
+            ResponseCode::NXDomain,
+            vec![("one.example", 60, cname("gone.test"))],
+            vec![("test", 60, soa(60))],
+            exists(),
+        ),
         (ResponseCode::NoError, vec![("one.example", 60, cname("gone.test"))], vec![], exists()),
-        (ResponseCode::NoError, vec![], vec![("example", 60, soa(60)), nsec("one.example", &nxname)], gone.clone()),
-        (ResponseCode::NoError, vec![], vec![nsec("ONE.example", &nxname), ("example", 60, soa(60))], gone.clone()),
-        (ResponseCode::NXDomain, vec![], vec![("example", 60, soa(60)), nsec("one.example", &nxname)], gone),
-        (ResponseCode::NoError, vec![], vec![("example", 60, soa(60)), nsec("one.example", &nodata)], exists()),
-        (ResponseCode::NoError, vec![], vec![("example", 60, soa(60)), nsec("two.example", &nxname)], exists()),
+        (
+            ResponseCode::NoError,
+            vec![],
+            vec![("example", 60, soa(60)), nsec("one.example", &nxname)],
+            gone.clone(),
+        ),
+        (
+            ResponseCode::NoError,
+            vec![],
+            vec![nsec("ONE.example", &nxname), ("example", 60, soa(60))],
+            gone.clone(),
+        ),
+        (
+            ResponseCode::NXDomain,
+            vec![],
+            vec![("example", 60, soa(60)), nsec("one.example", &nxname)],
+            gone,
+        ),
+        (
+            ResponseCode::NoError,
+            vec![],
+            vec![("example", 60, soa(60)), nsec("one.example", &nodata)],
+            exists(),
+        ),
+        (
+            ResponseCode::NoError,
+            vec![],
+            vec![("example", 60, soa(60)), nsec("two.example", &nxname)],
+            exists(),
+        ),
         // Window 1 has other types at this place.
         (
             ResponseCode::NoError,
@@ -293,7 +384,8 @@ fn existence() {
     // The longest bitmap, with none or all of the types.
     for (bits, expected) in [(0, exists()), (0xff, Err(Failure::NxDomain))] {
         let mut message = message("one.example", &question, vec![]);
-        message.authorities = records(vec![nsec("one.example", &[[0, 255].as_slice(), &[bits; 255]].concat())]);
+        message.authorities =
+            records(vec![nsec("one.example", &[[0, 255].as_slice(), &[bits; 255]].concat())]);
         assert_eq!(read(&message, &question).0, expected);
     }
     let mut cut = message("one.example", &question, vec![]);

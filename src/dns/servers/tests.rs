@@ -36,7 +36,9 @@ impl Conf {
         let listener = Listener::new(move |event| {
             events.lock().unwrap().push(match event {
                 Event::Servers { servers, .. } => format!("servers {}", Server::list(servers)),
-                Event::NoServers { reason, servers, .. } => format!("none: {reason}; {}", Server::list(servers)),
+                Event::NoServers { reason, servers, .. } => {
+                    format!("none: {reason}; {}", Server::list(servers))
+                }
                 Event::BadLines { number, text, .. } => format!("bad {number} {text}"),
                 Event::Hangs { .. } => "hangs".into(),
                 Event::Silent { .. } => "silent".into(),
@@ -121,11 +123,17 @@ async fn replaced_later() {
     assert_eq!(asked(&servers.list()), "192.0.2.2, 192.0.2.1");
     assert_eq!(
         conf.told(),
-        ["none: No such file or directory; 192.0.2.2, 192.0.2.1", "none: it has no nameserver line; 192.0.2.2, 192.0.2.1"]
+        [
+            "none: No such file or directory; 192.0.2.2, 192.0.2.1",
+            "none: it has no nameserver line; 192.0.2.2, 192.0.2.1"
+        ]
     );
     conf.write("nameserver 192.0.2.2\nnameserver 192.0.2.1\n");
     look(&servers).await;
-    assert_eq!((conf.told(), servers.list().generation), (vec!["servers 192.0.2.2, 192.0.2.1".into()], 2));
+    assert_eq!(
+        (conf.told(), servers.list().generation),
+        (vec!["servers 192.0.2.2, 192.0.2.1".into()], 2)
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -187,7 +195,10 @@ async fn a_file_that_hangs_holds_nobody_up() {
     let mut was_read = file.was_read.subscribe();
     write_to(&conf.path, "nameserver 192.0.2.2\n");
     was_read.changed().await.unwrap();
-    assert_eq!((asked(&servers.list()), conf.told()), ("192.0.2.2".into(), vec!["servers 192.0.2.2".into()]));
+    assert_eq!(
+        (asked(&servers.list()), conf.told()),
+        ("192.0.2.2".into(), vec!["servers 192.0.2.2".into()])
+    );
 }
 
 fn write_to(path: &Path, text: &str) {
@@ -205,7 +216,8 @@ async fn other_settings() {
     let same = servers.reconfigured(&conf.settings());
     assert!(Arc::ptr_eq(&same, &servers));
     assert_eq!(conf.told(), ["servers 192.0.2.2"]);
-    let configured = Settings { nameservers: Some(vec!["192.0.2.3:5353".parse().unwrap()]), ..conf.settings() };
+    let configured =
+        Settings { nameservers: Some(vec!["192.0.2.3:5353".parse().unwrap()]), ..conf.settings() };
     let configured = servers.reconfigured(&configured);
     assert_eq!(conf.told(), ["servers 192.0.2.3:5353"]);
     conf.write("nameserver 192.0.2.4\n");

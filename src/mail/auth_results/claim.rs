@@ -9,8 +9,8 @@ use std::{fmt, str::FromStr};
 
 /// Authserv-ids that are ours: one, or those of all subdomains of a domain.
 ///
-/// Ids compare as the domain names that they mostly are: upper and lower case, U-labels and A-labels and a dot at the end make no
-/// difference.
+/// Ids compare as the domain names that they mostly are: upper and lower case, U-labels and
+/// A-labels and a dot at the end make no difference.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub struct AuthservIdPattern {
     /// The id or domain, normalised.
@@ -61,7 +61,11 @@ impl FromStr for AuthservIdPattern {
             return Ok(Self { id: domain.to_string(), subdomains: true });
         }
         let id = normalise(text);
-        if id.is_empty() { Err(AuthservIdPatternError::Empty) } else { Ok(Self { id, subdomains: false }) }
+        if id.is_empty() {
+            Err(AuthservIdPatternError::Empty)
+        } else {
+            Ok(Self { id, subdomains: false })
+        }
     }
 }
 
@@ -84,13 +88,15 @@ impl AuthservIdPattern {
 
     fn matches_normalised(&self, id: &str) -> bool {
         if self.subdomains {
-            id.strip_suffix(self.id.as_str()).is_some_and(|rest| rest.len() > 1 && rest.ends_with('.'))
+            id.strip_suffix(self.id.as_str())
+                .is_some_and(|rest| rest.len() > 1 && rest.ends_with('.'))
         } else {
             id == self.id
         }
     }
 
-    /// Whether the id, as A-labels or as U-labels, is somewhere in one of the texts, which are [`reduce`]d.
+    /// Whether the id, as A-labels or as U-labels, is somewhere in one of the texts, which are
+    /// [`reduce`]d.
     fn occurs_in(&self, texts: &[String]) -> bool {
         let forms = [self.id.as_str(), &idna::domain_to_unicode(&self.id).0];
         let forms = forms.map(|form| reduce(form.as_bytes(), false));
@@ -106,17 +112,19 @@ fn normalise(id: &str) -> String {
     Domain::parse(id).map_or_else(|_| id.to_owned(), |domain| domain.to_string())
 }
 
-/// Text as it looks to those who know no more than its characters: in lower case, of the forms that a character has the usual one,
-/// and nothing that is not seen.
+/// Text as it looks to those who know no more than its characters: in lower case, of the forms that
+/// a character has the usual one, and nothing that is not seen.
 ///
-/// The forms are those of domain names (UTS #46), so U+3002 becomes a dot. A-labels stay as they are.
+/// The forms are those of domain names (UTS #46), so U+3002 becomes a dot. A-labels stay as they
+/// are.
 fn fold(text: &str) -> String {
     if text.is_ascii() {
         return text.to_ascii_lowercase();
     }
     let seen: String = text.chars().filter(|&c| !is_unseen(c)).collect();
     let mut out = String::with_capacity(seen.len());
-    // Piece by piece: a combining character belongs to the letter before it, and a name within other text is mapped as one by itself.
+    // Piece by piece: a combining character belongs to the letter before it, and a name within
+    // other text is mapped as one by itself.
     for piece in seen.split_inclusive(|c: char| c.is_ascii() && !c.is_ascii_alphanumeric()) {
         if piece.is_ascii() {
             out.push_str(&piece.to_ascii_lowercase());
@@ -130,25 +138,31 @@ fn fold(text: &str) -> String {
 
 /// Whether the value of an incoming Authentication-Results field claims one of these authserv-ids.
 ///
-/// The authserv-id is what remains when comments (nested or not), folding, quotes and quoted-pairs are taken away; a version may
-/// follow it (`id 1`, `id/1`), the `;` may be missing. In doubt the field is ours, for somebody might read it so:
+/// The authserv-id is what remains when comments (nested or not), folding, quotes and quoted-pairs
+/// are taken away; a version may follow it (`id 1`, `id/1`), the `;` may be missing. In doubt the
+/// field is ours, for somebody might read it so:
 ///
-/// - It has no authserv-id that can be read: it is empty, begins with `;`, a comment or quoted string in front does not end, or
-///   there are control characters, octets that are not UTF-8 or an encoded word.
-/// - It is not of the grammar, be it in its last octet, and one of ours occurs anywhere in it, whatever comments, white space, quotes,
-///   backslashes and unseen characters are between its characters; or an encoded word does, which may be anything.
+/// - It has no authserv-id that can be read: it is empty, begins with `;`, a comment or quoted
+///   string in front does not end, or there are control characters, octets that are not UTF-8 or an
+///   encoded word.
+/// - It is not of the grammar, be it in its last octet, and one of ours occurs anywhere in it,
+///   whatever comments, white space, quotes, backslashes and unseen characters are between its
+///   characters; or an encoded word does, which may be anything.
 ///
-/// A field by the grammar with the authserv-id of somebody else is not ours, whatever its results say. Neither is one that begins
-/// with a result, as some large operators write it: it claims no id.
+/// A field by the grammar with the authserv-id of somebody else is not ours, whatever its results
+/// say. Neither is one that begins with a result, as some large operators write it: it claims no
+/// id.
 ///
 /// Takes time in proportion to the length of the value, whatever it is made of.
 pub fn claims_authserv_id(value: &[u8], patterns: &[AuthservIdPattern]) -> bool {
     claims(value, Cursor::new(value), patterns)
 }
 
-/// Whether the value of an incoming ARC-Authentication-Results field (RFC 8617 §4.1.1) claims one of these authserv-ids.
+/// Whether the value of an incoming ARC-Authentication-Results field (RFC 8617 §4.1.1) claims one
+/// of these authserv-ids.
 ///
-/// It is that of an Authentication-Results field behind an instance, `i=1;`, whatever number that is.
+/// It is that of an Authentication-Results field behind an instance, `i=1;`, whatever number that
+/// is.
 pub fn arc_claims_authserv_id(value: &[u8], patterns: &[AuthservIdPattern]) -> bool {
     claims(value, grammar::behind_instance(value).unwrap_or(Cursor::new(value)), patterns)
 }
@@ -168,13 +182,14 @@ fn claims(value: &[u8], payload: Cursor<'_>, patterns: &[AuthservIdPattern]) -> 
         Some(_) if grammar::is_by_the_grammar(payload) => false,
         Some(_) => {
             let texts = [reduce(value, true), reduce(value, false)];
-            value.windows(2).any(|pair| pair == b"=?") || patterns.iter().any(|pattern| pattern.occurs_in(&texts))
+            value.windows(2).any(|pair| pair == b"=?")
+                || patterns.iter().any(|pattern| pattern.occurs_in(&texts))
         }
     }
 }
 
-/// What stands where an authserv-id should be: one, the method of a result, or the beginning of something else. `None` where that
-/// cannot be told.
+/// What stands where an authserv-id should be: one, the method of a result, or the beginning of
+/// something else. `None` where that cannot be told.
 fn read_head(mut cursor: Cursor<'_>) -> Option<String> {
     cursor.skip_cfws().ok()?;
     let id = if cursor.peek() == Some(b'"') {
@@ -191,8 +206,8 @@ fn read_head(mut cursor: Cursor<'_>) -> Option<String> {
     (!is_unreadable).then_some(id)
 }
 
-/// What is left of a value without white space, control characters, quotes and backslashes, [`fold`]ed; without comments too, or only
-/// without their parentheses.
+/// What is left of a value without white space, control characters, quotes and backslashes,
+/// [`fold`]ed; without comments too, or only without their parentheses.
 fn reduce(value: &[u8], drop_comments: bool) -> String {
     let text = String::from_utf8_lossy(value);
     let mut out = String::with_capacity(text.len());

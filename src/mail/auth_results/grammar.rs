@@ -1,4 +1,5 @@
-//! Whether a field is one by the grammar (RFC 8601 §2.2), so that all readers agree on what it says.
+//! Whether a field is one by the grammar (RFC 8601 §2.2), so that all readers agree on what it
+//! says.
 //!
 //! One pass, no recursion, time in proportion to the length.
 
@@ -14,13 +15,15 @@ use crate::mail::{
 /// authres-payload = [CFWS] authserv-id [ CFWS authres-version ] ( no-result / 1*resinfo ) [CFWS] CRLF
 /// ```
 ///
-/// What is met too often to be held against anybody is taken as well: a result in place of the authserv-id, a `;` at the end, UTF-8,
-/// and values that should have been quoted for a `/`, `:` or the like.
+/// What is met too often to be held against anybody is taken as well: a result in place of the
+/// authserv-id, a `;` at the end, UTF-8, and values that should have been quoted for a `/`, `:` or
+/// the like.
 pub(super) fn is_by_the_grammar(mut payload: Cursor<'_>) -> bool {
     read_payload(&mut payload) == Ok(true)
 }
 
-/// The place behind the instance of an ARC-Authentication-Results field; `None` where there is no instance.
+/// The place behind the instance of an ARC-Authentication-Results field; `None` where there is no
+/// instance.
 ///
 /// ```text
 /// arc-info = [CFWS] "i" [CFWS] "=" [CFWS] 1*DIGIT [CFWS] ";" authres-payload
@@ -175,5 +178,7 @@ fn value(cursor: &mut Cursor<'_>) -> Result<bool, ParseError> {
 }
 
 fn is_value_octet(octet: u8) -> bool {
-    tokens::is_token_octet(octet) || matches!(octet, b'@' | b'/' | b':' | b'=' | b'?' | b'<' | b'>') || !octet.is_ascii()
+    tokens::is_token_octet(octet)
+        || matches!(octet, b'@' | b'/' | b':' | b'=' | b'?' | b'<' | b'>')
+        || !octet.is_ascii()
 }

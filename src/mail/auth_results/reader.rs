@@ -38,7 +38,8 @@ fn starts_result(mut cursor: Cursor<'_>) -> bool {
     if cursor.take_while(is_keyword_octet).is_empty() || cursor.skip_cfws().is_err() {
         return false;
     }
-    if cursor.peek() == Some(b'/') && (version(&mut cursor).is_err() || cursor.skip_cfws().is_err()) {
+    if cursor.peek() == Some(b'/') && (version(&mut cursor).is_err() || cursor.skip_cfws().is_err())
+    {
         return false;
     }
     cursor.peek() == Some(b'=')
@@ -158,7 +159,8 @@ fn word(cursor: &mut Cursor<'_>) -> Result<String, ParseError> {
     if cursor.peek() != Some(b'@') {
         return Ok(content);
     }
-    let unfolded: Vec<u8> = source.iter().copied().filter(|b| !matches!(b, b'\r' | b'\n')).collect();
+    let unfolded: Vec<u8> =
+        source.iter().copied().filter(|b| !matches!(b, b'\r' | b'\n')).collect();
     Ok(String::from_utf8_lossy(&unfolded).into_owned() + &bare_word(cursor))
 }
 

@@ -3,7 +3,8 @@ use crate::mail::{header_field::check_lines, tokens::ParseErrorKind};
 use proptest::prelude::*;
 
 fn parse(value: &str) -> AuthenticationResults {
-    AuthenticationResults::parse(value.as_bytes()).unwrap_or_else(|error| panic!("{value:?}: {error}"))
+    AuthenticationResults::parse(value.as_bytes())
+        .unwrap_or_else(|error| panic!("{value:?}: {error}"))
 }
 
 fn error(value: &str) -> ParseErrorKind {
@@ -12,7 +13,9 @@ fn error(value: &str) -> ParseErrorKind {
 
 fn spf(value: &str) -> String {
     let mut results = AuthenticationResults::new("mx.example");
-    results.results.push(MethodResult::new("spf", "pass").with_property(Property::new("smtp", "mailfrom", value)));
+    results.results.push(
+        MethodResult::new("spf", "pass").with_property(Property::new("smtp", "mailfrom", value)),
+    );
     let field = results.write();
     check_lines(&field);
     assert_eq!(parse(&field.value), results);
@@ -24,11 +27,9 @@ fn fields_are_written_by_the_grammar() {
     let mut results = AuthenticationResults::new("mail.receiver.example");
     assert_eq!(results.write().value, "mail.receiver.example; none");
     results.results.push(
-        MethodResult::new("spf", "permerror").with_reason("more than one SPF record").with_property(Property::new(
-            "smtp",
-            "helo",
-            "client.example",
-        )),
+        MethodResult::new("spf", "permerror")
+            .with_reason("more than one SPF record")
+            .with_property(Property::new("smtp", "helo", "client.example")),
     );
     results.results.push(
         MethodResult::new("dkim", "pass")
@@ -37,8 +38,9 @@ fn fields_are_written_by_the_grammar() {
             .with_property(Property::new("header", "s", "sel")),
     );
     results.results.push(
-        MethodResult::new("iprev", "pass")
-            .with_property(Property::new("policy", "iprev", "2001:db8::1").with_comment("a.example")),
+        MethodResult::new("iprev", "pass").with_property(
+            Property::new("policy", "iprev", "2001:db8::1").with_comment("a.example"),
+        ),
     );
     let field = results.write();
     assert_eq!(field.name, "Authentication-Results");
@@ -89,7 +91,8 @@ fn addresses_stay_bare_where_they_may() {
         ("a@-foo.example", "\"a@-foo.example\""),
         ("a@foo-.example", "\"a@foo-.example\""),
         ("a@example.com.", "\"a@example.com.\""),
-        // Readers cut at dots, and take some characters for the end of a value or the beginning of another.
+        // Readers cut at dots, and take some characters for the end of a value or the beginning of
+        // another.
         ("a..b", "\"a..b\""),
         (".a", "\".a\""),
         ("a.", "\"a.\""),
@@ -106,7 +109,9 @@ fn addresses_stay_bare_where_they_may() {
 
 #[test]
 fn reasons_with_dots_are_quoted() {
-    for (reason, written) in [("NXDOMAIN", "NXDOMAIN"), ("b.example", "\"b.example\""), ("a b", "\"a b\""), ("", "\"\"")] {
+    for (reason, written) in
+        [("NXDOMAIN", "NXDOMAIN"), ("b.example", "\"b.example\""), ("a b", "\"a b\""), ("", "\"\"")]
+    {
         let mut results = AuthenticationResults::new("mx.example");
         results.results.push(MethodResult::new("iprev", "fail").with_reason(reason));
         let field = results.write();
@@ -171,10 +176,13 @@ fn what_others_write_is_read() {
     assert_eq!(parse("x 2; none").version, 2);
     assert_eq!(parse("\"a/b\"; none").authserv_id, "a/b");
     // Values that want quotes; UTF-8; an unknown method of another version.
-    let results = parse("éxample.org; new/3=fine smtp.mailfrom=<é@b.example> a.b=\"c;d\" e.f=2001:db8::1 g.h=\"x y\"@z.example");
+    let results = parse(
+        "éxample.org; new/3=fine smtp.mailfrom=<é@b.example> a.b=\"c;d\" e.f=2001:db8::1 g.h=\"x y\"@z.example",
+    );
     assert_eq!(results.authserv_id, "éxample.org");
     assert_eq!(results.results[0].method_version, 3);
-    let values: Vec<_> = results.results[0].properties.iter().map(|property| property.value.as_str()).collect();
+    let values: Vec<_> =
+        results.results[0].properties.iter().map(|property| property.value.as_str()).collect();
     assert_eq!(values, ["<é@b.example>", "c;d", "2001:db8::1", "\"x y\"@z.example"]);
 }
 
@@ -191,7 +199,8 @@ fn what_cannot_be_read_is_refused() {
     assert_eq!(error("x 99999999999; none"), ParseErrorKind::Unexpected);
 }
 
-/// Inputs of a megabyte, each the worst for some part of the reader. Anything but linear time would not end.
+/// Inputs of a megabyte, each the worst for some part of the reader. Anything but linear time would
+/// not end.
 #[test]
 fn large_and_hostile_values_are_read_in_linear_time() {
     let patterns = ["mail.receiver.example".parse().unwrap(), ".receiver.example".parse().unwrap()];
@@ -441,7 +450,9 @@ fn ids_that_are_no_tokens() {
 
 #[test]
 fn arc_fields() {
-    let ours = |value: &str| arc_claims_authserv_id(value.as_bytes(), &["mail.receiver.example".parse().unwrap()]);
+    let ours = |value: &str| {
+        arc_claims_authserv_id(value.as_bytes(), &["mail.receiver.example".parse().unwrap()])
+    };
     for value in [
         "i=1; mail.receiver.example; dmarc=pass",
         " I = 50 (c);\n mail.receiver.example 1; none",
@@ -485,23 +496,32 @@ fn property() -> impl Strategy<Value = Property> {
         |(ptype, property, value, comment, with_type)| {
             // Without a type, "reason" would be the reason.
             let property = Keyword::parse(&format!("x{property}")).unwrap();
-            Property { ptype: Keyword::parse(&ptype).filter(|_| with_type), property, value, comment }
+            Property {
+                ptype: Keyword::parse(&ptype).filter(|_| with_type),
+                property,
+                value,
+                comment,
+            }
         },
     )
 }
 
 fn method_result() -> impl Strategy<Value = MethodResult> {
-    let texts = (prop::option::of(text()), prop::option::of(text()), prop::collection::vec(property(), 0..4));
-    ("[a-z]{1,9}", 0_u32.., "[a-z]{1,9}", texts).prop_map(|(method, method_version, result, (comment, reason, properties))| {
-        MethodResult {
+    let texts = (
+        prop::option::of(text()),
+        prop::option::of(text()),
+        prop::collection::vec(property(), 0..4),
+    );
+    ("[a-z]{1,9}", 0_u32.., "[a-z]{1,9}", texts).prop_map(
+        |(method, method_version, result, (comment, reason, properties))| MethodResult {
             method: Keyword::parse(&method).unwrap(),
             method_version,
             result: Keyword::parse(&result).unwrap(),
             comment,
             reason,
             properties,
-        }
-    })
+        },
+    )
 }
 
 fn is_token_character(c: char) -> bool {
@@ -515,7 +535,8 @@ fn shortened(text: &str) -> String {
 /// What is left of the values where they are too long for a line.
 fn limited(results: &AuthenticationResults) -> AuthenticationResults {
     let comment = |text: &mut Option<String>| {
-        *text = text.take().map(|text| text.split(' ').map(shortened).collect::<Vec<_>>().join(" "));
+        *text =
+            text.take().map(|text| text.split(' ').map(shortened).collect::<Vec<_>>().join(" "));
     };
     let mut results = results.clone();
     results.authserv_id = shortened(&results.authserv_id);

@@ -1,10 +1,12 @@
 //! Characters beyond ASCII that are taken for others, or not seen at all.
 
-/// The text with ASCII in place of the compatible forms (Unicode NFKC) of what the grammar is made of; `None` where there are none.
+/// The text with ASCII in place of the compatible forms (Unicode NFKC) of what the grammar is made
+/// of; `None` where there are none.
 pub(super) fn specials(value: &[u8]) -> Option<String> {
     // Most are ASCII, and then there are none.
     let text = std::str::from_utf8(value).ok().filter(|text| !text.is_ascii())?;
-    text.contains(|c| special(c).is_some()).then(|| text.chars().map(|c| special(c).unwrap_or(c)).collect())
+    text.contains(|c| special(c).is_some())
+        .then(|| text.chars().map(|c| special(c).unwrap_or(c)).collect())
 }
 
 fn special(c: char) -> Option<char> {
@@ -29,18 +31,18 @@ fn compatible(c: char) -> Option<char> {
     })
 }
 
-/// What a reader may take a character for: ASCII where it is compatible with it, or looks like a bracket or dot; a space for white
-/// space of all kinds; `None` where it is not seen.
+/// What a reader may take a character for: ASCII where it is compatible with it, or looks like a
+/// bracket or dot; a space for white space of all kinds; `None` where it is not seen.
 pub(super) fn lookalike(c: char) -> Option<char> {
     Some(match c {
         c if c.is_ascii() || is_misleading(c) => c,
         c if is_invisible(c) => return None,
         c if c.is_whitespace() => ' ',
         '\u{3002}' | '\u{ff61}' => '.',
-        '\u{ab}' | '\u{2039}' | '\u{2329}' | '\u{226a}' | '\u{276e}' | '\u{2770}' | '\u{27e8}' | '\u{27ea}' | '\u{29fc}'
-        | '\u{3008}' | '\u{300a}' | '\u{2c2}' | '\u{1438}' => '<',
-        '\u{bb}' | '\u{203a}' | '\u{232a}' | '\u{226b}' | '\u{276f}' | '\u{2771}' | '\u{27e9}' | '\u{27eb}' | '\u{29fd}'
-        | '\u{3009}' | '\u{300b}' | '\u{2c3}' | '\u{1433}' => '>',
+        '\u{ab}' | '\u{2039}' | '\u{2329}' | '\u{226a}' | '\u{276e}' | '\u{2770}' | '\u{27e8}'
+        | '\u{27ea}' | '\u{29fc}' | '\u{3008}' | '\u{300a}' | '\u{2c2}' | '\u{1438}' => '<',
+        '\u{bb}' | '\u{203a}' | '\u{232a}' | '\u{226b}' | '\u{276f}' | '\u{2771}' | '\u{27e9}'
+        | '\u{27eb}' | '\u{29fd}' | '\u{3009}' | '\u{300b}' | '\u{2c3}' | '\u{1433}' => '>',
         // Brackets and quotes of other kinds.
         '\u{2018}'..='\u{201f}'
         | '\u{2045}'
@@ -72,18 +74,21 @@ pub(super) fn lookalike(c: char) -> Option<char> {
     })
 }
 
-/// Whether a character of an address is what it looks like: ASCII, or a letter, digit, mark or symbol that no reader takes for another.
+/// Whether a character of an address is what it looks like: ASCII, or a letter, digit, mark or
+/// symbol that no reader takes for another.
 pub(super) fn is_plain(c: char) -> bool {
     c.is_ascii() || !is_misleading(c) && lookalike(c) == Some(c)
 }
 
-/// Characters that reorder text (Bidi_Control of the Unicode Character Database) or break it, and control characters.
+/// Characters that reorder text (Bidi_Control of the Unicode Character Database) or break it, and
+/// control characters.
 pub(super) fn is_misleading(c: char) -> bool {
     matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
         || c.is_control() && c != '\t'
 }
 
-/// Characters without a shape (Default_Ignorable_Code_Point, without those that mislead), and what stands for octets that are no text.
+/// Characters without a shape (Default_Ignorable_Code_Point, without those that mislead), and what
+/// stands for octets that are no text.
 fn is_invisible(c: char) -> bool {
     matches!(
         c,

@@ -1,8 +1,10 @@
-//! The lenient reader of From header fields: the domains of all addresses that some reader might see.
+//! The lenient reader of From header fields: the domains of all addresses that some reader might
+//! see.
 //!
-//! Readers differ in what they know: comments, quotes, encoded words, folding. Each of these is taken away or left, and in every text
-//! that comes of it each `@` begins a domain. No reader is imitated; what any of them can find is among what is found here. The work is
-//! linear in the length of the field, with a bound on the domains that are looked at.
+//! Readers differ in what they know: comments, quotes, encoded words, folding. Each of these is
+//! taken away or left, and in every text that comes of it each `@` begins a domain. No reader is
+//! imitated; what any of them can find is among what is found here. The work is linear in the
+//! length of the field, with a bound on the domains that are looked at.
 
 use std::collections::HashSet;
 
@@ -31,7 +33,9 @@ pub(super) fn read(value: &[u8]) -> Option<Reading> {
         addresses.chain(bare).for_each(|(_, domain)| reader.domain(domain));
     }
     for text in &texts {
-        reader.is_misleading |= text.split(['<', '>']).any(|part| part.contains('@') && part.contains(fold::is_misleading));
+        reader.is_misleading |= text
+            .split(['<', '>'])
+            .any(|part| part.contains('@') && part.contains(fold::is_misleading));
         for view in views(text) {
             reader.view(&view);
         }
@@ -146,16 +150,24 @@ impl Reader {
         let text = text.trim_start_matches(skipped);
         let plain: String = text.chars().take_while(|c| is_domain_character(*c)).collect();
         self.candidate(&plain);
-        // RFC 5322 lets a domain have characters that DNS names of hosts do not have, and clients show them.
-        let atoms: String = text.chars().take_while(|c| is_symbol(*c) || is_domain_character(*c)).collect();
+        // RFC 5322 lets a domain have characters that DNS names of hosts do not have, and clients
+        // show them.
+        let atoms: String =
+            text.chars().take_while(|c| is_symbol(*c) || is_domain_character(*c)).collect();
         if atoms.contains(is_symbol) {
             self.candidate(atoms.trim_matches(is_symbol));
         }
-        let joined: String = text.chars().take_while(|c| *c == ' ' || is_domain_character(*c)).collect();
-        // Some take white space away around dots alone (obsolete, RFC 5322 §4.4), and end a domain where two words meet.
+        let joined: String =
+            text.chars().take_while(|c| *c == ' ' || is_domain_character(*c)).collect();
+        // Some take white space away around dots alone (obsolete, RFC 5322 §4.4), and end a domain
+        // where two words meet.
         self.candidate(&around_dots(&joined));
-        // Some readers take white space within a domain away, where what is before it is no display name.
-        let is_name = text.split_inclusive(['<', '>', ',', ';', ':', '@']).next().is_some_and(|name| name.ends_with('<'));
+        // Some readers take white space within a domain away, where what is before it is no display
+        // name.
+        let is_name = text
+            .split_inclusive(['<', '>', ',', ';', ':', '@'])
+            .next()
+            .is_some_and(|name| name.ends_with('<'));
         if joined.trim_end().contains(' ') && !is_name {
             self.candidate(&joined.replace(' ', ""));
         }
@@ -181,9 +193,16 @@ impl Reader {
         }
         self.seen.insert(text.to_owned());
         let labels: Vec<&str> = text.split('.').filter(|label| !label.is_empty()).collect();
-        let Some(domain) = Domain::parse(&labels.join(".")).ok().or_else(|| valid_end(&labels)) else { return };
-        // A name of one label is nobody's domain, and one that ends in a number is an address (RFC 5321 §4.1.3).
-        let is_address = domain.labels().next_back().is_some_and(|last| last.bytes().all(|octet| octet.is_ascii_digit()));
+        let Some(domain) = Domain::parse(&labels.join(".")).ok().or_else(|| valid_end(&labels))
+        else {
+            return;
+        };
+        // A name of one label is nobody's domain, and one that ends in a number is an address (RFC
+        // 5321 §4.1.3).
+        let is_address = domain
+            .labels()
+            .next_back()
+            .is_some_and(|last| last.bytes().all(|octet| octet.is_ascii_digit()));
         if domain.is_qualified() && !is_address {
             self.domains.add(&domain);
         }
@@ -202,24 +221,32 @@ fn around_dots(text: &str) -> String {
     domain
 }
 
-/// The last of the labels, as many as can be a domain together. A name that DNS cannot have is shown as one below that domain.
+/// The last of the labels, as many as can be a domain together. A name that DNS cannot have is
+/// shown as one below that domain.
 fn valid_end(labels: &[&str]) -> Option<Domain> {
     let mut end: Option<Domain> = None;
     for label in labels.iter().rev() {
         // As A-labels, for labels that are each valid may be an error together.
         let Ok(label) = Domain::parse(label) else { break };
-        let longer = end.as_ref().map_or_else(|| Ok(label.clone()), |end| Domain::parse(&format!("{label}.{end}")));
+        let longer = end
+            .as_ref()
+            .map_or_else(|| Ok(label.clone()), |end| Domain::parse(&format!("{label}.{end}")));
         let Ok(longer) = longer else { break };
         end = Some(longer);
     }
     end
 }
 
-/// Whether the character is one that RFC 5322 allows in a domain and names of hosts do not have (`atext`, §3.2.3).
+/// Whether the character is one that RFC 5322 allows in a domain and names of hosts do not have
+/// (`atext`, §3.2.3).
 fn is_symbol(c: char) -> bool {
     "!#$%&'*+/=?^`{|}~".contains(c)
 }
 
 fn is_domain_character(c: char) -> bool {
-    if c.is_ascii() { c.is_ascii_alphanumeric() || "-_.".contains(c) || fold::is_misleading(c) } else { true }
+    if c.is_ascii() {
+        c.is_ascii_alphanumeric() || "-_.".contains(c) || fold::is_misleading(c)
+    } else {
+        true
+    }
 }

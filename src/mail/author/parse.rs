@@ -6,7 +6,8 @@ use crate::mail::{domain::Domain, octets::split_before};
 /// How deep comments may be nested.
 const MAX_COMMENT_DEPTH: usize = 8;
 
-/// Reads a From header field's value: the distinct domains of its addresses. There are none only where it is a group without members.
+/// Reads a From header field's value: the distinct domains of its addresses. There are none only
+/// where it is a group without members.
 ///
 /// ```text
 /// from            = "From:" (mailbox-list / address-list) CRLF    ; RFC 6854 §2.1
@@ -22,10 +23,17 @@ const MAX_COMMENT_DEPTH: usize = 8;
 /// obs-addr-list   = *([CFWS] ",") address *("," [address / CFWS]) ; RFC 5322 §4.4
 /// ```
 pub(super) fn domains(value: &[u8]) -> Result<Reading, Malformed> {
-    if std::str::from_utf8(value).is_err() && value.windows(2).any(|pair| matches!(pair, [0x80..=0xff, b'\\'])) {
+    if std::str::from_utf8(value).is_err()
+        && value.windows(2).any(|pair| matches!(pair, [0x80..=0xff, b'\\']))
+    {
         return Err(Malformed::Encoding);
     }
-    let mut parser = Parser { rest: without_line_end(value), found: AuthorDomains::default(), misleading: false, groups: false };
+    let mut parser = Parser {
+        rest: without_line_end(value),
+        found: AuthorDomains::default(),
+        misleading: false,
+        groups: false,
+    };
     parser.address_list()?;
     if parser.found.as_slice().is_empty() && !parser.groups {
         return Err(Malformed::NoAddress);
@@ -102,7 +110,8 @@ impl<'a> Parser<'a> {
         }
     }
 
-    /// Reads a mailbox, or the display name and colon of a group. Tells whether a group is open afterwards.
+    /// Reads a mailbox, or the display name and colon of a group. Tells whether a group is open
+    /// afterwards.
     fn address(&mut self, in_group: bool) -> Result<bool, Malformed> {
         let mut words = 0_usize;
         loop {
@@ -131,7 +140,9 @@ impl<'a> Parser<'a> {
             match word {
                 Word::Atoms([b'.', ..]) if words == 1 => return Err(Malformed::Syntax),
                 // Readers that know quotes and no backslashes see an address outside of them.
-                Word::Quoted(text) if text.contains(&b'@') && text.contains(&b'\\') => return Err(Malformed::AmbiguousQuotes),
+                Word::Quoted(text) if text.contains(&b'@') && text.contains(&b'\\') => {
+                    return Err(Malformed::AmbiguousQuotes);
+                }
                 _ => {}
             }
         }
@@ -155,11 +166,19 @@ impl<'a> Parser<'a> {
         self.local_part(&local_part)?;
         self.skip_cfws()?;
         if !self.accept(b'@') {
-            return Err(if self.rest.is_empty() { Malformed::Unterminated } else { Malformed::Syntax });
+            return Err(if self.rest.is_empty() {
+                Malformed::Unterminated
+            } else {
+                Malformed::Syntax
+            });
         }
         self.domain()?;
         if !self.accept(b'>') {
-            return Err(if self.rest.is_empty() { Malformed::Unterminated } else { Malformed::Syntax });
+            return Err(if self.rest.is_empty() {
+                Malformed::Unterminated
+            } else {
+                Malformed::Syntax
+            });
         }
         self.skip_cfws()
     }
@@ -169,14 +188,22 @@ impl<'a> Parser<'a> {
         let (text, ambiguous) = match word {
             Word::Atoms(text) if !is_dot_atom(text) => return Err(Malformed::LocalPart),
             Word::Atoms(text) => (text, is_encoded_word(text)),
-            Word::Quoted(text) => (text, text.iter().any(|octet| matches!(octet, b'@' | b'<' | b'>')) || is_encoded_word(text)),
+            Word::Quoted(text) => (
+                text,
+                text.iter().any(|octet| matches!(octet, b'@' | b'<' | b'>'))
+                    || is_encoded_word(text),
+            ),
         };
         let Ok(text) = std::str::from_utf8(text) else { return Err(Malformed::AmbiguousLocalPart) };
         if ambiguous {
             return Err(Malformed::AmbiguousLocalPart);
         }
         self.misleading |= text.contains(fold::is_misleading);
-        if text.chars().all(|c| fold::is_plain(c) || fold::is_misleading(c)) { Ok(()) } else { Err(Malformed::Lookalike) }
+        if text.chars().all(|c| fold::is_plain(c) || fold::is_misleading(c)) {
+            Ok(())
+        } else {
+            Err(Malformed::Lookalike)
+        }
     }
 
     /// Reads the domain after an `@`, and CFWS.
@@ -265,7 +292,9 @@ impl<'a> Parser<'a> {
     fn text(&mut self) -> Result<(), Malformed> {
         match self.peek() {
             Some(b'\r' | b'\n') => self.line_break(),
-            Some(octet) if octet.is_ascii_control() && octet != b'\t' => Err(Malformed::ControlCharacter),
+            Some(octet) if octet.is_ascii_control() && octet != b'\t' => {
+                Err(Malformed::ControlCharacter)
+            }
             _ => {
                 self.bump();
                 Ok(())
@@ -273,7 +302,8 @@ impl<'a> Parser<'a> {
         }
     }
 
-    /// Skips CRLF or LF, which must be followed by white space and then by something else on the same line.
+    /// Skips CRLF or LF, which must be followed by white space and then by something else on the
+    /// same line.
     fn line_break(&mut self) -> Result<(), Malformed> {
         self.accept(b'\r');
         if !self.accept(b'\n') || !matches!(self.peek(), Some(b' ' | b'\t')) {
@@ -337,14 +367,16 @@ impl<'a> Parser<'a> {
     }
 }
 
-/// Whether there may be an encoded word in the text: `"=?" charset "?" encoding "?" encoded-text "?="` (RFC 2047 §2).
+/// Whether there may be an encoded word in the text: `"=?" charset "?" encoding "?" encoded-text
+/// "?="` (RFC 2047 §2).
 fn is_encoded_word(text: &[u8]) -> bool {
     let mut pairs = text.windows(2);
     // The question mark of the beginning is not that of the end.
     pairs.any(|pair| pair == b"=?") && pairs.skip(1).any(|pair| pair == b"?=")
 }
 
-/// `dot-atom-text = 1*atext *("." 1*atext)` (RFC 5322 §3.2.3), of text that has nothing but atext and dots.
+/// `dot-atom-text = 1*atext *("." 1*atext)` (RFC 5322 §3.2.3), of text that has nothing but atext
+/// and dots.
 fn is_dot_atom(text: &[u8]) -> bool {
     text.split(|octet| *octet == b'.').all(|atom| !atom.is_empty())
 }

@@ -56,7 +56,10 @@ fn one_domain() {
     }
     assert_eq!(read("a@bücher.example"), "xn--bcher-kva.example");
     assert_eq!(read("a@XN--BCHER-KVA.example"), "xn--bcher-kva.example");
-    assert_eq!(read("hello@\u{5de}\u{5d9}\u{5d9}\u{5dc}.\u{5e7}\u{5d5}\u{5dd}"), "xn--eebajf.xn--9dbq2a");
+    assert_eq!(
+        read("hello@\u{5de}\u{5d9}\u{5d9}\u{5dc}.\u{5e7}\u{5d5}\u{5dd}"),
+        "xn--eebajf.xn--9dbq2a"
+    );
     assert_eq!(read(b"M\xfcller \"M\xfcller\" (M\xfcller) <a@x.example>"), "x.example");
     assert_eq!(read("a@localhost"), "localhost");
     assert_eq!(read("a@_x.example"), "_x.example");
@@ -66,8 +69,15 @@ fn one_domain() {
 fn several_domains() {
     assert_eq!(read("a@x.example, B <b@y.example>"), "x.example,y.example");
     assert_eq!(read("admin@x.example,<any@y.example>"), "x.example,y.example");
-    assert_eq!(read("team: a@x.example, b@y.example;, c@z.example"), "x.example,y.example,z.example");
-    let Author::Several(domains) = author("a@1.example, a@2.example, a@3.example, a@4.example, a@1.example") else { panic!() };
+    assert_eq!(
+        read("team: a@x.example, b@y.example;, c@z.example"),
+        "x.example,y.example,z.example"
+    );
+    let Author::Several(domains) =
+        author("a@1.example, a@2.example, a@3.example, a@4.example, a@1.example")
+    else {
+        panic!()
+    };
     assert_eq!((domains.as_slice().len(), domains.is_truncated()), (4, false));
     for count in [MAX_AUTHOR_DOMAINS - 1, MAX_AUTHOR_DOMAINS, MAX_AUTHOR_DOMAINS + 1] {
         let list = (1..=count).map(|n| format!("a@{n}.example")).collect::<Vec<_>>().join(", ");
@@ -86,7 +96,19 @@ fn strictly(value: impl AsRef<[u8]>) -> String {
 const MALFORMED: &[(&str, &[&str])] = &[
     (
         "no address",
-        &["", " ", "\r\n", ",", "(c)", "Test User", "\"Test User\"", "<>", "A <>", "root", "Acme, Inc. <a@x.example>"],
+        &[
+            "",
+            " ",
+            "\r\n",
+            ",",
+            "(c)",
+            "Test User",
+            "\"Test User\"",
+            "<>",
+            "A <>",
+            "root",
+            "Acme, Inc. <a@x.example>",
+        ],
     ),
     (
         "address syntax",
@@ -122,7 +144,16 @@ const MALFORMED: &[(&str, &[&str])] = &[
     ),
     (
         "something has no end",
-        &["\"A <a@x.example>", "(A", "<a@x.example", "<a", "<", "team: a@x.example", "a@x.example (", "\"a\\"],
+        &[
+            "\"A <a@x.example>",
+            "(A",
+            "<a@x.example",
+            "<a",
+            "<",
+            "team: a@x.example",
+            "a@x.example (",
+            "\"a\\",
+        ],
     ),
     (
         "control character",
@@ -145,7 +176,12 @@ const MALFORMED: &[(&str, &[&str])] = &[
     ("comments nested too deeply", &["((((((((((c)))))))))) a@x.example"]),
     (
         "address in a comment",
-        &["a@x.example (b@y.example)", "<a(@y.example>)@x.example>", "(\\<b) a@x.example", "a@(>)x.example"],
+        &[
+            "a@x.example (b@y.example)",
+            "<a(@y.example>)@x.example>",
+            "(\\<b) a@x.example",
+            "a@(>)x.example",
+        ],
     ),
     (
         "ambiguous local part",
@@ -171,8 +207,22 @@ const MALFORMED: &[(&str, &[&str])] = &[
         ],
     ),
     ("route in an address", &["<@a.example:b@x.example>", "A <@a.example,@b.example:b@x.example>"]),
-    ("address literal", &["a@[192.0.2.1]", "A <a@[IPv6:2001:db8::1]>", "a@x.example, b@[x.example]"]),
-    ("bad domain name", &["<a@>", "a@.x.example", "a@x..example", "a@x.example.", "a@x!y.example", "a@", "a@=?utf-8?q?x?="]),
+    (
+        "address literal",
+        &["a@[192.0.2.1]", "A <a@[IPv6:2001:db8::1]>", "a@x.example, b@[x.example]"],
+    ),
+    (
+        "bad domain name",
+        &[
+            "<a@>",
+            "a@.x.example",
+            "a@x..example",
+            "a@x.example.",
+            "a@x!y.example",
+            "a@",
+            "a@=?utf-8?q?x?=",
+        ],
+    ),
 ];
 
 #[test]
@@ -182,7 +232,10 @@ fn malformed() {
             assert_eq!(strictly(value), *reason, "{value:?}");
         }
     }
-    assert_eq!(strictly(b"\"\x95\\\" <b@y.example>\" <a@x.example>"), "ambiguous character encoding");
+    assert_eq!(
+        strictly(b"\"\x95\\\" <b@y.example>\" <a@x.example>"),
+        "ambiguous character encoding"
+    );
     assert_eq!(strictly(b"\xfc@x.example"), "ambiguous local part");
     assert_eq!(strictly(b"a@\xfc.example"), "bad domain name");
 }
@@ -283,11 +336,15 @@ fn whoever_reads() {
 /// A name that is too long for DNS is shown as one below the author's domain all the same.
 #[test]
 fn names_too_long_for_dns() {
-    for (length, expected) in [(63, format!("{}.bank.example", "x".repeat(63))), (64, "bank.example".to_owned())] {
+    for (length, expected) in
+        [(63, format!("{}.bank.example", "x".repeat(63))), (64, "bank.example".to_owned())]
+    {
         let name = format!("{}.bank.example", "x".repeat(length));
         assert_eq!(read(format!("ceo@{name}")), expected);
         assert_eq!(
-            read(format!("Bank <ceo@{name}>, x@evil.example")).split(',').find(|domain| *domain == expected),
+            read(format!("Bank <ceo@{name}>, x@evil.example"))
+                .split(',')
+                .find(|domain| *domain == expected),
             Some(&*expected)
         );
     }
@@ -309,7 +366,8 @@ fn the_bound_on_texts_that_are_looked_at() {
     }
 }
 
-/// Readers that take white space away around dots alone end a domain where two words meet (RFC 5322 §4.4).
+/// Readers that take white space away around dots alone end a domain where two words meet (RFC 5322
+/// §4.4).
 #[test]
 fn white_space_around_dots() {
     for (value, domains) in [
@@ -348,8 +406,8 @@ fn groups_without_members() {
 #[test]
 fn characters_that_reorder_or_break_never_pass() {
     for c in [
-        '\u{61c}', '\u{200e}', '\u{200f}', '\u{202a}', '\u{202e}', '\u{2066}', '\u{2069}', '\u{85}', '\u{2028}', '\u{2029}',
-        '\u{b}', '\0',
+        '\u{61c}', '\u{200e}', '\u{200f}', '\u{202a}', '\u{202e}', '\u{2066}', '\u{2069}',
+        '\u{85}', '\u{2028}', '\u{2029}', '\u{b}', '\0',
     ] {
         for value in [
             format!("x{c}y@bank.example"),
@@ -361,13 +419,21 @@ fn characters_that_reorder_or_break_never_pass() {
             format!("x@ba{c}nk.example"),
             format!("Bank, <x@bank.example> {c}x@bank.example"),
         ] {
-            let Author::Misleading(domains) = author(&value) else { panic!("{value:?}: {:?}", author(&value)) };
-            assert!(domains.as_slice().contains(&Domain::parse("bank.example").unwrap()), "{value:?}");
+            let Author::Misleading(domains) = author(&value) else {
+                panic!("{value:?}: {:?}", author(&value))
+            };
+            assert!(
+                domains.as_slice().contains(&Domain::parse("bank.example").unwrap()),
+                "{value:?}"
+            );
         }
         // In a name they are usual, in scripts that are written from right to left.
         if !c.is_ascii() {
             assert_eq!(read(format!("\"{c}x\" <x@bank.example>")), "bank.example");
-            assert!(matches!(author(&format!("{c}x, y <x@bank.example>")), Author::One(_)), "{c:?}");
+            assert!(
+                matches!(author(&format!("{c}x, y <x@bank.example>")), Author::One(_)),
+                "{c:?}"
+            );
         }
     }
 }
@@ -377,10 +443,15 @@ fn number_of_fields() {
     assert_eq!(Author::from_fields::<&[u8]>(&[]), Author::Missing);
     let author = Author::from_fields(&["a@x.example", "nonsense", "b@y.example, c@x.example"]);
     assert!(matches!(author, Author::SeveralFields(_)));
-    assert_eq!(author.domains(), [Domain::parse("x.example").unwrap(), Domain::parse("y.example").unwrap()]);
+    assert_eq!(
+        author.domains(),
+        [Domain::parse("x.example").unwrap(), Domain::parse("y.example").unwrap()]
+    );
     let author = Author::from_fields(&["a@x.example", "a@x.example"]);
     assert!(matches!(author, Author::SeveralFields(_)));
-    assert!(matches!(Author::from_fields(&["", ""]), Author::SeveralFields(domains) if domains.as_slice().is_empty()));
+    assert!(
+        matches!(Author::from_fields(&["", ""]), Author::SeveralFields(domains) if domains.as_slice().is_empty())
+    );
 }
 
 #[test]
@@ -393,7 +464,8 @@ fn names_of_from_fields() {
     }
 }
 
-/// A megabyte of anything takes no longer than a megabyte of one address, give or take: a quadratic reader would need hours.
+/// A megabyte of anything takes no longer than a megabyte of one address, give or take: a quadratic
+/// reader would need hours.
 #[test]
 fn a_megabyte_is_read_in_one_pass() {
     let million = |text: &str| text.repeat(1_000_000 / text.len());
@@ -454,7 +526,11 @@ fn bare_domains(value: &str) -> Vec<Domain> {
     let bare = bare(value);
     let mut domains = Vec::new();
     for after in bare.split('@').skip(1) {
-        let text = after.trim_start().split([',', '>', ';', ' ', '\t', '\r', '\n']).next().unwrap_or_default();
+        let text = after
+            .trim_start()
+            .split([',', '>', ';', ' ', '\t', '\r', '\n'])
+            .next()
+            .unwrap_or_default();
         let domain = Domain::parse(text).unwrap();
         if !domains.contains(&domain) {
             domains.push(domain);
@@ -478,12 +554,11 @@ fn cfws() -> impl Strategy<Value = String> {
 
 fn mailbox() -> impl Strategy<Value = (String, String)> {
     let local = prop_oneof!["[a-z+/]{1,4}(\\.[a-z]{1,3})?", "\"[a-z ,;:()\\[\\]]{0,5}\""];
-    (display_name(), cfws(), local, cfws(), cfws(), "[a-d]\\.example", cfws(), any::<bool>()).prop_map(
-        |(name, c1, local, c2, c3, domain, c4, bare)| {
+    (display_name(), cfws(), local, cfws(), cfws(), "[a-d]\\.example", cfws(), any::<bool>())
+        .prop_map(|(name, c1, local, c2, c3, domain, c4, bare)| {
             let address = format!("{c1}{local}{c2}@{c3}{domain}{c4}");
             (if bare { address } else { format!("{name}<{address}>") }, domain)
-        },
-    )
+        })
 }
 
 /// Pieces of addresses, put together without regard to any grammar.
@@ -525,7 +600,8 @@ proptest! {
         prop_assert!(domains.iter().all(|domain| author.domains().contains(domain)), "{:?}", value);
     }
 
-    /// Whatever comes: no panic, and where domains come out, the second reader sees the same ones and no others.
+    /// Whatever comes: no panic, and where domains come out, the second reader sees the same ones
+    /// and no others.
     #[test]
     fn agrees_with_a_second_reader(value in "[ab.,:;<>@()\"\\\\\\[\\] \r\n\t\u{0}=?é]{0,24}") {
         if let Ok(reading) = parse::domains(value.as_bytes()) {
@@ -555,7 +631,8 @@ proptest! {
         }
     }
 
-    /// What any of the simple readers finds in a field that is not well-formed is among what is found.
+    /// What any of the simple readers finds in a field that is not well-formed is among what is
+    /// found.
     #[test]
     fn no_reader_sees_another_domain(value in confusing()) {
         if parse::domains(value.as_bytes()).is_ok() {
@@ -569,7 +646,8 @@ proptest! {
         }
     }
 
-    /// The same for what is well-formed, but for what is in quotes: display names are not looked at.
+    /// The same for what is well-formed, but for what is in quotes: display names are not looked
+    /// at.
     #[test]
     fn no_reader_sees_another_domain_outside_of_quotes(value in confusing()) {
         let author = author(&value);

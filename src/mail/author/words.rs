@@ -1,8 +1,10 @@
 //! Encoded words, decoded as leniently as any reader might (RFC 2047).
 
-/// The text with its encoded words decoded, in the ways that readers differ in; nothing where it has none.
+/// The text with its encoded words decoded, in the ways that readers differ in; nothing where it
+/// has none.
 ///
-/// White space between two words is left, or goes (RFC 2047 §6.2); what comes of it may have encoded words again.
+/// White space between two words is left, or goes (RFC 2047 §6.2); what comes of it may have
+/// encoded words again.
 pub(super) fn decoded(text: &str) -> Vec<String> {
     let mut texts = Vec::new();
     for keeps_space in [false, true] {
@@ -13,7 +15,8 @@ pub(super) fn decoded(text: &str) -> Vec<String> {
     texts
 }
 
-/// `encoded-word = "=?" charset "?" encoding "?" encoded-text "?="`; charset and encoded-text are whatever they are.
+/// `encoded-word = "=?" charset "?" encoding "?" encoded-text "?="`; charset and encoded-text are
+/// whatever they are.
 fn decode(text: &str, keeps_space: bool) -> Option<String> {
     let mut decoded = String::with_capacity(text.len());
     let mut found = false;
@@ -71,7 +74,9 @@ fn quoted_printable(text: &str) -> Vec<u8> {
     let mut rest = text.bytes();
     while let Some(octet) = rest.next() {
         let mut ahead = rest.clone();
-        let digits = (octet == b'=').then(|| Some((hexadecimal(ahead.next()?)?, hexadecimal(ahead.next()?)?))).flatten();
+        let digits = (octet == b'=')
+            .then(|| Some((hexadecimal(ahead.next()?)?, hexadecimal(ahead.next()?)?)))
+            .flatten();
         match (octet, digits) {
             (_, Some((high, low))) => {
                 octets.push(high << 4 | low);
@@ -117,13 +122,17 @@ fn base64(text: impl Iterator<Item = u8>) -> Vec<u8> {
     octets
 }
 
-/// UTF-7 (RFC 2152), which some readers still know; characters beyond ASCII come out as octets of no meaning.
+/// UTF-7 (RFC 2152), which some readers still know; characters beyond ASCII come out as octets of
+/// no meaning.
 fn utf7(text: &[u8]) -> Vec<u8> {
     let mut octets = Vec::with_capacity(text.len());
     let mut parts = text.split(|octet| *octet == b'+');
     octets.extend(parts.next().into_iter().flatten());
     for part in parts {
-        let encoded = part.iter().take_while(|octet| octet.is_ascii_alphanumeric() || **octet == b'/').count();
+        let encoded = part
+            .iter()
+            .take_while(|octet| octet.is_ascii_alphanumeric() || **octet == b'/')
+            .count();
         let mut rest = part.iter().copied();
         if encoded == 0 {
             octets.push(b'+');

@@ -4,8 +4,7 @@ use tokio::{runtime::Handle, task::yield_now, time::Instant};
 
 use super::*;
 
-const SIGNATURE: &str =
-    " v=1; a=rsa-sha256; d=example.com; s=SEL; h=from; bh=LPJNul+wow4m6DsqxbninhsWHlwfp0JecwQzYpOLmCQ=; b=AAAABBBB";
+const SIGNATURE: &str = " v=1; a=rsa-sha256; d=example.com; s=SEL; h=from; bh=LPJNul+wow4m6DsqxbninhsWHlwfp0JecwQzYpOLmCQ=; b=AAAABBBB";
 
 fn alive_tasks() -> usize {
     Handle::current().metrics().num_alive_tasks()
@@ -20,7 +19,11 @@ async fn settle() {
 
 #[tokio::test(start_paused = true)]
 async fn look_ups_end_with_the_session() {
-    let host = Host::with_latency(ZONE, &format!("{ALL}verify_helo = no\nreject_results =\n"), Duration::from_secs(3));
+    let host = Host::with_latency(
+        ZONE,
+        &format!("{ALL}verify_helo = no\nreject_results =\n"),
+        Duration::from_secs(3),
+    );
     for events in 0..5 {
         let mut session = host.connect();
         session.mail(b"<a@example.com>", false, None).await;
@@ -36,10 +39,18 @@ async fn look_ups_end_with_the_session() {
         settle().await;
         // The second question of iprev, the policy, the key: each in a task of its own.
         let under_way = [1, 2, 3, 3, 3][events];
-        assert_eq!((host.zone.queries() - queries, alive_tasks()), (under_way, under_way), "{events}");
+        assert_eq!(
+            (host.zone.queries() - queries, alive_tasks()),
+            (under_way, under_way),
+            "{events}"
+        );
         match events {
             // While the end of the message is waited for.
-            2 => assert!(tokio::time::timeout(Duration::from_secs(1), session.end_of_message(None)).await.is_err()),
+            2 => assert!(
+                tokio::time::timeout(Duration::from_secs(1), session.end_of_message(None))
+                    .await
+                    .is_err()
+            ),
             3 => drop(session.abort()),
             _ => {}
         }
@@ -56,9 +67,14 @@ async fn an_abandoned_end_is_told_as_such() {
     let mut session = host.connect();
     session.mail(b"<a@example.com>", false, Some("1")).await;
     session.header(b"From", b" a@example.com");
-    assert!(tokio::time::timeout(Duration::from_secs(1), session.end_of_message(None)).await.is_err());
+    assert!(
+        tokio::time::timeout(Duration::from_secs(1), session.end_of_message(None)).await.is_err()
+    );
     let record = session.close().unwrap();
-    assert_eq!((record.complete, record.content, record.queue_id.as_deref()), (false, None, Some("1")));
+    assert_eq!(
+        (record.complete, record.content, record.queue_id.as_deref()),
+        (false, None, Some("1"))
+    );
     assert_eq!(record.identities.len(), 1);
 }
 
@@ -83,7 +99,8 @@ async fn a_second_from_ends_the_look_up_for_the_first() {
     assert_eq!(alive_tasks(), 0);
 }
 
-/// Nothing ever answers: the end of a message takes the limit of DKIM and that of DMARC, and iprev no time of its own.
+/// Nothing ever answers: the end of a message takes the limit of DKIM and that of DMARC, and iprev
+/// no time of its own.
 #[tokio::test(start_paused = true)]
 async fn the_end_is_bounded_in_time() {
     let host = Host::with_latency(
@@ -92,11 +109,13 @@ async fn the_end_is_bounded_in_time() {
         Duration::from_secs(10_000),
     );
     let mut session = host.connect();
-    // The MTA does not wait for an answer to MAIL FROM: the end of the message may have come meanwhile, and counts from then on.
+    // The MTA does not wait for an answer to MAIL FROM: the end of the message may have come
+    // meanwhile, and counts from then on.
     let start = Instant::now();
     session.mail(b"<a@example.com>", false, None).await;
     assert_eq!(start.elapsed().as_secs(), 7);
-    let finished = session.message(&[("DKIM-Signature", SIGNATURE), ("From", " a@sub.example.com")], "").await;
+    let finished =
+        session.message(&[("DKIM-Signature", SIGNATURE), ("From", " a@sub.example.com")], "").await;
     assert_eq!(start.elapsed().as_secs(), 14);
     let header = &inserted(&finished.edits)[0];
     for part in [
@@ -107,7 +126,8 @@ async fn the_end_is_bounded_in_time() {
     ] {
         assert!(header.contains(part), "{header} lacks {part}");
     }
-    // Look-ups that began with the header are waited for from then on: a slow body costs nothing more.
+    // Look-ups that began with the header are waited for from then on: a slow body costs nothing
+    // more.
     session.mail(b"<a@example.com>", false, None).await;
     session.header(b"DKIM-Signature", SIGNATURE.as_bytes());
     session.header(b"From", b" a@sub.example.com");
@@ -122,10 +142,12 @@ async fn the_end_is_bounded_in_time() {
 #[tokio::test(start_paused = true)]
 async fn the_end_is_bounded_whatever_was_not_answered() {
     let silent = "_dmarc.example.com TXT \"v=DMARC1; p=reject\"\nbad.example * !silence\n*.bad.example * !silence\n192.0.2.1 PTR !silence\n";
-    let enforced = "enforce_dmarc_policies = reject\ndmarc_fail_reply_text = no %{p}\ntimeout_secs = 20\n";
+    let enforced =
+        "enforce_dmarc_policies = reject\ndmarc_fail_reply_text = no %{p}\ntimeout_secs = 20\n";
     let signature = SIGNATURE.replace("example.com", "bad.example");
     for (config, pause, mail, end) in [
-        // MAIL FROM was not answered, and the message came at once, after a while, after a long while.
+        // MAIL FROM was not answered, and the message came at once, after a while, after a long
+        // while.
         ("reject_results =\n", 0, 20, 40),
         ("reject_results =\n", 7, 20, 47),
         ("reject_results =\n", 100, 20, 160),
@@ -140,19 +162,30 @@ async fn the_end_is_bounded_whatever_was_not_answered() {
         session.mail(b"<a@bad.example>", false, None).await;
         assert_eq!(start.elapsed().as_secs(), mail, "{config}");
         tokio::time::sleep(Duration::from_secs(pause)).await;
-        let finished = session.message(&[("DKIM-Signature", &signature), ("From", " a@example.com")], "x").await;
+        let finished = session
+            .message(&[("DKIM-Signature", &signature), ("From", " a@example.com")], "x")
+            .await;
         let took = start.elapsed();
-        assert!(took < Duration::from_secs(end) + Duration::from_millis(20), "{config} {pause}: {took:?}");
+        assert!(
+            took < Duration::from_secs(end) + Duration::from_millis(20),
+            "{config} {pause}: {took:?}"
+        );
         // The policy is known, whatever else is not.
-        assert!(matches!(finished.verdict, Verdict::Reply(_)), "{config} {pause}: {:?}", finished.verdict);
+        assert!(
+            matches!(finished.verdict, Verdict::Reply(_)),
+            "{config} {pause}: {:?}",
+            finished.verdict
+        );
     }
 }
 
-/// Senders that begin again and again without waiting for answers take time from nobody but themselves: DMARC has its own.
+/// Senders that begin again and again without waiting for answers take time from nobody but
+/// themselves: DMARC has its own.
 #[tokio::test(start_paused = true)]
 async fn messages_given_up_leave_time_for_dmarc() {
     let silent = "_dmarc.example.com TXT \"v=DMARC1; p=reject\"\nbad.example * !silence\n";
-    let host = Host::new(silent, &format!("{ALL}enforce_dmarc_policies = reject\nreject_results =\n"));
+    let host =
+        Host::new(silent, &format!("{ALL}enforce_dmarc_policies = reject\nreject_results =\n"));
     let mut session = host.connect();
     for _ in 0..10 {
         session.mail(b"<a@bad.example>", false, None).await;
@@ -167,7 +200,9 @@ async fn messages_given_up_leave_time_for_dmarc() {
 #[tokio::test]
 async fn large_headers_are_cheap() {
     let host = Host::new(ZONE, &format!("{ALL}verify_helo = no\n"));
-    for (name, count, signatures) in [("X-Filler", 10_000, 0), ("DKIM-Signature", 1_000, 1_000), ("From", 10_000, 0)] {
+    for (name, count, signatures) in
+        [("X-Filler", 10_000, 0), ("DKIM-Signature", 1_000, 1_000), ("From", 10_000, 0)]
+    {
         let mut session = host.connect();
         session.mail(b"<a@example.com>", false, None).await;
         let before = host.zone.queries();
@@ -183,7 +218,8 @@ async fn large_headers_are_cheap() {
         let finished = session.message(&[("From", " a@example.com")], "x\r\n").await;
         println!("{count} {name}: {:?}, {} queries", start.elapsed(), host.zone.queries() - before);
         assert!(start.elapsed() < Duration::from_secs(5));
-        // Ten keys, a policy, and two for iprev; of many authors one that fails under reject, which settles it.
+        // Ten keys, a policy, and two for iprev; of many authors one that fails under reject, which
+        // settles it.
         assert!(host.zone.queries() - before <= 20, "{}", host.zone.queries() - before);
         let field = &inserted(&finished.edits)[0];
         assert_eq!(field.matches("; dkim=").count(), if signatures > 0 { 30 } else { 1 });
@@ -194,7 +230,8 @@ async fn large_headers_are_cheap() {
     }
 }
 
-/// The most that a header can make ten signatures cost: each covers all that is kept, and fails only at its very end.
+/// The most that a header can make ten signatures cost: each covers all that is kept, and fails
+/// only at its very end.
 #[tokio::test]
 async fn costly_signatures_are_bounded() {
     let key = "s._domainkey.example.com TXT v=DKIM1; k=ed25519; p=11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo=";
@@ -204,8 +241,9 @@ async fn costly_signatures_are_bounded() {
     let start = std::time::Instant::now();
     let names = "X:".repeat(999);
     let body_hash = "s14J+iztnrytnRYzb7lhFG/jS/vrxWJnnahfijFMnco=";
-    let signature =
-        format!(" v=1; a=ed25519-sha256; c=relaxed/simple; d=example.com; s=s; h={names}from; bh={body_hash}; b=AAAA");
+    let signature = format!(
+        " v=1; a=ed25519-sha256; c=relaxed/simple; d=example.com; s=s; h={names}from; bh={body_hash}; b=AAAA"
+    );
     for _ in 0..10 {
         session.header(b"DKIM-Signature", signature.as_bytes());
     }
@@ -216,16 +254,21 @@ async fn costly_signatures_are_bounded() {
     println!("{:?}", start.elapsed());
     assert!(start.elapsed() < Duration::from_secs(10));
     let field = &inserted(&finished.edits)[0];
-    assert_eq!(field.matches("dkim=fail reason=\"signature did not verify\"").count(), 10, "{field}");
+    assert_eq!(
+        field.matches("dkim=fail reason=\"signature did not verify\"").count(),
+        10,
+        "{field}"
+    );
 }
 
-/// A name for a reply takes what is left of the check's time, and is asked for where there is such a reply.
+/// A name for a reply takes what is left of the check's time, and is asked for where there is such
+/// a reply.
 #[tokio::test(start_paused = true)]
 async fn a_name_for_a_reply_has_its_bounds() {
-    let zone =
-        "bad.example TXT \"v=spf1 -all\"\nsoft.example TXT \"v=spf1 ~all\"\n192.0.2.1 PTR a.example\na.example A 192.0.2.1";
+    let zone = "bad.example TXT \"v=spf1 -all\"\nsoft.example TXT \"v=spf1 ~all\"\n192.0.2.1 PTR a.example\na.example A 192.0.2.1";
     let took = async |config: &str, latency: u64, sender: &str| {
-        let config = format!("verify_helo = no\ntimeout_secs = 20\nfail_reply_text = no %{{p}}\n{config}");
+        let config =
+            format!("verify_helo = no\ntimeout_secs = 20\nfail_reply_text = no %{{p}}\n{config}");
         let host = Host::with_latency(zone, &config, Duration::from_secs(latency));
         let begin = Instant::now();
         let reaction = host.connect().mail(format!("<a@{sender}>").as_bytes(), false, None).await;
@@ -236,7 +279,8 @@ async fn a_name_for_a_reply_has_its_bounds() {
         (reply, begin.elapsed().as_secs(), host.zone.queries())
     };
     assert_eq!(took("", 2, "bad.example").await, ("no a.example".to_owned(), 6, 4));
-    // (The first question is asked twice, once to see whether the cache knows.) The name is worth five seconds, and no more than the check has left.
+    // (The first question is asked twice, once to see whether the cache knows.) The name is worth
+    // five seconds, and no more than the check has left.
     assert_eq!(took("", 4, "bad.example").await, ("no unknown".to_owned(), 9, 4));
     assert_eq!(took("", 18, "bad.example").await, ("no unknown".to_owned(), 20, 3));
     // No such reply, none at all, none that is sent.
@@ -255,8 +299,10 @@ async fn a_name_for_a_reply_of_dmarc_has_its_bounds() {
         ("dmarc_fail_reply_text = no\n", 4, Some("no")),
         ("dry_run = yes\n", 4, None),
     ] {
-        let text = if more.starts_with("dmarc_fail") { "" } else { "dmarc_fail_reply_text = no %{p}\n" };
-        let host = Host::with_latency(zone, &format!("{dmarc}{text}{more}"), Duration::from_secs(latency));
+        let text =
+            if more.starts_with("dmarc_fail") { "" } else { "dmarc_fail_reply_text = no %{p}\n" };
+        let host =
+            Host::with_latency(zone, &format!("{dmarc}{text}{more}"), Duration::from_secs(latency));
         let mut session = host.connect();
         session.mail(b"<a@other.example>", false, None).await;
         let queries = host.zone.queries();
@@ -266,7 +312,8 @@ async fn a_name_for_a_reply_of_dmarc_has_its_bounds() {
             _ => None,
         };
         assert_eq!(reply, expected, "{more}");
-        // The policy, and the client's name where it is told: that of no passing signature or sender is asked for besides.
+        // The policy, and the client's name where it is told: that of no passing signature or
+        // sender is asked for besides.
         let names = host.zone.queries() - queries;
         assert_eq!(expected.is_some_and(|reply| reply != "no"), names > 2, "{more} {names}");
     }
@@ -278,7 +325,11 @@ async fn nothing_is_waited_for_in_vain_where_fields_are_too_many() {
     let mut session = host.connect();
     session.mail(b"<a@example.com>", false, None).await;
     let forged = ("Authentication-Results", " mx.example.net; dmarc=pass");
-    let fields = [vec![forged; MAX_FORGED_FIELDS + 1], vec![("From", " a@example.com"), ("DKIM-Signature", SIGNATURE)]].concat();
+    let fields = [
+        vec![forged; MAX_FORGED_FIELDS + 1],
+        vec![("From", " a@example.com"), ("DKIM-Signature", SIGNATURE)],
+    ]
+    .concat();
     let begin = Instant::now();
     assert!(matches!(session.message(&fields, "x").await.verdict, Verdict::Reply(_)));
     assert_eq!(begin.elapsed().as_secs(), 0);

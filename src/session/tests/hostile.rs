@@ -6,7 +6,11 @@ use super::*;
 use crate::{log::Log, mail::auth_results::AuthenticationResults, observe::Observer};
 
 /// Plays a message and reads its results back; also tells of it.
-fn play(reverse_path: &[u8], helo: &str, fields: &[(Vec<u8>, Vec<u8>)]) -> (AuthenticationResults, String) {
+fn play(
+    reverse_path: &[u8],
+    helo: &str,
+    fields: &[(Vec<u8>, Vec<u8>)],
+) -> (AuthenticationResults, String) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         let host = Host::new(ZONE, &format!("{ALL}reject_results =\ninclude_all_results = yes\n"));
@@ -20,7 +24,10 @@ fn play(reverse_path: &[u8], helo: &str, fields: &[(Vec<u8>, Vec<u8>)]) -> (Auth
         let Finished { edits, record, .. } = session.end_of_message(None).await;
         let Some(Edit::Insert { field, .. }) = edits.last() else { panic!("{edits:?}") };
         for line in field.value.split('\n') {
-            assert!(line.len() <= 960 && line.bytes().all(|octet| (b' '..=b'~').contains(&octet)), "{line:?}");
+            assert!(
+                line.len() <= 960 && line.bytes().all(|octet| (b' '..=b'~').contains(&octet)),
+                "{line:?}"
+            );
         }
         assert!(field.value.split('\n').skip(1).all(|line| line.starts_with(' ')), "{field:?}");
         let log = Log::keep(crate::config::LogLevel::Debug);
@@ -30,9 +37,16 @@ fn play(reverse_path: &[u8], helo: &str, fields: &[(Vec<u8>, Vec<u8>)]) -> (Auth
         assert!(lines.iter().all(|line| !line.contains(char::is_control)), "{lines:?}");
         let content = record.content.unwrap();
         let read = AuthenticationResults::parse(field.value.as_bytes()).unwrap();
-        let written: Vec<_> = read.results.iter().map(|result| format!("{}={}", result.method, result.result)).collect();
-        let mut expected: Vec<_> =
-            record.identities.iter().map(|identity| format!("spf={}", identity.verified.outcome.result)).collect();
+        let written: Vec<_> = read
+            .results
+            .iter()
+            .map(|result| format!("{}={}", result.method, result.result))
+            .collect();
+        let mut expected: Vec<_> = record
+            .identities
+            .iter()
+            .map(|identity| format!("spf={}", identity.verified.outcome.result))
+            .collect();
         let dkim = content.dkim.unwrap();
         expected.extend(dkim.iter().map(|signature| format!("dkim={}", signature.result())));
         if dkim.is_empty() {
@@ -52,17 +66,27 @@ fn field(name: &str, value: impl Into<Vec<u8>>) -> (Vec<u8>, Vec<u8>) {
 /// What is kept of a HELO name is where its domain is.
 #[tokio::test]
 async fn long_helo_names_keep_their_right_end() {
-    let zone = "example.com TXT \"v=spf1 exists:%{h1}.h.example -all\"\nexample.h.example A 127.0.0.2";
+    let zone =
+        "example.com TXT \"v=spf1 exists:%{h1}.h.example -all\"\nexample.h.example A 127.0.0.2";
     let host = Host::new(zone, "verify_helo = no\n");
-    for (length, first) in [(1023, "x"), (1024, "x"), (1025, "."), (60_000, "."), (60_001, "\u{e9}")] {
+    for (length, first) in
+        [(1023, "x"), (1024, "x"), (1025, "."), (60_000, "."), (60_001, "\u{e9}")]
+    {
         let end = "host.example";
         let name = first.repeat((length - end.len()) / first.len()) + end;
         let mut session = host.connect();
         session.helo(&name).await;
         let kept = &session.helo.as_ref().unwrap().name;
         let longest = name.len().min(1024);
-        assert!(name.ends_with(&**kept) && (longest - first.len() + 1..=longest).contains(&kept.len()), "{length}");
-        assert_eq!(session.mail(b"<a@example.com>", false, None).await, Reaction::proceed(), "{length}");
+        assert!(
+            name.ends_with(&**kept) && (longest - first.len() + 1..=longest).contains(&kept.len()),
+            "{length}"
+        );
+        assert_eq!(
+            session.mail(b"<a@example.com>", false, None).await,
+            Reaction::proceed(),
+            "{length}"
+        );
     }
 }
 
@@ -70,8 +94,12 @@ async fn long_helo_names_keep_their_right_end() {
 fn long_names() {
     let label = "a".repeat(63);
     let long = format!("{label}.{label}.{label}.{}", "b".repeat(61));
-    let signature =
-        |b: &str| field("DKIM-Signature", format!(" v=1; a=rsa-sha256; d={long}; s={label}.{label}; h=from; bh=AAAA; b={b}"));
+    let signature = |b: &str| {
+        field(
+            "DKIM-Signature",
+            format!(" v=1; a=rsa-sha256; d={long}; s={label}.{label}; h=from; bh=AAAA; b={b}"),
+        )
+    };
     let data = "A".repeat(100_000);
     let fields = [signature(&data), signature(&data), field("From", format!(" a@{long}"))];
     let (results, log) = play(format!("<{}@{long}>", "l".repeat(5000)).as_bytes(), &long, &fields);

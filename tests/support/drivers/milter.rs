@@ -10,7 +10,8 @@ use crate::support::{
 };
 use spf_milter::dns::zone::Zone;
 
-/// Plays scenarios as an MTA would: what the milter does not want, or does not answer, is not sent or not waited for.
+/// Plays scenarios as an MTA would: what the milter does not want, or does not answer, is not sent
+/// or not waited for.
 #[derive(Debug)]
 pub struct MilterDriver {
     name: &'static str,
@@ -25,7 +26,8 @@ impl MilterDriver {
         Self { name: "milter", options: Options::default(), settings: "" }
     }
 
-    /// As Sendmail: the body before the end of the message, macros of one letter in braces, IPv6 addresses with a prefix.
+    /// As Sendmail: the body before the end of the message, macros of one letter in braces, IPv6
+    /// addresses with a prefix.
     pub fn like_sendmail() -> Self {
         Self {
             name: "milter",
@@ -40,8 +42,8 @@ impl MilterDriver {
         }
     }
 
-    /// As milter-manager between the MTA and the milter: it offers all no-reply flags, for the MTA has them, and waits for an answer
-    /// to each header field and every other packet all the same.
+    /// As milter-manager between the MTA and the milter: it offers all no-reply flags, for the MTA
+    /// has them, and waits for an answer to each header field and every other packet all the same.
     pub fn like_milter_manager(settings: &'static str) -> Self {
         let options = Options { body_in_end: false, always_waits: true, ..Options::default() };
         Self { name: "milter", options, settings }
@@ -70,12 +72,22 @@ impl Driver for MilterDriver {
     fn play(&self, scenario: &Scenario) -> Result<(Vec<Observed>, Vec<String>), String> {
         let nameserver = NameServer::start(Zone::parse(&scenario.zone)?);
         let daemon = Daemon::start(&self.config(&scenario.config, nameserver.address()));
-        let mut conversation = Conversation { daemon: &daemon, driver: self, nameserver: nameserver.address(), client: None };
+        let mut conversation = Conversation {
+            daemon: &daemon,
+            driver: self,
+            nameserver: nameserver.address(),
+            client: None,
+        };
         let mut seen = Vec::new();
         for step in &scenario.steps {
             let result = conversation.play(&step.event);
             seen.push(result.map_err(|error| {
-                format!("{}.scenario:{}: {error}\n{}", scenario.name, step.line, daemon.log().lines().join("\n"))
+                format!(
+                    "{}.scenario:{}: {error}\n{}",
+                    scenario.name,
+                    step.line,
+                    daemon.log().lines().join("\n")
+                )
             })?);
             if seen.last().is_some_and(|seen| !step.expects(seen)) {
                 break;
@@ -101,10 +113,12 @@ impl Conversation<'_> {
             if let Some(client) = self.client.take() {
                 client.quit()?;
             }
-            let mut client = MilterClient::with_options(&self.daemon.sockets[0], self.driver.options.clone())?;
+            let mut client =
+                MilterClient::with_options(&self.daemon.sockets[0], self.driver.options.clone())?;
             client.macros.insert("j".into(), HOST.into());
             client.macros.insert("daemon_name".into(), HOST.into());
-            let reply = client.connect(host, address.map(|address: IpAddr| SocketAddr::new(address, 40025)))?;
+            let reply = client
+                .connect(host, address.map(|address: IpAddr| SocketAddr::new(address, 40025)))?;
             self.client = Some(client);
             return Ok(observed(&reply));
         }
@@ -112,7 +126,9 @@ impl Conversation<'_> {
             let taken = self.daemon.reload(&self.driver.config(config, self.nameserver));
             return Ok(if taken { Observed::ok() } else { Observed::refused("refused") });
         }
-        let Some(client) = &mut self.client else { return Err(std::io::Error::other("not connected")) };
+        let Some(client) = &mut self.client else {
+            return Err(std::io::Error::other("not connected"));
+        };
         let reply = match event {
             Event::Helo(name) => client.helo(name)?,
             Event::Auth(user) => {
@@ -126,7 +142,8 @@ impl Conversation<'_> {
                 client.rcpt(path)?
             }
             Event::Message { fields, body } => {
-                let Finished { reply, fields, edits } = client.message(fields, body.replace('\n', "\r\n").as_bytes())?;
+                let Finished { reply, fields, edits } =
+                    client.message(fields, body.replace('\n', "\r\n").as_bytes())?;
                 let mut observed = observed(&reply);
                 if observed.reply == "ok" {
                     observed.fields = Some(fields);

@@ -24,7 +24,10 @@ impl PostfixDriver {
     pub fn start() -> Self {
         let folder = Scratch::new("milter");
         let socket = folder.join("milter.sock");
-        let postfix = Postfix::start(&format!("smtpd_milters = unix:{}\nmilter_default_action = tempfail", socket.display()));
+        let postfix = Postfix::start(&format!(
+            "smtpd_milters = unix:{}\nmilter_default_action = tempfail",
+            socket.display()
+        ));
         Self { postfix, folder }
     }
 
@@ -44,7 +47,11 @@ impl PostfixDriver {
             Event::Helo(name) => {
                 let reply = smtp.command([b"EHLO ", name.as_slice()].concat())?;
                 // Postfix keeps a milter's refusal of EHLO for the commands that follow.
-                if reply.is_ok() { smtp.command(format!("VRFY probe@{LOCAL_DOMAIN}"))? } else { reply }
+                if reply.is_ok() {
+                    smtp.command(format!("VRFY probe@{LOCAL_DOMAIN}"))?
+                } else {
+                    reply
+                }
             }
             Event::Auth(user) => {
                 // After this, Postfix begins its session anew.
@@ -93,7 +100,10 @@ impl Driver for PostfixDriver {
     fn play(&self, scenario: &Scenario) -> Result<(Vec<Observed>, Vec<String>), String> {
         let nameserver = NameServer::start(Zone::parse(&scenario.zone)?);
         let config = |lines: &str| {
-            let socket = format!("socket = unix:{}\nsocket_mode = 0666\n", self.folder.join("milter.sock").display());
+            let socket = format!(
+                "socket = unix:{}\nsocket_mode = 0666\n",
+                self.folder.join("milter.sock").display()
+            );
             socket + &complete_config(lines, nameserver.address())
         };
         let daemon = Daemon::start(&config(&scenario.config));
@@ -108,7 +118,12 @@ impl Driver for PostfixDriver {
             let result = self.step(&mut smtp, &step.event);
             seen.push(result.map_err(|error| {
                 let log = daemon.log().lines().join("\n");
-                format!("{}.scenario:{}: {error}\n{log}\n{}", scenario.name, step.line, self.postfix.log())
+                format!(
+                    "{}.scenario:{}: {error}\n{log}\n{}",
+                    scenario.name,
+                    step.line,
+                    self.postfix.log()
+                )
             })?);
             if seen.last().is_some_and(|seen| !step.expects(seen)) {
                 break;

@@ -32,7 +32,11 @@ impl Driver for SessionDriver {
     fn play(&self, scenario: &Scenario) -> Result<(Vec<Observed>, Vec<String>), String> {
         let dns = Dns::from_zone(Arc::new(Zone::parse(&scenario.zone)?));
         let log = Log::keep(LogLevel::Debug);
-        let config = load_text(format!("{SOCKET}{}", scenario.config).as_bytes(), Path::new("scenario"), &Overrides::default());
+        let config = load_text(
+            format!("{SOCKET}{}", scenario.config).as_bytes(),
+            Path::new("scenario"),
+            &Overrides::default(),
+        );
         let config = config.map_err(|errors| errors.to_string())?.config;
         let mut conversation = Conversation {
             shared: Shared::new(Runtime::new(config, dns.clone(), "localhost".into(), 0)),
@@ -44,11 +48,18 @@ impl Driver for SessionDriver {
             user: None,
             queue_id: None,
         };
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|error| error.to_string())?;
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(|error| error.to_string())?;
         let mut seen = Vec::new();
         for step in &scenario.steps {
             let observed = runtime.block_on(conversation.play(&step.event));
-            seen.push(observed.map_err(|error| format!("{}.scenario:{}: {error}", scenario.name, step.line))?);
+            seen.push(
+                observed.map_err(|error| {
+                    format!("{}.scenario:{}: {error}", scenario.name, step.line)
+                })?,
+            );
         }
         conversation.close();
         Ok((seen, log.take_kept()))
@@ -149,9 +160,11 @@ impl Conversation {
         let (start, end) = body.as_bytes().split_at(body.len() - 1);
         session.body(start);
         session.body(end);
-        let Finished { verdict, edits, record } = session.end_of_message(self.queue_id.take()).await;
+        let Finished { verdict, edits, record } =
+            session.end_of_message(self.queue_id.take()).await;
         let edits: Vec<milter_client::Edit> = edits.into_iter().map(in_protocol).collect();
-        let fields = apply(fields, &edits, bits::ALL_ACTIONS, false).map_err(|error| error.to_string())?;
+        let fields =
+            apply(fields, &edits, bits::ALL_ACTIONS, false).map_err(|error| error.to_string())?;
         let mut observed = self.observe(Reaction { verdict, record });
         observed.fields = matches!(&*observed.reply, "ok" | "quarantine").then_some(fields);
         Ok(observed)
@@ -159,9 +172,18 @@ impl Conversation {
 
     fn reload(&mut self, config: &str) -> Observed {
         let running = self.shared.load();
-        match load_text(format!("{SOCKET}{config}").as_bytes(), Path::new("scenario"), &Overrides::default()) {
+        match load_text(
+            format!("{SOCKET}{config}").as_bytes(),
+            Path::new("scenario"),
+            &Overrides::default(),
+        ) {
             Ok(loaded) => {
-                let runtime = Runtime::new(loaded.config, self.dns.clone(), "localhost".into(), running.generation + 1);
+                let runtime = Runtime::new(
+                    loaded.config,
+                    self.dns.clone(),
+                    "localhost".into(),
+                    running.generation + 1,
+                );
                 self.shared.replace(runtime);
                 Observed::ok()
             }
@@ -174,7 +196,9 @@ impl Conversation {
         match verdict {
             Verdict::Continue | Verdict::Accept(_) => Observed::ok(),
             Verdict::Quarantine(_) => Observed::refused("quarantine"),
-            Verdict::Reply(reply) => Observed::refused(format!("{} {} {}", reply.code(), reply.status(), reply.text())),
+            Verdict::Reply(reply) => {
+                Observed::refused(format!("{} {} {}", reply.code(), reply.status(), reply.text()))
+            }
             Verdict::Failed => Observed::refused("451 4.7.1 Service unavailable - try again later"),
         }
     }
@@ -195,7 +219,11 @@ impl Conversation {
 fn in_protocol(edit: Edit) -> milter_client::Edit {
     let index = |index: i32| u32::try_from(index).unwrap();
     match edit {
-        Edit::Delete { name, index: at } => milter_client::Edit::Change(index(at), Field::new(name, "")),
-        Edit::Insert { index: at, field } => milter_client::Edit::Insert(index(at), Field::new(field.name, field.value)),
+        Edit::Delete { name, index: at } => {
+            milter_client::Edit::Change(index(at), Field::new(name, ""))
+        }
+        Edit::Insert { index: at, field } => {
+            milter_client::Edit::Insert(index(at), Field::new(field.name, field.value))
+        }
     }
 }

@@ -1,18 +1,23 @@
 use ring::digest::digest;
 
 use super::{
-    super::canonical::tests::bodies::{Numbers, lengths, random_body, relaxed_by_the_letter, simple_by_the_letter},
+    super::canonical::tests::bodies::{
+        Numbers, lengths, random_body, relaxed_by_the_letter, simple_by_the_letter,
+    },
     *,
 };
 
-/// Several hashes of one body, each compared with that of the beginning of the slowly canonicalized one.
+/// Several hashes of one body, each compared with that of the beginning of the slowly canonicalized
+/// one.
 #[test]
 fn exhaustive_lengths_of_hashes() {
     let mut numbers = Numbers(0x1e9);
     for length in lengths().into_iter().filter(|length| length % 7 == 0) {
         let body = random_body(&mut numbers, length);
-        let expected =
-            [(Canonicalization::Simple, simple_by_the_letter(&body)), (Canonicalization::Relaxed, relaxed_by_the_letter(&body))];
+        let expected = [
+            (Canonicalization::Simple, simple_by_the_letter(&body)),
+            (Canonicalization::Relaxed, relaxed_by_the_letter(&body)),
+        ];
         let mut hashes = BodyHashes::default();
         let mut wanted = Vec::new();
         for (canonicalization, text) in &expected {
@@ -32,10 +37,18 @@ fn exhaustive_lengths_of_hashes() {
         let hashes = hashes.finish();
         for (canonicalization, count, text) in wanted {
             let hash = hashes.find(canonicalization, count.map(|count| count as u64)).unwrap();
-            let total = expected.iter().find(|(other, _)| *other == canonicalization).unwrap().1.len();
-            assert_eq!(hash.hash.as_ref(), digest(&SHA256, text).as_ref(), "{canonicalization:?} {length} l={count:?}");
+            let total =
+                expected.iter().find(|(other, _)| *other == canonicalization).unwrap().1.len();
+            assert_eq!(
+                hash.hash.as_ref(),
+                digest(&SHA256, text).as_ref(),
+                "{canonicalization:?} {length} l={count:?}"
+            );
             assert_eq!(hash.is_short, count.is_some_and(|count| count > total));
-            assert_eq!(hash.coverage, BodyCoverage { covered: text.len() as u64, total: total as u64 });
+            assert_eq!(
+                hash.coverage,
+                BodyCoverage { covered: text.len() as u64, total: total as u64 }
+            );
         }
     }
 }

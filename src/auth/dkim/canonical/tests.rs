@@ -14,7 +14,10 @@ fn field(canonicalization: Canonicalization, name: &str, value: &str) -> String 
     String::from_utf8(output).unwrap()
 }
 
-fn body_in_chunks<'a>(canonicalization: Canonicalization, chunks: impl IntoIterator<Item = &'a [u8]>) -> Vec<u8> {
+fn body_in_chunks<'a>(
+    canonicalization: Canonicalization,
+    chunks: impl IntoIterator<Item = &'a [u8]>,
+) -> Vec<u8> {
     let mut output = Vec::new();
     let mut canonicalizer = BodyCanonicalizer::new(canonicalization);
     for chunk in chunks {
@@ -82,14 +85,23 @@ fn bodies() {
         ("\r\r\n\r\n", "\r\r\n", "\r\r\n"),
         ("grüße \r\n", "grüße \r\n", "grüße\r\n"),
     ] {
-        assert_eq!(String::from_utf8(simple(body.as_bytes())).unwrap(), expected_simple, "simple {body:?}");
-        assert_eq!(String::from_utf8(relaxed(body.as_bytes())).unwrap(), expected_relaxed, "relaxed {body:?}");
+        assert_eq!(
+            String::from_utf8(simple(body.as_bytes())).unwrap(),
+            expected_simple,
+            "simple {body:?}"
+        );
+        assert_eq!(
+            String::from_utf8(relaxed(body.as_bytes())).unwrap(),
+            expected_relaxed,
+            "relaxed {body:?}"
+        );
     }
 }
 
 #[test]
 fn many_empty_lines_are_kept_where_text_follows() {
-    let body = [b"a\r\n".as_slice(), &b"\r\n".repeat(5000), b"b\r\n", &b"\r\n".repeat(5000)].concat();
+    let body =
+        [b"a\r\n".as_slice(), &b"\r\n".repeat(5000), b"b\r\n", &b"\r\n".repeat(5000)].concat();
     let expected = [b"a\r\n".as_slice(), &b"\r\n".repeat(5000), b"b\r\n"].concat();
     assert!(simple(&body) == expected && relaxed(&body) == expected);
     assert!(body_in_chunks(Canonicalization::Relaxed, body.chunks(3)) == expected);
@@ -139,7 +151,8 @@ proptest! {
     }
 }
 
-/// The pairs of input and output of the public suites, when the environment variable CORPUS names their directory.
+/// The pairs of input and output of the public suites, when the environment variable CORPUS names
+/// their directory.
 #[test]
 fn pairs_of_the_suites() {
     let Some(directory) = env::var_os("CORPUS").filter(|value| !value.is_empty()) else {
@@ -147,14 +160,22 @@ fn pairs_of_the_suites() {
         return;
     };
     let directory = Path::new(&directory).join("dkim-canon");
-    let index: serde_json::Value = serde_json::from_slice(&fs::read(directory.join("cases.json")).unwrap()).unwrap();
+    let index: serde_json::Value =
+        serde_json::from_slice(&fs::read(directory.join("cases.json")).unwrap()).unwrap();
     for case in index["cases"].as_array().unwrap() {
-        let read = |path: &serde_json::Value| fs::read(directory.join(path.as_str().unwrap())).unwrap();
-        let message = String::from_utf8(read(&case["message"])).unwrap().replace("\r\n", "\n").replace('\n', "\r\n");
+        let read =
+            |path: &serde_json::Value| fs::read(directory.join(path.as_str().unwrap())).unwrap();
+        let message = String::from_utf8(read(&case["message"]))
+            .unwrap()
+            .replace("\r\n", "\n")
+            .replace('\n', "\r\n");
         let Some((header, body)) = message.split_once("\r\n\r\n") else { continue };
-        for (word, canonicalization) in [("simple", Canonicalization::Simple), ("relaxed", Canonicalization::Relaxed)] {
+        for (word, canonicalization) in
+            [("simple", Canonicalization::Simple), ("relaxed", Canonicalization::Relaxed)]
+        {
             let mut output = Vec::new();
-            for line in header.replace("\r\n ", "\u{1} ").replace("\r\n\t", "\u{1}\t").split("\r\n") {
+            for line in header.replace("\r\n ", "\u{1} ").replace("\r\n\t", "\u{1}\t").split("\r\n")
+            {
                 let line = line.replace('\u{1}', "\r\n");
                 let (name, value) = line.split_once(':').unwrap();
                 canonicalization.append_field(name.as_bytes(), value.as_bytes(), &mut output);
@@ -163,12 +184,18 @@ fn pairs_of_the_suites() {
             output.extend_from_slice(b"\r\n");
             output.extend(body_in_chunks(canonicalization, [body.as_bytes()]));
             let expected = read(&case["expected"]["canon"][word]);
-            // White space is all that its last line has, and the line has no end: for the suite it is text, by RFC 6376 §3.4.4 nothing.
+            // White space is all that its last line has, and the line has no end: for the suite it
+            // is text, by RFC 6376 §3.4.4 nothing.
             if word == "relaxed" && case["name"] == "canon-24" {
                 assert!(body.ends_with("\r\n    ") && !output.ends_with(b" \r\n"));
                 continue;
             }
-            assert_eq!(String::from_utf8_lossy(&output), String::from_utf8_lossy(&expected), "{word} {}", case["name"]);
+            assert_eq!(
+                String::from_utf8_lossy(&output),
+                String::from_utf8_lossy(&expected),
+                "{word} {}",
+                case["name"]
+            );
         }
     }
 }

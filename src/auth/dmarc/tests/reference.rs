@@ -1,8 +1,10 @@
-//! A second evaluation: all walks in full, one query after the other, no short cuts. The zones have no trouble.
+//! A second evaluation: all walks in full, one query after the other, no short cuts. The zones have
+//! no trouble.
 
 use super::*;
 
-const DOMAINS: &[&str] = &["x", "a.x", "b.a.x", "c.b.a.x", "d.b.a.x", "e.x", "1.2.3.4.5.6.7.8.a.x", "y", "a.y"];
+const DOMAINS: &[&str] =
+    &["x", "a.x", "b.a.x", "c.b.a.x", "d.b.a.x", "e.x", "1.2.3.4.5.6.7.8.a.x", "y", "a.y"];
 const TEXTS: &[&[&str]] = &[
     &[],
     &[],
@@ -17,15 +19,20 @@ const TEXTS: &[&[&str]] = &[
     &["v=DMARC1; p=none", "v=DMARC1; p=reject"],
 ];
 
-/// What is at each of [`DOMAINS`]: an index of [`TEXTS`], `None` for trouble; and whether the domain has an address.
+/// What is at each of [`DOMAINS`]: an index of [`TEXTS`], `None` for trouble; and whether the
+/// domain has an address.
 type Content = Vec<(Option<usize>, bool)>;
 
 fn zone_of(content: &Content) -> Zone {
     let mut zone = Zone::new();
     for (name, (texts, exists)) in DOMAINS.iter().zip(content) {
         match texts {
-            Some(index) => TEXTS[*index].iter().for_each(|text| zone.add_txt(&format!("_dmarc.{name}"), text.as_bytes())),
-            None => zone.add_failure(&format!("_dmarc.{name}"), Some(RecordType::Txt), Failure::Timeout),
+            Some(index) => TEXTS[*index]
+                .iter()
+                .for_each(|text| zone.add_txt(&format!("_dmarc.{name}"), text.as_bytes())),
+            None => {
+                zone.add_failure(&format!("_dmarc.{name}"), Some(RecordType::Txt), Failure::Timeout)
+            }
         }
         if *exists {
             zone.add_a(name, [192, 0, 2, 1].into());
@@ -36,10 +43,12 @@ fn zone_of(content: &Content) -> Zone {
 
 fn reference_record(zone: &Zone, at: &str) -> Option<Record> {
     match zone.answer(&Name::new(&format!("_dmarc.{at}")).unwrap(), RecordType::Txt) {
-        Ok(crate::dns::Answer::Txt(texts)) => match texts.iter().filter_map(|text| Record::parse(text)).collect::<Vec<_>>()[..] {
-            [record] => Some(record),
-            _ => None,
-        },
+        Ok(crate::dns::Answer::Txt(texts)) => {
+            match texts.iter().filter_map(|text| Record::parse(text)).collect::<Vec<_>>()[..] {
+                [record] => Some(record),
+                _ => None,
+            }
+        }
         _ => None,
     }
 }
@@ -76,13 +85,19 @@ fn reference_walk(zone: &Zone, start: &str) -> (String, Vec<(String, Record)>) {
 }
 
 /// Result and effective policy.
-fn reference(zone: &Zone, author: &str, identifiers: &Identifiers) -> (DmarcResult, Option<Policy>) {
+fn reference(
+    zone: &Zone,
+    author: &str,
+    identifiers: &Identifiers,
+) -> (DmarcResult, Option<Policy>) {
     let (organizational, found) = reference_walk(zone, author);
     let record_at = |at: &str| found.iter().find(|(name, _)| name == at).cloned();
-    let applied = record_at(author).or_else(|| record_at(&organizational)).or_else(|| found.last().cloned());
+    let applied =
+        record_at(author).or_else(|| record_at(&organizational)).or_else(|| found.last().cloned());
     let Some((at, record)) = applied else { return (DmarcResult::None, None) };
     let Some(policies) = record.policies else { return (DmarcResult::None, None) };
-    let missing = zone.answer(&Name::new(author).unwrap(), RecordType::Existence) == Err(Failure::NxDomain);
+    let missing =
+        zone.answer(&Name::new(author).unwrap(), RecordType::Existence) == Err(Failure::NxDomain);
     let policy = match (at == author, missing) {
         (true, _) => policies.p,
         (false, true) => policies.np.or(policies.sp).unwrap_or(policies.p),
@@ -90,13 +105,24 @@ fn reference(zone: &Zone, author: &str, identifiers: &Identifiers) -> (DmarcResu
     };
     let policy = if record.testing { policy.lowered() } else { policy };
     let aligned = |domain: &Domain, mode| {
-        domain.as_str() == author || mode == Alignment::Relaxed && reference_walk(zone, domain.as_str()).0 == organizational
+        domain.as_str() == author
+            || mode == Alignment::Relaxed
+                && reference_walk(zone, domain.as_str()).0 == organizational
     };
     let status = |wanted_spf, wanted_dkim| {
-        identifiers.spf.iter().any(|(domain, result)| *result == wanted_spf && aligned(domain, record.aspf))
-            || identifiers.dkim.iter().any(|dkim| dkim.status == wanted_dkim && aligned(&dkim.domain, record.adkim))
+        identifiers
+            .spf
+            .iter()
+            .any(|(domain, result)| *result == wanted_spf && aligned(domain, record.aspf))
+            || identifiers
+                .dkim
+                .iter()
+                .any(|dkim| dkim.status == wanted_dkim && aligned(&dkim.domain, record.adkim))
     };
-    let result = match (status(SpfResult::Pass, DkimStatus::Pass), status(SpfResult::Temperror, DkimStatus::Temperror)) {
+    let result = match (
+        status(SpfResult::Pass, DkimStatus::Pass),
+        status(SpfResult::Temperror, DkimStatus::Temperror),
+    ) {
         (true, _) => DmarcResult::Pass,
         (false, true) => DmarcResult::Temperror,
         (false, false) => DmarcResult::Fail,
@@ -114,8 +140,10 @@ fn content() -> impl Strategy<Value = Content> {
 fn some_identifiers() -> impl Strategy<Value = Identifiers> {
     let any_domain = || prop::sample::select(DOMAINS).prop_map(domain);
     let result = prop::sample::select(vec![SpfResult::Pass, SpfResult::Fail, SpfResult::Temperror]);
-    let status = prop::sample::select(vec![DkimStatus::Pass, DkimStatus::Other, DkimStatus::Temperror]);
-    let dkim = (any_domain(), status).prop_map(|(domain, status)| DkimIdentifier { domain, status });
+    let status =
+        prop::sample::select(vec![DkimStatus::Pass, DkimStatus::Other, DkimStatus::Temperror]);
+    let dkim =
+        (any_domain(), status).prop_map(|(domain, status)| DkimIdentifier { domain, status });
     (prop::option::of((any_domain(), result)), prop::collection::vec(dkim, 0..3))
         .prop_map(|(spf, dkim)| Identifiers { spf, dkim })
 }
@@ -141,7 +169,8 @@ proptest! {
         }
     }
 
-    /// What comes out in spite of trouble is what would have come out without it, whatever the lost answers were.
+    /// What comes out in spite of trouble is what would have come out without it, whatever the lost
+    /// answers were.
     #[test]
     fn trouble_changes_nothing_but_to_temperror(
         content in content(),
@@ -175,7 +204,13 @@ const POSSIBLE: &[&[&str]] = &[
 ];
 
 /// All outcomes that some content of the names without an answer would give.
-fn possible_outcomes(content: &Content, lost: &[bool], unknown: bool, author: &str, identifiers: &Identifiers) -> Vec<Short> {
+fn possible_outcomes(
+    content: &Content,
+    lost: &[bool],
+    unknown: bool,
+    author: &str,
+    identifiers: &Identifiers,
+) -> Vec<Short> {
     let count = lost.iter().filter(|lost| **lost).count() as u32;
     let mut outcomes = Vec::new();
     for number in 0..POSSIBLE.len().pow(count) {
@@ -189,7 +224,9 @@ fn possible_outcomes(content: &Content, lost: &[bool], unknown: bool, author: &s
                 } else {
                     TEXTS[texts.unwrap()]
                 };
-                texts.iter().for_each(|text| zone.add_txt(&format!("_dmarc.{name}"), text.as_bytes()));
+                texts
+                    .iter()
+                    .for_each(|text| zone.add_txt(&format!("_dmarc.{name}"), text.as_bytes()));
                 let exists = if unknown && *name == author { *existing } else { *exists };
                 if exists {
                     zone.add_a(name, [192, 0, 2, 1].into());
@@ -224,7 +261,9 @@ fn troubled_zone(content: &Content, lost: &[bool], unknown: bool, author: &str, 
         if *lost {
             text += &format!("_dmarc.{name} TXT {how}\n");
         } else {
-            TEXTS[texts.unwrap()].iter().for_each(|record| text += &format!("_dmarc.{name} TXT \"{record}\"\n"));
+            TEXTS[texts.unwrap()]
+                .iter()
+                .for_each(|record| text += &format!("_dmarc.{name} TXT \"{record}\"\n"));
         }
         if unknown && *name == author {
             text += &format!("{name} * {how}\n");
@@ -244,8 +283,8 @@ fn some_lost() -> impl Strategy<Value = Vec<bool>> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(300))]
 
-    /// The outcome is temperror if, and only if, what is at the names without an answer could change it; whether they answer with an
-    /// error or not at all.
+    /// The outcome is temperror if, and only if, what is at the names without an answer could
+    /// change it; whether they answer with an error or not at all.
     #[test]
     fn trouble_counts_where_it_can_matter_and_nowhere_else(
         content in content(),
@@ -263,7 +302,8 @@ proptest! {
         prop_assert_eq!(short_of(&outcome), expected, "{:?} {:?}", possible, outcome);
         let zone = troubled_zone(&content, &lost, unknown, author, "!silence");
         let outcome = silence::evaluate_within_limit(zone, &[author], &identifiers);
-        // Siblings of the author domain are asked for once its own walk has been answered, be it with an error.
+        // Siblings of the author domain are asked for once its own walk has been answered, be it
+        // with an error.
         let waits = DOMAINS.iter().zip(&lost).any(|(name, lost)| *lost && (*name == author || domain(author).is_subdomain_of(&domain(name))));
         if !waits || outcome.result != DmarcResult::Temperror {
             prop_assert_eq!(short_of(&outcome), expected, "{:?} {:?}", possible, outcome);

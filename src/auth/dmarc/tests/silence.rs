@@ -2,9 +2,18 @@
 
 use super::*;
 
-/// The outcome with a time limit, as a session sets one. Time passes by itself where everything waits.
-pub(super) fn evaluate_within_limit(zone: Zone, authors: &[&str], identifiers: &Identifiers) -> Outcome {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
+/// The outcome with a time limit, as a session sets one. Time passes by itself where everything
+/// waits.
+pub(super) fn evaluate_within_limit(
+    zone: Zone,
+    authors: &[&str],
+    identifiers: &Identifiers,
+) -> Outcome {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .start_paused(true)
+        .build()
+        .unwrap();
     let dns = Dns::from_zone(Arc::new(zone));
     let from = authors.iter().map(|domain| format!("a@{domain}")).collect::<Vec<_>>().join(", ");
     runtime.block_on(async {
@@ -16,7 +25,11 @@ pub(super) fn evaluate_within_limit(zone: Zone, authors: &[&str], identifiers: &
 }
 
 fn seconds(zone: &str, from: &[&str], text: &str) -> (String, u64) {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .start_paused(true)
+        .build()
+        .unwrap();
     let mut zone = Zone::parse(zone).unwrap();
     zone.latency = std::time::Duration::from_secs(1);
     let dns = Dns::from_zone(Arc::new(zone));
@@ -46,7 +59,8 @@ const ZONE: &str = "
 #[test]
 fn a_silent_name_takes_no_fail_away() {
     let silent = "a@s1.evil.example, a@s2.evil.example, a@s3.evil.example";
-    let fail = |author: &str, policy: &str, problem: &str| format!("fail {author} {policy} ({problem})");
+    let fail =
+        |author: &str, policy: &str, problem: &str| format!("fail {author} {policy} ({problem})");
     let several = "several author domains";
     let bank = fail("bank.example", "p=reject of bank.example", several);
     for from in [
@@ -54,7 +68,11 @@ fn a_silent_name_takes_no_fail_away() {
         format!("{silent}, ceo@bank.example"),
         format!("a@s1.evil.example, ceo@bank.example, {silent}"),
     ] {
-        assert_eq!(seconds(ZONE, &[&from], "dkim=pass:s1.evil.example"), (bank.clone(), 2), "{from}");
+        assert_eq!(
+            seconds(ZONE, &[&from], "dkim=pass:s1.evil.example"),
+            (bank.clone(), 2),
+            "{from}"
+        );
     }
     let two = fail("bank.example", "p=reject of bank.example", "several From fields");
     assert_eq!(seconds(ZONE, &["ceo@bank.example", silent], ""), (two.clone(), 1));
@@ -71,15 +89,26 @@ fn a_silent_name_takes_no_fail_away() {
 #[test]
 fn what_cannot_matter_is_not_waited_for() {
     for (from, text, expected, time) in [
-        // Signatures and a MAIL FROM of others, whose names are silent or whose keys could not be had.
+        // Signatures and a MAIL FROM of others, whose names are silent or whose keys could not be
+        // had.
         (
             "a@bank.example",
             "dkim=temperror:evil.example spf=temperror:evil.example",
             "fail bank.example p=reject of bank.example",
             2,
         ),
-        ("a@bank.example", "dkim=pass:evil.example spf=pass:s1.evil.example", "fail bank.example p=reject of bank.example", 2),
-        ("a@bank.example", "dkim=temperror:evil.test", "fail bank.example p=reject of bank.example", 1),
+        (
+            "a@bank.example",
+            "dkim=pass:evil.example spf=pass:s1.evil.example",
+            "fail bank.example p=reject of bank.example",
+            2,
+        ),
+        (
+            "a@bank.example",
+            "dkim=temperror:evil.test",
+            "fail bank.example p=reject of bank.example",
+            1,
+        ),
         // Names below the author's own domain are its own.
         (
             "a@bank.example",
@@ -93,9 +122,24 @@ fn what_cannot_matter_is_not_waited_for() {
             "pass bank.example p=reject of bank.example",
             2,
         ),
-        ("a@bank.example", "dkim=pass:sub.bank.example dkim=pass:bank.example", "pass bank.example p=reject of bank.example", 1),
-        ("a@ghost.mild.example", "", "temperror ghost.mild.example (ghost.mild.example: timeout)", 20),
-        ("a@ghost.mild.example", "spf=pass:ghost.mild.example", "pass ghost.mild.example (ghost.mild.example: timeout)", 20),
+        (
+            "a@bank.example",
+            "dkim=pass:sub.bank.example dkim=pass:bank.example",
+            "pass bank.example p=reject of bank.example",
+            1,
+        ),
+        (
+            "a@ghost.mild.example",
+            "",
+            "temperror ghost.mild.example (ghost.mild.example: timeout)",
+            20,
+        ),
+        (
+            "a@ghost.mild.example",
+            "spf=pass:ghost.mild.example",
+            "pass ghost.mild.example (ghost.mild.example: timeout)",
+            20,
+        ),
     ] {
         assert_eq!(seconds(ZONE, &[from], text), (expected.to_owned(), time), "{from} {text}");
     }
@@ -110,20 +154,41 @@ fn trouble_above_both_does_not_matter() {
         );
         for (from, text, expected) in [
             ("u@a.t", "spf=pass:b.a.t", "pass a.t p=reject of a.t"),
-            ("u@example.com", "spf=pass:bounce.example.com", "pass example.com p=reject of example.com"),
-            ("u@example.com", "dkim=pass:a.b.example.com", "pass example.com p=reject of example.com"),
-            ("u@example.com", "dkim=fail:a.b.example.com", "fail example.com p=reject of example.com"),
+            (
+                "u@example.com",
+                "spf=pass:bounce.example.com",
+                "pass example.com p=reject of example.com",
+            ),
+            (
+                "u@example.com",
+                "dkim=pass:a.b.example.com",
+                "pass example.com p=reject of example.com",
+            ),
+            (
+                "u@example.com",
+                "dkim=fail:a.b.example.com",
+                "fail example.com p=reject of example.com",
+            ),
         ] {
             assert_eq!(seconds(&zone, &[from], text).0, expected, "{from} {text} {how}");
         }
         // A sibling is related if there is a record above, and not otherwise.
-        assert!(seconds(&zone, &["u@a.t"], "spf=pass:c.t").0.starts_with("temperror a.t p=reject of a.t (_dmarc.t: "), "{how}");
+        assert!(
+            seconds(&zone, &["u@a.t"], "spf=pass:c.t")
+                .0
+                .starts_with("temperror a.t p=reject of a.t (_dmarc.t: "),
+            "{how}"
+        );
     }
 }
 
 #[test]
 fn a_discovery_that_was_given_up_goes_on_where_it_was() {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .start_paused(true)
+        .build()
+        .unwrap();
     let mut zone = Zone::parse("_dmarc.x.example TXT \"v=DMARC1; p=reject\"").unwrap();
     zone.latency = std::time::Duration::from_secs(2);
     let zone = Arc::new(zone);
@@ -131,7 +196,11 @@ fn a_discovery_that_was_given_up_goes_on_where_it_was() {
     runtime.block_on(async {
         let start = tokio::time::Instant::now();
         let discovery = Discovery::new(Author::One(domain("a.x.example")));
-        assert!(tokio::time::timeout(std::time::Duration::from_secs(1), discovery.advance(&dns)).await.is_err());
+        assert!(
+            tokio::time::timeout(std::time::Duration::from_secs(1), discovery.advance(&dns))
+                .await
+                .is_err()
+        );
         let outcome = evaluate(&dns, &discovery, &identifiers("")).await;
         assert_eq!(short(&outcome), "fail a.x.example p=reject of x.example");
         assert_eq!((start.elapsed().as_secs(), zone.queries()), (4, 3));

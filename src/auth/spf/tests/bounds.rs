@@ -6,12 +6,13 @@ use nix::time::{ClockId, clock_gettime};
 
 use super::*;
 
-/// The most queries of one check with the limits of RFC 7208: the record, ten terms of eleven look-ups (`mx` and ten hosts), the
-/// client's names (one look-up and ten addresses), the explanation.
+/// The most queries of one check with the limits of RFC 7208: the record, ten terms of eleven
+/// look-ups (`mx` and ten hosts), the client's names (one look-up and ten addresses), the
+/// explanation.
 const MOST_QUERIES: usize = 1 + 10 * 11 + 11 + 1;
 
-/// The most with look-ups under way early: one term must be an `include` for them to be in vain, which costs one instead of
-/// eleven; then nine terms and ten hosts of exchangers are.
+/// The most with look-ups under way early: one term must be an `include` for them to be in vain,
+/// which costs one instead of eleven; then nine terms and ten hosts of exchangers are.
 const MOST_QUERIES_WITH_EARLY_ONES: usize = MOST_QUERIES - 10 + 9 + 10;
 
 /// Exchangers m{n} with ten hosts each, and ten names of the client.
@@ -19,7 +20,10 @@ fn exchangers() -> String {
     let mut text = String::new();
     for n in 0..30 {
         for host in 0..10 {
-            let _ = writeln!(text, "m{n}.example MX 1 h{host}.m{n}.example\nh{host}.m{n}.example A 203.0.113.{n}");
+            let _ = writeln!(
+                text,
+                "m{n}.example MX 1 h{host}.m{n}.example\nh{host}.m{n}.example A 203.0.113.{n}"
+            );
         }
     }
     for n in 0..12 {
@@ -36,7 +40,11 @@ fn terms(from: usize, to: usize) -> String {
 fn worst_record() {
     // `%{p}` in the first term asks for the client's names, which lead nowhere.
     let mut text = exchangers().replace("m0.example MX", "m0.unknown.example MX");
-    let _ = writeln!(text, "example.com TXT \"v=spf1 mx:m0.%{{p}}.example {}-all exp=x.example\"", terms(1, 10));
+    let _ = writeln!(
+        text,
+        "example.com TXT \"v=spf1 mx:m0.%{{p}}.example {}-all exp=x.example\"",
+        terms(1, 10)
+    );
     let outcome_and_queries = |latency| {
         let mut zone = Zone::parse(&text).unwrap();
         zone.latency = latency;
@@ -44,7 +52,10 @@ fn worst_record() {
         (Asked::new("192.0.2.1", "user@example.com").of(&zone), zone.queries())
     };
     let (outcome, queries) = outcome_and_queries(Duration::ZERO);
-    assert_eq!((outcome.result, outcome.explanation.as_deref(), outcome.lookups), (Fail, Some("why unknown"), 10));
+    assert_eq!(
+        (outcome.result, outcome.explanation.as_deref(), outcome.lookups),
+        (Fail, Some("why unknown"), 10)
+    );
     assert_eq!(queries, MOST_QUERIES);
     assert_eq!(queries, 123);
     assert_eq!(outcome_and_queries(Duration::from_millis(1)), (outcome, queries));
@@ -55,12 +66,19 @@ fn worst_record_with_early_look_ups() {
     let mut text = exchangers().replace("m0.example MX", "m0.unknown.example MX");
     let _ = writeln!(text, "i.example TXT \"v=spf1 mx:m0.%{{p}}.example {}+all\"", terms(1, 9));
     let _ = writeln!(text, "j.example TXT \"v=spf1 {}+all\"", terms(20, 30));
-    let _ = writeln!(text, "example.com TXT \"v=spf1 -include:i.example include:j.example {}exp=x.example\"", terms(10, 19));
+    let _ = writeln!(
+        text,
+        "example.com TXT \"v=spf1 -include:i.example include:j.example {}exp=x.example\"",
+        terms(10, 19)
+    );
     let mut zone = Zone::parse(&text).unwrap();
     zone.latency = Duration::from_millis(1);
     let zone = Arc::new(zone);
     let outcome = Asked::new("192.0.2.1", "user@example.com").of(&zone);
-    assert_eq!((outcome.result, outcome.explanation.as_deref(), outcome.lookups), (Fail, Some("why unknown"), 10));
+    assert_eq!(
+        (outcome.result, outcome.explanation.as_deref(), outcome.lookups),
+        (Fail, Some("why unknown"), 10)
+    );
     assert_eq!(zone.queries(), MOST_QUERIES_WITH_EARLY_ONES);
     assert_eq!(zone.queries(), 132);
 }
@@ -70,12 +88,14 @@ fn cpu_time() -> Duration {
     clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).unwrap().into()
 }
 
-/// Far longer than the slowest of these takes, far shorter than what they would take if something were quadratic.
+/// Far longer than the slowest of these takes, far shorter than what they would take if something
+/// were quadratic.
 const QUICK: Duration = Duration::from_secs(5);
 
 #[test]
 fn large_records() {
-    let record_of = |term: &str| format!("v=spf1 {}", format!("{term} ").repeat(64_000 / (term.len() + 1)));
+    let record_of =
+        |term: &str| format!("v=spf1 {}", format!("{term} ").repeat(64_000 / (term.len() + 1)));
     let local_part = "a-".repeat(32_000);
     let start = cpu_time();
     for term in [
@@ -90,7 +110,8 @@ fn large_records() {
     ] {
         let mut zone = Zone::new();
         zone.add_txt("example.com", record_of(term).as_bytes());
-        let asked = Asked { sender: &format!("{local_part}@example.com"), ..Asked::new("192.0.2.1", "") };
+        let asked =
+            Asked { sender: &format!("{local_part}@example.com"), ..Asked::new("192.0.2.1", "") };
         let outcome = asked.of(&Arc::new(zone));
         assert!(matches!(outcome.result, Permerror | Neutral | Pass), "{term} {outcome:?}");
     }
@@ -100,11 +121,19 @@ fn large_records() {
 #[test]
 fn records_of_one_large_term() {
     let start = cpu_time();
-    for part in [".1", ".-", "-", "a-", ".a", "1", "a", "%%", "%{d}", "%{d}.", ":", "=", "/", "::", "1:", "%", "%{", "\u{e9}"] {
+    for part in [
+        ".1", ".-", "-", "a-", ".a", "1", "a", "%%", "%{d}", "%{d}.", ":", "=", "/", "::", "1:",
+        "%", "%{", "\u{e9}",
+    ] {
         let long = part.repeat(60_000 / part.len());
-        for term in ["", "a:", "exists:", "ip6:", "ip4:", "x=", "a", "mx=", "exp=", "a:%{l", "include:x"] {
+        for term in
+            ["", "a:", "exists:", "ip6:", "ip4:", "x=", "a", "mx=", "exp=", "a:%{l", "include:x"]
+        {
             let mut zone = Zone::new();
-            zone.add_txt("example.com", format!("v=spf1 {term}{long} -all exp=x.example").as_bytes());
+            zone.add_txt(
+                "example.com",
+                format!("v=spf1 {term}{long} -all exp=x.example").as_bytes(),
+            );
             zone.add_txt("x.example", format!("{term}{long}").as_bytes());
             let outcome = Asked::new("192.0.2.1", "u@example.com").of(&Arc::new(zone));
             assert!(matches!(outcome.result, Permerror | Fail), "{term} {part} {outcome:?}");
@@ -134,7 +163,10 @@ fn records_of_many_macros() {
         // As many as there may be.
         let long = one.repeat(if one == "%%" { 128 } else { 256 });
         let term = format!("exists:{long}.x.example ");
-        zone.add_txt("example.com", format!("v=spf1 {term}a:{long}.x.example -all exp=x.example").as_bytes());
+        zone.add_txt(
+            "example.com",
+            format!("v=spf1 {term}a:{long}.x.example -all exp=x.example").as_bytes(),
+        );
         zone.add_txt("x.example", long.as_bytes());
         zone.latency = Duration::from_millis(1);
         let sender = format!("{local_part}@example.com");
@@ -146,20 +178,27 @@ fn records_of_many_macros() {
     assert!(cpu_time() - start < QUICK, "{:?}", cpu_time() - start);
 }
 
-/// As deep as a careless limit allows, with answers at hand and with answers that take their time: on a stack that a recursion would
-/// overflow, and each record is asked for once.
+/// As deep as a careless limit allows, with answers at hand and with answers that take their time:
+/// on a stack that a recursion would overflow, and each record is asked for once.
 #[test]
 fn deep_includes_are_no_recursion() {
     let deep = |n: usize, latency| {
         let mut zone = Zone::new();
         zone.add_txt("example.com", b"v=spf1 include:0.deep.example -all");
         for i in 0..n {
-            zone.add_txt(&format!("{i}.deep.example"), format!("v=spf1 include:{}.deep.example", i + 1).as_bytes());
+            zone.add_txt(
+                &format!("{i}.deep.example"),
+                format!("v=spf1 include:{}.deep.example", i + 1).as_bytes(),
+            );
         }
         zone.add_txt(&format!("{n}.deep.example"), b"v=spf1 +all");
         zone.latency = latency;
         let zone = Arc::new(zone);
-        let limits = Limits { max_lookups: 100_000, timeout: Duration::from_secs(3_600), ..Limits::default() };
+        let limits = Limits {
+            max_lookups: 100_000,
+            timeout: Duration::from_secs(3_600),
+            ..Limits::default()
+        };
         let outcome = Asked { limits, ..Asked::new("192.0.2.1", "u@example.com") }.of(&zone);
         (outcome.result, outcome.lookups, zone.queries())
     };

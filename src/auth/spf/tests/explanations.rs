@@ -67,7 +67,9 @@ fn explanations_are_as_long_as_the_bound() {
 fn expanded_explanations_are_as_long_as_the_bound() {
     let limit = 16 * 1024;
     let zone = zone("example.com TXT \"v=spf1 -all exp=x.example\"\nx.example TXT \"%{l}%{l} .\"");
-    for (length, told) in [(limit / 2 - 2, Some(limit - 2)), (limit / 2 - 1, Some(limit)), (limit / 2, None)] {
+    for (length, told) in
+        [(limit / 2 - 2, Some(limit - 2)), (limit / 2 - 1, Some(limit)), (limit / 2, None)]
+    {
         let sender = format!("{}@example.com", "l".repeat(length));
         let outcome = Asked::new("192.0.2.1", &sender).of(&zone);
         assert_eq!(outcome.explanation.map(|text| text.len()), told, "{length}");
@@ -78,8 +80,14 @@ fn expanded_explanations_are_as_long_as_the_bound() {
     for text in [" ", "x", "%_", "x ", "%%"] {
         for length in [limit - 1, limit, limit + 1, 60_000] {
             let octets = text.len() / (1 + usize::from(text.starts_with('%')));
-            let string = format!("{}{}", text.repeat(length / octets), "y".repeat(length % octets)).parse().unwrap();
-            assert_eq!(expand_explain_string(&string, &variables).len(), length.min(limit), "{text}");
+            let string = format!("{}{}", text.repeat(length / octets), "y".repeat(length % octets))
+                .parse()
+                .unwrap();
+            assert_eq!(
+                expand_explain_string(&string, &variables).len(),
+                length.min(limit),
+                "{text}"
+            );
         }
     }
 }
@@ -95,7 +103,12 @@ p.example TXT \"v=spf1 +all exp=x.f.example\"";
     assert_eq!(of("v=spf1 include:f.example -all"), None);
     assert_eq!(of("v=spf1 -include:p.example exp=x.%{d}").unwrap(), "from example.com");
     // Only a fail is explained.
-    for record in ["v=spf1 ~all exp=x.%{d}", "v=spf1 ?all exp=x.%{d}", "v=spf1 +all exp=x.%{d}", "v=spf1 exp=x.%{d}"] {
+    for record in [
+        "v=spf1 ~all exp=x.%{d}",
+        "v=spf1 ?all exp=x.%{d}",
+        "v=spf1 +all exp=x.%{d}",
+        "v=spf1 exp=x.%{d}",
+    ] {
         assert_eq!(of(record), None);
     }
 }
@@ -103,19 +116,35 @@ p.example TXT \"v=spf1 +all exp=x.f.example\"";
 #[test]
 fn explanations_are_not_counted() {
     let terms = "a:h.example ".repeat(10);
-    let outcome = check_record(&format!("v=spf1 {terms}-all exp=x.example"), "h.example A 203.0.113.1\nx.example TXT \"why\"");
-    assert_eq!((outcome.result, outcome.lookups, outcome.explanation.as_deref()), (Fail, 10, Some("why")));
+    let outcome = check_record(
+        &format!("v=spf1 {terms}-all exp=x.example"),
+        "h.example A 203.0.113.1\nx.example TXT \"why\"",
+    );
+    assert_eq!(
+        (outcome.result, outcome.lookups, outcome.explanation.as_deref()),
+        (Fail, 10, Some("why"))
+    );
 }
 
 #[test]
 fn names_of_explanations() {
-    let rest = "192.0.2.1 PTR m.example\nm.example A 192.0.2.1\nm.example.x.example TXT \"you are %{p}\"";
-    assert_eq!(check_record("v=spf1 -all exp=%{p}.x.example", rest).explanation.unwrap(), "you are m.example");
+    let rest =
+        "192.0.2.1 PTR m.example\nm.example A 192.0.2.1\nm.example.x.example TXT \"you are %{p}\"";
+    assert_eq!(
+        check_record("v=spf1 -all exp=%{p}.x.example", rest).explanation.unwrap(),
+        "you are m.example"
+    );
     let zone = zone(
         "example.com TXT \"v=spf1 -all exp=%{l}.x.example\"\n*.x.example TXT \"hello %{l}\"\nb.example TXT \"v=spf1 -all exp=a.x.example\"",
     );
-    assert_eq!(Asked::new("192.0.2.1", "joe@example.com").of(&zone).explanation.unwrap(), "hello joe");
-    assert_eq!(Asked::new("192.0.2.1", "joe@b.example").of(&zone).explanation.unwrap(), "hello joe");
+    assert_eq!(
+        Asked::new("192.0.2.1", "joe@example.com").of(&zone).explanation.unwrap(),
+        "hello joe"
+    );
+    assert_eq!(
+        Asked::new("192.0.2.1", "joe@b.example").of(&zone).explanation.unwrap(),
+        "hello joe"
+    );
     // A local-part that is not ASCII can neither be asked for nor be told.
     assert_eq!(Asked::new("192.0.2.1", "jörg@example.com").of(&zone).explanation, None);
     assert_eq!(Asked::new("192.0.2.1", "jörg@b.example").of(&zone).explanation, None);

@@ -10,21 +10,35 @@ fn record(n: usize, term: impl Fn(usize) -> String) -> String {
 #[test]
 fn ten_terms_may_ask() {
     let rest = "h.example A 203.0.113.1\nh.example MX 1 h.example\nh.example TXT \"v=spf1 -all\"\n192.0.2.1 PTR h.example";
-    for term in ["a:h.example", "mx:h.example", "ptr:h.example", "-exists:h.example", "include:h.example"] {
+    for term in
+        ["a:h.example", "mx:h.example", "ptr:h.example", "-exists:h.example", "include:h.example"]
+    {
         // The exists would match.
         let term = if term.starts_with("-exists") { "a:h.example/32" } else { term };
         let outcome = check_record(&format!("{} -all", record(10, |_| term.into())), rest);
         assert_eq!((outcome.result, outcome.lookups), (Fail, 10), "{term}");
         let outcome = check_record(&format!("{} -all", record(11, |_| term.into())), rest);
-        assert_eq!((result_and_reason(&outcome), outcome.lookups), ((Permerror, Problem::TOO_MANY_LOOKUPS), 10), "{term}");
+        assert_eq!(
+            (result_and_reason(&outcome), outcome.lookups),
+            ((Permerror, Problem::TOO_MANY_LOOKUPS), 10),
+            "{term}"
+        );
     }
     // What does not ask is not counted, nor is what comes after a match.
-    let outcome = check_record(&format!("{} -all exp=h.example", record(500, |n| format!("ip4:203.0.113.{}", n % 250))), rest);
+    let outcome = check_record(
+        &format!("{} -all exp=h.example", record(500, |n| format!("ip4:203.0.113.{}", n % 250))),
+        rest,
+    );
     assert_eq!((outcome.result, outcome.lookups), (Fail, 0));
-    let outcome = check_record(&format!("{} ip4:192.0.2.1 a a a", record(10, |_| "a:h.example".into())), rest);
+    let outcome = check_record(
+        &format!("{} ip4:192.0.2.1 a a a", record(10, |_| "a:h.example".into())),
+        rest,
+    );
     assert_eq!((outcome.result, outcome.lookups), (Pass, 10));
     // The redirect is the eleventh, or the tenth.
-    let redirect = |n| check_record(&format!("{} redirect=h.example", record(n, |_| "a:h.example".into())), rest);
+    let redirect = |n| {
+        check_record(&format!("{} redirect=h.example", record(n, |_| "a:h.example".into())), rest)
+    };
     assert_eq!(redirect(9).result, Fail);
     assert_eq!(reason(&redirect(10)), Problem::TOO_MANY_LOOKUPS);
 }
@@ -32,24 +46,36 @@ fn ten_terms_may_ask() {
 #[test]
 fn terms_of_included_records_count() {
     let chain = |n: usize| {
-        (0..n).map(|i| format!("i{i}.example TXT \"v=spf1 include:i{}.example\"\n", i + 1)).collect::<String>()
+        (0..n)
+            .map(|i| format!("i{i}.example TXT \"v=spf1 include:i{}.example\"\n", i + 1))
+            .collect::<String>()
             + &format!("i{n}.example TXT \"v=spf1 +all\"")
     };
     assert_eq!(check_record("v=spf1 include:i0.example -all", &chain(9)).result, Pass);
-    assert_eq!(reason(&check_record("v=spf1 include:i0.example -all", &chain(10))), Problem::TOO_MANY_LOOKUPS);
+    assert_eq!(
+        reason(&check_record("v=spf1 include:i0.example -all", &chain(10))),
+        Problem::TOO_MANY_LOOKUPS
+    );
     let redirects = chain(9).replace("include:", "redirect=");
     assert_eq!(check_record("v=spf1 redirect=i0.example", &redirects).result, Pass);
     let redirects = chain(10).replace("include:", "redirect=");
-    assert_eq!(reason(&check_record("v=spf1 redirect=i0.example", &redirects)), Problem::TOO_MANY_LOOKUPS);
+    assert_eq!(
+        reason(&check_record("v=spf1 redirect=i0.example", &redirects)),
+        Problem::TOO_MANY_LOOKUPS
+    );
     let outcome = check_record("v=spf1 include:example.com -all", "");
-    assert_eq!((result_and_reason(&outcome), outcome.lookups), ((Permerror, Problem::TOO_MANY_LOOKUPS), 10));
+    assert_eq!(
+        (result_and_reason(&outcome), outcome.lookups),
+        ((Permerror, Problem::TOO_MANY_LOOKUPS), 10)
+    );
     assert_eq!(reason(&check_record("v=spf1 redirect=example.com", "")), Problem::TOO_MANY_LOOKUPS);
 }
 
 #[test]
 fn limits_are_what_they_are_set_to() {
-    let zone =
-        zone("example.com TXT \"v=spf1 a:h.example a:h.example -all\"\nh.example A 203.0.113.1\nv.example TXT \"v=spf1 a -all\"");
+    let zone = zone(
+        "example.com TXT \"v=spf1 a:h.example a:h.example -all\"\nh.example A 203.0.113.1\nv.example TXT \"v=spf1 a -all\"",
+    );
     let with = |max_lookups, max_void_lookups, sender| {
         let limits = Limits { max_lookups, max_void_lookups, ..Limits::default() };
         reason(&Asked { limits, ..Asked::new("192.0.2.1", sender) }.of(&zone))
@@ -63,8 +89,11 @@ fn limits_are_what_they_are_set_to() {
 
 #[test]
 fn ten_mail_exchangers() {
-    let zone =
-        |n: usize| (0..n).map(|i| format!("m.example MX {i} h{i}.example\nh{i}.example A 203.0.113.{i}\n")).collect::<String>();
+    let zone = |n: usize| {
+        (0..n)
+            .map(|i| format!("m.example MX {i} h{i}.example\nh{i}.example A 203.0.113.{i}\n"))
+            .collect::<String>()
+    };
     assert_eq!(check_record("v=spf1 mx:m.example -all", &zone(10)).result, Fail);
     assert_eq!(check_record("v=spf1 mx:m.example/0 -all", &zone(10)).result, Pass);
     // Whether or not one of the first matches.
@@ -74,19 +103,23 @@ fn ten_mail_exchangers() {
 
 #[test]
 fn two_terms_may_find_nothing() {
-    let rest =
-        "here.example TXT \"NODATA for addresses\"\nv4.example A 203.0.113.1\nv4.example MX 1 v4.example\nf.example A !servfail";
+    let rest = "here.example TXT \"NODATA for addresses\"\nv4.example A 203.0.113.1\nv4.example MX 1 v4.example\nf.example A !servfail";
     for term in ["a:gone.example", "a:here.example", "mx:gone.example", "exists:here.example"] {
         let outcome = check_record(&format!("{} -all", record(2, |_| term.into())), rest);
         assert_eq!((outcome.result, outcome.void_lookups), (Fail, 2), "{term}");
         let outcome = check_record(&format!("{} +all", record(3, |_| term.into())), rest);
-        assert_eq!(result_and_reason(&outcome), (Permerror, Problem::TOO_MANY_VOID_LOOKUPS), "{term}");
+        assert_eq!(
+            result_and_reason(&outcome),
+            (Permerror, Problem::TOO_MANY_VOID_LOOKUPS),
+            "{term}"
+        );
     }
     // Each kind counts to the same sum; NXDOMAIN of the domain itself does not.
     let outcome = check_record("v=spf1 a:gone.example mx:gone.example ptr:gone.example +all", rest);
     assert_eq!(result_and_reason(&outcome), (Permerror, Problem::TOO_MANY_VOID_LOOKUPS));
     assert_eq!(check("").void_lookups, 0);
-    // Hosts without addresses of the client's family are void: the names exist, what was asked for does not.
+    // Hosts without addresses of the client's family are void: the names exist, what was asked for
+    // does not.
     for term in ["a:v4.example", "mx:v4.example"] {
         let zone = |n| format!("example.com TXT \"{} -all\"\n{rest}", record(n, |_| term.into()));
         assert_eq!(check_from("2001:db8::1", &zone(2)).result, Fail);
@@ -120,14 +153,21 @@ x.example TXT \"explained\"",
             (check_host(&dns, &asked.query(), &limits).await, start.elapsed().as_secs())
         })
     };
-    // The record, its terms and the include, the term of the included record, the explanation: four round trips.
+    // The record, its terms and the include, the term of the included record, the explanation: four
+    // round trips.
     let (outcome, seconds) = took(25);
-    assert_eq!((outcome.result, outcome.explanation.as_deref(), seconds), (Fail, Some("explained"), 24));
+    assert_eq!(
+        (outcome.result, outcome.explanation.as_deref(), seconds),
+        (Fail, Some("explained"), 24)
+    );
     // No time for the explanation: still a fail.
     let (outcome, seconds) = took(20);
     assert_eq!((outcome.result, outcome.explanation, seconds), (Fail, None, 20));
     let (outcome, seconds) = took(17);
     assert_eq!((result_and_reason(&outcome), seconds), ((Temperror, Problem::TIMEOUT), 17));
     assert_eq!((outcome.mechanism, outcome.policy_domain, outcome.lookups), (None, None, 5));
-    assert_eq!(outcome.problem.unwrap().detail, "no result within 17 seconds in the SPF record of d.example");
+    assert_eq!(
+        outcome.problem.unwrap().detail,
+        "no result within 17 seconds in the SPF record of d.example"
+    );
 }

@@ -71,23 +71,43 @@ fn redirect_takes_the_place_of_the_record() {
     let from = |domain: &str| Some(domain.to_owned());
     let all = || Some("all".to_owned());
     assert_eq!(check("v=spf1 redirect=fail.example"), (Fail, from("fail.example"), all()));
-    assert_eq!(check("v=spf1 redirect=fail.example ip4:192.0.2.1"), (Pass, from("example.com"), Some("ip4:192.0.2.1".into())));
+    assert_eq!(
+        check("v=spf1 redirect=fail.example ip4:192.0.2.1"),
+        (Pass, from("example.com"), Some("ip4:192.0.2.1".into()))
+    );
     assert_eq!(check("v=spf1 redirect=fail.example ?all"), (Neutral, from("example.com"), all()));
     assert_eq!(check("v=spf1 redirect=empty.example"), (Neutral, from("empty.example"), None));
     assert_eq!(check("v=spf1 include:fail.example redirect=softfail.example").0, Softfail);
-    for target in ["none.example", "missing.example", "several.example", "syntax.example", "ring.example", "%{d1}"] {
-        assert_eq!(check(&format!("v=spf1 redirect={target}")), (Permerror, None, None), "{target}");
+    for target in [
+        "none.example",
+        "missing.example",
+        "several.example",
+        "syntax.example",
+        "ring.example",
+        "%{d1}",
+    ] {
+        assert_eq!(
+            check(&format!("v=spf1 redirect={target}")),
+            (Permerror, None, None),
+            "{target}"
+        );
     }
     assert_eq!(check("v=spf1 redirect=timeout.example"), (Temperror, None, None));
     // Inside an include, the result of the target counts.
-    let rest = format!("{RESULTS}r.example TXT \"v=spf1 redirect=pass.example\"\ns.example TXT \"v=spf1 redirect=fail.example\"");
-    assert_eq!(check_record("v=spf1 include:s.example ?include:r.example -all", &rest).result, Neutral);
+    let rest = format!(
+        "{RESULTS}r.example TXT \"v=spf1 redirect=pass.example\"\ns.example TXT \"v=spf1 redirect=fail.example\""
+    );
+    assert_eq!(
+        check_record("v=spf1 include:s.example ?include:r.example -all", &rest).result,
+        Neutral
+    );
 }
 
 #[test]
 fn networks() {
-    let matches =
-        |term: &str, client: &str| check_from(client, &format!("example.com TXT \"v=spf1 {term} -all\"")).result == Pass;
+    let matches = |term: &str, client: &str| {
+        check_from(client, &format!("example.com TXT \"v=spf1 {term} -all\"")).result == Pass
+    };
     for (term, client, expected) in [
         ("ip4:192.0.2.1", "192.0.2.1", true),
         ("ip4:192.0.2.1", "192.0.2.2", false),
@@ -132,8 +152,10 @@ fn networks() {
 #[test]
 fn prefixes_of_hosts() {
     let rest = "h.example A 192.0.2.128\nh.example AAAA 2001:db8::80\nm.example MX 0 h.example";
-    let matches =
-        |term: &str, client: &str| check_from(client, &format!("example.com TXT \"v=spf1 {term} -all\"\n{rest}")).result == Pass;
+    let matches = |term: &str, client: &str| {
+        check_from(client, &format!("example.com TXT \"v=spf1 {term} -all\"\n{rest}")).result
+            == Pass
+    };
     for mechanism in ["a:h.example", "mx:m.example"] {
         for (prefix, client, expected) in [
             ("", "192.0.2.128", true),
@@ -148,7 +170,11 @@ fn prefixes_of_hosts() {
             ("/32//128", "2001:db8::80", true),
             ("/0//128", "2001:db8::81", false),
         ] {
-            assert_eq!(matches(&format!("{mechanism}{prefix}"), client), expected, "{mechanism}{prefix} {client}");
+            assert_eq!(
+                matches(&format!("{mechanism}{prefix}"), client),
+                expected,
+                "{mechanism}{prefix} {client}"
+            );
         }
     }
 }
@@ -167,9 +193,15 @@ mv.example MX 2 good.example
 good.example A 203.0.113.1
 ";
     let result = |record: &str| result_and_reason(&check_record(record, rest));
-    for (name, reason) in [("f", Problem::LOOKUP_FAILED), ("r", Problem::LOOKUP_FAILED), ("t", Problem::TIMEOUT)] {
+    for (name, reason) in
+        [("f", Problem::LOOKUP_FAILED), ("r", Problem::LOOKUP_FAILED), ("t", Problem::TIMEOUT)]
+    {
         for term in ["a", "mx", "exists", "include"] {
-            assert_eq!(result(&format!("v=spf1 {term}:{name}.example +all")), (Temperror, reason), "{term} {name}");
+            assert_eq!(
+                result(&format!("v=spf1 {term}:{name}.example +all")),
+                (Temperror, reason),
+                "{term} {name}"
+            );
         }
         assert_eq!(result(&format!("v=spf1 redirect={name}.example")), (Temperror, reason));
     }
@@ -198,18 +230,26 @@ fn exists_asks_for_addresses_of_version_4() {
     assert_eq!(check_from("192.0.2.2", zone).result, Fail);
 }
 
-/// A client's DNS that is silent is no match, and costs the check a few seconds; what it says elsewhere counts all the same.
+/// A client's DNS that is silent is no match, and costs the check a few seconds; what it says
+/// elsewhere counts all the same.
 #[test]
 fn silent_names_of_a_client() {
-    let host = "mail.example.com A 192.0.2.1\nunknown.x.example A 127.0.0.2\nx.example TXT \"not %{p}\"\n";
-    let silent_host = "192.0.2.1 PTR s.example\n192.0.2.1 PTR mail.example.com\ns.example A !silence\n";
+    let host =
+        "mail.example.com A 192.0.2.1\nunknown.x.example A 127.0.0.2\nx.example TXT \"not %{p}\"\n";
+    let silent_host =
+        "192.0.2.1 PTR s.example\n192.0.2.1 PTR mail.example.com\ns.example A !silence\n";
     for (record, reverse, expected, explanation) in [
         ("v=spf1 ptr -all", "192.0.2.1 PTR !silence\n", Fail, None),
         ("v=spf1 ptr:example.com a:none.example ptr -all", "192.0.2.1 PTR !silence\n", Fail, None),
         ("v=spf1 ptr -all", "192.0.2.1 PTR s.example\ns.example A !silence\n", Fail, None),
         ("v=spf1 ptr -all exp=x.example", "192.0.2.1 PTR !silence\n", Fail, Some("not unknown")),
         ("v=spf1 -all exp=x.example", "192.0.2.1 PTR !silence\n", Fail, Some("not unknown")),
-        ("v=spf1 -all exp=%{p}.x.example", "192.0.2.1 PTR !silence\nunknown.x.example TXT who\n", Fail, Some("who")),
+        (
+            "v=spf1 -all exp=%{p}.x.example",
+            "192.0.2.1 PTR !silence\nunknown.x.example TXT who\n",
+            Fail,
+            Some("who"),
+        ),
         ("v=spf1 exists:%{p}.x.example -all", "192.0.2.1 PTR !silence\n", Pass, None),
         ("v=spf1 exists:%{p}.y.example -all", "192.0.2.1 PTR !silence\n", Fail, None),
         // The name beside the silent one leads back.
@@ -222,14 +262,20 @@ fn silent_names_of_a_client() {
             let asked = Asked { limits, ..Asked::new("192.0.2.1", "user@example.com") };
             let (outcome, took) = run(async {
                 let start = tokio::time::Instant::now();
-                let outcome = check_host(&Dns::from_zone(Arc::clone(&zone)), &asked.query(), &asked.limits).await;
+                let outcome =
+                    check_host(&Dns::from_zone(Arc::clone(&zone)), &asked.query(), &asked.limits)
+                        .await;
                 (outcome, start.elapsed())
             });
             let found = (outcome.result, outcome.explanation.as_deref());
             assert_eq!(found, (expected, explanation), "{record} {reverse} {seconds}");
-            // The names are looked for once, and the clock of timers counts milliseconds, rounded up.
+            // The names are looked for once, and the clock of timers counts milliseconds, rounded
+            // up.
             let limit = Duration::from_secs(5).min(Duration::from_secs(seconds) / 2);
-            assert!((limit..limit + Duration::from_millis(5)).contains(&took), "{record} {reverse} {took:?}");
+            assert!(
+                (limit..limit + Duration::from_millis(5)).contains(&took),
+                "{record} {reverse} {took:?}"
+            );
         }
     }
 }
@@ -243,14 +289,20 @@ fn ptr_names_are_validated() {
     assert_eq!(result("v=spf1 ptr:Example.Com -all", names), Pass);
     assert_eq!(result("v=spf1 ptr:mail.example.com -all", names), Pass);
     assert_eq!(result("v=spf1 ptr:xample.com -all", names), Fail);
-    assert_eq!(result("v=spf1 ptr -all", "192.0.2.1 PTR mail.example.com\nmail.example.com A 192.0.2.2"), Fail);
+    assert_eq!(
+        result("v=spf1 ptr -all", "192.0.2.1 PTR mail.example.com\nmail.example.com A 192.0.2.2"),
+        Fail
+    );
     // One that fails is passed over; an error of the first look-up is no match (RFC 7208 §5.5).
     let two = format!("192.0.2.1 PTR broken.example.com\nbroken.example.com A !servfail\n{names}");
     assert_eq!(result("v=spf1 ptr -all", &two), Pass);
     for failure in ["timeout", "servfail"] {
         assert_eq!(result("v=spf1 ptr -all", &format!("192.0.2.1 PTR !{failure}")), Fail);
     }
-    assert_eq!(result("v=spf1 ptr -all", "192.0.2.1 PTR x.example.com\nx.example.com CNAME x.example.com"), Fail);
+    assert_eq!(
+        result("v=spf1 ptr -all", "192.0.2.1 PTR x.example.com\nx.example.com CNAME x.example.com"),
+        Fail
+    );
     // Ten names are looked at, the others are not.
     let many = |position: usize| {
         (0..12).map(|n| format!("192.0.2.1 PTR h{n}.example.com\n")).collect::<String>()

@@ -52,8 +52,10 @@ fn a_tree_costs_its_depth() {
     let mapped = Asked { client: "::ffff:192.0.2.1", ..asked.clone() };
     assert_eq!(timed(TREE, &mapped), (outcome, round_trips, queries));
     // As many terms without MX take one less.
-    let (_, round_trips, _) =
-        timed(&TREE.replace("mx:m1.example", "a:h3.example").replace("mx:m2.example", "a:h5.example"), &asked);
+    let (_, round_trips, _) = timed(
+        &TREE.replace("mx:m1.example", "a:h3.example").replace("mx:m2.example", "a:h5.example"),
+        &asked,
+    );
     assert_eq!(round_trips, 4);
 }
 
@@ -61,19 +63,23 @@ fn a_tree_costs_its_depth() {
 fn flat_records_take_two_round_trips() {
     let hosts: String = (0..10).map(|n| format!("h{n}.example A 203.0.113.{n}\n")).collect();
     let terms: String = (0..10).map(|n| format!("a:h{n}.example ")).collect();
-    let (outcome, round_trips, queries) =
-        timed(&format!("example.com TXT \"v=spf1 {terms}-all\"\n{hosts}"), &Asked::new("192.0.2.1", "user@example.com"));
+    let (outcome, round_trips, queries) = timed(
+        &format!("example.com TXT \"v=spf1 {terms}-all\"\n{hosts}"),
+        &Asked::new("192.0.2.1", "user@example.com"),
+    );
     assert_eq!((outcome.result, outcome.lookups, round_trips, queries), (Fail, 10, 2, 11));
 }
 
 /// A large answer that came early is not kept for its turn, and changes nothing.
 #[test]
 fn large_answers_that_come_early() {
-    let many: String = (0..300).map(|n| format!("h.example A 203.0.{}.{}\n", n / 200, n % 200)).collect();
+    let many: String =
+        (0..300).map(|n| format!("h.example A 203.0.{}.{}\n", n / 200, n % 200)).collect();
     let large = format!("i.example TXT \"v=spf1 ~all x={}\"\n", "x".repeat(3000));
     let record = "example.com TXT \"v=spf1 include:n.example include:i.example a:h.example ~all\"
 n.example TXT \"v=spf1 a:g.example ~all\"\ng.example A 203.0.113.1\n";
-    let (outcome, _, queries) = timed(&format!("{record}{large}{many}"), &Asked::new("192.0.2.1", "user@example.com"));
+    let (outcome, _, queries) =
+        timed(&format!("{record}{large}{many}"), &Asked::new("192.0.2.1", "user@example.com"));
     // The record and two terms; the two large ones twice, for a zone has no cache.
     assert_eq!((outcome.result, outcome.lookups, queries), (Softfail, 4, 7));
 }
@@ -96,7 +102,8 @@ fn nothing_is_asked_behind_a_certain_match_or_the_limit() {
     assert_eq!(queries("v=spf1 a:a.example all redirect=b.example"), 2);
     let terms: String = (0..30).map(|n| format!("a:h{n}.example ")).collect();
     let limits = Limits { max_void_lookups: 100, ..Limits::default() };
-    let (outcome, _, queries) = timed(&format!("example.com TXT \"v=spf1 {terms}\""), &Asked { limits, ..asked });
+    let (outcome, _, queries) =
+        timed(&format!("example.com TXT \"v=spf1 {terms}\""), &Asked { limits, ..asked });
     assert_eq!((reason(&outcome), queries), (Problem::TOO_MANY_LOOKUPS, 11));
 }
 
@@ -104,9 +111,12 @@ fn nothing_is_asked_behind_a_certain_match_or_the_limit() {
 fn fifty_terms_are_asked_for_early() {
     for (further, early) in [(49, 49), (50, 50), (51, 50), (80, 50)] {
         let terms: String = (0..further).map(|n| format!("a:h{n}.example ")).collect();
-        let text = format!("example.com TXT \"v=spf1 a:first.example {terms}-all\"\nfirst.example A 192.0.2.1\n");
+        let text = format!(
+            "example.com TXT \"v=spf1 a:first.example {terms}-all\"\nfirst.example A 192.0.2.1\n"
+        );
         let limits = Limits { max_lookups: 1000, max_void_lookups: 1000, ..Limits::default() };
-        let (outcome, _, queries) = timed(&text, &Asked { limits, ..Asked::new("192.0.2.1", "user@example.com") });
+        let (outcome, _, queries) =
+            timed(&text, &Asked { limits, ..Asked::new("192.0.2.1", "user@example.com") });
         // The record and the first term, which matches, are not early.
         assert_eq!((outcome.result, queries), (Pass, 2 + early), "{further}");
     }
@@ -115,10 +125,14 @@ fn fifty_terms_are_asked_for_early() {
 /// Terms that were evaluated before count for what may be asked early.
 #[test]
 fn limits_hold_deep_down() {
-    let chain: String = (0..5).map(|n| format!("i{n}.example TXT \"v=spf1 include:i{}.example\"\n", n + 1)).collect();
+    let chain: String = (0..5)
+        .map(|n| format!("i{n}.example TXT \"v=spf1 include:i{}.example\"\n", n + 1))
+        .collect();
     let terms: String = (0..9).map(|n| format!("a:h{n}.example ")).collect();
     let hosts: String = (0..9).map(|n| format!("h{n}.example A 203.0.113.{n}\n")).collect();
-    let text = format!("example.com TXT \"v=spf1 include:i0.example\"\n{chain}i5.example TXT \"v=spf1 {terms}\"\n{hosts}");
+    let text = format!(
+        "example.com TXT \"v=spf1 include:i0.example\"\n{chain}i5.example TXT \"v=spf1 {terms}\"\n{hosts}"
+    );
     let (outcome, _, queries) = timed(&text, &Asked::new("192.0.2.1", "user@example.com"));
     assert_eq!((reason(&outcome), outcome.lookups, queries), (Problem::TOO_MANY_LOOKUPS, 10, 11));
 }
@@ -132,7 +146,10 @@ fn early_trouble_changes_nothing() {
         &format!("example.com TXT \"v=spf1 a:a.example {terms} redirect=late.example\"\n{rest}"),
         &Asked::new("192.0.2.1", "user@example.com"),
     );
-    assert_eq!((outcome.result, outcome.lookups, outcome.void_lookups, round_trips), (Pass, 1, 0, 2));
+    assert_eq!(
+        (outcome.result, outcome.lookups, outcome.void_lookups, round_trips),
+        (Pass, 1, 0, 2)
+    );
     assert_eq!(outcome.problem, None);
 }
 

@@ -5,8 +5,16 @@ use proptest::{prelude::*, test_runner::RngSeed};
 use super::*;
 
 /// Names that terms point to and that have records: a graph with loops.
-const NAMES: [&str; 8] =
-    ["example.com", "a.example", "b.example", "c.example", "d.example", "e.example", "sub.example.com", "gone.example"];
+const NAMES: [&str; 8] = [
+    "example.com",
+    "a.example",
+    "b.example",
+    "c.example",
+    "d.example",
+    "e.example",
+    "sub.example.com",
+    "gone.example",
+];
 
 fn name() -> impl Strategy<Value = String> {
     prop_oneof![
@@ -92,7 +100,12 @@ fn build(lines: &[(usize, Line)], records: &[Vec<u8>]) -> Zone {
             Line::Txt(text) => zone.add_txt(name, text),
             Line::A(octet) => {
                 zone.add_a(name, [192, 0, 2, *octet % 4].into());
-                zone.add_aaaa(name, std::net::Ipv6Addr::from(0x2001_0db8_0000_0000_0000_0000_0000_0000 + u128::from(octet % 4)));
+                zone.add_aaaa(
+                    name,
+                    std::net::Ipv6Addr::from(
+                        0x2001_0db8_0000_0000_0000_0000_0000_0000 + u128::from(octet % 4),
+                    ),
+                );
             }
             Line::Mx(host) => zone.add_mx(name, 1, host),
             Line::Ptr(host) => {
@@ -110,7 +123,8 @@ fn build(lines: &[(usize, Line)], records: &[Vec<u8>]) -> Zone {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 1_500, failure_persistence: None, rng_seed: RngSeed::Fixed(7208), ..ProptestConfig::default() })]
 
-    /// Any zone gives a result within the bounds; look-ups under way early change the time that takes, and nothing else.
+    /// Any zone gives a result within the bounds; look-ups under way early change the time that
+    /// takes, and nothing else.
     #[test]
     fn any_zone_ends_and_being_early_changes_nothing(
         records in prop::collection::vec(text(), 6),

@@ -11,31 +11,58 @@ fn the_largest_records() {
     };
     let fits = (Pass, "");
     let too_large = (Permerror, Problem::INVALID_RECORD);
-    for (octets, expected) in [(16_383, fits), (16_384, fits), (16_385, too_large), (60_000, too_large)] {
+    for (octets, expected) in
+        [(16_383, fits), (16_384, fits), (16_385, too_large), (60_000, too_large)]
+    {
         let head = "v=spf1 +all x=";
-        assert_eq!(result(&format!("{head}{}", "y".repeat(octets - head.len()))), expected, "{octets}");
+        assert_eq!(
+            result(&format!("{head}{}", "y".repeat(octets - head.len()))),
+            expected,
+            "{octets}"
+        );
         // Blanks are no terms.
-        assert_eq!(result(&format!("v=spf1 +all{}", " ".repeat(octets - 11))), expected, "{octets}");
+        assert_eq!(
+            result(&format!("v=spf1 +all{}", " ".repeat(octets - 11))),
+            expected,
+            "{octets}"
+        );
     }
     for (terms, expected) in [(511, fits), (512, fits), (513, too_large), (5000, too_large)] {
-        assert_eq!(result(&format!("v=spf1{} +all", " ip4:203.0.113.1".repeat(terms - 1))), expected, "{terms}");
+        assert_eq!(
+            result(&format!("v=spf1{} +all", " ip4:203.0.113.1".repeat(terms - 1))),
+            expected,
+            "{terms}"
+        );
     }
     for (macros, expected) in [(511, fits), (512, fits), (513, too_large), (3000, too_large)] {
-        assert_eq!(result(&format!("v=spf1 +all x={}", "%{i}.".repeat(macros))), expected, "{macros}");
+        assert_eq!(
+            result(&format!("v=spf1 +all x={}", "%{i}.".repeat(macros))),
+            expected,
+            "{macros}"
+        );
     }
     let outcome = check_record(&format!("v=spf1 +all x={}", "y".repeat(20_000)), "");
-    assert_eq!(outcome.problem.unwrap().detail, "more than 16384 octets in the SPF record of example.com");
+    assert_eq!(
+        outcome.problem.unwrap().detail,
+        "more than 16384 octets in the SPF record of example.com"
+    );
 }
 
-/// Records that include one another are held together; one after the other they may be as large as one.
+/// Records that include one another are held together; one after the other they may be as large as
+/// one.
 #[test]
 fn records_that_are_held_together() {
     let filler = " ?ip4:203.0.113.1".repeat(180);
     let nested = |count: usize| {
         let mut text = String::new();
         for depth in 0..count {
-            let name = if depth == 0 { "example.com".to_owned() } else { format!("d{depth}.example") };
-            let next = if depth + 1 == count { "+all".to_owned() } else { format!("include:d{}.example", depth + 1) };
+            let name =
+                if depth == 0 { "example.com".to_owned() } else { format!("d{depth}.example") };
+            let next = if depth + 1 == count {
+                "+all".to_owned()
+            } else {
+                format!("include:d{}.example", depth + 1)
+            };
             text += &format!("{name} TXT \"v=spf1 {next}{filler}\"\n");
         }
         let outcome = check(&text);
@@ -44,8 +71,12 @@ fn records_that_are_held_together() {
     assert_eq!(nested(9), (Pass, "", None));
     let (result, reason, detail) = nested(11);
     assert_eq!((result, reason), (Permerror, Problem::INVALID_RECORD));
-    assert!(detail.unwrap().starts_with("too much to evaluate in this record and those that include it in the SPF record of d"));
-    let side_by_side: String = (0..9).map(|number| format!("s{number}.example TXT \"v=spf1{}\"\n", filler.repeat(2))).collect();
+    assert!(detail.unwrap().starts_with(
+        "too much to evaluate in this record and those that include it in the SPF record of d"
+    ));
+    let side_by_side: String = (0..9)
+        .map(|number| format!("s{number}.example TXT \"v=spf1{}\"\n", filler.repeat(2)))
+        .collect();
     let includes: String = (0..9).map(|number| format!("include:s{number}.example ")).collect();
     assert_eq!(check_record(&format!("v=spf1 {includes}+all"), &side_by_side).result, Pass);
 }
@@ -53,14 +84,20 @@ fn records_that_are_held_together() {
 #[test]
 fn one_record_and_no_more() {
     let result = |text: &str| result_and_reason(&check(text));
-    assert_eq!(result("example.com TXT \"v=spf1 +all\"\nexample.com TXT \"V=SPF1 -all\""), (Permerror, Problem::SEVERAL_RECORDS));
+    assert_eq!(
+        result("example.com TXT \"v=spf1 +all\"\nexample.com TXT \"V=SPF1 -all\""),
+        (Permerror, Problem::SEVERAL_RECORDS)
+    );
     assert_eq!(
         result("example.com TXT \"v=spf1 +all\"\nexample.com TXT \"v=spf1 +all \""),
         (Permerror, Problem::SEVERAL_RECORDS)
     );
     // The same record twice is one (RFC 2181 §5).
     assert_eq!(result("example.com TXT \"v=spf1 +all\"\nexample.com TXT \"v=spf1 +all\"").0, Pass);
-    assert_eq!(result("example.com TXT \"v=spf10 +all\"\nexample.com TXT \"v=spf1\\009+all\"").0, NoResult);
+    assert_eq!(
+        result("example.com TXT \"v=spf10 +all\"\nexample.com TXT \"v=spf1\\009+all\"").0,
+        NoResult
+    );
     assert_eq!(result("example.com TXT \"v=spf10 +all\"\nexample.com TXT \"V=sPf1 +all\"").0, Pass);
     assert_eq!(result("example.com TXT \"\"\nexample.com TXT \"spf2.0/pra -all\"\nexample.com TXT \"v=spf1 ?all\"").0, Neutral);
     assert_eq!(result("example.com TXT \" v=spf1 -all\"").0, NoResult);
@@ -79,8 +116,17 @@ fn strings_are_joined_with_nothing_between() {
 #[test]
 fn spaces_and_other_octets() {
     assert_eq!(check_record("v=spf1   ip4:192.0.2.1    -all   ", "").result, Pass);
-    for record in ["v=spf1 a\\009-all", "v=spf1 a\\194\\160-all", "v=spf1 a:caf\\195\\169.example -all", "v=spf1 -all \\000"] {
-        assert_eq!(result_and_reason(&check_record(record, "")), (Permerror, Problem::INVALID_RECORD), "{record}");
+    for record in [
+        "v=spf1 a\\009-all",
+        "v=spf1 a\\194\\160-all",
+        "v=spf1 a:caf\\195\\169.example -all",
+        "v=spf1 -all \\000",
+    ] {
+        assert_eq!(
+            result_and_reason(&check_record(record, "")),
+            (Permerror, Problem::INVALID_RECORD),
+            "{record}"
+        );
     }
 }
 
@@ -214,14 +260,17 @@ fn domains_that_can_have_no_policy_are_not_asked_for() {
         &long,
         &format!("{}.com", "a".repeat(64)),
     ] {
-        let outcome = Asked { sender: &format!("u@{domain}"), ..Asked::new("192.0.2.1", "") }.of(&zone);
+        let outcome =
+            Asked { sender: &format!("u@{domain}"), ..Asked::new("192.0.2.1", "") }.of(&zone);
         assert_eq!(result_and_reason(&outcome), (NoResult, Problem::NO_DOMAIN), "{domain:?}");
     }
     let query = Query { domain: "user@example.com", ..Asked::new("192.0.2.1", "").query() };
     let outcome = run(check_host(&Dns::from_zone(Arc::clone(&zone)), &query, &Limits::default()));
     assert_eq!(result_and_reason(&outcome), (NoResult, Problem::NO_DOMAIN));
     assert_eq!(zone.queries(), 0);
-    for sender in ["u@example.com", "u@Example.COM.", "u@_x.example.com", "@example.com", "example.com"] {
+    for sender in
+        ["u@example.com", "u@Example.COM.", "u@_x.example.com", "@example.com", "example.com"]
+    {
         assert_eq!(Asked::new("192.0.2.1", sender).of(&zone).result, Fail, "{sender}");
     }
     // U-labels become A-labels, in macros too (RFC 8616 §4).
@@ -231,6 +280,7 @@ fn domains_that_can_have_no_policy_are_not_asked_for() {
 #[test]
 fn a_clock_cannot_overflow() {
     let limits = Limits { timeout: Duration::MAX, ..Limits::default() };
-    let outcome = Asked { limits, ..Asked::new("192.0.2.1", "u@example.com") }.of(&zone("example.com TXT \"v=spf1 -all\""));
+    let outcome = Asked { limits, ..Asked::new("192.0.2.1", "u@example.com") }
+        .of(&zone("example.com TXT \"v=spf1 -all\""));
     assert_eq!(outcome.result, Fail);
 }

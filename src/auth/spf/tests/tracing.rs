@@ -63,7 +63,10 @@ example.com: explanation: no mail from 192.0.2.1
 #[test]
 fn problems_are_told() {
     let told = |record: &str, rest: &str| {
-        trace(&Asked::new("192.0.2.1", "u@example.com"), &format!("example.com TXT \"{record}\"\n{rest}"))
+        trace(
+            &Asked::new("192.0.2.1", "u@example.com"),
+            &format!("example.com TXT \"{record}\"\n{rest}"),
+        )
     };
     assert!(told("v=spf1 include:n.example", "").ends_with(
         "example.com: TXT n.example: NXDOMAIN\nexample.com: no SPF record at n.example\nexample.com: result permerror\n"
@@ -76,7 +79,10 @@ fn problems_are_told() {
         told("v=spf1 include:n.example", "n.example TXT \"x\"")
             .contains("example.com: TXT n.example: no SPF record, 1 other texts\n")
     );
-    assert!(told("v=spf1 mx", "example.com MX !timeout").ends_with("MX example.com: timeout\nexample.com: result temperror\n"));
+    assert!(
+        told("v=spf1 mx", "example.com MX !timeout")
+            .ends_with("MX example.com: timeout\nexample.com: result temperror\n")
+    );
     assert!(
         told("v=spf1 -all exp=x.example", "x.example TXT !refused")
             .ends_with("example.com: no explanation: TXT x.example: REFUSED\n")
@@ -85,5 +91,8 @@ fn problems_are_told() {
     let told = told("v=spf1 a:b\\010result.example\\027 -all", "");
     assert_eq!(told.lines().count(), 3, "{told}");
     assert!(told.bytes().all(|b| b == b'\n' || !b.is_ascii_control()), "{told}");
-    assert_eq!(trace(&Asked::new("192.0.2.1", "u@localhost"), ""), "domain name of a single label: result none\n");
+    assert_eq!(
+        trace(&Asked::new("192.0.2.1", "u@localhost"), ""),
+        "domain name of a single label: result none\n"
+    );
 }

@@ -1,4 +1,5 @@
-//! Simple readers of From, each as some program has it; none of them knows of the others, or of ours.
+//! Simple readers of From, each as some program has it; none of them knows of the others, or of
+//! ours.
 
 use crate::mail::domain::Domain;
 
@@ -19,7 +20,8 @@ pub(super) const ALL: &[(&str, Reader)] = &[
 /// What is left of a text, up to white space or punctuation, if it is a domain of two labels.
 fn domain(text: &str) -> Option<Domain> {
     let text = text.trim_start();
-    let end = text.find(|c: char| c != '.' && c != '-' && !c.is_alphanumeric()).unwrap_or(text.len());
+    let end =
+        text.find(|c: char| c != '.' && c != '-' && !c.is_alphanumeric()).unwrap_or(text.len());
     Domain::parse(text[..end].trim_end_matches('.')).ok().filter(Domain::is_qualified)
 }
 
@@ -109,6 +111,7 @@ fn getdomain(text: &str) -> Vec<Domain> {
 
 /// Encoded words are decoded first.
 fn decoding(text: &str) -> Vec<Domain> {
-    let text = text.replace("=?utf-8?q?x=40a.com?=", "x@a.com").replace("=?utf-8?b?eEBiLmNv?=", "x@b.co");
+    let text =
+        text.replace("=?utf-8?q?x=40a.com?=", "x@a.com").replace("=?utf-8?b?eEBiLmNv?=", "x@b.co");
     [last_bracket(&text), first_at(&text), commas(&text)].concat()
 }

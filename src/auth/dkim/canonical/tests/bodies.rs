@@ -68,7 +68,8 @@ impl Numbers {
     }
 }
 
-/// A body of this length: text, white space in runs of all lengths, line ends whole and torn, octets beyond ASCII.
+/// A body of this length: text, white space in runs of all lengths, line ends whole and torn,
+/// octets beyond ASCII.
 pub(in super::super::super) fn random_body(numbers: &mut Numbers, length: usize) -> Vec<u8> {
     let mut body = Vec::with_capacity(length + 300);
     // How white the body is.
@@ -92,7 +93,8 @@ pub(in super::super::super) fn random_body(numbers: &mut Numbers, length: usize)
     body
 }
 
-/// Lengths of bodies: all up to 70,000 where the program is optimized; else those around each border, and some between.
+/// Lengths of bodies: all up to 70,000 where the program is optimized; else those around each
+/// border, and some between.
 pub(in super::super::super) fn lengths() -> Vec<usize> {
     const MOST: usize = 70_000;
     if !cfg!(debug_assertions) {

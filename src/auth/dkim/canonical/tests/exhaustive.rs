@@ -1,6 +1,8 @@
-//! The canonicalizer, whose steps are quick and therefore clever, against the slow ones, at each length and however a body is cut.
+//! The canonicalizer, whose steps are quick and therefore clever, against the slow ones, at each
+//! length and however a body is cut.
 //!
-//! Optimized (`cargo test --release --lib exhaustive`) all lengths are tried; otherwise those around the borders.
+//! Optimized (`cargo test --release --lib exhaustive`) all lengths are tried; otherwise those
+//! around the borders.
 
 use super::{
     super::*,
@@ -56,7 +58,13 @@ fn check_all(numbers: &mut Numbers, body: &[u8]) {
         if body.len() > 65_535 {
             check(canonicalization, body, &expected, body.chunks(65_535), "in chunks of 65535");
         }
-        check(canonicalization, body, &expected, random_chunks(numbers, body).into_iter(), "in random chunks");
+        check(
+            canonicalization,
+            body,
+            &expected,
+            random_chunks(numbers, body).into_iter(),
+            "in random chunks",
+        );
     }
 }
 
@@ -64,7 +72,8 @@ fn check_all(numbers: &mut Numbers, body: &[u8]) {
 #[test]
 fn each_length() {
     let mut numbers = Numbers(0x5eed);
-    let indented = b"        <td class=\"a\">\r\n\t\tsome words  in it, \r\n    </td>\r\n\r\n".repeat(1200);
+    let indented =
+        b"        <td class=\"a\">\r\n\t\tsome words  in it, \r\n    </td>\r\n\r\n".repeat(1200);
     for length in lengths() {
         let plain = [vec![b'x'; length], b"\r\n".to_vec()].concat();
         check_all(&mut numbers, &plain);
@@ -72,20 +81,25 @@ fn each_length() {
     }
 }
 
-/// Octet by octet: all lengths at once, for what comes later cannot change what was written for what came before.
+/// Octet by octet: all lengths at once, for what comes later cannot change what was written for
+/// what came before.
 #[test]
 fn each_length_octet_by_octet() {
     let mut numbers = Numbers(0x0c7e7);
     for body in [vec![b'x'; 70_000], random_body(&mut numbers, 70_000)] {
         for canonicalization in BOTH {
-            let (mut canonicalizer, mut text) = (BodyCanonicalizer::new(canonicalization), Vec::new());
+            let (mut canonicalizer, mut text) =
+                (BodyCanonicalizer::new(canonicalization), Vec::new());
             let mut wanted = lengths().into_iter().peekable();
             for length in 0..=body.len() {
                 // With the slow one at each length this would take hours.
                 if wanted.next_if_eq(&length).is_some() && (length % 61 == 0 || length < 3 * STEP) {
                     let mut found = text.clone();
                     canonicalizer.clone().finish(&mut |part| found.extend_from_slice(part));
-                    assert!(found == by_the_letter(canonicalization, &body[..length]), "{canonicalization:?} {length}");
+                    assert!(
+                        found == by_the_letter(canonicalization, &body[..length]),
+                        "{canonicalization:?} {length}"
+                    );
                 }
                 if let Some(octet) = body.get(length) {
                     canonicalizer.write(&[*octet], &mut |part| text.extend_from_slice(part));
@@ -101,7 +115,10 @@ fn each_cut_at_a_border() {
     let mut numbers = Numbers(0xb0_4de4);
     let near = |border: usize| border.saturating_sub(2)..=border + 2;
     let mut cuts: Vec<usize> =
-        [STEP, 2 * STEP, BUFFER - STEP, BUFFER, BUFFER + STEP, 2 * BUFFER, 3 * BUFFER].into_iter().flat_map(near).collect();
+        [STEP, 2 * STEP, BUFFER - STEP, BUFFER, BUFFER + STEP, 2 * BUFFER, 3 * BUFFER]
+            .into_iter()
+            .flat_map(near)
+            .collect();
     cuts.insert(0, 0);
     for round in 0..if cfg!(debug_assertions) { 3 } else { 200 } {
         let body = match round {
@@ -116,7 +133,13 @@ fn each_cut_at_a_border() {
                     let (front, back) = body.split_at(second);
                     let (front, middle) = front.split_at(first);
                     let how = format!("cut at {first} and {second}");
-                    check(canonicalization, &body, &expected, [front, middle, back].into_iter(), &how);
+                    check(
+                        canonicalization,
+                        &body,
+                        &expected,
+                        [front, middle, back].into_iter(),
+                        &how,
+                    );
                 }
             }
         }
