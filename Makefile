@@ -36,14 +36,14 @@ all:
 	$(CARGO) build --release --locked
 
 lint:
-	$(CARGO) fmt --check
-	$(CARGO) clippy --locked --all-targets -- -D warnings
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
 
 check: lint
 	$(CARGO) test --locked --no-fail-fast
 
 peers:
-	tests/support/peers.sh "$(SENDMAIL)"
+	testkit/peers.sh "$(SENDMAIL)"
 
 man-lint: $(MANPAGES)
 	@for page in $(MANPAGES); do \
@@ -60,7 +60,7 @@ test: lint peers man-lint
 # A seed of its own for each run, where none is given; it is printed. Bodies of each length up to 70,000 are made in the last step.
 diff: peers
 	SEED="$(or $(SEED),$(shell date +%s))" ROUNDS="$(or $(ROUNDS),50000)" \
-	    $(CARGO) test --locked --profile diff --test differential -- --include-ignored --nocapture --test-threads=2
+	    $(CARGO) test --locked --profile diff --test peers differential -- --include-ignored --nocapture --test-threads=2
 	$(CARGO) test --locked --release --lib exhaustive
 
 fuzz:

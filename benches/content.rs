@@ -9,13 +9,6 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
 
-#[path = "shared/awake.rs"]
-mod awake;
-#[path = "shared/signer.rs"]
-mod signer;
-#[path = "../tests/support/mod.rs"]
-mod support;
-
 use std::{
     env, fs,
     hint::black_box,
@@ -27,9 +20,12 @@ use std::{
 
 use nix::time::{ClockId, clock_gettime};
 use ring::digest::{SHA256, digest};
-use signer::{FIELDS, Key, Signed};
 use spf_milter::dns::zone::Zone;
-use support::{
+use testkit::{
+    bench::{
+        awake,
+        signer::{self, FIELDS, Key, Signed},
+    },
     daemon::Daemon,
     fields::Field,
     milter_client::{CHUNK, MilterClient, Reply, bits},

@@ -4,9 +4,6 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
 
-#[path = "shared/signer.rs"]
-mod signer;
-
 use std::{
     hint::black_box,
     sync::Arc,
@@ -14,11 +11,11 @@ use std::{
 };
 
 use ring::digest::{SHA256, digest};
-use signer::{FIELDS, Signed};
 use spf_milter::{
     auth::dkim::{Settings, Verifier},
     dns::{Dns, zone::Zone},
 };
+use testkit::bench::signer::{self, FIELDS, Signed};
 
 /// A line as sent and in relaxed form.
 type Line = (&'static str, &'static str);

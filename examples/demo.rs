@@ -10,13 +10,10 @@
     reason = "as the tests that it borrows from"
 )]
 
-#[path = "../tests/support/mod.rs"]
-mod support;
-
 use std::{net::SocketAddr, process::ExitCode};
 
 use spf_milter::dns::zone::Zone;
-use support::{
+use testkit::{
     daemon::Daemon,
     drivers::milter::observed,
     fields::{Field, matches},

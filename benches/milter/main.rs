@@ -5,12 +5,8 @@
 //! `tree`; none means all. What is measured and how is told in `docs/benchmarks.md`. Slowness is
 //! told, and is no error.
 
-#[path = "../shared/awake.rs"]
-mod awake;
 mod floor;
 mod load;
-#[path = "../../tests/support/nameserver.rs"]
-mod nameserver;
 mod process;
 mod protocol;
 mod report;
@@ -26,11 +22,14 @@ use std::{
 };
 
 use load::{Figures, Mode};
-use nameserver::{Behaviour, NameServer};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use process::Milter;
 use protocol::{Mta, Socket};
 use report::{Goals, header, memory, row};
+use testkit::{
+    bench::awake,
+    nameserver::{Behaviour, NameServer},
+};
 use zones::Sender;
 
 /// Senders whose records all fit into the cache.

@@ -47,7 +47,7 @@ impl Milter {
             );
             let path = folder.join("spf-milter.conf");
             fs::write(&path, config)?;
-            let mut command = Command::new(env!("CARGO_BIN_EXE_spf-milter"));
+            let mut command = Command::new(testkit::daemon::program());
             command.arg("-c").arg(path);
             Ok(command)
         })

@@ -1,4 +1,3 @@
-//! The checks that fuzzing runs: those of `tests/fuzz/`.
+//! The checks that fuzzing runs: those of `testkit/src/fuzz/`.
 
-#[path = "../../tests/fuzz/mod.rs"]
-pub mod checks;
+pub use testkit::fuzz as checks;

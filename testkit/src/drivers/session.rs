@@ -1,0 +1,229 @@
+//! Scenarios through the session itself: no protocol, no sockets, DNS in memory.
+
+use std::{net::IpAddr, path::Path, sync::Arc};
+
+use spf_milter::{
+    config::{LogLevel, Overrides, load_text},
+    dns::{Dns, zone::Zone},
+    log::Log,
+    observe::Observer,
+    runtime::{Runtime, Shared},
+    session::{Client, Edit, Finished, Reaction, Record, Session, Verdict},
+};
+
+use crate::{
+    fields::Field,
+    milter_client::{self, apply, bits},
+    scenario::{Driver, Event, HOST, Observed, Scenario},
+};
+
+/// The socket that the configuration must name, and that nobody listens on.
+const SOCKET: &str = "socket = unix:/nowhere\nlog_destination = stderr\n";
+
+/// Plays scenarios on a `Session`.
+#[derive(Debug)]
+pub struct SessionDriver;
+
+impl Driver for SessionDriver {
+    fn name(&self) -> &'static str {
+        "session"
+    }
+
+    fn play(&self, scenario: &Scenario) -> Result<(Vec<Observed>, Vec<String>), String> {
+        let dns = Dns::from_zone(Arc::new(Zone::parse(&scenario.zone)?));
+        let log = Log::keep(LogLevel::Debug);
+        let config = load_text(
+            format!("{SOCKET}{}", scenario.config).as_bytes(),
+            Path::new("scenario"),
+            &Overrides::default(),
+        );
+        let config = config.map_err(|errors| errors.to_string())?.config;
+        let mut conversation = Conversation {
+            shared: Shared::new(Runtime::new(config, dns.clone(), "localhost".into(), 0)),
+            dns,
+            observer: Observer::new(log.clone()),
+            session: None,
+            connection_verdict: None,
+            message_verdict: None,
+            user: None,
+            queue_id: None,
+        };
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(|error| error.to_string())?;
+        let mut seen = Vec::new();
+        for step in &scenario.steps {
+            let observed = runtime.block_on(conversation.play(&step.event));
+            seen.push(
+                observed.map_err(|error| {
+                    format!("{}.scenario:{}: {error}", scenario.name, step.line)
+                })?,
+            );
+        }
+        conversation.close();
+        Ok((seen, log.take_kept()))
+    }
+}
+
+struct Conversation {
+    shared: Shared,
+    dns: Dns,
+    observer: Observer,
+    session: Option<Session>,
+    /// A final word said at connect or HELO.
+    connection_verdict: Option<Observed>,
+    /// A final word said about the message.
+    message_verdict: Option<Observed>,
+    user: Option<String>,
+    queue_id: Option<&'static str>,
+}
+
+impl Conversation {
+    async fn play(&mut self, event: &Event) -> Result<Observed, String> {
+        match event {
+            Event::Connect { client, host } => {
+                self.close();
+                return Ok(self.connect(*client, host));
+            }
+            Event::Reload(config) => return Ok(self.reload(config)),
+            Event::Auth(user) => {
+                self.user = Some(user.clone());
+                return Ok(Observed::ok());
+            }
+            _ => {}
+        }
+        if let (Some(verdict), false) = (&self.connection_verdict, matches!(event, Event::Rset)) {
+            let fields = match event {
+                Event::Message { fields, .. } if verdict.reply == "ok" => Some(fields.clone()),
+                _ => None,
+            };
+            return Ok(Observed { fields, ..verdict.clone() });
+        }
+        let session = self.session.as_mut().ok_or("not connected")?;
+        let reaction = match event {
+            Event::Helo(name) => {
+                let reaction = session.helo(&String::from_utf8_lossy(name)).await;
+                let observed = self.observe(reaction.clone());
+                if !matches!(reaction.verdict, Verdict::Continue) {
+                    self.connection_verdict = Some(observed.clone());
+                }
+                return Ok(observed);
+            }
+            Event::Mail(path) => {
+                self.message_verdict = None;
+                let reaction = session.mail(path, self.user.is_some(), None).await;
+                let accepted = matches!(reaction.verdict, Verdict::Accept(_));
+                let observed = self.observe(reaction);
+                if accepted {
+                    self.message_verdict = Some(observed.clone());
+                }
+                return Ok(observed);
+            }
+            Event::Message { fields, body } => return self.message(fields, body).await,
+            Event::Rset => {
+                self.message_verdict = None;
+                Reaction { verdict: Verdict::Continue, record: session.abort() }
+            }
+            Event::Rcpt(_) => {
+                self.queue_id = Some("4Q1A2B3C4D");
+                Reaction::proceed()
+            }
+            Event::Connect { .. } | Event::Reload(_) | Event::Auth(_) => Reaction::proceed(),
+        };
+        Ok(self.observe(reaction))
+    }
+
+    fn connect(&mut self, address: Option<IpAddr>, host: &str) -> Observed {
+        let client = Client { address, port: 40025, host: host.to_owned() };
+        let (session, reaction) = Session::new(self.shared.load(), &client, Some(HOST));
+        self.session = Some(session);
+        self.user = None;
+        self.message_verdict = None;
+        let accepted = matches!(reaction.verdict, Verdict::Accept(_));
+        let observed = self.observe(reaction);
+        self.connection_verdict = accepted.then(|| observed.clone());
+        observed
+    }
+
+    async fn message(&mut self, fields: &[Field], body: &str) -> Result<Observed, String> {
+        if self.message_verdict.take().is_some() {
+            return Ok(Observed { fields: Some(fields.to_vec()), ..Observed::ok() });
+        }
+        let session = self.session.as_mut().ok_or("not connected")?;
+        for field in fields {
+            session.header(field.name.as_bytes(), &field.value);
+        }
+        session.end_of_header();
+        // In two parts, the CR and LF at the end apart.
+        let body = body.replace('\n', "\r\n");
+        let (start, end) = body.as_bytes().split_at(body.len() - 1);
+        session.body(start);
+        session.body(end);
+        let Finished { verdict, edits, record } =
+            session.end_of_message(self.queue_id.take()).await;
+        let edits: Vec<milter_client::Edit> = edits.into_iter().map(in_protocol).collect();
+        let fields =
+            apply(fields, &edits, bits::ALL_ACTIONS, false).map_err(|error| error.to_string())?;
+        let mut observed = self.observe(Reaction { verdict, record });
+        observed.fields = matches!(&*observed.reply, "ok" | "quarantine").then_some(fields);
+        Ok(observed)
+    }
+
+    fn reload(&mut self, config: &str) -> Observed {
+        let running = self.shared.load();
+        match load_text(
+            format!("{SOCKET}{config}").as_bytes(),
+            Path::new("scenario"),
+            &Overrides::default(),
+        ) {
+            Ok(loaded) => {
+                let runtime = Runtime::new(
+                    loaded.config,
+                    self.dns.clone(),
+                    "localhost".into(),
+                    running.generation + 1,
+                );
+                self.shared.replace(runtime);
+                Observed::ok()
+            }
+            Err(_) => Observed::refused("refused"),
+        }
+    }
+
+    fn observe(&self, Reaction { verdict, record }: Reaction) -> Observed {
+        self.tell(record);
+        match verdict {
+            Verdict::Continue | Verdict::Accept(_) => Observed::ok(),
+            Verdict::Quarantine(_) => Observed::refused("quarantine"),
+            Verdict::Reply(reply) => {
+                Observed::refused(format!("{} {} {}", reply.code(), reply.status(), reply.text()))
+            }
+            Verdict::Failed => Observed::refused("451 4.7.1 Service unavailable - try again later"),
+        }
+    }
+
+    fn close(&mut self) {
+        let record = self.session.take().and_then(Session::close);
+        self.tell(record);
+    }
+
+    fn tell(&self, record: Option<Box<Record>>) {
+        if let Some(record) = record {
+            self.observer.observe(&record);
+        }
+    }
+}
+
+/// An edit as the milter protocol has it.
+fn in_protocol(edit: Edit) -> milter_client::Edit {
+    let index = |index: i32| u32::try_from(index).unwrap();
+    match edit {
+        Edit::Delete { name, index: at } => {
+            milter_client::Edit::Change(index(at), Field::new(name, ""))
+        }
+        Edit::Insert { index: at, field } => {
+            milter_client::Edit::Insert(index(at), Field::new(field.name, field.value))
+        }
+    }
+}

@@ -1,0 +1,1093 @@
+//! What the documents say, held against the program.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    net::{IpAddr, Ipv4Addr},
+    path::{Path, PathBuf},
+    process::Command,
+    sync::Arc,
+};
+
+use spf_milter::{
+    auth::{
+        Identity, Verified,
+        dkim::{BodyCoverage, Reason, SignatureOutcome},
+        dmarc::{self, AppliedPolicy, DmarcResult, Identifier, Policy, PolicyTag},
+        iprev,
+        spf::{Outcome, Problem},
+    },
+    config::{DefaultValue, LogLevel, Overrides, Parameter, load_text, parameters},
+    dns::{Failure, Name},
+    log::Log,
+    mail::{
+        auth_results::AuthenticationResults, domain::Domain, reply::Reply, spf_result::SpfResult,
+    },
+    observe::Observer,
+    policy::{Disposition, DmarcExemption},
+    session::{Action, ContentRecord, Exemption, IdentityRecord, Record, Skipped},
+};
+
+fn root() -> PathBuf {
+    env!("CARGO_MANIFEST_DIR").into()
+}
+
+fn read(path: impl AsRef<Path>) -> String {
+    let path = root().join(path);
+    fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+const PROGRAM_PAGE: &str = "man/spf-milter.8";
+const CONFIG_PAGE: &str = "man/spf-milter.conf.5";
+const SAMPLE: &str = "etc/spf-milter.conf";
+
+//--- Manual pages ---
+
+/// The words of a macro line; what is in quotes is one word.
+fn words(line: &str) -> Vec<String> {
+    let mut words = Vec::new();
+    let mut rest = line.trim_start();
+    while !rest.is_empty() {
+        let (word, after) = match rest.strip_prefix('"') {
+            Some(quoted) => quoted.split_once('"').unwrap_or((quoted, "")),
+            None => rest.split_once(' ').unwrap_or((rest, "")),
+        };
+        words.push(word.to_owned());
+        rest = after.trim_start();
+    }
+    words
+}
+
+/// The text of some lines of mdoc, without its macros and on one line.
+fn plain(lines: &[&str]) -> String {
+    let mut text = String::new();
+    for line in lines {
+        let words = match line.strip_prefix('.') {
+            Some(_) if line.starts_with(".\\\"") => continue,
+            Some(request) => words(request)[1..].to_vec(),
+            None => vec![(*line).to_owned()],
+        };
+        for word in
+            words.iter().filter(|word| !["Ql", "No", "Pq", "Ic", "Cm"].contains(&word.as_str()))
+        {
+            if !text.is_empty() && ![",", ";", "."].contains(&word.as_str()) {
+                text.push(' ');
+            }
+            text.push_str(&word.replace("\\&", "").replace("\\e", "\\"));
+        }
+    }
+    text
+}
+
+/// What the manual page says of a parameter.
+struct Entry {
+    name: String,
+    group: String,
+    /// Type, default and whether it is reloaded.
+    head: String,
+    body: String,
+}
+
+fn entries() -> Vec<Entry> {
+    let page = read(CONFIG_PAGE);
+    let parameters = page.split(".Sh PARAMETERS\n").nth(1).unwrap().split("\n.Sh ").next().unwrap();
+    let mut entries: Vec<Entry> = Vec::new();
+    let mut group = String::new();
+    let mut lines: Vec<&str> = Vec::new();
+    let finish = |entries: &mut Vec<Entry>, lines: &mut Vec<&str>| {
+        if let Some(entry) = entries.last_mut().filter(|entry| entry.head.is_empty()) {
+            let end = lines
+                .iter()
+                .position(|line| *line == ".Pp")
+                .expect("an entry has a head and a body");
+            entry.head = plain(&lines[..end]);
+            entry.body = plain(&lines[end..]);
+        }
+        lines.clear();
+    };
+    for line in parameters.lines() {
+        if let Some(name) = line.strip_prefix(".Ss ") {
+            finish(&mut entries, &mut lines);
+            group = name.to_owned();
+        } else if let Some(name) = line.strip_prefix(".It Ic ") {
+            finish(&mut entries, &mut lines);
+            entries.push(Entry {
+                name: name.into(),
+                group: group.clone(),
+                head: String::new(),
+                body: String::new(),
+            });
+        } else {
+            lines.push(line);
+        }
+    }
+    finish(&mut entries, &mut lines);
+    entries
+}
+
+fn default_in_words(parameter: &Parameter) -> String {
+    match parameter.default {
+        DefaultValue::Mandatory => "; mandatory;".into(),
+        DefaultValue::Text("") => "; default: empty;".into(),
+        DefaultValue::Text(text) => format!("; default: {text};"),
+        DefaultValue::Derived { rule, .. } => format!("; default: {rule};"),
+    }
+}
+
+#[test]
+fn the_manual_has_every_parameter_with_its_default() {
+    let entries = entries();
+    let names: Vec<_> =
+        entries.iter().map(|entry| (entry.group.as_str(), entry.name.as_str())).collect();
+    let expected: Vec<_> =
+        parameters().iter().map(|parameter| (parameter.group, parameter.name)).collect();
+    assert_eq!(names, expected);
+    for (entry, parameter) in entries.iter().zip(parameters()) {
+        let fixed = if parameter.fixed { " fixed." } else { " reloaded." };
+        let end = default_in_words(parameter) + fixed;
+        assert!(
+            entry.head.ends_with(&end),
+            "{}: {:?} does not end with {end:?}",
+            entry.name,
+            entry.head
+        );
+        assert!(entry.head.len() > end.len(), "{} has no type", entry.name);
+        assert!(entry.body.len() > 10, "{} has no description", entry.name);
+    }
+}
+
+#[test]
+fn the_manual_names_no_parameter_that_is_not_there() {
+    let known: BTreeSet<_> = parameters().iter().map(|parameter| parameter.name).collect();
+    for page in [PROGRAM_PAGE, CONFIG_PAGE] {
+        for line in read(page).lines().filter(|line| line.starts_with('.')) {
+            let words = words(line);
+            for pair in words.windows(2).filter(|pair| pair[0].trim_start_matches('.') == "Ic") {
+                let is_command = ["check-config", "show-config"].contains(&pair[1].as_str());
+                assert!(is_command || known.contains(pair[1].as_str()), "{page}: {line}");
+            }
+        }
+    }
+}
+
+//--- The sample file ---
+
+/// The assignments of the sample file, commented out or not: group, name, value, and the comment
+/// above.
+fn sample() -> Vec<(String, String, String, String)> {
+    let mut found = Vec::new();
+    let (mut group, mut comment) = (String::new(), String::new());
+    for line in read(SAMPLE).lines() {
+        if let Some(heading) = line.strip_prefix("### ") {
+            group = heading.to_owned();
+        } else if let Some(text) = line.strip_prefix("# ") {
+            comment.push_str(text);
+            comment.push('\n');
+        } else if line.is_empty() {
+            comment.clear();
+        } else if let Some((name, value)) = line.trim_start_matches('#').split_once('=') {
+            found.push((
+                group.clone(),
+                name.trim().to_owned(),
+                value.trim().to_owned(),
+                comment.clone(),
+            ));
+        }
+    }
+    found
+}
+
+#[test]
+fn the_sample_has_every_parameter_with_its_default() {
+    let sample = sample();
+    let names: Vec<_> =
+        sample.iter().map(|(group, name, ..)| (group.as_str(), name.as_str())).collect();
+    let expected: Vec<_> =
+        parameters().iter().map(|parameter| (parameter.group, parameter.name)).collect();
+    assert_eq!(names, expected);
+    for ((_, name, value, comment), parameter) in sample.iter().zip(parameters()) {
+        assert!(parameter.default.text().is_none_or(|text| text == value), "{name} = {value}");
+        let comment = comment.replace('\n', " ");
+        assert_eq!(comment.contains("at the next start"), parameter.fixed, "{name}: {comment}");
+    }
+}
+
+#[test]
+fn the_sample_says_nothing_but_the_defaults() {
+    let load =
+        |text: &str| load_text(text.as_bytes(), Path::new(SAMPLE), &Overrides::default()).unwrap();
+    let sample = read(SAMPLE);
+    let all: String = sample
+        .lines()
+        .filter_map(|line| {
+            let line =
+                line.strip_prefix('#').filter(|rest| !rest.starts_with([' ', '#'])).unwrap_or(line);
+            (!line.starts_with('#')).then(|| format!("{line}\n"))
+        })
+        .collect();
+    let (commented, uncommented) = (load(&sample), load(&all));
+    assert_eq!(commented.config, uncommented.config);
+    assert_eq!(
+        commented.config.show(false).lines().count(),
+        2,
+        "only the socket differs from the defaults"
+    );
+}
+
+//--- The command line ---
+
+/// The long and short options of a help text.
+fn options(arguments: &[&str]) -> BTreeSet<String> {
+    let output = Command::new(env!("CARGO_BIN_EXE_spf-milter")).args(arguments).output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let text = String::from_utf8(output.stdout).unwrap();
+    let lines = text.lines().filter(|line| line.trim_start().starts_with('-'));
+    lines
+        .flat_map(|line| {
+            line.split("  ")
+                .find(|part| part.trim_start().starts_with('-'))
+                .unwrap()
+                .split([',', ' '])
+        })
+        .filter(|word| word.starts_with('-'))
+        .map(str::to_owned)
+        .collect()
+}
+
+/// The commands of the help text.
+fn commands() -> BTreeSet<String> {
+    let output = Command::new(env!("CARGO_BIN_EXE_spf-milter")).arg("--help").output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    let list = text.split("Commands:\n").nth(1).unwrap().split("\n\n").next().unwrap();
+    list.lines().map(|line| line.split_whitespace().next().unwrap().to_owned()).collect()
+}
+
+#[test]
+fn the_manual_has_every_option_and_command() {
+    let mut real = options(&["--help"]);
+    for command in commands() {
+        real.extend(options(&[&command, "--help"]));
+    }
+    let mut documented = BTreeSet::new();
+    let mut documented_commands = BTreeSet::new();
+    let page = read(PROGRAM_PAGE);
+    for line in page.lines().filter(|line| line.starts_with('.')) {
+        let words = words(line);
+        let mut at = 0;
+        while let Some(word) = words.get(at) {
+            if word.trim_start_matches('.') == "Fl" {
+                match words.get(at + 1).map(String::as_str) {
+                    Some("Fl") => {
+                        documented.insert(format!("--{}", words[at + 2]));
+                        at += 1;
+                    }
+                    Some(letter) => drop(documented.insert(format!("-{letter}"))),
+                    None => panic!("{line}"),
+                }
+                at += 1;
+            }
+            at += 1;
+        }
+        if let [macro_name, name, ..] = &words[..]
+            && macro_name == ".Ic"
+        {
+            documented_commands.insert(name.clone());
+        }
+    }
+    assert_eq!(documented, real);
+    let synopsis = page.split(".Sh DESCRIPTION").next().unwrap();
+    for command in commands() {
+        assert!(synopsis.contains(&format!(".Ic {command}\n")), "{command} is not in the synopsis");
+        assert!(page.contains(&format!(".It Ic {command}\n")), "{command} is not described");
+    }
+    for command in synopsis.lines().filter_map(|line| line.strip_prefix(".Ic ")) {
+        assert!(commands().contains(command), "{command} is not a command");
+    }
+}
+
+#[test]
+fn the_manual_has_every_exit_code() {
+    let source = read("src/cli.rs");
+    let mut real: BTreeSet<String> = ["0".to_owned()].into();
+    for line in source.lines().filter(|line| line.starts_with("const ") && line.contains(": u8 = "))
+    {
+        real.insert(line.rsplit("= ").next().unwrap().trim_end_matches(';').to_owned());
+    }
+    let page = read(PROGRAM_PAGE);
+    let section = page.split(".Sh EXIT STATUS\n").nth(1).unwrap().split(".Sh ").next().unwrap();
+    let documented: BTreeSet<String> =
+        section.lines().filter_map(|line| line.strip_prefix(".It ")).map(str::to_owned).collect();
+    assert_eq!(documented, real);
+}
+
+//--- The log ---
+
+/// The keys of a log line.
+fn keys(line: &str) -> Vec<String> {
+    let mut keys = Vec::new();
+    let mut rest = line;
+    while !rest.is_empty() {
+        let (key, value) =
+            rest.split_once('=').unwrap_or_else(|| panic!("no pair in {rest:?} of {line:?}"));
+        keys.push(key.to_owned());
+        let end = match value.strip_prefix('"') {
+            None => value.find(' ').unwrap_or(value.len()),
+            Some(quoted) => {
+                let mut escaped = false;
+                let end = quoted.char_indices().find(|(_, c)| {
+                    let is_end = *c == '"' && !escaped;
+                    escaped = *c == '\\' && !escaped;
+                    is_end
+                });
+                end.expect("an end of the quotes").0 + 2
+            }
+        };
+        rest = value[end..].trim_start();
+    }
+    keys
+}
+
+/// The lists of keys of the log in the manual, each in order: of identities, of messages, and
+/// further ones.
+fn documented_lists() -> Vec<Vec<String>> {
+    let page = read(PROGRAM_PAGE);
+    let lists =
+        page.split(".\\\" log keys\n").skip(1).map(|list| list.split(".El").next().unwrap());
+    lists
+        .map(|list| {
+            list.lines()
+                .filter_map(|line| line.strip_prefix(".It Cm "))
+                .map(str::to_owned)
+                .collect()
+        })
+        .collect()
+}
+
+/// All keys of the log in the manual.
+fn documented_keys() -> BTreeSet<String> {
+    documented_lists().into_iter().flatten().collect()
+}
+
+/// What DKIM, DMARC and iprev may find, with everything that there can be.
+fn full_content(reply: Reply) -> ContentRecord {
+    let domain = Domain::parse("example.org").unwrap();
+    let address = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
+    ContentRecord {
+        dkim: Some(vec![SignatureOutcome {
+            domain: Some(domain.clone()),
+            reason: Some(Reason::BodyHash),
+            ..SignatureOutcome::default()
+        }]),
+        dmarc: Some(dmarc::Outcome {
+            result: DmarcResult::Fail,
+            author_domain: Some(domain.clone()),
+            policy: Some(AppliedPolicy {
+                published: Policy::Reject,
+                tag: PolicyTag::P,
+                domain: domain.clone(),
+                testing: false,
+            }),
+            organizational_domain: None,
+            aligned: vec![Identifier::Spf(domain.clone()), Identifier::Dkim(domain)],
+            problem: Some(dmarc::Problem::NoFrom),
+        }),
+        mailfrom: Some(Arc::new(verified(Identity::Mailfrom))),
+        iprev: Some(iprev::Outcome {
+            name: Name::new("mail.example.org"),
+            ..iprev::Outcome::out_of_time(address)
+        }),
+        disposition: Disposition::Reject,
+        exemption: Some(DmarcExemption::MailingList),
+        reply: Some(reply),
+    }
+}
+
+/// An identity with everything that there can be.
+fn verified(identity: Identity) -> Verified {
+    let outcome = Outcome {
+        result: SpfResult::Fail,
+        mechanism: Some("all".into()),
+        policy_domain: Some("other.example".into()),
+        problem: Some(Problem { reason: Problem::NO_DOMAIN, detail: "detail".into() }),
+        lookups: 3,
+        void_lookups: 1,
+        ..Outcome::without_domain("detail")
+    };
+    Verified { identity, local_part: "amy".into(), domain: "example.org".into(), outcome }
+}
+
+/// A record with everything that there can be.
+fn full_record() -> Record {
+    let reply = Reply::new("550".parse().unwrap(), "5.7.23".parse().unwrap(), "no");
+    let record = |identity| IdentityRecord {
+        verified: verified(identity).into(),
+        action: Action::Reject,
+        reply: Some(reply.clone()),
+        for_dmarc: true,
+    };
+    let skipped = |identity| Skipped { identity, value: "x y".into(), reason: "skip-senders" };
+    Record {
+        queue_id: Some("4Q".into()),
+        client: Some(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1))),
+        helo: Some("mail.example.org".into()),
+        identities: vec![record(Identity::Mailfrom), record(Identity::Helo)],
+        exemption: Some(Exemption::Authenticated),
+        skipped: vec![skipped(Identity::Helo), skipped(Identity::Mailfrom)],
+        content: Some(full_content(reply.clone())),
+        forged_fields: 2,
+        dry_run: true,
+        complete: true,
+        failed: false,
+        ..Record::default()
+    }
+}
+
+#[test]
+fn the_manual_has_every_key_of_the_log_in_its_order() {
+    let log = Log::keep(LogLevel::Debug);
+    Observer::new(log.clone()).observe(&full_record());
+    let lines = log.take_kept();
+    let documented = documented_lists();
+    assert_eq!(keys(&lines[0]), documented[0], "{}", lines[0]);
+    let of_message = lines.iter().find(|line| line.starts_with("dmarc=")).unwrap();
+    assert_eq!(keys(of_message), documented[1], "{of_message}");
+    let seen: BTreeSet<String> = lines.iter().flat_map(|line| keys(line)).collect();
+    assert_eq!(documented_keys(), seen);
+}
+
+/// The string literals of the first argument of each call of `pair`.
+fn keys_in_source() -> BTreeSet<String> {
+    let source = read("src/observe.rs");
+    let source = source.split("#[cfg(test)]").next().unwrap();
+    // The first argument, or what a branch chooses for it.
+    let places = [".pair(", "=> ("].into_iter().flat_map(|before| source.split(before).skip(1));
+    let calls = places.map(|call| call.split([',', '\n']).next().unwrap());
+    calls.flat_map(|argument| argument.split('"').skip(1).step_by(2)).map(str::to_owned).collect()
+}
+
+#[test]
+fn no_key_of_the_log_is_missing_in_these_tests() {
+    assert_eq!(keys_in_source(), documented_keys());
+}
+
+#[test]
+fn the_manual_has_the_words_of_the_log() {
+    let page = read(PROGRAM_PAGE);
+    let section = plain(
+        &page
+            .split(".Sh LOGGING\n")
+            .nth(1)
+            .unwrap()
+            .split("\n.Sh ")
+            .next()
+            .unwrap()
+            .lines()
+            .collect::<Vec<_>>(),
+    );
+    let has = |word: &str| {
+        section
+            .split([' ', ',', '.', ';', ':'])
+            .any(|other| other == word || other.ends_with(&format!("={word}")))
+    };
+    use Exemption::{Authenticated, LocalSubmission, NoAddress, TrustedNetwork};
+    let exemptions =
+        [Authenticated, LocalSubmission, NoAddress, TrustedNetwork].map(Exemption::as_str);
+    let actions = [Action::Accept, Action::Reject, Action::Tempfail].map(Action::as_str);
+    let results = ["none", "neutral", "pass", "fail", "softfail", "temperror", "permerror"];
+    let dispositions =
+        [Disposition::None, Disposition::Quarantine, Disposition::Reject].map(Disposition::as_str);
+    use DmarcExemption::{DkimDomain, MailingList, Network, NotEnforced};
+    let dmarc_exemptions =
+        [Network, DkimDomain, MailingList, NotEnforced].map(DmarcExemption::as_str);
+    for word in exemptions
+        .into_iter()
+        .chain(actions)
+        .chain(results)
+        .chain(dispositions)
+        .chain(dmarc_exemptions)
+    {
+        assert!(has(word), "{word}");
+    }
+    let lines = read("src/observe.rs");
+    for call in lines.split("line.pair(\"reason\", \"").skip(1) {
+        let reason = call.split('"').next().unwrap();
+        assert!(has(reason), "{reason}");
+    }
+    let session = read("src/session.rs") + &read("src/session/identities.rs");
+    let mut count = 0;
+    for call in session.split("self.skip(").skip(1) {
+        let reason = call.split(");").next().unwrap().rsplit('"').nth(1).unwrap();
+        assert!(has(reason), "{reason}");
+        count += 1;
+    }
+    assert!(count >= 3, "{count}");
+}
+
+/// `No` is a macro of mdoc(7), which vanishes where the first word of a quotation was meant.
+#[test]
+fn no_word_of_the_manual_is_taken_for_a_macro() {
+    for page in [PROGRAM_PAGE, CONFIG_PAGE] {
+        for line in read(page).lines().filter(|line| line.starts_with('.')) {
+            assert!(
+                !["Dq No ", "Ql No ", "Sq No "].iter().any(|quoted| line.contains(quoted)),
+                "{page}: {line}"
+            );
+        }
+    }
+}
+
+/// The text of a section of the manual.
+fn section(name: &str) -> String {
+    let page = read(PROGRAM_PAGE);
+    let section =
+        page.split(&format!(".Sh {name}\n")).nth(1).unwrap().split("\n.Sh ").next().unwrap();
+    plain(&section.lines().collect::<Vec<_>>())
+}
+
+#[test]
+fn the_manual_has_the_reasons_of_dkim() {
+    use Reason::{
+        Algorithm, BadTag, BodyHash, BodyNotCovered, Canonicalization, Expired,
+        FieldNotSignedAsOften, FromNotSigned, Future, HeaderTooLarge, Identity, KeyAlgorithm,
+        KeyHash, KeyRevoked, KeyService, KeySyntax, KeyTooLong, KeyTooShort, KeyUnavailable,
+        LengthBeyondBody, MissingTag, NoKey, QueryMethod, Sha1, Signature, Syntax, Times,
+        TooManyFields, TooManySignatures, Version,
+    };
+    let reasons = [
+        Algorithm,
+        BadTag("TAG"),
+        BodyHash,
+        Canonicalization,
+        Expired,
+        FromNotSigned,
+        Future,
+        HeaderTooLarge,
+        Identity,
+        KeyAlgorithm,
+        KeyHash,
+        KeyRevoked,
+        KeyService,
+        KeySyntax,
+        KeyTooLong(0),
+        KeyTooShort(0),
+        KeyUnavailable(Failure::Rcode("SERVFAIL")),
+        FieldNotSignedAsOften("Subject"),
+        BodyNotCovered(BodyCoverage { covered: 2, total: 3 }),
+        LengthBeyondBody,
+        MissingTag("TAG"),
+        NoKey,
+        QueryMethod,
+        Sha1,
+        Signature,
+        Syntax,
+        Times,
+        TooManyFields,
+        TooManySignatures(1),
+        Version,
+    ];
+    let section = section("DKIM");
+    let results = ["pass", "fail", "neutral", "policy", "permerror", "temperror", "none"];
+    let places = results.map(|result| {
+        let page = read(PROGRAM_PAGE);
+        let list = page.split(".Sh DKIM\n").nth(1).unwrap().split("\n.El").next().unwrap();
+        let entry =
+            list.split(&format!(".It Ql {result}\n")).nth(1).unwrap_or_else(|| panic!("{result}"));
+        (result, plain(&entry.split("\n.It ").next().unwrap().lines().collect::<Vec<_>>()))
+    });
+    for reason in reasons {
+        let text = reason.to_string().replace("2 of 3 ", "N of M ").replace(" 0 ", " N ");
+        assert!(section.contains(&text), "{text}");
+        let (_, entry) =
+            places.iter().find(|(result, _)| *result == reason.result().as_str()).unwrap();
+        assert!(entry.contains(&text), "{text} is not with {}", reason.result());
+    }
+    // All that there are: a variant is a line with a comment above.
+    let source = read("src/auth/dkim/outcome.rs");
+    let variants = source.split("pub enum Reason {\n").nth(1).unwrap().split("\n}").next().unwrap();
+    let variants = variants.lines().filter(|line| !line.trim_start().starts_with("//")).count();
+    assert_eq!(variants, reasons.len());
+}
+
+#[test]
+fn the_manual_has_the_problems_of_dmarc() {
+    let section = section("DMARC");
+    let source = read("src/auth/dmarc/outcome.rs");
+    let texts = source.split("impl fmt::Display for Problem").nth(1).unwrap();
+    let mut count = 0;
+    for text in
+        texts.lines().filter(|line| line.contains("=>")).filter_map(|line| line.split('"').nth(1))
+    {
+        let text = text.split('{').next().unwrap().trim();
+        assert!(section.contains(text), "{text}");
+        count += 1;
+    }
+    assert!(count >= 9, "{count}");
+}
+
+#[test]
+fn the_manual_has_the_words_for_problems() {
+    let pages = [PROGRAM_PAGE, CONFIG_PAGE]
+        .map(|page| plain(&read(page).lines().collect::<Vec<_>>()))
+        .concat();
+    let source = read("src/auth/spf.rs");
+    let constants =
+        source.split("pub const ").skip(1).filter(|constant| constant.contains(": &'static str"));
+    let texts: Vec<&str> = constants.map(|constant| constant.split('"').nth(1).unwrap()).collect();
+    assert!(texts.len() >= 8, "{texts:?}");
+    for text in texts {
+        assert!(pages.contains(text), "{text}");
+    }
+}
+
+//--- The unit ---
+
+/// The settings of a unit, without comments.
+fn settings(path: &str) -> Vec<String> {
+    read(path)
+        .lines()
+        .filter(|line| !line.starts_with('#') && line.contains('='))
+        .map(str::to_owned)
+        .collect()
+}
+
+#[test]
+fn the_unit_takes_rights_away_that_a_drop_in_gives_back() {
+    let unit = settings("etc/spf-milter.service");
+    let reload: Vec<_> = unit.iter().filter_map(|line| line.strip_prefix("ExecReload=")).collect();
+    assert_eq!(reload, ["/usr/sbin/spf-milter check-config", "/bin/kill -HUP $MAINPID"]);
+    for name in ["MemoryMax=", "TasksMax=", "LimitCORE=0"] {
+        assert!(unit.iter().any(|line| line.starts_with(name)), "{name}");
+    }
+    for (name, right) in
+        [("RestrictAddressFamilies=", "AF_NETLINK"), ("SystemCallFilter=", "@chown")]
+    {
+        let gives = |unit: &[String]| {
+            unit.iter().any(|line| line.starts_with(name) && line.contains(right))
+        };
+        assert!(!gives(&unit) && gives(&settings("etc/names-and-groups.conf")), "{right}");
+    }
+    assert!(read("Makefile").contains("etc/names-and-groups.conf"));
+    // Where systemd is installed it says how much is left open: 1.2 of 10.
+    let path = root().join("etc/spf-milter.service");
+    let measure = Command::new("systemd-analyze")
+        .args(["security", "--offline=true", "--threshold=12"])
+        .arg(path)
+        .output();
+    assert!(measure.as_ref().map_or(true, |output| output.status.success()), "{measure:?}");
+}
+
+//--- Examples ---
+
+/// The blocks of a Markdown file: language and text.
+fn blocks(text: &str) -> Vec<(String, String)> {
+    let mut parts = text.split("```");
+    parts.next();
+    let mut blocks = Vec::new();
+    while let (Some(block), Some(_)) = (parts.next(), parts.next()) {
+        let (language, text) = block.split_once('\n').unwrap();
+        blocks.push((language.to_owned(), text.to_owned()));
+    }
+    blocks
+}
+
+/// Every configuration in the documents, and where it comes from.
+fn configurations() -> Vec<(&'static str, String)> {
+    let mut found = Vec::new();
+    for (language, text) in blocks(&read("README.md")) {
+        if language == "spf-milter" {
+            found.push(("README.md", text));
+        }
+    }
+    for page in [PROGRAM_PAGE, CONFIG_PAGE] {
+        let page_text = read(page);
+        for block in page_text.split(".\\\" configuration\n.Bd -literal -offset indent\n").skip(1) {
+            found.push((page, block.split(".Ed").next().unwrap().to_owned()));
+        }
+    }
+    found
+}
+
+#[test]
+fn configurations_in_the_documents_load() {
+    let configurations = configurations();
+    let mut count: BTreeMap<&str, usize> = BTreeMap::new();
+    for (origin, text) in configurations {
+        *count.entry(origin).or_default() += 1;
+        // What is shown in part has no socket; files that it names are not here.
+        let text = text
+            .lines()
+            .filter(|line| !line.starts_with("skip_senders_file"))
+            .collect::<Vec<_>>()
+            .join("\n");
+        let socket = if text.contains("socket =") { "" } else { "socket = inet:127.0.0.1:8890\n" };
+        let loaded = load_text(
+            format!("{socket}{text}").as_bytes(),
+            Path::new(origin),
+            &Overrides::default(),
+        );
+        let loaded = loaded.unwrap_or_else(|errors| panic!("{origin}: {errors}\n{text}"));
+        // Where a dry run is shown it is meant.
+        let warnings: Vec<_> = loaded
+            .warnings
+            .iter()
+            .map(ToString::to_string)
+            .filter(|text| !text.contains(": dry_run: "))
+            .collect();
+        assert!(warnings.is_empty(), "{origin}: {warnings:?}");
+    }
+    assert!(count["README.md"] >= 3 && count[CONFIG_PAGE] >= 2, "{count:?}");
+}
+
+/// Whoever installs from top to bottom must not refuse mail unawares.
+#[test]
+fn the_first_configuration_is_a_dry_run() {
+    let readme = read("README.md");
+    let first =
+        blocks(&readme).into_iter().find(|(language, _)| language == "spf-milter").unwrap().1;
+    assert!(first.lines().any(|line| line == "dry_run = yes"), "{first}");
+    let after = readme.split(&first).nth(1).unwrap();
+    assert!(
+        after
+            .trim_start_matches(['`', '\n'])
+            .starts_with("**Without the line `dry_run = yes` mail is refused"),
+        "{after:.200}"
+    );
+    let sample = read(SAMPLE);
+    let top = sample.split("### ").next().unwrap();
+    assert!(
+        top.contains("WITHOUT \"dry_run = yes\" MAIL IS REFUSED")
+            && top.contains("#   dry_run = yes\n"),
+        "{top}"
+    );
+}
+
+/// `definitive_helo_results = pass` lets anybody in who has a domain with an SPF record.
+#[test]
+fn no_configuration_in_the_documents_believes_any_helo_name() {
+    for (origin, text) in configurations() {
+        let line = text.lines().find(|line| line.starts_with("definitive_helo_results"));
+        assert!(line.is_none_or(|line| !line.contains("pass")), "{origin}: {text}");
+    }
+}
+
+#[test]
+fn files_named_in_the_documents_are_there() {
+    for document in [
+        "README.md",
+        "CHANGELOG.md",
+        "CONTRIBUTING.md",
+        "SECURITY.md",
+        "docs/architecture.md",
+        "docs/limits.md",
+        "docs/moving.md",
+        "docs/policy.md",
+        "docs/rfc.md",
+        "docs/testing.md",
+    ] {
+        let text = read(document);
+        let folder = root().join(document).parent().unwrap().to_owned();
+        let links = text.split("](").skip(1).map(|rest| rest.split(')').next().unwrap());
+        for link in links.filter(|link| !link.contains("://")) {
+            let (path, anchor) = link.split_once('#').unwrap_or((link, ""));
+            let target = if path.is_empty() { root().join(document) } else { folder.join(path) };
+            assert!(target.exists(), "{document}: {link}");
+            assert!(
+                anchor.is_empty()
+                    || headings(&fs::read_to_string(&target).unwrap()).contains(anchor),
+                "{document}: {link}"
+            );
+        }
+        for code in text.split('`').skip(1).step_by(2) {
+            let inside =
+                ["src/", "tests/", "testkit/", "man/", "etc/", "docs/", "examples/", "benches/"];
+            let is_path = inside.iter().any(|folder| code.starts_with(folder))
+                && !code.contains([' ', '*', '{', '<']);
+            assert!(!is_path || root().join(code).exists(), "{document}: {code}");
+        }
+    }
+}
+
+/// The anchors of a Markdown file.
+fn headings(text: &str) -> BTreeSet<String> {
+    let headings = text
+        .lines()
+        .filter(|line| line.starts_with('#'))
+        .map(|line| line.trim_start_matches('#').trim());
+    headings
+        .map(|heading| {
+            let heading = heading.to_lowercase().replace(' ', "-");
+            heading.chars().filter(|c| c.is_alphanumeric() || *c == '-' || *c == '_').collect()
+        })
+        .collect()
+}
+
+#[test]
+fn parameters_named_in_the_readme_are_there() {
+    let known: BTreeSet<_> = parameters().iter().map(|parameter| parameter.name).collect();
+    for document in
+        ["README.md", "CHANGELOG.md", "docs/limits.md", "docs/moving.md", "docs/policy.md"]
+    {
+        let text = read(document);
+        // In the tables of names of other programs ours are in the last column, where `=` follows
+        // most of them.
+        for code in text
+            .split('`')
+            .skip(1)
+            .step_by(2)
+            .filter(|code| code.contains(" = ") || code.ends_with(" ="))
+        {
+            let name = code.split(" =").next().unwrap();
+            let is_name =
+                name.contains('_') && name.bytes().all(|b| b.is_ascii_lowercase() || b == b'_');
+            let of_postfix = name.starts_with("milter_")
+                || name.starts_with("smtpd_")
+                || name.starts_with("non_smtpd_");
+            assert!(!is_name || of_postfix || known.contains(name), "{document}: {code}");
+        }
+    }
+}
+
+#[test]
+fn the_readme_names_the_version_of_rust() {
+    let manifest = read("Cargo.toml");
+    let version = manifest.split("rust-version = \"").nth(1).unwrap().split('"').next().unwrap();
+    assert!(read("README.md").contains(&format!("Rust {version} or later")));
+}
+
+/// All of the source.
+fn source(folder: &Path) -> String {
+    let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    entries
+        .map(|path| if path.is_dir() { source(&path) } else { fs::read_to_string(path).unwrap() })
+        .collect()
+}
+
+#[test]
+fn messages_in_the_readme_are_those_of_the_program() {
+    let readme = read("README.md");
+    let section =
+        readme.split("## Troubleshooting\n").nth(1).unwrap().split("\n## ").next().unwrap();
+    let source = source(&root().join("src"));
+    let mut count = 0;
+    for row in section.lines().filter(|line| line.starts_with("| `")) {
+        let message = row.split('`').nth(1).unwrap();
+        // What the program puts in is left out: values, and names of parameters and sockets.
+        let fixed = message.replace(" socket ", "=").replace("unix", "=");
+        let parts = fixed
+            .split(['=', ':', '"', '.'])
+            .map(|part| part.trim().trim_start_matches(|c: char| c.is_ascii_digit() || c == ' '));
+        for part in parts.filter(|part| part.contains(' ') && !part.contains("example")) {
+            let words: Vec<&str> = part.split(' ').filter(|word| !word.contains('-')).collect();
+            if words.len() > 2 {
+                assert!(source.contains(part), "{message:?}: {part:?}");
+                count += 1;
+            }
+        }
+    }
+    assert!(count >= 7, "{count}");
+}
+
+/// The text of the blocks of examples: in the README in backquotes, in the manual without its
+/// macros.
+fn examples() -> Vec<String> {
+    let readme = blocks(&read("README.md"))
+        .into_iter()
+        .filter(|(language, _)| language == "text")
+        .map(|(_, text)| text);
+    let page = read(PROGRAM_PAGE);
+    let literal = page
+        .split(".Bd -literal -offset indent\n")
+        .skip(1)
+        .map(|rest| rest.split(".Ed").next().unwrap().to_owned());
+    readme.chain(literal).collect()
+}
+
+#[test]
+fn fields_in_the_documents_are_as_the_program_writes_them() {
+    let mut count = 0;
+    for example in examples() {
+        let Some(value) = example.strip_prefix("Authentication-Results:") else { continue };
+        let written = AuthenticationResults::parse(value.as_bytes()).unwrap().write();
+        assert_eq!(format!("Authentication-Results: {}\n", written.value), example);
+        count += 1;
+    }
+    assert!(count >= 4, "{count}");
+}
+
+#[test]
+fn log_lines_in_the_manual_have_its_keys() {
+    let lists = documented_lists();
+    let mut count = 0;
+    for example in examples() {
+        let line = example.split_whitespace().collect::<Vec<_>>().join(" ");
+        let list = match line.split('=').next() {
+            Some("identity") => &lists[0],
+            Some("dmarc") => &lists[1],
+            _ => continue,
+        };
+        let mut rest = list.iter();
+        let mut last = String::new();
+        for key in keys(&line) {
+            assert!(key == last || rest.any(|other| *other == key), "{key} in {line}");
+            last = key;
+        }
+        count += 1;
+    }
+    assert_eq!(count, 2);
+}
+
+//--- Limits ---
+
+/// The rows of the limits: what is bounded, the bound, and the files that have it.
+fn limits() -> Vec<(String, String, Vec<String>)> {
+    let text = read("docs/limits.md");
+    let rows = text.lines().filter_map(|line| line.strip_prefix("| ")?.strip_suffix(" |"));
+    let rows = rows.filter_map(|row| {
+        let [what, bound, place] = row.split(" | ").collect::<Vec<_>>().try_into().ok()?;
+        let files: Vec<_> = place.split('`').skip(1).step_by(2).map(str::to_owned).collect();
+        files.first()?.starts_with("src/").then(|| (what.to_owned(), bound.to_owned(), files))
+    });
+    rows.collect()
+}
+
+/// The numbers of a bound: octets and counts as they are, times in milliseconds. Names in
+/// backquotes and sections of RFCs have none.
+fn numbers(bound: &str) -> Vec<u64> {
+    let bound = bound.split(" (RFC").next().unwrap();
+    let mut words: Vec<&str> =
+        bound.split('`').step_by(2).flat_map(str::split_whitespace).collect();
+    words.push("");
+    let mut numbers = Vec::new();
+    for (word, unit) in words.iter().zip(&words[1..]) {
+        let bare = word.trim_matches(['(', ')', ';', ',', '.', ':']);
+        let number = match *word {
+            "once" if bound.contains("once a second") => "1000".into(),
+            "once" if bound.contains("once a minute") => "60000".into(),
+            "once" if bound.contains("once an hour") => "3600000".into(),
+            _ => bare.replace(',', ""),
+        };
+        let Ok(number) = number.parse::<f64>() else { continue };
+        let factor = match unit.trim_matches(['(', ')', ';', ',', '.', ':']) {
+            "KiB" => 1024.0,
+            "MiB" => 1024.0 * 1024.0,
+            "s" => 1000.0,
+            "h" => 3_600_000.0,
+            _ => 1.0,
+        };
+        #[allow(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "small and positive"
+        )]
+        numbers.push((number * factor) as u64);
+    }
+    numbers
+}
+
+/// What an expression of constants is: numbers, products and shifts of them, times in milliseconds;
+/// nothing of other ones.
+fn value(expression: &str) -> Option<u64> {
+    let expression = expression.trim();
+    let inner = |name: &str| expression.strip_prefix(name)?.strip_suffix(')');
+    if let Some(seconds) = inner("Duration::from_secs(") {
+        return Some(value(seconds)? * 1000);
+    }
+    if let Some(millis) = inner("Duration::from_millis(") {
+        return value(millis);
+    }
+    if let Some((one, other)) = expression.split_once("<<") {
+        return Some(value(one)? << value(other)?);
+    }
+    if let Some((one, other)) = expression.split_once('*') {
+        return Some(value(one)? * value(other)?);
+    }
+    expression.replace('_', "").parse().ok()
+}
+
+/// The values of the constants in a file, the ends of ranges and the parts of tuples among them.
+fn constants(path: &str) -> BTreeSet<u64> {
+    let text = read(path);
+    let code = text.split("#[cfg(test)]\nmod tests {").next().unwrap();
+    let mut values = BTreeSet::new();
+    for line in code.lines().map(str::trim_start).filter(|line| line.contains("const ")) {
+        let Some((_, expression)) = line.split_once(" = ") else { continue };
+        let expression = expression.trim_end_matches(';');
+        let tuple = expression.strip_prefix('(').and_then(|rest| rest.strip_suffix(')'));
+        let parts = tuple.map_or(vec![expression], |parts| parts.split(", ").collect());
+        let found: Vec<_> =
+            parts.iter().flat_map(|part| part.split("..=")).filter_map(value).collect();
+        // Some count seconds.
+        let is_time = ["SKEW", "TIMEOUT"].iter().any(|word| line.contains(word));
+        values.extend(found.iter().map(|value| {
+            if is_time && !line.contains("Duration") { value * 1000 } else { *value }
+        }));
+    }
+    values
+}
+
+/// Numbers that are no constants, and why.
+const OTHER_NUMBERS: [(&str, &[u64], &str); 13] = [
+    ("a packet", &[1], "a packet has a command"),
+    (
+        "the same for a reply that has `%{p}`",
+        &[11, 5000],
+        "1 and the names of a client, for whom `names.rs` has the time",
+    ),
+    (
+        "records that were read and are kept for the next time",
+        &[1024, 6 << 20],
+        "a product, which a test has, and an estimate",
+    ),
+    ("a record", &[662], "measured"),
+    ("text of `b=` that is shown", &[8], "no bound"),
+    ("author domains of all From fields", &[15], "all but one"),
+    ("a tree walk", &[8], "RFC 9989"),
+    ("a look-up", &[10_000], "the product of two parameters"),
+    ("of them for a session", &[192], "a share of the places, which their tests have"),
+    ("a reply", &[65_535], "what a length of two octets can say"),
+    ("targets of CNAMEs that are left out of answers", &[7], "all questions but the first"),
+    ("a line of a header field", &[998], "follows from the longest token"),
+    (
+        "descriptors that connections leave to other things",
+        &[2048],
+        "four times as many as queries",
+    ),
+];
+
+#[test]
+fn limits_are_those_of_the_program() {
+    let rows = limits();
+    assert!(rows.len() > 80, "{}", rows.len());
+    let mut missing = Vec::new();
+    for (what, bound, files) in &rows {
+        let mut known: BTreeSet<u64> = files.iter().flat_map(|file| constants(file)).collect();
+        for (row, numbers, _) in OTHER_NUMBERS {
+            if row == what {
+                known.extend(numbers);
+            }
+        }
+        // Defaults of parameters.
+        for name in format!("{what} {bound}").split('`').skip(1).step_by(2) {
+            let parameter = parameters().iter().find(|parameter| parameter.name == name);
+            if let Some(default) =
+                parameter.and_then(|parameter| parameter.default.text()).and_then(value)
+            {
+                known.insert(if name.ends_with("_secs") { default * 1000 } else { default });
+            }
+        }
+        let unknown = numbers(bound).into_iter().filter(|number| !known.contains(number));
+        missing.extend(unknown.map(|number| format!("{what}: {number} is none of {known:?}")));
+    }
+    assert!(missing.is_empty(), "\n{}", missing.join("\n"));
+}
+
+#[test]
+fn numbers_of_limits_are_read() {
+    assert_eq!(numbers("`max`, 10; 4 KiB, 2.5 s (RFC 7208 §4.6.4)"), [10, 4096, 2500]);
+    assert_eq!(numbers("once a minute; 1,048,576 octets"), [60_000, 1_048_576]);
+    assert_eq!(value("Duration::from_secs(24 * 60 * 60)"), Some(86_400_000));
+    assert_eq!(
+        (value("1 << 20"), value("20_000"), value("4 * OTHER")),
+        (Some(1 << 20), Some(20_000), None)
+    );
+}

@@ -1,0 +1,24 @@
+//! All that needs neither root nor another program, and what holds documents and layers.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
+
+mod broken_config;
+mod daemon;
+mod dkim;
+mod dns;
+mod documents;
+mod fuzzed;
+mod hostile;
+mod layering;
+mod memory;
+mod nameservers;
+mod odd_servers;
+mod policy_table;
+mod reload;
+mod scenarios;

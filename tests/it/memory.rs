@@ -1,0 +1,165 @@
+//! What the answers of name servers can make the daemon take of memory: it is measured, not
+//! reckoned.
+
+use std::{fs, net::SocketAddr};
+
+use spf_milter::dns::{RecordType, zone::Zone};
+use testkit::{
+    daemon::Daemon,
+    milter_client::{MilterClient, Reply},
+    nameserver::{Behaviour, NameServer},
+    wait_for,
+};
+
+/// Connections at the same time.
+const CONNECTIONS: usize = 40;
+
+/// What each of them may take, in KiB.
+const SHARE: usize = 1024;
+
+/// What the allocator may leave unused beside that, in KiB.
+const WASTE: usize = 8 * 1024;
+
+/// The most memory that the daemon took so far, in KiB.
+fn peak(daemon: &Daemon) -> usize {
+    let status = fs::read_to_string(format!("/proc/{}/status", daemon.id())).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+    line.trim().trim_end_matches("kB").trim().parse().unwrap()
+}
+
+/// Records at `{prefix}{connection}.example` and below.
+fn zone(add: impl Fn(&mut Zone, &str)) -> Zone {
+    let mut zone = Zone::new();
+    zone.add_txt("good.example", b"v=spf1 +all");
+    for connection in 0..CONNECTIONS {
+        add(&mut zone, &format!("c{connection}.example"));
+    }
+    zone
+}
+
+/// A record that includes another one, and has as much more as `filler` times `count` says.
+fn nested(zone: &mut Zone, base: &str, filler: &str, count: usize) {
+    for depth in 0..9 {
+        let name = if depth == 0 { base.to_owned() } else { format!("d{depth}.{base}") };
+        let next =
+            if depth == 8 { format!("silent.{base}") } else { format!("d{}.{base}", depth + 1) };
+        zone.add_txt(&name, format!("v=spf1 include:{next} {}", filler.repeat(count)).as_bytes());
+    }
+}
+
+/// Has all connections hold what they can at the same time, twice.
+fn measure(what: &str, zone: Zone, is_held: bool) {
+    let nameserver = NameServer::start(zone);
+    for connection in 0..CONNECTIONS {
+        nameserver.behave(
+            &format!("silent.c{connection}.example"),
+            Behaviour { drop: true, ..Behaviour::default() },
+        );
+    }
+    // One time-out ends all.
+    let daemon = Daemon::start(&format!(
+        "hostname = mx.example.org\nnameservers = {}\nreject_helo_results =\nheader = Authentication-Results\n\
+         timeout_secs = 3\ndns_timeout_secs = 2\ndns_cache_size = 0\n",
+        nameserver.address()
+    ));
+    let begin = |client: &mut MilterClient, helo: &str| {
+        client
+            .connect("mail.example.com", Some(SocketAddr::from(([192, 0, 2, 9], 40025))))
+            .unwrap();
+        client.helo(helo).unwrap();
+    };
+    // What is made once: threads, arenas, connections to the name server.
+    let mut clients: Vec<MilterClient> = (0..CONNECTIONS).map(|_| daemon.client()).collect();
+    for client in &mut clients {
+        begin(client, "good.example");
+        assert_eq!(client.mail("<a@good.example>").unwrap(), Reply::Continue);
+    }
+    drop(clients);
+    let before = daemon.memory();
+    let mut peaks = Vec::new();
+    for wave in 0..2 {
+        let mut clients: Vec<MilterClient> = (0..CONNECTIONS).map(|_| daemon.client()).collect();
+        for (connection, client) in clients.iter_mut().enumerate() {
+            // Both checks of a session, at the same time.
+            begin(client, &format!("c{connection}.example"));
+            client.send(b'M', format!("<a@c{connection}.example>\0").as_bytes()).unwrap();
+        }
+        for client in &mut clients {
+            client.receive().unwrap();
+        }
+        drop(clients);
+        peaks.push(peak(&daemon));
+        eprintln!(
+            "{what}: wave {wave}: from {before} to {} KiB, now {}",
+            peak(&daemon),
+            daemon.memory()
+        );
+    }
+    let most = peaks[0];
+    assert!(most <= before + CONNECTIONS * SHARE + WASTE, "{what}: from {before} to {most} KiB");
+    assert!(peaks.iter().all(|peak| *peak <= most + WASTE), "{what}: {peaks:?} KiB");
+    // Where records are held until the end, that is because something at the end is asked for.
+    let asked = (0..CONNECTIONS).filter(|connection| {
+        nameserver.count(&format!("silent.c{connection}.example"), RecordType::Txt) > 0
+    });
+    assert!(!is_held || asked.count() == CONNECTIONS, "{what}");
+    wait_for("the daemon to serve", || {
+        (daemon.client().mail("<a@good.example>").is_ok()).then_some(())
+    });
+}
+
+#[test]
+fn nested_records() {
+    // Too large for a record; as large as one may be; as large as all together may be.
+    for (what, filler, count, is_held) in [
+        ("64 KB of terms", "a ", 31_000, false),
+        ("64 KB of one term", "x", 62_000, false),
+        ("as large as a record may be", "ip4:203.0.113.111/32 ", 500, false),
+        ("terms", "?ip4:203.0.113.1 ", 190, true),
+        ("macros", "x=%{i}.%{i} ", 70, true),
+        ("escapes", "x=%%%%%%%% ", 20, true),
+    ] {
+        measure(what, zone(|zone, base| nested(zone, base, filler, count)), is_held);
+    }
+}
+
+#[test]
+fn large_answers() {
+    let terms: String = (0..9).map(|number| format!("TERM:t{number}.BASE ")).collect();
+    let record = |kind: &str, base: &str| {
+        format!("v=spf1 {} -all", terms.replace("TERM", kind).replace("BASE", base))
+    };
+    let exchangers = zone(|zone, base| {
+        zone.add_txt(base, record("mx", base).as_bytes());
+        for number in 0..9 {
+            for host in 0..2000 {
+                zone.add_mx(&format!("t{number}.{base}"), 10, &format!("{host}.silent.{base}"));
+            }
+        }
+    });
+    measure("exchangers", exchangers, false);
+    let texts = zone(|zone, base| {
+        zone.add_txt(
+            base,
+            format!("{} include:silent.{base}", record("include", base).replace(" -all", ""))
+                .as_bytes(),
+        );
+        for number in 0..9 {
+            zone.add_txt(&format!("t{number}.{base}"), b"v=spf1 ~all");
+            for _ in 0..1200 {
+                zone.add_txt(&format!("t{number}.{base}"), b"x");
+            }
+        }
+    });
+    measure("texts", texts, false);
+    let addresses = zone(|zone, base| {
+        zone.add_txt(base, format!("v=spf1 mx a:silent.{base} -all").as_bytes());
+        for host in 0..10 {
+            zone.add_mx(base, 10, &format!("h{host}.{base}"));
+            for number in 0..3000_u32 {
+                zone.add_a(&format!("h{host}.{base}"), (0xcb00_0000 + number).into());
+            }
+        }
+    });
+    measure("addresses", addresses, false);
+}

@@ -1,0 +1,567 @@
+//! The table of `man/policy-table.in`, and what the program does: every combination of what policy
+//! looks at.
+
+use std::{collections::BTreeSet, net::IpAddr, path::Path, sync::Arc};
+
+use spf_milter::{
+    auth::{
+        Identity, Verified,
+        dkim::{BodyCoverage, SignatureOutcome},
+        dmarc::{AppliedPolicy, DmarcResult, Outcome, Policy, PolicyTag},
+        spf,
+    },
+    config::{Config, Overrides, load_text},
+    dns::{Dns, zone::Zone},
+    mail::{domain::Domain, spf_result::SpfResult},
+    policy::{self, Circumstances, End, EndDecision, EndFacts, MailDecision},
+    runtime::Runtime,
+    session::{Client, Edit, Finished, Session, Verdict},
+};
+use testkit::{
+    fields::Field,
+    signer::{ed25519_record, sign},
+};
+
+const TABLE: &str = include_str!("../../man/policy-table.in");
+
+/// A row: what it fits, and what follows.
+struct Row {
+    line: &'static str,
+    conditions: [&'static str; 6],
+    answer: &'static str,
+    disposition: &'static str,
+    reason: &'static str,
+}
+
+fn rows() -> Vec<Row> {
+    let lines = TABLE.lines().filter(|line| !line.starts_with('#'));
+    let read = |line: &'static str| {
+        let cells: Vec<&str> = line.split('|').collect();
+        assert_eq!(cells.len(), 9, "{line}");
+        let conditions = cells[..6].try_into().unwrap();
+        Row { line, conditions, answer: cells[6], disposition: cells[7], reason: cells[8] }
+    };
+    lines.map(read).collect()
+}
+
+/// The number of the first row that fits.
+fn find(rows: &[Row], situation: [&str; 6]) -> usize {
+    let fits = |row: &Row| {
+        row.conditions
+            .iter()
+            .zip(situation)
+            .all(|(condition, is)| *condition == "*" || *condition == is)
+    };
+    rows.iter().position(fits).unwrap_or_else(|| panic!("no row for {situation:?}"))
+}
+
+fn yes_no(value: bool) -> &'static str {
+    if value { "yes" } else { "no" }
+}
+
+fn config(lines: &str) -> Config {
+    let text = format!(
+        "socket = unix:/nowhere\nverify_dkim = yes\nverify_dmarc = yes\nhostname = mx.example.net\n\
+         header = Authentication-Results\nfail_reply_text = SPF\nsoftfail_reply_text = SPF\ntemperror_reply_text = SPF\n\
+         permerror_reply_text = SPF\ndmarc_fail_reply_text = DMARC %{{author_domain}}\n{lines}"
+    );
+    let loaded = load_text(text.as_bytes(), Path::new("test"), &Overrides::default());
+    loaded.unwrap_or_else(|errors| panic!("{errors}")).config
+}
+
+const ENFORCED: [&str; 4] = ["", "quarantine", "reject", "quarantine, reject"];
+
+fn domain(text: &str) -> Domain {
+    Domain::parse(text).unwrap()
+}
+
+fn is_enforced(enforced: &str, policy: Policy) -> bool {
+    enforced.split(", ").any(|word| word == policy.as_str())
+}
+
+/// What an outcome looks like, with all policies that may go with it.
+fn dmarc_outcomes() -> Vec<Option<Outcome>> {
+    let outcome = |result, policy: Option<(Policy, bool)>| {
+        Some(Outcome {
+            result,
+            author_domain: Some(domain("author.example")),
+            policy: policy.map(|(published, testing)| AppliedPolicy {
+                published,
+                tag: PolicyTag::P,
+                domain: domain("author.example"),
+                testing,
+            }),
+            organizational_domain: None,
+            aligned: Vec::new(),
+            problem: None,
+        })
+    };
+    let mut outcomes = vec![
+        None,
+        outcome(DmarcResult::None, None),
+        outcome(DmarcResult::Permerror, None),
+        outcome(DmarcResult::Temperror, None),
+    ];
+    for result in [DmarcResult::Pass, DmarcResult::Fail, DmarcResult::Temperror] {
+        for published in [Policy::None, Policy::Quarantine, Policy::Reject] {
+            outcomes
+                .extend([false, true].map(|testing| outcome(result, Some((published, testing)))));
+        }
+    }
+    outcomes
+}
+
+/// Pure policy: 7 SPF results x 4 settings of SPF x 22 DMARC outcomes x 4 x 8 x 2.
+#[test]
+fn every_combination_is_in_the_table() {
+    let rows = rows();
+    let mut used = BTreeSet::new();
+    let mut combinations = 0;
+    let spf_results = [
+        SpfResult::None,
+        SpfResult::Neutral,
+        SpfResult::Pass,
+        SpfResult::Fail,
+        SpfResult::Softfail,
+        SpfResult::Temperror,
+        SpfResult::Permerror,
+    ];
+    let client: IpAddr = "192.0.2.1".parse().unwrap();
+    let circumstances = Circumstances {
+        client,
+        helo: "helo.example",
+        receiver: "mx.example.net",
+        timestamp: 0,
+        client_name: None,
+    };
+    let whole = Some(BodyCoverage { covered: 5, total: 5 });
+    let dkim = [SignatureOutcome {
+        domain: Some(domain("exempt.example")),
+        body: whole,
+        ..SignatureOutcome::default()
+    }];
+    let outcomes = dmarc_outcomes();
+    for rejected in ["", "fail, softfail, temperror, permerror"] {
+        for (defer_spf, retry, enforced) in settings() {
+            for exempt in 0..8 {
+                let [network, signature, list] = [1, 2, 4].map(|bit| exempt & bit != 0);
+                let lines = format!(
+                    "reject_results = {rejected}\ndefer_spf_rejection = {}\ndefer_dmarc_temperror = {}\n\
+                     enforce_dmarc_policies = {enforced}\ndmarc_exempt_networks = {}\ndmarc_exempt_dkim_domains = {}",
+                    yes_no(defer_spf),
+                    yes_no(retry),
+                    if network { "192.0.2.0/24" } else { "" },
+                    if signature { "exempt.example" } else { "" },
+                );
+                let config = config(&lines);
+                for (result, dmarc) in spf_results
+                    .iter()
+                    .flat_map(|spf| outcomes.iter().map(move |dmarc| (*spf, dmarc)))
+                {
+                    let outcome = spf::Outcome::without_record(result, None);
+                    let verified = Verified {
+                        identity: Identity::Mailfrom,
+                        local_part: "a".into(),
+                        domain: "sender.example".into(),
+                        outcome,
+                    };
+                    let is_rejected = rejected.split(", ").any(|word| word == result.as_str());
+                    let spf = if !is_rejected {
+                        "accepted"
+                    } else {
+                        ["rejected", "deferred"][usize::from(defer_spf)]
+                    };
+                    let effective = dmarc
+                        .as_ref()
+                        .and_then(|outcome| outcome.policy.as_ref())
+                        .map(AppliedPolicy::effective);
+                    let row = find(
+                        &rows,
+                        [
+                            spf,
+                            dmarc.as_ref().map_or("-", |outcome| outcome.result.as_str()),
+                            effective.map_or("-", Policy::as_str),
+                            yes_no(effective.is_some_and(|policy| is_enforced(enforced, policy))),
+                            yes_no(exempt != 0),
+                            yes_no(retry),
+                        ],
+                    );
+                    used.insert(row);
+                    combinations += 1;
+                    let row = &rows[row];
+                    let deferred = match policy::at_mail(&config, &verified, &circumstances) {
+                        MailDecision::Accept => None,
+                        MailDecision::Refuse(reply) => {
+                            assert_eq!(
+                                (row.answer, reply.text()),
+                                ("SPF reply at MAIL FROM", "SPF")
+                            );
+                            continue;
+                        }
+                        MailDecision::Defer(reply) => Some(reply),
+                    };
+                    let end = policy::at_end(
+                        &config,
+                        &EndFacts {
+                            has_too_many_forged: false,
+                            circumstances,
+                            mailfrom: Some(&verified),
+                            deferred: deferred.as_ref(),
+                            dkim: &dkim,
+                            dmarc: dmarc.as_ref(),
+                            is_list: list,
+                        },
+                    );
+                    let exemption = [
+                        (network, "exempt-network"),
+                        (signature, "exempt-dkim-domain"),
+                        (list, "mailing-list"),
+                        (true, "-"),
+                    ];
+                    let exemption = exemption.iter().find(|(applies, _)| *applies).unwrap().1;
+                    let reason = if row.reason == "exemption" { exemption } else { row.reason };
+                    assert_eq!(
+                        told(&end),
+                        (row.answer.to_owned(), row.disposition.to_owned(), reason.to_owned()),
+                        "{spf} {dmarc:?} with\n{lines}\n{}",
+                        row.line
+                    );
+                }
+            }
+        }
+    }
+    println!("{combinations} combinations");
+    assert_eq!(
+        used.into_iter().collect::<Vec<_>>(),
+        (0..rows.len()).collect::<Vec<_>>(),
+        "rows without use"
+    );
+}
+
+fn settings() -> impl Iterator<Item = (bool, bool, &'static str)> {
+    let bools = [false, true];
+    bools.into_iter().flat_map(move |spf| {
+        bools
+            .into_iter()
+            .flat_map(move |retry| ENFORCED.into_iter().map(move |enforced| (spf, retry, enforced)))
+    })
+}
+
+/// A decision in the words of the table.
+fn told(end: &End) -> (String, String, String) {
+    let answer = match &end.decision {
+        EndDecision::Accept => "accept".to_owned(),
+        EndDecision::Quarantine(reason) => {
+            assert_eq!(reason, "DMARC policy of author.example");
+            "quarantine".to_owned()
+        }
+        EndDecision::Refuse(reply) => {
+            reply_in_words(&format!("{} {} {}", reply.code(), reply.status(), reply.text()))
+        }
+    };
+    (
+        answer,
+        end.disposition.as_str().to_owned(),
+        end.exemption.map_or("-", policy::DmarcExemption::as_str).to_owned(),
+    )
+}
+
+fn reply_in_words(reply: &str) -> String {
+    match reply {
+        "550 5.7.26 DMARC author.example" => "DMARC reply".into(),
+        "451 4.7.26 DMARC validation error" => "451 4.7.26".into(),
+        _ if reply.ends_with(" SPF") => "SPF reply at end".into(),
+        _ => reply.to_owned(),
+    }
+}
+
+/// A message, and what SPF and DMARC make of it.
+struct Sample {
+    sender: &'static str,
+    spf: &'static str,
+    from: &'static str,
+    dmarc: &'static str,
+    policy: &'static str,
+}
+
+const SAMPLES: &[Sample] = &[
+    Sample {
+        sender: "good.example",
+        spf: "pass",
+        from: "good.example",
+        dmarc: "none",
+        policy: "-",
+    },
+    Sample { sender: "bad.example", spf: "fail", from: "good.example", dmarc: "none", policy: "-" },
+    Sample {
+        sender: "good.example",
+        spf: "pass",
+        from: "signed.example",
+        dmarc: "pass",
+        policy: "reject",
+    },
+    Sample {
+        sender: "bad.example",
+        spf: "fail",
+        from: "signed.example",
+        dmarc: "pass",
+        policy: "reject",
+    },
+    Sample {
+        sender: "good.example",
+        spf: "pass",
+        from: "reject.example",
+        dmarc: "fail",
+        policy: "reject",
+    },
+    Sample {
+        sender: "bad.example",
+        spf: "fail",
+        from: "reject.example",
+        dmarc: "fail",
+        policy: "reject",
+    },
+    Sample {
+        sender: "good.example",
+        spf: "pass",
+        from: "quarantine.example",
+        dmarc: "fail",
+        policy: "quarantine",
+    },
+    Sample {
+        sender: "good.example",
+        spf: "pass",
+        from: "testing.example",
+        dmarc: "fail",
+        policy: "quarantine",
+    },
+    Sample {
+        sender: "good.example",
+        spf: "pass",
+        from: "none.example",
+        dmarc: "fail",
+        policy: "none",
+    },
+    Sample {
+        sender: "good.example",
+        spf: "pass",
+        from: "broken.example",
+        dmarc: "temperror",
+        policy: "-",
+    },
+    Sample {
+        sender: "bad.example",
+        spf: "fail",
+        from: "broken.example",
+        dmarc: "temperror",
+        policy: "-",
+    },
+    Sample {
+        sender: "good.example",
+        spf: "pass",
+        from: "[192.0.2.1]",
+        dmarc: "permerror",
+        policy: "-",
+    },
+];
+
+const ZONE: &str = "
+    good.example TXT v=spf1 +all
+    bad.example TXT v=spf1 -all
+    _dmarc.signed.example TXT v=DMARC1; p=reject
+    _dmarc.reject.example TXT v=DMARC1; p=reject
+    _dmarc.quarantine.example TXT v=DMARC1; p=quarantine
+    _dmarc.testing.example TXT v=DMARC1; p=reject; t=y
+    _dmarc.none.example TXT v=DMARC1; p=none
+    _dmarc.broken.example TXT !servfail
+";
+
+/// The same through sessions, where every result comes from DNS and signatures, live and in a dry
+/// run.
+#[tokio::test]
+async fn sessions_follow_the_table() {
+    let rows = rows();
+    let mut zone = Zone::parse(ZONE).unwrap();
+    for name in ["ed._domainkey.exempt.example", "ed._domainkey.signed.example"] {
+        zone.add_txt(name, ed25519_record().as_bytes());
+    }
+    let dns = Dns::from_zone(Arc::new(zone));
+    for (defer_spf, retry, enforced) in settings() {
+        for exempt in ["", "exempt-network", "exempt-dkim-domain", "mailing-list"] {
+            for dry_run in [false, true] {
+                let lines = format!(
+                    "reject_results = fail\ndefer_spf_rejection = {}\ndefer_dmarc_temperror = {}\n\
+                     enforce_dmarc_policies = {enforced}\ndmarc_exempt_networks = {}\ndmarc_exempt_dkim_domains = {}\ndry_run = {}",
+                    yes_no(defer_spf),
+                    yes_no(retry),
+                    if exempt == "exempt-network" { "192.0.2.0/24" } else { "" },
+                    if exempt == "exempt-dkim-domain" { "exempt.example" } else { "" },
+                    yes_no(dry_run),
+                );
+                let runtime =
+                    Arc::new(Runtime::new(config(&lines), dns.clone(), "localhost".into(), 0));
+                for sample in SAMPLES {
+                    let spf = if sample.spf == "pass" {
+                        "accepted"
+                    } else {
+                        ["rejected", "deferred"][usize::from(defer_spf)]
+                    };
+                    let is_enforced = enforced.split(", ").any(|word| word == sample.policy);
+                    let situation = [
+                        spf,
+                        sample.dmarc,
+                        sample.policy,
+                        yes_no(is_enforced),
+                        yes_no(!exempt.is_empty()),
+                        yes_no(retry),
+                    ];
+                    let row = &rows[find(&rows, situation)];
+                    play(&runtime, sample, exempt, row, dry_run).await;
+                }
+            }
+        }
+    }
+}
+
+async fn play(runtime: &Arc<Runtime>, sample: &Sample, exempt: &str, row: &Row, dry_run: bool) {
+    let client = Client {
+        address: Some("192.0.2.1".parse().unwrap()),
+        port: 25,
+        host: "client.example".into(),
+    };
+    let (mut session, _) = Session::new(Arc::clone(runtime), &client, None);
+    let context = format!(
+        "{} for {} in {}",
+        row.line,
+        sample.from,
+        if dry_run { "a dry run" } else { "earnest" }
+    );
+    session.helo("[192.0.2.1]").await;
+    let reaction = session.mail(format!("<a@{}>", sample.sender).as_bytes(), false, None).await;
+    if let Verdict::Reply(reply) = &reaction.verdict {
+        assert_eq!(
+            (row.answer, reply.text(), dry_run),
+            ("SPF reply at MAIL FROM", "SPF", false),
+            "{context}"
+        );
+        assert!(reaction.record.unwrap().identities[0].reply.is_some(), "{context}");
+        return;
+    }
+    let mut fields =
+        vec![Field::new("From", format!(" x@{}", sample.from)), Field::new("Subject", " x")];
+    if exempt == "mailing-list" {
+        fields.push(Field::new("List-Id", " <list.example>"));
+    }
+    for domain in ["exempt.example", "signed.example"] {
+        let wanted = if domain == "exempt.example" {
+            exempt == "exempt-dkim-domain"
+        } else {
+            sample.from == domain
+        };
+        if wanted {
+            fields.insert(
+                0,
+                Field::new("DKIM-Signature", sign(&format!("d={domain} s=ed"), &fields, b"x\r\n")),
+            );
+        }
+    }
+    for field in &fields {
+        session.header(field.name.as_bytes(), &field.value);
+    }
+    session.end_of_header();
+    session.body(b"x\r\n");
+    let Finished { verdict, edits, record } = session.end_of_message(None).await;
+    let record = record.unwrap();
+    let content = record.content.unwrap();
+    assert_eq!(content.dmarc.unwrap().result.as_str(), sample.dmarc, "{context}");
+    assert_eq!(record.dry_run, dry_run);
+    // What was refused at MAIL FROM, if the run is dry, goes on as if nothing had been.
+    if row.answer != "SPF reply at MAIL FROM" {
+        let reason = if row.reason == "exemption" { exempt } else { row.reason };
+        assert_eq!(content.disposition.as_str(), row.disposition, "{context}");
+        assert_eq!(
+            content.exemption.map_or("-", policy::DmarcExemption::as_str),
+            reason,
+            "{context}"
+        );
+        let answer = match &content.reply {
+            Some(reply) => reply_in_words(
+                &format!("{} {} {}", reply.code(), reply.status(), reply.text())
+                    .replace(sample.from, "author.example"),
+            ),
+            None if row.disposition == "quarantine" => "quarantine".into(),
+            None => "accept".into(),
+        };
+        assert_eq!(answer, row.answer, "{context}");
+        if !dry_run && content.reply.is_none() {
+            let [Edit::Insert { field, .. }] = &*edits else { panic!("{context}: {edits:?}") };
+            let unfolded = field.value.split_whitespace().collect::<Vec<_>>().join(" ");
+            let told = format!("dis={}", row.disposition)
+                + &if reason == "-" { String::new() } else { format!(" reason={reason}") };
+            assert!(
+                unfolded.contains(&told) || (sample.policy == "-" && reason == "-"),
+                "{context}: {unfolded} lacks {told}"
+            );
+        }
+    }
+    let seen = match verdict {
+        Verdict::Continue => "accept",
+        Verdict::Quarantine(_) => "quarantine",
+        Verdict::Reply(_) => "reply",
+        other => panic!("{context}: {other:?}"),
+    };
+    let expected = match row.answer {
+        _ if dry_run => "accept",
+        "accept" | "quarantine" => row.answer,
+        _ => "reply",
+    };
+    assert_eq!(seen, expected, "{context}");
+    assert!(edits.is_empty() == (dry_run || expected == "reply"), "{context}: {edits:?}");
+}
+
+fn document(name: &str) -> String {
+    std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(name)).unwrap()
+}
+
+/// The rows of the first table of a Markdown text, in the form of `man/policy-table.in`.
+fn markdown_rows(text: &str) -> Vec<String> {
+    let table = text
+        .lines()
+        .skip_while(|line| !line.starts_with('|'))
+        .take_while(|line| line.starts_with('|'))
+        .skip(2);
+    table
+        .map(|line| line.trim_matches('|').split('|').map(str::trim).collect::<Vec<_>>().join("|"))
+        .collect()
+}
+
+#[test]
+fn the_documents_show_the_same() {
+    let rows: Vec<&str> = rows().iter().map(|row| row.line).collect();
+    assert_eq!(markdown_rows(&document("docs/policy.md")), rows);
+    // The manual page says it in sentences, each with its row in a comment below.
+    let page = document("man/spf-milter.8");
+    let sentences =
+        page.split(".Sh DMARC POLICY\n").nth(1).unwrap().split("\n.Sh ").next().unwrap();
+    let below: Vec<&str> = sentences
+        .lines()
+        .filter_map(|line| line.strip_prefix(".\\\" "))
+        .filter(|line| line.matches('|').count() == 8)
+        .collect();
+    assert_eq!(below, rows);
+    // What a row does is in the sentence above it.
+    let mut above = sentences;
+    for row in &rows {
+        let (sentence, rest) = above.split_once(&format!(".\\\" {row}\n")).unwrap();
+        let sentence = sentence.rsplit(".It\n").next().unwrap();
+        above = rest;
+        let answer = row.split('|').nth(6).unwrap();
+        let word = match answer {
+            "accept" => "accepted",
+            "quarantine" => "keeps the message back",
+            "SPF reply at end" => "SPF reply, at the end",
+            other => other,
+        };
+        assert!(sentence.contains(word), "{row}: {sentence}");
+    }
+}

@@ -1,0 +1,21 @@
+//! The daemon with other programs: MTAs, a name server, signers, and other implementations.
+//!
+//! `make test` puts them in place, as root; `make diff` runs the differential tests for long.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
+
+mod differential;
+mod moving;
+mod nameservers;
+mod postfix;
+mod readers;
+mod scenarios;
+mod sendmail;
+mod signed;
+mod unbound;
