@@ -169,7 +169,7 @@ impl Daemon {
     /// it was taken.
     pub fn reload(&self, config: &str) -> bool {
         self.write_config(config);
-        let mark = self.log().len();
+        let mark = self.log().mark();
         self.signal("HUP");
         let line = self
             .log()

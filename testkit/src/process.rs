@@ -122,8 +122,8 @@ impl Log {
         self.lock().lines.clone()
     }
 
-    /// How many lines there are so far: a mark for [`Log::find_after`].
-    pub fn len(&self) -> usize {
+    /// The number of lines so far, a mark for [`Log::find_after`].
+    pub fn mark(&self) -> usize {
         self.lock().lines.len()
     }
 

@@ -371,7 +371,7 @@ fn other_milters_signal_for_a_reload_works_too() {
     let daemon = Daemon::start("");
     for (signal, lookups) in [("USR1", "5"), ("HUP", "6"), ("USR1", "7")] {
         daemon.write_config(&format!("max_lookups = {lookups}"));
-        let mark = daemon.log().len();
+        let mark = daemon.log().mark();
         daemon.signal(signal);
         let line =
             daemon.log().find_after(mark, |line| line.contains("configuration reloaded")).unwrap();
@@ -402,7 +402,7 @@ fn the_log_says_where_it_goes_on() {
     let daemon = Daemon::start("log_level = info");
     let sure = |config: &str| {
         daemon.write_config(config);
-        let mark = daemon.log().len();
+        let mark = daemon.log().mark();
         daemon.signal("HUP");
         daemon.log().find_after(mark, |line| line.contains("configuration reloaded")).unwrap()
     };

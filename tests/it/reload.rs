@@ -109,7 +109,7 @@ fn what_changed_is_told() {
         ("max_lookups = 9\ntimeout_secs = 7", "changed=none"),
         ("timeout_secs = 7\nskip_senders = example.com", "changed=skip_senders,max_lookups"),
     ] {
-        let mark = daemon.log().len();
+        let mark = daemon.log().mark();
         assert!(daemon.reload(config));
         let line = daemon.log().find_after(mark, |line| line.contains(RELOADED)).unwrap();
         let names = |text: &str| {
@@ -127,7 +127,7 @@ fn a_broken_configuration_changes_nothing() {
     let nameserver = nameserver();
     let daemon = Daemon::start(&generation(&nameserver, 'a'));
     let path = daemon.folder().join("spf-milter.conf");
-    let mark = daemon.log().len();
+    let mark = daemon.log().mark();
     assert!(!daemon.reload(&(generation(&nameserver, 'b') + "max_lookups = many\nsokcet = x\n")));
     let lines = daemon.log().lines().split_off(mark);
     // Two lines are added before those of the test.
@@ -140,7 +140,7 @@ fn a_broken_configuration_changes_nothing() {
     }
     assert_eq!(generation_of(&mut connect(&daemon.sockets[0])), 'a');
     fs::remove_file(&path).unwrap();
-    let mark = daemon.log().len();
+    let mark = daemon.log().mark();
     daemon.signal("HUP");
     let line = daemon.log().find_after(mark, |line| line.contains(RELOAD_FAILED)).unwrap();
     assert!(line.ends_with(&path.display().to_string()));
@@ -154,7 +154,7 @@ fn a_broken_configuration_changes_nothing() {
 fn what_is_fixed_is_warned_of_as_long_as_it_differs() {
     let daemon = Daemon::start("");
     let warned = |config: &str| {
-        let mark = daemon.log().len();
+        let mark = daemon.log().mark();
         assert!(daemon.reload(config));
         daemon
             .log()
@@ -192,7 +192,7 @@ fn options_stay_in_force() {
         assert!(client.message(&[], b"").unwrap().edits.is_empty());
     };
     check();
-    let mark = daemon.log().len();
+    let mark = daemon.log().mark();
     assert!(
         daemon.reload(
             &(generation(&nameserver, 'b') + "dry_run = no\nlog_level = error\n" + &config)
@@ -270,7 +270,7 @@ fn a_file_that_cannot_be_read_to_its_end_hinders_nothing() {
     }
     // Nothing more is read as long as that hangs, which it does no longer once somebody has
     // written.
-    let mark = daemon.log().len();
+    let mark = daemon.log().mark();
     daemon.signal("HUP");
     daemon.log().find_after(mark, |line| line.contains("still being read")).unwrap();
     fs::write(&path, "").unwrap();
