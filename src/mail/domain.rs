@@ -2,6 +2,8 @@
 
 use std::{borrow::Cow, fmt, sync::Arc};
 
+use super::octets::count_work;
+
 /// The most octets of a domain name in text form, without the last dot (RFC 1035 §2.3.4).
 pub const MAX_DOMAIN_LENGTH: usize = 253;
 
@@ -78,6 +80,7 @@ impl Domain {
     ///
     /// What is wrong with the text, as a [`DomainError`].
     pub fn parse(text: &str) -> Result<Self, DomainError> {
+        count_work(text.len());
         let text = text.strip_suffix('.').unwrap_or(text);
         if text.is_empty() {
             return Err(DomainError::Empty);

@@ -21,7 +21,6 @@ use std::{
         atomic::{AtomicUsize, Ordering},
     },
     thread,
-    time::Instant,
 };
 
 use spf_milter::dns::zone::Zone;
@@ -448,16 +447,19 @@ fn a_message_under_way_is_finished() {
 #[test]
 fn a_second_signal_ends_at_once() {
     let nameserver = nameserver();
-    let mut daemon = Daemon::start(&config(&nameserver, ""));
-    let mut busy = daemon.client();
-    begin(&mut busy);
-    daemon.signal("TERM");
-    wait_until_refused(&daemon.sockets[0]);
-    let begin = Instant::now();
-    daemon.signal("TERM");
-    assert_eq!(daemon.wait().code(), Some(0));
-    assert!(begin.elapsed().as_secs() < 9);
-    let log = daemon.log().to_end();
+    // On a machine that takes ten seconds from one signal to the next, the daemon has ended by itself.
+    let log = (0..10).find_map(|_| {
+        let mut daemon = Daemon::start(&config(&nameserver, ""));
+        let mut busy = daemon.client();
+        begin(&mut busy);
+        daemon.signal("TERM");
+        wait_until_refused(&daemon.sockets[0]);
+        daemon.signal("TERM");
+        assert_eq!(daemon.wait().code(), Some(0));
+        let log = daemon.log().to_end();
+        (!log.contains("connections were still in use after")).then_some(log)
+    });
+    let log = log.expect("a second signal changes nothing");
     assert!(log.contains("ending at once"));
     // The sender was verified, and that is told.
     assert_eq!(log.matches("identity=mailfrom result=pass action=accept").count(), 1, "{log}");
@@ -469,10 +471,8 @@ fn a_message_that_does_not_end_is_waited_for_in_vain() {
     let mut daemon = Daemon::start(&config(&nameserver, ""));
     let mut busy = daemon.client();
     begin(&mut busy);
-    let begin = Instant::now();
     daemon.signal("TERM");
     assert_eq!(daemon.wait().code(), Some(0));
-    assert!(begin.elapsed().as_secs() >= 9);
     assert!(daemon.log().to_end().contains("1 connections were still in use after 10 seconds"));
 }
 
@@ -872,20 +872,16 @@ fn what_an_mta_allows_is_done_where_the_rest_cannot_be() {
 }
 
 #[test]
-fn tcp_is_quick() {
+fn a_connection_carries_many_messages() {
     let nameserver = nameserver();
     let daemon = Daemon::start(&config(&nameserver, "header = Received-SPF"));
     let mut client = daemon.client();
-    let mut times: Vec<_> = (0..300)
-        .map(|_| {
-            let begin = Instant::now();
-            begin_again(&mut client);
-            finish(&mut client);
-            begin.elapsed()
-        })
-        .collect();
-    times.sort();
-    println!("a message over TCP, one connection: p50 {:?}, p99 {:?}", times[150], times[297]);
+    for _ in 0..300 {
+        begin_again(&mut client);
+        finish(&mut client);
+    }
+    let (_, log) = daemon.stop();
+    assert!(log.contains(" messages=300"), "{log}");
 }
 
 /// Connections that send message after message, without a pause: each message whose sender was

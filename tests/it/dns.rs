@@ -9,6 +9,7 @@ use std::{
 use futures_util::future::join_all;
 use hickory_resolver::proto::op::{Message, ResponseCode};
 use spf_milter::dns::{Answer, Dns, Failure, Name, RecordType, Settings, zone::Zone};
+use testkit::PATIENCE;
 use testkit::nameserver::{Behaviour, NameServer, closed_port};
 use tokio::time;
 
@@ -71,7 +72,7 @@ async fn pass(duration: Duration) {
 async fn until(what: impl Fn() -> bool) {
     let start = Instant::now();
     while !what() {
-        assert!(start.elapsed() < Duration::from_secs(20), "it never happens");
+        assert!(start.elapsed() < PATIENCE, "it never happens");
         tokio::task::yield_now().await;
     }
 }
@@ -159,10 +160,8 @@ async fn every_kind_of_failure() {
     assert_eq!(server.count("servfail.example.com", RecordType::A), 1);
 
     let hasty = Dns::new(&hasty(&[server.address()]));
-    let start = Instant::now();
     assert_eq!(look_up(&hasty, "silent.example.com").await, Err(Failure::Timeout));
-    assert!(start.elapsed() >= 2 * HASTE, "two attempts");
-    assert_eq!(hasty.statistics().timeouts, 2);
+    assert_eq!(hasty.statistics().timeouts, 2, "two attempts");
     // It is the name that is silent, not the server.
     assert_eq!(look_up(&hasty, "example.com").await, Ok(address()));
 

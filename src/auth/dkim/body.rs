@@ -6,6 +6,7 @@ use super::{
     canonical::{BodyCanonicalizer, Canonicalization},
     outcome::BodyCoverage,
 };
+use crate::mail::octets::count_work;
 
 /// A hash of a body, or of its beginning.
 #[derive(Clone, Copy, Debug)]
@@ -97,6 +98,7 @@ impl Hashed {
 
     fn hash(&mut self, text: &[u8]) {
         for (length, context) in &mut self.hashes {
+            count_work(text.len());
             let left = length.map_or(u64::MAX, |length| length.saturating_sub(self.total));
             match usize::try_from(left) {
                 Ok(left) if left < text.len() => context.update(text.split_at(left).0),

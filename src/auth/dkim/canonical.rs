@@ -1,6 +1,6 @@
 //! Canonicalization (RFC 6376 §3.4).
 
-use crate::mail::octets::split_before;
+use crate::mail::octets::{count_work, split_before};
 
 /// The canonicalization algorithms.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -14,6 +14,7 @@ pub(super) enum Canonicalization {
 impl Canonicalization {
     /// Appends a header field without the CRLF at its end.
     pub(super) fn append_field(self, name: &[u8], value: &[u8], output: &mut Vec<u8>) {
+        count_work(name.len() + value.len());
         match self {
             Self::Simple => {
                 output.extend_from_slice(name);

@@ -9,6 +9,8 @@ use ring::{
     },
 };
 
+use crate::mail::octets::count_work;
+
 /// The most bits of an RSA key: more cost more to check than a sender should be able to ask for.
 pub(super) const MAX_RSA_BITS: usize = 8192;
 
@@ -89,6 +91,7 @@ impl PublicKey {
     /// Whether the signature is that of the text: RSASSA-PKCS1-v1_5 with SHA-256 (RFC 6376 §3.3.2),
     /// or Ed25519 over the SHA-256 of the text (RFC 8463 §3).
     pub(super) fn verify(&self, text: &[u8], signature: &[u8]) -> bool {
+        count_work(text.len());
         match self {
             Self::Ed25519(key) => {
                 let hash = digest::digest(&digest::SHA256, text);

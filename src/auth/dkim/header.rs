@@ -3,6 +3,7 @@
 use std::{cmp::Ordering, collections::BTreeMap};
 
 use super::signature::Signature;
+use crate::mail::octets::count_work;
 
 /// The most octets of a header that are kept.
 const MAX_HEADER: usize = 1 << 20;
@@ -51,6 +52,7 @@ impl Header {
         if self.is_cut {
             return;
         }
+        count_work(name.len() + value.len());
         // Folds grow by an octet each.
         let folds = value.iter().filter(|&&octet| octet == b'\n').count();
         self.size += name.len() + 1 + value.len() + folds;

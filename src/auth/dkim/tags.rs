@@ -5,7 +5,7 @@ use base64::{
     engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig},
 };
 
-use crate::mail::octets::{self, split_once};
+use crate::mail::octets::{self, count_work, split_once};
 
 /// More tags than this and the list counts as broken; signatures and key records have about fifteen
 /// at most.
@@ -47,6 +47,7 @@ impl<'a> TagList<'a> {
     /// Octets beyond ASCII are taken too (RFC 8616 §5 lets some values have them), and white space
     /// at the end of the list.
     pub(super) fn parse(list: &'a [u8]) -> Option<Self> {
+        count_work(list.len());
         // Names have fewer octets to choose from than values. All are looked at, so that many are
         // at once.
         let is_allowed = |byte: u8| (byte > b' ') & (byte != 0x7f) | is_fws(byte);

@@ -10,7 +10,10 @@ use viaspf::record::{
 use super::{POSTMASTER, Query};
 use crate::{
     dns::Name,
-    mail::domain::{MAX_DOMAIN_LENGTH, with_a_labels},
+    mail::{
+        domain::{MAX_DOMAIN_LENGTH, with_a_labels},
+        octets::count_work,
+    },
 };
 
 /// What `%{p}` expands to where no name of the client is validated (RFC 7208 §7.3).
@@ -22,7 +25,7 @@ const MAX_EXPLANATION: usize = 16 * 1024;
 /// The most octets of values that one expansion goes through. A record has room for thousands of
 /// macros, a hostile local-part for thousands of octets, and each macro may go through all of them
 /// to expand to nothing.
-const MAX_WORK: usize = 256 * 1024;
+pub(super) const MAX_WORK: usize = 256 * 1024;
 
 /// What the macros stand for.
 #[derive(Clone, Copy, Debug)]
@@ -189,7 +192,10 @@ fn expand_segment(
     variables: &Variables<'_>,
 ) -> usize {
     match segment {
-        MacroStringSegment::MacroLiteral(literal) => text.push_str(literal.as_ref()),
+        MacroStringSegment::MacroLiteral(literal) => {
+            count_work(literal.as_ref().len());
+            text.push_str(literal.as_ref());
+        }
         MacroStringSegment::MacroExpand(MacroExpand::Escape(escape)) => {
             text.push_str(match escape {
                 Escape::Percent => "%",
@@ -207,6 +213,7 @@ fn expand_segment(
 fn expand_macro(text: &mut String, m: &Macro, variables: &Variables<'_>) -> usize {
     let value = variables.value(m.kind());
     let work = value.len();
+    count_work(work);
     let value: Cow<'_, str> = if m.limit().is_none() && !m.reverse() && m.delimiters().is_none() {
         value
     } else {

@@ -7,6 +7,8 @@ use viaspf::record::{
     Modifier, SpfRecord, Term,
 };
 
+use crate::mail::octets::count_work;
+
 /// The most that a macro's digits can say; more parts no name has (RFC 7208 §7.1, §7.3).
 const MAX_DIGITS: &str = "255";
 
@@ -137,6 +139,7 @@ pub(super) fn is_record(text: &[u8]) -> bool {
 }
 
 fn parse(text: &[u8]) -> Result<SpfRecord, RecordError> {
+    count_work(text.len());
     let too_many =
         |most: usize, what: &str| Err(RecordError::Syntax(format!("more than {most} {what}")));
     if text.len() > MAX_OCTETS {
@@ -153,6 +156,7 @@ fn parse(text: &[u8]) -> Result<SpfRecord, RecordError> {
         Ok(text) if text.is_ascii() => text,
         _ => return Err(RecordError::Syntax("octets that are not ASCII".into())),
     };
+    count_work(text.len());
     let text = cap_digits(text);
     let text = drop_misread_modifiers(text)?;
     let record: SpfRecord =
@@ -256,9 +260,10 @@ pub(super) fn macros(string: &MacroString) -> impl Iterator<Item = &Macro> {
 fn explain_syntax_error(text: &str) -> String {
     // The first word is the version.
     let terms = text.split(' ').skip(1);
-    let bad = terms
-        .filter(|term| !term.is_empty())
-        .find(|term| format!("v=spf1 {term}").parse::<SpfRecord>().is_err());
+    let bad = terms.filter(|term| !term.is_empty()).find(|term| {
+        count_work(term.len());
+        format!("v=spf1 {term}").parse::<SpfRecord>().is_err()
+    });
     match bad {
         Some(term) => syntax_error_in(term),
         None => "syntax error".into(),

@@ -9,7 +9,7 @@
 use std::collections::HashSet;
 
 use super::{AuthorDomains, Reading, fold, words};
-use crate::mail::domain::Domain;
+use crate::mail::{domain::Domain, octets::count_work};
 
 /// Texts that are looked at as domains. A field that has more never passes.
 const MAX_TEXTS: usize = 1000;
@@ -46,6 +46,7 @@ pub(super) fn read(value: &[u8]) -> Option<Reading> {
 
 /// The text with lookalikes as what they look like, unfolded, and with single spaces.
 fn normal(text: &str) -> String {
+    count_work(text.len());
     let mut normal = String::with_capacity(text.len());
     let mut rest = text.chars().peekable();
     let mut after_space = true;
@@ -86,6 +87,7 @@ fn views(text: &str) -> Vec<String> {
 
 /// The text without comments; quoted strings hold none for a reader that knows them.
 fn without_comments(text: &str, knows_quotes: bool) -> String {
+    count_work(text.len());
     let mut bare = String::with_capacity(text.len());
     let (mut depth, mut is_quoted) = (0_usize, false);
     let mut rest = text.chars();
@@ -111,6 +113,7 @@ fn without_comments(text: &str, knows_quotes: bool) -> String {
 
 /// The text without quoted strings.
 fn without_strings(text: &str) -> String {
+    count_work(text.len());
     let mut bare = String::with_capacity(text.len());
     let mut is_quoted = false;
     let mut rest = text.chars();
@@ -149,16 +152,19 @@ impl Reader {
         let skipped = |c: char| " [\"'\\<(".contains(c) || fold::is_misleading(c);
         let text = text.trim_start_matches(skipped);
         let plain: String = text.chars().take_while(|c| is_domain_character(*c)).collect();
+        count_work(plain.len());
         self.candidate(&plain);
         // RFC 5322 lets a domain have characters that DNS names of hosts do not have, and clients
         // show them.
         let atoms: String =
             text.chars().take_while(|c| is_symbol(*c) || is_domain_character(*c)).collect();
+        count_work(atoms.len());
         if atoms.contains(is_symbol) {
             self.candidate(atoms.trim_matches(is_symbol));
         }
         let joined: String =
             text.chars().take_while(|c| *c == ' ' || is_domain_character(*c)).collect();
+        count_work(joined.len());
         // Some take white space away around dots alone (obsolete, RFC 5322 §4.4), and end a domain
         // where two words meet.
         self.candidate(&around_dots(&joined));
@@ -191,6 +197,7 @@ impl Reader {
             self.domains.truncated = true;
             return;
         }
+        count_work(text.len());
         self.seen.insert(text.to_owned());
         let labels: Vec<&str> = text.split('.').filter(|label| !label.is_empty()).collect();
         let Some(domain) = Domain::parse(&labels.join(".")).ok().or_else(|| valid_end(&labels))

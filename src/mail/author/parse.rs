@@ -1,7 +1,10 @@
 //! The parser of From header fields: one pass over the octets, no recursion, no copy.
 
 use super::{AuthorDomains, Malformed, Reading, fold};
-use crate::mail::{domain::Domain, octets::split_before};
+use crate::mail::{
+    domain::Domain,
+    octets::{count_work, split_before},
+};
 
 /// How deep comments may be nested.
 const MAX_COMMENT_DEPTH: usize = 8;
@@ -71,6 +74,7 @@ impl<'a> Parser<'a> {
     /// Steps over an octet; at the end there is none.
     fn bump(&mut self) {
         if let [_, rest @ ..] = self.rest {
+            count_work(1);
             self.rest = rest;
         }
     }

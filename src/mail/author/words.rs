@@ -1,5 +1,7 @@
 //! Encoded words, decoded as leniently as any reader might (RFC 2047).
 
+use crate::mail::octets::count_work;
+
 /// The text with its encoded words decoded, in the ways that readers differ in; nothing where it
 /// has none.
 ///
@@ -21,7 +23,7 @@ fn decode(text: &str, keeps_space: bool) -> Option<String> {
     let mut decoded = String::with_capacity(text.len());
     let mut found = false;
     let mut rest = text;
-    while let Some((before, after)) = rest.split_once("=?") {
+    while let Some((before, after)) = cut(rest, "=?") {
         let is_gap = found && !decoded.is_empty() && before.chars().all(char::is_whitespace);
         match word(after) {
             Some((word, after)) => {
@@ -37,7 +39,7 @@ fn decode(text: &str, keeps_space: bool) -> Option<String> {
                 decoded.push_str("=?");
                 rest = after;
                 // There is no end of a word any more.
-                if !after.contains("?=") {
+                if cut(after, "?=").is_none() {
                     break;
                 }
             }
@@ -49,14 +51,14 @@ fn decode(text: &str, keeps_space: bool) -> Option<String> {
 
 /// The word that a text begins with, behind the `=?`, and what follows it.
 fn word(text: &str) -> Option<(String, &str)> {
-    let (charset, after) = text.split_once('?')?;
-    let (encoding, after) = after.split_once('?')?;
+    let (charset, after) = cut(text, "?")?;
+    let (encoding, after) = cut(after, "?")?;
     let is_base64 = match encoding {
         "B" | "b" => true,
         "Q" | "q" => false,
         _ => return None,
     };
-    let (content, after) = after.split_once("?=")?;
+    let (content, after) = cut(after, "?=")?;
     let mut octets = if is_base64 { base64(content.bytes()) } else { quoted_printable(content) };
     // The language is of no use here (RFC 2231 §5).
     let charset = charset.split('*').next().unwrap_or(charset).to_ascii_lowercase();
@@ -66,6 +68,13 @@ fn word(text: &str) -> Option<(String, &str)> {
     // ASCII in characters of two or four octets.
     octets.retain(|octet| *octet != 0);
     Some((String::from_utf8_lossy(&octets).into_owned(), after))
+}
+
+/// What stands before a separator, and what stands behind it.
+fn cut<'a>(text: &'a str, separator: &str) -> Option<(&'a str, &'a str)> {
+    let parts = text.split_once(separator);
+    count_work(parts.map_or(text.len(), |(before, _)| before.len() + separator.len()));
+    parts
 }
 
 /// `Q` (RFC 2047 §4.2); an `=` without two digits stays.
