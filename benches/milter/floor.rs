@@ -1,105 +1,131 @@
-//! The floor: a milter on the same library that asks for the same stages, says "continue" and
-//! inserts one fixed field.
+//! The floor: the least that any milter has to do, by hand, without a milter library and without code
+//! of the daemon.
+//!
+//! It negotiates what the daemon negotiated, reads into a buffer for each connection, takes packet
+//! after packet by its length, says "continue" where an answer is wanted, and inserts one fixed field
+//! at the end of each message, together with the answer in one write. One thread serves all
+//! connections.
 
-use std::{
-    io,
-    net::SocketAddr,
-    path::Path,
-    task::{Context, Poll, ready},
-};
+use std::{io, net::SocketAddr, path::Path};
 
-use indymilter::{
-    Actions, Callbacks, Config, ContextActions as _, Listener, MacroStage, ProtoOpts, Status,
-};
 use tokio::{
-    io::{AsyncRead, AsyncWrite},
+    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
     net::{TcpListener, UnixListener},
 };
 
-use crate::protocol::Negotiated;
+use crate::protocol::{Negotiated, steps};
 
-/// The field, of the length that a Received-SPF field usually has.
-const FIELD: (&std::ffi::CStr, &std::ffi::CStr) = (
-    c"Received-SPF",
-    c"pass (mx.receiver.example: domain of bounce-4711@hot0.example designates\n\t192.0.2.10 as permitted sender)\
-     \n\treceiver=mx.receiver.example; client-ip=192.0.2.10; helo=out.hot0.example;\
-     \n\tenvelope-from=\"bounce-4711@hot0.example\"; identity=mailfrom;\n\tmechanism=include",
-);
+/// The field, of the length that a Received-SPF field usually has, as a packet has it.
+const FIELD: &[u8] = b"Received-SPF\0pass (mx.receiver.example: domain of bounce-4711@hot0.example designates\n\t\
+    192.0.2.10 as permitted sender)\n\treceiver=mx.receiver.example; client-ip=192.0.2.10; helo=out.hot0.example;\
+    \n\tenvelope-from=\"bounce-4711@hot0.example\"; identity=mailfrom;\n\tmechanism=include\0";
 
-/// Either kind of connection.
-trait Connection: AsyncRead + AsyncWrite + Unpin + Send {}
-impl<T: AsyncRead + AsyncWrite + Unpin + Send> Connection for T {}
+/// The macros asked for: stage and names.
+const MACROS: [(u32, &[u8]); 3] = [(0, b"j\0"), (2, b"i {auth_authen}\0"), (5, b"i\0")];
 
-struct Unix(UnixListener);
-struct Tcp(TcpListener);
-
-impl Listener for Unix {
-    type Io = Box<dyn Connection>;
-
-    fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Self::Io>> {
-        let (stream, _) = ready!(self.0.poll_accept(cx))?;
-        Poll::Ready(Ok(Box::new(stream)))
-    }
-}
-
-impl Listener for Tcp {
-    type Io = Box<dyn Connection>;
-
-    fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Self::Io>> {
-        let (stream, _) = ready!(self.0.poll_accept(cx))?;
-        stream.set_nodelay(true)?;
-        Poll::Ready(Ok(Box::new(stream)))
-    }
-}
+/// The octets that one read takes at most.
+const READ: usize = 8 * 1024;
 
 /// Serves both sockets until the process is killed; asks for what another milter negotiated.
-pub(crate) fn run(unix: &Path, tcp: SocketAddr, negotiated: &Negotiated) -> io::Result<()> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+pub(crate) fn run(unix: &Path, tcp: SocketAddr, negotiated: Negotiated) -> io::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
     runtime.block_on(async {
-        let unix = Unix(UnixListener::bind(unix)?);
-        let tcp = Tcp(TcpListener::bind(tcp).await?);
-        let config = || Config { max_connections: 2000, ..Config::default() };
-        tokio::try_join!(
-            indymilter::run(unix, callbacks(negotiated), config(), std::future::pending::<()>()),
-            indymilter::run(tcp, callbacks(negotiated), config(), std::future::pending::<()>()),
-        )?;
-        Ok(())
+        let unix = UnixListener::bind(unix)?;
+        let tcp = TcpListener::bind(tcp).await?;
+        loop {
+            tokio::select! {
+                accepted = unix.accept() => {
+                    tokio::spawn(serve(accepted?.0, negotiated));
+                }
+                accepted = tcp.accept() => {
+                    let stream = accepted?.0;
+                    stream.set_nodelay(true)?;
+                    tokio::spawn(serve(stream, negotiated));
+                }
+            }
+        }
     })
 }
 
-fn callbacks(negotiated: &Negotiated) -> Callbacks<()> {
-    let actions = Actions::from_bits_truncate(negotiated.actions);
-    let opts = ProtoOpts::from_bits_truncate(negotiated.steps);
-    let answer =
-        move |no_reply| if opts.contains(no_reply) { Status::Noreply } else { Status::Continue };
-    Callbacks::new()
-        .on_negotiate(move |cx, _, _| {
-            cx.requested_actions = actions;
-            cx.requested_opts = opts;
-            cx.requested_macros.insert(MacroStage::Connect, c"j".into());
-            cx.requested_macros.insert(MacroStage::Mail, c"i {auth_authen}".into());
-            cx.requested_macros.insert(MacroStage::Eom, c"i".into());
-            Box::pin(async { Status::Continue })
-        })
-        .on_connect(move |_, _, _| Box::pin(async move { answer(ProtoOpts::NOREPLY_CONNECT) }))
-        .on_helo(move |_, _| Box::pin(async move { answer(ProtoOpts::NOREPLY_HELO) }))
-        .on_mail(move |_, _| Box::pin(async move { answer(ProtoOpts::NOREPLY_MAIL) }))
-        .on_header(move |_, _, _| Box::pin(async move { answer(ProtoOpts::NOREPLY_HEADER) }))
-        .on_eom(|cx| {
-            Box::pin(async {
-                match cx.actions.insert_header(0, FIELD.0, FIELD.1).await {
-                    Ok(()) => Status::Continue,
-                    Err(_) => Status::Tempfail,
-                }
-            })
-        })
-        .on_abort(|_| Box::pin(async { Status::Continue }))
-        .on_close(|_| Box::pin(async { Status::Continue }))
+/// Serves a connection to its end; whatever is wrong ends it.
+async fn serve(mut stream: impl AsyncRead + AsyncWrite + Unpin, negotiated: Negotiated) {
+    let mut input: Vec<u8> = Vec::with_capacity(READ);
+    let mut output = Vec::with_capacity(1024);
+    loop {
+        let mut rest = input.as_slice();
+        while let Some((command, after)) = packet(rest) {
+            rest = after;
+            if command == b'Q' {
+                return;
+            }
+            answer(command, negotiated, &mut output);
+        }
+        let taken = input.len() - rest.len();
+        input.drain(..taken);
+        if !output.is_empty() {
+            if stream.write_all(&output).await.is_err() {
+                return;
+            }
+            output.clear();
+        }
+        input.reserve(READ);
+        if !matches!(stream.read_buf(&mut input).await, Ok(1..)) {
+            return;
+        }
+    }
+}
+
+/// The first packet, if it is complete: its command, and what follows it. What it says is of no use
+/// here.
+fn packet(input: &[u8]) -> Option<(u8, &[u8])> {
+    let (length, rest) = input.split_first_chunk::<4>()?;
+    let (packet, rest) =
+        rest.split_at_checked(usize::try_from(u32::from_be_bytes(*length)).ok()?)?;
+    Some((*packet.first()?, rest))
+}
+
+/// Writes what a packet is answered with.
+fn answer(command: u8, negotiated: Negotiated, output: &mut Vec<u8>) {
+    let no_reply = match command {
+        b'O' => {
+            let Negotiated { actions, steps } = negotiated;
+            let numbers = [6, actions, steps].map(u32::to_be_bytes).concat();
+            let macros =
+                MACROS.map(|(stage, names)| [&stage.to_be_bytes(), names].concat()).concat();
+            write(output, b'O', &[&numbers, &macros]);
+            return;
+        }
+        b'E' => {
+            write(output, b'i', &[&0_u32.to_be_bytes(), FIELD]);
+            0
+        }
+        b'C' => steps::NOREPLY_CONNECT,
+        b'H' => steps::NOREPLY_HELO,
+        b'M' => steps::NOREPLY_MAIL,
+        b'R' => steps::NOREPLY_RCPT,
+        b'T' => steps::NOREPLY_DATA,
+        b'L' => steps::NOREPLY_HEADER,
+        b'N' => steps::NOREPLY_EOH,
+        b'B' => steps::NOREPLY_BODY,
+        // Macros, abort: never answered.
+        _ => return,
+    };
+    if negotiated.steps & no_reply == 0 {
+        write(output, b'c', &[]);
+    }
+}
+
+fn write(output: &mut Vec<u8>, command: u8, content: &[&[u8]]) {
+    let length: usize = content.iter().map(|part| part.len()).sum();
+    // Nothing here comes near the limit.
+    output.extend_from_slice(&u32::try_from(length + 1).unwrap_or(u32::MAX).to_be_bytes());
+    output.push(command);
+    content.iter().for_each(|part| output.extend_from_slice(part));
 }
 
 /// The program of the child process: `--floor UNIX TCP ACTIONS STEPS`.
 pub(crate) fn main(arguments: &[String]) -> Option<io::Result<()>> {
     let [unix, tcp, actions, steps] = arguments else { return None };
     let negotiated = Negotiated { actions: actions.parse().ok()?, steps: steps.parse().ok()? };
-    Some(run(Path::new(unix), tcp.parse().ok()?, &negotiated))
+    Some(run(Path::new(unix), tcp.parse().ok()?, negotiated))
 }

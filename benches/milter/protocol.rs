@@ -17,23 +17,23 @@ use crate::zones::{CLIENT, HOST, Sender};
 const PATIENCE: u16 = 60_000;
 
 /// Protocol steps, as bits of the negotiation.
-mod steps {
-    pub(super) const NO_CONNECT: u32 = 0x1;
-    pub(super) const NO_HELO: u32 = 0x2;
-    pub(super) const NO_MAIL: u32 = 0x4;
-    pub(super) const NO_RCPT: u32 = 0x8;
-    pub(super) const NO_BODY: u32 = 0x10;
-    pub(super) const NO_HEADER: u32 = 0x20;
-    pub(super) const NO_EOH: u32 = 0x40;
-    pub(super) const NOREPLY_HEADER: u32 = 0x80;
-    pub(super) const NO_DATA: u32 = 0x200;
-    pub(super) const NOREPLY_CONNECT: u32 = 0x1000;
-    pub(super) const NOREPLY_HELO: u32 = 0x2000;
-    pub(super) const NOREPLY_MAIL: u32 = 0x4000;
-    pub(super) const NOREPLY_RCPT: u32 = 0x8000;
-    pub(super) const NOREPLY_DATA: u32 = 0x1_0000;
-    pub(super) const NOREPLY_EOH: u32 = 0x4_0000;
-    pub(super) const NOREPLY_BODY: u32 = 0x8_0000;
+pub(crate) mod steps {
+    pub(crate) const NO_CONNECT: u32 = 0x1;
+    pub(crate) const NO_HELO: u32 = 0x2;
+    pub(crate) const NO_MAIL: u32 = 0x4;
+    pub(crate) const NO_RCPT: u32 = 0x8;
+    pub(crate) const NO_BODY: u32 = 0x10;
+    pub(crate) const NO_HEADER: u32 = 0x20;
+    pub(crate) const NO_EOH: u32 = 0x40;
+    pub(crate) const NOREPLY_HEADER: u32 = 0x80;
+    pub(crate) const NO_DATA: u32 = 0x200;
+    pub(crate) const NOREPLY_CONNECT: u32 = 0x1000;
+    pub(crate) const NOREPLY_HELO: u32 = 0x2000;
+    pub(crate) const NOREPLY_MAIL: u32 = 0x4000;
+    pub(crate) const NOREPLY_RCPT: u32 = 0x8000;
+    pub(crate) const NOREPLY_DATA: u32 = 0x1_0000;
+    pub(crate) const NOREPLY_EOH: u32 = 0x4_0000;
+    pub(crate) const NOREPLY_BODY: u32 = 0x8_0000;
 }
 
 /// What Postfix offers.
