@@ -26,7 +26,7 @@ fn table(heading: &str) -> BTreeMap<String, BTreeSet<String>> {
 }
 
 /// All source files, by their path from the root; comments and tests are left out.
-fn sources() -> Vec<(String, String)> {
+pub(crate) fn sources() -> Vec<(String, String)> {
     fn collect(folder: &Path, found: &mut Vec<(String, String)>) {
         for entry in fs::read_dir(folder).unwrap() {
             let path = entry.unwrap().path();
@@ -96,6 +96,23 @@ fn used_rooms(code: &str) -> BTreeSet<String> {
 fn uses_are_found() {
     let code = "use crate::{\n  a::{b, c},\n  d,\n e::f as g,\n};\nuse crate::h::i; crate::j(x)";
     assert_eq!(used_rooms(code).into_iter().collect::<Vec<_>>(), ["a", "d", "e", "h", "j"]);
+}
+
+/// The most lines of code of a file, without tests, comments and blank lines.
+const MAX_LINES: usize = 400;
+
+/// Files that have more, as long as there are any: this list becomes shorter, until it is empty.
+const TOO_LONG: &[&str] =
+    &["src/auth/spf/evaluate.rs", "src/milter/conversation.rs", "src/session.rs"];
+
+#[test]
+fn no_file_is_too_long() {
+    let lines = |code: &str| code.lines().filter(|line| !line.trim().is_empty()).count();
+    let mut long: Vec<(String, usize)> =
+        sources().into_iter().map(|(path, code)| (path, lines(&code))).collect();
+    long.retain(|(_, lines)| *lines > MAX_LINES);
+    long.sort();
+    assert!(long.iter().map(|(path, _)| path.as_str()).eq(TOO_LONG.iter().copied()), "{long:?}");
 }
 
 #[test]

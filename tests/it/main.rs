@@ -9,6 +9,7 @@
 )]
 
 mod broken_config;
+mod circles;
 mod daemon;
 mod dkim;
 mod dns;
