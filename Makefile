@@ -28,7 +28,7 @@ BINDIR = $(DESTDIR)$(PREFIX)/sbin
 MANDIR = $(DESTDIR)$(PREFIX)/share/man
 EXAMPLEDIR = $(DESTDIR)$(DOCDIR)/examples
 MANPAGES = $(wildcard man/*.[1-9])
-DOCUMENTS = README.md CHANGELOG.md LICENSE $(wildcard docs/*.md)
+DOCUMENTS = README.md CHANGELOG.md CONTRIBUTING.md SECURITY.md LICENSE $(wildcard docs/*.md)
 
 .PHONY: all check test diff fuzz lint peers man-lint demo bench install uninstall clean
 

@@ -217,14 +217,13 @@ fn submissions_on_the_host_are_never_rejected() {
     }
 }
 
-/// What `README.md` and `docs/moving.md` tell those who keep OpenDKIM for signing, done as it
-/// stands there.
+/// An OpenDKIM that signs is configured as `docs/postfix.md` and `docs/moving.md` say.
 #[test]
 #[ignore = "needs Postfix and root: make test"]
 fn an_opendkim_that_signs_stays() {
     const LOCAL: &str = "non_smtpd_milters = unix:opendkim/opendkim.sock";
     const SUBMISSION: &str = "-o smtpd_milters=unix:opendkim/opendkim.sock";
-    for document in [include_str!("../../README.md"), include_str!("../../docs/moving.md")] {
+    for document in [include_str!("../../docs/postfix.md"), include_str!("../../docs/moving.md")] {
         assert!(document.contains(LOCAL) && document.contains(SUBMISSION));
     }
     let manner = Manner::new(Tool::OpenDkim, Key::Rsa(2048), "relaxed/simple", "good.example");
