@@ -539,29 +539,40 @@ fn markdown_rows(text: &str) -> Vec<String> {
 fn the_documents_show_the_same() {
     let rows: Vec<&str> = rows().iter().map(|row| row.line).collect();
     assert_eq!(markdown_rows(&document("docs/policy.md")), rows);
-    // The manual page says it in sentences, each with its row in a comment below.
+    assert_eq!(manual_rows(), rows);
+}
+
+/// The rows of the table in the manual page, in the form of `man/policy-table.in`. There the reason
+/// follows the answer, and the disposition follows from it.
+fn manual_rows() -> Vec<String> {
     let page = document("man/spf-milter.8");
-    let sentences =
-        page.split(".Sh DMARC POLICY\n").nth(1).unwrap().split("\n.Sh ").next().unwrap();
-    let below: Vec<&str> = sentences
-        .lines()
-        .filter_map(|line| line.strip_prefix(".\\\" "))
-        .filter(|line| line.matches('|').count() == 8)
-        .collect();
-    assert_eq!(below, rows);
-    // What a row does is in the sentence above it.
-    let mut above = sentences;
-    for row in &rows {
-        let (sentence, rest) = above.split_once(&format!(".\\\" {row}\n")).unwrap();
-        let sentence = sentence.rsplit(".It\n").next().unwrap();
-        above = rest;
-        let answer = row.split('|').nth(6).unwrap();
-        let word = match answer {
-            "accept" => "accepted",
-            "quarantine" => "keeps the message back",
-            "SPF reply at end" => "SPF reply, at the end",
-            other => other,
+    let section = page.split(".Sh DMARC POLICY\n").nth(1).unwrap().split("\n.Sh ").next().unwrap();
+    let table = section.split(".\\\" policy table\n.Bd -literal\n").nth(1).unwrap();
+    let lines: Vec<&str> = table.split(".Ed\n").next().unwrap().lines().collect();
+    // Columns of a terminal, beside the indentation of a manual page.
+    assert!(lines.iter().all(|line| line.len() <= 73), "{lines:#?}");
+    let starts: BTreeSet<Vec<usize>> = lines.iter().map(|line| columns(line)).collect();
+    assert_eq!(starts.len(), 1, "columns are not aligned: {starts:?}");
+    let row = |line: &&str| {
+        let cells: Vec<&str> =
+            line.split("  ").map(str::trim).filter(|cell| !cell.is_empty()).collect();
+        let (answer, reason) = cells[6].split_once(", ").unwrap_or((cells[6], "-"));
+        let disposition = match answer {
+            "SPF reply at MAIL FROM" => "-",
+            "accept" => "none",
+            "quarantine" => "quarantine",
+            _ => "reject",
         };
-        assert!(sentence.contains(word), "{row}: {sentence}");
-    }
+        [&cells[..6], &[answer, disposition, reason]].concat().join("|")
+    };
+    lines[1..].iter().map(row).collect()
+}
+
+/// Where the columns of a line begin.
+fn columns(line: &str) -> Vec<usize> {
+    let is_start = |at: &usize| {
+        let before = line[..*at].ends_with("  ") || *at == 0;
+        before && !line[*at..].starts_with(' ')
+    };
+    (0..line.len()).filter(is_start).collect()
 }
