@@ -1,13 +1,13 @@
 //! The daemon at work: starts it on loopback with a few example zones, plays SMTP sessions through
-//! the milter protocol, and prints them with what the daemon answered. Ends with an error when an
-//! outcome is not the one announced.
+//! the milter protocol, and prints them with the answers of the daemon. Ends with an error if an
+//! outcome is not as expected.
 
 #![allow(
     clippy::panic,
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::indexing_slicing,
-    reason = "as the tests that it borrows from"
+    reason = "it uses the support code of the tests"
 )]
 
 use std::{net::SocketAddr, process::ExitCode};
@@ -22,23 +22,24 @@ use testkit::{
 };
 
 const ZONE: &str = r#"
-# Mail of these domains comes from 192.0.2.1, and from nowhere else:
+# This domain permits 192.0.2.0 to 192.0.2.15 and a network of IPv6:
 pass.example            TXT  "v=spf1 include:_spf.pass.example -all"
 _spf.pass.example       TXT  "v=spf1 ip4:192.0.2.0/28 ip6:2001:db8::/32 -all"
+# This one permits only its MX, and has an explanation:
 fail.example            TXT  "v=spf1 mx -all exp=why.fail.example"
 fail.example            MX   10 mx.fail.example
 mx.fail.example         A    198.51.100.25
 why.fail.example        TXT  "%{i} is not one of our servers; see https://fail.example/?ip=%{i}&sender=%{S}"
-# not quite sure:
+# This one asks to accept mail from other hosts with suspicion:
 softfail.example        TXT  "v=spf1 a:mx.fail.example ~all"
-# and a name server that is in trouble:
+# The name server of this one has an error:
 temperror.example       TXT  !servfail
 "#;
 
 const STRICT: &str = "header = Received-SPF, Authentication-Results\n";
 const LENIENT: &str = "header = Received-SPF, Authentication-Results\nreject_results = permerror\n";
 
-/// A session to show.
+/// A session to print.
 struct Session {
     title: &'static str,
     sender: &'static str,
@@ -64,7 +65,7 @@ const SESSIONS: &[Session] = &[
         ],
     },
     Session {
-        title: "It is not, and the sender's domain says why it refuses: fail",
+        title: "The client is not one of them, and the domain has an explanation: fail",
         sender: "alice@fail.example",
         fields: &[],
         reply: "550 5.7.23 SPF validation failed: fail.example explains: 192.0.2.1 is not one of our servers; \
@@ -72,7 +73,7 @@ const SESSIONS: &[Session] = &[
         header: &[],
     },
     Session {
-        title: "The sender's domain is not sure: softfail, recorded for those who come after",
+        title: "The sender's domain asks for suspicion: softfail, recorded for the filters behind",
         sender: "alice@softfail.example",
         fields: &["From: alice@softfail.example", "Subject: Win!"],
         reply: "ok",
@@ -84,14 +85,14 @@ const SESSIONS: &[Session] = &[
         ],
     },
     Session {
-        title: "Its name server is in trouble: temperror, try again later",
+        title: "The name server of the domain has an error: temperror, try again later",
         sender: "alice@temperror.example",
         fields: &[],
         reply: "451 4.7.24 SPF validation error: *",
         header: &[],
     },
     Session {
-        title: "Results forged in our name are removed, those of others stay",
+        title: "Results that are forged in our name are deleted, those of other hosts stay",
         sender: "alice@softfail.example",
         fields: &[
             "Authentication-Results: mta.example.org; spf=pass smtp.mailfrom=softfail.example",
@@ -110,7 +111,7 @@ const SESSIONS: &[Session] = &[
 ];
 
 const AFTER_RELOAD: &[Session] = &[Session {
-    title: "The same sender as before, who is now let in, with the result on record",
+    title: "The same sender as before is now accepted, and the result is recorded",
     sender: "alice@fail.example",
     fields: &["Subject: Hello again"],
     reply: "ok",
@@ -122,7 +123,7 @@ const AFTER_RELOAD: &[Session] = &[Session {
 }];
 
 fn main() -> ExitCode {
-    println!("DNS says:\n{ZONE}");
+    println!("The records in DNS:\n{ZONE}");
     let nameserver = NameServer::start(Zone::parse(ZONE).expect("bad zone"));
     let config = |lines: &str| {
         format!("hostname = mta.example.org\nnameservers = {}\n{lines}", nameserver.address())
@@ -133,33 +134,36 @@ fn main() -> ExitCode {
     for session in SESSIONS {
         wrong += usize::from(!show(&daemon, session));
     }
-    println!("== The configuration changes, and the daemon gets SIGHUP\n\n{}", config(LENIENT));
+    println!(
+        "== The configuration changes, and the daemon is reloaded with SIGHUP\n\n{}",
+        config(LENIENT)
+    );
     wrong += usize::from(!daemon.reload(&config(LENIENT)));
     for session in AFTER_RELOAD {
         wrong += usize::from(!show(&daemon, session));
     }
     let (status, log) = daemon.stop();
-    println!("== What the daemon logged\n\n{log}\n");
+    println!("== The log of the daemon\n\n{log}\n");
     if wrong == 0 && status.success() {
-        println!("All as announced.");
+        println!("All outcomes are as expected.");
         ExitCode::SUCCESS
     } else {
-        println!("NOT AS ANNOUNCED: {wrong} sessions; the daemon ended with {status}.");
+        println!("NOT AS EXPECTED: {wrong} sessions; the daemon ended with {status}.");
         ExitCode::FAILURE
     }
 }
 
-/// Plays a session and prints it; whether it came out as announced.
+/// Plays a session and prints it; returns whether its outcome is as expected.
 fn show(daemon: &Daemon, session: &Session) -> bool {
     println!("== {}\n", session.title);
     let (reply, header) = play(daemon, session)
-        .unwrap_or_else(|error| (format!("the daemon hung up: {error}"), Vec::new()));
+        .unwrap_or_else(|error| (format!("the daemon closed the connection: {error}"), Vec::new()));
     let lines: Vec<String> = header.iter().map(Field::unfolded).collect();
     let fits = lines.len() == session.header.len()
         && session.header.iter().zip(&lines).all(|(pattern, line)| matches(pattern, line));
     let right = fits && matches(session.reply, &reply);
     if !right {
-        println!("  NOT AS ANNOUNCED: {} {:#?}", session.reply, session.header);
+        println!("  NOT AS EXPECTED: {} {:#?}", session.reply, session.header);
     }
     println!();
     right
@@ -197,7 +201,7 @@ fn play(daemon: &Daemon, session: &Session) -> std::io::Result<(String, Vec<Fiel
     let reply = observed(&finished.reply).reply;
     answer(&reply, "250 Ok: queued");
     milter.quit()?;
-    println!("\n     The header of the message as it goes on (+ added, - removed):");
+    println!("\n     The header of the message afterwards (+ added, - deleted):");
     for field in &finished.fields {
         let mark = if fields.contains(field) { ' ' } else { '+' };
         format!("{field:?}").lines().for_each(|line| println!("   {mark} {line}"));

@@ -907,6 +907,39 @@ fn files_named_in_the_documents_are_there() {
     }
 }
 
+#[test]
+fn commands_in_the_documents_are_there() {
+    let makefile = read("Makefile");
+    let targets: BTreeSet<&str> =
+        makefile.split("\n.PHONY: ").nth(1).unwrap().lines().next().unwrap().split(' ').collect();
+    let mut count = 0;
+    for document in documents() {
+        let text = read(&document);
+        let blocks = blocks(&text).into_iter().filter(|(language, _)| language == "sh");
+        let in_blocks = blocks.flat_map(|(_, block)| {
+            let commands = block.lines().flat_map(|line| line.split(" && "));
+            commands
+                .map(|command| command.trim_start_matches("sudo ").to_owned())
+                .collect::<Vec<_>>()
+        });
+        let prose = prose(&text);
+        let in_prose = prose.split('`').skip(1).step_by(2).map(str::to_owned);
+        for command in in_blocks.chain(in_prose) {
+            let command = command.trim_start_matches("-u spf-milter ");
+            let mut words = command.split_whitespace();
+            let (program, word) = (words.next(), words.next());
+            let is_known = match (program, word) {
+                (Some("make"), Some(target)) => target.starts_with('#') || targets.contains(target),
+                (Some("spf-milter"), Some(word)) => commands().contains(word),
+                _ => continue,
+            };
+            assert!(is_known, "{document}: {command}");
+            count += 1;
+        }
+    }
+    assert!(count > 30, "{count}");
+}
+
 /// The anchors of a Markdown file.
 fn headings(text: &str) -> BTreeSet<String> {
     let headings = text
