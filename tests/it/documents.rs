@@ -1036,7 +1036,7 @@ fn messages_to_look_up_are_those_of_the_program() {
             }
         }
     }
-    assert!(count >= 7, "{count}");
+    assert!(count >= 18, "{count}");
 }
 
 /// The text of the blocks of examples: in Markdown in backquotes, in the manual without its
