@@ -8,8 +8,8 @@
 //!
 //! - Signatures with rsa-sha1 are permerror without a key look-up (RFC 8301 §3.1 says that they
 //!   have permanently failed).
-//! - RSA keys that are too short are policy (RFC 8301 §3.2; a site may go down to 512 bits against
-//!   it), and those of more than 8192 bits permerror.
+//! - RSA keys that are too short are policy (RFC 8301 §3.2), and those of more than 8192 bits
+//!   permerror.
 //! - A field that may occur once (RFC 5322 §3.6, MIME), is named in `h=` and occurs more often than
 //!   it is named there: policy. The reader might be shown one that nobody signed. Where `h=` does
 //!   not name it, that is nobody's matter, except of From: permerror.
@@ -93,7 +93,7 @@ const SINGLE_FIELDS: [&str; 23] = [
 pub struct Settings {
     /// How many signatures are verified, from the top of the header; further ones are `policy`.
     pub max_signatures: usize,
-    /// RSA keys with fewer bits are `policy`; below 512 no key is ever taken.
+    /// RSA keys with fewer bits are `policy`; below 1024 no key is ever taken.
     pub min_key_bits: usize,
     /// How long key look-ups may take, from the end of the header on.
     pub timeout: Duration,

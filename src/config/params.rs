@@ -240,7 +240,7 @@ parameters! {
         /// Signatures of a message that are verified.
         max_dkim_signatures: usize = Text("10"), RELOADED, count;
         /// Bits that an RSA key of a signature must have (RFC 8301 §3.2).
-        min_dkim_key_bits: usize = Text("1024"), RELOADED, |text| count_from(text, 512);
+        min_dkim_key_bits: usize = Text("1024"), RELOADED, |text| count_from(text, 1024);
         /// Whether DMARC is evaluated (RFC 9989).
         verify_dmarc: bool = Text("no"), RELOADED, boolean;
         /// Policies of author domains that are carried out.

@@ -423,7 +423,7 @@ fn spellings(name: &str) -> Vec<&'static str> {
         "dmarc_fail_status_code" => vec!["5.7.1"],
         "dmarc_fail_reply_text" => vec!["", "%{author_domain}", "%{o}: %{author_domain}."],
         "enforce_dmarc_policies" => vec!["", "reject", "reject, quarantine"],
-        "min_dkim_key_bits" => vec!["512", "2048"],
+        "min_dkim_key_bits" => vec!["1024", "2048"],
         "dmarc_exempt_networks" => vec!["", "loopback", "192.0.2.1"],
         "dmarc_exempt_dkim_domains" => vec!["", "Example.com, bücher.example"],
         "verify_dkim" => vec!["yes"],

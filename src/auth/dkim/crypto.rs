@@ -1,6 +1,5 @@
 //! Public keys, and signatures checked with them.
 
-use num_bigint::BigUint;
 use ring::{
     digest,
     signature::{
@@ -14,18 +13,11 @@ use crate::mail::octets::count_work;
 /// The most bits of an RSA key: more cost more to check than a sender should be able to ask for.
 pub(super) const MAX_RSA_BITS: usize = 8192;
 
-/// The fewest bits of an RSA key, whatever a site accepts: a signature has to have room for the
-/// hash.
-pub(super) const MIN_RSA_BITS: usize = 512;
+/// The fewest bits of an RSA key, whatever a site accepts (RFC 8301 §3.2).
+pub(super) const MIN_RSA_BITS: usize = 1024;
 
 /// `rsaEncryption` (RFC 8017 appendix C), as the contents of an OBJECT IDENTIFIER.
 const RSA_ENCRYPTION: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x01];
-
-/// The DER of a DigestInfo for SHA-256, up to the hash (RFC 8017 §9.2).
-const SHA256_PREFIX: &[u8] = &[
-    0x30, 0x31, 0x30, 0x0d, 0x06, 0x09, 0x60, 0x86, 0x48, 0x01, 0x65, 0x03, 0x04, 0x02, 0x01, 0x05,
-    0x00, 0x04, 0x20,
-];
 
 const SEQUENCE: u8 = 0x30;
 const INTEGER: u8 = 0x02;
@@ -97,33 +89,11 @@ impl PublicKey {
                 let hash = digest::digest(&digest::SHA256, text);
                 UnparsedPublicKey::new(&ED25519, key).verify(hash.as_ref(), signature).is_ok()
             }
-            // ring counts whole octets of the modulus and takes none that are shorter.
-            Self::Rsa { modulus, exponent } if modulus.len() < 128 => {
-                verify_short_rsa(modulus, exponent, text, signature)
-            }
             Self::Rsa { modulus, exponent } => RsaPublicKeyComponents { n: modulus, e: exponent }
                 .verify(&RSA_PKCS1_1024_8192_SHA256_FOR_LEGACY_USE_ONLY, text, signature)
                 .is_ok(),
         }
     }
-}
-
-/// RSASSA-PKCS1-v1_5 with SHA-256 (RFC 8017 §8.2.2) for keys that only a site that lowered the
-/// limit accepts.
-fn verify_short_rsa(modulus: &[u8], exponent: &[u8], text: &[u8], signature: &[u8]) -> bool {
-    let size = modulus.len();
-    let hash = digest::digest(&digest::SHA256, text);
-    let digest_info = [SHA256_PREFIX, hash.as_ref()].concat();
-    // 0x00 0x01, at least eight 0xff, 0x00.
-    let Some(padding) = size.checked_sub(digest_info.len() + 3).filter(|&padding| padding >= 8)
-    else {
-        return false;
-    };
-    let encoded = [&[0, 1], vec![0xff; padding].as_slice(), &[0], &digest_info].concat();
-    let [modulus, exponent, number] = [modulus, exponent, signature].map(BigUint::from_bytes_be);
-    signature.len() == size
-        && number < modulus
-        && number.modpow(&exponent, &modulus) == BigUint::from_bytes_be(&encoded)
 }
 
 /// Takes a DER element of this type: its contents, and what follows it.

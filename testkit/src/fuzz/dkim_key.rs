@@ -26,7 +26,7 @@ pub(crate) fn check(octets: &[u8]) {
             "AAAA".repeat(43)
         );
         let (fields, body) = split(message.as_bytes());
-        for outcome in verify(&fields, &body, &dns, 100, 512) {
+        for outcome in verify(&fields, &body, &dns, 100, 0) {
             assert_ne!(outcome.result(), DkimResult::Pass, "{outcome:?}");
             assert!(
                 outcome.key_bits.is_none_or(|bits| (256..=8192).contains(&bits)),
