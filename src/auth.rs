@@ -3,6 +3,7 @@
 pub mod dkim;
 pub mod dmarc;
 pub mod iprev;
+mod signed;
 pub mod spf;
 
 pub use crate::mail::received_spf::Identity;

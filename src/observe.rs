@@ -375,7 +375,7 @@ mod tests {
     use crate::{
         auth::{
             Verified,
-            dkim::{BodyCoverage, Reason},
+            dkim::{BodyCoverage, KeyProblem, Reason},
             dmarc::{self, AppliedPolicy, DmarcResult, Policy, PolicyTag},
             iprev,
             spf::Outcome,
@@ -507,7 +507,7 @@ mod tests {
     fn many_signatures_leave_what_counts() {
         let long = format!("{0}.{0}.{0}.example", "x".repeat(63));
         let content = ContentRecord {
-            dkim: Some(vec![signature(&long, Some(Reason::NoKey)); 10]),
+            dkim: Some(vec![signature(&long, Some(Reason::Key(KeyProblem::Missing))); 10]),
             dmarc: None,
             mailfrom: None,
             iprev: None,

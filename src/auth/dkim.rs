@@ -22,41 +22,25 @@
 //!   good.
 //! - A CR or LF that stands alone in the body is an octet like others.
 
-use std::{collections::HashMap, fmt, time::Duration};
-
-use futures_util::FutureExt as _;
-use tokio::{
-    task::JoinSet,
-    time::{self, Instant},
-};
-
-use crate::{
-    dns::{Dns, Failure, Lookup, Name},
-    internal_error::InternalError,
-};
-
-mod body;
-mod canonical;
-mod crypto;
-mod header;
-mod key;
 mod outcome;
 mod signature;
-mod tags;
 
-pub use outcome::{BodyCoverage, DkimResult, Reason, SignatureOutcome, signature_prefixes};
+use std::{fmt, time::Duration};
 
-use body::{BodyHash, BodyHashes};
-use crypto::{MAX_RSA_BITS, MIN_RSA_BITS};
-use header::{Field, Header};
-use key::KeyRecord;
-use signature::{Algorithm, Signature};
+use tokio::time::Instant;
+
+pub use super::signed::{body::BodyCoverage, keys::KeyProblem};
+use super::signed::{
+    body::{BodyHash, BodyHashes},
+    header::{Field, Header},
+    keys::{KeyLookups, KeyRecord, KeyUse},
+};
+use crate::{dns::Dns, internal_error::InternalError};
+pub use outcome::{DkimResult, Reason, SignatureOutcome, signature_prefixes};
+use signature::Signature;
 
 /// Signatures beyond the limit that are recorded one by one.
 const MAX_RECORDED: usize = 20;
-
-/// Keys at one name that a signature is checked with.
-const MAX_KEYS: usize = 3;
 
 /// Fields that may occur once: RFC 5322 §3.6, RFC 2045 §3, and the other `Content-` fields of MIME
 /// that a body has one of.
@@ -160,7 +144,11 @@ impl Verifier {
             entries.push(Entry { outcome, pending: None });
         }
         let mut verification = Verification::new(settings, header, entries);
-        verification.look_keys_up(dns);
+        for Pending { signature, .. } in
+            verification.entries.iter().filter_map(|entry| entry.pending.as_ref())
+        {
+            verification.keys.start(dns, &signature.key_name, settings.timeout);
+        }
         verification
     }
 }
@@ -210,9 +198,6 @@ impl Entry {
     }
 }
 
-/// The texts at the names of keys.
-type Records = HashMap<Name, Lookup<Box<[u8]>>>;
-
 /// Verifies the signatures of a message whose header is there. Dropping it ends the look-ups that
 /// are under way.
 pub struct Verification {
@@ -220,8 +205,7 @@ pub struct Verification {
     header: Header,
     entries: Vec<Entry>,
     bodies: BodyHashes,
-    records: Records,
-    lookups: JoinSet<(Name, Lookup<Box<[u8]>>)>,
+    keys: KeyLookups,
 }
 
 impl fmt::Debug for Verification {
@@ -240,33 +224,7 @@ impl Verification {
         }
         // Without a signature to verify the header is of no more use.
         let header = if pending.is_empty() { Header::default() } else { header };
-        Self { settings, header, entries, bodies, records: Records::new(), lookups: JoinSet::new() }
-    }
-
-    /// Starts to look up the keys, each once.
-    fn look_keys_up(&mut self, dns: &Dns) {
-        let mut names: Vec<&Name> = Vec::new();
-        for Pending { signature, .. } in
-            self.entries.iter().filter_map(|entry| entry.pending.as_ref())
-        {
-            if names.contains(&&signature.key_name) {
-                continue;
-            }
-            names.push(&signature.key_name);
-            let (dns, name, timeout) =
-                (dns.clone(), signature.key_name.clone(), self.settings.timeout);
-            let mut lookup = Box::pin(async move {
-                let records =
-                    time::timeout(timeout, dns.txt(&name)).await.unwrap_or(Err(Failure::Timeout));
-                (name, records)
-            });
-            // What the cache has is there at once: a task for it would cost more than all else
-            // around a signature check.
-            match lookup.as_mut().now_or_never() {
-                Some((name, records)) => _ = self.records.insert(name, records),
-                None => _ = self.lookups.spawn(lookup),
-            }
-        }
+        Self { settings, header, entries, bodies, keys: KeyLookups::default() }
     }
 
     /// Whether the body is of use. If not, it need not be brought.
@@ -301,34 +259,10 @@ impl Verification {
     }
 
     async fn finish_before(
-        mut self,
+        self,
         end: Option<Instant>,
     ) -> Result<Vec<SignatureOutcome>, InternalError> {
-        loop {
-            let next = self.lookups.join_next();
-            let joined = match end {
-                Some(end) => time::timeout_at(end, next).await,
-                None => Ok(next.await),
-            };
-            match joined {
-                Ok(Some(lookup)) => {
-                    let (name, records) = lookup
-                        .map_err(|_| InternalError::new("a key look-up did not come to an end"))?;
-                    self.records.insert(name, records);
-                }
-                Ok(None) => break,
-                Err(_) => {
-                    for Pending { signature, .. } in
-                        self.entries.iter().filter_map(|entry| entry.pending.as_ref())
-                    {
-                        self.records
-                            .entry(signature.key_name.clone())
-                            .or_insert(Err(Failure::Timeout));
-                    }
-                    break;
-                }
-            }
-        }
+        let keys = self.keys.finish(end).await?;
         let bodies = self.bodies.finish();
         let index = self.header.index();
         let mut text = Vec::new();
@@ -345,12 +279,23 @@ impl Verification {
                 let body =
                     body.ok_or_else(|| InternalError::new("no hash of the body for a signature"))?;
                 outcome.body = Some(body.coverage);
-                let texts = self.records.get(&signature.key_name);
-                let texts =
-                    texts.ok_or_else(|| InternalError::new("no key look-up for a signature"))?;
-                let keys = find_keys(texts, &signature, self.settings.min_key_bits);
-                let write_signed =
-                    |text: &mut Vec<u8>| index.write_signed(&field, &signature, text);
+                let wanted = KeyUse {
+                    algorithm: signature.algorithm,
+                    min_bits: self.settings.min_key_bits,
+                    is_subdomain: !signature.identity_is_domain,
+                };
+                let keys = keys
+                    .find(&signature.key_name, wanted)
+                    .ok_or_else(|| InternalError::new("no key look-up for a signature"))?;
+                let write_signed = |text: &mut Vec<u8>| {
+                    index.write_signed(
+                        signature.header_canonicalization,
+                        &signature.signed_fields,
+                        &field,
+                        &signature.unsigned_value,
+                        text,
+                    );
+                };
                 outcome.reason =
                     check(&signature, keys, body, &mut text, write_signed, &mut outcome).err();
             }
@@ -360,53 +305,10 @@ impl Verification {
     }
 }
 
-/// The keys that a signature may be checked with, in a fixed order; never none of them.
-fn find_keys(
-    texts: &Lookup<Box<[u8]>>,
-    signature: &Signature,
-    min_bits: usize,
-) -> Result<Vec<KeyRecord>, Reason> {
-    let mut texts: Vec<&[u8]> = match texts {
-        Ok(texts) => texts.iter().map(|text| &**text).collect(),
-        Err(failure) if failure.is_void() => return Err(Reason::NoKey),
-        Err(failure) => return Err(Reason::KeyUnavailable(*failure)),
-    };
-    // The order of an answer is no order: the result must not hang on it.
-    texts.sort_unstable();
-    let mut keys = Vec::new();
-    let mut reason = Reason::KeySyntax;
-    for text in texts {
-        match find_key(text, signature, min_bits) {
-            Ok(key) if keys.len() < MAX_KEYS => keys.push(key),
-            Ok(_) => {}
-            // What is no key record says least.
-            Err(problem) if reason == Reason::KeySyntax => reason = problem,
-            Err(_) => {}
-        }
-    }
-    if keys.is_empty() { Err(reason) } else { Ok(keys) }
-}
-
-/// Reads one key record and judges whether it may be used.
-fn find_key(text: &[u8], signature: &Signature, min_bits: usize) -> Result<KeyRecord, Reason> {
-    let record = KeyRecord::parse(text, signature.algorithm)?;
-    if record.strict && !signature.identity_is_domain {
-        return Err(Reason::Identity);
-    }
-    if signature.algorithm == Algorithm::Rsa {
-        match record.key.bits() {
-            bits if bits < min_bits.max(MIN_RSA_BITS) => return Err(Reason::KeyTooShort(bits)),
-            bits if bits > MAX_RSA_BITS => return Err(Reason::KeyTooLong(bits)),
-            _ => {}
-        }
-    }
-    Ok(record)
-}
-
 /// Checks body hash and signature. `text` is room for what is signed of the header.
 fn check(
     signature: &Signature,
-    keys: Result<Vec<KeyRecord>, Reason>,
+    keys: Result<Vec<KeyRecord>, KeyProblem>,
     body: BodyHash,
     text: &mut Vec<u8>,
     write_signed: impl FnOnce(&mut Vec<u8>),
@@ -420,10 +322,10 @@ fn check(
     let keys = match keys {
         Ok(keys) => keys,
         // No key could make it pass: there is nothing to wait for.
-        Err(Reason::KeyUnavailable(failure)) => {
-            return Err(body.err().unwrap_or(Reason::KeyUnavailable(failure)));
+        Err(problem @ KeyProblem::Unavailable(_)) => {
+            return Err(body.err().unwrap_or(Reason::Key(problem)));
         }
-        Err(reason) => return Err(reason),
+        Err(problem) => return Err(Reason::Key(problem)),
     };
     if let Some(first) = keys.first() {
         (outcome.key_bits, outcome.testing) = (Some(first.key.bits()), first.testing);

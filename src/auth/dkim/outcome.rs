@@ -3,7 +3,7 @@
 use std::{borrow::Cow, fmt};
 
 use crate::{
-    dns::Failure,
+    auth::signed::{body::BodyCoverage, keys::KeyProblem},
     mail::{domain::Domain, octets::first_octets},
 };
 
@@ -73,8 +73,7 @@ pub enum Reason {
     Canonicalization,
     /// `q=` has no query method that is known.
     QueryMethod,
-    /// The domain of `i=` is neither that of `d=` nor below it, or not the same where the key says
-    /// `t=s`.
+    /// The domain of `i=` is neither that of `d=` nor below it.
     Identity,
     /// `h=` does not have From (RFC 6376 §5.4).
     FromNotSigned,
@@ -87,24 +86,8 @@ pub enum Reason {
     Future,
     /// `x=` is past.
     Expired,
-    /// There is no key record.
-    NoKey,
-    /// DNS gave no answer about the key.
-    KeyUnavailable(Failure),
-    /// No record at the key's name is a key record (RFC 6376 §3.6.1), or its key is no key.
-    KeySyntax,
-    /// The key is revoked: its `p=` is empty.
-    KeyRevoked,
-    /// The key is for other things than mail (`s=`).
-    KeyService,
-    /// The key is for another algorithm than the signature's (`k=`).
-    KeyAlgorithm,
-    /// The key is not for SHA-256 (`h=`).
-    KeyHash,
-    /// The RSA key has fewer bits than are accepted.
-    KeyTooShort(usize),
-    /// The RSA key has more than 8192 bits.
-    KeyTooLong(usize),
+    /// There is no key that can be used.
+    Key(KeyProblem),
     /// The signature is good, but `l=` leaves octets of the body open (RFC 6376 §8.2).
     BodyNotCovered(BodyCoverage),
     /// `l=` is larger than the body.
@@ -130,7 +113,8 @@ impl Reason {
             | Self::BodyNotCovered(_)
             | Self::Future
             | Self::Expired
-            | Self::KeyTooShort(_) => DkimResult::Policy,
+            | Self::Key(KeyProblem::TooShort(_)) => DkimResult::Policy,
+            Self::Key(KeyProblem::Unavailable(_)) => DkimResult::TempError,
             Self::Syntax
             | Self::BadTag(_)
             | Self::Version
@@ -142,15 +126,8 @@ impl Reason {
             | Self::Sha1
             | Self::Identity
             | Self::FromNotSigned
-            | Self::NoKey
-            | Self::KeySyntax
-            | Self::KeyRevoked
-            | Self::KeyService
-            | Self::KeyAlgorithm
-            | Self::KeyHash
-            | Self::KeyTooLong(_)
+            | Self::Key(_)
             | Self::LengthBeyondBody => DkimResult::PermError,
-            Self::KeyUnavailable(_) => DkimResult::TempError,
             Self::BodyHash | Self::Signature => DkimResult::Fail,
         }
     }
@@ -182,42 +159,12 @@ impl fmt::Display for Reason {
             Self::Times => "signature expires before it was made",
             Self::Future => "signature made in the future",
             Self::Expired => "signature expired",
-            Self::NoKey => "no key for signature",
-            Self::KeyUnavailable(failure) => return write!(f, "key look-up: {failure}"),
-            Self::KeySyntax => "syntax error in key record",
-            Self::KeyRevoked => "key revoked",
-            Self::KeyService => "key not for mail",
-            Self::KeyAlgorithm => "key for another algorithm",
-            Self::KeyHash => "key not for sha256",
-            Self::KeyTooShort(bits) => return write!(f, "key of {bits} bits too short"),
-            Self::KeyTooLong(bits) => return write!(f, "key of {bits} bits too long"),
+            Self::Key(problem) => return problem.fmt(f),
             Self::LengthBeyondBody => "l= tag larger than body",
             Self::BodyHash => "body hash did not verify",
             Self::Signature => "signature did not verify",
         };
         f.write_str(text)
-    }
-}
-
-/// How much of a canonicalized body a signature covers.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct BodyCoverage {
-    /// Octets covered.
-    pub covered: u64,
-    /// Octets in all.
-    pub total: u64,
-}
-
-impl fmt::Display for BodyCoverage {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} of {} body octets signed", self.covered, self.total)
-    }
-}
-
-impl BodyCoverage {
-    /// Whether the body has octets that the signature says nothing about (RFC 6376 §8.2).
-    pub fn is_partial(self) -> bool {
-        self.covered < self.total
     }
 }
 

@@ -2,12 +2,16 @@
 
 use std::str;
 
-use super::{
-    canonical::Canonicalization,
-    outcome::{Reason, SignatureOutcome},
-    tags::{TagList, decode_base64, items, number, without_fws, without_value},
+use super::outcome::{Reason, SignatureOutcome};
+use crate::{
+    auth::signed::{
+        canonical::Canonicalization,
+        crypto::Algorithm,
+        tags::{TagList, decode_base64, items, number, without_fws, without_value},
+    },
+    dns::Name,
+    mail::domain::Domain,
 };
-use crate::{dns::Name, mail::domain::Domain};
 
 /// More names in `h=` than this are not taken: signatures have about forty at most.
 const MAX_SIGNED_FIELDS: usize = 1000;
@@ -17,15 +21,6 @@ const CLOCK_SKEW: u64 = 300;
 
 /// Longer `b=` texts belong to no signature that could be verified: 8192 bits are 1368 characters.
 const MAX_SIGNATURE_TEXT: usize = 1400;
-
-/// The signature algorithms (RFC 8301 §3.1, RFC 8463 §3).
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Algorithm {
-    /// `rsa-sha256`.
-    Rsa,
-    /// `ed25519-sha256`.
-    Ed25519,
-}
 
 /// A signature that can be verified.
 #[derive(Debug, Eq, PartialEq)]

@@ -7,8 +7,14 @@ use ring::{
     signature::{Ed25519KeyPair, KeyPair as _},
 };
 
-use super::{canonical::Canonicalization, *};
-use crate::dns::zone::Zone;
+use super::{
+    super::signed::{
+        canonical::Canonicalization,
+        crypto::{Algorithm, PublicKey},
+    },
+    *,
+};
+use crate::dns::{Failure, zone::Zone};
 
 const NOW: u64 = 1_800_000_000;
 
@@ -94,7 +100,7 @@ impl Message {
         };
         let mut outcome = SignatureOutcome::default();
         let probe = format!("{tags}; bh={}; b=AAAA", body(Canonicalization::Simple, None));
-        let mut signature = signature::parse(probe.as_bytes(), NOW, &mut outcome).unwrap();
+        let signature = signature::parse(probe.as_bytes(), NOW, &mut outcome).unwrap();
         let start = format!(
             " {tags}; bh={}; b=",
             body(signature.body_canonicalization, signature.body_length)
@@ -106,8 +112,13 @@ impl Message {
         }
         let mut text = Vec::new();
         let own = header.find("DKIM-Signature").next().unwrap();
-        signature.unsigned_value = own.value().to_vec();
-        header.index().write_signed(own, &signature, &mut text);
+        header.index().write_signed(
+            signature.header_canonicalization,
+            &signature.signed_fields,
+            own,
+            own.value(),
+            &mut text,
+        );
         let mut message = message;
         message.fields[0].1.push_str(&BASE64_STANDARD.encode(key.sign(&text)));
         message
@@ -195,7 +206,7 @@ async fn signatures_that_cannot_pass() {
         ("d=example.com", "d=example.com'a.example", bad("d")),
         ("s=ed;", "", missing("s")),
         ("s=ed", "s=a..b", bad("s")),
-        ("s=ed", "s=none", Reason::NoKey),
+        ("s=ed", "s=none", Reason::Key(KeyProblem::Missing)),
         ("h=from:to:subject;", "", missing("h")),
         ("h=from:", "h=", Reason::FromNotSigned),
         ("h=from:", "h=from::", bad("h")),
@@ -302,13 +313,13 @@ async fn keys() {
     let other = "k=ed25519; p=11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo=";
     for (records, reason) in [
         (good, None),
-        ("!nxdomain", Some(Reason::NoKey)),
-        ("!nodata", Some(Reason::NoKey)),
-        ("!timeout", Some(Reason::KeyUnavailable(Failure::Timeout))),
-        ("!servfail", Some(Reason::KeyUnavailable(Failure::Rcode("SERVFAIL")))),
-        ("v=DKIM1; k=ed25519; p=", Some(Reason::KeyRevoked)),
-        ("v=spf1 -all", Some(Reason::KeySyntax)),
-        ("p=KEY", Some(Reason::KeyAlgorithm)),
+        ("!nxdomain", Some(Reason::Key(KeyProblem::Missing))),
+        ("!nodata", Some(Reason::Key(KeyProblem::Missing))),
+        ("!timeout", Some(Reason::Key(KeyProblem::Unavailable(Failure::Timeout)))),
+        ("!servfail", Some(Reason::Key(KeyProblem::Unavailable(Failure::Rcode("SERVFAIL"))))),
+        ("v=DKIM1; k=ed25519; p=", Some(Reason::Key(KeyProblem::Revoked))),
+        ("v=spf1 -all", Some(Reason::Key(KeyProblem::Syntax))),
+        ("p=KEY", Some(Reason::Key(KeyProblem::Algorithm))),
         (other, Some(Reason::Signature)),
         ("k=ed25519; t=y:s; p=KEY", None),
         // Several records, in any order.
@@ -316,8 +327,8 @@ async fn keys() {
         (&format!("{good}|{other}"), None),
         (&format!("{other}|{good}"), None),
         (&format!("v=DKIM1; p=|{good}"), None),
-        ("v=spf1 -all|v=DKIM1; k=ed25519; p=", Some(Reason::KeyRevoked)),
-        ("k=ed25519; p=|v=spf1 -all", Some(Reason::KeyRevoked)),
+        ("v=spf1 -all|v=DKIM1; k=ed25519; p=", Some(Reason::Key(KeyProblem::Revoked))),
+        ("k=ed25519; p=|v=spf1 -all", Some(Reason::Key(KeyProblem::Revoked))),
         (&format!("a=1;{other}|b=2;{other}|c=3;{other}|d=4;{good}"), Some(Reason::Signature)),
     ] {
         let outcome = message.verify_with(settings(), &zone(records)).await.remove(0);
@@ -328,7 +339,7 @@ async fn keys() {
     let outcome = below.verify_with(settings(), &zone("k=ed25519; t=s; p=KEY")).await.remove(0);
     assert_eq!(
         (outcome.reason, outcome.identity.as_deref()),
-        (Some(Reason::Identity), Some("a@sub.example.com"))
+        (Some(Reason::Key(KeyProblem::Subdomain)), Some("a@sub.example.com"))
     );
 }
 
@@ -344,7 +355,7 @@ async fn a_changed_body_fails_whatever_dns_says() {
     let reason =
         async |failure| message.verify_with(settings(), &zone(failure)).await.remove(0).reason;
     assert_eq!(reason("timeout").await, Some(Reason::BodyHash));
-    assert_eq!(reason("nxdomain").await, Some(Reason::NoKey));
+    assert_eq!(reason("nxdomain").await, Some(Reason::Key(KeyProblem::Missing)));
 }
 
 /// The message that the RSA keys have signed.
@@ -356,14 +367,14 @@ fn rsa_signed(key: &Key) -> Message {
 #[tokio::test]
 async fn rsa_keys_of_every_size() {
     for (bits, min_key_bits, reason) in [
-        (512, 0, Some(Reason::KeyTooShort(512))),
-        (768, 768, Some(Reason::KeyTooShort(768))),
-        (1023, 0, Some(Reason::KeyTooShort(1023))),
-        (1023, 1023, Some(Reason::KeyTooShort(1023))),
-        (1023, 1024, Some(Reason::KeyTooShort(1023))),
+        (512, 0, Some(Reason::Key(KeyProblem::TooShort(512)))),
+        (768, 768, Some(Reason::Key(KeyProblem::TooShort(768)))),
+        (1023, 0, Some(Reason::Key(KeyProblem::TooShort(1023)))),
+        (1023, 1023, Some(Reason::Key(KeyProblem::TooShort(1023)))),
+        (1023, 1024, Some(Reason::Key(KeyProblem::TooShort(1023)))),
         (1024, 0, None),
         (1024, 1024, None),
-        (1024, 1025, Some(Reason::KeyTooShort(1024))),
+        (1024, 1025, Some(Reason::Key(KeyProblem::TooShort(1024)))),
     ] {
         let key = Key::rsa(bits);
         let dns = dns(&format!("rsa._domainkey.example.com TXT p={}", key.public()));
@@ -518,11 +529,14 @@ async fn signatures_beyond_the_limit_cost_nothing() {
     let few = reasons(3).await;
     assert_eq!(zone.queries(), 3);
     assert_eq!(few.len(), 3 + MAX_RECORDED);
-    assert_eq!(few[2..4], [Reason::NoKey, Reason::TooManySignatures(1)]);
+    assert_eq!(few[2..4], [Reason::Key(KeyProblem::Missing), Reason::TooManySignatures(1)]);
     assert_eq!(few[3].result(), DkimResult::Policy);
     assert_eq!(few.last(), Some(&Reason::TooManySignatures(18)));
-    assert_eq!(reasons(40).await, [Reason::NoKey; 40]);
-    assert_eq!(reasons(39).await[38..], [Reason::NoKey, Reason::TooManySignatures(1)]);
+    assert_eq!(reasons(40).await, [Reason::Key(KeyProblem::Missing); 40]);
+    assert_eq!(
+        reasons(39).await[38..],
+        [Reason::Key(KeyProblem::Missing), Reason::TooManySignatures(1)]
+    );
     assert_eq!(reasons(0).await.len(), MAX_RECORDED);
 }
 
@@ -540,16 +554,15 @@ async fn keys_are_looked_up_side_by_side_and_once() {
         Arc::new(zone)
     };
     let quick = zone(2);
-    let start = time::Instant::now();
+    let start = Instant::now();
     let outcomes = message.verify_with(settings(), &Dns::from_zone(quick.clone())).await;
     assert_eq!(outcomes.iter().filter(|outcome| outcome.reason.is_none()).count(), 4);
     assert_eq!((start.elapsed(), quick.queries()), (Duration::from_secs(2), 2));
-    let start = time::Instant::now();
+    let start = Instant::now();
     let outcomes = message.verify_with(settings(), &Dns::from_zone(zone(20))).await;
     assert!(
-        outcomes
-            .iter()
-            .all(|outcome| outcome.reason == Some(Reason::KeyUnavailable(Failure::Timeout)))
+        outcomes.iter().all(|outcome| outcome.reason
+            == Some(Reason::Key(KeyProblem::Unavailable(Failure::Timeout))))
     );
     assert_eq!(start.elapsed(), Duration::from_secs(5));
 }
@@ -677,12 +690,12 @@ async fn keys_up_to_the_bounds() {
     // Signatures that nobody made: keys that are refused are refused before.
     let signed = rsa_signed(&Key::rsa(512));
     for (bits, reason) in [
-        (1023_usize, Reason::KeyTooShort(1023)),
+        (1023_usize, Reason::Key(KeyProblem::TooShort(1023))),
         (1024, Reason::Signature),
         (1025, Reason::Signature),
         (8191, Reason::Signature),
         (8192, Reason::Signature),
-        (8193, Reason::KeyTooLong(8193)),
+        (8193, Reason::Key(KeyProblem::TooLong(8193))),
     ] {
         let mut modulus = vec![0; bits.div_ceil(8)];
         modulus[0] = 1 << ((bits - 1) % 8);
@@ -700,21 +713,21 @@ async fn keys_up_to_the_bounds() {
 
 #[test]
 fn rsa_keys_that_are_none() {
-    use crypto::PublicKey;
+    let rsa = |data: &[u8]| PublicKey::parse(data, Algorithm::Rsa);
     let good = BASE64_STANDARD.decode(Key::rsa(1024).public()).unwrap();
-    assert_eq!(PublicKey::rsa(&good).unwrap().bits(), 1024);
+    assert_eq!(rsa(&good).unwrap().bits(), 1024);
     let bytes = good.len();
     for (place, byte) in
         [(0, 0x31), (3, 0), (4, 3), (bytes - 1, 0), (bytes - 1, 2), (bytes - 3, 0x81)]
     {
         let mut bad = good.clone();
         bad[place] = byte;
-        assert!(PublicKey::rsa(&bad).is_none(), "{place} {byte}");
+        assert!(rsa(&bad).is_none(), "{place} {byte}");
     }
     for length in 0..bytes {
-        assert!(PublicKey::rsa(&good[..length]).is_none());
+        assert!(rsa(&good[..length]).is_none());
     }
-    assert!(PublicKey::rsa(&[good.as_slice(), &[0]].concat()).is_none());
+    assert!(rsa(&[good.as_slice(), &[0]].concat()).is_none());
 }
 
 proptest! {

@@ -13,7 +13,7 @@ use std::{
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use serde_json::{Value, json};
 use spf_milter::{
-    auth::dkim::{Reason, Settings, SignatureOutcome, Verifier},
+    auth::dkim::{KeyProblem, Reason, Settings, SignatureOutcome, Verifier},
     dns::{Dns, zone::Zone},
 };
 
@@ -395,7 +395,7 @@ fn mail_dkim() {
 
 const VERSION_FIRST: Explanation =
     ("the version of a key record comes first (RFC 6376 §3.6.1)", |case, ours, _| {
-        ours.reason == Some(Reason::KeySyntax)
+        ours.reason == Some(Reason::Key(KeyProblem::Syntax))
             && case.keys.values().any(|record| record.ends_with("; v=DKIM1"))
     });
 
@@ -416,10 +416,10 @@ const DKIMPY: &[Explanation] = &[
     PADDING,
     AS_OFTEN,
     ("a key for other hashes is none for this signature (RFC 6376 §3.6.1, h=)", |_, ours, _| {
-        ours.reason == Some(Reason::KeyHash)
+        ours.reason == Some(Reason::Key(KeyProblem::Hash))
     }),
     ("a key for other services is none for mail (RFC 6376 §3.6.1, s=)", |_, ours, _| {
-        ours.reason == Some(Reason::KeyService)
+        ours.reason == Some(Reason::Key(KeyProblem::Service))
     }),
     (
         "a line that is no header field is not looked at where it is not signed",
@@ -439,6 +439,6 @@ const MAIL_DKIM: &[Explanation] = &[
         case.kind == "altered" && ours.reason == Some(Reason::BadTag("b"))
     }),
     ("RSA keys of less than 1024 bits are not taken (RFC 8301 §3.2)", |_, ours, _| {
-        matches!(ours.reason, Some(Reason::KeyTooShort(512)))
+        matches!(ours.reason, Some(Reason::Key(KeyProblem::TooShort(512))))
     }),
 ];

@@ -21,16 +21,16 @@ const BASE64: GeneralPurpose = GeneralPurpose::new(
 
 /// A tag and its value.
 #[derive(Debug, Eq, PartialEq)]
-pub(super) struct Tag<'a> {
+pub(crate) struct Tag<'a> {
     /// The name; its case counts.
-    pub(super) name: &'a [u8],
+    pub(crate) name: &'a [u8],
     /// The value without the white space around it.
-    pub(super) value: &'a [u8],
+    pub(crate) value: &'a [u8],
 }
 
 /// A list of tags, no two of one name.
 #[derive(Debug, Eq, PartialEq)]
-pub(super) struct TagList<'a>(Vec<Tag<'a>>);
+pub(crate) struct TagList<'a>(Vec<Tag<'a>>);
 
 impl<'a> TagList<'a> {
     /// Reads a tag-list (RFC 6376 §3.2); `None` where it is none, or has a tag twice.
@@ -46,7 +46,7 @@ impl<'a> TagList<'a> {
     ///
     /// Octets beyond ASCII are taken too (RFC 8616 §5 lets some values have them), and white space
     /// at the end of the list.
-    pub(super) fn parse(list: &'a [u8]) -> Option<Self> {
+    pub(crate) fn parse(list: &'a [u8]) -> Option<Self> {
         count_work(list.len());
         // Names have fewer octets to choose from than values. All are looked at, so that many are
         // at once.
@@ -73,34 +73,34 @@ impl<'a> TagList<'a> {
     }
 
     /// The tag of this name.
-    pub(super) fn tag(&self, name: &str) -> Option<&Tag<'a>> {
+    pub(crate) fn tag(&self, name: &str) -> Option<&Tag<'a>> {
         self.0.iter().find(|tag| tag.name == name.as_bytes())
     }
 
     /// The value of the tag of this name.
-    pub(super) fn value(&self, name: &str) -> Option<&'a [u8]> {
+    pub(crate) fn value(&self, name: &str) -> Option<&'a [u8]> {
         self.tag(name).map(|tag| tag.value)
     }
 
     /// The name of the first tag.
-    pub(super) fn first_name(&self) -> Option<&'a [u8]> {
+    pub(crate) fn first_name(&self) -> Option<&'a [u8]> {
         self.0.first().map(|tag| tag.name)
     }
 }
 
 /// Whether the octet is part of folding white space.
-pub(super) fn is_fws(byte: u8) -> bool {
+pub(crate) fn is_fws(byte: u8) -> bool {
     matches!(byte, b' ' | b'\t' | b'\r' | b'\n')
 }
 
 /// The text without folding white space around it.
-pub(super) fn trim(text: &[u8]) -> &[u8] {
+pub(crate) fn trim(text: &[u8]) -> &[u8] {
     octets::trim(text, is_fws)
 }
 
 /// A tag-list in which this tag has no value, not even white space: as it is signed (RFC 6376
 /// §3.7).
-pub(super) fn without_value(list: &[u8], name: &str) -> Vec<u8> {
+pub(crate) fn without_value(list: &[u8], name: &str) -> Vec<u8> {
     let mut text = Vec::with_capacity(list.len());
     for spec in list.split_inclusive(|&byte| byte == b';') {
         match split_once(spec, b'=') {
@@ -116,12 +116,12 @@ pub(super) fn without_value(list: &[u8], name: &str) -> Vec<u8> {
 }
 
 /// The items of a list with colons between them, each without the white space around it.
-pub(super) fn items(list: &[u8]) -> impl Iterator<Item = &[u8]> {
+pub(crate) fn items(list: &[u8]) -> impl Iterator<Item = &[u8]> {
     list.split(|&byte| byte == b':').map(trim)
 }
 
 /// The text without any folding white space.
-pub(super) fn without_fws(text: &[u8]) -> Vec<u8> {
+pub(crate) fn without_fws(text: &[u8]) -> Vec<u8> {
     let mut all = Vec::with_capacity(text.len());
     for part in text.split(|&byte| is_fws(byte)) {
         all.extend_from_slice(part);
@@ -130,12 +130,12 @@ pub(super) fn without_fws(text: &[u8]) -> Vec<u8> {
 }
 
 /// Decodes base64 in which folding white space may stand anywhere (RFC 6376 §3.2, `base64string`).
-pub(super) fn decode_base64(text: &[u8]) -> Option<Vec<u8>> {
+pub(crate) fn decode_base64(text: &[u8]) -> Option<Vec<u8>> {
     BASE64.decode(without_fws(text)).ok()
 }
 
 /// Reads a decimal number; one too large for the type is as good as endless.
-pub(super) fn number(text: &[u8]) -> Option<u64> {
+pub(crate) fn number(text: &[u8]) -> Option<u64> {
     let digit = |byte: &u8| byte.is_ascii_digit().then(|| u64::from(byte - b'0'));
     if text.is_empty() {
         return None;

@@ -11,10 +11,10 @@ use ring::{
 use crate::mail::octets::count_work;
 
 /// The most bits of an RSA key: more cost more to check than a sender should be able to ask for.
-pub(super) const MAX_RSA_BITS: usize = 8192;
+pub(crate) const MAX_RSA_BITS: usize = 8192;
 
 /// The fewest bits of an RSA key, whatever a site accepts (RFC 8301 §3.2).
-pub(super) const MIN_RSA_BITS: usize = 1024;
+pub(crate) const MIN_RSA_BITS: usize = 1024;
 
 /// `rsaEncryption` (RFC 8017 appendix C), as the contents of an OBJECT IDENTIFIER.
 const RSA_ENCRYPTION: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x01];
@@ -24,9 +24,18 @@ const INTEGER: u8 = 0x02;
 const OBJECT_IDENTIFIER: u8 = 0x06;
 const BIT_STRING: u8 = 0x03;
 
+/// The algorithms that sign (RFC 8301 §3.1, RFC 8463 §3).
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Algorithm {
+    /// `rsa-sha256`.
+    Rsa,
+    /// `ed25519-sha256`.
+    Ed25519,
+}
+
 /// A public key.
 #[derive(Debug)]
-pub(super) enum PublicKey {
+pub(crate) enum PublicKey {
     /// Modulus and exponent, both big-endian and without leading zeros.
     Rsa { modulus: Box<[u8]>, exponent: Box<[u8]> },
     /// The key itself.
@@ -34,13 +43,8 @@ pub(super) enum PublicKey {
 }
 
 impl PublicKey {
-    /// An Ed25519 key: 32 octets (RFC 8463 §4.2).
-    pub(super) fn ed25519(data: &[u8]) -> Option<Self> {
-        data.try_into().ok().map(Self::Ed25519)
-    }
-
-    /// An RSA key, as SubjectPublicKeyInfo (RFC 5280 §4.1) or RSAPublicKey (RFC 8017 appendix
-    /// A.1.1).
+    /// Reads a key of this algorithm: of Ed25519 the 32 octets (RFC 8463 §4.2); of RSA a SubjectPublicKeyInfo (RFC 5280 §4.1) or an RSAPublicKey (RFC 8017 appendix A.1.1,
+    /// erratum 3017 of RFC 6376).
     ///
     /// ```text
     /// SubjectPublicKeyInfo ::= SEQUENCE { SEQUENCE { algorithm OBJECT IDENTIFIER, parameters ANY }, BIT STRING }
@@ -49,7 +53,14 @@ impl PublicKey {
     ///
     /// Modulus and exponent must be odd, and the exponent from 3 to 2^33 - 1: others are no RSA
     /// keys, or cost too much.
-    pub(super) fn rsa(data: &[u8]) -> Option<Self> {
+    pub(crate) fn parse(data: &[u8], algorithm: Algorithm) -> Option<Self> {
+        match algorithm {
+            Algorithm::Rsa => Self::parse_rsa(data),
+            Algorithm::Ed25519 => data.try_into().ok().map(Self::Ed25519),
+        }
+    }
+
+    fn parse_rsa(data: &[u8]) -> Option<Self> {
         let (outer, []) = element(data, SEQUENCE)? else { return None };
         let key = match element(outer, SEQUENCE) {
             None => outer,
@@ -73,7 +84,7 @@ impl PublicKey {
     }
 
     /// How many bits the key has.
-    pub(super) fn bits(&self) -> usize {
+    pub(crate) fn bits(&self) -> usize {
         match self {
             Self::Rsa { modulus, .. } => bit_length(modulus),
             Self::Ed25519(_) => 256,
@@ -82,7 +93,7 @@ impl PublicKey {
 
     /// Whether the signature is that of the text: RSASSA-PKCS1-v1_5 with SHA-256 (RFC 6376 §3.3.2),
     /// or Ed25519 over the SHA-256 of the text (RFC 8463 §3).
-    pub(super) fn verify(&self, text: &[u8], signature: &[u8]) -> bool {
+    pub(crate) fn verify(&self, text: &[u8], signature: &[u8]) -> bool {
         count_work(text.len());
         match self {
             Self::Ed25519(key) => {

@@ -4,7 +4,7 @@ use crate::mail::octets::{count_work, split_before};
 
 /// The canonicalization algorithms.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Canonicalization {
+pub(crate) enum Canonicalization {
     /// Next to no change is tolerated.
     Simple,
     /// Other white space and other folds are tolerated.
@@ -13,7 +13,7 @@ pub(super) enum Canonicalization {
 
 impl Canonicalization {
     /// Appends a header field without the CRLF at its end.
-    pub(super) fn append_field(self, name: &[u8], value: &[u8], output: &mut Vec<u8>) {
+    pub(crate) fn append_field(self, name: &[u8], value: &[u8], output: &mut Vec<u8>) {
         count_work(name.len() + value.len());
         match self {
             Self::Simple => {
@@ -66,20 +66,20 @@ fn append_relaxed_value(value: &[u8], output: &mut Vec<u8>) {
 /// no white space.
 #[cfg_attr(test, derive(Clone))]
 #[derive(Debug)]
-pub(super) struct BodyCanonicalizer {
+pub(crate) struct BodyCanonicalizer {
     /// `None` for simple canonicalization.
     spaces: Option<Spaces>,
     lines: Lines,
 }
 
 impl BodyCanonicalizer {
-    pub(super) fn new(canonicalization: Canonicalization) -> Self {
+    pub(crate) fn new(canonicalization: Canonicalization) -> Self {
         let spaces = (canonicalization == Canonicalization::Relaxed).then(Spaces::default);
         Self { spaces, lines: Lines::default() }
     }
 
     /// Takes the next octets of the body; what is certain of the canonical form goes to `output`.
-    pub(super) fn write(&mut self, chunk: &[u8], output: &mut impl FnMut(&[u8])) {
+    pub(crate) fn write(&mut self, chunk: &[u8], output: &mut impl FnMut(&[u8])) {
         match &mut self.spaces {
             None => self.lines.write(chunk, output),
             Some(spaces) => spaces.write(chunk, |part| self.lines.write(part, output)),
@@ -87,7 +87,7 @@ impl BodyCanonicalizer {
     }
 
     /// Ends the body.
-    pub(super) fn finish(mut self, output: &mut impl FnMut(&[u8])) {
+    pub(crate) fn finish(mut self, output: &mut impl FnMut(&[u8])) {
         let is_relaxed = self.spaces.is_some();
         if let Some(spaces) = self.spaces {
             spaces.finish(|part| self.lines.write(part, output));

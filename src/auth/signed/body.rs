@@ -1,26 +1,47 @@
 //! Hashes of the body, computed as it arrives.
 
+use std::fmt;
+
 use ring::digest::{Context, Digest, SHA256};
 
-use super::{
-    canonical::{BodyCanonicalizer, Canonicalization},
-    outcome::BodyCoverage,
-};
+use super::canonical::{BodyCanonicalizer, Canonicalization};
+
+/// How much of a canonicalized body a signature covers.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct BodyCoverage {
+    /// Octets covered.
+    pub covered: u64,
+    /// Octets in all.
+    pub total: u64,
+}
+
+impl fmt::Display for BodyCoverage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} of {} body octets signed", self.covered, self.total)
+    }
+}
+
+impl BodyCoverage {
+    /// Whether the body has octets that the signature says nothing about (RFC 6376 §8.2).
+    pub fn is_partial(self) -> bool {
+        self.covered < self.total
+    }
+}
 use crate::mail::octets::count_work;
 
 /// A hash of a body, or of its beginning.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct BodyHash {
-    pub(super) hash: Digest,
-    pub(super) coverage: BodyCoverage,
+pub(crate) struct BodyHash {
+    pub(crate) hash: Digest,
+    pub(crate) coverage: BodyCoverage,
     /// The length asked for is larger than the body.
-    pub(super) is_short: bool,
+    pub(crate) is_short: bool,
 }
 
 /// The hashes that the signatures of a message need: one canonicalization of each kind at most, one
 /// hash for each length.
 #[derive(Default)]
-pub(super) struct BodyHashes {
+pub(crate) struct BodyHashes {
     forms: Vec<Form>,
 }
 
@@ -40,7 +61,7 @@ struct Hashed {
 
 impl BodyHashes {
     /// Asks for a hash of the body, or of `length` octets of its canonical form.
-    pub(super) fn add(&mut self, canonicalization: Canonicalization, length: Option<u64>) {
+    pub(crate) fn add(&mut self, canonicalization: Canonicalization, length: Option<u64>) {
         if let Some(form) =
             self.forms.iter_mut().find(|form| form.canonicalization == canonicalization)
         {
@@ -57,19 +78,19 @@ impl BodyHashes {
     }
 
     /// Whether no hash is asked for.
-    pub(super) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.forms.is_empty()
     }
 
     /// Takes the next octets of the body.
-    pub(super) fn write(&mut self, chunk: &[u8]) {
+    pub(crate) fn write(&mut self, chunk: &[u8]) {
         for Form { canonicalizer, hashed, .. } in &mut self.forms {
             canonicalizer.write(chunk, &mut |text| hashed.hash(text));
         }
     }
 
     /// Ends the body.
-    pub(super) fn finish(self) -> FinishedHashes {
+    pub(crate) fn finish(self) -> FinishedHashes {
         let mut hashes = Vec::new();
         for Form { canonicalization, canonicalizer, mut hashed } in self.forms {
             canonicalizer.finish(&mut |text| hashed.hash(text));
@@ -110,11 +131,11 @@ impl Hashed {
 }
 
 /// The hashes of a body.
-pub(super) struct FinishedHashes(Vec<(Canonicalization, Option<u64>, BodyHash)>);
+pub(crate) struct FinishedHashes(Vec<(Canonicalization, Option<u64>, BodyHash)>);
 
 impl FinishedHashes {
     /// The hash that was asked for.
-    pub(super) fn find(
+    pub(crate) fn find(
         &self,
         canonicalization: Canonicalization,
         length: Option<u64>,
