@@ -12,5 +12,6 @@ pub mod list_id;
 pub mod octets;
 pub mod received_spf;
 pub mod reply;
+pub(crate) mod results;
 pub mod spf_result;
 pub mod tokens;

@@ -3,11 +3,14 @@
 //!
 //! A fact about how well the client's network is kept; it authenticates nobody.
 
-use std::{fmt, net::IpAddr};
+use std::net::IpAddr;
 
 use futures_util::{StreamExt as _, stream};
 
-use crate::dns::{Dns, Failure, Name};
+use crate::{
+    dns::{Dns, Failure, Name},
+    mail::results::words,
+};
 
 /// The most names of an address that are looked up; the rest are left out (RFC 8601 §7.9, RFC 7208
 /// §4.6.4).
@@ -16,34 +19,17 @@ pub const MAX_NAMES: usize = 10;
 /// How many names are looked up at the same time.
 const CONCURRENT_LOOKUPS: usize = 5;
 
-/// A result of iprev (RFC 8601 §2.7.3).
-#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
-pub enum IprevResult {
-    /// A name of the address has that address.
-    Pass,
-    /// The address has names; none of them has the address.
-    Fail,
-    /// DNS trouble that may go away.
-    Temperror,
-    /// The address has no name.
-    Permerror,
-}
-
-impl IprevResult {
-    /// The result's word, in lower case.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Pass => "pass",
-            Self::Fail => "fail",
-            Self::Temperror => "temperror",
-            Self::Permerror => "permerror",
-        }
-    }
-}
-
-impl fmt::Display for IprevResult {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
+words! {
+    /// A result of iprev (RFC 8601 §2.7.3).
+    IprevResult {
+        /// A name of the address has that address.
+        Pass = "pass",
+        /// The address has names; none of them has the address.
+        Fail = "fail",
+        /// DNS trouble that may go away.
+        Temperror = "temperror",
+        /// The address has no name.
+        Permerror = "permerror",
     }
 }
 

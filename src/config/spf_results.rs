@@ -12,17 +12,6 @@ use crate::mail::spf_result::SpfResult;
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct SpfResults(u8);
 
-/// Every result, in the order in which a set is spelt.
-const ALL: [SpfResult; 7] = [
-    SpfResult::None,
-    SpfResult::Neutral,
-    SpfResult::Pass,
-    SpfResult::Fail,
-    SpfResult::Softfail,
-    SpfResult::Temperror,
-    SpfResult::Permerror,
-];
-
 /// The results that can be rejected.
 const REJECTABLE: &[SpfResult] =
     &[SpfResult::Fail, SpfResult::Softfail, SpfResult::Temperror, SpfResult::Permerror];
@@ -49,7 +38,7 @@ impl SpfResults {
 
     /// The results in the set.
     pub fn iter(self) -> impl Iterator<Item = SpfResult> {
-        ALL.into_iter().filter(move |result| self.contains(*result))
+        SpfResult::ALL.iter().copied().filter(move |result| self.contains(*result))
     }
 }
 
@@ -92,12 +81,12 @@ pub(super) fn definitive(text: &str) -> Parsed<SpfResults> {
 
 fn one(word: &str, allowed: &[SpfResult]) -> Parsed<SpfResult> {
     let words: Vec<_> = allowed.iter().map(|result| result.as_str()).collect();
-    match word.parse() {
-        Ok(result) if allowed.contains(&result) => Ok(result),
-        Ok(_) => {
+    match SpfResult::parse(word) {
+        Some(result) if allowed.contains(&result) => Ok(result),
+        Some(_) => {
             wrong(format!("{} cannot be used here (expected {})", quote(word), one_of(&words)))
         }
-        Err(_) => {
+        None => {
             wrong(format!("{} is not an SPF result (expected {})", quote(word), one_of(&words)))
         }
     }

@@ -15,9 +15,7 @@ mod parse;
 mod tests;
 mod words;
 
-use std::fmt;
-
-use super::domain::Domain;
+use super::{domain::Domain, results::words};
 
 /// The most distinct domains that are kept of the From header fields.
 ///
@@ -102,78 +100,58 @@ impl AuthorDomains {
     }
 }
 
-/// Why a From header field is not well-formed, and so is read leniently; the reason that is told if
-/// no domain is found then.
-///
-/// Beyond what RFC 5322 does not allow at all, these forms are refused on purpose, because clients
-/// read them in different ways:
-///
-/// - routes before the address (`<@a.example:user@b.example>`, obsolete, RFC 5322 §4.4);
-/// - white space or comments inside of a domain or local part (obsolete), or a comment right behind
-///   the `@`;
-/// - `@`, `<` or `>` in a comment or in a quoted local part: readers that do not know comments and
-///   quotes find addresses there;
-/// - `@` in a quoted string with a backslash, for the same reason;
-/// - encoded words in a local part (RFC 2047 §5 forbids them; clients that decode them show another
-///   address);
-/// - characters other than letters, digits and marks beyond ASCII in an address: some look like
-///   brackets, others are not seen at all;
-/// - control characters, lines of nothing but white space (obsolete) and line breaks that fold
-///   nothing;
-/// - text that is not UTF-8 and has a backslash after an 8-bit octet: in some encodings that is the
-///   second half of a character.
-///
-/// Other obsolete forms are accepted: dots in a display name, and empty elements of a list.
-#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
-pub enum Malformed {
-    /// There is no address: nothing at all, or a name alone.
-    NoAddress,
-    /// An address is followed or interrupted by something that cannot be there.
-    Syntax,
-    /// A quoted string, comment, angle bracket or group has no end.
-    Unterminated,
-    /// A control character, or a line break that does not fold the field.
-    ControlCharacter,
-    /// Comments within comments, deeper than any that people write.
-    NestedComments,
-    /// A comment holds `@`, `<` or `>`.
-    AmbiguousComment,
-    /// A quoted string holds `@` and a backslash.
-    AmbiguousQuotes,
-    /// A local part holds `@`, `<`, `>` or an encoded word, or is not UTF-8.
-    AmbiguousLocalPart,
-    /// A local part is empty or has an empty atom, such as `a..b`.
-    LocalPart,
-    /// The address begins with a route.
-    Route,
-    /// The domain is an address literal, and so there is no domain.
-    AddressLiteral,
-    /// What follows the `@` is no domain name.
-    Domain,
-    /// A character beyond ASCII that looks like one of the grammar, or like nothing.
-    Lookalike,
-    /// A backslash after an 8-bit octet in text that is not UTF-8.
-    Encoding,
-}
-
-impl fmt::Display for Malformed {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::NoAddress => "no address",
-            Self::Syntax => "address syntax",
-            Self::Unterminated => "something has no end",
-            Self::ControlCharacter => "control character",
-            Self::NestedComments => "comments nested too deeply",
-            Self::AmbiguousComment => "address in a comment",
-            Self::AmbiguousQuotes => "address in a quoted string",
-            Self::AmbiguousLocalPart => "ambiguous local part",
-            Self::LocalPart => "bad local part",
-            Self::Route => "route in an address",
-            Self::AddressLiteral => "address literal",
-            Self::Domain => "bad domain name",
-            Self::Lookalike => "misleading character",
-            Self::Encoding => "ambiguous character encoding",
-        })
+words! {
+    /// Why a From header field is not well-formed, and so is read leniently; the reason that is
+    /// told if no domain is found then.
+    ///
+    /// Beyond what RFC 5322 does not allow at all, these forms are refused on purpose, because
+    /// clients read them in different ways:
+    ///
+    /// - routes before the address (`<@a.example:user@b.example>`, obsolete, RFC 5322 §4.4);
+    /// - white space or comments inside of a domain or local part (obsolete), or a comment right
+    ///   behind the `@`;
+    /// - `@`, `<` or `>` in a comment or in a quoted local part: readers that do not know comments
+    ///   and quotes find addresses there;
+    /// - `@` in a quoted string with a backslash, for the same reason;
+    /// - encoded words in a local part (RFC 2047 §5 forbids them; clients that decode them show
+    ///   another address);
+    /// - characters other than letters, digits and marks beyond ASCII in an address: some look like
+    ///   brackets, others are not seen at all;
+    /// - control characters, lines of nothing but white space (obsolete) and line breaks that fold
+    ///   nothing;
+    /// - text that is not UTF-8 and has a backslash after an 8-bit octet: in some encodings that is
+    ///   the second half of a character.
+    ///
+    /// Other obsolete forms are accepted: dots in a display name, and empty elements of a list.
+    Malformed {
+        /// There is no address: nothing at all, or a name alone.
+        NoAddress = "no address",
+        /// An address is followed or interrupted by something that cannot be there.
+        Syntax = "address syntax",
+        /// A quoted string, comment, angle bracket or group has no end.
+        Unterminated = "something has no end",
+        /// A control character, or a line break that does not fold the field.
+        ControlCharacter = "control character",
+        /// Comments within comments, deeper than any that people write.
+        NestedComments = "comments nested too deeply",
+        /// A comment holds `@`, `<` or `>`.
+        AmbiguousComment = "address in a comment",
+        /// A quoted string holds `@` and a backslash.
+        AmbiguousQuotes = "address in a quoted string",
+        /// A local part holds `@`, `<`, `>` or an encoded word, or is not UTF-8.
+        AmbiguousLocalPart = "ambiguous local part",
+        /// A local part is empty or has an empty atom, such as `a..b`.
+        LocalPart = "bad local part",
+        /// The address begins with a route.
+        Route = "route in an address",
+        /// The domain is an address literal, and so there is no domain.
+        AddressLiteral = "address literal",
+        /// What follows the `@` is no domain name.
+        Domain = "bad domain name",
+        /// A character beyond ASCII that looks like one of the grammar, or like nothing.
+        Lookalike = "misleading character",
+        /// A backslash after an 8-bit octet in text that is not UTF-8.
+        Encoding = "ambiguous character encoding",
     }
 }
 

@@ -1,5 +1,6 @@
 //! Domain names as mail uses them: in A-label form, lower case, without the last dot.
 
+use super::results::words;
 use std::{borrow::Cow, fmt, sync::Arc};
 
 use super::octets::count_work;
@@ -18,30 +19,19 @@ const MAX_TEXT_LENGTH: usize = 4 * MAX_DOMAIN_LENGTH;
 #[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct Domain(Arc<str>);
 
-/// Why a text is not a domain name.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum DomainError {
-    /// There is no text, or nothing but a dot.
-    Empty,
-    /// Two dots in a row, or a dot at the beginning.
-    EmptyLabel,
-    /// A label of more than 63 octets, or more than 253 octets in all.
-    TooLong,
-    /// A character that domain names do not have.
-    BadCharacter,
-    /// An internationalised name that has no A-label form (RFC 5891).
-    BadUnicode,
-}
-
-impl fmt::Display for DomainError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Empty => "empty domain name",
-            Self::EmptyLabel => "empty label in domain name",
-            Self::TooLong => "domain name too long",
-            Self::BadCharacter => "character that a domain name cannot have",
-            Self::BadUnicode => "internationalised domain name without an A-label form",
-        })
+words! {
+    /// Why a text is not a domain name.
+    DomainError {
+        /// There is no text, or nothing but a dot.
+        Empty = "empty domain name",
+        /// Two dots in a row, or a dot at the beginning.
+        EmptyLabel = "empty label in domain name",
+        /// A label of more than 63 octets, or more than 253 octets in all.
+        TooLong = "domain name too long",
+        /// A character that domain names do not have.
+        BadCharacter = "character that a domain name cannot have",
+        /// An internationalised name that has no A-label form (RFC 5891).
+        BadUnicode = "internationalised domain name without an A-label form",
     }
 }
 

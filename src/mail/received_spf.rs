@@ -4,36 +4,23 @@ use super::{
     address::push_address,
     header_field::{Folding, HeaderField},
     identity::EMPTY_PATH,
+    results::words,
     spf_result::SpfResult,
     tokens::{self, Cursor, ParseError, ParseErrorKind},
 };
-use std::{borrow::Cow, fmt, net::IpAddr};
+use std::{borrow::Cow, net::IpAddr};
 
 /// The name of the header field.
 pub const NAME: &str = "Received-SPF";
 
-/// An identity that SPF verifies (RFC 7208 §2.3, §2.4).
-#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
-pub enum Identity {
-    /// The name that the client gave in HELO or EHLO.
-    Helo,
-    /// The reverse-path.
-    Mailfrom,
-}
-
-impl Identity {
-    /// The identity's word in header fields.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Helo => "helo",
-            Self::Mailfrom => "mailfrom",
-        }
-    }
-}
-
-impl fmt::Display for Identity {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
+words! {
+    /// An identity that SPF verifies (RFC 7208 §2.3, §2.4).
+    #[derive(Ord, PartialOrd)]
+    Identity {
+        /// The name that the client gave in HELO or EHLO.
+        Helo = "helo",
+        /// The reverse-path.
+        Mailfrom = "mailfrom",
     }
 }
 
@@ -133,7 +120,7 @@ impl ReceivedSpf<'_> {
         let mut cursor = Cursor::new(value);
         cursor.skip_cfws()?;
         let error = cursor.error(ParseErrorKind::Unexpected);
-        let mut field = Self::new(read_word(&mut cursor).parse().map_err(|_| error)?);
+        let mut field = Self::new(SpfResult::parse(&read_word(&mut cursor)).ok_or(error)?);
         field.comment = cursor.skip_cfws()?.map(Cow::Owned);
         while !cursor.is_at_end() {
             let error = cursor.error(ParseErrorKind::Unexpected);
@@ -338,7 +325,13 @@ mod tests {
     fn every_result_is_described() {
         let results = ["none", "neutral", "pass", "fail", "softfail", "temperror", "permerror"];
         let texts = results.map(|result| {
-            describe(result.parse().unwrap(), Identity::Helo, "example.com", None, "mx.example")
+            describe(
+                SpfResult::parse(result).unwrap(),
+                Identity::Helo,
+                "example.com",
+                None,
+                "mx.example",
+            )
         });
         for (at, text) in texts.iter().enumerate() {
             assert!(text.starts_with("mx.example: domain example.com "), "{text}");

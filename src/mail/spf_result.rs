@@ -1,64 +1,31 @@
 //! The results of SPF.
 
-use std::{fmt, str::FromStr};
+use super::results::words;
 
-/// A result of `check_host()` (RFC 7208 §2.6).
-#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
-pub enum SpfResult {
-    /// No policy was found, or no domain to look for one.
-    None,
-    /// The domain says nothing about the client.
-    Neutral,
-    /// The client is authorized.
-    Pass,
-    /// The client is not authorized.
-    Fail,
-    /// The client is probably not authorized.
-    Softfail,
-    /// DNS trouble that may go away.
-    Temperror,
-    /// The domain's records cannot be evaluated.
-    Permerror,
+words! {
+    /// A result of `check_host()` (RFC 7208 §2.6).
+    #[derive(Ord, PartialOrd)]
+    SpfResult {
+        /// No policy was found, or no domain to look for one.
+        None = "none",
+        /// The domain says nothing about the client.
+        Neutral = "neutral",
+        /// The client is authorized.
+        Pass = "pass",
+        /// The client is not authorized.
+        Fail = "fail",
+        /// The client is probably not authorized.
+        Softfail = "softfail",
+        /// DNS trouble that may go away.
+        Temperror = "temperror",
+        /// The domain's records cannot be evaluated.
+        Permerror = "permerror",
+    }
 }
 
 impl SpfResult {
-    /// The result's word, in lower case.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::None => "none",
-            Self::Neutral => "neutral",
-            Self::Pass => "pass",
-            Self::Fail => "fail",
-            Self::Softfail => "softfail",
-            Self::Temperror => "temperror",
-            Self::Permerror => "permerror",
-        }
-    }
-}
-
-impl fmt::Display for SpfResult {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
-
-/// The word is not one of an SPF result.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct UnknownSpfResult;
-
-impl FromStr for SpfResult {
-    type Err = UnknownSpfResult;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        Ok(match text {
-            "none" => Self::None,
-            "neutral" => Self::Neutral,
-            "pass" => Self::Pass,
-            "fail" => Self::Fail,
-            "softfail" => Self::Softfail,
-            "temperror" => Self::Temperror,
-            "permerror" => Self::Permerror,
-            _ => return Err(UnknownSpfResult),
-        })
+    /// Reads the word of a result.
+    pub fn parse(word: &str) -> Option<Self> {
+        Self::ALL.iter().copied().find(|result| result.as_str() == word)
     }
 }

@@ -96,7 +96,7 @@ fn identifiers_of(set: &str, case: &Case) -> Identifiers {
         .cloned()
         .or_else(|| Some(case.json["oracle"]["pyspf"].as_str()?.to_owned()));
     let unstated = if set == "rspamd" { SpfResult::Pass } else { SpfResult::None };
-    let spf_result = stated.map_or(unstated, |word| word.parse().unwrap());
+    let spf_result = stated.map_or(unstated, |word| SpfResult::parse(&word).unwrap());
     let sender = match case.text("mailfrom").unwrap_or_default() {
         "" => case.text("helo").unwrap_or_default(),
         mailfrom => mailfrom.rsplit_once('@').map_or(mailfrom, |(_, domain)| domain),

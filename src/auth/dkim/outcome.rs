@@ -4,46 +4,26 @@ use std::{borrow::Cow, fmt};
 
 use crate::{
     auth::signed::{body::BodyCoverage, keys::KeyProblem},
-    mail::{domain::Domain, octets::first_octets},
+    mail::{domain::Domain, octets::first_octets, results::words},
 };
 
-/// The results of DKIM (RFC 8601 §2.7.1).
-#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
-pub enum DkimResult {
-    /// The message is not signed.
-    None,
-    /// A signature that is acceptable and verified.
-    Pass,
-    /// A signature that is acceptable and did not verify.
-    Fail,
-    /// A signature that something is not acceptable of.
-    Policy,
-    /// A signature that cannot be made sense of.
-    Neutral,
-    /// No verdict for now; a later attempt may bring one.
-    TempError,
-    /// No verdict, and there will be none.
-    PermError,
-}
-
-impl DkimResult {
-    /// The word for it.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::None => "none",
-            Self::Pass => "pass",
-            Self::Fail => "fail",
-            Self::Policy => "policy",
-            Self::Neutral => "neutral",
-            Self::TempError => "temperror",
-            Self::PermError => "permerror",
-        }
-    }
-}
-
-impl fmt::Display for DkimResult {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
+words! {
+    /// The results of DKIM (RFC 8601 §2.7.1).
+    DkimResult {
+        /// The message is not signed.
+        None = "none",
+        /// A signature that is acceptable and verified.
+        Pass = "pass",
+        /// A signature that is acceptable and did not verify.
+        Fail = "fail",
+        /// A signature that something is not acceptable of.
+        Policy = "policy",
+        /// A signature that cannot be made sense of.
+        Neutral = "neutral",
+        /// No verdict for now; a later attempt may bring one.
+        TempError = "temperror",
+        /// No verdict, and there will be none.
+        PermError = "permerror",
     }
 }
 

@@ -5,40 +5,22 @@ use std::fmt;
 use super::record::Policy;
 use crate::{
     dns::{Failure, Name},
-    mail::{author::Malformed, domain::Domain},
+    mail::{author::Malformed, domain::Domain, results::words},
 };
 
-/// A result of DMARC (RFC 9989 §9, IANA registry "Email Authentication Result Names").
-#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
-pub enum DmarcResult {
-    /// No policy applies to the author domain, or there is no author.
-    None,
-    /// The author domain is authenticated: an aligned identifier passed.
-    Pass,
-    /// A policy applies, and no aligned identifier passed.
-    Fail,
-    /// DNS trouble that may go away, and could have changed the outcome.
-    Temperror,
-    /// The author domain cannot be told.
-    Permerror,
-}
-
-impl DmarcResult {
-    /// The result's word, in lower case.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::None => "none",
-            Self::Pass => "pass",
-            Self::Fail => "fail",
-            Self::Temperror => "temperror",
-            Self::Permerror => "permerror",
-        }
-    }
-}
-
-impl fmt::Display for DmarcResult {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
+words! {
+    /// A result of DMARC (RFC 9989 §9, IANA registry "Email Authentication Result Names").
+    DmarcResult {
+        /// No policy applies to the author domain, or there is no author.
+        None = "none",
+        /// The author domain is authenticated: an aligned identifier passed.
+        Pass = "pass",
+        /// A policy applies, and no aligned identifier passed.
+        Fail = "fail",
+        /// DNS trouble that may go away, and could have changed the outcome.
+        Temperror = "temperror",
+        /// The author domain cannot be told.
+        Permerror = "permerror",
     }
 }
 
@@ -81,31 +63,15 @@ impl AppliedPolicy {
     }
 }
 
-/// The tag of a record that a policy was taken from.
-#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
-pub enum PolicyTag {
-    /// `p`: for the domain of the record, and for subdomains that nothing else is said about.
-    P,
-    /// `sp`: for subdomains.
-    Sp,
-    /// `np`: for subdomains that do not exist.
-    Np,
-}
-
-impl PolicyTag {
-    /// The tag's name.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::P => "p",
-            Self::Sp => "sp",
-            Self::Np => "np",
-        }
-    }
-}
-
-impl fmt::Display for PolicyTag {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
+words! {
+    /// The tag of a record that a policy was taken from.
+    PolicyTag {
+        /// `p`: for the domain of the record, and for subdomains that nothing else is said about.
+        P = "p",
+        /// `sp`: for subdomains.
+        Sp = "sp",
+        /// `np`: for subdomains that do not exist.
+        Np = "np",
     }
 }
 

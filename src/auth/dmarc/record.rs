@@ -1,31 +1,25 @@
 //! DMARC policy records: what a domain owner publishes below `_dmarc` (RFC 9989 §4.7).
 
-use std::fmt;
+use crate::mail::{
+    octets::{self, split_once},
+    results::words,
+};
 
-use crate::mail::octets::{self, split_once};
-
-/// What a domain owner asks for where DMARC fails, or a part of it: none, quarantine, reject (RFC
-/// 9989 §4.7), from mild to strict.
-#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
-pub enum Policy {
-    /// Nothing.
-    None,
-    /// To treat the message as suspicious.
-    Quarantine,
-    /// To reject the message.
-    Reject,
+words! {
+    /// What a domain owner asks for where DMARC fails, or a part of it: none, quarantine, reject
+    /// (RFC 9989 §4.7), from mild to strict.
+    #[derive(Ord, PartialOrd)]
+    Policy {
+        /// Nothing.
+        None = "none",
+        /// To treat the message as suspicious.
+        Quarantine = "quarantine",
+        /// To reject the message.
+        Reject = "reject",
+    }
 }
 
 impl Policy {
-    /// The policy's word, in lower case.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::None => "none",
-            Self::Quarantine => "quarantine",
-            Self::Reject => "reject",
-        }
-    }
-
     /// The policy one level below, which is what a domain in test mode asks for (`t=y`, RFC 9989
     /// §4.7).
     pub fn lowered(self) -> Self {
@@ -37,15 +31,10 @@ impl Policy {
 
     /// `dmarc-request = "none" / "quarantine" / "reject"` (RFC 9989 §4.8), in any case.
     fn parse(value: &[u8]) -> Option<Self> {
-        [Self::None, Self::Quarantine, Self::Reject]
-            .into_iter()
+        Self::ALL
+            .iter()
+            .copied()
             .find(|policy| value.eq_ignore_ascii_case(policy.as_str().as_bytes()))
-    }
-}
-
-impl fmt::Display for Policy {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
     }
 }
 

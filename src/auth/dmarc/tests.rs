@@ -30,7 +30,7 @@ fn identifiers(text: &str) -> Identifiers {
         let (method, rest) = word.split_once('=').unwrap();
         let (result, name) = rest.split_once(':').unwrap();
         match method {
-            "spf" => identifiers.spf = Some((domain(name), result.parse().unwrap())),
+            "spf" => identifiers.spf = Some((domain(name), SpfResult::parse(result).unwrap())),
             _ => identifiers.dkim.push(DkimIdentifier {
                 domain: domain(name),
                 status: match result {

@@ -134,10 +134,10 @@ impl<'a> Index<'a> {
         rest.split_at(count).0
     }
 
-    /// Writes what a signature signs of the header (RFC 6376 §3.7): for each of the names (`h=`, lower case)
-    /// the lowest field of that name not yet taken, nothing where there is none left; then the
-    /// field of the signature itself, with the value that it has without the signature data, and
-    /// without a line end.
+    /// Writes what a signature signs of the header (RFC 6376 §3.7): for each of the names (`h=`,
+    /// lower case) the lowest field of that name not yet taken, nothing where there is none left;
+    /// then the field of the signature itself, with the value that it has without the signature
+    /// data, and without a line end.
     ///
     /// The signature's own field is never one of the named fields (RFC 6376 §3.5).
     pub(crate) fn write_signed(

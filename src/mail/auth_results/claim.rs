@@ -3,6 +3,7 @@
 use super::grammar;
 use crate::mail::{
     domain::{Domain, is_unseen},
+    results::words,
     tokens::{self, Cursor},
 };
 use std::{fmt, str::FromStr};
@@ -19,27 +20,17 @@ pub struct AuthservIdPattern {
     subdomains: bool,
 }
 
-/// Why a text is no pattern of authserv-ids.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum AuthservIdPatternError {
-    /// There is no text, or nothing but dots.
-    Empty,
-    /// A control character, or white space at an end.
-    BadCharacter,
-    /// Behind the dot at the beginning stands no domain name.
-    BadDomain,
-    /// More than a header field can hold.
-    TooLong,
-}
-
-impl fmt::Display for AuthservIdPatternError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Empty => "empty authserv-id",
-            Self::BadCharacter => "control character in authserv-id",
-            Self::BadDomain => "no domain name after the dot",
-            Self::TooLong => "authserv-id too long",
-        })
+words! {
+    /// Why a text is no pattern of authserv-ids.
+    AuthservIdPatternError {
+        /// There is no text, or nothing but dots.
+        Empty = "empty authserv-id",
+        /// A control character, or white space at an end.
+        BadCharacter = "control character in authserv-id",
+        /// Behind the dot at the beginning stands no domain name.
+        BadDomain = "no domain name after the dot",
+        /// More than a header field can hold.
+        TooLong = "authserv-id too long",
     }
 }
 
