@@ -443,17 +443,13 @@ mod tests {
     fn content_is_told_in_one_line() {
         let domain = Domain::parse("example.com").unwrap();
         let dmarc = dmarc::Outcome {
-            result: DmarcResult::Fail,
-            author_domain: Some(domain.clone()),
             policy: Some(AppliedPolicy {
                 published: Policy::Reject,
                 tag: PolicyTag::P,
-                domain,
+                domain: domain.clone(),
                 testing: true,
             }),
-            organizational_domain: None,
-            aligned: Vec::new(),
-            problem: None,
+            ..dmarc::Outcome::new(DmarcResult::Fail, Some(domain.clone()), None)
         };
         let content = ContentRecord {
             dkim: Some(vec![

@@ -29,7 +29,9 @@
 mod alignment;
 mod discovery;
 mod evaluation;
+mod identifiers;
 mod outcome;
+mod published;
 mod record;
 mod records;
 #[cfg(test)]
@@ -37,7 +39,11 @@ mod tests;
 mod walk;
 
 pub use discovery::{Discovery, discover};
-pub use evaluation::{DkimIdentifier, DkimStatus, Identifiers, conclude, evaluate};
-pub use outcome::{AppliedPolicy, DmarcResult, Identifier, Outcome, PolicyTag, Problem};
-pub use record::{Alignment, Policies, Policy, Psd, Record};
+pub use evaluation::{conclude, evaluate};
+pub use identifiers::{DkimIdentifier, DkimStatus, Identifiers};
+pub use outcome::{
+    AppliedPolicy, AppliedRecord, DiscoveryStep, DmarcResult, Identifier, IdentifierAlignment,
+    Outcome, PolicyTag, Problem,
+};
+pub use record::{Alignment, FailureOptions, Policies, Policy, Psd, Record};
 pub use walk::organizational_domain;

@@ -379,17 +379,14 @@ fn full_content(reply: Reply) -> ContentRecord {
             ..SignatureOutcome::default()
         }]),
         dmarc: Some(dmarc::Outcome {
-            result: DmarcResult::Fail,
-            author_domain: Some(domain.clone()),
             policy: Some(AppliedPolicy {
                 published: Policy::Reject,
                 tag: PolicyTag::P,
                 domain: domain.clone(),
                 testing: false,
             }),
-            organizational_domain: None,
-            aligned: vec![Identifier::Spf(domain.clone()), Identifier::Dkim(domain)],
-            problem: Some(dmarc::Problem::NoFrom),
+            aligned: vec![Identifier::Spf(domain.clone()), Identifier::Dkim(domain.clone())],
+            ..dmarc::Outcome::new(DmarcResult::Fail, Some(domain), Some(dmarc::Problem::NoFrom))
         }),
         mailfrom: Some(Arc::new(verified(Identity::Mailfrom))),
         iprev: Some(iprev::Outcome {

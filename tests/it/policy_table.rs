@@ -83,17 +83,13 @@ fn is_enforced(enforced: &str, policy: Policy) -> bool {
 fn dmarc_outcomes() -> Vec<Option<Outcome>> {
     let outcome = |result, policy: Option<(Policy, bool)>| {
         Some(Outcome {
-            result,
-            author_domain: Some(domain("author.example")),
             policy: policy.map(|(published, testing)| AppliedPolicy {
                 published,
                 tag: PolicyTag::P,
                 domain: domain("author.example"),
                 testing,
             }),
-            organizational_domain: None,
-            aligned: Vec::new(),
-            problem: None,
+            ..Outcome::new(result, Some(domain("author.example")), None)
         })
     };
     let mut outcomes = vec![

@@ -2,11 +2,11 @@
 
 use super::{
     discovery::Applicable,
-    evaluation::{DkimStatus, Identifiers},
-    outcome::{DmarcResult, Identifier, Problem},
+    identifiers::{DkimStatus, Identifiers},
+    outcome::{DmarcResult, Identifier, IdentifierAlignment, Problem},
     record::{Alignment, Psd, Record},
     records::{State, View},
-    walk::{Published, Walk},
+    walk::Walk,
 };
 use crate::mail::{domain::Domain, spf_result::SpfResult};
 
@@ -22,6 +22,8 @@ pub(super) struct Alignments {
     pub(super) problem: Option<Problem>,
     /// The organizational domain of the author domain, where it is known.
     pub(super) organizational_domain: Option<Domain>,
+    /// How each identifier stands to the author domain, as far as is known.
+    pub(super) all: Vec<IdentifierAlignment>,
 }
 
 /// Aligns identifiers with an author domain, as far as is known; what could change the result is
@@ -32,14 +34,74 @@ pub(super) fn align(
     applicable: &Applicable,
     identifiers: &Identifiers,
 ) -> Alignments {
-    let organizational_domain = applicable.organizational_domain.clone();
-    let alignments =
-        |result, aligned, problem| Alignments { result, aligned, problem, organizational_domain };
-    let (passed, unverified) = candidates(identifiers);
-    let mode = |identifier: &Identifier| match identifier {
-        Identifier::Spf(_) => applicable.aspf,
-        Identifier::Dkim(_) => applicable.adkim,
+    let mut alignments = judge(view, author_domain, applicable, identifiers);
+    let mark = view.mark();
+    let organizational_domain = alignments.organizational_domain.as_ref();
+    let alignment = |(identifier, passed): (Identifier, Option<bool>)| {
+        let mode = mode(&applicable.record.record, &identifier);
+        let is_aligned = if alignments.aligned.contains(&identifier) {
+            Some(true)
+        } else {
+            is_aligned(view, author_domain, organizational_domain, identifier.domain(), mode)
+        };
+        IdentifierAlignment { identifier, passed: passed == Some(true), mode, is_aligned }
     };
+    alignments.all = listed(identifiers).map(alignment).collect();
+    // What is not known by now is not worth a query.
+    view.withdraw(mark);
+    alignments
+}
+
+/// Whether a domain is aligned with the author domain; `None` where that is not known.
+fn is_aligned(
+    view: &mut View<'_>,
+    author_domain: &Domain,
+    organizational_domain: Option<&Domain>,
+    domain: &Domain,
+    mode: Alignment,
+) -> Option<bool> {
+    if domain == author_domain {
+        return Some(true);
+    }
+    if mode == Alignment::Strict || !is_near(domain, author_domain) {
+        return Some(false);
+    }
+    let wanted = organizational_domain?;
+    if domain != wanted && !domain.is_subdomain_of(wanted) {
+        return Some(false);
+    }
+    let climb = Walk::new(view, domain).climb().ok()?;
+    Some(climb.organizational_domain == *wanted)
+}
+
+/// The mode of an identifier's method.
+fn mode(record: &Record, identifier: &Identifier) -> Alignment {
+    match identifier {
+        Identifier::Spf(_) => record.aspf,
+        Identifier::Dkim(_) => record.adkim,
+    }
+}
+
+/// Whether both domains are of one top-level domain; otherwise they have nothing in common.
+fn is_near(domain: &Domain, author_domain: &Domain) -> bool {
+    domain.labels().next_back() == author_domain.labels().next_back()
+}
+
+fn judge(
+    view: &mut View<'_>,
+    author_domain: &Domain,
+    applicable: &Applicable,
+    identifiers: &Identifiers,
+) -> Alignments {
+    let organizational_domain = applicable.organizational_domain.clone();
+    let alignments = |result, aligned, problem| Alignments {
+        result,
+        aligned,
+        problem,
+        organizational_domain,
+        all: Vec::new(),
+    };
+    let (passed, unverified) = candidates(identifiers);
     let same = |list: &[Identifier]| {
         list.iter()
             .filter(|identifier| identifier.domain() == author_domain)
@@ -50,12 +112,10 @@ pub(super) fn align(
     if !aligned.is_empty() {
         return alignments(DmarcResult::Pass, aligned, None);
     }
-    // A domain of another top-level domain has nothing in common with the author's.
-    let top = author_domain.labels().next_back();
     let near = |list: Vec<Identifier>| {
         let near = |identifier: &Identifier| {
-            mode(identifier) == Alignment::Relaxed
-                && identifier.domain().labels().next_back() == top
+            mode(&applicable.record.record, identifier) == Alignment::Relaxed
+                && is_near(identifier.domain(), author_domain)
                 && identifier.domain() != author_domain
         };
         list.into_iter().filter(near).collect::<Vec<_>>()
@@ -72,31 +132,42 @@ pub(super) fn align(
     if result != DmarcResult::Temperror {
         view.withdraw(mark);
     }
-    let known = relations.author.climb().ok().map(|climb| climb.organizational_domain());
+    let known = relations.author.climb().ok().map(|climb| climb.organizational_domain);
     Alignments { organizational_domain: known, ..alignments(result, aligned, problem) }
 }
 
 /// The distinct identifiers that passed, and those that could not be verified for trouble that may
 /// go away.
 fn candidates(identifiers: &Identifiers) -> (Vec<Identifier>, Vec<Identifier>) {
-    let spf = identifiers.spf.iter().filter_map(|(domain, result)| match result {
-        SpfResult::Pass => Some((true, Identifier::Spf(domain.clone()))),
-        SpfResult::Temperror => Some((false, Identifier::Spf(domain.clone()))),
-        _ => None,
-    });
-    let dkim = identifiers.dkim.iter().filter_map(|signature| match signature.status {
-        DkimStatus::Pass => Some((true, Identifier::Dkim(signature.domain.clone()))),
-        DkimStatus::Temperror => Some((false, Identifier::Dkim(signature.domain.clone()))),
-        DkimStatus::Other => None,
-    });
     let (mut passed, mut unverified) = (Vec::new(), Vec::new());
-    for (pass, identifier) in spf.chain(dkim) {
-        let list = if pass { &mut passed } else { &mut unverified };
+    for (identifier, pass) in listed(identifiers) {
+        let list = match pass {
+            Some(true) => &mut passed,
+            Some(false) => continue,
+            None => &mut unverified,
+        };
         if !list.contains(&identifier) {
             list.push(identifier);
         }
     }
     (passed, unverified)
+}
+
+/// All identifiers, and whether they passed; `None` for trouble that may go away.
+fn listed(identifiers: &Identifiers) -> impl Iterator<Item = (Identifier, Option<bool>)> {
+    let spf = identifiers.spf.iter().map(|(domain, result)| {
+        let passed = (*result != SpfResult::Temperror).then_some(*result == SpfResult::Pass);
+        (Identifier::Spf(domain.clone()), passed)
+    });
+    let dkim = identifiers.dkim.iter().map(|signature| {
+        let passed = match signature.status {
+            DkimStatus::Pass => Some(true),
+            DkimStatus::Other => Some(false),
+            DkimStatus::Temperror => None,
+        };
+        (Identifier::Dkim(signature.domain.clone()), passed)
+    });
+    spf.chain(dkim)
 }
 
 /// An identifier, and the walk from its domain; `None` where that need not be known (yet).
@@ -128,16 +199,6 @@ struct Case {
     organizational_domain: Domain,
 }
 
-fn record_with(psd: Psd) -> Published {
-    Published::One(Record {
-        policies: None,
-        adkim: Alignment::Relaxed,
-        aspf: Alignment::Relaxed,
-        psd,
-        testing: false,
-    })
-}
-
 impl Relations {
     fn new(
         view: &mut View<'_>,
@@ -157,11 +218,10 @@ impl Relations {
             [Psd::Unstated, Psd::No, Psd::Yes].map(|psd| Some((domain.clone(), psd)))
         });
         let case = |record: Option<(Domain, Psd)>| {
-            let assumed = |domain: &Domain| match &record {
-                Some((there, psd)) if there == domain => record_with(*psd),
-                _ => Published::Nothing,
+            let assumed = |domain: &Domain| {
+                record.as_ref().filter(|(there, _)| there == domain).map(|(_, psd)| *psd)
             };
-            let organizational_domain = author.climb_assuming(assumed).organizational_domain();
+            let organizational_domain = author.organizational_domain(assumed);
             Case { record, organizational_domain }
         };
         let cases: Vec<Case> = [None].into_iter().chain(records).map(case).collect();
@@ -192,28 +252,33 @@ impl Relations {
 
     /// Whether an identifier is related in a case, with this at the unknown names that the author's
     /// walk does not have.
-    fn is_related(&self, case: &Case, (identifier, walk): &Related, elsewhere: Published) -> bool {
+    fn is_related(
+        &self,
+        case: &Case,
+        (identifier, walk): &Related,
+        elsewhere: Option<Psd>,
+    ) -> bool {
         let wanted = &case.organizational_domain;
         let domain = identifier.domain();
         // An organizational domain is at or above each domain that it is the one of.
         if domain != wanted && !domain.is_subdomain_of(wanted) {
             return false;
         }
-        let Some(walk) = walk else { return elsewhere == Published::Nothing };
+        let Some(walk) = walk else { return elsewhere.is_none() };
         let assumed = |domain: &Domain| match &case.record {
-            Some((there, psd)) if there == domain => record_with(*psd),
-            _ if self.author.steps.iter().any(|(step, _)| step == domain) => Published::Nothing,
+            Some((there, psd)) if there == domain => Some(*psd),
+            _ if self.author.steps.iter().any(|(step, _)| step == domain) => None,
             _ => elsewhere,
         };
-        walk.climb_assuming(assumed).organizational_domain() == *wanted
+        walk.organizational_domain(assumed) == *wanted
     }
 
     fn is_certain(&self, related: &Related) -> bool {
-        self.cases.iter().all(|case| self.is_related(case, related, record_with(Psd::No)))
+        self.cases.iter().all(|case| self.is_related(case, related, Some(Psd::No)))
     }
 
     fn is_possible(&self, related: &Related) -> bool {
-        self.cases.iter().any(|case| self.is_related(case, related, Published::Nothing))
+        self.cases.iter().any(|case| self.is_related(case, related, None))
     }
 
     /// `hidden` is an identifier that is the author domain and could not be verified.
@@ -222,7 +287,7 @@ impl Relations {
         hidden: Option<Identifier>,
     ) -> (DmarcResult, Vec<Identifier>, Option<Problem>) {
         let related_in = |case: &Case| {
-            self.passed.iter().find(|related| self.is_related(case, related, record_with(Psd::No)))
+            self.passed.iter().find(|related| self.is_related(case, related, Some(Psd::No)))
         };
         if self.cases.iter().all(|case| related_in(case).is_some()) {
             let certain = self.passed.iter().find(|related| self.is_certain(related));

@@ -1,10 +1,11 @@
 //! Policy discovery: which policy applies to an author domain (RFC 9989 §4.10.1).
 
 use super::{
-    outcome::{AppliedPolicy, PolicyTag, Problem},
-    record::{Alignment, Policies, Policy, Record},
+    outcome::{AppliedPolicy, AppliedRecord, DiscoveryStep, PolicyTag, Problem},
+    published::Published,
+    record::{Policies, Policy},
     records::{Records, State, View, late},
-    walk::{Published, Walk},
+    walk::Walk,
 };
 use crate::{
     dns::{Dns, Name},
@@ -68,8 +69,7 @@ pub(super) enum Finding {
 pub(super) struct Applicable {
     /// The policy, or what keeps it unknown.
     pub(super) policy: Result<AppliedPolicy, Problem>,
-    pub(super) adkim: Alignment,
-    pub(super) aspf: Alignment,
+    pub(super) record: AppliedRecord,
     /// The organizational domain of the author domain, if it is known by now.
     pub(super) organizational_domain: Option<Domain>,
 }
@@ -92,14 +92,17 @@ pub(super) fn find(view: &mut View<'_>, author_domain: &Domain) -> Finding {
         return Finding::Unknown(problem);
     }
     if let State::Known(Published::One(record)) = state {
-        return apply(view, author_domain, author_domain, &record, None);
+        let step = DiscoveryStep::AuthorDomain;
+        let record = AppliedRecord { record, domain: author_domain.clone(), step };
+        return apply(view, author_domain, record, None);
     }
     let mark = view.mark();
     let walk = Walk::new(view, author_domain);
     match walk.climb() {
         Ok(climb) => match climb.policy_record() {
-            Some((domain, record)) => {
-                apply(view, author_domain, domain, record, Some(climb.organizational_domain()))
+            Some((domain, record, step)) => {
+                let record = AppliedRecord { record: record.clone(), domain: domain.clone(), step };
+                apply(view, author_domain, record, Some(climb.organizational_domain))
             }
             None => {
                 Finding::Nothing(climb.several.map_or(Problem::NoRecord, Problem::SeveralRecords))
@@ -123,30 +126,21 @@ pub(super) fn find(view: &mut View<'_>, author_domain: &Domain) -> Finding {
 fn apply(
     view: &mut View<'_>,
     author_domain: &Domain,
-    policy_domain: &Domain,
-    record: &Record,
+    record: AppliedRecord,
     organizational_domain: Option<Domain>,
 ) -> Finding {
-    let Some(policies) = record.policies else {
-        return Finding::Nothing(Problem::UnusableRecord(policy_domain.clone()));
+    let testing = record.record.testing;
+    let Some(policies) = record.record.policies else {
+        return Finding::Nothing(Problem::UnusableRecord(record.domain));
     };
-    let applied = |(published, tag)| AppliedPolicy {
-        published,
-        tag,
-        domain: policy_domain.clone(),
-        testing: record.testing,
-    };
-    let policy = if author_domain == policy_domain {
+    let applied =
+        |(published, tag)| AppliedPolicy { published, tag, domain: record.domain.clone(), testing };
+    let policy = if record.step == DiscoveryStep::AuthorDomain {
         Ok(applied((policies.p, PolicyTag::P)))
     } else {
-        select_for_subdomain(view, author_domain, policies, record.testing).map(applied)
+        select_for_subdomain(view, author_domain, policies, testing).map(applied)
     };
-    Finding::Record(Applicable {
-        policy,
-        adkim: record.adkim,
-        aspf: record.aspf,
-        organizational_domain,
-    })
+    Finding::Record(Applicable { policy, record, organizational_domain })
 }
 
 /// Selects the policy for a subdomain. Whether it exists is asked for only where that makes a

@@ -3,45 +3,15 @@
 use super::{
     alignment::{Alignments, align},
     discovery::{Discovery, Finding, find},
+    identifiers::Identifiers,
     outcome::{AppliedPolicy, DmarcResult, Outcome, Problem},
     record::Policy,
     records::View,
 };
 use crate::{
     dns::Dns,
-    mail::{author::Author, domain::Domain, spf_result::SpfResult},
+    mail::{author::Author, domain::Domain},
 };
-
-/// What SPF and DKIM found, as far as DMARC asks.
-#[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub struct Identifiers {
-    /// The domain and result of the MAIL FROM identity: with a null reverse-path that of
-    /// `postmaster` at the HELO name. The HELO identity itself never counts (RFC 9989 §4.4.2).
-    /// `None` if there was no domain to verify.
-    pub spf: Option<(Domain, SpfResult)>,
-    /// The signatures that were verified.
-    pub dkim: Vec<DkimIdentifier>,
-}
-
-/// A DKIM signature.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct DkimIdentifier {
-    /// The signing domain (`d=`).
-    pub domain: Domain,
-    /// What became of it.
-    pub status: DkimStatus,
-}
-
-/// What became of a DKIM signature, as far as DMARC asks.
-#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
-pub enum DkimStatus {
-    /// It is valid, and good enough for DMARC.
-    Pass,
-    /// It could not be verified for trouble that may go away.
-    Temperror,
-    /// It is not valid, or not good enough.
-    Other,
-}
 
 /// Evaluates DMARC for a message.
 ///
@@ -68,7 +38,7 @@ fn judge(view: &mut View<'_>, author: &Author, identifiers: &Identifiers) -> Out
         Author::Missing => return permerror(None, Problem::NoFrom),
         Author::Malformed(reason) => return permerror(None, Problem::MalformedFrom(*reason)),
         Author::NoMembers => {
-            return Outcome { result: DmarcResult::None, ..permerror(None, Problem::NoMembers) };
+            return Outcome::new(DmarcResult::None, None, Some(Problem::NoMembers));
         }
         Author::One(_) => (identifiers, None),
         Author::Several(_) => (identifiers, Some(Problem::SeveralAuthorDomains)),
@@ -88,14 +58,7 @@ fn judge(view: &mut View<'_>, author: &Author, identifiers: &Identifiers) -> Out
 }
 
 fn permerror(author_domain: Option<Domain>, problem: Problem) -> Outcome {
-    Outcome {
-        result: DmarcResult::Permerror,
-        author_domain,
-        policy: None,
-        organizational_domain: None,
-        aligned: Vec::new(),
-        problem: Some(problem),
-    }
+    Outcome::new(DmarcResult::Permerror, author_domain, Some(problem))
 }
 
 fn effective(outcome: &Outcome) -> Policy {
@@ -125,28 +88,19 @@ fn combine(author: &Author, outcomes: Vec<Outcome>, problem: Problem) -> Outcome
         .max_by_key(strictness);
     match strictest {
         Some(outcome) => Outcome { problem: outcome.problem.or(Some(problem)), ..outcome },
-        None if none => {
-            Outcome { result: DmarcResult::None, ..permerror(first, Problem::NoRecord) }
-        }
+        None if none => Outcome::new(DmarcResult::None, first, Some(Problem::NoRecord)),
         None => permerror(first, problem),
     }
 }
 
 fn judge_domain(view: &mut View<'_>, author_domain: &Domain, identifiers: &Identifiers) -> Outcome {
-    let outcome = |result, problem: Option<Problem>| Outcome {
-        result,
-        author_domain: Some(author_domain.clone()),
-        policy: None,
-        organizational_domain: None,
-        aligned: Vec::new(),
-        problem,
-    };
+    let outcome = |result, problem| Outcome::new(result, Some(author_domain.clone()), problem);
     let applicable = match find(view, author_domain) {
         Finding::Nothing(problem) => return outcome(DmarcResult::None, Some(problem)),
         Finding::Unknown(problem) => return outcome(DmarcResult::Temperror, Some(problem)),
         Finding::Record(applicable) => applicable,
     };
-    let Alignments { result, aligned, problem, organizational_domain } =
+    let Alignments { result, aligned, problem, organizational_domain, all } =
         align(view, author_domain, &applicable, identifiers);
     let (result, policy, problem) = match applicable.policy {
         Ok(policy) => (result, Some(policy), problem),
@@ -156,5 +110,12 @@ fn judge_domain(view: &mut View<'_>, author_domain: &Domain, identifiers: &Ident
         }
         Err(trouble) => (result, None, problem.or(Some(trouble))),
     };
-    Outcome { policy, organizational_domain, aligned, ..outcome(result, problem) }
+    Outcome {
+        policy,
+        record: Some(applicable.record),
+        organizational_domain,
+        aligned,
+        alignments: all,
+        ..outcome(result, problem)
+    }
 }

@@ -1,8 +1,8 @@
 //! What DMARC finds.
 
-use std::fmt;
+use std::{fmt, sync::Arc};
 
-use super::record::Policy;
+use super::record::{Alignment, Policy, Record};
 use crate::{
     dns::{Failure, Name},
     mail::{author::Malformed, domain::Domain, results::words},
@@ -34,13 +34,61 @@ pub struct Outcome {
     /// The policy that applies; `None` where there is none, or DNS trouble keeps it unknown. A
     /// policy may be known with a temperror, and must not be carried out then (RFC 9989 §5.3.6).
     pub policy: Option<AppliedPolicy>,
+    /// The record that applies, which may be known where the policy is not.
+    pub record: Option<AppliedRecord>,
     /// The organizational domain of the author domain, where it had to be found out.
     pub organizational_domain: Option<Domain>,
     /// With a pass: the identifiers that authenticate the author domain, as far as they were looked
     /// at: at least one. Otherwise empty.
     pub aligned: Vec<Identifier>,
+    /// Where a record applies: of each identifier that SPF and DKIM found, in this order, whether it
+    /// is aligned. A message with several From fields has none.
+    pub alignments: Vec<IdentifierAlignment>,
     /// Why the result is none, temperror or permerror; with a pass or fail, what was wrong beside.
     pub problem: Option<Problem>,
+}
+
+impl Outcome {
+    /// An outcome without a record that applies.
+    pub fn new(
+        result: DmarcResult,
+        author_domain: Option<Domain>,
+        problem: Option<Problem>,
+    ) -> Self {
+        Self {
+            result,
+            author_domain,
+            policy: None,
+            record: None,
+            organizational_domain: None,
+            aligned: Vec::new(),
+            alignments: Vec::new(),
+            problem,
+        }
+    }
+}
+
+/// The record that applies to an author domain, and where it was found.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct AppliedRecord {
+    /// The record.
+    pub record: Arc<Record>,
+    /// The domain whose record it is; in DNS it is at `_dmarc` below that.
+    pub domain: Domain,
+    /// The step that found it.
+    pub step: DiscoveryStep,
+}
+
+words! {
+    /// A step of the discovery (RFC 9989 §4.10.1), by the domain that it takes the record of.
+    DiscoveryStep {
+        /// The author domain itself.
+        AuthorDomain = "author domain",
+        /// The organizational domain of the author domain, by a tree walk.
+        OrganizationalDomain = "organizational domain",
+        /// The public suffix domain above that, by the same walk.
+        PublicSuffixDomain = "public suffix domain",
+    }
 }
 
 /// A published policy, as it applies to an author domain (RFC 9989 §4.10.1).
@@ -75,17 +123,31 @@ words! {
     }
 }
 
-/// An authenticated identifier (RFC 9989 §4.3).
+/// How an identifier stands to the author domain (RFC 9989 §4.4).
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct IdentifierAlignment {
+    /// The identifier.
+    pub identifier: Identifier,
+    /// Whether its method authenticated it.
+    pub passed: bool,
+    /// The mode of its method (`aspf`, `adkim`).
+    pub mode: Alignment,
+    /// Whether it is aligned; `None` where that is not known, because the outcome does not depend on
+    /// it or DNS has no answer.
+    pub is_aligned: Option<bool>,
+}
+
+/// An identifier (RFC 9989 §4.3).
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Identifier {
-    /// The domain of the MAIL FROM identity, authorized by SPF.
+    /// The domain of the MAIL FROM identity of SPF.
     Spf(Domain),
     /// The domain that signed.
     Dkim(Domain),
 }
 
 impl Identifier {
-    /// The domain that was authenticated.
+    /// The domain.
     pub fn domain(&self) -> &Domain {
         match self {
             Self::Spf(domain) | Self::Dkim(domain) => domain,

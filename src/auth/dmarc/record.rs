@@ -62,9 +62,8 @@ pub enum Psd {
 
 /// A DMARC policy record, as read.
 ///
-/// Only the tags that a verifier needs are kept. Unknown tags, and `pct`, `rf` and `ri` of RFC
-/// 7489, are ignored.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+/// Unknown tags, `ruf`, and `pct`, `rf` and `ri` of RFC 7489, are ignored.
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Record {
     /// The policies that can be used; `None` where the record's `p` is missing or bad, or its `sp`
     /// or `np` is bad, and no `rua` makes up for that: then DMARC is not applied (RFC 9989
@@ -78,6 +77,43 @@ pub struct Record {
     pub psd: Psd,
     /// `t=y`: test mode.
     pub testing: bool,
+    /// `fo`: which failures are to be reported.
+    pub fo: FailureOptions,
+    /// `rua`: where aggregate reports are to be sent: the first 10 URIs of at most 1000
+    /// octets, without a size behind them (`obs-dmarc-report-size`).
+    pub rua: Box<[Box<str>]>,
+}
+
+/// The most URIs that are kept of a list.
+const MAX_REPORT_URIS: usize = 10;
+
+/// The most octets of a URI that is kept.
+const MAX_REPORT_URI_LENGTH: usize = 1000;
+
+/// The failures that a domain owner wants to be told of (`fo`, RFC 9989 §4.7).
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct FailureOptions {
+    /// `0`: no method gave an aligned pass. Also where nothing that is known is said.
+    pub all: bool,
+    /// `1`: a method did not give an aligned pass.
+    pub any: bool,
+    /// `d`: a signature did not verify, aligned or not.
+    pub dkim: bool,
+    /// `s`: SPF did not pass, aligned or not.
+    pub spf: bool,
+}
+
+impl FailureOptions {
+    /// Reads a list with colons between its items, in any case; unknown items are ignored.
+    fn parse(list: &[u8]) -> Self {
+        let has = |option: u8| {
+            list.split(|octet| *octet == b':')
+                .map(trim)
+                .any(|item| item.eq_ignore_ascii_case(&[option]))
+        };
+        let [all, any, dkim, spf] = [b'0', b'1', b'd', b's'].map(has);
+        Self { all: all || !(any || dkim || spf), any, dkim, spf }
+    }
 }
 
 /// The policies of a record.
@@ -124,7 +160,7 @@ impl Record {
         };
         let policies = match (policy(values.p), policy(values.sp), policy(values.np)) {
             (Ok(Some(p)), Ok(sp), Ok(np)) => Some(Policies { p, sp, np }),
-            _ if has_uri(values.rua.value()) => {
+            _ if uris(values.rua.value()).next().is_some() => {
                 Some(Policies { p: Policy::None, sp: None, np: None })
             }
             _ => None,
@@ -146,6 +182,12 @@ impl Record {
                 _ => Psd::Unstated,
             },
             testing: values.t.value().eq_ignore_ascii_case(b"y"),
+            fo: FailureOptions::parse(values.fo.value()),
+            rua: uris(values.rua.value())
+                .filter(|uri| uri.len() <= MAX_REPORT_URI_LENGTH)
+                .take(MAX_REPORT_URIS)
+                .map(Into::into)
+                .collect(),
         })
     }
 }
@@ -179,6 +221,7 @@ struct Values<'a> {
     aspf: Tag<'a>,
     psd: Tag<'a>,
     t: Tag<'a>,
+    fo: Tag<'a>,
     rua: Tag<'a>,
 }
 
@@ -192,6 +235,7 @@ impl<'a> Values<'a> {
             b"aspf" => &mut self.aspf,
             b"psd" => &mut self.psd,
             b"t" => &mut self.t,
+            b"fo" => &mut self.fo,
             b"rua" => &mut self.rua,
             _ => return,
         };
@@ -212,17 +256,19 @@ fn trim(text: &[u8]) -> &[u8] {
     octets::trim(text, |octet| matches!(octet, b' ' | b'\t'))
 }
 
-/// Whether the list has a valid URI.
+/// The valid URIs of a list, without a size behind them.
 ///
 /// ```text
 /// dmarc-urilist         = (dmarc-uri / obs-dmarc-uri) *(*WSP "," *WSP (dmarc-uri / obs-dmarc-uri))
 /// obs-dmarc-uri         = dmarc-uri obs-dmarc-report-size
 /// obs-dmarc-report-size = "!" 1*DIGIT [ "k" / "m" / "g" / "t" ] ; RFC 9989 §4.8
 /// ```
-fn has_uri(list: &[u8]) -> bool {
-    list.split(|octet| *octet == b',').map(trim).any(|text| {
-        let mut parts = text.splitn(2, |octet| *octet == b'!');
-        parts.next().is_some_and(is_uri) && parts.next().is_none_or(is_report_size)
+fn uris(list: &[u8]) -> impl Iterator<Item = &str> {
+    list.split(|octet| *octet == b',').map(trim).filter_map(|text| {
+        let (uri, size) =
+            split_once(text, b'!').map_or((text, None), |(uri, size)| (uri, Some(size)));
+        let is_valid = is_uri(uri) && size.is_none_or(is_report_size);
+        str::from_utf8(uri).ok().filter(|_| is_valid)
     })
 }
 
@@ -392,6 +438,47 @@ mod tests {
             assert_eq!(policies(&format!("v=DMARC1; rua={bad}")), "invalid", "{bad}");
         }
         assert_eq!(policies("v=DMARC1; ruf=mailto:a@x.example"), "invalid");
+    }
+
+    #[test]
+    fn report_addresses_are_kept_up_to_the_bounds() {
+        let rua = |list: &str| parse(&format!("v=DMARC1; p=none; rua={list}")).unwrap().rua;
+        assert_eq!(
+            *rua("mailto:A@x.example!10m , bogus,https://x.example/?a"),
+            ["mailto:A@x.example".into(), "https://x.example/?a".into()]
+        );
+        assert!(rua("a@x.example").is_empty() && parse("v=DMARC1; p=none").unwrap().rua.is_empty());
+        for (count, kept) in [(9, 9), (10, 10), (11, 10)] {
+            assert_eq!(rua(&vec!["mailto:a"; count].join(",")).len(), kept, "{count}");
+        }
+        for (octets, kept) in [(999, 1), (1000, 1), (1001, 0)] {
+            assert_eq!(rua(&format!("mailto:{}", "a".repeat(octets - 7))).len(), kept, "{octets}");
+            // It counts all the same.
+            let text = format!("rua=mailto:{}", "a".repeat(octets));
+            assert_eq!(policies(&format!("v=DMARC1; {text}")), "none/-/-", "{octets}");
+        }
+    }
+
+    #[test]
+    fn failure_options() {
+        for (list, expected) in [
+            ("", "0"),
+            ("0", "0"),
+            ("1", "1"),
+            ("d", "d"),
+            (" D : s ", "ds"),
+            ("1:x", "1"),
+            ("x", "0"),
+            ("0:1:d:s", "01ds"),
+            ("d; fo=s", "0"),
+        ] {
+            let FailureOptions { all, any, dkim, spf } =
+                parse(&format!("v=DMARC1; p=none; fo={list}")).unwrap().fo;
+            let options = [(all, '0'), (any, '1'), (dkim, 'd'), (spf, 's')];
+            let options: String =
+                options.iter().filter(|(is_set, _)| *is_set).map(|(_, option)| option).collect();
+            assert_eq!(options, expected, "{list}");
+        }
     }
 
     #[test]

@@ -14,7 +14,7 @@ use futures_util::{
 
 use super::{
     outcome::Problem,
-    walk::{Published, exists, query},
+    published::{Published, exists, query},
 };
 use crate::{
     dns::{Dns, Failure, Name},

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::{
-    dns::{Dns, Failure, Name, RecordType, zone::Zone},
+    dns::{Answer, Dns, Failure, Name, RecordType, zone::Zone},
     mail::{
         author::{Author, MAX_AUTHOR_DOMAINS},
         domain::Domain,
@@ -112,6 +112,61 @@ fn alignment_in_both_directions() {
             }
         }
     }
+}
+
+/// The record that applies, how it was found, and how the identifiers stand to the author domain.
+#[test]
+fn record_and_alignments_are_kept() {
+    let zone =
+        "_dmarc.x.example TXT \"v=DMARC1; p=reject; sp=none; aspf=s; fo=d; rua=mailto:r@x.example\"
+                _dmarc.psd.example TXT \"v=DMARC1; p=quarantine; psd=y\"
+                _dmarc.bad.example TXT \"v=DMARC1\"
+                _dmarc.below.x.example TXT \"v=DMARC1; p=none; psd=n\"";
+    let identifiers = "spf=fail:x.example dkim=pass:y.test dkim=pass:x.example dkim=fail:a.x.example \
+                       dkim=temperror:b.below.x.example dkim=pass:x.other.example";
+    for (from, record, alignments) in [
+        ("a@x.example", "x.example by author domain", "yes no yes ? ? ?"),
+        // SPF is aligned strictly. x.example decides; what stands lower is not looked up.
+        ("a@a.x.example", "x.example by organizational domain", "no no yes yes ? no"),
+        ("a@c.x.example", "x.example by organizational domain", "no no yes ? ? no"),
+        ("a@psd.example", "psd.example by author domain", "no no no no no no"),
+        ("a@a.b.psd.example", "psd.example by public suffix domain", "no no no no no no"),
+        ("a@bad.example", "-", ""),
+        ("a@z.example", "-", ""),
+    ] {
+        let (outcome, _) = run(Zone::parse(zone).unwrap(), &[from], identifiers);
+        let found = outcome.record.as_ref();
+        let found = found.map(|record| format!("{} by {}", record.domain, record.step));
+        assert_eq!(found.as_deref().unwrap_or("-"), record, "{from}");
+        let words = outcome.alignments.iter().map(|alignment| match alignment.is_aligned {
+            Some(true) => "yes",
+            Some(false) => "no",
+            None => "?",
+        });
+        assert_eq!(words.collect::<Vec<_>>().join(" "), alignments, "{from}");
+        if let Some(AppliedRecord { record, domain, .. }) = outcome.record
+            && domain.as_str() == "x.example"
+        {
+            let zone = Zone::parse(zone).unwrap();
+            let name = Name::new("_dmarc.x.example").unwrap();
+            let Ok(Answer::Txt(texts)) = zone.answer(&name, RecordType::Txt) else { panic!() };
+            assert_eq!(Record::parse(&texts[0]), Some(Record::clone(&record)));
+            assert_eq!((record.fo.dkim, &*record.rua[0]), (true, "mailto:r@x.example"));
+            let passed: Vec<_> = outcome.alignments.iter().map(|one| one.passed).collect();
+            assert_eq!(passed, [false, true, true, false, false, true]);
+            assert_eq!(outcome.alignments[0].mode, Alignment::Strict);
+        }
+    }
+    // What had to be looked up is known.
+    for (identifier, is_aligned) in
+        [("dkim=temperror:b.below.x.example", false), ("dkim=pass:a.x.example", true)]
+    {
+        let (outcome, _) = run(Zone::parse(zone).unwrap(), &["a@c.x.example"], identifier);
+        assert_eq!(outcome.alignments[0].is_aligned, Some(is_aligned), "{identifier}");
+    }
+    let fields = ["a@x.example", "a@x.example"];
+    let (outcome, _) = run(Zone::parse(zone).unwrap(), &fields, identifiers);
+    assert!(outcome.record.is_some() && outcome.alignments.is_empty());
 }
 
 #[test]

@@ -7,13 +7,14 @@ use std::sync::Arc;
 
 use spf_milter::{
     auth::dmarc::{
-        Alignment, DkimIdentifier, DkimStatus, DmarcResult, Identifiers, Outcome, Policies, Policy,
-        Psd, Record, discover, evaluate, organizational_domain,
+        Alignment, DkimIdentifier, DkimStatus, DmarcResult, Identifiers, Outcome, Record, discover,
+        evaluate, organizational_domain,
     },
     dns::{Answer, Dns, Failure, Name, RecordType, zone::Zone},
     mail::{author::Author, domain::Domain, spf_result::SpfResult},
 };
 
+use super::dmarc_record::{number, twin_of};
 use crate::models::dmarc::{self, Finding, Identified, World};
 
 /// A question: the author's domain and what was found of identifiers.
@@ -45,14 +46,6 @@ fn read(line: &str) -> Option<Question> {
     Some(question)
 }
 
-fn number(policy: Policy) -> u8 {
-    match policy {
-        Policy::None => 0,
-        Policy::Quarantine => 1,
-        Policy::Reject => 2,
-    }
-}
-
 /// What the zone has of the domains that any walk comes to.
 fn world(zone: &Zone, domains: &[&Domain], author: &Domain) -> World {
     let mut world = World::default();
@@ -62,20 +55,7 @@ fn world(zone: &Zone, domains: &[&Domain], author: &Domain) -> World {
             Ok(Answer::Txt(texts)) => {
                 let mut records = texts.iter().filter_map(|text| Record::parse(text));
                 if let (Some(record), None) = (records.next(), records.next()) {
-                    let record = dmarc::Record {
-                        policies: record.policies.map(|Policies { p, sp, np }| {
-                            (number(p), sp.map(number), np.map(number))
-                        }),
-                        strict_dkim: record.adkim == Alignment::Strict,
-                        strict_spf: record.aspf == Alignment::Strict,
-                        psd: match record.psd {
-                            Psd::Yes => 'y',
-                            Psd::No => 'n',
-                            Psd::Unstated => 'u',
-                        },
-                        testing: record.testing,
-                    };
-                    world.records.insert(domain, record);
+                    world.records.insert(domain, twin_of(&record));
                 }
             }
             Err(failure) if !failure.is_void() => _ = world.trouble.insert(domain),
@@ -146,6 +126,20 @@ pub(crate) fn check(octets: &[u8]) {
         assert_eq!(found, expected, "{line}\n{zone}\n{outcome:?}");
     }
     if world.trouble.is_empty() {
+        let found = outcome.record.as_ref();
+        let found =
+            found.map(|one| (one.domain.to_string(), twin_of(&one.record), one.step as usize));
+        let expected = dmarc::policy_record(&world, author.as_str());
+        let expected = expected.filter(|(_, record, _)| record.policies.is_some());
+        assert_eq!(found, expected, "{line}\n{zone}");
+        for one in &outcome.alignments {
+            let (domain, strict) = (one.identifier.domain(), one.mode == Alignment::Strict);
+            let expected = dmarc::is_aligned(&world, author.as_str(), domain.as_str(), strict);
+            assert!(
+                one.is_aligned.is_none_or(|found| found == expected),
+                "{line}\n{zone}\n{one:?}"
+            );
+        }
         for domain in domains {
             let found = super::block_on(organizational_domain(&dns, domain)).unwrap();
             assert_eq!(

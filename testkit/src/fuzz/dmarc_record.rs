@@ -4,13 +4,18 @@ use spf_milter::auth::dmarc::{Alignment, Policies, Policy, Psd, Record};
 
 use crate::models::dmarc;
 
-pub(crate) fn check(octets: &[u8]) {
-    let number = |policy| match policy {
+/// A policy as the twin has it.
+pub(crate) fn number(policy: Policy) -> u8 {
+    match policy {
         Policy::None => 0,
         Policy::Quarantine => 1,
         Policy::Reject => 2,
-    };
-    let ours = Record::parse(octets).map(|record| dmarc::Record {
+    }
+}
+
+/// A record as the twin has it.
+pub(crate) fn twin_of(record: &Record) -> dmarc::Record {
+    dmarc::Record {
         policies: record
             .policies
             .map(|Policies { p, sp, np }| (number(p), sp.map(number), np.map(number))),
@@ -22,8 +27,25 @@ pub(crate) fn check(octets: &[u8]) {
             Psd::Unstated => 'u',
         },
         testing: record.testing,
-    });
-    assert_eq!(ours, dmarc::parse(octets, is_uri), "{:?}", String::from_utf8_lossy(octets));
+    }
+}
+
+pub(crate) fn check(octets: &[u8]) {
+    let record = Record::parse(octets);
+    let text = String::from_utf8_lossy(octets);
+    assert_eq!(record.as_ref().map(twin_of), dmarc::parse(octets, is_uri), "{text:?}");
+    let Some(((fo, uris), record)) = dmarc::reports(octets, is_uri).zip(record) else { return };
+    assert_eq!(fo, [record.fo.all, record.fo.any, record.fo.dkim, record.fo.spf], "{text:?}");
+    let is_kept = |uri: &Vec<u8>| {
+        let length = uri.iter().position(|octet| *octet == b'!').unwrap_or(uri.len());
+        length <= 1000
+    };
+    let uris: Vec<_> = uris.into_iter().filter(is_kept).take(10).collect();
+    assert_eq!(uris.len(), record.rua.len(), "{text:?}");
+    for (whole, uri) in uris.iter().zip(&record.rua) {
+        let size = whole.strip_prefix(uri.as_bytes());
+        assert!(size.is_some_and(|size| size.is_empty() || size[0] == b'!'), "{text:?}");
+    }
 }
 
 /// Whether the reader takes the text for a URI: told by a record that has nothing else.

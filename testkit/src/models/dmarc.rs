@@ -18,19 +18,19 @@ pub struct Record {
     pub testing: bool,
 }
 
-/// Reads a record (RFC 9989 §4.7, §4.8); `None` if it is none. `is_uri` tells whether a `rua` has a
-/// URI that can be used.
-pub fn parse(text: &[u8], is_uri: impl Fn(&[u8]) -> bool) -> Option<Record> {
-    let trim = |text: &[u8]| -> Vec<u8> {
-        let mut text = text.to_vec();
-        while matches!(text.last(), Some(b' ' | b'\t')) {
-            text.pop();
-        }
-        while matches!(text.first(), Some(b' ' | b'\t')) {
-            text.remove(0);
-        }
-        text
-    };
+fn trim(text: &[u8]) -> Vec<u8> {
+    let mut text = text.to_vec();
+    while matches!(text.last(), Some(b' ' | b'\t')) {
+        text.pop();
+    }
+    while matches!(text.first(), Some(b' ' | b'\t')) {
+        text.remove(0);
+    }
+    text
+}
+
+/// The tags behind the version; `None` if the text is no record.
+fn tags(text: &[u8]) -> Option<Vec<(Vec<u8>, Vec<u8>)>> {
     let mut tags: Vec<(Vec<u8>, Vec<u8>)> = Vec::new();
     for (number, part) in text.split(|octet| *octet == b';').enumerate() {
         let Some(equals) = part.iter().position(|octet| *octet == b'=') else {
@@ -47,6 +47,35 @@ pub fn parse(text: &[u8], is_uri: impl Fn(&[u8]) -> bool) -> Option<Record> {
             tags.push((name, value));
         }
     }
+    Some(tags)
+}
+
+/// What a record asks for in reports: `0`, `1`, `d`, `s` of `fo`, and the URIs of `rua`, with their
+/// sizes. `is_uri` tells whether a `rua` has a URI that can be used.
+pub fn reports(text: &[u8], is_uri: impl Fn(&[u8]) -> bool) -> Option<([bool; 4], Vec<Vec<u8>>)> {
+    let tags = tags(text)?;
+    let items = |wanted: &[u8], separator: u8| -> Vec<Vec<u8>> {
+        let mut values = tags.iter().filter(|(name, _)| name == wanted);
+        match (values.next(), values.next()) {
+            (Some((_, value)), None) => {
+                value.split(|octet| *octet == separator).map(trim).collect()
+            }
+            _ => Vec::new(),
+        }
+    };
+    let options: Vec<Vec<u8>> =
+        items(b"fo", b':').iter().map(|item| item.to_ascii_lowercase()).collect();
+    let mut fo = [&b"0"[..], b"1", b"d", b"s"].map(|one| options.iter().any(|item| item == one));
+    if fo == [false; 4] {
+        fo[0] = true;
+    }
+    Some((fo, items(b"rua", b',').into_iter().filter(|uri| is_uri(uri)).collect()))
+}
+
+/// Reads a record (RFC 9989 §4.7, §4.8); `None` if it is none. `is_uri` tells whether a `rua` has a
+/// URI that can be used.
+pub fn parse(text: &[u8], is_uri: impl Fn(&[u8]) -> bool) -> Option<Record> {
+    let tags = tags(text)?;
     // A tag that is there twice must not be (RFC 6376 §3.2): it has no value, and not none.
     let values = |wanted: &str| {
         tags.iter()
@@ -171,32 +200,34 @@ pub fn organizational_domain(world: &World, domain: &str) -> String {
     found.last().map_or_else(|| domain.to_owned(), |(name, _)| name.clone())
 }
 
+/// The record that applies (§4.10.1), whose it is, and the step that finds it: 0 for the author
+/// domain, 1 for the organizational domain, 2 for the public suffix domain.
+pub fn policy_record(world: &World, author: &str) -> Option<(String, Record, usize)> {
+    if let Some(record) = world.records.get(author) {
+        return Some((author.to_owned(), *record, 0));
+    }
+    let found = walk(world, author);
+    let organizational = organizational_domain(world, author);
+    let own = found.iter().find(|(name, _)| *name == organizational).map(|found| (found, 1));
+    let above = || found.iter().find(|(_, record)| record.psd == 'y').map(|found| (found, 2));
+    own.or_else(above).map(|((name, record), step)| (name.clone(), *record, step))
+}
+
+/// Whether a domain is aligned with the author's (§4.4).
+pub fn is_aligned(world: &World, author: &str, domain: &str, strict: bool) -> bool {
+    domain == author
+        || (!strict && organizational_domain(world, domain) == organizational_domain(world, author))
+}
+
 /// The result where everything can be asked for.
 fn evaluate_known(world: &World, author: &str, identified: &[Identified]) -> Finding {
-    let (policy_domain, record) = match world.records.get(author) {
-        Some(record) => (author.to_owned(), *record),
-        None => {
-            let found = walk(world, author);
-            let organizational = organizational_domain(world, author);
-            // §4.10.1: that of the organizational domain, else that of the public suffix domain.
-            match found
-                .iter()
-                .find(|(name, _)| *name == organizational)
-                .or_else(|| found.iter().find(|(_, record)| record.psd == 'y'))
-            {
-                Some((name, record)) => (name.clone(), *record),
-                None => return Finding::None,
-            }
-        }
+    let Some((policy_domain, record, _)) = policy_record(world, author) else {
+        return Finding::None;
     };
     let Some((p, sp, np)) = record.policies else { return Finding::None };
     for one in identified.iter().filter(|one| one.passed == Some(true)) {
         let strict = if one.is_spf { record.strict_spf } else { record.strict_dkim };
-        let aligned = one.domain == author
-            || (!strict
-                && organizational_domain(world, &one.domain)
-                    == organizational_domain(world, author));
-        if aligned {
+        if is_aligned(world, author, &one.domain, strict) {
             return Finding::Pass;
         }
     }

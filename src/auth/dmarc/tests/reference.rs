@@ -44,8 +44,8 @@ fn zone_of(content: &Content) -> Zone {
 fn reference_record(zone: &Zone, at: &str) -> Option<Record> {
     match zone.answer(&Name::new(&format!("_dmarc.{at}")).unwrap(), RecordType::Txt) {
         Ok(crate::dns::Answer::Txt(texts)) => {
-            match texts.iter().filter_map(|text| Record::parse(text)).collect::<Vec<_>>()[..] {
-                [record] => Some(record),
+            match &texts.iter().filter_map(|text| Record::parse(text)).collect::<Vec<_>>()[..] {
+                [record] => Some(record.clone()),
                 _ => None,
             }
         }
@@ -59,8 +59,9 @@ fn reference_walk(zone: &Zone, start: &str) -> (String, Vec<(String, Record)>) {
     let mut first = true;
     loop {
         if let Some(record) = reference_record(zone, &target) {
+            let psd = record.psd;
             found.push((target.clone(), record));
-            if record.psd != Psd::Unstated {
+            if psd != Psd::Unstated {
                 break;
             }
         }

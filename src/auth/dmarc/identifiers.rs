@@ -1,0 +1,34 @@
+//! What DMARC is given (RFC 9989 §4.3).
+
+use crate::mail::{domain::Domain, spf_result::SpfResult};
+
+/// What SPF and DKIM found, as far as DMARC asks.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Identifiers {
+    /// The domain and result of the MAIL FROM identity: with a null reverse-path that of
+    /// `postmaster` at the HELO name. The HELO identity itself never counts (RFC 9989 §4.4.2).
+    /// `None` if there was no domain to verify.
+    pub spf: Option<(Domain, SpfResult)>,
+    /// The signatures that were verified.
+    pub dkim: Vec<DkimIdentifier>,
+}
+
+/// A DKIM signature.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct DkimIdentifier {
+    /// The signing domain (`d=`).
+    pub domain: Domain,
+    /// What became of it.
+    pub status: DkimStatus,
+}
+
+/// What became of a DKIM signature, as far as DMARC asks.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub enum DkimStatus {
+    /// It is valid, and good enough for DMARC.
+    Pass,
+    /// It could not be verified for trouble that may go away.
+    Temperror,
+    /// It is not valid, or not good enough.
+    Other,
+}
