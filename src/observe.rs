@@ -13,7 +13,7 @@ use std::{
 use crate::{
     auth::{Identity, dkim::SignatureOutcome, dmarc::Identifier},
     config::LogLevel,
-    log::{Complaint, Log},
+    log::{Log, RateLimit},
     mail::{address::push_address, octets::first_octets},
     policy::Disposition,
     session::{ContentRecord, IdentityRecord, Record},
@@ -27,8 +27,8 @@ const CLIENT_INTERVAL: Duration = Duration::from_secs(3600);
 pub struct Observer {
     log: Log,
     counters: Arc<Counters>,
-    private_client: Arc<Complaint>,
-    no_address: Arc<Complaint>,
+    private_client: Arc<RateLimit>,
+    no_address: Arc<RateLimit>,
 }
 
 /// What was done since the start.
@@ -40,7 +40,7 @@ struct Counters {
 impl Observer {
     /// An observer that writes to a log.
     pub fn new(log: Log) -> Self {
-        let complaint = || Arc::new(Complaint::new(CLIENT_INTERVAL));
+        let complaint = || Arc::new(RateLimit::new(CLIENT_INTERVAL));
         Self { log, counters: Arc::default(), private_client: complaint(), no_address: complaint() }
     }
 
@@ -129,7 +129,7 @@ impl Observer {
     /// Tells of a client whose address only this site knows, for it may be that of a proxy: SPF
     /// would then look at the wrong one.
     pub fn private_client(&self, address: IpAddr) {
-        if is_private(address) && self.private_client.may_tell() {
+        if is_private(address) && self.private_client.allow() {
             self.log.warn(|| {
                 format!(
                     "client {address} has a private address and is not in trusted_networks: if a proxy or NAT stands before the MTA, \
@@ -142,7 +142,7 @@ impl Observer {
     /// Tells of a client for whose address the MTA gave something else.
     pub fn client_without_address(&self, given: &str) {
         const MAX_SHOWN: usize = 100;
-        if self.no_address.may_tell() {
+        if self.no_address.allow() {
             let shown: String = given.chars().take(MAX_SHOWN).collect();
             self.log.warn(|| {
                 format!("the MTA gave '{shown}' for the address of a client, who is not verified")

@@ -11,7 +11,7 @@ use std::{
 use tokio::sync::Notify;
 
 use crate::{
-    log::{Complaint, Log},
+    log::{Log, RateLimit},
     workers::until,
 };
 
@@ -27,9 +27,9 @@ pub(super) struct Connections {
     limit: AtomicUsize,
     changed: Notify,
     /// That there is no room.
-    crowded: Complaint,
+    crowded: RateLimit,
     /// That connections cannot be accepted.
-    pub(super) failing: Complaint,
+    pub(super) failing: RateLimit,
 }
 
 /// One of the connections.
@@ -67,8 +67,8 @@ impl Connections {
             waiting: AtomicUsize::new(0),
             limit: AtomicUsize::new(limit),
             changed: Notify::new(),
-            crowded: Complaint::new(COMPLAINT_INTERVAL),
-            failing: Complaint::new(COMPLAINT_INTERVAL),
+            crowded: RateLimit::new(COMPLAINT_INTERVAL),
+            failing: RateLimit::new(COMPLAINT_INTERVAL),
         }
     }
 
@@ -108,7 +108,7 @@ impl Connections {
     async fn wait_until<T>(&self, log: &Log, attempt: impl Fn() -> Option<T>) -> T {
         until(&self.changed, || {
             let taken = attempt();
-            if taken.is_none() && self.crowded.may_tell() {
+            if taken.is_none() && self.crowded.allow() {
                 let limit = self.limit.load(Ordering::Acquire);
                 log.warn(|| format!("max_connections={limit} reached, further connections wait"));
             }

@@ -102,7 +102,7 @@ impl Entrance {
                 // The peer gave up while it waited.
                 Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
                 Err(error) => {
-                    if self.connections.failing.may_tell() {
+                    if self.connections.failing.allow() {
                         self.log.error(|| {
                             format!("cannot accept a connection on {}: {error}", self.name)
                         });

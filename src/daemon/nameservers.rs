@@ -9,7 +9,7 @@ use std::{
 use crate::{
     config::Config,
     dns::{Event, Server, Settings},
-    log::{Complaint, Log},
+    log::{Log, RateLimit},
 };
 
 /// A resolver's configuration.
@@ -40,13 +40,13 @@ pub(super) struct Teller {
     /// Those from before the start was told.
     held: Mutex<Option<Vec<Event>>>,
     /// Silence of some servers and silence of all, each told by itself.
-    some_silent: Complaint,
-    all_silent: Complaint,
+    some_silent: RateLimit,
+    all_silent: RateLimit,
 }
 
 impl Teller {
     pub(super) fn new(log: Log) -> Arc<Self> {
-        let complaint = || Complaint::new(SILENCE_INTERVAL);
+        let complaint = || RateLimit::new(SILENCE_INTERVAL);
         Arc::new(Self {
             log,
             held: Mutex::new(Some(Vec::new())),
@@ -110,7 +110,7 @@ impl Teller {
             }
             Event::Silent { servers, is_answered, failure, record_type, name } => {
                 let complaint = if *is_answered { &self.some_silent } else { &self.all_silent };
-                if complaint.may_tell() {
+                if complaint.allow() {
                     let what = if servers.len() == 1 { "does not answer" } else { "do not answer" };
                     let question = format!("{record_type} {}: {failure}", name.escape_debug());
                     log.warn(|| format!("{} {what}: {question}", named(servers)));

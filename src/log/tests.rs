@@ -2,10 +2,15 @@ use std::{
     fs,
     io::{BufReader, Write as _},
     os::unix::net::{UnixDatagram, UnixListener},
-    path::Path,
+    path::{Path, PathBuf},
 };
 
-use super::{writer::Counted, *};
+use super::{
+    queue::Lines,
+    writer::{Counted, Writer},
+    *,
+};
+use crate::config::{LogDestination, SyslogFacility};
 
 fn syslog_target(socket: &Path) -> Target {
     Target {
@@ -60,7 +65,7 @@ fn a_stuck_syslog_blocks_nobody() {
         log.write(LogLevel::Info, || "x".into());
     }
     // Getting here is the point; the queue has its limit.
-    assert!(log.shared.lock().lines.len() <= QUEUE_LENGTH);
+    assert!(log.queue.lock().lines.len() <= QUEUE_LENGTH);
     std::fs::remove_dir_all(&directory).unwrap();
 }
 
@@ -71,7 +76,7 @@ fn what_is_too_much_is_counted() {
     for _ in 0..QUEUE_LENGTH + 3 {
         log.info(|| "x".into());
     }
-    let queue = log.shared.lock();
+    let queue = log.queue.lock();
     assert_eq!((queue.lines.len(), queue.dropped), (QUEUE_LENGTH, 3));
 }
 
@@ -146,21 +151,6 @@ fn lines_are_one_line_each() {
             "{length}"
         );
     }
-}
-
-#[test]
-fn lines_lie_one_behind_the_other() {
-    let mut lines = Lines::default();
-    for (level, line) in [(LogLevel::Info, "a"), (LogLevel::Warn, ""), (LogLevel::Error, "bc")] {
-        lines.push(level, "", line);
-    }
-    assert_eq!(
-        lines.iter().collect::<Vec<_>>(),
-        [(LogLevel::Info, "a"), (LogLevel::Warn, ""), (LogLevel::Error, "bc")]
-    );
-    lines.push(LogLevel::Debug, "", &"x".repeat(2 * KEPT_ROOM));
-    lines.clear();
-    assert!(lines.iter().next().is_none() && lines.text.capacity() <= KEPT_ROOM);
 }
 
 #[test]
@@ -249,19 +239,19 @@ fn what_was_dropped_is_told_with_the_next_line() {
     }
     let mut writer = Writer::new(syslog_target(&path));
     let (batch, dropped) = {
-        let mut queue = log.shared.lock();
+        let mut queue = log.queue.lock();
         (std::mem::take(&mut queue.lines), std::mem::take(&mut queue.dropped))
     };
     // A reader on the side, as the socket holds few datagrams.
     let reader =
         thread::spawn(move || (0..QUEUE_LENGTH + 2).map(|_| receive(&socket)).collect::<Vec<_>>());
-    writer.write_batch(&batch, dropped, &log.shared);
+    writer.write_batch(&batch, dropped, &log.queue);
     // Lines that were lost elsewhere are told before the next one.
     writer.lost = 7;
     let mut next = Lines::default();
     next.push(LogLevel::Info, "", "next");
     // The last of the batch was the count of what came after it; here comes another, and the line.
-    writer.write_batch(&next, 0, &log.shared);
+    writer.write_batch(&next, 0, &log.queue);
     let told = reader.join().unwrap();
     assert!(told[QUEUE_LENGTH - 1].ends_with("]: x"));
     assert!(
@@ -308,23 +298,7 @@ fn sentences_begin_with_their_severity() {
     log.debug(|| "four".into());
     // What programs read is as it is.
     log.write_with(LogLevel::Error, |text| text.push_str("action=fail"));
-    let queue = log.shared.lock();
+    let queue = log.queue.lock();
     let lines: Vec<&str> = queue.lines.iter().map(|(_, line)| line).collect();
     assert_eq!(lines, ["error: one", "warning: two", "three", "four", "action=fail"]);
-}
-
-#[test]
-fn complaints_wait_for_their_interval() {
-    let (interval, tick, start) =
-        (Duration::from_secs(60), Duration::from_nanos(1), Instant::now());
-    let complaint = Complaint::new(interval);
-    for (time, may) in [
-        (Duration::ZERO, true),
-        (interval - tick, false),
-        (interval, true),
-        (interval * 2 - tick, false),
-    ] {
-        assert_eq!(complaint.may_tell_at(start + time), may, "{time:?}");
-    }
-    assert!(complaint.may_tell_at(start + interval * 2 + tick));
 }

@@ -14,7 +14,7 @@ use std::{
 use socket2::{Domain, SockAddr, Socket, Type};
 use syslog::{LogFormat, Severity};
 
-use super::{KEPT_ROOM, Lines, Queue, Shared, Target, prefix};
+use super::queue::{KEPT_CAPACITY, Lines, Queue, State, Target, prefix};
 use crate::config::{LogDestination, LogLevel, SyslogFacility};
 
 /// How often a syslog that cannot be reached is tried again.
@@ -99,26 +99,26 @@ impl Writer {
         }
     }
 
-    pub(super) fn run(mut self, shared: &Shared) {
+    pub(super) fn run(mut self, queue: &Queue) {
         let mut batch = Lines::default();
         loop {
-            let mut queue = shared.lock();
+            let mut state = queue.lock();
             loop {
-                self.follow(&mut queue);
-                if queue.lines.len() > 0 {
+                self.follow(&mut state);
+                if state.lines.len() > 0 {
                     break;
                 }
-                queue.writing = false;
-                shared.emptied.notify_all();
-                queue.asleep = true;
-                queue = shared.filled.wait(queue).unwrap_or_else(PoisonError::into_inner);
+                state.writing = false;
+                queue.emptied.notify_all();
+                state.asleep = true;
+                state = queue.filled.wait(state).unwrap_or_else(PoisonError::into_inner);
             }
-            queue.asleep = false;
-            queue.writing = true;
-            std::mem::swap(&mut batch, &mut queue.lines);
-            let dropped = std::mem::take(&mut queue.dropped);
-            drop(queue);
-            self.write_batch(&batch, dropped, shared);
+            state.asleep = false;
+            state.writing = true;
+            std::mem::swap(&mut batch, &mut state.lines);
+            let dropped = std::mem::take(&mut state.dropped);
+            drop(state);
+            self.write_batch(&batch, dropped, queue);
             batch.clear();
             thread::sleep(GATHERING_TIME);
         }
@@ -126,7 +126,7 @@ impl Writer {
 
     /// Writes lines, and how many were lost where they are missing: before these, among them, and
     /// after them.
-    pub(super) fn write_batch(&mut self, batch: &Lines, dropped: u64, shared: &Shared) {
+    pub(super) fn write_batch(&mut self, batch: &Lines, dropped: u64, queue: &Queue) {
         self.tell_lost();
         let mut lines = batch.iter().peekable();
         while lines.peek().is_some() {
@@ -135,7 +135,7 @@ impl Writer {
             if lost == 0 {
                 self.tell_lost();
             }
-            self.follow(&mut shared.lock());
+            self.follow(&mut queue.lock());
         }
         self.lost = self.lost.saturating_add(dropped);
         self.tell_lost();
@@ -152,8 +152,8 @@ impl Writer {
     }
 
     /// Goes where lines are to go now.
-    fn follow(&mut self, queue: &mut Queue) {
-        if let Some(target) = queue.new_target.take() {
+    fn follow(&mut self, state: &mut State) {
+        if let Some(target) = state.new_target.take() {
             self.syslog = None;
             self.tried = None;
             self.target = target;
@@ -208,7 +208,7 @@ impl Writer {
             }
         };
         text.clear();
-        text.shrink_to(KEPT_ROOM);
+        text.shrink_to(KEPT_CAPACITY);
         self.text = text;
         u64::try_from(lost).unwrap_or(u64::MAX)
     }

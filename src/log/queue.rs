@@ -1,0 +1,136 @@
+//! The lines that wait to be written, which the log and its thread share.
+
+use std::{
+    path::PathBuf,
+    sync::{Condvar, Mutex, MutexGuard, PoisonError, atomic::AtomicU8},
+};
+
+use crate::config::{LogDestination, LogLevel, SyslogFacility};
+
+/// Capacity for lines that is kept for those to come, in octets.
+pub(super) const KEPT_CAPACITY: usize = 64 * 1024;
+
+/// Where the local syslog listens.
+const SYSLOG_SOCKET: &str = "/dev/log";
+
+/// Where lines go.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Target {
+    /// Syslog or stderr.
+    pub destination: LogDestination,
+    /// The facility of syslog.
+    pub facility: SyslogFacility,
+    /// The socket of syslog.
+    pub syslog_socket: PathBuf,
+}
+
+impl Target {
+    /// The local syslog, or stderr.
+    pub fn new(destination: LogDestination, facility: SyslogFacility) -> Self {
+        Self { destination, facility, syslog_socket: SYSLOG_SOCKET.into() }
+    }
+}
+
+/// The queue, and the level that decides what gets into it.
+#[derive(Debug)]
+pub(super) struct Queue {
+    pub(super) level: AtomicU8,
+    state: Mutex<State>,
+    /// Notified when there is something to write.
+    pub(super) filled: Condvar,
+    /// Notified when everything is written.
+    pub(super) emptied: Condvar,
+}
+
+/// What the lock of a queue protects.
+#[derive(Debug, Default)]
+pub(super) struct State {
+    pub(super) lines: Lines,
+    /// Lines that came when the queue was full: after all that are in it, and before those to come.
+    pub(super) dropped: u64,
+    pub(super) new_target: Option<Target>,
+    pub(super) writing: bool,
+    /// The thread sleeps until it is woken.
+    pub(super) asleep: bool,
+    /// Lines are kept here instead of being written.
+    pub(super) kept: Option<Vec<String>>,
+}
+
+impl Queue {
+    pub(super) fn new(level: LogLevel, kept: Option<Vec<String>>) -> Self {
+        Self {
+            level: AtomicU8::new(level as u8),
+            state: Mutex::new(State { kept, ..State::default() }),
+            filled: Condvar::new(),
+            emptied: Condvar::new(),
+        }
+    }
+
+    /// Locks the state, which is whole whatever happened to another thread that held it.
+    pub(super) fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Lines one behind the other in one text: lines come and go all the time, and need no memory of
+/// their own.
+#[derive(Debug, Default)]
+pub(super) struct Lines {
+    text: String,
+    /// The level of each.
+    levels: Vec<LogLevel>,
+}
+
+impl Lines {
+    pub(super) fn push(&mut self, level: LogLevel, prefix: &str, line: &str) {
+        self.text.push_str(prefix);
+        self.text.push_str(line);
+        self.text.push('\n');
+        self.levels.push(level);
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.levels.len()
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.text.clear();
+        self.text.shrink_to(KEPT_CAPACITY);
+        self.levels.clear();
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = (LogLevel, &str)> {
+        // No line has a line feed in it.
+        self.levels.iter().copied().zip(self.text.split_terminator('\n'))
+    }
+}
+
+/// What a sentence of this level begins with.
+pub(super) fn prefix(level: LogLevel) -> &'static str {
+    match level {
+        LogLevel::Error => "error: ",
+        LogLevel::Warn => "warning: ",
+        LogLevel::Info | LogLevel::Debug => "",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_lie_one_behind_the_other() {
+        let mut lines = Lines::default();
+        for (level, line) in [(LogLevel::Info, "a"), (LogLevel::Warn, ""), (LogLevel::Error, "bc")]
+        {
+            lines.push(level, "", line);
+        }
+        assert_eq!(
+            lines.iter().collect::<Vec<_>>(),
+            [(LogLevel::Info, "a"), (LogLevel::Warn, ""), (LogLevel::Error, "bc")]
+        );
+        lines.push(LogLevel::Debug, "", &"x".repeat(2 * KEPT_CAPACITY));
+        lines.clear();
+        assert!(lines.iter().next().is_none() && lines.text.capacity() <= KEPT_CAPACITY);
+    }
+}
