@@ -32,7 +32,7 @@ use signals::{Signal, Signals};
 use crate::{
     config::{Config, Errors, Loaded, LogLevel, Overrides, load},
     dns::{Dns, MAX_QUERIES},
-    listen::{Access, Listening, SocketFile, listen},
+    listen::{Access, ListeningSocket, SocketFile, listen},
     log::{Log, Target},
     milter::Server,
     observe::Observer,
@@ -198,7 +198,7 @@ impl Daemon {
         let workers = Workers::start().context("cannot start threads")?;
         let (mut sources, mut files, mut names) = (Vec::new(), Vec::new(), Vec::new());
         let (listening, unusual) = listen(&config.socket, &access)?;
-        for Listening { listener, name, file } in listening {
+        for ListeningSocket { listener, name, file } in listening {
             files.extend(file);
             for worker in workers.iter() {
                 let source = Source::new(&listener, worker)

@@ -4,16 +4,16 @@ use anyhow::bail;
 use listenfd::ListenFd;
 use socket2::SockRef;
 
-use super::{Listener, Listening};
+use super::socket::{Listener, ListeningSocket};
 
 /// The sockets that the service manager passed (`sd_listen_fds(3)`).
-pub(super) struct Passed {
+pub(super) struct PassedSockets {
     sockets: ListenFd,
     /// The name of each, in their order.
     names: Vec<String>,
 }
 
-impl Passed {
+impl PassedSockets {
     pub(super) fn from_environment() -> anyhow::Result<Self> {
         let names = std::env::var_os("LISTEN_FDNAMES");
         let sockets = ListenFd::from_env();
@@ -30,7 +30,7 @@ impl Passed {
         Ok(Self { sockets, names })
     }
 
-    pub(super) fn take(&mut self, wanted: Option<&str>) -> anyhow::Result<Vec<Listening>> {
+    pub(super) fn take(&mut self, wanted: Option<&str>) -> anyhow::Result<Vec<ListeningSocket>> {
         let mut taken = Vec::new();
         for (index, name) in self.names.iter().enumerate().take(self.sockets.len()) {
             if wanted.is_some_and(|wanted| wanted != name) {
@@ -55,7 +55,7 @@ impl Passed {
                 );
             }
             socket.set_nonblocking(true)?;
-            taken.push(Listening { listener, name: format!("fd:{name}"), file: None });
+            taken.push(ListeningSocket { listener, name: format!("fd:{name}"), file: None });
         }
         if taken.is_empty() {
             bail!("the service manager passed no such socket");
