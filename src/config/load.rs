@@ -10,13 +10,18 @@ use std::{
 use nix::unistd::Group;
 
 use super::{
-    check::{contradictions, warnings},
+    assignment::{Assignment, Assignments, ValueReader},
+    check::contradictions,
     error::{ConfigError, Errors, Origin, Place, Warning},
-    params::{Config, Values, parameters, read_values, sockets},
-    parse::{Assignment, control_character, lines, parse},
-    skip_senders::{Set, line_entry},
-    socket::SocketSpec,
-    value::{group_name, quote},
+    params::{Config, Parameter, parameters, read_values, sockets},
+    parse::{control_character, lines, parse},
+    types::{
+        file::group_name,
+        skip_senders::{SenderSet, line_entry},
+        socket::SocketSpec,
+        value::quote,
+    },
+    warnings::warnings,
 };
 
 /// The most octets of a file: what is longer is no configuration, but perhaps a device.
@@ -47,20 +52,13 @@ impl Overrides {
             ("syslog_facility", "--syslog-facility", self.syslog_facility.as_deref()),
             ("dry_run", "--dry-run", self.dry_run.then_some("yes")),
         ];
-        let mut assignments = Vec::new();
-        for (name, option, value) in options {
-            let parameter = parameters().iter().find(|parameter| parameter.name == name);
-            if let (Some(parameter), Some(value)) = (parameter, value) {
-                let place = Place::line(&Origin::Option(option), 0, &Arc::from(value));
-                assignments.push(Assignment {
-                    parameter,
-                    value: Some(value.trim().into()),
-                    place,
-                    offset: 0,
-                });
-            }
-        }
-        assignments
+        let given = options.into_iter().filter_map(|(name, option, value)| {
+            let (parameter, value) = (Parameter::find(name)?, value?);
+            let place = Place::line(&Origin::Option(option), 0, &Arc::from(value));
+            let value = Some(value.trim().into());
+            Some(Assignment { name: parameter.name, value, place, offset: 0 })
+        });
+        given.collect()
     }
 }
 
@@ -120,24 +118,20 @@ fn load_on(
             errors.push(ConfigError::new(option.place.clone(), None, problem));
             option.value = None;
         }
-        if let Some(index) = assignments
-            .iter()
-            .position(|assignment| assignment.parameter.name == option.parameter.name)
-        {
-            // What does not count must be right all the same: the option may be missing the next
-            // time.
-            check_value(&assignments.remove(index), &mut errors);
+        if let Some(in_file) = assignments.remove(option.name) {
+            // A value that does not count must be right all the same: the option may be missing the
+            // next time.
+            check_value(&in_file, &mut errors);
         }
         assignments.push(option);
     }
-    let senders =
-        assignments.iter().find(|assignment| assignment.parameter.name == "skip_senders_file");
+    let senders = assignments.find("skip_senders_file");
     let senders = senders.and_then(|assignment| read_senders(assignment, &mut errors));
     errors.extend(check_group(&assignments, find_group));
-    let mut values =
-        Values { assignments: &assignments, file: Place::file(path), errors: Errors::default() };
-    let config = read_values(&mut values);
-    errors.append(values.errors);
+    let (file, read_errors) = (Place::file(path), Errors::default());
+    let mut reader = ValueReader { assignments: &assignments, file, errors: read_errors };
+    let config = read_values(&mut reader);
+    errors.append(reader.errors);
     errors.sort(path);
     errors.append(contradictions(&assignments));
     match config {
@@ -151,28 +145,28 @@ fn load_on(
     }
 }
 
-/// Looks whether there is the group that sockets are to be given to.
+/// Checks that there is the group that sockets are to be given to.
 fn check_group(
-    assignments: &[Assignment],
+    assignments: &Assignments,
     find_group: &dyn Fn(&str) -> Result<(), String>,
 ) -> Option<ConfigError> {
-    let set = |name| assignments.iter().find(|assignment| assignment.parameter.name == name);
-    let assignment = set("socket_group")?;
+    let assignment = assignments.find("socket_group")?;
     let group = assignment
         .value
         .as_deref()
         .filter(|group| !group.is_empty() && group_name(group).is_ok())?;
-    let sockets = set("socket").and_then(|assignment| sockets(assignment.value.as_deref()?).ok());
+    let sockets = assignments
+        .find("socket")
+        .and_then(|assignment| sockets(assignment.value.as_deref()?).ok());
     if sockets
         .is_some_and(|sockets| !sockets.iter().any(|socket| matches!(socket, SocketSpec::Unix(_))))
     {
         return None;
     }
-    let error = find_group(group).err()?;
-    Some(ConfigError::new(assignment.place.at(assignment.offset), Some("socket_group"), error))
+    Some(assignment.error(0, find_group(group).err()?))
 }
 
-/// Looks whether this host has a group.
+/// Checks that this host has a group.
 fn find_group(name: &str) -> Result<(), String> {
     match Group::from_name(name) {
         Ok(Some(_)) => Ok(()),
@@ -187,19 +181,18 @@ fn find_group(name: &str) -> Result<(), String> {
 }
 
 fn check_value(assignment: &Assignment, errors: &mut Errors) {
-    // Where there is none an error says why.
+    // Where there is no value an error says why.
     let Some(value) = assignment.value.as_deref() else { return };
-    for error in (assignment.parameter.check)(value) {
-        let place = assignment.place.at(assignment.offset + error.offset);
-        errors.push(ConfigError::new(place, Some(assignment.parameter.name), error.message));
-    }
+    let Some(parameter) = Parameter::find(assignment.name) else { return };
+    errors.extend(assignment.errors((parameter.check)(value)));
 }
 
 /// Gives what is not set the defaults that depend on other parameters.
-fn complete(config: &mut Config, assignments: &[Assignment]) {
-    let is_set = |name| assignments.iter().any(|assignment| assignment.parameter.name == name);
-    for parameter in parameters().iter().filter(|parameter| !is_set(parameter.name)) {
-        config.derive(parameter.name);
+fn complete(config: &mut Config, assignments: &Assignments) {
+    for parameter in parameters() {
+        if assignments.find(parameter.name).is_none() {
+            config.derive(parameter.name);
+        }
     }
     // An empty one is as good as none.
     if config.authserv_id.is_none() {
@@ -209,25 +202,20 @@ fn complete(config: &mut Config, assignments: &[Assignment]) {
 
 /// Reads `skip_senders_file`: one entry in a line. Entries that are there twice do no harm in a
 /// list that programs write.
-fn read_senders(assignment: &Assignment, errors: &mut Errors) -> Option<Set> {
+fn read_senders(assignment: &Assignment, errors: &mut Errors) -> Option<SenderSet> {
     let path = Path::new(assignment.value.as_deref().filter(|value| !value.is_empty())?);
     let text = match read_file(path) {
         Ok(text) => text,
         Err(error) => {
-            let place = assignment.place.at(assignment.offset);
             let message = format!("{}: {error} (expected a file of senders)", path.display());
-            errors.push(ConfigError::new(place, Some(assignment.parameter.name), message));
+            errors.push(assignment.error(0, message));
             return None;
         }
     };
-    let mut set = Set::default();
+    let mut set = SenderSet::default();
     for line in lines(&text, path) {
         let mut refuse = |offset, message| {
-            errors.push(ConfigError::new(
-                line.place.at(offset),
-                Some(assignment.parameter.name),
-                message,
-            ));
+            errors.push(ConfigError::new(line.place.at(offset), Some(assignment.name), message));
         };
         match (&line.problem, line_entry(&line.text)) {
             (Some((offset, problem)), _) => refuse(*offset, problem.clone()),

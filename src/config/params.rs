@@ -7,21 +7,21 @@
 use std::{net::SocketAddr, path::PathBuf};
 
 use super::{
-    error::{ConfigError, Errors, Place},
-    names::{authserv_id, authserv_id_pattern, domain, hostname},
-    networks::{Networks, networks},
-    parse::Assignment,
-    reply_text::{self, ReplyText},
-    skip_senders::{SkipSenders, skip_senders},
-    socket::{SocketSpec, nameserver, socket},
-    spf_results::{SpfResults, definitive, rejectable},
-    value::{
-        Mode, Parsed, Spell, ValueErrors, boolean, count, count_from, group_name, list, mode,
-        optional, path, positive, quote, read_value, seconds, seconds_to, wrong,
-    },
-    words::{
-        EnforcedPolicy, ErrorAction, HeaderName, LogDestination, LogLevel, SyslogFacility,
-        header_name, word,
+    assignment::ValueReader,
+    types::{
+        file::{Mode, group_name, mode, path},
+        keyword::{
+            EnforcedPolicy, ErrorAction, HeaderName, LogDestination, LogLevel, SyslogFacility,
+            header_name, keyword,
+        },
+        names::{authserv_id, authserv_id_pattern, domain, hostname},
+        networks::{Networks, networks},
+        number::{boolean, count, count_from, positive, seconds, seconds_to},
+        reply_text::{self, ReplyText},
+        skip_senders::{SkipSenders, skip_senders},
+        socket::{SocketSpec, nameserver, socket},
+        spf_results::{SpfResults, definitive, rejectable},
+        value::{Parsed, Spell, ValueErrors, list, optional, quote, read_value, wrong},
     },
 };
 use crate::mail::{
@@ -77,6 +77,11 @@ impl DefaultValue {
 }
 
 impl Parameter {
+    /// The parameter of a name.
+    pub(super) fn find(name: &str) -> Option<&'static Self> {
+        parameters().iter().find(|parameter| parameter.name == name)
+    }
+
     /// What the parameter does, in one line.
     pub fn doc(&self) -> &'static str {
         self.doc.trim()
@@ -117,8 +122,8 @@ macro_rules! parameters {
         },)+)+];
 
         /// Reads all values; a configuration comes of it if there is no error.
-        pub(super) fn read_values(values: &mut Values<'_>) -> Option<Config> {
-            $($(let $name = values.read(stringify!($name), $default, $parse);)+)+
+        pub(super) fn read_values(reader: &mut ValueReader<'_>) -> Option<Config> {
+            $($(let $name = reader.read(stringify!($name), $default.text(), $parse);)+)+
             Some(Config { $($($name: $name?,)+)+ })
         }
     };
@@ -137,15 +142,15 @@ parameters! {
         /// Whether the MTA is asked not to wait for answers where there is nothing to say.
         milter_no_reply: bool = Text("yes"), RELOADED, boolean;
         /// What the MTA is told when the milter could not do its work on a message.
-        error_action: ErrorAction = Text("tempfail"), RELOADED, word;
+        error_action: ErrorAction = Text("tempfail"), RELOADED, keyword;
     }
     "Logging" {
         /// Where log messages go.
-        log_destination: LogDestination = Text("syslog"), RELOADED, word;
+        log_destination: LogDestination = Text("syslog"), RELOADED, keyword;
         /// The least important log messages that are written.
-        log_level: LogLevel = Text("info"), RELOADED, word;
+        log_level: LogLevel = Text("info"), RELOADED, keyword;
         /// Facility of the messages that go to syslog.
-        syslog_facility: SyslogFacility = Text("mail"), RELOADED, word;
+        syslog_facility: SyslogFacility = Text("mail"), RELOADED, keyword;
     }
     "Host and exemptions" {
         /// Name of this host in header fields and in the macro r; not set: what the MTA calls
@@ -244,7 +249,7 @@ parameters! {
         /// Whether DMARC is evaluated (RFC 9989).
         verify_dmarc: bool = Text("no"), RELOADED, boolean;
         /// Policies of author domains that are carried out.
-        enforce_dmarc_policies: Vec<EnforcedPolicy> = Text(""), RELOADED, |text| list(text, word);
+        enforce_dmarc_policies: Vec<EnforcedPolicy> = Text(""), RELOADED, |text| list(text, keyword);
         /// Reply code for what DMARC rejects.
         dmarc_fail_reply_code: ReplyCode = Text("550"), RELOADED, reply_code;
         /// Enhanced status code for what DMARC rejects.
@@ -273,6 +278,26 @@ parameters! {
     }
 }
 
+impl Config {
+    /// Gives a parameter the default that follows from others; one whose default does not stays as
+    /// it is.
+    pub(super) fn derive(&mut self, name: &str) {
+        match name {
+            "reject_helo_results" => self.reject_helo_results = self.reject_results,
+            "trusted_authentication_results" => {
+                self.trusted_authentication_results.clone_from(&self.trusted_networks)
+            }
+            "authserv_id" => self.authserv_id.clone_from(&self.hostname),
+            "delete_incoming_authentication_results" => {
+                self.delete_incoming_authentication_results =
+                    self.header.contains(&HeaderName::AuthenticationResults);
+            }
+            _ => {}
+        }
+    }
+}
+
+/// Reads the sockets to listen on.
 pub(super) fn sockets(text: &str) -> Parsed<Vec<SocketSpec>> {
     if text.is_empty() {
         return wrong("no socket (expected one at least)");
@@ -301,54 +326,4 @@ fn status_code(text: &str) -> Parsed<EnhancedStatusCode> {
             quote(text)
         ))
     })
-}
-
-/// The assignments of a configuration, while they are read.
-pub(super) struct Values<'a> {
-    pub(super) assignments: &'a [Assignment],
-    /// The configuration file as a whole.
-    pub(super) file: Place,
-    pub(super) errors: Errors,
-}
-
-impl Values<'_> {
-    fn read<T: Spell>(
-        &mut self,
-        name: &'static str,
-        default: DefaultValue,
-        parse: impl Fn(&str) -> Parsed<T>,
-    ) -> Option<T> {
-        let Some(assignment) =
-            self.assignments.iter().find(|assignment| assignment.parameter.name == name)
-        else {
-            let Some(text) = default.text() else {
-                self.errors.push(ConfigError::new(
-                    self.file.clone(),
-                    Some(name),
-                    "not set (expected a value, there is no default)",
-                ));
-                return None;
-            };
-            // The test of the table sees to it that defaults are good.
-            return parse(text)
-                .map_err(|_| {
-                    self.errors.push(ConfigError::new(
-                        self.file.clone(),
-                        Some(name),
-                        "bad default (a bug)",
-                    ))
-                })
-                .ok();
-        };
-        match read_value(assignment.value.as_deref()?, parse) {
-            Ok(value) => Some(value),
-            Err(errors) => {
-                for error in errors {
-                    let place = assignment.place.at(assignment.offset + error.offset);
-                    self.errors.push(ConfigError::new(place, Some(name), error.message));
-                }
-                None
-            }
-        }
-    }
 }

@@ -3,28 +3,18 @@
 use std::{path::Path, sync::Arc};
 
 use super::{
+    assignment::{Assignment, Assignments},
     error::{ConfigError, Errors, Origin, Place},
     params::{Parameter, parameters},
-    value::quote,
+    types::value::quote,
 };
 
-/// One `name = value`.
-#[derive(Clone, Debug)]
-pub(super) struct Assignment {
-    pub(super) parameter: &'static Parameter,
-    /// Without white space around it; `None` where it is unusable and an error says so.
-    pub(super) value: Option<String>,
-    /// The beginning of the line.
+/// One line of a file that is neither blank nor a comment.
+pub(super) struct SourceLine {
     pub(super) place: Place,
-    /// Where in the line the value begins, in octets.
-    pub(super) offset: usize,
-}
-
-/// One line of a file that says something, or why it cannot be read.
-pub(super) struct Line<'a> {
-    pub(super) place: Place,
-    /// Without white space around it; characters that are none where `problem` says so.
-    pub(super) text: std::borrow::Cow<'a, str>,
+    /// Without white space around it; octets that are not UTF-8 are replaced, and `problem` says
+    /// so.
+    pub(super) text: String,
     /// Where in the line the text begins, in octets.
     pub(super) offset: usize,
     /// What is wrong with the characters of the line, and where.
@@ -36,7 +26,7 @@ pub(super) struct Line<'a> {
 /// Lines end with LF or CRLF. A byte order mark at the very beginning is skipped: some editors
 /// write one that nobody can see. Control characters other than tabs are errors, but for comments.
 /// What is not UTF-8 is an error there too: the file may not be what it seems.
-pub(super) fn lines<'a>(text: &'a [u8], path: &Path) -> impl Iterator<Item = Line<'a>> + use<'a> {
+pub(super) fn lines<'a>(text: &'a [u8], path: &Path) -> impl Iterator<Item = SourceLine> + use<'a> {
     let origin = Origin::File(path.into());
     let text = text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text);
     text.split(|byte| *byte == b'\n').enumerate().filter_map(move |(index, octets)| {
@@ -52,8 +42,7 @@ pub(super) fn lines<'a>(text: &'a [u8], path: &Path) -> impl Iterator<Item = Lin
             return None;
         }
         let place = Place::line(&origin, index + 1, &Arc::from(line.trim_end()));
-        let text = trimmed.to_owned().into();
-        Some(Line { place, text, offset, problem })
+        Some(SourceLine { place, text: trimmed.to_owned(), offset, problem })
     })
 }
 
@@ -64,8 +53,8 @@ pub(super) fn control_character(text: &str) -> Option<(usize, String)> {
 }
 
 /// Reads a configuration file that was read into memory.
-pub(super) fn parse(text: &[u8], path: &Path) -> (Vec<Assignment>, Errors) {
-    let mut assignments: Vec<Assignment> = Vec::new();
+pub(super) fn parse(text: &[u8], path: &Path) -> (Assignments, Errors) {
+    let mut assignments = Assignments::default();
     let mut errors = Errors::default();
     // Whether the line before ends with a backslash.
     let mut goes_on = false;
@@ -73,9 +62,9 @@ pub(super) fn parse(text: &[u8], path: &Path) -> (Vec<Assignment>, Errors) {
         let continues = std::mem::replace(&mut goes_on, line.text.ends_with('\\'));
         let (name, value) = match line.text.split_once('=') {
             Some((name, value)) => (name.trim_end(), Some(value)),
-            None => (line.text.as_ref(), None),
+            None => (line.text.as_str(), None),
         };
-        let parameter = parameters().iter().find(|parameter| parameter.name == name);
+        let parameter = Parameter::find(name);
         if let Some((offset, problem)) = &line.problem {
             errors.push(ConfigError::new(
                 line.place.at(*offset),
@@ -87,7 +76,7 @@ pub(super) fn parse(text: &[u8], path: &Path) -> (Vec<Assignment>, Errors) {
             errors.push(ConfigError::new(line.place.at(line.offset + offset), known, message));
         }
         let Some(parameter) = parameter else { continue };
-        if let Some(first) = assignments.iter().find(|first| first.parameter.name == name) {
+        if let Some(first) = assignments.find(name) {
             let message =
                 format!("given twice, first in line {} (expected once)", first.place.line);
             errors.push(ConfigError::new(line.place.at(line.offset), Some(name), message));
@@ -96,7 +85,7 @@ pub(super) fn parse(text: &[u8], path: &Path) -> (Vec<Assignment>, Errors) {
         let raw = value.unwrap_or_default();
         let offset = line.offset + line.text.len() - raw.trim_start().len();
         let value = value.filter(|_| line.problem.is_none()).map(|value| value.trim().to_owned());
-        assignments.push(Assignment { parameter, value, place: line.place, offset });
+        assignments.push(Assignment { name: parameter.name, value, place: line.place, offset });
     }
     (assignments, errors)
 }
@@ -109,10 +98,7 @@ fn check_name<'a>(
     continues: bool,
 ) -> Result<(), (usize, Option<&'a str>, String)> {
     if value.is_none() {
-        let word = name
-            .split_whitespace()
-            .next()
-            .filter(|word| parameters().iter().any(|parameter| parameter.name == *word));
+        let word = name.split_whitespace().next().filter(|word| Parameter::find(word).is_some());
         let hint = match name {
             _ if continues => "; a value cannot go on in the next line",
             _ if name.starts_with([';', '!']) || name.starts_with("//") => {
@@ -233,10 +219,7 @@ mod tests {
     fn read(text: &str) -> Vec<(&'static str, Option<String>, usize)> {
         let (assignments, errors) = parse(text.as_bytes(), Path::new("a.conf"));
         assert!(errors.is_empty(), "{errors}");
-        assignments
-            .into_iter()
-            .map(|a| (a.parameter.name, a.value, a.place.at(a.offset).column))
-            .collect()
+        assignments.iter().map(|a| (a.name, a.value.clone(), a.place.at(a.offset).column)).collect()
     }
 
     #[test]

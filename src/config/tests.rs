@@ -1,3 +1,5 @@
+mod mistakes;
+
 use std::{fs, path::Path};
 
 use proptest::{

@@ -7,7 +7,7 @@ use std::{
 };
 
 use super::{
-    meant::explain,
+    suggestion::explain,
     value::{Parsed, Spell, list_with, quote, refuse_comment, refuse_quotes, wrong},
 };
 use crate::mail::domain::Domain;
@@ -18,14 +18,14 @@ use crate::mail::domain::Domain;
 pub struct SkipSenders {
     /// From the parameter, as it is spelt.
     listed: Vec<Entry>,
-    listed_set: Arc<Set>,
-    file_set: Arc<Set>,
+    listed_set: Arc<SenderSet>,
+    file_set: Arc<SenderSet>,
 }
 
 /// Entries, each kind in a table of its own, so that a look-up costs the same however many there
 /// are.
 #[derive(Debug, Default, PartialEq)]
-pub(super) struct Set {
+pub(crate) struct SenderSet {
     domains: HashSet<Box<str>>,
     /// Domains whose subdomains are meant.
     parents: HashSet<Box<str>>,
@@ -35,7 +35,7 @@ pub(super) struct Set {
 
 /// One entry.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) enum Entry {
+pub(crate) enum Entry {
     /// `example.com`: the domain itself.
     Domain(Domain),
     /// `.example.com`: its subdomains.
@@ -55,21 +55,21 @@ impl SkipSenders {
 
     /// Whether the set is empty.
     pub fn is_empty(&self) -> bool {
-        *self.listed_set == Set::default() && *self.file_set == Set::default()
+        *self.listed_set == SenderSet::default() && *self.file_set == SenderSet::default()
     }
 
     /// Whether the parameter `skip_senders` is the same in both.
-    pub(super) fn same_list(&self, other: &Self) -> bool {
+    pub(crate) fn same_list(&self, other: &Self) -> bool {
         self.listed_set == other.listed_set
     }
 
     /// Whether the file had the same entries in both.
-    pub(super) fn same_file(&self, other: &Self) -> bool {
+    pub(crate) fn same_file(&self, other: &Self) -> bool {
         self.file_set == other.file_set
     }
 
     /// Takes the entries of the file, in place of the former ones.
-    pub(super) fn set_file(&mut self, entries: Set) {
+    pub(crate) fn set_file(&mut self, entries: SenderSet) {
         self.file_set = Arc::new(entries);
     }
 }
@@ -82,9 +82,9 @@ impl Spell for SkipSenders {
     }
 }
 
-impl Set {
+impl SenderSet {
     /// Adds an entry, unless it is there already: then the answer is `false`.
-    pub(super) fn insert(&mut self, entry: &Entry) -> bool {
+    pub(crate) fn insert(&mut self, entry: &Entry) -> bool {
         match entry {
             Entry::Domain(domain) => self.domains.insert(domain.as_str().into()),
             Entry::Subdomains(domain) => self.parents.insert(domain.as_str().into()),
@@ -130,14 +130,14 @@ impl Spell for Entry {
 }
 
 /// Reads the value of `skip_senders`.
-pub(super) fn skip_senders(text: &str) -> Parsed<SkipSenders> {
-    let mut set = Set::default();
+pub(crate) fn skip_senders(text: &str) -> Parsed<SkipSenders> {
+    let mut set = SenderSet::default();
     let listed = list_with(text, entry, |_, entry| !set.insert(entry))?;
     Ok(SkipSenders { listed, listed_set: Arc::new(set), file_set: Arc::default() })
 }
 
 /// Reads one entry.
-pub(super) fn entry(text: &str) -> Parsed<Entry> {
+pub(crate) fn entry(text: &str) -> Parsed<Entry> {
     const EXPECTED: &str = "expected example.com, .example.com or user@example.com";
     if text.trim_matches(['[', ']']).parse::<IpAddr>().is_ok() {
         return wrong(format!(
@@ -170,7 +170,7 @@ pub(super) fn entry(text: &str) -> Parsed<Entry> {
 }
 
 /// Reads a line of a file of senders: one entry, and nothing behind it.
-pub(super) fn line_entry(text: &str) -> Parsed<Entry> {
+pub(crate) fn line_entry(text: &str) -> Parsed<Entry> {
     refuse_comment(text, |guess| entry(guess).is_ok())?;
     refuse_quotes(text, false, |guess| entry(guess).is_ok())?;
     entry(text).map_err(|mut errors| {

@@ -39,7 +39,7 @@ impl Networks {
 }
 
 /// Reads a set of networks. One that is there in two spellings is there once; see [`oddities`].
-pub(super) fn networks(text: &str) -> Parsed<Networks> {
+pub(crate) fn networks(text: &str) -> Parsed<Networks> {
     let mut seen = HashSet::new();
     let mut spellings = HashSet::new();
     let found =
@@ -55,7 +55,7 @@ pub(super) fn networks(text: &str) -> Parsed<Networks> {
 
 /// What in a set of networks is no error, but hardly meant: where, and what to say about it. The
 /// text is one that [`networks`] reads.
-pub(super) fn oddities(text: &str) -> ValueErrors {
+pub(crate) fn oddities(text: &str) -> ValueErrors {
     let mut found = ValueErrors::new();
     let mut seen: HashMap<Network, String> = HashMap::new();
     let mut offset = 0;

@@ -27,7 +27,7 @@ const STEPS: [Step; 15] = [
 
 /// Cuts off the comment behind a value, which the format does not have: it begins with a `#` at the
 /// beginning or behind white space, outside of quotes.
-pub(super) fn comment(text: &str) -> Option<(&str, &str)> {
+pub(crate) fn comment(text: &str) -> Option<(&str, &str)> {
     let mut before = None;
     let mut quoted = false;
     let mut chars = text.chars();
@@ -47,7 +47,7 @@ pub(super) fn comment(text: &str) -> Option<(&str, &str)> {
 
 /// Whether a text stands in quotes or brackets, or begins or ends with a quote, as values do
 /// elsewhere; an address with a local-part in quotes does not.
-pub(super) fn is_enclosed(text: &str) -> bool {
+pub(crate) fn is_enclosed(text: &str) -> bool {
     const QUOTES: [char; 11] = [
         '\'', '`', '\u{b4}', '\u{2018}', '\u{2019}', '\u{201a}', '\u{201c}', '\u{201d}',
         '\u{201e}', '\u{ab}', '\u{bb}',
@@ -66,7 +66,7 @@ pub(super) fn is_enclosed(text: &str) -> bool {
 ///
 /// `reads` says whether a text can be read. Where it reads one value of a list, several in one text
 /// are told apart.
-pub(super) fn explain(
+pub(crate) fn explain(
     message: &mut String,
     text: &str,
     in_list: bool,

@@ -1,4 +1,4 @@
-//! Values that can be read, but are hardly meant.
+//! Values that can be read, but are hardly meant: warnings.
 
 use std::{
     net::{IpAddr, Ipv6Addr},
@@ -6,11 +6,10 @@ use std::{
 };
 
 use super::{
-    error::{ConfigError, Warning},
-    networks::oddities,
-    params::Config,
-    parse::Assignment,
-    socket::SocketSpec,
+    assignment::{Assignment, Assignments},
+    error::Warning,
+    params::{Config, Parameter},
+    types::{keyword::HeaderName, networks::oddities, socket::SocketSpec, suggestion::comment},
 };
 use crate::mail::{
     domain::Domain,
@@ -21,16 +20,82 @@ use crate::mail::{
 /// How long Postfix waits for the answer to a command, unless `milter_command_timeout` is set.
 const POSTFIX_COMMAND_TIMEOUT: u64 = 30;
 
-/// Finds them.
-pub(super) fn unlikely(config: &Config, assignments: &[Assignment]) -> Vec<Warning> {
+/// Finds what was set to no effect, or is hardly meant.
+pub(super) fn warnings(config: &Config, assignments: &Assignments) -> Vec<Warning> {
+    let mut warnings = without_effect(config, assignments);
+    warnings.extend(unlikely_values(config, assignments));
+    warnings
+}
+
+/// Finds what was set to no effect.
+fn without_effect(config: &Config, assignments: &Assignments) -> Vec<Warning> {
+    let no_unix = !config.socket.iter().any(|socket| matches!(socket, SocketSpec::Unix(_)));
+    let no_unix = (no_unix, "has no effect: there is no UNIX socket in socket");
+    let no_header = (config.header.is_empty(), "has no effect: header is empty");
+    let lacks_results = !config.header.contains(&HeaderName::AuthenticationResults);
+    let no_results = (lacks_results, "has no effect: header lacks Authentication-Results");
+    let unrecorded =
+        (lacks_results, "is not recorded in the message: header lacks Authentication-Results");
+    let no_dmarc = (!config.verify_dmarc, "has no effect: verify_dmarc is no");
+    let no_dkim = (!config.verify_dkim, "has no effect: verify_dkim is no");
+    let no_helo = (!config.verify_helo, "has no effect: verify_helo is no");
+    let no_name = (
+        lacks_results && !config.delete_incoming_authentication_results,
+        "has no effect: header lacks Authentication-Results, and those in its name are not deleted",
+    );
+    let no_deletion = (
+        !config.delete_incoming_authentication_results && config.delete_authserv_ids.is_empty(),
+        "has no effect: no incoming fields are deleted",
+    );
+    let no_deferral = match config.verify_dmarc {
+        true => (config.reject_results.is_empty(), "has no effect: reject_results is empty"),
+        false => no_dmarc,
+    };
+    let findings = [
+        ("reject_helo_results", no_helo),
+        ("definitive_helo_results", no_helo),
+        ("authserv_id", no_name),
+        ("socket_mode", no_unix),
+        ("socket_group", no_unix),
+        ("include_all_results", no_header),
+        ("include_mailfrom_local_part", no_results),
+        ("hide_none_results", no_results),
+        ("trusted_authentication_results", no_deletion),
+        ("verify_iprev", unrecorded),
+        ("verify_dkim", unrecorded),
+        ("verify_dmarc", unrecorded),
+        ("defer_spf_rejection", no_deferral),
+        ("max_dkim_signatures", no_dkim),
+        ("min_dkim_key_bits", no_dkim),
+        ("enforce_dmarc_policies", no_dmarc),
+        ("dmarc_fail_reply_code", no_dmarc),
+        ("dmarc_fail_status_code", no_dmarc),
+        ("dmarc_fail_reply_text", no_dmarc),
+        ("defer_dmarc_temperror", no_dmarc),
+        ("dmarc_exempt_networks", no_dmarc),
+        ("dmarc_exempt_dkim_domains", no_dmarc),
+        ("dmarc_exempt_mailing_lists", no_dmarc),
+    ];
     let mut warnings = Vec::new();
-    for assignment in assignments {
+    for (name, (is_found, why)) in findings {
+        let set = assignments.find(name).filter(|_| is_found);
+        let (Some(assignment), Some(parameter)) = (set, Parameter::find(name)) else { continue };
+        // Nothing is meant by a default that is written down.
+        if parameter.default.text() != Some((parameter.spell)(config).as_str()) {
+            warnings.push(assignment.error(0, why));
+        }
+    }
+    warnings
+}
+
+/// Finds values that look like mistakes.
+fn unlikely_values(config: &Config, assignments: &Assignments) -> Vec<Warning> {
+    let mut warnings = Vec::new();
+    for assignment in assignments.iter() {
         let Some(value) = assignment.value.as_deref() else { continue };
-        let mut warn = |offset: usize, message: &str| {
-            let place = assignment.place.at(assignment.offset + offset);
-            warnings.push(ConfigError::new(place, Some(assignment.parameter.name), message));
-        };
-        match assignment.parameter.name {
+        let mut warn =
+            |offset: usize, message: &str| warnings.push(assignment.error(offset, message));
+        match assignment.name {
             "socket" => sockets(config, &mut warn),
             "skip_senders_file" => path(Path::new(value), "", &mut warn),
             "hostname" if value.parse::<IpAddr>().is_ok() => {
@@ -161,7 +226,7 @@ fn reply_text(text: &str, warn: &mut impl FnMut(usize, &str)) {
     if is_quoted('"') || is_quoted('\'') {
         warn(0, "the quotes are sent: they are a part of the text");
     }
-    if let Some((before, _)) = super::meant::comment(text) {
+    if let Some((before, _)) = comment(text) {
         warn(
             before.len(),
             "what begins with '#' is sent: it is a part of the text (a comment needs a line of its own)",
@@ -182,13 +247,13 @@ fn starts_with_code(text: &str) -> bool {
 /// seems to.
 fn explained(
     config: &Config,
-    assignments: &[Assignment],
+    assignments: &Assignments,
     assignment: &Assignment,
     warn: &mut impl FnMut(usize, &str),
 ) {
-    let is_set =
-        assignments.iter().any(|assignment| assignment.parameter.name == "fail_reply_text_exp");
-    let is_default = assignment.parameter.default.text() == assignment.value.as_deref();
+    let is_set = assignments.find("fail_reply_text_exp").is_some();
+    let default = Parameter::find(assignment.name).and_then(|parameter| parameter.default.text());
+    let is_default = default == assignment.value.as_deref();
     let is_used = config.reject_results.contains(SpfResult::Fail)
         || config.reject_helo_results.contains(SpfResult::Fail);
     if !is_set && !is_default && is_used {

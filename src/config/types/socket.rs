@@ -6,7 +6,10 @@ use std::{
     path::PathBuf,
 };
 
-use super::value::{Parsed, Spell, path, quote, spell_as_displayed, wrong};
+use super::{
+    file::path,
+    value::{Parsed, Spell, quote, spell_as_displayed, wrong},
+};
 use crate::mail::domain::Domain;
 
 /// A socket to listen on.
@@ -37,7 +40,7 @@ const EXPECTED: &str =
     "expected inet:HOST:PORT, inet:PORT@HOST, inet6:..., unix:PATH, local:PATH or fd:NAME";
 
 /// Reads a socket.
-pub(super) fn socket(text: &str) -> Parsed<SocketSpec> {
+pub(crate) fn socket(text: &str) -> Parsed<SocketSpec> {
     let Some((kind, rest)) = text.split_once(':') else {
         return wrong(format!("{} is not a socket ({EXPECTED})", quote(text)));
     };
@@ -121,7 +124,7 @@ spell_as_displayed!(SocketSpec);
 const DNS_PORT: u16 = 53;
 
 /// Reads the address of a name server.
-pub(super) fn nameserver(text: &str) -> Parsed<SocketAddr> {
+pub(crate) fn nameserver(text: &str) -> Parsed<SocketAddr> {
     let bare = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(text);
     if let Ok(address) = bare.parse::<IpAddr>()
         && (address.is_ipv6() || bare == text)

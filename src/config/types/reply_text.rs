@@ -48,22 +48,22 @@ impl Spell for ReplyText {
 }
 
 /// Reads a text without macros of our own.
-pub(super) fn plain(text: &str) -> Parsed<ReplyText> {
+pub(crate) fn plain(text: &str) -> Parsed<ReplyText> {
     reply_text(text, None)
 }
 
 /// Reads a text in which `%{exp}` may stand.
-pub(super) fn with_exp(text: &str) -> Parsed<ReplyText> {
+pub(crate) fn with_exp(text: &str) -> Parsed<ReplyText> {
     reply_text(text, Some(&ReplySegment::Exp))
 }
 
 /// Reads a text in which `%{reason}` may stand.
-pub(super) fn with_reason(text: &str) -> Parsed<ReplyText> {
+pub(crate) fn with_reason(text: &str) -> Parsed<ReplyText> {
     reply_text(text, Some(&ReplySegment::Reason))
 }
 
 /// Reads a text in which `%{author_domain}` may stand.
-pub(super) fn with_author_domain(text: &str) -> Parsed<ReplyText> {
+pub(crate) fn with_author_domain(text: &str) -> Parsed<ReplyText> {
     reply_text(text, Some(&ReplySegment::AuthorDomain))
 }
 

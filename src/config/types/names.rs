@@ -30,7 +30,7 @@ fn refuse_keyword(text: &str) -> Parsed<()> {
 }
 
 /// Reads the name of this host. What is ASCII stays as it is written, U-labels become A-labels.
-pub(super) fn hostname(text: &str) -> Parsed<String> {
+pub(crate) fn hostname(text: &str) -> Parsed<String> {
     refuse_keyword(text)?;
     match Domain::parse(text) {
         Ok(_) if text.is_ascii() => Ok(text.into()),
@@ -43,7 +43,7 @@ pub(super) fn hostname(text: &str) -> Parsed<String> {
 }
 
 /// Reads a domain name.
-pub(super) fn domain(text: &str) -> Parsed<Domain> {
+pub(crate) fn domain(text: &str) -> Parsed<Domain> {
     Domain::parse(text).or_else(|error| {
         wrong(format!(
             "{} is not a domain: {error} (expected one such as example.com)",
@@ -54,7 +54,7 @@ pub(super) fn domain(text: &str) -> Parsed<Domain> {
 
 /// Reads an authserv-id: a token or a domain name (RFC 8601 §2.2, §2.5). What is ASCII stays as it
 /// is written, U-labels become A-labels.
-pub(super) fn authserv_id(text: &str) -> Parsed<String> {
+pub(crate) fn authserv_id(text: &str) -> Parsed<String> {
     refuse_keyword(text)?;
     let bad = |why: &dyn std::fmt::Display| {
         wrong(format!(
@@ -89,7 +89,7 @@ fn is_token_character(c: char) -> bool {
 }
 
 /// Reads an entry of `delete_authserv_ids`.
-pub(super) fn authserv_id_pattern(text: &str) -> Parsed<AuthservIdPattern> {
+pub(crate) fn authserv_id_pattern(text: &str) -> Parsed<AuthservIdPattern> {
     let bad = |why: &dyn std::fmt::Display| {
         wrong(format!(
             "{} is not an authserv-id: {why} (expected mail.example.com, or .example.com for subdomains)",

@@ -1,11 +1,11 @@
-//! Values that are one of a few words.
+//! Values that are one of a few keywords.
 
 use std::fmt;
 
 use super::value::{Parsed, quote, spell_as_displayed, wrong};
 
-/// A type whose values are words.
-pub(super) trait Word: Copy + 'static {
+/// A type whose values are keywords.
+pub(crate) trait Keyword: Copy + 'static {
     /// Every value.
     const ALL: &'static [Self];
 
@@ -13,14 +13,14 @@ pub(super) trait Word: Copy + 'static {
     fn word(self) -> &'static str;
 }
 
-/// Makes an enumeration whose values are words.
-macro_rules! words {
+/// Makes an enumeration whose values are keywords.
+macro_rules! keywords {
     ($($(#[$meta:meta])* $name:ident { $($(#[$value_meta:meta])* $value:ident = $word:literal,)+ })+) => { $(
         $(#[$meta])*
         #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
         pub enum $name { $($(#[$value_meta])* $value,)+ }
 
-        impl Word for $name {
+        impl Keyword for $name {
             const ALL: &'static [Self] = &[$(Self::$value),+];
 
             fn word(self) -> &'static str {
@@ -38,7 +38,7 @@ macro_rules! words {
     )+ };
 }
 
-words! {
+keywords! {
     /// What the MTA is told when the milter could not do its work on a message.
     ErrorAction {
         /// To try again later.
@@ -156,17 +156,17 @@ impl SyslogFacility {
     }
 }
 
-/// Reads a word.
-pub(super) fn word<T: Word>(text: &str) -> Parsed<T> {
+/// Reads a keyword.
+pub(crate) fn keyword<T: Keyword>(text: &str) -> Parsed<T> {
     find(text, |word| word == text)
 }
 
 /// Reads the name of a header field, in upper or lower case.
-pub(super) fn header_name(text: &str) -> Parsed<HeaderName> {
+pub(crate) fn header_name(text: &str) -> Parsed<HeaderName> {
     find(text, |word| word.eq_ignore_ascii_case(text))
 }
 
-fn find<T: Word>(text: &str, is_it: impl Fn(&str) -> bool) -> Parsed<T> {
+fn find<T: Keyword>(text: &str, is_it: impl Fn(&str) -> bool) -> Parsed<T> {
     match T::ALL.iter().find(|value| is_it(value.word())) {
         Some(value) => Ok(*value),
         None => {
@@ -177,7 +177,7 @@ fn find<T: Word>(text: &str, is_it: impl Fn(&str) -> bool) -> Parsed<T> {
 }
 
 /// Joins words as a sentence does: `a, b or c`.
-pub(super) fn one_of(words: &[&str]) -> String {
+pub(crate) fn one_of(words: &[&str]) -> String {
     match words {
         [] => String::new(),
         [word] => (*word).into(),
@@ -191,9 +191,9 @@ mod tests {
 
     #[test]
     fn words_are_read_and_refused() {
-        assert_eq!(word("warn"), Ok(LogLevel::Warn));
+        assert_eq!(keyword("warn"), Ok(LogLevel::Warn));
         assert_eq!(
-            word::<LogLevel>("Warn").unwrap_err()[0].message,
+            keyword::<LogLevel>("Warn").unwrap_err()[0].message,
             "'Warn' is unknown (expected error, warn, info or debug)"
         );
         assert_eq!(header_name("received-spf"), Ok(HeaderName::ReceivedSpf));

@@ -3,8 +3,8 @@
 use std::fmt;
 
 use super::{
+    keyword::one_of,
     value::{Parsed, Spell, list, quote, wrong},
-    words::one_of,
 };
 use crate::mail::spf_result::SpfResult;
 
@@ -70,12 +70,12 @@ impl Spell for SpfResults {
 }
 
 /// Reads a set of results that can be rejected.
-pub(super) fn rejectable(text: &str) -> Parsed<SpfResults> {
+pub(crate) fn rejectable(text: &str) -> Parsed<SpfResults> {
     list(text, |word| one(word, REJECTABLE)).map(SpfResults::from_iter)
 }
 
 /// Reads a set of results of HELO that can be final.
-pub(super) fn definitive(text: &str) -> Parsed<SpfResults> {
+pub(crate) fn definitive(text: &str) -> Parsed<SpfResults> {
     list(text, |word| one(word, DEFINITIVE)).map(SpfResults::from_iter)
 }
 
