@@ -107,7 +107,7 @@ pub fn main() -> ExitCode {
         dry_run: cli.options.dry_run,
     };
     let Some(command) = cli.command else { return run(process, &path, overrides) };
-    if let Err(error) = process.leave_signals_alone() {
+    if let Err(error) = process.release_signals() {
         return fail(&error);
     }
     match load(&path, &overrides) {

@@ -1,4 +1,4 @@
-//! The name servers: how they are asked, and what the log has of them.
+//! What the log has of the name servers.
 
 use std::{
     net::SocketAddr,
@@ -7,74 +7,61 @@ use std::{
 };
 
 use crate::{
-    config::Config,
-    dns::{Event, Server, Settings},
+    dns::{Event, Server},
     log::{Log, RateLimit},
 };
 
-/// A resolver's configuration.
-const RESOLV_CONF: &str = "/etc/resolv.conf";
-
-/// How often it is told that servers do not answer.
+/// How often it is logged that servers do not answer.
 const SILENCE_INTERVAL: Duration = Duration::from_secs(60);
-
-/// What a configuration says of DNS.
-pub(super) fn settings(config: &Config, max_queries: usize) -> Settings {
-    Settings {
-        nameservers: config.nameservers.clone(),
-        resolv_conf: RESOLV_CONF.into(),
-        timeout: Duration::from_secs(config.dns_timeout_secs),
-        attempts: config.dns_attempts,
-        cache_size: config.dns_cache_size,
-        max_queries,
-    }
-}
 
 /// Events that are kept until the daemon has started; the start makes three at most.
 const MAX_HELD: usize = 16;
 
-/// Writes events to the log, once the daemon has told that it started.
+/// Logs events, from the moment on at which the log has the start of the daemon.
 #[derive(Debug)]
-pub(super) struct Teller {
-    log: Log,
-    /// Those from before the start was told.
-    held: Mutex<Option<Vec<Event>>>,
-    /// Silence of some servers and silence of all, each told by itself.
+pub(super) struct NameServerLog {
+    state: Mutex<State>,
+    /// Silence of some servers and silence of all, each limited by itself.
     some_silent: RateLimit,
     all_silent: RateLimit,
 }
 
-impl Teller {
-    pub(super) fn new(log: Log) -> Arc<Self> {
-        let complaint = || RateLimit::new(SILENCE_INTERVAL);
+#[derive(Debug)]
+enum State {
+    /// Events from before the start was logged.
+    Held(Vec<Event>),
+    Open(Log),
+}
+
+impl NameServerLog {
+    pub(super) fn new() -> Arc<Self> {
+        let limit = || RateLimit::new(SILENCE_INTERVAL);
         Arc::new(Self {
-            log,
-            held: Mutex::new(Some(Vec::new())),
-            some_silent: complaint(),
-            all_silent: complaint(),
+            state: Mutex::new(State::Held(Vec::new())),
+            some_silent: limit(),
+            all_silent: limit(),
         })
     }
 
-    /// Takes an event.
-    pub(super) fn tell(&self, event: &Event) {
-        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
-        match &mut *held {
-            Some(held) if held.len() < MAX_HELD => held.push(event.clone()),
-            Some(_) => {}
-            None => self.write(event),
+    /// Logs an event, or holds it until there is a log.
+    pub(super) fn record(&self, event: &Event) {
+        match &mut *self.state.lock().unwrap_or_else(PoisonError::into_inner) {
+            State::Held(held) if held.len() < MAX_HELD => held.push(event.clone()),
+            State::Held(_) => {}
+            State::Open(log) => self.write(event, log),
         }
     }
 
-    /// Writes what there is, and what comes from now on at once.
-    pub(super) fn begin(&self) {
-        let held = self.held.lock().unwrap_or_else(PoisonError::into_inner).take();
-        for event in held.iter().flatten() {
-            self.write(event);
+    /// Logs the events held, and from now on each as it comes.
+    pub(super) fn open(&self, log: Log) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        if let State::Held(held) = &*state {
+            held.iter().for_each(|event| self.write(event, &log));
         }
+        *state = State::Open(log);
     }
 
-    fn write(&self, event: &Event) {
-        let log = &self.log;
+    fn write(&self, event: &Event, log: &Log) {
         match event {
             Event::Servers { file: None, servers } => {
                 log.info(|| format!("{} asked, by nameservers", are(servers)))
@@ -109,8 +96,8 @@ impl Teller {
                 });
             }
             Event::Silent { servers, is_answered, failure, record_type, name } => {
-                let complaint = if *is_answered { &self.some_silent } else { &self.all_silent };
-                if complaint.allow() {
+                let limit = if *is_answered { &self.some_silent } else { &self.all_silent };
+                if limit.allow() {
                     let what = if servers.len() == 1 { "does not answer" } else { "do not answer" };
                     let question = format!("{record_type} {}: {failure}", name.escape_debug());
                     log.warn(|| format!("{} {what}: {question}", named(servers)));
@@ -145,20 +132,20 @@ mod tests {
     #[test]
     fn events_in_words() {
         let log = Log::keep(LogLevel::Info);
-        let teller = Teller::new(log.clone());
-        let tell = |event: &Event| teller.tell(event);
+        let events = NameServerLog::new();
+        let record = |event: &Event| events.record(event);
         let file = || "/etc/resolv.conf".into();
-        tell(&Event::Servers { file: None, servers: servers(1) });
-        tell(&Event::Servers { file: Some(file()), servers: servers(2) });
-        tell(&Event::NoServers {
+        record(&Event::Servers { file: None, servers: servers(1) });
+        record(&Event::Servers { file: Some(file()), servers: servers(2) });
+        record(&Event::NoServers {
             file: file(),
             reason: "No such file or directory".into(),
             servers: servers(1),
         });
-        tell(&Event::BadLines { file: file(), number: 3, text: "foo\n".into() });
+        record(&Event::BadLines { file: file(), number: 3, text: "foo\n".into() });
         assert!(log.take_kept().is_empty());
-        teller.begin();
-        tell(&Event::Hangs { file: file() });
+        events.open(log.clone());
+        record(&Event::Hangs { file: file() });
         assert_eq!(
             log.take_kept(),
             [
@@ -172,11 +159,11 @@ mod tests {
     }
 
     #[test]
-    fn silence_is_told_once_a_minute() {
+    fn silence_is_logged_once_a_minute() {
         let log = Log::keep(LogLevel::Warn);
-        let teller = Teller::new(log.clone());
-        teller.begin();
-        let tell = |event: &Event| teller.tell(event);
+        let events = NameServerLog::new();
+        events.open(log.clone());
+        let record = |event: &Event| events.record(event);
         let silent = |count, is_answered, name: &str| Event::Silent {
             servers: servers(count),
             is_answered,
@@ -185,8 +172,8 @@ mod tests {
             name: name.into(),
         };
         for _ in 0..3 {
-            tell(&silent(1, true, "a.example"));
-            tell(&silent(2, false, "b\n.example"));
+            record(&silent(1, true, "a.example"));
+            record(&silent(2, false, "b\n.example"));
         }
         assert_eq!(
             log.take_kept(),

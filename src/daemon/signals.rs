@@ -1,4 +1,4 @@
-//! What the process is told by signals.
+//! The signals of the process.
 
 use std::{
     io,
@@ -11,22 +11,22 @@ use signal_hook::{
     flag,
 };
 
-/// The signals that would end the process if nobody took them. SIGPIPE is not among them: Rust has
+/// The signals that would end the process unless it took them. SIGPIPE is not among them: Rust has
 /// it ignored from the start.
 const TAKEN: [i32; 5] = [SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2];
 
-/// Keeps signals from ending the process, as the very first thing that it does; what it gives is
-/// set where one said to stop.
+/// Keeps signals from ending the process, as the very first thing that it does. The flag is set when
+/// one of them says to stop.
 ///
 /// # Errors
 ///
 /// The system does not let us.
-pub(super) fn keep_for_now() -> io::Result<Arc<AtomicBool>> {
+pub(super) fn hold() -> io::Result<Arc<AtomicBool>> {
     let (stop, nothing) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
     for signal in TAKEN {
         // A reload means nothing yet: the configuration has not been read.
-        let told = if matches!(signal, SIGTERM | SIGINT) { &stop } else { &nothing };
-        flag::register(signal, Arc::clone(told))?;
+        let flag = if matches!(signal, SIGTERM | SIGINT) { &stop } else { &nothing };
+        flag::register(signal, Arc::clone(flag))?;
     }
     Ok(stop)
 }
@@ -77,7 +77,7 @@ impl Signals {
 /// # Errors
 ///
 /// The system does not let us.
-pub(super) fn leave_alone() -> io::Result<()> {
+pub(super) fn release() -> io::Result<()> {
     TAKEN.into_iter().try_for_each(|signal| {
         flag::register_conditional_default(signal, Arc::new(AtomicBool::new(true))).map(drop)
     })

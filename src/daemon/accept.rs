@@ -1,4 +1,4 @@
-//! Where connections come in.
+//! Accepting connections.
 
 use std::{convert::Infallible, io, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
@@ -8,7 +8,7 @@ use tokio::{
     time::sleep,
 };
 
-use super::connections::Connections;
+use super::slots::Slots;
 use crate::{
     listen::Listener,
     log::Log,
@@ -54,55 +54,55 @@ async fn keep_on<F: Future<Output = Infallible>>(log: &Log, work: impl Fn() -> F
     }
 }
 
-/// Where connections of a socket come in to a thread.
-pub(super) struct Entrance {
+/// Accepts connections of a socket for a thread.
+pub(super) struct Acceptor {
     pub(super) source: Source,
     /// The socket's name.
     pub(super) name: String,
     pub(super) worker: Worker,
-    pub(super) connections: Arc<Connections>,
+    pub(super) slots: Arc<Slots>,
     pub(super) server: Arc<Server>,
     pub(super) log: Log,
 }
 
-impl Entrance {
+impl Acceptor {
     /// Accepts connections for ever. What goes wrong with one does not keep the next one waiting
     /// for long.
     ///
     /// At the limit connections wait in the backlog; those that came at the same time as the last
-    /// wait here, one for each thread and socket at most. (Taking the place first would let each
+    /// wait here, one for each thread and socket at most. (Taking the slot first would let each
     /// socket that nobody connects to keep one.)
     pub(super) async fn accept(self) -> Infallible {
-        let (log, entrance) = (self.log.clone(), Arc::new(self));
+        let (log, acceptor) = (self.log.clone(), Arc::new(self));
         keep_on(&log, || {
-            let entrance = Arc::clone(&entrance);
-            async move { entrance.accept_until_trouble().await }
+            let acceptor = Arc::clone(&acceptor);
+            async move { acceptor.accept_each().await }
         })
         .await
     }
 
-    async fn accept_until_trouble(&self) -> Infallible {
+    async fn accept_each(&self) -> Infallible {
         let mut pause = ACCEPT_PAUSE;
         loop {
-            self.connections.wait_for_room(&self.log).await;
+            self.slots.wait_for_one(&self.log).await;
             self.worker.turn().await;
             match self.source.accept().await {
                 Ok(socket) => {
                     pause = ACCEPT_PAUSE;
                     let load = self.worker.load();
-                    let place = self.connections.take(&self.log).await;
+                    let slot = self.slots.take(&self.log).await;
                     let (server, log) = (Arc::clone(&self.server), self.log.clone());
                     tokio::spawn(async move {
                         if let Err(error) = serve(socket, server).await {
                             log.debug(|| format!("connection ended: {error}"));
                         }
-                        drop((place, load));
+                        drop((slot, load));
                     });
                 }
                 // The peer gave up while it waited.
                 Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
                 Err(error) => {
-                    if self.connections.failing.allow() {
+                    if self.slots.failing.allow() {
                         self.log.error(|| {
                             format!("cannot accept a connection on {}: {error}", self.name)
                         });

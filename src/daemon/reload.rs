@@ -1,0 +1,255 @@
+//! Loading: files are read on a thread of their own, never where signals are waited for. A file may
+//! be a pipe that nobody writes to, or on a disk that does not answer.
+
+use std::{
+    ops::ControlFlow,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use tokio::{
+    task::{JoinError, JoinHandle, spawn_blocking},
+    time::timeout,
+};
+
+use super::{
+    signals::{Signal, Signals},
+    slots::Slots,
+};
+use crate::{
+    config::{Config, Errors, Loaded, LogLevel, Overrides, load},
+    dns::{Dns, Settings},
+    log::{Log, Target},
+    runtime::{Runtime, Shared},
+    systemd,
+};
+
+/// How long files may take to be read at a reload.
+const RELOAD_LIMIT: Duration = Duration::from_secs(10);
+
+/// How long the log may take to be written before it goes elsewhere.
+const REDIRECT_LIMIT: Duration = Duration::from_millis(500);
+
+/// A resolver's configuration.
+const RESOLV_CONF: &str = "/etc/resolv.conf";
+
+/// The files that a configuration comes from, and what they do not say.
+#[derive(Clone, Debug)]
+pub(super) struct Files {
+    path: PathBuf,
+    overrides: Overrides,
+    resolv_conf: PathBuf,
+    max_queries: usize,
+}
+
+impl Files {
+    pub(super) fn new(path: &Path, overrides: Overrides, max_queries: usize) -> Self {
+        Self { path: path.to_owned(), overrides, resolv_conf: RESOLV_CONF.into(), max_queries }
+    }
+
+    /// Reads the configuration; not for a thread that has other things to do.
+    ///
+    /// # Errors
+    ///
+    /// Everything that is wrong with it.
+    pub(super) fn load(&self) -> Result<Loaded, Errors> {
+        load(&self.path, &self.overrides)
+    }
+
+    /// What a configuration says of DNS.
+    pub(super) fn dns_settings(&self, config: &Config) -> Settings {
+        Settings {
+            nameservers: config.nameservers.clone(),
+            resolv_conf: self.resolv_conf.clone(),
+            timeout: Duration::from_secs(config.dns_timeout_secs),
+            attempts: config.dns_attempts,
+            cache_size: config.dns_cache_size,
+            max_queries: self.max_queries,
+        }
+    }
+
+    /// Begins to read all files again, for a client of the name servers that they give.
+    fn read_again(&self, dns: Dns) -> Reading {
+        let files = self.clone();
+        spawn_blocking(move || {
+            let loaded = files.load()?;
+            let dns = dns.reconfigured(&files.dns_settings(&loaded.config));
+            Ok((loaded, dns))
+        })
+    }
+}
+
+/// Files that are being read.
+type Reading = JoinHandle<Result<(Loaded, Dns), Errors>>;
+
+/// Waits for a task, while signals come: the second value says whether a reload was asked for
+/// meanwhile. `None` when told to stop.
+pub(super) async fn wait_for<T>(
+    task: impl Future<Output = T>,
+    signals: &mut Signals,
+) -> Option<(T, bool)> {
+    let mut task = std::pin::pin!(task);
+    let mut again = false;
+    loop {
+        tokio::select! {
+            output = &mut task => return Some((output, again)),
+            signal = signals.next() => match signal {
+                Signal::Reload => again = true,
+                Signal::Stop => return None,
+            },
+        }
+    }
+}
+
+/// Puts configurations in force, one after the other.
+pub(super) struct Reloader {
+    files: Files,
+    log: Log,
+    shared: Shared,
+    slots: Arc<Slots>,
+    /// A reload that did not come to an end in time, and may still be under way.
+    hanging: Option<Reading>,
+}
+
+impl Reloader {
+    pub(super) fn new(files: Files, log: Log, shared: Shared, slots: Arc<Slots>) -> Self {
+        Self { files, log, shared, slots, hanging: None }
+    }
+
+    /// Loads the configuration again, and once more when told so meanwhile. Breaks off when told to
+    /// stop.
+    pub(super) async fn reload(&mut self, signals: &mut Signals) -> ControlFlow<()> {
+        loop {
+            systemd::reloading();
+            // Threads that hang are not to gather.
+            if self.hanging.as_ref().is_some_and(|hanging| !hanging.is_finished()) {
+                self.keep(["the configuration is still being read, from the last reload on"]);
+                systemd::ready();
+                return ControlFlow::Continue(());
+            }
+            let mut reading = self.files.read_again(self.shared.load().dns.clone());
+            let ended = wait_for(timeout(RELOAD_LIMIT, &mut reading), signals).await;
+            let Some((read, again)) = ended else { return ControlFlow::Break(()) };
+            match read {
+                Ok(read) => self.end(read),
+                Err(_) => {
+                    self.hanging = Some(reading);
+                    let seconds = RELOAD_LIMIT.as_secs();
+                    let reason =
+                        format!("the configuration cannot be read within {seconds} seconds");
+                    self.keep([reason.as_str()]);
+                }
+            }
+            systemd::ready();
+            if !again {
+                return ControlFlow::Continue(());
+            }
+        }
+    }
+
+    /// Puts in force what was read, unless something is wrong with it.
+    fn end(&self, read: Result<Result<(Loaded, Dns), Errors>, JoinError>) {
+        match read {
+            Ok(Ok((loaded, dns))) => self.replace(loaded, dns),
+            Ok(Err(errors)) => self.keep(errors.to_string().lines()),
+            Err(error) => self.keep([error.to_string().as_str()]),
+        }
+    }
+
+    /// Logs why the configuration in force stays.
+    fn keep<'a>(&self, reasons: impl IntoIterator<Item = &'a str>) {
+        for reason in reasons {
+            self.log.error(|| reason.to_owned());
+        }
+        self.log.error(|| {
+            format!(
+                "configuration not reloaded, the former one stays in force: {}",
+                self.files.path.display()
+            )
+        });
+    }
+
+    /// Puts all of a configuration in force.
+    fn replace(&self, Loaded { mut config, warnings }: Loaded, dns: Dns) {
+        let running = self.shared.load();
+        let fixed = config.keep_fixed(&running.config);
+        let changed = running.config.changed(&config);
+        for warning in &warnings {
+            self.log.warn(|| warning.to_string());
+        }
+        for name in fixed {
+            self.log.warn(|| format!("parameter {name} is only read at start, the running value stays in force until a restart"));
+        }
+        let (target, level) = (log_target(&config), config.log_level);
+        self.slots.set_limit(config.max_connections, &self.log);
+        let generation = running.generation + 1;
+        self.shared.replace(Runtime::new(config, dns, running.fallback_host.clone(), generation));
+        let changed = if changed.is_empty() { "none".to_owned() } else { changed.join(",") };
+        let reloaded = || format!("configuration reloaded changed={changed}");
+        let moves = target != log_target(&running.config);
+        let falls_silent = level < LogLevel::Info;
+        // Who reads the log where it was must learn why it ends there.
+        if moves || falls_silent {
+            self.log.info(reloaded);
+        }
+        if moves {
+            self.log.flush(REDIRECT_LIMIT);
+        }
+        self.log.redirect(target, level);
+        self.log.info(reloaded);
+    }
+}
+
+/// Where a configuration has the log written to.
+pub(super) fn log_target(config: &Config) -> Target {
+    Target::new(config.log_destination, config.syslog_facility)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, sync::Mutex, thread};
+
+    use nix::{sys::stat::Mode, unistd::mkfifo};
+
+    use super::*;
+    use crate::dns::Event;
+
+    /// On one thread, as the daemon waits for signals: who reads there would be waited for.
+    #[tokio::test]
+    async fn a_resolv_conf_that_hangs_is_read_elsewhere() {
+        let folder = std::env::current_exe()
+            .unwrap()
+            .with_file_name(format!("reload-test-{}", std::process::id()));
+        let _ = fs::remove_dir_all(&folder);
+        fs::create_dir_all(&folder).unwrap();
+        let conf = folder.join("spf-milter.conf");
+        fs::write(&conf, "socket = fd:\n").unwrap();
+        let mut files = Files::new(&conf, Overrides::default(), 1);
+        files.resolv_conf = folder.join("resolv.conf");
+        // Nobody writes to it.
+        mkfifo(&files.resolv_conf, Mode::S_IRUSR | Mode::S_IWUSR).unwrap();
+        let readers = Arc::new(Mutex::new(Vec::new()));
+        let settings = files.dns_settings(&files.load().unwrap().config);
+        let dns = spawn_blocking({
+            let readers = Arc::clone(&readers);
+            move || {
+                Dns::with_listener(&settings, move |event| {
+                    let is_unread = matches!(event, Event::NoServers { .. });
+                    readers.lock().unwrap().push((is_unread, thread::current().id()));
+                })
+            }
+        });
+        let dns = dns.await.unwrap();
+        // Other settings have the file read from the beginning.
+        fs::write(&conf, "socket = fd:\ndns_timeout_secs = 7\n").unwrap();
+        let (loaded, _dns) = files.read_again(dns).await.unwrap().unwrap();
+        assert_eq!(loaded.config.dns_timeout_secs, 7);
+        let readers = readers.lock().unwrap();
+        assert_eq!(readers.len(), 2);
+        for (is_unread, reader) in &*readers {
+            assert!(*is_unread && *reader != thread::current().id());
+        }
+        fs::remove_dir_all(&folder).unwrap();
+    }
+}
