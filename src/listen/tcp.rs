@@ -3,6 +3,9 @@
 use std::{
     io,
     net::{SocketAddr, ToSocketAddrs},
+    sync::mpsc::sync_channel,
+    thread,
+    time::Duration,
 };
 
 use anyhow::bail;
@@ -13,6 +16,9 @@ use super::socket::{BACKLOG, Listener, ListeningSocket};
 
 /// How often a port is asked for that all addresses of a name have free.
 const PORT_ATTEMPTS: u32 = 20;
+
+/// How long the addresses of a host may take to be looked up at the start.
+const RESOLVE_LIMIT: Duration = Duration::from_secs(60);
 
 /// The addresses of a host, in the order of the system, each once.
 struct Addresses {
@@ -37,9 +43,12 @@ pub(super) fn listen(
 }
 
 fn resolve(host: &str, port: u16, only_v6: bool) -> anyhow::Result<Addresses> {
-    let found = (host, port).to_socket_addrs()?;
+    let name = host.to_owned();
+    let found = look_up(RESOLVE_LIMIT, move || {
+        (name.as_str(), port).to_socket_addrs().map(Iterator::collect)
+    })?;
     let mut addresses: Vec<SocketAddr> = Vec::new();
-    for address in found.filter(|address| address.is_ipv6() || !only_v6) {
+    for address in found.into_iter().filter(|address| address.is_ipv6() || !only_v6) {
         if !addresses.contains(&address) {
             addresses.push(address);
         }
@@ -50,6 +59,20 @@ fn resolve(host: &str, port: u16, only_v6: bool) -> anyhow::Result<Addresses> {
     // Where a name has both, each is a socket of its own, and none takes the place of the other.
     let only_v6 = only_v6 || addresses.len() > 1;
     Ok(Addresses { addresses, only_v6 })
+}
+
+/// Looks addresses up, but waits no longer than `limit`: a resolv.conf that cannot be read to its end
+/// keeps the C library waiting for ever.
+fn look_up(
+    limit: Duration,
+    resolve: impl FnOnce() -> io::Result<Vec<SocketAddr>> + Send + 'static,
+) -> io::Result<Vec<SocketAddr>> {
+    let (sender, receiver) = sync_channel(1);
+    thread::Builder::new().name("resolve".into()).spawn(move || sender.send(resolve()))?;
+    receiver.recv_timeout(limit).unwrap_or_else(|_| {
+        let seconds = limit.as_secs();
+        Err(io::Error::other(format!("its address cannot be looked up within {seconds} seconds")))
+    })
 }
 
 /// Listens on every address: MTAs that are given the same name differ in the one that they take. An
@@ -186,6 +209,18 @@ mod tests {
         assert!(SockRef::from(listener).only_v6().unwrap());
         assert!(opened("localhost", 0, false)[0].starts_with("inet:"));
         assert!(resolve("127.0.0.1", 0, true).is_err());
+    }
+
+    #[test]
+    fn a_resolver_that_hangs_is_given_up() {
+        let (release, held) = sync_channel::<()>(0);
+        let error = look_up(Duration::ZERO, move || {
+            let _ = held.recv();
+            Ok(Vec::new())
+        })
+        .unwrap_err();
+        assert_eq!(error.to_string(), "its address cannot be looked up within 0 seconds");
+        drop(release);
     }
 
     fn addresses(texts: &[&str]) -> Addresses {
