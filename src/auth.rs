@@ -3,6 +3,7 @@
 pub mod dkim;
 pub mod dmarc;
 pub mod iprev;
+mod reverse;
 mod signed;
 pub mod spf;
 

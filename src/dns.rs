@@ -56,6 +56,13 @@ pub enum RecordType {
     Existence,
 }
 
+impl RecordType {
+    /// The type of addresses of the family of this one.
+    pub fn of_address(address: IpAddr) -> Self {
+        if address.is_ipv4() { Self::A } else { Self::Aaaa }
+    }
+}
+
 impl fmt::Display for RecordType {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {

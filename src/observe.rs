@@ -196,7 +196,7 @@ fn identity_line(line: &mut Line<'_>, record: &Record, identity: &IdentityRecord
         }
     }
     if let Some(problem) = &outcome.problem {
-        line.pair("problem", problem.reason);
+        line.pair("problem", problem.kind.as_str());
         line.pair("detail", &problem.detail);
     }
     if outcome.lookups > 0 {

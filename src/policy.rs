@@ -392,7 +392,7 @@ impl<'a> Values<'a> {
                 .unwrap_or_default(),
             reason: outcome
                 .and_then(|outcome| outcome.problem.as_ref())
-                .map_or("unknown", |problem| problem.reason),
+                .map_or("unknown", |problem| problem.kind.as_str()),
             author_domain: "",
         }
     }

@@ -3,18 +3,15 @@
 //!
 //! A fact about how well the client's network is kept; it authenticates nobody.
 
-use std::net::IpAddr;
+use std::{net::IpAddr, pin::pin};
 
-use futures_util::{StreamExt as _, stream};
+use futures_util::StreamExt as _;
 
+use super::reverse;
 use crate::{
     dns::{Dns, Failure, Name},
     mail::results::words,
 };
-
-/// The most names of an address that are looked up; the rest are left out (RFC 8601 §7.9, RFC 7208
-/// §4.6.4).
-pub const MAX_NAMES: usize = 10;
 
 /// How many names are looked up at the same time.
 const CONCURRENT_LOOKUPS: usize = 5;
@@ -61,7 +58,7 @@ impl Outcome {
 
 /// Looks up the names of an address, and of these the addresses of the same family.
 ///
-/// One look-up and at most [`MAX_NAMES`] more, some of them at the same time. An IPv4-mapped
+/// One look-up and at most [`reverse::MAX_NAMES`] more, some of them at the same time. An IPv4-mapped
 /// address must be given as the IPv4 address that it stands for. There is no time limit: the caller
 /// sets one and drops the future.
 pub async fn verify(dns: &Dns, address: IpAddr) -> Outcome {
@@ -74,12 +71,8 @@ pub async fn verify(dns: &Dns, address: IpAddr) -> Outcome {
         Err(failure) => return outcome(IprevResult::Temperror, None, Some(failure)),
     };
     // In the order of the answer, so that the same answer always confirms the same name.
-    let mut confirmations = stream::iter(names.iter().take(MAX_NAMES).cloned())
-        .map(|name| async move {
-            let confirmation = has_address(dns, &name, address).await;
-            (name, confirmation)
-        })
-        .buffered(CONCURRENT_LOOKUPS);
+    let confirmations = reverse::confirmations(dns, address, &names, CONCURRENT_LOOKUPS, None);
+    let mut confirmations = pin!(confirmations);
     let mut trouble = None;
     while let Some((name, confirmation)) = confirmations.next().await {
         match confirmation {
@@ -92,15 +85,6 @@ pub async fn verify(dns: &Dns, address: IpAddr) -> Outcome {
         Some(failure) => outcome(IprevResult::Temperror, None, Some(failure)),
         None => outcome(IprevResult::Fail, None, None),
     }
-}
-
-/// Whether a name has an address; an error is trouble, never a void look-up.
-async fn has_address(dns: &Dns, name: &Name, address: IpAddr) -> Result<bool, Failure> {
-    let found = match address {
-        IpAddr::V4(address) => dns.a(name).await.map(|addresses| addresses.contains(&address)),
-        IpAddr::V6(address) => dns.aaaa(name).await.map(|addresses| addresses.contains(&address)),
-    };
-    found.or_else(|failure| if failure.is_void() { Ok(false) } else { Err(failure) })
 }
 
 #[cfg(test)]

@@ -72,7 +72,7 @@ impl Session {
                 .policy_domain
                 .as_ref()
                 .map(|_| outcome.mechanism.as_deref().unwrap_or("default").into()),
-            problem: problem_of(verified).map(|problem| problem.reason.into()),
+            problem: problem_of(verified).map(|problem| problem.kind.as_str().into()),
             ..ReceivedSpf::new(outcome.result)
         };
         field.write()
@@ -120,7 +120,7 @@ impl Session {
         let result =
             MethodResult::new("spf", verified.outcome.result.as_str()).with_property(property);
         match problem_of(verified) {
-            Some(problem) => result.with_reason(problem.reason),
+            Some(problem) => result.with_reason(problem.kind.as_str()),
             None => result,
         }
     }

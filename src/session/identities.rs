@@ -217,7 +217,7 @@ impl Check<'_> {
         };
         let query = Query {
             client: self.client,
-            domain: domain.as_str(),
+            domain: domain.into(),
             local_part: self.local_part,
             helo: self.helo,
             receiver: self.receiver,
@@ -225,7 +225,7 @@ impl Check<'_> {
         };
         let (dns, config) = (self.dns, &self.runtime.config);
         let (limits, begin) = (limits(config), Instant::now());
-        let mut outcome = spf::check_domain(dns, domain, &query, &limits).await;
+        let mut outcome = spf::check(dns, &query, &limits, None).await;
         if policy::tells_client_name(config, self.identity, &outcome) {
             let left = limits.timeout.saturating_sub(begin.elapsed());
             // Boxed, for hardly any reply has it.

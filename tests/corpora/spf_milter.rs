@@ -4,7 +4,7 @@
 use std::net::SocketAddr;
 
 use spf_milter::{
-    auth::spf::{Limits, Query, check_host},
+    auth::spf::{self, Limits, Query},
     dns::zone::Zone,
     mail::identity::ReversePath,
 };
@@ -62,7 +62,7 @@ fn play(daemon: &Daemon, case: &Case) -> Seen {
     seen
 }
 
-/// What `check_host()` finds with the zone in memory.
+/// What `spf::check(, None)` finds with the zone in memory.
 async fn check(case: &Case) -> Seen {
     let helo = case.text("helo").unwrap_or_default().to_owned();
     let (local_part, domain) =
@@ -73,13 +73,13 @@ async fn check(case: &Case) -> Seen {
         };
     let query = Query {
         client: case.ip().expect("client address"),
-        domain: &domain,
+        domain: domain.as_str().into(),
         local_part: &local_part,
         helo: &helo,
         receiver: "receiver.example",
         timestamp: 0,
     };
-    let outcome = check_host(&case.dns(), &query, &Limits::default()).await;
+    let outcome = spf::check(&case.dns(), &query, &Limits::default(), None).await;
     (outcome.result.to_string(), outcome.explanation)
 }
 

@@ -7,25 +7,20 @@ use viaspf::record::{
     MacroStringSegment,
 };
 
-use super::{POSTMASTER, Query};
+use super::{
+    limits::{MAX_EXPANSION_WORK, MAX_EXPLANATION},
+    query::{POSTMASTER, Query},
+};
 use crate::{
     dns::Name,
     mail::{
-        domain::{MAX_DOMAIN_LENGTH, with_a_labels},
+        domain::{Domain, MAX_DOMAIN_LENGTH, with_a_labels},
         octets::count_work,
     },
 };
 
 /// What `%{p}` expands to where no name of the client is validated (RFC 7208 §7.3).
 const UNKNOWN: &str = "unknown";
-
-/// The most octets of an explanation; no reply holds as many.
-const MAX_EXPLANATION: usize = 16 * 1024;
-
-/// The most octets of values that one expansion goes through. A record has room for thousands of
-/// macros, a hostile local-part for thousands of octets, and each macro may go through all of them
-/// to expand to nothing.
-pub(super) const MAX_WORK: usize = 256 * 1024;
 
 /// What the macros stand for.
 #[derive(Clone, Copy, Debug)]
@@ -49,18 +44,27 @@ pub struct Variables<'a> {
 }
 
 impl<'a> Variables<'a> {
-    /// What the macros stand for in the record of `domain`.
-    pub(super) fn new(query: &Query<'a>, sender_domain: &'a str, domain: &'a str) -> Self {
+    /// What the macros stand for in the record of the sender's domain.
+    pub(super) fn new(query: &Query<'a>, domain: &'a Domain) -> Self {
+        let domain = domain.as_str();
         Self {
             client: query.client.to_canonical(),
             local_part: if query.local_part.is_empty() { POSTMASTER } else { query.local_part },
-            sender_domain,
+            sender_domain: domain,
             domain,
             helo: query.helo,
             receiver: query.receiver,
             timestamp: query.timestamp,
             validated: None,
         }
+    }
+
+    /// What they stand for in the record of another domain.
+    pub(super) fn of_record<'b>(&self, domain: &'b Name) -> Variables<'b>
+    where
+        'a: 'b,
+    {
+        Variables { domain: domain.as_str(), ..*self }
     }
 
     fn value(&self, kind: MacroKind) -> Cow<'a, str> {
@@ -117,7 +121,7 @@ pub(super) fn expand_domain(string: &MacroString, variables: &Variables<'_>) -> 
     let mut work = 0;
     for segment in &string.segments {
         work += expand_segment(&mut text, segment, variables);
-        if work > MAX_WORK {
+        if work > MAX_EXPANSION_WORK {
             return None;
         }
         keep_end(&mut text);
@@ -163,7 +167,7 @@ fn expand_explanation(string: &ExplainString, variables: &Variables<'_>) -> (Str
             ExplainStringSegment::MacroString(string) => {
                 for segment in &string.segments {
                     work += expand_segment(&mut text, segment, variables);
-                    if work > MAX_WORK || text.len() > MAX_EXPLANATION {
+                    if work > MAX_EXPANSION_WORK || text.len() > MAX_EXPLANATION {
                         return (cut_end(text), false);
                     }
                 }

@@ -1,30 +1,14 @@
 //! The names and addresses that mechanisms compare.
 
-use std::{net::IpAddr, time::Duration};
+use std::net::IpAddr;
 
-use futures_util::future::join_all;
-use tokio::time::{Instant, timeout_at};
 use viaspf::record::{
     DomainSpec, DualCidrLength, ExplainString, ExplainStringSegment, MacroKind, MacroString,
     Mechanism,
 };
 
 use super::record::macros;
-use crate::dns::{Answer, Dns, Name, RecordType};
-
-/// The names of an address that are looked at, others are ignored (RFC 7208 §4.6.4).
-const MAX_PTR_NAMES: usize = 10;
-
-/// How long the names of a client and their addresses are waited for, all together.
-pub(super) const NAMES_LIMIT: Duration = Duration::from_secs(5);
-
-/// Until when the names of a client are waited for in a check that ends at `end`. Silence of the
-/// client's DNS is no match (RFC 7208 §5.5), so it must leave the check enough time to go on: half
-/// of what there is.
-pub(super) fn names_deadline(end: Instant) -> Instant {
-    let now = Instant::now();
-    now + NAMES_LIMIT.min(end.saturating_duration_since(now) / 2)
-}
+use crate::dns::{Answer, Name};
 
 /// The prefix lengths of a mechanism.
 #[derive(Clone, Copy)]
@@ -41,10 +25,6 @@ impl Prefix {
             len6: length.and_then(DualCidrLength::ip6).map_or(128, |length| length.get()),
         }
     }
-}
-
-pub(super) fn address_type(client: IpAddr) -> RecordType {
-    if client.is_ipv4() { RecordType::A } else { RecordType::Aaaa }
 }
 
 /// Whether an `ip4` or `ip6` mechanism has the client.
@@ -88,23 +68,6 @@ pub(super) fn any_matches(addresses: &Answer, client: IpAddr, prefix: Prefix) ->
     }
 }
 
-/// Those of the client's names that lead back to it (RFC 7208 §5.5), as far as that is known by the
-/// deadline.
-pub(super) async fn validate_names(
-    dns: &Dns,
-    client: IpAddr,
-    names: &[Name],
-    deadline: Instant,
-) -> Vec<Name> {
-    let validated = join_all(names.iter().take(MAX_PTR_NAMES).map(|name| async move {
-        // A name whose addresses cannot be had is passed over (RFC 7208 §5.5).
-        let found =
-            timeout_at(deadline, dns.lookup(name, address_type(client))).await.ok()?.ok()?;
-        any_matches(&found, client, Prefix::new(None)).then(|| name.clone())
-    }));
-    validated.await.into_iter().flatten().collect()
-}
-
 /// The name for `%{p}`: the domain itself, else one below it, else any (RFC 7208 §7.3).
 pub(super) fn validated_name<'a>(names: Option<&'a [Name]>, domain: &Name) -> Option<&'a str> {
     let names = names?;
@@ -141,20 +104,4 @@ pub fn tells_client_name(string: &ExplainString) -> bool {
         ExplainStringSegment::MacroString(string) => asks_for_names(string),
         ExplainStringSegment::Space => false,
     })
-}
-
-/// Asks for the client's names, unless that was done; a failure, or silence until the deadline,
-/// means that there are none (RFC 7208 §7.3).
-pub(super) async fn validate_once(
-    dns: &Dns,
-    client: IpAddr,
-    validated: &mut Option<Vec<Name>>,
-    deadline: Instant,
-) {
-    if validated.is_none() {
-        *validated = Some(match timeout_at(deadline, dns.ptr(client)).await {
-            Ok(Ok(names)) => validate_names(dns, client, &names, deadline).await,
-            Ok(Err(_)) | Err(_) => Vec::new(),
-        });
-    }
 }

@@ -18,20 +18,12 @@ use futures_util::{
 use viaspf::record::{DomainSpec, Mechanism, Modifier, SpfRecord, Term};
 
 use super::{
-    Query,
     expand::{Variables, expand_domain},
-    mechanism::MAX_MX_HOSTS,
-    names::{address_type, asks_for_names, matches_network, unusable},
+    limits::{MAX_EARLY_TERMS, MAX_KEPT_ANSWER, MAX_MX_HOSTS},
+    names::{asks_for_names, matches_network, unusable},
     record::select,
 };
 use crate::dns::{Answer, Dns, Failure, Name, RecordType};
-
-/// The most terms asked for early, whatever the limit of look-ups is: that one may be set high.
-const MAX_TERMS: usize = 50;
-
-/// Answers of more octets of memory are not kept until the end of the check; who needs one again
-/// asks the cache.
-const MAX_KEPT_ANSWER: usize = 1024;
 
 /// A look-up that several can wait for.
 pub(super) type StartedLookup = Shared<BoxFuture<'static, Result<Answer, Failure>>>;
@@ -85,7 +77,7 @@ impl Prefetch {
             started: HashMap::new(),
             running: FuturesUnordered::new(),
             // The first term to ask is never early.
-            terms: max_lookups.saturating_sub(1).min(MAX_TERMS),
+            terms: max_lookups.saturating_sub(1).min(MAX_EARLY_TERMS),
             hosts: MAX_MX_HOSTS,
             max_lookups,
         }
@@ -103,13 +95,7 @@ impl Prefetch {
     }
 
     /// Lets the look-ups under way make progress, and starts those that follow from what has come.
-    pub(super) fn poll(
-        &mut self,
-        cx: &mut Context<'_>,
-        dns: &Dns,
-        query: &Query<'_>,
-        sender_domain: &str,
-    ) {
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>, dns: &Dns, variables: &Variables<'_>) {
         while !self.running.is_empty() {
             let arrived = match self.running.poll_next_unpin(cx) {
                 Poll::Ready(Some(arrived)) => arrived,
@@ -118,10 +104,10 @@ impl Prefetch {
             self.forget_large(&arrived.name, arrived.record_type, &arrived.answer);
             match arrived.found {
                 Some(Found::Record { domain, record, before }) => {
-                    self.plan(dns, query, sender_domain, &domain, record.terms.iter(), before);
+                    self.plan(dns, variables, &domain, record.terms.iter(), before);
                 }
                 Some(Found::Hosts(hosts)) => {
-                    let address_type = address_type(query.client.to_canonical());
+                    let address_type = RecordType::of_address(variables.client);
                     for host in hosts {
                         if self.hosts == 0 {
                             break;
@@ -144,14 +130,13 @@ impl Prefetch {
     pub(super) fn plan<'t>(
         &mut self,
         dns: &Dns,
-        query: &Query<'_>,
-        sender_domain: &str,
+        variables: &Variables<'_>,
         domain: &Name,
         terms: impl Iterator<Item = &'t Term>,
         mut before: usize,
     ) {
-        let client = query.client.to_canonical();
-        let variables = Variables::new(query, sender_domain, domain.as_str());
+        let variables = variables.of_record(domain);
+        let client = variables.client;
         let target = |spec: Option<&DomainSpec>| match spec {
             None => Some(domain.clone()),
             // Neither terms that match nothing nor those that need the client's names first.
@@ -185,7 +170,7 @@ impl Prefetch {
                     Purpose::Record(before + 1),
                 ),
                 Mechanism::A(a) => {
-                    (target(a.domain_spec.as_ref()), address_type(client), Purpose::Other)
+                    (target(a.domain_spec.as_ref()), RecordType::of_address(client), Purpose::Other)
                 }
                 Mechanism::Mx(mx) => {
                     (target(mx.domain_spec.as_ref()), RecordType::Mx, Purpose::Exchangers)

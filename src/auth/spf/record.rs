@@ -7,16 +7,11 @@ use viaspf::record::{
     Modifier, SpfRecord, Term,
 };
 
+use super::limits::{MAX_MACROS, MAX_RECORD, MAX_TERMS};
 use crate::mail::octets::count_work;
 
 /// The most that a macro's digits can say; more parts no name has (RFC 7208 §7.1, §7.3).
 const MAX_DIGITS: &str = "255";
-
-/// The most octets, terms and macros of a record: far more than anybody publishes. A record of two
-/// octets a term takes fifty times its length when it has been read.
-const MAX_OCTETS: usize = 16 * 1024;
-const MAX_TERMS: usize = 512;
-const MAX_MACROS: usize = 512;
 
 /// About how many octets of memory a term and a macro take when they have been read.
 const PART: usize = 128;
@@ -142,8 +137,8 @@ fn parse(text: &[u8]) -> Result<SpfRecord, RecordError> {
     count_work(text.len());
     let too_many =
         |most: usize, what: &str| Err(RecordError::Syntax(format!("more than {most} {what}")));
-    if text.len() > MAX_OCTETS {
-        return too_many(MAX_OCTETS, "octets");
+    if text.len() > MAX_RECORD {
+        return too_many(MAX_RECORD, "octets");
     }
     // A term has two octets at least.
     if text.len() > 2 * MAX_TERMS && count_terms(text) > MAX_TERMS {

@@ -12,7 +12,7 @@ mod tracing;
 
 use std::{future::Future, sync::Arc, time::Duration};
 
-use super::{Limits, Outcome, Problem, Query, check_host, check_host_with_trace};
+use super::{Limits, Outcome, ProblemKind, Query, Trace, check as check_query};
 use crate::{
     dns::{Dns, zone::Zone},
     mail::spf_result::SpfResult::{
@@ -48,7 +48,7 @@ impl<'a> Asked<'a> {
         let (local_part, domain) = self.sender.rsplit_once('@').unwrap_or(("", self.sender));
         Query {
             client: self.client.parse().unwrap(),
-            domain,
+            domain: domain.into(),
             local_part,
             helo: self.helo,
             receiver: "receiver.example",
@@ -57,7 +57,7 @@ impl<'a> Asked<'a> {
     }
 
     fn of(&self, zone: &Arc<Zone>) -> Outcome {
-        run(check_host(&Dns::from_zone(Arc::clone(zone)), &self.query(), &self.limits))
+        run(check_query(&Dns::from_zone(Arc::clone(zone)), &self.query(), &self.limits, None))
     }
 }
 
@@ -80,11 +80,11 @@ fn check_record(record: &str, rest: &str) -> Outcome {
     check(&format!("example.com TXT \"{record}\"\n{rest}"))
 }
 
-fn reason(outcome: &Outcome) -> &'static str {
-    outcome.problem.as_ref().map_or("", |problem| problem.reason)
+fn problem(outcome: &Outcome) -> Option<ProblemKind> {
+    outcome.problem.as_ref().map(|problem| problem.kind)
 }
 
-/// The result and why: a word for the tables of the tests.
-fn result_and_reason(outcome: &Outcome) -> (SpfResult, &'static str) {
-    (outcome.result, reason(outcome))
+/// The result and why, for the tables of the tests.
+fn result_and_problem(outcome: &Outcome) -> (SpfResult, Option<ProblemKind>) {
+    (outcome.result, problem(outcome))
 }

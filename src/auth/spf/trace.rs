@@ -2,6 +2,15 @@
 
 use std::fmt;
 
+use super::record::is_record;
+use crate::dns::{Answer, Mx, Name};
+
+/// Includes deeper than this are shown no further to the right.
+const MAX_INDENT: usize = 20;
+
+/// The most records of an answer that the trace lists.
+const MAX_LISTED: usize = 20;
+
 /// The steps of a check, in order.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Trace {
@@ -27,6 +36,45 @@ impl Trace {
     }
 }
 
+/// An answer, in one line.
+pub(super) fn describe_answer(name: &Name, answer: &Answer) -> String {
+    match answer {
+        Answer::A(found) => format!("A {name}: {}", list(found)),
+        Answer::Aaaa(found) => format!("AAAA {name}: {}", list(found)),
+        Answer::Ptr(found) => format!("PTR {name}: {}", list(found)),
+        Answer::Txt(found) => format!("TXT {name}: {} texts", found.len()),
+        Answer::Existence => format!("{name} exists"),
+        Answer::Mx(found) => {
+            let host =
+                |mx: &Mx| mx.exchange.as_ref().map_or_else(|| ".".to_owned(), Name::to_string);
+            format!("MX {name}: {}", list(&found.iter().map(host).collect::<Vec<_>>()))
+        }
+    }
+}
+
+/// The texts at a domain, as they were published.
+pub(super) fn describe_texts(domain: &Name, texts: &[Box<[u8]>]) -> String {
+    let records: Vec<_> = texts
+        .iter()
+        .filter(|text| is_record(text))
+        .map(|text| String::from_utf8_lossy(text))
+        .collect();
+    match records.as_slice() {
+        [] => format!("TXT {domain}: no SPF record, {} other texts", texts.len()),
+        [record] => format!("record {record}"),
+        records => format!("TXT {domain}: {}", records.join(" | ")),
+    }
+}
+
+/// The first few of many.
+pub(super) fn list<T: fmt::Display>(items: &[T]) -> String {
+    let mut text = items.iter().take(MAX_LISTED).map(T::to_string).collect::<Vec<_>>().join(", ");
+    if items.len() > MAX_LISTED {
+        text.push_str(&format!(" and {} more", items.len() - MAX_LISTED));
+    }
+    text
+}
+
 fn printable(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
@@ -47,6 +95,3 @@ impl fmt::Display for Trace {
         Ok(())
     }
 }
-
-/// Includes deeper than this are shown no further to the right.
-const MAX_INDENT: usize = 20;

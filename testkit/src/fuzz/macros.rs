@@ -5,7 +5,7 @@
 use std::{fmt::Write as _, net::IpAddr, sync::Arc};
 
 use spf_milter::{
-    auth::spf::{Limits, Query, check_host},
+    auth::spf::{self, Limits, Query},
     dns::{Dns, zone::Zone},
     mail::{domain::with_a_labels, spf_result::SpfResult},
 };
@@ -23,14 +23,18 @@ pub(crate) fn check(octets: &[u8]) {
     zone.add_txt("why.example.com", text);
     let query = Query {
         client,
-        domain: "example.com",
+        domain: "example.com".into(),
         local_part,
         helo,
         receiver,
         timestamp: 1_700_000_000,
     };
-    let outcome =
-        super::block_on(check_host(&Dns::from_zone(Arc::new(zone)), &query, &Limits::default()));
+    let outcome = super::block_on(spf::check(
+        &Dns::from_zone(Arc::new(zone)),
+        &query,
+        &Limits::default(),
+        None,
+    ));
     assert_eq!(outcome.result, SpfResult::Fail);
     let helo = with_a_labels(helo.strip_suffix('.').unwrap_or(helo));
     let values = Values {

@@ -6,7 +6,7 @@
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use spf_milter::{
-    auth::spf::{Limits, Outcome, Query, check_host, check_host_with_trace},
+    auth::spf::{self, Limits, Outcome, Query, Trace},
     dns::{Dns, zone::Zone},
     mail::spf_result::SpfResult,
 };
@@ -21,36 +21,31 @@ pub(crate) fn check(octets: &[u8]) {
     let limits = Limits { timeout: Duration::from_secs(3_600), ..Limits::default() };
     let query = Query {
         client,
-        domain: "example.com",
+        domain: "example.com".into(),
         local_part,
         helo,
         receiver: "mx.example",
         timestamp: 1_700_000_000,
     };
-    let ask = |latency, trace: bool| {
+    let ask = |latency, trace: Option<&mut Trace>| {
         let mut zone = Zone::parse(&lines).unwrap();
         zone.latency = latency;
         let zone = Arc::new(zone);
         let dns = Dns::from_zone(Arc::clone(&zone));
-        let outcome = super::block_on(async {
-            if trace {
-                check_host_with_trace(&dns, &query, &limits).await
-            } else {
-                check_host(&dns, &query, &limits).await
-            }
-        });
+        let outcome = super::block_on(spf::check(&dns, &query, &limits, trace));
         (outcome, zone.queries())
     };
-    let (outcome, queries) = ask(Duration::ZERO, false);
+    let (outcome, queries) = ask(Duration::ZERO, None);
     assert!(queries <= 123, "{queries} queries");
     is_legal(&outcome);
-    let (late, queries) = ask(Duration::from_millis(3), false);
+    let (late, queries) = ask(Duration::from_millis(3), None);
     assert_eq!(late, outcome);
     assert!(queries <= 132, "{queries} queries");
-    let (told, _) = ask(Duration::ZERO, true);
-    let trace = told.trace.as_ref().unwrap().to_string();
+    let mut trace = Trace::default();
+    let (traced, _) = ask(Duration::ZERO, Some(&mut trace));
+    let trace = trace.to_string();
     assert!(trace.chars().all(|c| c == '\n' || !c.is_control()), "{trace:?}");
-    assert_eq!(Outcome { trace: None, ..told }, outcome);
+    assert_eq!(traced, outcome);
 }
 
 fn is_legal(outcome: &Outcome) {

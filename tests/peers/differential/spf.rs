@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, net::IpAddr, sync::Arc, time::Duration};
 
 use serde_json::{Value, json};
 use spf_milter::{
-    auth::spf::{Limits, Outcome, Problem, Query, check_host},
+    auth::spf::{Limits, Outcome, ProblemKind, Query, check},
     dns::{Dns, Failure, Name, zone::Zone},
 };
 
@@ -370,7 +370,7 @@ impl Case {
     fn check(&self) -> Outcome {
         let query = Query {
             client: self.ip,
-            domain: "example.com",
+            domain: "example.com".into(),
             local_part: &self.local_part,
             helo: &self.helo,
             receiver: "mx.example",
@@ -382,7 +382,7 @@ impl Case {
             .start_paused(true)
             .build()
             .unwrap();
-        runtime.block_on(check_host(&Dns::from_zone(Arc::new(self.zone())), &query, &limits))
+        runtime.block_on(check(&Dns::from_zone(Arc::new(self.zone())), &query, &limits, None))
     }
 }
 
@@ -395,7 +395,7 @@ fn aaaa(low: u16) -> std::net::Ipv6Addr {
 type Explanation = (&'static str, fn(&Case, &Outcome, &str, &str) -> bool);
 
 fn reason(outcome: &Outcome) -> &str {
-    outcome.problem.as_ref().map_or("", |problem| problem.reason)
+    outcome.problem.as_ref().map_or("", |problem| problem.kind.as_str())
 }
 
 fn compare(program: &str, explanations: &[Explanation]) {
@@ -491,7 +491,7 @@ fn wrong_term(ours: &Outcome) -> Option<&str> {
 const VOID: Explanation = (
     "void look-ups: counted by query, here by term, and the client's names once (RFC 7208 §4.6.4)",
     |_, ours, theirs, why| {
-        let ours_counts = reason(ours) == Problem::TOO_MANY_VOID_LOOKUPS;
+        let ours_counts = reason(ours) == ProblemKind::TooManyVoidLookups.as_str();
         let theirs_counts = theirs == "permerror"
             && (why.contains("Void lookup limit") || why.contains("void DNS look-ups"));
         ours_counts != theirs_counts

@@ -4,6 +4,7 @@ use super::{
     super::expand::{Variables, expand_explain_string},
     *,
 };
+use crate::mail::domain::Domain;
 
 /// The explanation of a fail whose text is at x.example.
 fn explanation(text: &str) -> Option<String> {
@@ -76,7 +77,8 @@ fn expanded_explanations_are_as_long_as_the_bound() {
     }
     let asked = Asked::new("192.0.2.1", "user@example.com");
     let query = asked.query();
-    let variables = Variables::new(&query, "example.com", "example.com");
+    let domain = Domain::parse("example.com").unwrap();
+    let variables = Variables::new(&query, &domain);
     for text in [" ", "x", "%_", "x ", "%%"] {
         for length in [limit - 1, limit, limit + 1, 60_000] {
             let octets = text.len() / (1 + usize::from(text.starts_with('%')));

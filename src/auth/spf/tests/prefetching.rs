@@ -31,7 +31,7 @@ fn timed(text: &str, asked: &Asked<'_>) -> (Outcome, u128, usize) {
     let dns = Dns::from_zone(Arc::clone(&zone));
     let (outcome, elapsed) = run(async {
         let start = tokio::time::Instant::now();
-        (check_host(&dns, &asked.query(), &asked.limits).await, start.elapsed())
+        (check_query(&dns, &asked.query(), &asked.limits, None).await, start.elapsed())
     });
     // The clock of timers counts milliseconds, rounded up.
     (outcome, (elapsed.as_millis() + 5) / LATENCY.as_millis(), zone.queries())
@@ -104,7 +104,7 @@ fn nothing_is_asked_behind_a_certain_match_or_the_limit() {
     let limits = Limits { max_void_lookups: 100, ..Limits::default() };
     let (outcome, _, queries) =
         timed(&format!("example.com TXT \"v=spf1 {terms}\""), &Asked { limits, ..asked });
-    assert_eq!((reason(&outcome), queries), (Problem::TOO_MANY_LOOKUPS, 11));
+    assert_eq!((problem(&outcome), queries), (Some(ProblemKind::TooManyLookups), 11));
 }
 
 #[test]
@@ -134,7 +134,10 @@ fn limits_hold_deep_down() {
         "example.com TXT \"v=spf1 include:i0.example\"\n{chain}i5.example TXT \"v=spf1 {terms}\"\n{hosts}"
     );
     let (outcome, _, queries) = timed(&text, &Asked::new("192.0.2.1", "user@example.com"));
-    assert_eq!((reason(&outcome), outcome.lookups, queries), (Problem::TOO_MANY_LOOKUPS, 10, 11));
+    assert_eq!(
+        (problem(&outcome), outcome.lookups, queries),
+        (Some(ProblemKind::TooManyLookups), 10, 11)
+    );
 }
 
 /// What comes early and is never evaluated has no say.
@@ -162,15 +165,15 @@ fn a_check_that_is_dropped_asks_no_more() {
     let asked = Asked::new("192.0.2.1", "user@example.com");
     run(async {
         let limits = Limits { timeout: LATENCY * 5 / 2, ..Limits::default() };
-        let outcome = check_host(&dns, &asked.query(), &limits).await;
-        assert_eq!(result_and_reason(&outcome), (Temperror, Problem::TIMEOUT));
+        let outcome = check_query(&dns, &asked.query(), &limits, None).await;
+        assert_eq!(result_and_problem(&outcome), (Temperror, Some(ProblemKind::Timeout)));
         let asked_by_then = zone.queries();
         assert!(asked_by_then < 13);
         let weak = Arc::downgrade(&zone);
         let before = weak.strong_count();
         {
             let query = asked.query();
-            let check = check_host(&dns, &query, &asked.limits);
+            let check = check_query(&dns, &query, &asked.limits, None);
             assert!(tokio::time::timeout(LATENCY * 5 / 2, check).await.is_err());
         }
         // Whatever was under way held the zone.

@@ -4,11 +4,10 @@ use super::*;
 
 fn trace(asked: &Asked<'_>, text: &str) -> String {
     let dns = Dns::from_zone(zone(text));
-    let outcome = run(check_host_with_trace(&dns, &asked.query(), &asked.limits));
-    let mut silent = outcome.clone();
-    silent.trace = None;
-    assert_eq!(silent, run(check_host(&dns, &asked.query(), &asked.limits)));
-    outcome.trace.unwrap().to_string()
+    let mut trace = Trace::default();
+    let outcome = run(check_query(&dns, &asked.query(), &asked.limits, Some(&mut trace)));
+    assert_eq!(outcome, run(check_query(&dns, &asked.query(), &asked.limits, None)));
+    trace.to_string()
 }
 
 #[test]

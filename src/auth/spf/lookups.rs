@@ -1,0 +1,305 @@
+//! The look-ups of a check: how many there may be, how long they may take, what was asked early,
+//! and a trace of what they found.
+
+use std::{future::Future, net::IpAddr, pin::pin, sync::Arc, task::Poll};
+
+use futures_util::future::Either;
+use tokio::time::{Instant, timeout_at};
+use viaspf::record::SpfRecord;
+
+use super::{
+    super::reverse,
+    expand::Variables,
+    limits::{Limits, names_deadline},
+    outcome::{Problem, ProblemKind},
+    prefetch::Prefetch,
+    trace::{Trace, describe_answer, list},
+};
+use crate::dns::{Answer, Dns, Failure, Name, RecordType, Server};
+
+/// The look-ups of a check.
+pub(super) struct Lookups<'a> {
+    dns: &'a Dns,
+    /// What macros stand for in the record of the sender's domain.
+    pub(super) variables: Variables<'a>,
+    pub(super) limits: &'a Limits,
+    /// When the time runs out.
+    end: Instant,
+    /// Terms that asked DNS.
+    terms: usize,
+    /// Those of them that found nothing.
+    void_terms: usize,
+    /// The client's validated names, once they are known.
+    pub(super) names: Option<Vec<Name>>,
+    /// What was asked early; nothing while all answers are at hand.
+    prefetch: Option<Prefetch>,
+    /// The domain of the record under evaluation.
+    domain: Option<Name>,
+    /// How many includes deep it is.
+    depth: usize,
+    /// The record under evaluation, and those below it, as long as nothing of them was asked early.
+    waiting: Vec<Later>,
+    trace: Option<&'a mut Trace>,
+}
+
+/// A record whose later terms may be asked for early.
+struct Later {
+    domain: Name,
+    record: Arc<SpfRecord>,
+    /// The first of these terms.
+    next: usize,
+}
+
+impl<'a> Lookups<'a> {
+    pub(super) fn new(
+        dns: &'a Dns,
+        variables: Variables<'a>,
+        limits: &'a Limits,
+        end: Instant,
+        trace: Option<&'a mut Trace>,
+    ) -> Self {
+        Self {
+            dns,
+            variables,
+            limits,
+            end,
+            terms: 0,
+            void_terms: 0,
+            names: None,
+            prefetch: None,
+            domain: None,
+            depth: 0,
+            waiting: Vec::new(),
+            trace,
+        }
+    }
+
+    pub(super) fn client(&self) -> IpAddr {
+        self.variables.client
+    }
+
+    //--- The record under evaluation ---
+
+    /// Goes into a record, of which a term is evaluated in the record below.
+    pub(super) fn enter(&mut self, domain: &Name, record: &Arc<SpfRecord>) {
+        self.depth += usize::from(self.domain.is_some());
+        self.domain = Some(domain.clone());
+        self.waiting.push(Later { domain: domain.clone(), record: Arc::clone(record), next: 0 });
+    }
+
+    /// Goes on to a term, given the number of the one behind it.
+    pub(super) fn go_on(&mut self, next: usize) {
+        if let Some(later) = self.waiting.last_mut() {
+            later.next = next;
+        }
+    }
+
+    /// Goes back to the record below, if there is one.
+    pub(super) fn leave(&mut self, below: Option<&Name>) {
+        // Records whose later terms were asked for are all below those of which that is not so.
+        self.waiting.pop();
+        self.depth = self.depth.saturating_sub(1);
+        self.domain = below.cloned();
+    }
+
+    //--- Look-ups ---
+
+    /// Looks records up, or takes what was asked early.
+    pub(super) async fn lookup(
+        &mut self,
+        name: &Name,
+        record_type: RecordType,
+    ) -> Result<Answer, Failure> {
+        let lookup = self.start(name, record_type);
+        let answer = self.wait(lookup).await;
+        self.forget_large(name, record_type, &answer);
+        answer
+    }
+
+    /// As [`Self::lookup`]; to be awaited by [`Self::wait`], together with others.
+    pub(super) fn start<'n>(
+        &mut self,
+        name: &'n Name,
+        record_type: RecordType,
+    ) -> impl Future<Output = Result<Answer, Failure>> + use<'a, 'n>
+    where
+        'a: 'n,
+    {
+        match &mut self.prefetch {
+            Some(prefetch) => Either::Left(prefetch.take_up(self.dns, name, record_type)),
+            None => Either::Right(self.dns.lookup(name, record_type)),
+        }
+    }
+
+    /// Awaits a look-up. When that takes a while, the look-ups of later terms are under way in the
+    /// meantime.
+    pub(super) async fn wait<F: Future>(&mut self, lookup: F) -> F::Output {
+        let mut lookup = pin!(lookup);
+        std::future::poll_fn(|cx| {
+            if let Poll::Ready(output) = lookup.as_mut().poll(cx) {
+                return Poll::Ready(output);
+            }
+            let prefetch =
+                self.prefetch.get_or_insert_with(|| Prefetch::new(self.limits.max_lookups));
+            while let Some(Later { domain, record, next }) = self.waiting.pop() {
+                let terms = record.terms.iter().skip(next);
+                prefetch.plan(self.dns, &self.variables, &domain, terms, self.terms);
+            }
+            prefetch.poll(cx, self.dns, &self.variables);
+            Poll::Pending
+        })
+        .await
+    }
+
+    /// Keeps an answer no longer than it is looked at, if it is large.
+    pub(super) fn forget_large(
+        &mut self,
+        name: &Name,
+        record_type: RecordType,
+        answer: &Result<Answer, Failure>,
+    ) {
+        if let Some(prefetch) = &mut self.prefetch {
+            prefetch.forget_large(name, record_type, answer);
+        }
+    }
+
+    /// Finds the names of the client that lead back to it (RFC 7208 §5.5), once in a check; returns
+    /// why there are none.
+    ///
+    /// A term that finds them out to be missing is void; those that come later ask nothing, and so
+    /// are not.
+    pub(super) async fn find_names(&mut self) -> Option<Failure> {
+        if self.names.is_some() {
+            return None;
+        }
+        let (client, deadline) = (self.client(), names_deadline(self.end));
+        let reverse = Name::reverse(client);
+        let answer = timeout_at(deadline, self.lookup(&reverse, RecordType::Ptr)).await;
+        let names = match answer.unwrap_or(Err(Failure::Timeout)) {
+            Ok(Answer::Ptr(names)) => names,
+            other => {
+                self.names = Some(Vec::new());
+                let failure = other.err().unwrap_or(Failure::Network);
+                self.trace_failure(failure, RecordType::Ptr, &reverse);
+                return Some(failure);
+            }
+        };
+        let confirmed = reverse::confirmed_names(self.dns, client, &names, deadline);
+        let confirmed = self.wait(confirmed).await;
+        self.trace_answer(&reverse, &Answer::Ptr(names));
+        self.trace(|| match confirmed.as_slice() {
+            [] => "no name of the client leads back to it".to_owned(),
+            names => format!("names that lead back to the client: {}", list(names)),
+        });
+        self.names = Some(confirmed);
+        None
+    }
+
+    //--- Limits and problems ---
+
+    /// Counts a term that asks DNS.
+    pub(super) fn count(&mut self) -> Result<(), Problem> {
+        if self.terms >= self.limits.max_lookups {
+            let detail =
+                format!("more than {} DNS look-ups{}", self.limits.max_lookups, self.position());
+            return Err(self.fail(ProblemKind::TooManyLookups, detail));
+        }
+        self.terms += 1;
+        Ok(())
+    }
+
+    /// Counts a term that found nothing.
+    pub(super) fn count_void(&mut self) -> Result<(), Problem> {
+        self.void_terms += 1;
+        let most = self.limits.max_void_lookups;
+        if self.void_terms > most {
+            let detail = format!("more than {most} void DNS look-ups{}", self.position());
+            return Err(self.fail(ProblemKind::TooManyVoidLookups, detail));
+        }
+        Ok(())
+    }
+
+    /// Terms that asked DNS, and those of them that found nothing.
+    pub(super) fn counts(&self) -> (usize, usize) {
+        (self.terms, self.void_terms)
+    }
+
+    /// Counts a term whose look-up found nothing; any other failure is a problem.
+    pub(super) fn count_failure(
+        &mut self,
+        failure: Failure,
+        record_type: RecordType,
+        name: &Name,
+    ) -> Result<(), Problem> {
+        if !failure.is_void() {
+            return Err(self.fail_lookup(failure, record_type, name));
+        }
+        self.trace_failure(failure, record_type, name);
+        self.count_void()
+    }
+
+    pub(super) fn fail(&mut self, kind: ProblemKind, detail: String) -> Problem {
+        self.trace(|| detail.clone());
+        Problem { kind, detail }
+    }
+
+    pub(super) fn fail_lookup(
+        &mut self,
+        failure: Failure,
+        record_type: RecordType,
+        name: &Name,
+    ) -> Problem {
+        let kind = match failure {
+            Failure::Timeout => ProblemKind::Timeout,
+            _ => ProblemKind::LookupFailed,
+        };
+        let mut detail = format!("{record_type} {name}: {failure}");
+        let servers = self.dns.asked(name, record_type);
+        if !servers.is_empty() {
+            detail.push_str(&format!(" ({})", Server::list(&servers)));
+        }
+        self.fail(kind, detail)
+    }
+
+    /// The problem that the time of the check ran out.
+    pub(super) fn fail_late(&mut self) -> Problem {
+        let seconds = self.limits.timeout.as_secs();
+        let detail = format!("no result within {seconds} seconds{}", self.position());
+        self.fail(ProblemKind::Timeout, detail)
+    }
+
+    /// Where the evaluation is: it may be deep in someone else's record.
+    fn position(&self) -> String {
+        let domain = self.domain.as_ref();
+        domain.map_or_else(String::new, |domain| format!(" in the SPF record of {domain}"))
+    }
+
+    //--- Trace ---
+
+    pub(super) fn trace(&mut self, event: impl FnOnce() -> String) {
+        if let Some(trace) = &mut self.trace {
+            let domain = self.domain.as_ref().map_or(self.variables.sender_domain, Name::as_str);
+            trace.add(self.depth, domain, &event());
+        }
+    }
+
+    /// Traces a term that asks DNS, and how far the limits are used up.
+    pub(super) fn trace_counted(&mut self, event: impl FnOnce() -> String) {
+        let (terms, void_terms) = self.counts();
+        let Limits { max_lookups, max_void_lookups, .. } = *self.limits;
+        self.trace(|| {
+            let event = event();
+            format!(
+                "{event} (look-ups: {terms} of {max_lookups}, void: {void_terms} of {max_void_lookups})"
+            )
+        });
+    }
+
+    pub(super) fn trace_answer(&mut self, name: &Name, answer: &Answer) {
+        self.trace(|| describe_answer(name, answer));
+    }
+
+    pub(super) fn trace_failure(&mut self, failure: Failure, record_type: RecordType, name: &Name) {
+        self.trace(|| format!("{record_type} {name}: {failure}"));
+    }
+}
