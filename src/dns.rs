@@ -4,20 +4,22 @@
 //! memory.
 //!
 //! A look-up goes through the cache; if that does not know, to an equal look-up that is under way;
-//! if there is none, to the name servers in turn, as soon as there is a place for it. It lives as
+//! if there is none, to the name servers in turn, as soon as there is a permit for it. It lives as
 //! long as someone waits for it.
 
+mod answer;
 mod cache;
 mod event;
 mod exchange;
-mod flight;
 mod message;
 pub mod name;
-mod places;
+mod pending;
+mod permits;
 mod reply;
 mod resolv_conf;
 mod resolver;
 mod servers;
+mod settings;
 mod statistics;
 #[cfg(feature = "testing")]
 pub mod testing;
@@ -25,181 +27,19 @@ mod upstream;
 pub mod zone;
 
 use std::{
-    fmt,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     sync::Arc,
 };
 
+pub use answer::{Answer, Failure, Lookup, Mx, RecordType};
 use event::Listener;
 pub use event::{Event, Server};
 pub use name::Name;
-use places::Asker;
+use permits::Share;
 use resolver::Resolver;
-pub use resolver::{MAX_QUERIES, Settings};
+pub use settings::{MAX_QUERIES, Settings};
 pub use statistics::Statistics;
 use zone::Zone;
-
-/// The record types that mail authentication asks for.
-#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
-pub enum RecordType {
-    /// IPv4 addresses (RFC 1035 §3.4.1).
-    A,
-    /// IPv6 addresses (RFC 3596 §2.1).
-    Aaaa,
-    /// Mail exchangers (RFC 1035 §3.3.9).
-    Mx,
-    /// Texts (RFC 1035 §3.3.14).
-    Txt,
-    /// Names of an address (RFC 1035 §3.3.12).
-    Ptr,
-    /// No type: whether the name exists (RFC 8020, RFC 9824), whatever is there. Asked as A.
-    Existence,
-}
-
-impl RecordType {
-    /// The type of addresses of the family of this one.
-    pub fn of_address(address: IpAddr) -> Self {
-        if address.is_ipv4() { Self::A } else { Self::Aaaa }
-    }
-}
-
-impl fmt::Display for RecordType {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::A => "A",
-            Self::Aaaa => "AAAA",
-            Self::Mx => "MX",
-            Self::Txt => "TXT",
-            Self::Ptr => "PTR",
-            Self::Existence => "existence of",
-        })
-    }
-}
-
-/// Addresses or texts of an answer; one with more is not taken. (The most that we know of are some
-/// forty of either.)
-const MAX_RECORDS: usize = 512;
-
-/// What an answer with more is taken for.
-const TOO_MANY_RECORDS: &str = "too many records";
-
-/// Exchangers of an answer that are kept: one more than SPF allows, so that too many are told from
-/// enough.
-const MAX_EXCHANGERS: usize = 11;
-
-/// Names of an answer that are kept; no method looks at more.
-const MAX_NAMES: usize = 10;
-
-/// A mail exchanger.
-#[derive(Clone, Debug, Eq, Hash, PartialEq)]
-pub struct Mx {
-    /// Lower is preferred.
-    pub preference: u16,
-    /// The host; `None` where the record has a name that no host can have, such as the `.` of a
-    /// null MX (RFC 7505).
-    pub exchange: Option<Name>,
-}
-
-/// The records of one type at one name: never none of them.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub enum Answer {
-    /// IPv4 addresses.
-    A(Arc<[Ipv4Addr]>),
-    /// IPv6 addresses.
-    Aaaa(Arc<[Ipv6Addr]>),
-    /// Mail exchangers, in the order of the answer.
-    Mx(Arc<[Mx]>),
-    /// Texts: the character-strings of a record, joined with nothing between them.
-    Txt(Arc<[Box<[u8]>]>),
-    /// Host names; names that no host can have are left out, and so this may be empty.
-    Ptr(Arc<[Name]>),
-    /// The name exists, if only as an alias.
-    Existence,
-}
-
-impl Answer {
-    /// The answer as far as it is of use: of exchangers one more than SPF allows, of names those
-    /// that are looked at, in the order in which they came (RFC 7208 §4.6.4). Of other records all
-    /// count.
-    fn bounded(self) -> Result<Self, Failure> {
-        fn first<T: Clone>(records: Arc<[T]>, count: usize) -> Arc<[T]> {
-            if records.len() > count {
-                records.iter().take(count).cloned().collect()
-            } else {
-                records
-            }
-        }
-        let count = match &self {
-            Self::A(records) => records.len(),
-            Self::Aaaa(records) => records.len(),
-            Self::Txt(records) => records.len(),
-            Self::Mx(_) | Self::Ptr(_) | Self::Existence => 0,
-        };
-        if count > MAX_RECORDS {
-            return Err(Failure::Rcode(TOO_MANY_RECORDS));
-        }
-        Ok(match self {
-            Self::Mx(records) => Self::Mx(first(records, MAX_EXCHANGERS)),
-            Self::Ptr(names) => Self::Ptr(first(names, MAX_NAMES)),
-            other => other,
-        })
-    }
-
-    fn record_type(&self) -> RecordType {
-        match self {
-            Self::A(_) => RecordType::A,
-            Self::Aaaa(_) => RecordType::Aaaa,
-            Self::Mx(_) => RecordType::Mx,
-            Self::Txt(_) => RecordType::Txt,
-            Self::Ptr(_) => RecordType::Ptr,
-            Self::Existence => RecordType::Existence,
-        }
-    }
-}
-
-/// Why a look-up brought no records.
-#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
-pub enum Failure {
-    /// The name does not exist (RCODE 3).
-    NxDomain,
-    /// The name exists, records of this type do not.
-    NoData,
-    /// No answer in time.
-    Timeout,
-    /// The server answered with an error, as the name of its RCODE, such as `SERVFAIL`; or its
-    /// answer is not to be taken, and why.
-    Rcode(&'static str),
-    /// The server answered that it has nothing and asks nobody: a referral, or less.
-    NoRecursion,
-    /// What came was no answer that can be read, or none to the question.
-    Malformed,
-    /// No server could be reached.
-    Network,
-}
-
-impl Failure {
-    /// Whether the look-up worked and found nothing: a void look-up (RFC 7208 §4.6.4).
-    pub fn is_void(self) -> bool {
-        matches!(self, Self::NxDomain | Self::NoData)
-    }
-}
-
-impl fmt::Display for Failure {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::NxDomain => "NXDOMAIN",
-            Self::NoData => "no such records",
-            Self::Timeout => "timeout",
-            Self::Rcode(name) => name,
-            Self::Malformed => "malformed answer",
-            Self::NoRecursion => "server does not recurse",
-            Self::Network => "network error",
-        })
-    }
-}
-
-/// What a look-up of records `T` brings.
-pub type Lookup<T> = Result<Arc<[T]>, Failure>;
 
 /// The DNS client. Cheap to clone; all clones share one cache. Those of one session share its part
 /// of the questions that may be under way.
@@ -211,7 +51,7 @@ pub struct Dns {
 #[derive(Clone, Debug)]
 enum Source {
     Zone(Arc<Zone>),
-    Resolver(Arc<Resolver>, Arc<Asker>),
+    Resolver(Arc<Resolver>, Arc<Share>),
 }
 
 impl Dns {
@@ -241,8 +81,8 @@ impl Dns {
     }
 
     fn of(resolver: Resolver) -> Self {
-        let asker = resolver.asker();
-        Self { source: Source::Resolver(Arc::new(resolver), asker) }
+        let share = resolver.share();
+        Self { source: Source::Resolver(Arc::new(resolver), share) }
     }
 
     /// This client for another session. Questions to name servers are few at one time: each session
@@ -254,7 +94,7 @@ impl Dns {
         match &self.source {
             Source::Zone(_) => self.clone(),
             Source::Resolver(resolver, _) => {
-                Self { source: Source::Resolver(Arc::clone(resolver), resolver.asker()) }
+                Self { source: Source::Resolver(Arc::clone(resolver), resolver.share()) }
             }
         }
     }
@@ -292,7 +132,7 @@ impl Dns {
     pub async fn lookup(&self, name: &Name, record_type: RecordType) -> Result<Answer, Failure> {
         let answer = match &self.source {
             Source::Zone(zone) => zone.lookup(name, record_type).await,
-            Source::Resolver(resolver, asker) => resolver.lookup(asker, name, record_type).await,
+            Source::Resolver(resolver, share) => resolver.lookup(share, name, record_type).await,
         }?;
         let answer = answer.bounded()?;
         // Records of another type answer nothing; they are not the same as none.
@@ -376,39 +216,7 @@ impl Dns {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-
-    /// The records of an answer.
-    fn count(answer: Result<Answer, Failure>) -> Result<usize, Failure> {
-        answer.map(|answer| match answer {
-            Answer::A(records) => records.len(),
-            Answer::Aaaa(records) => records.len(),
-            Answer::Mx(records) => records.len(),
-            Answer::Txt(records) => records.len(),
-            Answer::Ptr(records) => records.len(),
-            Answer::Existence => 0,
-        })
-    }
-
-    #[test]
-    fn answers_are_bounded() {
-        let name = |number: usize| Name::new(&format!("{number}.example")).unwrap();
-        for number in [1, 9, 10, 11, 12, 511, 512, 513, 4000] {
-            let all =
-                if number <= 512 { Ok(number) } else { Err(Failure::Rcode(TOO_MANY_RECORDS)) };
-            assert_eq!(count(Answer::A(vec![Ipv4Addr::LOCALHOST; number].into()).bounded()), all);
-            assert_eq!(
-                count(Answer::Aaaa(vec![Ipv6Addr::LOCALHOST; number].into()).bounded()),
-                all
-            );
-            assert_eq!(count(Answer::Txt(vec![Box::default(); number].into()).bounded()), all);
-            let mx = |number| Mx { preference: 1, exchange: Some(name(number)) };
-            let exchangers = Answer::Mx((0..number).map(mx).collect()).bounded();
-            assert_eq!(exchangers, Ok(Answer::Mx((0..number.min(11)).map(mx).collect())));
-            let names = Answer::Ptr((0..number).map(name).collect()).bounded();
-            assert_eq!(names, Ok(Answer::Ptr((0..number.min(10)).map(name).collect())));
-        }
-    }
+    use super::{answer::TOO_MANY_RECORDS, *};
 
     #[tokio::test]
     async fn a_zone_has_the_bounds_of_name_servers() {

@@ -1,18 +1,21 @@
 //! The cache: answers and failures, each until its time is over.
 
-use std::{hash::Hash, sync::Arc, time::Duration};
+use std::{hash::Hash, time::Duration};
 
 use moka::{Equivalent, policy::EvictionPolicy, sync::Cache as Entries};
 use tokio::time::Instant;
 
-use super::{Answer, Failure, Mx, Name, RecordType};
+use super::{
+    answer::{Answer, Failure, RecordType},
+    name::Name,
+};
 
 /// An answer that is larger is not kept, in octets. (Names are compressed on the wire: a reply of
 /// 64 KiB can unfold into a megabyte.)
 const MAX_SIZE: usize = 64 * 1024;
 
-/// An answer that needs more room than this, in octets, takes the places of several.
-const PLACE: usize = 1024;
+/// An answer that needs more room than this, in octets, takes the slots of several.
+const SLOT: usize = 1024;
 
 /// What was asked.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
@@ -38,7 +41,7 @@ impl Equivalent<Key> for KeyRef<'_> {
 struct Entry {
     outcome: Result<Answer, Failure>,
     expires: Instant,
-    places: u32,
+    slots: u32,
 }
 
 /// Keeps outcomes of look-ups. Cheap to clone; clones share the entries.
@@ -46,29 +49,29 @@ struct Entry {
 pub(super) struct Cache {
     /// `None`: nothing is kept.
     entries: Option<Entries<Key, Entry>>,
-    places: usize,
+    slots: usize,
 }
 
 impl Cache {
-    /// A cache of so many places; most answers take one place each.
-    pub(super) fn new(places: usize) -> Self {
-        let entries = (places > 0).then(|| {
+    /// A cache of so many slots; most answers take one slot each.
+    pub(super) fn new(slots: usize) -> Self {
+        let entries = (slots > 0).then(|| {
             Entries::builder()
-                .max_capacity(u64::try_from(places).unwrap_or(u64::MAX))
-                .weigher(|_, entry: &Entry| entry.places)
+                .max_capacity(u64::try_from(slots).unwrap_or(u64::MAX))
+                .weigher(|_, entry: &Entry| entry.slots)
                 // Expired entries must not stay because they were popular once.
                 .eviction_policy(EvictionPolicy::lru())
                 .build()
         });
-        Self { entries, places }
+        Self { entries, slots }
     }
 
     /// A cache of another size with the same entries; this one where the size is the same.
-    pub(super) fn resized(&self, places: usize) -> Self {
-        if places == self.places {
+    pub(super) fn resized(&self, slots: usize) -> Self {
+        if slots == self.slots {
             return self.clone();
         }
-        let resized = Self::new(places);
+        let resized = Self::new(slots);
         if let (Some(old), Some(new)) = (&self.entries, &resized.entries) {
             let now = Instant::now();
             for (key, entry) in old.iter().filter(|(_, entry)| now < entry.expires) {
@@ -96,10 +99,10 @@ impl Cache {
             return;
         }
         // No more than 64 of them.
-        let places = u32::try_from(size.div_ceil(PLACE)).unwrap_or(u32::MAX);
+        let slots = u32::try_from(size.div_ceil(SLOT)).unwrap_or(u32::MAX);
         entries.insert(
             key.clone(),
-            Entry { outcome: outcome.clone(), expires: Instant::now() + ttl, places },
+            Entry { outcome: outcome.clone(), expires: Instant::now() + ttl, slots },
         );
     }
 
@@ -113,28 +116,6 @@ impl Cache {
     /// How many entries there are, about.
     pub(super) fn len(&self) -> u64 {
         self.entries.as_ref().map_or(0, Entries::entry_count)
-    }
-}
-
-impl Answer {
-    /// About how many octets of memory the records take.
-    pub(crate) fn size(&self) -> usize {
-        /// What an allocation costs beside what is in it.
-        const ALLOCATION: usize = 2 * size_of::<usize>();
-        fn sum<T>(records: &Arc<[T]>, extra: impl Fn(&T) -> usize) -> usize {
-            records.iter().map(|record| size_of::<T>() + extra(record)).sum()
-        }
-        let name = |name: &Name| name.as_str().len() + 2 * size_of::<usize>() + ALLOCATION;
-        match self {
-            Self::Existence => 0,
-            Self::A(records) => sum(records, |_| 0),
-            Self::Aaaa(records) => sum(records, |_| 0),
-            Self::Mx(records) => {
-                sum(records, |Mx { exchange, .. }| exchange.as_ref().map_or(0, name))
-            }
-            Self::Txt(records) => sum(records, |text| text.len() + ALLOCATION),
-            Self::Ptr(records) => sum(records, name),
-        }
     }
 }
 
@@ -186,7 +167,7 @@ mod tests {
         entries.run_pending_tasks();
         assert_eq!(cache.len(), 100);
         assert!(find(&cache, "999.example").is_some());
-        // 40 KiB take 41 places: the third drives the first out.
+        // 40 KiB take 41 slots: the third drives the first out.
         for name in ["x.example", "y.example", "z.example"] {
             cache.keep(&key(name), &text(40 * 1024), TTL);
             entries.run_pending_tasks();
@@ -219,10 +200,10 @@ mod tests {
 
     #[test]
     fn sizes_at_the_bounds() {
-        for (size, places) in [
-            (PLACE - 1, Some(1)),
-            (PLACE, Some(1)),
-            (PLACE + 1, Some(2)),
+        for (size, slots) in [
+            (SLOT - 1, Some(1)),
+            (SLOT, Some(1)),
+            (SLOT + 1, Some(2)),
             (MAX_SIZE - 1, Some(64)),
             (MAX_SIZE, Some(64)),
             (MAX_SIZE + 1, None),
@@ -231,8 +212,8 @@ mod tests {
             let empty = key.name.as_str().len() + text(0).unwrap().size();
             cache.keep(&key, &text(size - empty), TTL);
             assert_eq!(
-                cache.entries.as_ref().unwrap().get(&key).map(|entry| entry.places),
-                places,
+                cache.entries.as_ref().unwrap().get(&key).map(|entry| entry.slots),
+                slots,
                 "{size}"
             );
         }

@@ -2,7 +2,10 @@
 
 use std::{fmt, net::SocketAddr, path::PathBuf, sync::Arc};
 
-use super::{Failure, RecordType, resolv_conf::PORT};
+use super::{
+    answer::{Failure, RecordType},
+    resolv_conf::PORT,
+};
 
 /// A name server as people write it: the port where it is not 53.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

@@ -15,7 +15,7 @@ use tokio::{
 };
 
 use super::{
-    Failure,
+    answer::Failure,
     message::{Arrival, Ids, Malformed, Question},
     reply::{Reading, rcode_name},
 };

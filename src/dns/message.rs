@@ -16,7 +16,7 @@ use hickory_resolver::proto::{
     serialize::binary::{BinDecodable as _, BinDecoder},
 };
 
-use super::{Name, RecordType};
+use super::{answer::RecordType, name::Name};
 
 /// Octets that we take in a UDP reply (RFC 6891 §6.2.5): what passes every network in one piece.
 const UDP_SIZE: u16 = 1232;

@@ -9,11 +9,12 @@ use std::{
 };
 
 use super::{
-    Answer, Failure, Mx, Name, RecordType,
+    answer::{Answer, Failure, Mx, RecordType},
     message::{
         Malformed, Message, Question, Reader, Record, TYPE_CNAME, TYPE_NS, TYPE_NSEC, TYPE_SOA,
         WireName,
     },
+    name::Name,
 };
 
 /// Records are kept no longer than this, whatever their TTL.

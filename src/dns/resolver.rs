@@ -4,7 +4,6 @@ use std::{
     collections::{HashSet, VecDeque},
     fmt,
     net::SocketAddr,
-    path::PathBuf,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -15,20 +14,19 @@ use std::{
 use tokio::time::{self, Instant};
 
 use super::{
-    Answer, Failure, Name, RecordType, Statistics,
+    answer::{Answer, Failure, RecordType},
     cache::{Cache, Key},
     event::{Event, Listener},
-    flight::{Flights, Joined},
     message::Question,
-    places::{Asker, Places, Request},
+    name::Name,
+    pending::Pending,
+    permits::{Permits, Request, Share},
     reply::{MAX_TTL, Reading, Reply},
     servers::{List, Servers},
-    statistics::Counters,
+    settings::{MAX_QUERIES, Settings},
+    statistics::{Counters, Statistics},
     upstream::Upstream,
 };
-
-/// The most questions to name servers at one time. Each needs a descriptor.
-pub const MAX_QUERIES: usize = 512;
 
 /// Questions of one look-up, each for the target of the alias before it, where servers leave the
 /// targets out of their answers.
@@ -36,45 +34,6 @@ const MAX_QUESTIONS: usize = 8;
 
 /// Failed look-ups whose servers are remembered.
 const MAX_TROUBLES: usize = 64;
-
-/// How DNS is asked.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Settings {
-    /// The name servers; `None` or none: those of `resolv_conf`.
-    pub nameservers: Option<Vec<SocketAddr>>,
-    /// The file that names the servers of the system. Its `search` and `options` mean nothing here.
-    /// It is read again when it has changed, and where all servers failed. Where it is missing or
-    /// names no server, the servers before it are asked; at the start one at 127.0.0.1, as
-    /// resolv.conf(5) says.
-    pub resolv_conf: PathBuf,
-    /// Limit of one attempt.
-    pub timeout: Duration,
-    /// Attempts per look-up, at least one; a look-up takes `timeout` times `attempts` at most, and
-    /// one `timeout` more where the servers are others afterwards. They go round the servers, so
-    /// that attempt k asks server k modulo their number. A server that answers with an error such
-    /// as SERVFAIL is not asked again in the same look-up, and its answer is no attempt; one that
-    /// was silent or out of reach comes after the others for 30 seconds.
-    pub attempts: usize,
-    /// How many answers and failures are kept; 0: none. An answer of more than a KiB counts as
-    /// several.
-    pub cache_size: usize,
-    /// Questions to name servers at one time, from 1 to [`MAX_QUERIES`]; further ones wait, within
-    /// their time. A client keeps the number that it began with.
-    pub max_queries: usize,
-}
-
-impl Default for Settings {
-    fn default() -> Self {
-        Self {
-            nameservers: None,
-            resolv_conf: "/etc/resolv.conf".into(),
-            timeout: Duration::from_secs(5),
-            attempts: 2,
-            cache_size: 16384,
-            max_queries: MAX_QUERIES,
-        }
-    }
-}
 
 /// The client behind [`Dns`](super::Dns).
 pub(super) struct Resolver {
@@ -84,8 +43,8 @@ pub(super) struct Resolver {
     timeout: Duration,
     attempts: usize,
     cache: Cache,
-    flights: Flights,
-    places: Arc<Places>,
+    pending: Pending,
+    permits: Arc<Permits>,
     counters: Arc<Counters>,
     /// The last look-ups that failed, with the servers that were asked.
     troubles: Mutex<VecDeque<(Key, Vec<SocketAddr>)>>,
@@ -97,7 +56,7 @@ impl Resolver {
             settings,
             Servers::new(settings, listener),
             Cache::new(settings.cache_size),
-            Places::new(settings.max_queries.clamp(1, MAX_QUERIES)),
+            Permits::new(settings.max_queries.clamp(1, MAX_QUERIES)),
             Arc::default(),
         )
     }
@@ -106,7 +65,7 @@ impl Resolver {
         settings: &Settings,
         servers: Arc<Servers>,
         cache: Cache,
-        places: Arc<Places>,
+        permits: Arc<Permits>,
         counters: Arc<Counters>,
     ) -> Self {
         Self {
@@ -115,8 +74,8 @@ impl Resolver {
             timeout: settings.timeout,
             attempts: settings.attempts.max(1),
             cache,
-            flights: Flights::default(),
-            places,
+            pending: Pending::default(),
+            permits,
             counters,
             troubles: Mutex::default(),
         }
@@ -132,17 +91,17 @@ impl Resolver {
         } else {
             Cache::new(settings.cache_size)
         };
-        Self::build(settings, servers, cache, self.places.clone(), self.counters.clone())
+        Self::build(settings, servers, cache, self.permits.clone(), self.counters.clone())
     }
 
-    /// Somebody new who asks.
-    pub(super) fn asker(&self) -> Arc<Asker> {
-        self.places.asker()
+    /// The share of another session in the permits.
+    pub(super) fn share(&self) -> Arc<Share> {
+        self.permits.share()
     }
 
     pub(super) async fn lookup(
         self: &Arc<Self>,
-        asker: &Arc<Asker>,
+        share: &Arc<Share>,
         name: &Name,
         record_type: RecordType,
     ) -> Result<Answer, Failure> {
@@ -162,16 +121,12 @@ impl Resolver {
                 }
             }
         };
-        let tell = |joined| {
-            if matches!(joined, Joined::UnderWay) {
-                self.counters.coalesced.increment();
-            }
-        };
-        self.flights.join(key.clone(), asker, begin, tell).await
+        let on_join = || self.counters.coalesced.increment();
+        self.pending.join(key.clone(), share, begin, on_join).await
     }
 
     pub(super) fn statistics(&self) -> Statistics {
-        let in_flight = u64::try_from(self.flights.count()).unwrap_or(u64::MAX);
+        let in_flight = u64::try_from(self.pending.count()).unwrap_or(u64::MAX);
         Statistics { in_flight, entries: self.cache.len(), ..self.counters.read() }
     }
 
@@ -300,7 +255,7 @@ impl Resolver {
         Reading::error(last)
     }
 
-    /// Asks one server, within the limit of time; the wait for a place counts.
+    /// Asks one server, within the limit of time; the wait for a permit counts.
     async fn attempt(
         &self,
         server: &Upstream,
@@ -310,13 +265,13 @@ impl Resolver {
         let begin = Instant::now();
         let mut asked = false;
         let attempt = time::timeout(self.timeout.min(search.left()), async {
-            let Some(place) = search.request.place().await else {
+            let Some(permit) = search.request.permit().await else {
                 return Reading::error(Failure::Network);
             };
             asked = true;
             self.counters.queries.increment();
             let reading = server.ask(question).await;
-            drop(place);
+            drop(permit);
             reading
         });
         let reading = attempt.await.unwrap_or_else(|_| Reading::error(Failure::Timeout));
@@ -346,7 +301,7 @@ impl Resolver {
 
 /// A look-up under way.
 struct Search<'a> {
-    /// What gets it a place for each question.
+    /// Gets it a permit for each question.
     request: &'a Request,
     deadline: Option<Instant>,
     /// The servers asked, each once.
@@ -404,18 +359,18 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn the_wait_for_a_place_counts() {
+    async fn the_wait_for_a_permit_counts() {
         let server = SocketAddr::from(([127, 0, 0, 1], 9));
         let settings =
             Settings { nameservers: Some(vec![server]), attempts: 3, ..Settings::default() };
-        let places = Places::new(0);
+        let permits = Permits::new(0);
         let servers = Servers::new(&settings, Listener::new(|_| {}));
         let resolver =
-            Arc::new(Resolver::build(&settings, servers, Cache::new(1), places, Arc::default()));
+            Arc::new(Resolver::build(&settings, servers, Cache::new(1), permits, Arc::default()));
         let start = Instant::now();
         let name = Name::new("example.com").unwrap();
         assert_eq!(
-            resolver.lookup(&resolver.asker(), &name, RecordType::A).await,
+            resolver.lookup(&resolver.share(), &name, RecordType::A).await,
             Err(Failure::Timeout)
         );
         // The wheel of timers turns in milliseconds.
@@ -431,12 +386,17 @@ mod tests {
         let server = SocketAddr::from(([127, 0, 0, 1], 9));
         let settings = Settings { nameservers: Some(vec![server]), ..Settings::default() };
         let servers = Servers::new(&settings, Listener::new(|_| {}));
-        let places = Places::new(1);
-        let resolver =
-            Resolver::build(&settings, servers, Cache::new(1), Arc::clone(&places), Arc::default());
-        let (asker, name) =
-            (resolver.asker(), |n: usize| Name::new(&format!("{n}.example")).unwrap());
-        let request = asker.request();
+        let permits = Permits::new(1);
+        let resolver = Resolver::build(
+            &settings,
+            servers,
+            Cache::new(1),
+            Arc::clone(&permits),
+            Arc::default(),
+        );
+        let (share, name) =
+            (resolver.share(), |n: usize| Name::new(&format!("{n}.example")).unwrap());
+        let request = share.request();
         for (number, is_first_known) in [(63, true), (64, true), (65, false)] {
             for n in 1..=number {
                 let mut search = Search::new(&request, settings.timeout, 1);

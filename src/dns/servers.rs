@@ -22,9 +22,9 @@ use tokio::{
 };
 
 use super::{
-    Settings,
     event::{Event, Listener},
     resolv_conf::{self, Contents, LOCAL},
+    settings::Settings,
     upstream::Upstream,
 };
 

@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use super::{
-    Answer, Failure, Name, RecordType,
+    answer::{Answer, Failure, RecordType},
     message::{Arrival, Question},
+    name::Name,
     reply::{Reading, Reply},
 };
 

@@ -7,7 +7,10 @@ use std::{
     time::Duration,
 };
 
-use super::{Answer, Failure, Mx, Name, RecordType};
+use super::{
+    answer::{Answer, Failure, Mx, RecordType},
+    name::Name,
+};
 
 /// CNAMEs followed before a chain counts as broken.
 const MAX_ALIASES: usize = 8;

@@ -1196,7 +1196,7 @@ const OTHER_NUMBERS: [(&str, &[u64], &str); 13] = [
     ("author domains of all From fields", &[15], "all but one"),
     ("a tree walk", &[8], "RFC 9989"),
     ("a look-up", &[10_000], "the product of two parameters"),
-    ("questions of one session", &[192], "a share of the places, which their tests have"),
+    ("questions of one session", &[192], "a share of the permits, which their tests have"),
     ("a reply", &[65_535], "what a length of two octets can say"),
     ("targets of CNAMEs that answers leave out", &[7], "all questions but the first"),
     ("a line of a header field", &[998], "follows from the longest token"),

@@ -13,56 +13,56 @@ use std::{
 use tokio::sync::{Notify, watch};
 
 use super::{
-    Answer, Failure,
+    answer::{Answer, Failure},
     cache::Key,
-    places::{Asker, Request},
+    permits::{Request, Share},
 };
 
 type Outcome = Result<Answer, Failure>;
 
 /// The look-ups under way.
 #[derive(Clone, Default)]
-pub(super) struct Flights {
-    table: Arc<Mutex<HashMap<Key, Flight>>>,
+pub(super) struct Pending {
+    table: Arc<Mutex<HashMap<Key, PendingLookup>>>,
 }
 
 /// A look-up under way.
-struct Flight {
+struct PendingLookup {
     waiting: usize,
     outcome: watch::Receiver<Option<Outcome>>,
-    /// Knows who wait, for whose places it goes on.
+    /// The shares of those who wait, from which its permits come.
     request: Arc<Request>,
-    /// Told when nobody waits any more.
+    /// Notified when nobody waits any more.
     deserted: Arc<Notify>,
 }
 
 /// Somebody who waits for a look-up.
 struct Waiter {
-    flights: Flights,
+    pending: Pending,
     key: Key,
-    asker: Arc<Asker>,
+    share: Arc<Share>,
     outcome: watch::Receiver<Option<Outcome>>,
 }
 
-impl Flights {
+impl Pending {
     /// How many look-ups somebody waits for.
     pub(super) fn count(&self) -> usize {
-        self.lock().values().filter(|flight| flight.waiting > 0).count()
+        self.lock().values().filter(|lookup| lookup.waiting > 0).count()
     }
 
-    /// Waits for the look-up of `key` that is under way, or for the one that `begin` makes. Tells
-    /// beforehand which.
+    /// Waits for the look-up of `key` that is under way, or for the one that `begin` makes.
+    /// `on_join` is called beforehand if it is the former.
     pub(super) async fn join<F>(
         &self,
         key: Key,
-        asker: &Arc<Asker>,
+        share: &Arc<Share>,
         begin: impl FnOnce(Arc<Request>) -> F,
-        tell: impl FnOnce(Joined),
+        on_join: impl FnOnce(),
     ) -> Outcome
     where
         F: Future<Output = Outcome> + Send + 'static,
     {
-        let mut waiter = self.board(key, asker, begin, tell);
+        let mut waiter = self.enter(key, share, begin, on_join);
         match waiter.outcome.wait_for(Option::is_some).await {
             Ok(outcome) => outcome.clone().unwrap_or(Err(Failure::Network)),
             // The task is gone without an outcome: it did not survive, or the runtime ends.
@@ -70,41 +70,40 @@ impl Flights {
         }
     }
 
-    fn board<F>(
+    fn enter<F>(
         &self,
         key: Key,
-        asker: &Arc<Asker>,
+        share: &Arc<Share>,
         begin: impl FnOnce(Arc<Request>) -> F,
-        tell: impl FnOnce(Joined),
+        on_join: impl FnOnce(),
     ) -> Waiter
     where
         F: Future<Output = Outcome> + Send + 'static,
     {
         let mut table = self.lock();
-        if let Some(flight) = table.get_mut(&key) {
-            flight.waiting += 1;
-            flight.request.join(asker);
-            tell(Joined::UnderWay);
-            let outcome = flight.outcome.clone();
-            return Waiter { flights: self.clone(), key, asker: Arc::clone(asker), outcome };
+        if let Some(lookup) = table.get_mut(&key) {
+            lookup.waiting += 1;
+            lookup.request.join(share);
+            on_join();
+            let outcome = lookup.outcome.clone();
+            return Waiter { pending: self.clone(), key, share: Arc::clone(share), outcome };
         }
-        tell(Joined::New);
         let (sender, outcome) = watch::channel(None);
         let deserted = Arc::new(Notify::new());
-        let request = asker.request();
-        let flight = Flight {
+        let request = share.request();
+        let lookup = PendingLookup {
             waiting: 1,
             outcome: outcome.clone(),
             request: Arc::clone(&request),
             deserted: Arc::clone(&deserted),
         };
-        table.insert(key.clone(), flight);
+        table.insert(key.clone(), lookup);
         drop(table);
-        tokio::spawn(self.clone().fly(key.clone(), begin(request), sender, deserted));
-        Waiter { flights: self.clone(), key, asker: Arc::clone(asker), outcome }
+        tokio::spawn(self.clone().drive(key.clone(), begin(request), sender, deserted));
+        Waiter { pending: self.clone(), key, share: Arc::clone(share), outcome }
     }
 
-    async fn fly<F>(
+    async fn drive<F>(
         self,
         key: Key,
         lookup: F,
@@ -113,8 +112,8 @@ impl Flights {
     ) where
         F: Future<Output = Outcome> + Send + 'static,
     {
-        // Whatever ends the task, nobody may join it afterwards.
-        let landing = Landing { flights: &self, key: &key, outcome: sender.subscribe() };
+        // However the task ends, nobody may join it afterwards.
+        let registration = Registration { pending: &self, key: &key, outcome: sender.subscribe() };
         let mut lookup = Some(Box::pin(lookup));
         let outcome = loop {
             let Some(under_way) = &mut lookup else { return };
@@ -125,65 +124,57 @@ impl Flights {
                     let table = self.lock();
                     // Unless somebody has come since, it ends here; before another one of the key
                     // can begin.
-                    if table.get(&key).is_none_or(|flight| flight.waiting == 0) {
+                    if table.get(&key).is_none_or(|lookup| lookup.waiting == 0) {
                         lookup = None;
-                        landing.clear(table);
+                        registration.clear(table);
                     }
                 }
             }
         };
-        drop(landing);
+        drop(registration);
         // Those who wait hold receivers of their own; that there is none is no matter.
         let _ = sender.send(Some(outcome));
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<Key, Flight>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<Key, PendingLookup>> {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// How somebody came to wait for a look-up.
-pub(super) enum Joined {
-    /// It was under way.
-    UnderWay,
-    /// It is new.
-    New,
-}
-
 impl Drop for Waiter {
     fn drop(&mut self) {
-        let mut table = self.flights.lock();
+        let mut table = self.pending.lock();
         // There may be another look-up of the same key by now, which is none of ours.
-        if let Some(flight) =
-            table.get_mut(&self.key).filter(|flight| flight.outcome.same_channel(&self.outcome))
+        if let Some(lookup) =
+            table.get_mut(&self.key).filter(|lookup| lookup.outcome.same_channel(&self.outcome))
         {
-            flight.waiting -= 1;
-            flight.request.leave(&self.asker);
-            if flight.waiting == 0 {
-                flight.deserted.notify_one();
+            lookup.waiting -= 1;
+            lookup.request.leave(&self.share);
+            if lookup.waiting == 0 {
+                lookup.deserted.notify_one();
             }
         }
     }
 }
 
-/// Takes a look-up out of the table when its task ends.
-struct Landing<'a> {
-    flights: &'a Flights,
+/// The entry of a look-up in the table, which is removed when its task ends.
+struct Registration<'a> {
+    pending: &'a Pending,
     key: &'a Key,
     outcome: watch::Receiver<Option<Outcome>>,
 }
 
-impl Landing<'_> {
-    fn clear(&self, mut table: MutexGuard<'_, HashMap<Key, Flight>>) {
+impl Registration<'_> {
+    fn clear(&self, mut table: MutexGuard<'_, HashMap<Key, PendingLookup>>) {
         // There may be another look-up of the same key by now.
-        if table.get(self.key).is_some_and(|flight| flight.outcome.same_channel(&self.outcome)) {
+        if table.get(self.key).is_some_and(|lookup| lookup.outcome.same_channel(&self.outcome)) {
             table.remove(self.key);
         }
     }
 }
 
-impl Drop for Landing<'_> {
+impl Drop for Registration<'_> {
     fn drop(&mut self) {
-        self.clear(self.flights.lock());
+        self.clear(self.pending.lock());
     }
 }
