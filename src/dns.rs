@@ -23,10 +23,12 @@ mod settings;
 mod statistics;
 #[cfg(feature = "testing")]
 pub mod testing;
+mod texts;
 mod upstream;
 pub mod zone;
 
 use std::{
+    any::Any,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     sync::Arc,
 };
@@ -39,6 +41,7 @@ use permits::Share;
 use resolver::Resolver;
 pub use settings::{MAX_QUERIES, Settings};
 pub use statistics::Statistics;
+pub use texts::Texts;
 use zone::Zone;
 
 /// The DNS client. Cheap to clone; all clones share one cache. Those of one session share its part
@@ -139,6 +142,21 @@ impl Dns {
         if answer.record_type() == record_type { Ok(answer) } else { Err(Failure::Network) }
     }
 
+    /// Keeps what was parsed of the texts at a name with them, until their time is over: look-ups
+    /// that the cache answers bring both. It takes about so many octets of memory, which count in
+    /// the cache; where the cache does not have these texts, nothing is kept.
+    pub fn keep_parsed<T: Any + Send + Sync>(
+        &self,
+        name: &Name,
+        texts: &Texts,
+        parsed: Arc<T>,
+        size: usize,
+    ) {
+        if let Source::Resolver(resolver, _) = &self.source {
+            resolver.keep_parsed(name, texts, parsed, size);
+        }
+    }
+
     /// Whether a name exists: it does unless DNS denies the name itself, not what it is an alias of
     /// (RFC 8020 §2, RFC 9824).
     ///
@@ -196,7 +214,7 @@ impl Dns {
     /// As [`Dns::lookup`].
     pub async fn txt(&self, name: &Name) -> Lookup<Box<[u8]>> {
         match self.lookup(name, RecordType::Txt).await? {
-            Answer::Txt(records) => Ok(records),
+            Answer::Txt(texts) => Ok(texts.into_shared()),
             _ => Err(Failure::Network),
         }
     }
@@ -217,6 +235,13 @@ impl Dns {
 #[cfg(test)]
 mod tests {
     use super::{answer::TOO_MANY_RECORDS, *};
+
+    impl Dns {
+        /// A client that knows the texts at a name, and has no name server.
+        pub(crate) fn knowing(name: &Name, texts: &Texts) -> Self {
+            Self::of(Resolver::knowing(name, texts))
+        }
+    }
 
     #[tokio::test]
     async fn a_zone_has_the_bounds_of_name_servers() {

@@ -6,7 +6,7 @@ use std::{
     sync::Arc,
 };
 
-use super::name::Name;
+use super::{name::Name, texts::Texts};
 
 /// The record types that mail authentication asks for.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
@@ -79,7 +79,7 @@ pub enum Answer {
     /// Mail exchangers, in the order of the answer.
     Mx(Arc<[Mx]>),
     /// Texts: the character-strings of a record, joined with nothing between them.
-    Txt(Arc<[Box<[u8]>]>),
+    Txt(Texts),
     /// Host names; names that no host can have are left out, and so this may be empty.
     Ptr(Arc<[Name]>),
     /// The name exists, if only as an alias.
@@ -118,7 +118,7 @@ impl Answer {
     pub(crate) fn size(&self) -> usize {
         /// What an allocation costs beside what is in it.
         const ALLOCATION: usize = 2 * size_of::<usize>();
-        fn sum<T>(records: &Arc<[T]>, extra: impl Fn(&T) -> usize) -> usize {
+        fn sum<T>(records: &[T], extra: impl Fn(&T) -> usize) -> usize {
             records.iter().map(|record| size_of::<T>() + extra(record)).sum()
         }
         let name = |name: &Name| name.as_str().len() + 2 * size_of::<usize>() + ALLOCATION;

@@ -1,13 +1,16 @@
 //! The cache: answers and failures, each until its time is over.
 
-use std::{hash::Hash, time::Duration};
+use std::{any::Any, hash::Hash, sync::Arc, time::Duration};
 
-use moka::{Equivalent, policy::EvictionPolicy, sync::Cache as Entries};
+use moka::{
+    Entry as Kept, Equivalent, ops::compute::Op, policy::EvictionPolicy, sync::Cache as Entries,
+};
 use tokio::time::Instant;
 
 use super::{
     answer::{Answer, Failure, RecordType},
     name::Name,
+    texts::Texts,
 };
 
 /// An answer that is larger is not kept, in octets. (Names are compressed on the wire: a reply of
@@ -94,16 +97,31 @@ impl Cache {
     /// Keeps an outcome for so long, if it is not too large.
     pub(super) fn keep(&self, key: &Key, outcome: &Result<Answer, Failure>, ttl: Duration) {
         let Some(entries) = &self.entries else { return };
-        let size = key.name.as_str().len() + outcome.as_ref().map_or(0, Answer::size);
-        if ttl.is_zero() || size > MAX_SIZE {
-            return;
+        if let Some(slots) = slots(key, outcome, 0).filter(|_| !ttl.is_zero()) {
+            let (outcome, expires) = (outcome.clone(), Instant::now() + ttl);
+            entries.insert(key.clone(), Entry { outcome, expires, slots });
         }
-        // No more than 64 of them.
-        let slots = u32::try_from(size.div_ceil(SLOT)).unwrap_or(u32::MAX);
-        entries.insert(
-            key.clone(),
-            Entry { outcome: outcome.clone(), expires: Instant::now() + ttl, slots },
-        );
+    }
+
+    /// Keeps what was parsed of texts with them, if they are still there and both together are not
+    /// too large.
+    pub(super) fn keep_parsed(
+        &self,
+        name: &Name,
+        texts: &Texts,
+        parsed: Arc<dyn Any + Send + Sync>,
+        size: usize,
+    ) {
+        let Some(entries) = &self.entries else { return };
+        let key = Key { name: name.clone(), record_type: RecordType::Txt };
+        entries.entry_by_ref(&key).and_compute_with(|kept| match kept.map(Kept::into_value) {
+            Some(Entry { outcome: Ok(Answer::Txt(kept)), expires, .. }) if kept.is_same(texts) => {
+                let outcome = Ok(Answer::Txt(kept.with_parsed(parsed)));
+                slots(&key, &outcome, size)
+                    .map_or(Op::Nop, |slots| Op::Put(Entry { outcome, expires, slots }))
+            }
+            _ => Op::Nop,
+        });
     }
 
     /// Forgets all.
@@ -117,6 +135,13 @@ impl Cache {
     pub(super) fn len(&self) -> u64 {
         self.entries.as_ref().map_or(0, Entries::entry_count)
     }
+}
+
+/// How many slots an outcome takes, with so many octets parsed of it: 64 at most. `None` where it is
+/// too large.
+fn slots(key: &Key, outcome: &Result<Answer, Failure>, parsed: usize) -> Option<u32> {
+    let size = key.name.as_str().len() + outcome.as_ref().map_or(0, Answer::size) + parsed;
+    if size > MAX_SIZE { None } else { u32::try_from(size.div_ceil(SLOT)).ok() }
 }
 
 #[cfg(test)]
@@ -217,5 +242,43 @@ mod tests {
                 "{size}"
             );
         }
+    }
+    #[test]
+    fn what_was_parsed_is_kept_with_the_texts() {
+        let (cache, name) = (Cache::new(100), Name::new("a.example").unwrap());
+        let key = Key { name: name.clone(), record_type: RecordType::Txt };
+        let answer = |size: usize| Texts::from([vec![b'x'; size].into()]);
+        let kept = || match cache.find(&name, RecordType::Txt) {
+            Some(Ok(Answer::Txt(texts))) => texts.parsed::<usize>().map(|parsed| *parsed),
+            other => panic!("{other:?}"),
+        };
+        let slots = || cache.entries.as_ref().unwrap().get(&key).unwrap().slots;
+        let texts = answer(0);
+        let empty = name.as_str().len() + Answer::Txt(texts.clone()).size();
+        cache.keep(&key, &Ok(Answer::Txt(texts.clone())), TTL);
+        assert_eq!((kept(), slots()), (None, 1));
+        // It counts, up to the size of an entry.
+        for (size, known, taken) in [
+            (SLOT - empty, Some(1), 1),
+            (SLOT - empty + 1, Some(2), 2),
+            (MAX_SIZE - empty, Some(3), 64),
+            (MAX_SIZE - empty + 1, Some(3), 64),
+        ] {
+            cache.keep_parsed(&name, &texts, Arc::new(kept().map_or(1, |known| known + 1)), size);
+            assert_eq!((kept(), slots()), (known, taken), "{size}");
+        }
+        assert!(
+            matches!(cache.find(&name, RecordType::Txt), Some(Ok(Answer::Txt(texts))) if texts.parsed::<u8>().is_none())
+        );
+        // Equal texts of another answer are others.
+        cache.keep_parsed(&name, &answer(0), Arc::new(9_usize), 1);
+        assert_eq!(kept(), Some(3));
+        cache.keep(&key, &Ok(Answer::Txt(answer(0))), TTL);
+        cache.keep_parsed(&name, &texts, Arc::new(9_usize), 1);
+        assert_eq!((kept(), slots()), (None, 1));
+        // Nor is there anything to keep it with where there are none.
+        let other = Name::new("b.example").unwrap();
+        cache.keep_parsed(&other, &texts, Arc::new(9_usize), 1);
+        assert_eq!(cache.find(&other, RecordType::Txt), None);
     }
 }

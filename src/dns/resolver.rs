@@ -1,6 +1,7 @@
 //! The client: cache, look-ups under way, and the name servers in turn.
 
 use std::{
+    any::Any,
     collections::{HashSet, VecDeque},
     fmt,
     net::SocketAddr,
@@ -25,6 +26,7 @@ use super::{
     servers::{List, Servers},
     settings::{MAX_QUERIES, Settings},
     statistics::{Counters, Statistics},
+    texts::Texts,
     upstream::Upstream,
 };
 
@@ -123,6 +125,17 @@ impl Resolver {
         };
         let on_join = || self.counters.coalesced.increment();
         self.pending.join(key.clone(), share, begin, on_join).await
+    }
+
+    /// Keeps what was parsed of the texts at a name with them.
+    pub(super) fn keep_parsed(
+        &self,
+        name: &Name,
+        texts: &Texts,
+        parsed: Arc<dyn Any + Send + Sync>,
+        size: usize,
+    ) {
+        self.cache.keep_parsed(name, texts, parsed, size);
     }
 
     pub(super) fn statistics(&self) -> Statistics {
@@ -357,6 +370,18 @@ impl fmt::Debug for Resolver {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    impl Resolver {
+        /// A client that knows the texts at a name, and has no name server.
+        pub(in crate::dns) fn knowing(name: &Name, texts: &Texts) -> Self {
+            let nameservers = Some(vec![SocketAddr::from(([127, 0, 0, 1], 9))]);
+            let settings = Settings { nameservers, ..Settings::default() };
+            let resolver = Self::new(&settings, Listener::new(|_| {}));
+            let key = Key { name: name.clone(), record_type: RecordType::Txt };
+            resolver.cache.keep(&key, &Ok(Answer::Txt(texts.clone())), MAX_TTL);
+            resolver
+        }
+    }
 
     #[tokio::test(start_paused = true)]
     async fn the_wait_for_a_permit_counts() {

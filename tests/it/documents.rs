@@ -1183,14 +1183,9 @@ fn constants(path: &str) -> BTreeSet<u64> {
 }
 
 /// Numbers that are no constants, and why.
-const OTHER_NUMBERS: [(&str, &[u64], &str); 13] = [
+const OTHER_NUMBERS: [(&str, &[u64], &str); 12] = [
     ("a packet", &[1], "a packet has a command"),
     ("the same for a reply that has `%{p}`", &[11], "1 and the names of a client"),
-    (
-        "parsed records that are kept for the next time",
-        &[1024, 6 << 20],
-        "a product, which a test has, and an estimate",
-    ),
     ("a record", &[662, 32], "measured"),
     ("text of `b=` that is written", &[8], "no bound"),
     ("author domains of all From fields", &[15], "all but one"),

@@ -11,7 +11,7 @@ use super::{
     mechanism,
     names::{matches_network, unusable},
     outcome::{Outcome, Problem, ProblemKind},
-    record::{RecordError, select_kept, shorten},
+    record::{ParsedRecord, RecordError, find_and_keep, shorten},
     trace::describe_texts,
 };
 use crate::{
@@ -35,13 +35,11 @@ pub(super) struct Evaluation<'a> {
 /// A record that is being evaluated.
 struct Frame {
     domain: Name,
-    record: Arc<SpfRecord>,
+    record: Arc<ParsedRecord>,
     /// The next term.
     next: usize,
     /// The qualifier of the `include` in the record below that led here; `None` at the bottom.
     include: Option<Qualifier>,
-    /// About how many octets of memory the record takes.
-    weight: usize,
 }
 
 impl Frame {
@@ -122,12 +120,12 @@ impl<'a> Evaluation<'a> {
             }
         };
         let most = MAX_HELD + HELD_FOR_A_LOOKUP.saturating_mul(self.lookups.limits.max_lookups);
-        let selected = match select_kept(&texts) {
-            Ok((_, weight)) if self.held + weight > most => {
+        let selected = match find_and_keep(self.lookups.dns, &domain, &texts) {
+            Ok(record) if self.held + record.weight > most => {
                 Err(RecordError::Syntax(TOO_LARGE.into()))
             }
-            Ok((record, weight)) => {
-                self.push(Frame { domain: domain.clone(), record, next: 0, include, weight });
+            Ok(record) => {
+                self.push(Frame { domain: domain.clone(), record, next: 0, include });
                 Ok(Next::Term)
             }
             Err(error) => Err(error),
@@ -257,14 +255,14 @@ impl<'a> Evaluation<'a> {
     }
 
     fn push(&mut self, frame: Frame) {
-        self.held += frame.weight;
+        self.held += frame.record.weight;
         self.lookups.enter(&frame.domain, &frame.record);
         self.stack.push(frame);
     }
 
     fn pop(&mut self) -> Result<Frame, Problem> {
         let frame = self.stack.pop().ok_or_else(no_record)?;
-        self.held -= frame.weight;
+        self.held -= frame.record.weight;
         self.lookups.leave(self.stack.last().map(|frame| &frame.domain));
         Ok(frame)
     }

@@ -56,6 +56,10 @@ pub(super) const MAX_RECORD: usize = 16 * 1024;
 pub(super) const MAX_TERMS: usize = 512;
 pub(super) const MAX_MACROS: usize = 512;
 
+/// A parsed record that takes about so many octets of memory at most is kept with the answer that it
+/// was parsed from; larger ones are rare.
+pub(super) const MAX_KEPT_RECORD: usize = 8 * 1024;
+
 /// The most octets of an explanation as it is published: no reply holds as many, and read it takes
 /// many times the memory.
 pub(super) const MAX_EXPLANATION_TEXT: usize = 4 * 1024;

@@ -5,7 +5,6 @@ use std::{future::Future, net::IpAddr, pin::pin, sync::Arc, task::Poll};
 
 use futures_util::future::Either;
 use tokio::time::{Instant, timeout_at};
-use viaspf::record::SpfRecord;
 
 use super::{
     super::reverse,
@@ -13,13 +12,14 @@ use super::{
     limits::{Limits, names_deadline},
     outcome::{Problem, ProblemKind},
     prefetch::Prefetch,
+    record::ParsedRecord,
     trace::{Trace, describe_answer, list},
 };
 use crate::dns::{Answer, Dns, Failure, Name, RecordType, Server};
 
 /// The look-ups of a check.
 pub(super) struct Lookups<'a> {
-    dns: &'a Dns,
+    pub(super) dns: &'a Dns,
     /// What macros stand for in the record of the sender's domain.
     pub(super) variables: Variables<'a>,
     pub(super) limits: &'a Limits,
@@ -45,7 +45,7 @@ pub(super) struct Lookups<'a> {
 /// A record whose later terms may be asked for early.
 struct Later {
     domain: Name,
-    record: Arc<SpfRecord>,
+    record: Arc<ParsedRecord>,
     /// The first of these terms.
     next: usize,
 }
@@ -81,7 +81,7 @@ impl<'a> Lookups<'a> {
     //--- The record under evaluation ---
 
     /// Goes into a record, of which a term is evaluated in the record below.
-    pub(super) fn enter(&mut self, domain: &Name, record: &Arc<SpfRecord>) {
+    pub(super) fn enter(&mut self, domain: &Name, record: &Arc<ParsedRecord>) {
         self.depth += usize::from(self.domain.is_some());
         self.domain = Some(domain.clone());
         self.waiting.push(Later { domain: domain.clone(), record: Arc::clone(record), next: 0 });

@@ -7,6 +7,7 @@
 
 use std::{
     collections::HashMap,
+    sync::Arc,
     task::{Context, Poll},
 };
 
@@ -15,13 +16,13 @@ use futures_util::{
     future::{BoxFuture, Shared},
     stream::FuturesUnordered,
 };
-use viaspf::record::{DomainSpec, Mechanism, Modifier, SpfRecord, Term};
+use viaspf::record::{DomainSpec, Mechanism, Modifier, Term};
 
 use super::{
     expand::{Variables, expand_domain},
     limits::{MAX_EARLY_TERMS, MAX_KEPT_ANSWER, MAX_MX_HOSTS},
     names::{asks_for_names, matches_network, unusable},
-    record::select,
+    record::{ParsedRecord, find},
 };
 use crate::dns::{Answer, Dns, Failure, Name, RecordType};
 
@@ -55,7 +56,7 @@ enum Found {
     /// A record.
     Record {
         domain: Name,
-        record: SpfRecord,
+        record: Arc<ParsedRecord>,
         /// How many terms will have asked DNS before the record's first does, at least.
         before: usize,
     },
@@ -222,7 +223,7 @@ impl Prefetch {
         self.running.push(Box::pin(async move {
             let answer = lookup.await;
             let found = match (&answer, purpose) {
-                (Ok(Answer::Txt(texts)), Purpose::Record(before)) => select(texts)
+                (Ok(Answer::Txt(texts)), Purpose::Record(before)) => find(texts)
                     .ok()
                     .map(|record| Found::Record { domain: domain.clone(), record, before }),
                 (Ok(Answer::Mx(exchangers)), Purpose::Exchangers)
@@ -259,8 +260,6 @@ fn start(dns: &Dns, name: Name, record_type: RecordType) -> StartedLookup {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use super::*;
     use crate::dns::zone::Zone;
 

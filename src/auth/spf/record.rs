@@ -1,26 +1,23 @@
 //! Finding and reading SPF records (RFC 7208 §4.4 to §4.6).
 
-use std::{borrow::Cow, cell::RefCell, fmt::Display, str::Chars, sync::Arc};
+use std::{borrow::Cow, fmt::Display, ops::Deref, str::Chars, sync::Arc};
 
 use viaspf::record::{
     DomainSpec, Macro, MacroExpand, MacroKind, MacroString, MacroStringSegment, Mechanism,
     Modifier, SpfRecord, Term,
 };
 
-use super::limits::{MAX_MACROS, MAX_RECORD, MAX_TERMS};
-use crate::mail::octets::count_work;
+use super::limits::{MAX_KEPT_RECORD, MAX_MACROS, MAX_RECORD, MAX_TERMS};
+use crate::{
+    dns::{Dns, Name, Texts},
+    mail::octets::count_work,
+};
 
 /// The most that a macro's digits can say; more parts no name has (RFC 7208 §7.1, §7.3).
 const MAX_DIGITS: &str = "255";
 
 /// About how many octets of memory a term and a macro take when they have been read.
 const PART: usize = 128;
-
-/// About how many octets of memory the record among the texts takes when it has been read.
-fn weight(texts: &[Box<[u8]>], record: &SpfRecord) -> usize {
-    let text = texts.iter().find(|text| is_record(text));
-    text.map_or(0, |text| text.len() + PART * (record.terms.len() + count_macros(text)))
-}
 
 fn count_terms(text: &[u8]) -> usize {
     text.split(|&octet| octet == b' ').skip(1).filter(|term| !term.is_empty()).count()
@@ -42,71 +39,44 @@ pub(super) enum RecordError {
     Syntax(String),
 }
 
-/// Sets of records that were read and may soon be asked for again; for each thread, so that none
-/// waits for another.
-const KEPT_SETS: usize = 128;
-
-/// Records of a set, the newest first. With fewer, sets would overflow, and be read again and
-/// again, long before all of them are full.
-const SET_LENGTH: usize = 8;
-
-/// An answer is kept if it has at most so many octets and texts, and a record of so many terms and
-/// macros: large ones are rare, and would take much memory. One that is kept takes about 6 KiB at
-/// most.
-const MAX_KEPT_OCTETS: usize = 512;
-const MAX_KEPT_TEXTS: usize = 16;
-const MAX_KEPT_PARTS: usize = 32;
-
-/// A record, and about how many octets of memory it takes.
-type Weighed = (Arc<SpfRecord>, usize);
-
-/// What is remembered of an answer: the answer itself, so that no other can take its address, and
-/// its record.
-type Kept = Option<(Arc<[Box<[u8]>]>, Weighed)>;
-
-thread_local! {
-    static KEPT: RefCell<Vec<[Kept; SET_LENGTH]>> = const { RefCell::new(Vec::new()) };
+/// A record that was parsed.
+#[derive(Debug, PartialEq)]
+pub(super) struct ParsedRecord {
+    record: SpfRecord,
+    /// About how many octets of memory it takes.
+    pub(super) weight: usize,
 }
 
-/// As [`select`], but an answer that comes again, as from a cache, is not read again.
-pub(super) fn select_kept(texts: &Arc<[Box<[u8]>]>) -> Result<Weighed, RecordError> {
-    // Addresses of answers have a pattern, as all are of some size; the upper bits of a product
-    // with the golden ratio have none.
-    let product = u64::try_from(Arc::as_ptr(texts).addr())
-        .unwrap_or_default()
-        .wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    let place = usize::try_from(product >> 32).unwrap_or_default() % KEPT_SETS;
-    let known = KEPT.with_borrow(|kept| {
-        let mut set = kept.get(place)?.iter().flatten();
-        set.find_map(|(answer, record)| Arc::ptr_eq(answer, texts).then(|| record.clone()))
-    });
-    if let Some(record) = known {
+impl Deref for ParsedRecord {
+    type Target = SpfRecord;
+
+    fn deref(&self) -> &SpfRecord {
+        &self.record
+    }
+}
+
+/// The record among the texts: as it is kept with them, or else parsed.
+pub(super) fn find(texts: &Texts) -> Result<Arc<ParsedRecord>, RecordError> {
+    match texts.parsed() {
+        Some(record) => Ok(record),
+        None => select(texts).map(Arc::new),
+    }
+}
+
+/// As [`find`]; a record that was parsed is kept with the texts, which are those at a name.
+pub(super) fn find_and_keep(
+    dns: &Dns,
+    name: &Name,
+    texts: &Texts,
+) -> Result<Arc<ParsedRecord>, RecordError> {
+    if let Some(record) = texts.parsed() {
         return Ok(record);
     }
     let record = Arc::new(select(texts)?);
-    let weight = weight(texts, &record);
-    let record = (record, weight);
-    if is_small(texts, &record.0) {
-        KEPT.with_borrow_mut(|kept| {
-            kept.resize(KEPT_SETS, [const { None }; SET_LENGTH]);
-            // A place beyond the table, which the remainder rules out, keeps nothing; the record is
-            // read again then.
-            if let Some(set) = kept.get_mut(place) {
-                set.rotate_right(1);
-                set[0] = Some((Arc::clone(texts), record.clone()));
-            }
-        });
+    if record.weight <= MAX_KEPT_RECORD {
+        dns.keep_parsed(name, texts, Arc::clone(&record), record.weight);
     }
     Ok(record)
-}
-
-fn is_small(texts: &[Box<[u8]>], record: &SpfRecord) -> bool {
-    let macros =
-        || texts.iter().flat_map(|text| text.iter()).filter(|&&octet| octet == b'%').count();
-    texts.len() <= MAX_KEPT_TEXTS
-        && texts.iter().map(|text| text.len()).sum::<usize>() <= MAX_KEPT_OCTETS
-        && record.terms.len() <= MAX_KEPT_PARTS
-        && macros() <= MAX_KEPT_PARTS
 }
 
 /// The one SPF record among the texts.
@@ -116,13 +86,15 @@ fn is_small(texts: &[Box<[u8]>], record: &SpfRecord) -> bool {
 /// version = "v=spf1"
 /// terms   = *( 1*SP ( directive / modifier ) )
 /// ```
-pub(super) fn select(texts: &[Box<[u8]>]) -> Result<SpfRecord, RecordError> {
+fn select(texts: &[Box<[u8]>]) -> Result<ParsedRecord, RecordError> {
     let mut records = texts.iter().filter(|text| is_record(text));
     let record = records.next().ok_or(RecordError::NotFound)?;
     if records.next().is_some() {
         return Err(RecordError::Several);
     }
-    parse(record)
+    let (text, record) = (record, parse(record)?);
+    let weight = text.len() + PART * (record.terms.len() + count_macros(text));
+    Ok(ParsedRecord { record, weight })
 }
 
 pub(super) fn is_record(text: &[u8]) -> bool {
@@ -326,7 +298,10 @@ fn next_if(characters: &mut Chars<'_>, wanted: impl FnOnce(&char) -> bool) -> Op
 
 #[cfg(test)]
 mod tests {
+    use futures_util::FutureExt as _;
+
     use super::*;
+    use crate::dns::{Answer, RecordType};
 
     fn text(s: &str) -> Box<[u8]> {
         s.as_bytes().into()
@@ -347,38 +322,40 @@ mod tests {
         assert_eq!(terms(&["v=spf1 -all", "V=spf1"]), Err(RecordError::Several));
     }
 
+    /// The record at a name that the cache knows: as it is first found, and as it is found again.
+    fn find_twice(texts: &Texts) -> [Result<Arc<ParsedRecord>, RecordError>; 2] {
+        let name = Name::new("a.example").unwrap();
+        let dns = Dns::knowing(&name, texts);
+        let found = || match dns.lookup(&name, RecordType::Txt).now_or_never() {
+            Some(Ok(Answer::Txt(texts))) => find_and_keep(&dns, &name, &texts),
+            other => panic!("{other:?}"),
+        };
+        [found(), found()]
+    }
+
+    /// The record that is kept is the one that is there, however the answer is parsed.
     #[test]
-    fn answers_are_read_once() {
-        let texts: Arc<[Box<[u8]>]> = [text("v=spf1 -all")].into();
-        let select_kept = |texts: &_| select_kept(texts).map(|(record, _)| record);
-        let first = select_kept(&texts).unwrap();
-        assert!(Arc::ptr_eq(&first, &select_kept(&texts).unwrap()));
-        // An equal answer is another one.
-        assert!(!Arc::ptr_eq(&first, &select_kept(&[text("v=spf1 -all")].into()).unwrap()));
-        let long: Arc<[Box<[u8]>]> = [text(&format!("v=spf1 -all {}", "a".repeat(2000)))].into();
-        assert!(select_kept(&long).is_err());
-        let (terms, macros) = (" a".repeat(100), "%{i}.".repeat(50));
-        let others: Vec<_> = (0..100).map(|_| text("x")).chain([text("v=spf1 -all")]).collect();
-        let large = [
-            vec![text(&format!("v=spf1{terms}"))],
-            vec![text(&format!("v=spf1 exists:{macros}example"))],
-            others,
-        ];
-        for texts in large {
-            let texts: Arc<[Box<[u8]>]> = texts.into();
-            assert!(!Arc::ptr_eq(&select_kept(&texts).unwrap(), &select_kept(&texts).unwrap()));
-        }
-        assert_eq!(select_kept(&[].into()), Err(RecordError::NotFound));
-        // Far more answers than are kept.
-        let mut answers = Vec::new();
-        for number in 0..3 * KEPT_SETS * SET_LENGTH {
-            let texts: Arc<[Box<[u8]>]> =
-                [text(&format!("v=spf1 ip4:192.0.2.{}", number % 256))].into();
-            assert_eq!(*select_kept(&texts).unwrap(), select(&texts).unwrap());
-            answers.push(texts);
-        }
-        for texts in &answers {
-            assert_eq!(*select_kept(texts).unwrap(), select(texts).unwrap());
+    fn records_are_parsed_once() {
+        let largest = MAX_KEPT_RECORD - PART;
+        for (texts, is_kept) in [
+            (vec!["v=spf1 -all".to_owned()], true),
+            (vec!["x".to_owned(), "V=spf1 a mx include:%{d1r+}.b.example ~all ".to_owned()], true),
+            (vec![format!("v=spf1{}", " a".repeat(62))], true),
+            (vec![format!("v=spf1{}", " a".repeat(63))], false),
+            (vec![format!("v=spf1 {}", "x=%{i} ".repeat(62))], false),
+            (vec![format!("{:<largest$}", "v=spf1 -all")], true),
+            (vec![format!("{:<1$}", "v=spf1 -all", largest + 1)], false),
+            (vec!["v=spf1 -all".to_owned(), "v=spf1".to_owned()], false),
+            (vec!["v=spf1 moo".to_owned()], false),
+            (vec!["x".to_owned()], false),
+        ] {
+            let texts: Texts = texts.iter().map(|record| text(record)).collect();
+            let anew = || select(&texts).map(Arc::new);
+            let [first, second] = find_twice(&texts);
+            assert_eq!((&first, &second), (&anew(), &anew()));
+            let is_same =
+                first.is_ok_and(|first| second.is_ok_and(|second| Arc::ptr_eq(&first, &second)));
+            assert_eq!(is_same, is_kept, "{texts:?}");
         }
     }
 
@@ -408,37 +385,5 @@ mod tests {
         assert_eq!(cap_digits("%{é} %"), "%{é} %");
         // What is odd before it does not keep a later one from being read.
         assert_eq!(cap_digits("%é %{d300} %"), "%é %{d255} %");
-    }
-
-    #[test]
-    fn small_records_are_kept() {
-        let kept = |texts: &[Box<[u8]>]| is_small(texts, &select(texts).unwrap());
-        let filled = |record: String, octets: usize| {
-            [text(&format!("{record}{}", " ".repeat(octets - record.len())))]
-        };
-        for (octets, is_kept) in [(511, true), (512, true), (513, false)] {
-            assert_eq!(kept(&filled("v=spf1 -all".into(), octets)), is_kept, "{octets} octets");
-        }
-        for (count, is_kept) in [(15, true), (16, true), (17, false)] {
-            let others = (1..count).map(|n| text(&n.to_string()));
-            assert_eq!(
-                kept(&others.chain([text("v=spf1 -all")]).collect::<Vec<_>>()),
-                is_kept,
-                "{count} texts"
-            );
-        }
-        for (count, is_kept) in [(31, true), (32, true), (33, false)] {
-            assert_eq!(
-                kept(&[text(&format!("v=spf1{}", " a".repeat(count)))]),
-                is_kept,
-                "{count} terms"
-            );
-            assert_eq!(
-                kept(&[text(&format!("v=spf1 x={}", "%{i}".repeat(count)))]),
-                is_kept,
-                "{count} macros"
-            );
-        }
-        assert_eq!(KEPT_SETS * SET_LENGTH, 1024);
     }
 }

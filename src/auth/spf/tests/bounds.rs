@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::{super::expand::MAX_WORK, *};
+use super::{super::limits::MAX_EXPANSION_WORK, *};
 use crate::mail::octets::work;
 
 /// The most queries of one check with the limits of RFC 7208: the record, ten terms of eleven
@@ -171,7 +171,7 @@ fn records_of_many_macros() {
         let (outcome, work) = outcome_and_work(&asked, zone);
         assert_eq!(outcome.result, Fail, "{one}");
         // Three expansions, one of them early and once more.
-        assert!(work <= 4 * MAX_WORK, "{one} {work}");
+        assert!(work <= 4 * MAX_EXPANSION_WORK, "{one} {work}");
         assert!(outcome.explanation.is_none_or(|text| !text.contains('a')), "{one}");
     }
 }

@@ -1,15 +1,10 @@
 //! Macro expansion (RFC 7208 §7).
 
-use viaspf::record::{ExplainString, SpfRecord};
+use viaspf::record::ExplainString;
 
 use super::*;
 use crate::{
-    auth::spf::{
-        Variables,
-        expand::expand_domain,
-        expand_explain_string,
-        record::{RecordError, select},
-    },
+    auth::spf::{Variables, expand::expand_domain, expand_explain_string, record::find},
     mail::domain::MAX_DOMAIN_LENGTH,
 };
 
@@ -34,9 +29,7 @@ fn explain(text: &str, variables: &Variables<'_>) -> String {
 
 /// The name that the record's `exists` asks for.
 fn name(spec: &str, variables: &Variables<'_>) -> Option<String> {
-    let record: Result<SpfRecord, RecordError> =
-        select(&[format!("v=spf1 exists:{spec}").into_bytes().into()]);
-    let record = record.unwrap();
+    let record = find(&[format!("v=spf1 exists:{spec}").into_bytes().into()].into()).unwrap();
     let viaspf::record::Term::Directive(directive) = &record.terms[0] else { panic!("{spec}") };
     let viaspf::record::Mechanism::Exists(exists) = &directive.mechanism else { panic!("{spec}") };
     expand_domain(exists.domain_spec.as_ref(), variables).map(|name| name.to_string())

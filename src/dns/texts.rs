@@ -1,0 +1,68 @@
+//! The texts of an answer, and what was parsed of them.
+
+use std::{any::Any, fmt, ops::Deref, sync::Arc};
+
+/// The texts at a name, each with its character-strings joined. Cheap to clone.
+///
+/// Texts that come from the cache have with them what a method parsed of them and kept with
+/// [`Dns::keep_parsed`](super::Dns::keep_parsed), so that it need not parse them again.
+#[derive(Clone)]
+pub struct Texts {
+    texts: Arc<[Box<[u8]>]>,
+    parsed: Option<Arc<dyn Any + Send + Sync>>,
+}
+
+impl Texts {
+    /// What was parsed of them; `None` where nothing was kept, or something of another type.
+    pub fn parsed<T: Any + Send + Sync>(&self) -> Option<Arc<T>> {
+        Arc::clone(self.parsed.as_ref()?).downcast().ok()
+    }
+
+    /// The same texts with what was parsed of them.
+    pub(super) fn with_parsed(self, parsed: Arc<dyn Any + Send + Sync>) -> Self {
+        Self { parsed: Some(parsed), ..self }
+    }
+
+    /// Whether both came with one answer.
+    pub(super) fn is_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.texts, &other.texts)
+    }
+
+    pub(super) fn into_shared(self) -> Arc<[Box<[u8]>]> {
+        self.texts
+    }
+}
+
+impl Deref for Texts {
+    type Target = [Box<[u8]>];
+
+    fn deref(&self) -> &Self::Target {
+        &self.texts
+    }
+}
+
+impl<T: Into<Arc<[Box<[u8]>]>>> From<T> for Texts {
+    fn from(texts: T) -> Self {
+        Self { texts: texts.into(), parsed: None }
+    }
+}
+
+impl FromIterator<Box<[u8]>> for Texts {
+    fn from_iter<T: IntoIterator<Item = Box<[u8]>>>(texts: T) -> Self {
+        Self::from(Arc::from_iter(texts))
+    }
+}
+
+impl PartialEq for Texts {
+    fn eq(&self, other: &Self) -> bool {
+        self.texts == other.texts
+    }
+}
+
+impl Eq for Texts {}
+
+impl fmt::Debug for Texts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.texts.fmt(f)
+    }
+}
