@@ -1,12 +1,12 @@
 //! One SMTP session: events in; verdicts, edits and records out. Knows nothing of milter.
 //!
 //! ```text
-//! HELO, MAIL FROM   SPF                          answered when verified; HELO beside MAIL FROM where it cannot be refused
+//! HELO, MAIL FROM   SPF                          answered when verified; goes on until the end where it cannot be refused
 //! MAIL FROM         iprev ------------------+    once a session, beside everything else
 //! From field        DMARC policy ---------+ |
 //! end of header     DKIM keys ----------+ | |
 //! body              DKIM body hashes    | | |
-//! end of message    DKIM <--------------+ | |    all of it joined, in this order
+//! end of message    SPF, DKIM <---------+ | |    all of it joined, in this order
 //!                   DMARC <---------------+ |
 //!                   iprev <-----------------+
 //! ```
@@ -15,8 +15,8 @@
 //!
 //! Every stage ends after `timeout_secs`: one SPF check, the key look-ups from the end of the
 //! header on, DMARC from the end of DKIM on, iprev from its beginning on. The end of a message is
-//! answered after twice that at the latest, also where the MTA did not wait for MAIL FROM to be
-//! verified, and is mostly answered at once. What is under way ends when the session is dropped.
+//! answered after twice that at the latest, for SPF and the keys are waited for at the same time,
+//! and is mostly answered at once. A check ends with its message, all of it with the session.
 //!
 //! With the usual limits the first message of a session asks at most 506 questions of DNS: 132 for
 //! HELO, 132 for MAIL FROM, 11 for iprev, 10 keys, 221 for DMARC. Hardly any message asks more than
@@ -36,7 +36,7 @@ use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use content::{Content, Findings};
 use forged::Forged;
-use identities::{Mailfrom, cut};
+use identities::{Mailfrom, Sender, cut};
 pub use record::{Action, ContentRecord, Exemption, IdentityRecord, Record, Skipped};
 use task::Task;
 use tokio::time::{Instant, timeout, timeout_at};
@@ -50,7 +50,7 @@ use crate::{
         auth_results::AuthservIdPattern, header_field::HeaderField, identity::ReversePath,
         reply::Reply,
     },
-    policy::{self, Circumstances, End, EndFacts, HeloDecision, MailDecision},
+    policy::{self, Circumstances, End, EndFacts, HeloDecision},
     runtime::Runtime,
 };
 
@@ -174,8 +174,8 @@ pub struct Session {
 #[derive(Debug)]
 struct Helo {
     name: Arc<str>,
-    /// Its check, where the MTA does not wait for the answer.
-    check: Option<Task<Verified>>,
+    /// Its domain as it is shown, and its check, until that has been decided on.
+    check: Option<(String, Task<spf::Outcome>)>,
     verified: Option<Arc<Verified>>,
     decision: HeloDecision,
 }
@@ -199,9 +199,9 @@ enum Iprev {
 }
 
 /// A message under way.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Transaction {
-    mailfrom: Option<Mailfrom>,
+    sender: Sender,
     /// The reply that SPF would refuse the sender with, unless DMARC passes.
     deferred: Option<Reply>,
     /// `None` where nothing of the content is looked at.
@@ -210,9 +210,6 @@ struct Transaction {
     forged: Option<Forged>,
     /// Nothing is verified: the message is there to have such fields deleted.
     is_exempt: bool,
-    /// How long its sender was verified while the MTA went on without an answer, and when that was
-    /// done.
-    unanswered: Option<(Duration, Instant)>,
 }
 
 impl Session {
@@ -298,39 +295,23 @@ impl Session {
         };
         let path = ReversePath::parse(reverse_path);
         self.pending().queue_id = queue_id.map(str::to_owned);
-        let begin = Instant::now();
         self.begin_iprev(client);
-        let config = Arc::clone(&self.runtime.config);
+        let config = &self.runtime.config;
         let content =
             (config.verify_dkim || config.verify_dmarc).then(|| Content::new(&self.runtime));
+        let sender = self.begin_sender(client, &path);
+        let is_exempt = false;
         self.transaction =
-            Some(Box::new(Transaction { content, forged, ..Transaction::default() }));
-        let verified = self.verify_senders(client, &path).await;
-        if let Some(transaction) =
-            self.transaction.as_mut().filter(|_| !self.runtime.needs.mail_reply)
-        {
-            transaction.unanswered = Some((begin.elapsed(), Instant::now()));
+            Some(Box::new(Transaction { sender, deferred: None, content, forged, is_exempt }));
+        // Where there is nothing to say to MAIL FROM, its check goes on until the end of the
+        // message: an MTA that begins message after message does not wait for them one by one.
+        if !self.runtime.needs.mail_reply {
+            return Reaction::proceed();
         }
-        let mailfrom = match verified {
-            Ok(Some(mailfrom)) => mailfrom,
-            Ok(None) => return Reaction::proceed(),
+        let verdict = match self.join_sender(client).await {
+            Ok(verdict) => verdict,
             Err(error) => return self.give_up(error),
         };
-        let decision = if mailfrom.for_dmarc {
-            MailDecision::Accept
-        } else {
-            policy::at_mail(&config, &mailfrom.verified, &self.circumstances(client))
-        };
-        let (verdict, deferred) = match decision {
-            MailDecision::Accept => (Verdict::Continue, None),
-            MailDecision::Refuse(reply) => (Verdict::Reply(reply), None),
-            MailDecision::Defer(reply) => (Verdict::Continue, Some(reply)),
-        };
-        self.note(Arc::clone(&mailfrom.verified), &verdict, mailfrom.for_dmarc);
-        if let Some(transaction) = &mut self.transaction {
-            transaction.mailfrom = Some(mailfrom);
-            transaction.deferred = deferred;
-        }
         let reaction = self.settle(verdict);
         if !matches!(reaction.verdict, Verdict::Continue) {
             self.transaction = None;
@@ -369,16 +350,36 @@ impl Session {
 
     /// The end of the message.
     pub async fn end_of_message(&mut self, queue_id: Option<&str>) -> Finished {
-        let Some(transaction) = self.transaction.take() else {
+        let Some(transaction) = &mut self.transaction else {
             return Finished { verdict: Verdict::Continue, edits: Vec::new(), record: None };
         };
-        let Transaction { mailfrom, deferred, content, forged, is_exempt, unanswered } =
-            *transaction;
-        let forged = forged.unwrap_or_default();
-        let has_too_many_forged = forged.has_too_many();
+        let has_too_many_forged = transaction.forged.as_ref().is_some_and(Forged::has_too_many);
+        let is_exempt = transaction.is_exempt;
+        // Keys are looked up while SPF is waited for.
+        if let Some(content) = &mut transaction.content {
+            content.end_of_header(&self.dns);
+        }
         if let Some(queue_id) = queue_id {
             self.pending().queue_id = Some(queue_id.to_owned());
         }
+        let config = Arc::clone(&self.runtime.config);
+        let deadline = Instant::now() + Duration::from_secs(config.timeout_secs).saturating_mul(2);
+        // What is refused for its forged fields is not waited for.
+        let is_refused = has_too_many_forged && !config.dry_run;
+        if let Ok(client) = self.client
+            && !is_exempt
+        {
+            if is_refused {
+                self.decide_sender(client);
+            } else if let Err(error) = self.join_sender(client).await {
+                return self.give_up(error).into();
+            }
+        }
+        let Some(transaction) = self.transaction.take() else {
+            return Reaction::proceed().into();
+        };
+        let Transaction { sender, deferred, content, forged, .. } = *transaction;
+        let forged = forged.unwrap_or_default();
         let client = match self.client {
             Ok(client) if !is_exempt => client,
             _ => {
@@ -389,11 +390,11 @@ impl Session {
                 );
             }
         };
+        let mailfrom = match sender {
+            Sender::Verified(mailfrom) => Some(mailfrom),
+            Sender::Unverified | Sender::UnderWay { .. } => None,
+        };
         let verified = mailfrom.as_ref().map(|mailfrom| &*mailfrom.verified);
-        let config = Arc::clone(&self.runtime.config);
-        let deadline = end_of_wait(Duration::from_secs(config.timeout_secs), unanswered);
-        // What is refused for its forged fields is not waited for.
-        let is_refused = has_too_many_forged && !config.dry_run;
         let findings = match content {
             Some(content) if !is_refused => {
                 match Box::pin(content.finish(&self.runtime, &self.dns, verified, deadline)).await {
@@ -468,13 +469,18 @@ impl Session {
 
     /// The message under way is given up.
     pub fn abort(&mut self) -> Option<Box<Record>> {
+        if let (Ok(client), Some(_)) = (self.client, &self.transaction) {
+            // An outcome that is known by now is recorded.
+            self.decide_sender(client);
+        }
         self.transaction.take()?;
         self.tell()
     }
 
     /// The session ends.
     pub fn close(mut self) -> Option<Box<Record>> {
-        self.tell()
+        // The record of a message under way, else of what is left.
+        self.abort().or_else(|| self.tell())
     }
 
     //--- What the session knows ---
@@ -523,18 +529,6 @@ impl Session {
     fn helo_is_definitive(&self) -> bool {
         self.helo.as_ref().is_some_and(|helo| helo.decision == HeloDecision::Definitive)
     }
-}
-
-/// When the end of a message must have its answer: after twice the time-out, counted from when the
-/// MTA may have told of it. That is now, or earlier where it went on while the sender was verified;
-/// what has come since then shows how far behind we are at most. That long ago is not further than
-/// one time-out, so that one more is left in any case: senders must not be able to leave no time
-/// for DMARC.
-fn end_of_wait(time_out: Duration, unanswered: Option<(Duration, Instant)>) -> Instant {
-    let behind = unanswered
-        .map_or(Duration::ZERO, |(took, done)| took.saturating_sub(done.elapsed()))
-        .min(time_out);
-    Instant::now() + time_out.saturating_mul(2).saturating_sub(behind)
 }
 
 /// The address to verify, or why none is.

@@ -1,6 +1,6 @@
 //! Incoming fields that claim to be ours.
 
-use super::{Edit, Exemption, Reaction, Session, Transaction};
+use super::{Edit, Exemption, Reaction, Session, Transaction, identities::Sender};
 use crate::mail::auth_results::{
     self, AuthservIdPattern, arc_claims_authserv_id, claims_authserv_id,
 };
@@ -86,8 +86,13 @@ impl Session {
         };
         if forged.is_some() {
             self.pending().queue_id = queue_id.map(str::to_owned);
-            self.transaction =
-                Some(Box::new(Transaction { forged, is_exempt: true, ..Transaction::default() }));
+            self.transaction = Some(Box::new(Transaction {
+                sender: Sender::Unverified,
+                deferred: None,
+                content: None,
+                forged,
+                is_exempt: true,
+            }));
         }
         reaction
     }

@@ -5,7 +5,7 @@ use std::{net::IpAddr, sync::Arc, time::Duration};
 use futures_util::FutureExt as _;
 use tokio::time::Instant;
 
-use super::{Helo, Session, task::Task};
+use super::{Helo, Session, Verdict, task::Task};
 use crate::{
     auth::{
         Identity, Verified,
@@ -18,16 +18,69 @@ use crate::{
         domain::Domain,
         identity::{ReversePath, helo_domain},
     },
-    policy::{self, Circumstances, HeloDecision},
+    policy::{self, Circumstances, HeloDecision, MailDecision},
     runtime::Runtime,
 };
 
-/// A MAIL FROM identity.
+/// How far the verification of a message's MAIL FROM identity is.
+#[expect(clippy::large_enum_variant, reason = "it is a part of a transaction, which is boxed")]
+#[derive(Debug)]
+pub(super) enum Sender {
+    /// It is not verified.
+    Unverified,
+    /// It is being verified while the MTA goes on, or has been and was not yet decided on.
+    UnderWay {
+        /// The identity.
+        sender: SenderIdentity,
+        /// Its check, where there is one.
+        check: Option<Task<spf::Outcome>>,
+    },
+    /// It was verified and decided on.
+    Verified(Mailfrom),
+}
+
+/// A MAIL FROM identity that was verified.
 #[derive(Debug)]
 pub(super) struct Mailfrom {
     pub(super) verified: Arc<Verified>,
     /// SPF's own rules leave it out; DMARC wants its result all the same.
     pub(super) for_dmarc: bool,
+}
+
+/// A MAIL FROM identity (RFC 7208 §2.4).
+#[derive(Debug, Default)]
+pub(super) struct SenderIdentity {
+    local_part: String,
+    /// As it is shown.
+    domain: String,
+    parsed: Option<Domain>,
+    /// The sender, where it is in `skip_senders`.
+    skipped: Option<String>,
+}
+
+impl SenderIdentity {
+    /// The identity of a reverse-path; that of an empty one is `postmaster` at the HELO name.
+    pub(super) fn new(path: &ReversePath, helo: &str, config: &Config) -> Self {
+        let (local_part, text) = match path {
+            ReversePath::Empty => (POSTMASTER, helo),
+            ReversePath::Mailbox { local_part, domain } if local_part.is_empty() => {
+                (POSTMASTER, domain.as_str())
+            }
+            ReversePath::Mailbox { local_part, domain } => (local_part.as_str(), domain.as_str()),
+            ReversePath::Other(text) => (text.as_str(), ""),
+        };
+        let parsed = match path {
+            ReversePath::Empty => helo_domain(text),
+            _ => Domain::parse(text).ok(),
+        };
+        let is_skipped = |parsed| config.skip_senders.matches(Some(local_part), parsed);
+        let skipped =
+            parsed.as_ref().is_some_and(is_skipped).then(|| format!("{local_part}@{text}"));
+        let domain = shown(text, parsed.as_ref());
+        // Without a domain there is nothing that a local-part could belong to: what came is shown.
+        let local_part = if domain.is_empty() { path.to_string() } else { local_part.to_owned() };
+        Self { local_part, domain, parsed, skipped }
+    }
 }
 
 impl Session {
@@ -46,118 +99,129 @@ impl Session {
             self.skip(Identity::Helo, name, "skip-senders");
             return open;
         }
-        let verified = |domain: &Domain, name: &str, outcome| Verified {
-            identity: Identity::Helo,
-            local_part: POSTMASTER.to_owned(),
-            domain: shown(name, Some(domain)),
-            outcome,
-        };
-        let check =
-            match self.check(Identity::Helo, client, POSTMASTER, Some(&domain), name).at_once() {
-                Some(outcome) => Task::Done(Some(verified(&domain, name, outcome))),
-                None => {
-                    let (runtime, dns) = (Arc::clone(&self.runtime), self.dns.clone());
-                    let (name, receiver) = (name.to_owned(), self.host_name.clone());
-                    Task::start(async move {
-                        let (runtime, local_part, helo, receiver) =
-                            (&*runtime, POSTMASTER, name.as_str(), receiver.as_str());
-                        let identity = Identity::Helo;
-                        let check = Check {
-                            runtime,
-                            dns: &dns,
-                            identity,
-                            client,
-                            local_part,
-                            domain: Some(&domain),
-                            helo,
-                            receiver,
-                        };
-                        verified(&domain, &name, check.attempt().await)
-                    })
-                }
-            };
-        Helo { check: Some(check), ..open }
+        let check = self.check(Identity::Helo, client, POSTMASTER, Some(&domain), name).start();
+        Helo { check: Some((shown(name, Some(&domain)), check)), ..open }
     }
 
     /// Waits for the check of the HELO name that is under way.
     pub(super) async fn join_helo(&mut self, client: IpAddr) -> Result<(), InternalError> {
-        if let Some(check) = self.helo.as_mut().and_then(|helo| helo.check.as_mut()) {
-            let verified = check.join().await?;
-            self.decide_helo(client, verified);
+        if let Some((_, check)) = self.helo.as_mut().and_then(|helo| helo.check.as_mut()) {
+            check.wait().await?;
+            self.decide_helo(client);
         }
         Ok(())
     }
 
-    fn decide_helo(&mut self, client: IpAddr, verified: Verified) {
+    /// Decides on the HELO name, if its check is done by now.
+    fn decide_helo(&mut self, client: IpAddr) {
         let Some(mut helo) = self.helo.take() else { return };
-        helo.check = None;
-        let circumstances = Circumstances { helo: &helo.name, ..self.circumstances(client) };
-        helo.decision = policy::at_helo(&self.runtime.config, &verified, &circumstances);
-        let verified = Arc::new(verified);
-        self.note(Arc::clone(&verified), &helo.verdict(), false);
-        helo.verified = Some(verified);
+        if let Some((domain, check)) = &mut helo.check
+            && let Some(outcome) = check.take()
+        {
+            let verified = Verified {
+                identity: Identity::Helo,
+                local_part: POSTMASTER.to_owned(),
+                domain: std::mem::take(domain),
+                outcome,
+            };
+            helo.check = None;
+            let circumstances = Circumstances { helo: &helo.name, ..self.circumstances(client) };
+            helo.decision = policy::at_helo(&self.runtime.config, &verified, &circumstances);
+            let verified = Arc::new(verified);
+            self.note(Arc::clone(&verified), &helo.verdict(), false);
+            helo.verified = Some(verified);
+        }
         self.helo = Some(helo);
     }
 
-    /// Verifies MAIL FROM, if SPF's own rules or DMARC ask for it, and waits for the check of HELO,
-    /// if that is still under way.
-    ///
-    /// Both at the same time, so that the MTA waits no longer than for one.
-    pub(super) async fn verify_senders(
-        &mut self,
-        client: IpAddr,
-        path: &ReversePath,
-    ) -> Result<Option<Mailfrom>, InternalError> {
-        let config = Arc::clone(&self.runtime.config);
-        // While HELO is open, so is whether MAIL FROM is to be verified.
-        let pending = self.helo.as_mut().and_then(|helo| helo.check.take());
+    /// Begins the check of MAIL FROM, if SPF's own rules or DMARC ask for it. While HELO is open,
+    /// so is whether SPF's do.
+    pub(super) fn begin_sender(&self, client: IpAddr, path: &ReversePath) -> Sender {
+        let config = &self.runtime.config;
         let helo = self.helo.as_ref().map_or("", |helo| &*helo.name);
-        let (local_part, domain) = match path {
-            ReversePath::Empty => (POSTMASTER, helo),
-            ReversePath::Mailbox { local_part, domain } if local_part.is_empty() => {
-                (POSTMASTER, domain.as_str())
-            }
-            ReversePath::Mailbox { local_part, domain } => (local_part.as_str(), domain.as_str()),
-            ReversePath::Other(text) => (text.as_str(), ""),
+        let sender = SenderIdentity::new(path, helo, config);
+        let is_wanted =
+            config.verify_dmarc || sender.skipped.is_none() && !self.helo_is_definitive();
+        let check = is_wanted.then(|| {
+            let (local_part, domain) = (&sender.local_part, sender.parsed.as_ref());
+            let check = self.check(Identity::Mailfrom, client, local_part, domain, helo);
+            // What the MTA waits for needs no task of its own.
+            if self.runtime.needs.mail_reply { check.hold() } else { check.start() }
+        });
+        Sender::UnderWay { sender, check }
+    }
+
+    /// Waits for the checks of MAIL FROM and of HELO that are under way, for both at the same time,
+    /// and decides on them.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Task::wait`]. Where the waiting is given up, it can begin anew.
+    pub(super) async fn join_sender(&mut self, client: IpAddr) -> Result<Verdict, InternalError> {
+        let helo = self.helo.as_mut().and_then(|helo| helo.check.as_mut());
+        let sender = self.transaction.as_mut().map(|transaction| &mut transaction.sender);
+        let sender = match sender {
+            Some(Sender::UnderWay { check, .. }) => check.as_mut(),
+            _ => None,
         };
-        let parsed = match path {
-            ReversePath::Empty => helo_domain(domain),
-            _ => Domain::parse(domain).ok(),
-        };
-        let skipped =
-            parsed.as_ref().filter(|parsed| config.skip_senders.matches(Some(local_part), parsed));
-        let skipped = skipped.map(|_| format!("{local_part}@{domain}"));
-        let shown = shown(domain, parsed.as_ref());
-        let check = self.check(Identity::Mailfrom, client, local_part, parsed.as_ref(), helo);
-        let wanted = config.verify_dmarc
-            || skipped.is_none() && (pending.is_some() || !self.helo_is_definitive());
-        let outcome = match (pending, wanted) {
-            (Some(mut pending), true) => {
-                let (verified, outcome) =
-                    Box::pin(async { tokio::join!(pending.join(), check.run()) }).await;
-                self.decide_helo(client, verified?);
-                Some(outcome)
+        match (helo, sender) {
+            (Some((_, helo)), Some(sender)) => {
+                let (helo, sender) =
+                    Box::pin(async { tokio::join!(helo.wait(), sender.wait()) }).await;
+                helo.and(sender)?;
             }
-            (Some(mut pending), false) => {
-                self.decide_helo(client, pending.join().await?);
-                None
-            }
-            (None, true) => Some(check.run().await),
-            (None, false) => None,
+            (Some((_, task)), None) | (None, Some(task)) => task.wait().await?,
+            (None, None) => {}
+        }
+        Ok(self.decide_sender(client))
+    }
+
+    /// Decides on HELO and MAIL FROM, as far as their checks are done by now.
+    pub(super) fn decide_sender(&mut self, client: IpAddr) -> Verdict {
+        self.decide_helo(client);
+        if self.helo.as_ref().is_some_and(|helo| helo.check.is_some()) {
+            return Verdict::Continue;
+        }
+        let is_definitive = self.helo_is_definitive();
+        let config = Arc::clone(&self.runtime.config);
+        let Some(transaction) = &mut self.transaction else { return Verdict::Continue };
+        let Sender::UnderWay { sender, check } = &mut transaction.sender else {
+            return Verdict::Continue;
         };
-        let definitive = self.helo_is_definitive();
-        let for_dmarc = definitive || skipped.is_some();
-        if let Some(sender) = skipped.filter(|_| !definitive) {
+        let outcome = match check {
+            Some(check) => match check.take() {
+                Some(outcome) => Some(outcome),
+                None => return Verdict::Continue,
+            },
+            None => None,
+        };
+        let SenderIdentity { local_part, domain, skipped, .. } = std::mem::take(sender);
+        transaction.sender = Sender::Unverified;
+        let for_dmarc = is_definitive || skipped.is_some();
+        if let Some(sender) = skipped.filter(|_| !is_definitive) {
             self.skip(Identity::Mailfrom, &sender, "skip-senders");
         }
         let Some(outcome) = outcome.filter(|_| !for_dmarc || config.verify_dmarc) else {
-            return Ok(None);
+            return Verdict::Continue;
         };
-        // Without a domain there is nothing that a local-part could belong to: what came is shown.
-        let local_part = if shown.is_empty() { path.to_string() } else { local_part.to_owned() };
-        let verified =
-            Verified { identity: Identity::Mailfrom, local_part, domain: shown, outcome };
-        Ok(Some(Mailfrom { verified: Arc::new(verified), for_dmarc }))
+        let identity = Identity::Mailfrom;
+        let verified = Arc::new(Verified { identity, local_part, domain, outcome });
+        let decision = if for_dmarc {
+            MailDecision::Accept
+        } else {
+            policy::at_mail(&config, &verified, &self.circumstances(client))
+        };
+        let (verdict, deferred) = match decision {
+            MailDecision::Accept => (Verdict::Continue, None),
+            MailDecision::Refuse(reply) => (Verdict::Reply(reply), None),
+            MailDecision::Defer(reply) => (Verdict::Continue, Some(reply)),
+        };
+        self.note(Arc::clone(&verified), &verdict, for_dmarc);
+        if let Some(transaction) = &mut self.transaction {
+            transaction.sender = Sender::Verified(Mailfrom { verified, for_dmarc });
+            transaction.deferred = deferred;
+        }
+        verdict
     }
 
     fn check<'a>(
@@ -168,23 +232,15 @@ impl Session {
         domain: Option<&'a Domain>,
         helo: &'a str,
     ) -> Check<'a> {
-        Check {
-            runtime: &self.runtime,
-            dns: &self.dns,
-            identity,
-            client,
-            local_part,
-            domain,
-            helo,
-            receiver: &self.host_name,
-        }
+        let (runtime, dns, receiver) = (&self.runtime, &self.dns, &self.host_name);
+        Check { runtime, dns, identity, client, local_part, domain, helo, receiver }
     }
 }
 
 /// A check of an identity.
 #[derive(Clone, Copy)]
 struct Check<'a> {
-    runtime: &'a Runtime,
+    runtime: &'a Arc<Runtime>,
     dns: &'a Dns,
     identity: Identity,
     client: IpAddr,
@@ -196,12 +252,14 @@ struct Check<'a> {
 }
 
 impl Check<'_> {
-    /// Runs the check; mostly it is done at once.
-    async fn run(self) -> spf::Outcome {
-        match self.at_once() {
-            Some(outcome) => outcome,
-            None => Box::pin(self.attempt()).await,
-        }
+    /// Begins the check; it goes on beside the session, but mostly it is done at once.
+    fn start(self) -> Task<spf::Outcome> {
+        self.at_once().map_or_else(|| Task::start(self.to_owned()), Task::Done)
+    }
+
+    /// Begins the check; it goes on while it is waited for.
+    fn hold(self) -> Task<spf::Outcome> {
+        self.at_once().map_or_else(|| Task::hold(self.to_owned()), Task::Done)
     }
 
     /// Runs the check with what the cache knows, without memory of its own; `None` where it has to
@@ -209,6 +267,22 @@ impl Check<'_> {
     /// the check anew in a place where it can wait.
     fn at_once(self) -> Option<spf::Outcome> {
         self.attempt().now_or_never()
+    }
+
+    /// The check, with memory of its own.
+    fn to_owned(self) -> impl Future<Output = spf::Outcome> + Send + 'static {
+        let Self { identity, client, .. } = self;
+        let (runtime, dns, domain) =
+            (Arc::clone(self.runtime), self.dns.clone(), self.domain.cloned());
+        let [local_part, helo, receiver] =
+            [self.local_part, self.helo, self.receiver].map(str::to_owned);
+        async move {
+            let (runtime, dns, domain) = (&runtime, &dns, domain.as_ref());
+            let (local_part, helo, receiver) = (&*local_part, &*helo, &*receiver);
+            Check { runtime, dns, identity, client, local_part, domain, helo, receiver }
+                .attempt()
+                .await
+        }
     }
 
     async fn attempt(self) -> spf::Outcome {
