@@ -21,6 +21,8 @@ pub struct Verified {
     pub domain: String,
     /// What was found.
     pub outcome: spf::Outcome,
+    /// Each step of the check, where that was asked for.
+    pub trace: Option<spf::Trace>,
 }
 
 impl Verified {

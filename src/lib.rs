@@ -12,6 +12,7 @@ mod cli;
 pub mod config;
 mod daemon;
 pub mod dns;
+pub mod fields;
 pub mod internal_error;
 mod listen;
 pub mod log;
@@ -22,6 +23,7 @@ pub mod policy;
 pub mod runtime;
 pub mod session;
 mod systemd;
+pub mod wording;
 mod workers;
 
 pub use cli::main;

@@ -10,7 +10,9 @@ mod conversation;
 mod macros;
 mod negotiation;
 mod packets;
+mod reading;
 mod replies;
+mod server;
 mod socket;
 #[cfg(feature = "testing")]
 pub mod testing;
@@ -19,23 +21,9 @@ mod tests;
 
 use std::{io, sync::Arc};
 
-use tokio::sync::watch;
-
 use conversation::Conversation;
+pub use server::Server;
 pub(crate) use socket::Socket;
-
-use crate::{observe::Observer, runtime::Shared};
-
-/// What all connections share.
-#[derive(Debug)]
-pub struct Server {
-    /// The configuration in force, and what is built from it.
-    pub shared: Shared,
-    /// Where records go.
-    pub observer: Observer,
-    /// Whether the daemon is about to end.
-    pub draining: watch::Receiver<bool>,
-}
 
 /// Serves one connection until it ends, or until the daemon drains and no message is under way.
 ///

@@ -42,6 +42,8 @@ pub struct Runtime {
     pub dns: Dns,
     /// The time that signatures are held against, and that the macro `t` expands to.
     pub clock: Clock,
+    /// Outcomes of SPF have their steps, as the daemon has no use for.
+    pub traces_spf: bool,
     /// What the MTA is asked for.
     pub needs: Needs,
     /// This host's own idea of its name, where neither the configuration nor the MTA has one.
@@ -119,6 +121,7 @@ impl Runtime {
             config: Arc::new(config),
             dns,
             clock: Clock::System,
+            traces_spf: false,
             fallback_host,
             generation,
         }

@@ -22,129 +22,47 @@
 //! HELO, 132 for MAIL FROM, 11 for iprev, 10 keys, 221 for DMARC. Hardly any message asks more than
 //! twenty. What is kept of a message is its header, up to 1 MiB, and some hashes.
 
+mod answer;
 mod content;
-mod fields;
 mod forged;
-mod identities;
+mod iprev;
+mod peer;
 mod record;
+mod recorder;
+mod senders;
+mod settle;
 mod task;
-mod telling;
 #[cfg(test)]
 mod tests;
 
-use std::{net::IpAddr, sync::Arc, time::Duration};
-
-use content::{Content, Findings};
-use forged::Forged;
-use identities::{Mailfrom, Sender, cut};
-pub use record::{Action, ContentRecord, Exemption, IdentityRecord, Record, Skipped};
-use task::Task;
-use tokio::time::{Instant, timeout, timeout_at};
-
-use crate::{
-    auth::{Verified, iprev, spf},
-    config::Config,
-    dns::Dns,
-    internal_error::InternalError,
-    mail::{
-        auth_results::AuthservIdPattern, header_field::HeaderField, identity::ReversePath,
-        reply::Reply,
-    },
-    policy::{self, Circumstances, End, EndFacts, HeloDecision},
-    runtime::Runtime,
+use std::{
+    net::{IpAddr, Ipv4Addr},
+    sync::Arc,
+    time::Duration,
 };
 
-/// The client of a session, as the MTA describes it.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Client {
-    /// Its address; `None` where it has none, as over a UNIX socket.
-    pub address: Option<IpAddr>,
-    /// Its port; 0 where the MTA does not know it.
-    pub port: u16,
-    /// Its name, as the MTA says.
-    pub host: String,
-}
+pub use answer::{Answer, Edit, Records, Verdict};
+use content::{Content, Findings};
+use forged::Forged;
+use futures_util::FutureExt as _;
+use iprev::Iprev;
+pub use peer::{Client, Granted, Permission};
+pub use record::{Action, ContentRecord, Failure, IdentityRecord, Record, Skipped, Timings};
+use recorder::Recorder;
+use senders::{Checks, Helo, Sender, cut};
+pub use settle::Event;
+use tokio::time::Instant;
 
-/// What the MTA is to be told.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Verdict {
-    /// Go on.
-    Continue,
-    /// Go on, and ask no more of this session or message.
-    Accept(Exemption),
-    /// Answer the client with this reply.
-    Reply(Reply),
-    /// Keep the message back, for the reason given.
-    Quarantine(String),
-    /// The work could not be done: `error_action` says what follows.
-    Failed,
-}
-
-/// A change to a message. In the order given, each holds for what the ones before have left.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Edit {
-    /// Delete a field.
-    Delete {
-        /// Its name.
-        name: &'static str,
-        /// Which of the fields of that name, counted from 1 at the top.
-        index: i32,
-    },
-    /// Insert a field.
-    Insert {
-        /// Where: 0 is the very top.
-        index: i32,
-        /// The field.
-        field: HeaderField,
-    },
-}
-
-/// The answer to an event.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Reaction {
-    /// What the MTA is told.
-    pub verdict: Verdict,
-    /// What operators are told.
-    pub record: Option<Box<Record>>,
-}
-
-impl Reaction {
-    /// The same, when something was told of before.
-    fn after(mut self, earlier: Option<Box<Record>>) -> Self {
-        match &mut self.record {
-            Some(record) => record.unfinished = earlier,
-            record => *record = earlier,
-        }
-        self
-    }
-
-    /// Go on, and nothing to tell.
-    pub fn proceed() -> Self {
-        Self { verdict: Verdict::Continue, record: None }
-    }
-
-    /// The work could not be done.
-    pub fn failed() -> Self {
-        Self { verdict: Verdict::Failed, record: None }
-    }
-}
-
-/// The answer to the end of a message.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Finished {
-    /// What the MTA is told.
-    pub verdict: Verdict,
-    /// The changes to the message, in the order to apply.
-    pub edits: Vec<Edit>,
-    /// What operators are told.
-    pub record: Option<Box<Record>>,
-}
-
-impl From<Reaction> for Finished {
-    fn from(Reaction { verdict, record }: Reaction) -> Self {
-        Self { verdict, edits: Vec::new(), record }
-    }
-}
+use crate::{
+    auth::{Verified, iprev as client_name},
+    dns::Dns,
+    fields::Results,
+    internal_error::InternalError,
+    mail::{auth_results::AuthservIdPattern, domain::Domain, identity::ReversePath, reply::Reply},
+    policy::{self, Exemption, MailDecision, MessageDecision, MessageFacts, Refusal},
+    runtime::Runtime,
+    wording,
+};
 
 /// A session.
 #[derive(Debug)]
@@ -152,6 +70,7 @@ pub struct Session {
     runtime: Arc<Runtime>,
     /// The DNS client, for this session: all that is asked for it counts together.
     dns: Dns,
+    granted: Granted,
     /// The client's address, or why it is not verified.
     client: Result<IpAddr, Exemption>,
     /// The client's address, whether it is verified or not.
@@ -165,80 +84,69 @@ pub struct Session {
     helo: Option<Box<Helo>>,
     /// The client's name, verified beside its first message.
     iprev: Iprev,
-    transaction: Option<Box<Transaction>>,
-    /// What is still to be told.
-    pending: Option<Box<Record>>,
+    transaction: Transaction,
+    recorder: Recorder,
 }
 
-/// The HELO name in force.
+/// What is under way.
+#[derive(Debug, Default)]
+enum Transaction {
+    /// No message.
+    #[default]
+    None,
+    /// A message of which nothing is verified: it is there to have fields deleted that claim to be
+    /// ours.
+    Exempt(Forged),
+    /// A message that is verified.
+    Verified(Box<Message>),
+    /// A message on which the work was given up where the MTA takes no answer: its end has that
+    /// answer. Fields that claim to be ours are deleted all the same.
+    Failed(Option<Forged>),
+}
+
+/// A message that is verified.
 #[derive(Debug)]
-struct Helo {
-    name: Arc<str>,
-    /// Its domain as it is shown, and its check, until that has been decided on.
-    check: Option<(String, Task<spf::Outcome>)>,
-    verified: Option<Arc<Verified>>,
-    decision: HeloDecision,
-}
-
-impl Helo {
-    /// What the MTA is told of the name.
-    fn verdict(&self) -> Verdict {
-        match &self.decision {
-            HeloDecision::Refuse(reply) => Verdict::Reply(reply.clone()),
-            HeloDecision::Definitive | HeloDecision::Open => Verdict::Continue,
-        }
-    }
-}
-
-/// How far the verification of the client's name is.
-#[derive(Debug)]
-enum Iprev {
-    NotBegun,
-    UnderWay(Task<iprev::Outcome>),
-    Done(iprev::Outcome),
-}
-
-/// A message under way.
-#[derive(Debug)]
-struct Transaction {
+struct Message {
+    client: IpAddr,
+    begun: Instant,
     sender: Sender,
-    /// The reply that SPF would refuse the sender with, unless DMARC passes.
-    deferred: Option<Reply>,
     /// `None` where nothing of the content is looked at.
     content: Option<Content>,
     /// Fields that claim to be ours; `None` where they are kept.
     forged: Option<Forged>,
-    /// Nothing is verified: the message is there to have such fields deleted.
-    is_exempt: bool,
 }
 
 impl Session {
-    /// Begins a session when a client connects.
-    pub fn new(runtime: Arc<Runtime>, client: &Client, mta_host: Option<&str>) -> (Self, Reaction) {
+    /// Begins a session when a client connects, with what the MTA grants.
+    pub fn new(
+        runtime: Arc<Runtime>,
+        granted: Granted,
+        client: &Client,
+        mta_host: Option<&str>,
+    ) -> (Self, Answer) {
+        let config = &runtime.config;
         let host_name = runtime.host_name(mta_host).to_owned();
-        let admitted = admit(&runtime.config, client);
-        let own_ids = runtime.own_authserv_ids(&host_name);
-        let keeps_fields = client
-            .address
-            .is_some_and(|address| runtime.config.trusted_authentication_results.contains(address));
+        let address = client.address.map(|address| address.to_canonical());
+        let admitted = policy::admit(config, client.address, client.port, &client.host);
         let mut session = Self {
             dns: runtime.dns.for_session(),
-            runtime,
+            granted,
             client: admitted,
-            address: client.address.map(|address| address.to_canonical()),
+            address,
+            own_ids: runtime.own_authserv_ids(&host_name),
+            keeps_fields: policy::may_claim_our_ids(config, client.address),
             host_name,
-            own_ids,
-            keeps_fields,
             helo: None,
             iprev: Iprev::NotBegun,
-            transaction: None,
-            pending: None,
+            transaction: Transaction::None,
+            recorder: Recorder::new(address, config.dry_run),
+            runtime,
         };
-        let reaction = match admitted {
-            Ok(_) => Reaction::proceed(),
-            Err(exemption) => session.exempt(exemption, false),
+        let answer = match admitted {
+            Ok(_) => Answer::proceed(),
+            Err(exemption) => session.exempt(exemption, false, granted.connect_answer),
         };
-        (session, reaction)
+        (session, answer)
     }
 
     /// Whether the client is one that is verified; not so where that of a message authenticates.
@@ -247,26 +155,36 @@ impl Session {
     }
 
     /// HELO or EHLO. Comes again after STARTTLS; a name is verified once.
-    pub async fn helo(&mut self, name: &str) -> Reaction {
-        let Ok(client) = self.client else { return Reaction::proceed() };
+    pub async fn helo(&mut self, name: &str) -> Answer {
+        // HELO ends a message that is under way (RFC 5321 §4.1.4).
+        let mut earlier = self.end_transaction();
+        let Ok(client) = self.client else { return Answer::proceed().after(earlier) };
         let name = cut(name);
-        let repeated = self.helo.as_ref().is_some_and(|helo| *helo.name == *name);
-        let mut earlier = None;
-        if !repeated {
-            // What there is to tell belongs to the former name.
-            earlier = self.tell();
-            self.helo = None;
-            let helo = self.begin_helo(client, name);
+        if self.helo.as_ref().is_none_or(|helo| *helo.name != *name) {
+            // What has gathered belongs to the former name.
+            earlier = earlier.or_else(|| self.recorder.take());
+            let checks = Checks {
+                runtime: &self.runtime,
+                dns: &self.dns,
+                client,
+                receiver: &self.host_name,
+            };
+            let helo = Helo::begin(&checks, name, &mut self.recorder);
+            self.recorder.helo = Some(Arc::clone(&helo.name));
             self.helo = Some(Box::new(helo));
-            if self.runtime.needs.helo_reply
-                && let Err(error) = self.join_helo(client).await
-            {
-                self.helo = None;
-                return self.give_up(error).after(earlier);
-            }
         }
-        let verdict = self.helo.as_ref().map_or(Verdict::Continue, |helo| helo.verdict());
-        self.settle(verdict).after(earlier)
+        let answer = if !self.runtime.needs.helo_reply {
+            Answer::proceed()
+        } else {
+            match self.join_helo().await {
+                Ok(verdict) => self.settle(verdict, Vec::new()),
+                Err(error) => {
+                    self.helo = None;
+                    self.give_up(Event::Helo, Some(error), None)
+                }
+            }
+        };
+        answer.after(earlier)
     }
 
     /// MAIL FROM: a new message.
@@ -275,65 +193,90 @@ impl Session {
         reverse_path: &[u8],
         authenticated: bool,
         queue_id: Option<&str>,
-    ) -> Reaction {
-        // A message that was given up without a word is told of first.
-        let unfinished = self.abort();
-        self.begin_message(reverse_path, authenticated, queue_id).await.after(unfinished)
+    ) -> Answer {
+        // A message that was given up without a word is recorded first.
+        let earlier = self.end_transaction();
+        self.recorder.pending().queue_id = queue_id.map(str::to_owned);
+        let forged = self.deletes_fields(authenticated).then(Forged::default);
+        let answer =
+            match (self.client, policy::from_authentication(&self.runtime.config, authenticated)) {
+                (Ok(client), None) => self.begin_message(client, reverse_path, forged).await,
+                // Of an exempt client that was recorded when it connected.
+                (Err(_), _) => self.begin_exempt(Answer::proceed(), forged, queue_id),
+                (Ok(_), Some(exemption)) => {
+                    let answer = self.exempt(exemption, true, self.granted.mail_answer);
+                    self.begin_exempt(answer, forged, queue_id)
+                }
+            };
+        answer.after(earlier)
     }
 
+    /// Begins a message that is verified.
     async fn begin_message(
         &mut self,
+        client: IpAddr,
         reverse_path: &[u8],
-        authenticated: bool,
-        queue_id: Option<&str>,
-    ) -> Reaction {
-        let forged = self.deletes_fields(authenticated).then(Forged::default);
-        let is_trusted = authenticated && self.runtime.config.trust_authenticated_senders;
-        let client = match self.client {
-            Ok(client) if !is_trusted => client,
-            client => return self.begin_exempt(client.is_ok(), forged, queue_id),
-        };
-        let path = ReversePath::parse(reverse_path);
-        self.pending().queue_id = queue_id.map(str::to_owned);
-        self.begin_iprev(client);
+        forged: Option<Forged>,
+    ) -> Answer {
         let config = &self.runtime.config;
+        self.iprev.begin(&self.runtime, &self.dns, client);
         let content =
             (config.verify_dkim || config.verify_dmarc).then(|| Content::new(&self.runtime));
-        let sender = self.begin_sender(client, &path);
-        let is_exempt = false;
-        self.transaction =
-            Some(Box::new(Transaction { sender, deferred: None, content, forged, is_exempt }));
+        let path = ReversePath::parse(reverse_path);
+        let sender = Sender::begin(&self.checks(client), &path, self.helo.as_deref());
+        let mut message =
+            Box::new(Message { client, begun: Instant::now(), sender, content, forged });
         // Where there is nothing to say to MAIL FROM, its check goes on until the end of the
         // message: an MTA that begins message after message does not wait for them one by one.
-        if !self.runtime.needs.mail_reply {
-            return Reaction::proceed();
+        if self.runtime.needs.mail_reply {
+            let answer = match self.join_senders(&mut message).await {
+                Ok(verdict) => self.settle(verdict, Vec::new()),
+                Err(error) => return self.give_up(Event::Mail, Some(error), message.forged),
+            };
+            if answer.verdict != Verdict::Continue {
+                return answer;
+            }
         }
-        let verdict = match self.join_sender(client).await {
-            Ok(verdict) => verdict,
-            Err(error) => return self.give_up(error),
-        };
-        let reaction = self.settle(verdict);
-        if !matches!(reaction.verdict, Verdict::Continue) {
-            self.transaction = None;
+        self.transaction = Transaction::Verified(message);
+        Answer::proceed()
+    }
+
+    /// Begins a message of which nothing is verified.
+    fn begin_exempt(
+        &mut self,
+        answer: Answer,
+        forged: Option<Forged>,
+        queue_id: Option<&str>,
+    ) -> Answer {
+        if let Some(forged) = forged {
+            self.recorder.pending().queue_id = queue_id.map(str::to_owned);
+            self.transaction = Transaction::Exempt(forged);
         }
-        reaction
+        answer
     }
 
     /// A header field, as the client sent it: the value begins right behind the colon.
     pub fn header(&mut self, name: &[u8], value: &[u8]) {
-        let Some(transaction) = &mut self.transaction else { return };
-        if let Some(content) = &mut transaction.content {
-            content.header(&self.dns, name, value);
-        }
-        if let Some(forged) = &mut transaction.forged {
+        let forged = match &mut self.transaction {
+            Transaction::None => None,
+            Transaction::Exempt(forged) => Some(forged),
+            Transaction::Failed(forged) => forged.as_mut(),
+            Transaction::Verified(message) => {
+                if let Some(content) = &mut message.content {
+                    content.header(&self.dns, name, value);
+                }
+                message.forged.as_mut()
+            }
+        };
+        if let Some(forged) = forged {
             forged.look_at(name, value, &self.own_ids);
         }
     }
 
     /// The end of the header.
     pub fn end_of_header(&mut self) {
-        if let Some(content) =
-            self.transaction.as_mut().and_then(|transaction| transaction.content.as_mut())
+        if let Transaction::Verified(message) = &mut self.transaction
+            && let Some(content) = &mut message.content
         {
             content.end_of_header(&self.dns);
         }
@@ -341,211 +284,310 @@ impl Session {
 
     /// The next octets of the body, lines ending in CRLF, cut anywhere.
     pub fn body(&mut self, chunk: &[u8]) {
-        if let Some(content) =
-            self.transaction.as_mut().and_then(|transaction| transaction.content.as_mut())
+        if let Transaction::Verified(message) = &mut self.transaction
+            && let Some(content) = &mut message.content
         {
             content.body(&self.dns, chunk);
         }
     }
 
     /// The end of the message.
-    pub async fn end_of_message(&mut self, queue_id: Option<&str>) -> Finished {
-        let Some(transaction) = &mut self.transaction else {
-            return Finished { verdict: Verdict::Continue, edits: Vec::new(), record: None };
-        };
-        let has_too_many_forged = transaction.forged.as_ref().is_some_and(Forged::has_too_many);
-        let is_exempt = transaction.is_exempt;
-        // Keys are looked up while SPF is waited for.
-        if let Some(content) = &mut transaction.content {
-            content.end_of_header(&self.dns);
+    pub async fn end_of_message(&mut self, queue_id: Option<&str>) -> Answer {
+        let transaction = std::mem::take(&mut self.transaction);
+        if matches!(transaction, Transaction::None) {
+            return Answer::proceed();
         }
         if let Some(queue_id) = queue_id {
-            self.pending().queue_id = Some(queue_id.to_owned());
+            self.recorder.pending().queue_id = Some(queue_id.to_owned());
         }
+        match transaction {
+            Transaction::None => Answer::proceed(),
+            Transaction::Exempt(forged) => {
+                let decision = policy::at_end_of_exempt(forged.has_too_many());
+                let verdict = self.verdict(decision, None, None, Duration::ZERO).await;
+                self.recorder.end_of_message(Some(&forged));
+                self.settle(verdict, forged.deletions().collect())
+            }
+            Transaction::Failed(forged) => self.give_up(Event::End, None, forged),
+            Transaction::Verified(mut message) => match self.conclude(&mut message).await {
+                Ok(answer) => answer,
+                Err(error) => self.give_up(Event::End, Some(error), message.forged),
+            },
+        }
+    }
+
+    /// The end of a message that is verified.
+    async fn conclude(&mut self, message: &mut Message) -> Result<Answer, InternalError> {
         let config = Arc::clone(&self.runtime.config);
         let deadline = Instant::now() + Duration::from_secs(config.timeout_secs).saturating_mul(2);
-        // What is refused for its forged fields is not waited for.
-        let is_refused = has_too_many_forged && !config.dry_run;
-        if let Ok(client) = self.client
-            && !is_exempt
-        {
-            if is_refused {
-                self.decide_sender(client);
-            } else if let Err(error) = self.join_sender(client).await {
-                return self.give_up(error).into();
-            }
+        // Keys are looked up while SPF is waited for.
+        if let Some(content) = &mut message.content {
+            content.end_of_header(&self.dns);
         }
-        let Some(transaction) = self.transaction.take() else {
-            return Reaction::proceed().into();
-        };
-        let Transaction { sender, deferred, content, forged, .. } = *transaction;
-        let forged = forged.unwrap_or_default();
-        let client = match self.client {
-            Ok(client) if !is_exempt => client,
-            _ => {
-                self.note_forged(&forged);
-                return self.settle_end(
-                    policy::at_end_of_exempt(has_too_many_forged),
-                    forged.deletions().collect(),
-                );
+        let has_too_many_forged = message.forged.as_ref().is_some_and(Forged::has_too_many);
+        let (mut findings, mut iprev) = (Findings::default(), None);
+        // What is refused for its forged fields is not waited for.
+        if has_too_many_forged && !config.dry_run {
+            self.decide_senders(message).await;
+        } else {
+            self.join_senders(message).await?;
+            if let Some(content) = message.content.take() {
+                let mailfrom = message.sender.mailfrom().map(|mailfrom| &*mailfrom.verified);
+                findings = Box::pin(content.finish(&self.runtime, &self.dns, mailfrom)).await?;
             }
-        };
-        let mailfrom = match sender {
-            Sender::Verified(mailfrom) => Some(mailfrom),
-            Sender::Unverified | Sender::UnderWay { .. } => None,
-        };
-        let verified = mailfrom.as_ref().map(|mailfrom| &*mailfrom.verified);
-        let findings = match content {
-            Some(content) if !is_refused => {
-                match Box::pin(content.finish(&self.runtime, &self.dns, verified, deadline)).await {
-                    Ok(findings) => findings,
-                    Err(error) => return self.give_up(error).into(),
-                }
-            }
-            _ => Findings::default(),
-        };
-        let iprev = if is_refused { Ok(None) } else { self.join_iprev(client, deadline).await };
-        let iprev = match iprev {
-            Ok(iprev) => iprev,
-            Err(error) => return self.give_up(error).into(),
-        };
-        let facts = EndFacts {
-            circumstances: self.circumstances(client),
-            mailfrom: verified,
-            deferred: deferred.as_ref(),
+            iprev = self.iprev.join(&mut self.recorder.pending().timings).await?;
+        }
+        let mailfrom = message.sender.mailfrom();
+        let deferred = mailfrom.and_then(|mailfrom| match mailfrom.decision {
+            MailDecision::Defer(refusal) => Some(refusal),
+            MailDecision::Accept | MailDecision::Refuse(_) => None,
+        });
+        let facts = MessageFacts {
+            client: message.client,
+            deferred,
             dkim: findings.dkim.as_deref().unwrap_or_default(),
             dmarc: findings.dmarc.as_ref(),
             is_list: findings.is_list,
             has_too_many_forged,
         };
-        let mut end = policy::at_end(&config, &facts);
-        if end.wants_client_name {
-            let limit = deadline.saturating_duration_since(Instant::now());
-            let domain = verified.map_or("", |verified| &verified.domain);
-            let name = Box::pin(spf::client_name(&self.dns, client, domain, limit)).await;
-            let circumstances =
-                Circumstances { client_name: name.as_deref(), ..facts.circumstances };
-            end = policy::at_end(&config, &EndFacts { circumstances, ..facts });
+        let decision = policy::at_end(&config, &facts);
+        let author_domain =
+            findings.dmarc.as_ref().and_then(|outcome| outcome.author_domain.as_ref());
+        let verified = mailfrom.map(|mailfrom| &*mailfrom.verified);
+        let limit = deadline.saturating_duration_since(Instant::now());
+        let verdict = self.verdict(decision, verified, author_domain, limit).await;
+        // Nothing is awaited from here on: the record says of a message that it was received to its
+        // end only if it was also decided on.
+        self.recorder.end_of_message(message.forged.as_ref());
+        let edits = self.edits(message, &findings, decision, iprev.as_ref());
+        let verified = mailfrom.map(|mailfrom| Arc::clone(&mailfrom.verified));
+        self.recorder.decided(&verdict, decision, findings, verified, iprev);
+        self.recorder.pending().timings.total = Some(message.begun.elapsed());
+        Ok(self.settle(verdict, edits))
+    }
+
+    /// The message under way is given up.
+    pub fn abort(&mut self) -> Answer {
+        Answer { records: self.end_transaction().into(), ..Answer::proceed() }
+    }
+
+    /// The session ends.
+    pub fn close(mut self) -> Answer {
+        let record = self.end_transaction().or_else(|| self.recorder.take());
+        Answer { records: record.into(), ..Answer::proceed() }
+    }
+
+    /// The work on an event did not come to a good end, as where it panicked.
+    pub fn fail(&mut self, event: Event) -> Answer {
+        let forged = match std::mem::take(&mut self.transaction) {
+            Transaction::None => self.deletes_fields(false).then(Forged::default),
+            Transaction::Exempt(forged) => Some(forged),
+            Transaction::Failed(forged) => forged,
+            Transaction::Verified(message) => message.forged,
+        };
+        self.give_up(event, None, forged)
+    }
+
+    //--- Decisions, as far as they are known ---
+
+    /// Ends the message under way: its record, if there is one.
+    fn end_transaction(&mut self) -> Option<Arc<Record>> {
+        match std::mem::take(&mut self.transaction) {
+            Transaction::None => return None,
+            Transaction::Exempt(_) | Transaction::Failed(_) => {}
+            // An outcome that is known by now is recorded.
+            Transaction::Verified(mut message) => {
+                let _ = self.decide_senders(&mut message).now_or_never();
+            }
         }
-        // Nothing is awaited from here on: a message is told of as received to its end only if it
-        // was also decided on.
-        self.note_forged(&forged);
-        let edits = self.edits(&forged, mailfrom.as_ref(), &findings, &end, iprev.as_ref());
-        self.note_end(
-            findings,
-            mailfrom.map(|mailfrom| mailfrom.verified),
-            iprev,
-            &end,
-            deferred.as_ref(),
-        );
-        self.settle_end(end, edits)
+        self.recorder.take()
+    }
+
+    /// Waits for the check of the HELO name, and decides on it.
+    async fn join_helo(&mut self) -> Result<Verdict, InternalError> {
+        if let Some(helo) = &mut self.helo {
+            helo.wait().await?;
+        }
+        Ok(self.decide_helo().await)
+    }
+
+    /// Decides on the HELO name, if its check is done by now.
+    async fn decide_helo(&mut self) -> Verdict {
+        let config = &self.runtime.config;
+        let decided = self.helo.as_mut().and_then(|helo| helo.decide(config));
+        if let Some((verified, refusal, begun)) = self.helo.as_ref().and_then(|h| h.to_word()) {
+            let limit = self.left_since(begun);
+            let reply = self.word(refusal, Some(verified), None, limit).await;
+            if let Some(helo) = &mut self.helo {
+                helo.reply = Some(reply);
+            }
+        }
+        let reply = self.helo.as_ref().and_then(|helo| helo.reply.clone());
+        if let Some((verified, took)) = decided {
+            self.recorder.identity(verified, reply.clone(), false);
+            self.recorder.pending().timings.helo = Some(took);
+        }
+        reply.map_or(Verdict::Continue, Verdict::Reply)
+    }
+
+    /// Waits for the checks of MAIL FROM and HELO, and decides on them.
+    async fn join_senders(&mut self, message: &mut Message) -> Result<Verdict, InternalError> {
+        senders::wait(self.helo.as_deref_mut(), &mut message.sender).await?;
+        Ok(self.decide_senders(message).await)
+    }
+
+    /// Decides on HELO and MAIL FROM, as far as their checks are done by now.
+    async fn decide_senders(&mut self, message: &mut Message) -> Verdict {
+        let Message { begun, sender, .. } = message;
+        // What HELO was refused with was its own answer.
+        self.decide_helo().await;
+        let (config, helo) = (&self.runtime.config, self.helo.as_deref());
+        let Some(mailfrom) = sender.decide(config, helo, &mut self.recorder) else {
+            return Verdict::Continue;
+        };
+        let reply = match mailfrom.decision {
+            MailDecision::Refuse(refusal) => {
+                let limit = self.left_since(*begun);
+                Some(self.word(refusal, Some(&mailfrom.verified), None, limit).await)
+            }
+            MailDecision::Accept | MailDecision::Defer(_) => None,
+        };
+        self.recorder.identity(mailfrom.verified, reply.clone(), mailfrom.for_dmarc);
+        reply.map_or(Verdict::Continue, Verdict::Reply)
+    }
+
+    //--- Answers ---
+
+    fn settle(&mut self, decided: Verdict, edits: Vec<Edit>) -> Answer {
+        settle::settle(&self.runtime.config, &self.granted, &mut self.recorder, decided, edits)
+    }
+
+    /// The work is given up: `error_action` says what follows, now or at the end of the message.
+    fn give_up(
+        &mut self,
+        event: Event,
+        error: Option<InternalError>,
+        forged: Option<Forged>,
+    ) -> Answer {
+        if let Some(error) = error {
+            self.recorder.pending().failure = Some(Failure::Internal(error));
+        }
+        let verdict = settle::failure(&self.runtime.config, &self.granted, event);
+        if event == Event::End {
+            self.recorder.end_of_message(forged.as_ref());
+            let deletions = forged.iter().flat_map(Forged::deletions).collect();
+            return self.settle(verdict.unwrap_or(Verdict::Continue), deletions);
+        }
+        if verdict.is_none() && event != Event::Helo {
+            self.transaction = Transaction::Failed(forged);
+        }
+        self.settle(verdict.unwrap_or(Verdict::Continue), Vec::new())
+    }
+
+    /// Nothing is verified. The MTA is told to ask no more, unless there may be something to
+    /// delete.
+    fn exempt(&mut self, exemption: Exemption, authenticated: bool, takes_answer: bool) -> Answer {
+        self.recorder.pending().exemption = Some(exemption);
+        let is_over = takes_answer && !self.deletes_fields(authenticated);
+        let verdict = if is_over { Verdict::Accept } else { Verdict::Continue };
+        Answer { verdict, edits: Vec::new(), records: self.recorder.take().into() }
+    }
+
+    async fn verdict(
+        &self,
+        decision: MessageDecision,
+        identity: Option<&Verified>,
+        author_domain: Option<&Domain>,
+        limit: Duration,
+    ) -> Verdict {
+        match decision {
+            MessageDecision::Accept { .. } => Verdict::Continue,
+            MessageDecision::Quarantine => {
+                Verdict::Quarantine(wording::quarantine_reason(author_domain))
+            }
+            MessageDecision::Refuse(refusal) => {
+                Verdict::Reply(self.word(refusal, identity, author_domain, limit).await)
+            }
+        }
+    }
+
+    /// Words a refusal; `limit` is for the client's name.
+    async fn word(
+        &self,
+        refusal: Refusal,
+        identity: Option<&Verified>,
+        author_domain: Option<&Domain>,
+        limit: Duration,
+    ) -> Reply {
+        let config = &self.runtime.config;
+        let facts = wording::Facts {
+            // The unspecified address stands for one that is not known.
+            client: self.address.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED)),
+            helo: self.helo_name().unwrap_or(""),
+            receiver: &self.host_name,
+            timestamp: self.runtime.clock.now(),
+            identity,
+            author_domain,
+        };
+        // Nobody would see the name in a dry run.
+        let dns = (!config.dry_run).then_some((&self.dns, limit));
+        // Boxed, for hardly any message is refused.
+        Box::pin(wording::word(config, refusal, &facts, dns)).await
     }
 
     /// The fields to delete, from last to first, then those to insert.
     fn edits(
         &self,
-        forged: &Forged,
-        mailfrom: Option<&Mailfrom>,
+        message: &Message,
         findings: &Findings,
-        end: &End,
-        iprev: Option<&iprev::Outcome>,
+        decision: MessageDecision,
+        iprev: Option<&client_name::Outcome>,
     ) -> Vec<Edit> {
-        let helo =
-            self.helo.as_ref().filter(|helo| !matches!(helo.decision, HeloDecision::Refuse(_)));
-        let helo = helo.and_then(|helo| helo.verified.as_deref());
-        let for_spf =
-            mailfrom.filter(|mailfrom| !mailfrom.for_dmarc).map(|mailfrom| &*mailfrom.verified);
-        let for_dmarc =
-            mailfrom.filter(|mailfrom| mailfrom.for_dmarc).map(|mailfrom| &*mailfrom.verified);
-        let recorded =
-            policy::recorded(&self.runtime.config, helo, self.helo_is_definitive(), for_spf)
-                .collect();
-        let fields = self.fields(&fields::Results { recorded, for_dmarc, findings, end, iprev });
-        forged
-            .deletions()
-            .chain(fields.into_iter().map(|field| Edit::Insert { index: 0, field }))
-            .collect()
-    }
-
-    /// The message under way is given up.
-    pub fn abort(&mut self) -> Option<Box<Record>> {
-        if let (Ok(client), Some(_)) = (self.client, &self.transaction) {
-            // An outcome that is known by now is recorded.
-            self.decide_sender(client);
-        }
-        self.transaction.take()?;
-        self.tell()
-    }
-
-    /// The session ends.
-    pub fn close(mut self) -> Option<Box<Record>> {
-        // The record of a message under way, else of what is left.
-        self.abort().or_else(|| self.tell())
+        let config = &self.runtime.config;
+        let helo = self.helo.as_deref();
+        let mailfrom = message.sender.mailfrom();
+        let [for_spf, for_dmarc] = [false, true].map(|for_dmarc| {
+            mailfrom
+                .filter(|mailfrom| mailfrom.for_dmarc == for_dmarc)
+                .map(|mailfrom| &*mailfrom.verified)
+        });
+        let is_definitive = helo.is_some_and(Helo::is_definitive);
+        let helo = helo.and_then(Helo::accepted);
+        let results = Results {
+            client: message.client,
+            helo: self.helo_name(),
+            receiver: &self.host_name,
+            authserv_id: self.runtime.authserv_id(&self.host_name),
+            recorded: policy::recorded(config, helo, is_definitive, for_spf).collect(),
+            for_dmarc,
+            dkim: findings.dkim.as_deref(),
+            dmarc: findings.dmarc.as_ref(),
+            iprev,
+            decision,
+        };
+        let insert = |field| Edit::Insert { index: 0, field };
+        let deletions = message.forged.iter().flat_map(Forged::deletions);
+        deletions.chain(results.write(config).into_iter().map(insert)).collect()
     }
 
     //--- What the session knows ---
 
-    fn begin_iprev(&mut self, client: IpAddr) {
-        if self.runtime.config.verify_iprev && matches!(self.iprev, Iprev::NotBegun) {
-            let (dns, limit) =
-                (self.dns.clone(), Duration::from_secs(self.runtime.config.timeout_secs));
-            self.iprev = Iprev::UnderWay(Task::start(async move {
-                timeout(limit, iprev::verify(&dns, client))
-                    .await
-                    .unwrap_or_else(|_| iprev::Outcome::out_of_time(client))
-            }));
-        }
+    fn checks(&self, client: IpAddr) -> Checks<'_> {
+        let (runtime, dns, receiver) = (&self.runtime, &self.dns, &self.host_name);
+        Checks { runtime, dns, client, receiver }
     }
 
-    async fn join_iprev(
-        &mut self,
-        client: IpAddr,
-        deadline: Instant,
-    ) -> Result<Option<iprev::Outcome>, InternalError> {
-        if let Iprev::UnderWay(task) = &mut self.iprev {
-            let Ok(outcome) = timeout_at(deadline, task.join()).await else {
-                return Ok(Some(iprev::Outcome::out_of_time(client)));
-            };
-            let outcome = outcome?;
-            self.iprev = Iprev::Done(outcome);
-        }
-        Ok(match &self.iprev {
-            Iprev::Done(outcome) => Some(outcome.clone()),
-            Iprev::NotBegun | Iprev::UnderWay(_) => None,
-        })
+    fn helo_name(&self) -> Option<&str> {
+        self.helo.as_ref().map(|helo| &*helo.name)
     }
 
-    fn circumstances(&self, client: IpAddr) -> Circumstances<'_> {
-        let helo = self.helo.as_ref().map_or("", |helo| &*helo.name);
-        Circumstances {
-            client,
-            helo,
-            receiver: &self.host_name,
-            timestamp: self.runtime.clock.now(),
-            client_name: None,
-        }
+    /// Whether fields in our name are deleted from the client's messages.
+    fn deletes_fields(&self, authenticated: bool) -> bool {
+        !self.own_ids.is_empty() && (authenticated || !self.keeps_fields)
     }
 
-    fn helo_is_definitive(&self) -> bool {
-        self.helo.as_ref().is_some_and(|helo| helo.decision == HeloDecision::Definitive)
+    /// What is left of the time for a check that began then.
+    fn left_since(&self, begun: Instant) -> Duration {
+        Duration::from_secs(self.runtime.config.timeout_secs).saturating_sub(begun.elapsed())
     }
-}
-
-/// The address to verify, or why none is.
-fn admit(config: &Config, client: &Client) -> Result<IpAddr, Exemption> {
-    let address = client.address.ok_or(Exemption::NoAddress)?.to_canonical();
-    // Postfix passes mail that did not come by SMTP (`non_smtpd_milters`) as from this host itself,
-    // without a port. Refusing that would not reach any client.
-    let is_local = address.is_loopback() && client.port == 0;
-    if is_local && client.host.eq_ignore_ascii_case("localhost") {
-        return Err(Exemption::LocalSubmission);
-    }
-    // The unspecified address stands for one that is not known.
-    if address.is_unspecified() {
-        return Err(Exemption::NoAddress);
-    }
-    if config.trusted_networks.contains(address) {
-        return Err(Exemption::TrustedNetwork);
-    }
-    Ok(address)
 }

@@ -1,10 +1,8 @@
 //! One MTA connection: packets in, events to the [`Session`], its answers back.
 
 use std::{
-    borrow::Cow,
     future::poll_fn,
     io,
-    net::IpAddr,
     panic::{self, AssertUnwindSafe},
     pin::{Pin, pin},
     sync::Arc,
@@ -20,17 +18,17 @@ use indymilter::{
 use tokio::task::yield_now;
 
 use super::{
-    Server,
     macros::{Macro, Macros},
-    negotiation::{Granted, negotiate},
+    negotiation::{Negotiated, negotiate},
     packets::{Framing, Packet, split_text},
+    reading::{read_client, value_as_sent},
     replies::Replies,
+    server::Server,
     socket::{Limit, Socket},
 };
 use crate::{
-    config::ErrorAction,
     runtime::Runtime,
-    session::{Client, Edit, Finished, Reaction, Session, Verdict},
+    session::{Answer, Event, Session, Verdict},
 };
 
 /// How long a new connection may take until its first packet is there.
@@ -54,14 +52,12 @@ pub(super) struct Conversation<'a> {
     server: &'a Server,
     /// The configuration in force when the MTA negotiated.
     runtime: Arc<Runtime>,
-    pub(super) granted: Granted,
+    negotiated: Negotiated,
     macros: Macros,
     session: Option<Session>,
     /// Whether a message is under way: its sender was answered, and its end was not.
     is_busy: bool,
-    /// Something failed where the MTA takes no answer; it is answered at the end of the message.
-    pub(super) has_failed: bool,
-    pub(super) replies: Replies,
+    replies: Replies,
 }
 
 impl Drop for Conversation<'_> {
@@ -77,11 +73,10 @@ impl<'a> Conversation<'a> {
             socket,
             server,
             runtime: server.shared.load(),
-            granted: Granted::default(),
+            negotiated: Negotiated::default(),
             macros: Macros::default(),
             session: None,
             is_busy: false,
-            has_failed: false,
             replies: Replies::default(),
         }
     }
@@ -217,8 +212,8 @@ impl<'a> Conversation<'a> {
     fn negotiate(&mut self, content: &[u8]) -> io::Result<()> {
         self.end_session();
         self.runtime = self.server.shared.load();
-        self.granted = negotiate(&self.runtime.needs, content, &mut self.replies)?;
-        if !self.granted.is_enough {
+        self.negotiated = negotiate(&self.runtime.needs, content, &mut self.replies)?;
+        if !self.negotiated.is_enough {
             self.server.observer.problem(
                 "the MTA does not let milters change messages as the configuration needs it",
             );
@@ -234,25 +229,29 @@ impl<'a> Conversation<'a> {
             self.server.observer.client_without_address(&text);
         }
         let mta_host = self.macro_value(Macro::Host);
-        let (session, reaction) =
-            Session::new(Arc::clone(&self.runtime), &client, mta_host.as_deref());
+        let (session, answer) = Session::new(
+            Arc::clone(&self.runtime),
+            self.negotiated.granted(),
+            &client,
+            mta_host.as_deref(),
+        );
         if let (Some(address), true) = (client.address, session.verifies_client()) {
             self.server.observer.private_client(address);
         }
         self.session = Some(session);
-        self.react(&reaction, ProtoOpts::NOREPLY_CONNECT)
+        self.carry_out(answer, ProtoOpts::NOREPLY_CONNECT)
     }
 
     async fn helo(&mut self, content: &[u8]) -> io::Result<()> {
         let (name, _) = split_text(content).ok_or_else(|| unreadable("HELO name"))?;
-        // HELO ends a message that is under way (RFC 5321 §4.1.4).
-        self.abort();
         let Some(session) = &mut self.session else {
             return self.out_of_order(ProtoOpts::NOREPLY_HELO);
         };
         let name = String::from_utf8_lossy(name);
-        let reaction = while_connected(self.socket, self.server, pin!(session.helo(&name))).await;
-        self.react(&reaction.unwrap_or_else(Reaction::failed), ProtoOpts::NOREPLY_HELO)
+        let answer = while_connected(self.socket, self.server, pin!(session.helo(&name))).await;
+        let answer = answer.unwrap_or_else(|| session.fail(Event::Helo));
+        self.is_busy = false;
+        self.carry_out(answer, ProtoOpts::NOREPLY_HELO)
     }
 
     async fn mail(&mut self, content: &[u8]) -> io::Result<()> {
@@ -261,22 +260,14 @@ impl<'a> Conversation<'a> {
         let authenticated =
             self.macros.get(Macro::Authenticated).is_some_and(|name| !name.is_empty());
         let queue_id = self.macro_value(Macro::QueueId);
-        // What failed before must not fall on another message.
-        self.has_failed = false;
         let Some(session) = &mut self.session else {
             return self.out_of_order(ProtoOpts::NOREPLY_MAIL);
         };
         let work = session.mail(reverse_path, authenticated, queue_id.as_deref());
-        let reaction = while_connected(self.socket, self.server, pin!(work))
-            .await
-            .unwrap_or_else(Reaction::failed);
-        self.react(&reaction, ProtoOpts::NOREPLY_MAIL)?;
-        // Where the MTA takes no answer, the message goes on in any case.
-        let goes_on =
-            matches!(self.verdict_of(&reaction.verdict, ProtoOpts::NOREPLY_MAIL), Told::Proceed);
-        self.is_busy = goes_on;
-        self.has_failed &= goes_on;
-        Ok(())
+        let answer = while_connected(self.socket, self.server, pin!(work)).await;
+        let answer = answer.unwrap_or_else(|| session.fail(Event::Mail));
+        self.is_busy = answer.verdict == Verdict::Continue;
+        self.carry_out(answer, ProtoOpts::NOREPLY_MAIL)
     }
 
     fn header(&mut self, content: &[u8]) -> io::Result<()> {
@@ -285,7 +276,7 @@ impl<'a> Conversation<'a> {
             .ok_or_else(|| unreadable("header field"))?;
         let (name, value) =
             (text.0, split_text(text.1).ok_or_else(|| unreadable("header field"))?.0);
-        let value = value_as_sent(self.granted.opts, value);
+        let value = value_as_sent(self.negotiated.opts, value);
         self.work(|session| session.header(name, &value));
         self.proceed(ProtoOpts::NOREPLY_HEADER);
         Ok(())
@@ -295,54 +286,24 @@ impl<'a> Conversation<'a> {
         let queue_id = self.macro_value(Macro::QueueId);
         let Some(session) = &mut self.session else { return self.out_of_order(ProtoOpts::empty()) };
         let work = session.end_of_message(queue_id.as_deref());
-        let finished = while_connected(self.socket, self.server, pin!(work)).await;
-        let Finished { mut verdict, edits, mut record } =
-            finished.unwrap_or_else(|| Reaction::failed().into());
-        if std::mem::take(&mut self.has_failed) {
-            verdict = Verdict::Failed;
-        }
-        // A milter that is given white space as it was has to give it the same way.
-        let with_space = self.granted.opts.contains(ProtoOpts::LEADING_SPACE);
-        // What can be done is done whatever else cannot: `error_action` may let the message go on.
-        let mut failure = None;
-        for edit in &edits {
-            if let Err(error) = self.replies.push_edit(self.granted.actions, with_space, edit) {
-                failure.get_or_insert(error);
-                if let (Edit::Delete { .. }, Some(record)) = (edit, &mut record) {
-                    record.forged_fields = 0;
-                }
-            }
-        }
-        if let Verdict::Quarantine(reason) = &verdict
-            && let Err(error) = self.replies.push_quarantine(self.granted.actions, reason)
-        {
-            failure.get_or_insert(error);
-        }
-        if let Some(error) = failure {
-            self.server.observer.problem(&format!("cannot change a message: {error}"));
-            verdict = Verdict::Failed;
-            if let Some(record) = &mut record {
-                record.failed = true;
-            }
-        }
+        let answer = while_connected(self.socket, self.server, pin!(work)).await;
+        let answer = answer.unwrap_or_else(|| session.fail(Event::End));
         self.is_busy = false;
-        self.react(&Reaction { verdict, record }, ProtoOpts::empty())
+        self.carry_out(answer, ProtoOpts::empty())
     }
 
     /// The message under way, if there is one, is given up.
     fn abort(&mut self) {
-        if let Some(record) = self.session.as_mut().and_then(Session::abort) {
-            self.server.observer.observe(&record);
+        if let Some(session) = &mut self.session {
+            self.server.observer.observe_all(&session.abort().records);
         }
-        self.has_failed = false;
         self.is_busy = false;
     }
 
     fn end_session(&mut self) {
-        if let Some(record) = self.session.take().and_then(Session::close) {
-            self.server.observer.observe(&record);
+        if let Some(session) = self.session.take() {
+            self.server.observer.observe_all(&session.close().records);
         }
-        self.has_failed = false;
         self.is_busy = false;
     }
 
@@ -361,61 +322,37 @@ impl<'a> Conversation<'a> {
             && panic::catch_unwind(AssertUnwindSafe(|| work(session))).is_err()
         {
             self.server.observer.problem("internal error in the work on a message");
-            self.has_failed = true;
+            self.server.observer.observe_all(&session.fail(Event::Content).records);
         }
     }
 
-    /// Records what the session says, and answers the MTA.
-    pub(super) fn react(&mut self, reaction: &Reaction, no_reply: ProtoOpts) -> io::Result<()> {
-        if let Some(record) = &reaction.record {
-            self.server.observer.observe(record);
+    /// Records what happened, and tells the MTA.
+    fn carry_out(&mut self, answer: Answer, no_reply: ProtoOpts) -> io::Result<()> {
+        let Answer { verdict, edits, records } = answer;
+        self.server.observer.observe_all(&records);
+        // A milter that is given white space as it was has to give it the same way.
+        let with_space = self.negotiated.opts.contains(ProtoOpts::LEADING_SPACE);
+        for edit in &edits {
+            self.replies.push_edit(with_space, edit)?;
         }
-        match self.verdict_of(&reaction.verdict, no_reply) {
-            Told::Proceed => {
-                self.has_failed |=
-                    reaction.verdict == Verdict::Failed && !self.runtime.config.dry_run;
+        match &verdict {
+            Verdict::Continue => self.proceed(no_reply),
+            Verdict::Accept => self.replies.push(ReplyKind::Accept),
+            Verdict::Tempfail => self.replies.push(ReplyKind::Tempfail),
+            Verdict::Reply(reply) => self.replies.push_reply(reply)?,
+            // Keeping a message back is an action of its own, and no answer.
+            Verdict::Quarantine(reason) => {
+                self.replies.push_quarantine(reason)?;
                 self.proceed(no_reply);
-            }
-            Told::Accept => self.replies.push(ReplyKind::Accept),
-            Told::Tempfail => self.replies.push(ReplyKind::Tempfail),
-            Told::Reply => {
-                if let Verdict::Reply(reply) = &reaction.verdict {
-                    self.replies.push_reply(reply)?;
-                }
             }
         }
         Ok(())
     }
 
-    /// What the MTA is told of a verdict; where it takes no answer, that it may go on.
-    fn verdict_of(&self, verdict: &Verdict, no_reply: ProtoOpts) -> Told {
-        if !self.is_answered(no_reply) {
-            return Told::Proceed;
-        }
-        match verdict {
-            // Keeping a message back is an action of its own, and no answer.
-            Verdict::Continue | Verdict::Quarantine(_) => Told::Proceed,
-            Verdict::Accept(_) => Told::Accept,
-            Verdict::Reply(_) => Told::Reply,
-            // A dry run does nothing to any message.
-            Verdict::Failed if self.runtime.config.dry_run => Told::Proceed,
-            Verdict::Failed => match self.runtime.config.error_action {
-                ErrorAction::Tempfail => Told::Tempfail,
-                // At HELO it would let the whole connection through; what failed concerns one
-                // message.
-                ErrorAction::Accept if no_reply == ProtoOpts::NOREPLY_HELO => Told::Proceed,
-                ErrorAction::Accept => Told::Accept,
-            },
-        }
-    }
-
-    /// Whether the MTA takes an answer to an event; the end of a message always has one.
-    fn is_answered(&self, no_reply: ProtoOpts) -> bool {
-        no_reply.is_empty() || !self.granted.opts.contains(no_reply)
-    }
-
+    /// Tells the MTA to go on, if it takes an answer to the event; the end of a message always has
+    /// one.
     fn proceed(&mut self, no_reply: ProtoOpts) {
-        if self.is_answered(no_reply) {
+        if self.negotiated.is_answered(no_reply) {
             self.replies.push(ReplyKind::Continue);
         }
     }
@@ -423,15 +360,6 @@ impl<'a> Conversation<'a> {
     fn macro_value(&self, name: Macro) -> Option<String> {
         self.macros.get(name).map(|value| String::from_utf8_lossy(value).into_owned())
     }
-}
-
-/// What the MTA is told.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Told {
-    Proceed,
-    Accept,
-    Tempfail,
-    Reply,
 }
 
 fn unreadable(what: &str) -> io::Error {
@@ -462,51 +390,4 @@ pub(super) async fn while_connected<T>(
         closed.as_mut().poll(cx).map(|()| None)
     })
     .await
-}
-
-/// The value of a header field with the white space after the colon.
-pub(super) fn value_as_sent(opts: ProtoOpts, value: &[u8]) -> Cow<'_, [u8]> {
-    if opts.contains(ProtoOpts::LEADING_SPACE)
-        || value.starts_with(b"\n")
-        || value.starts_with(b"\r\n")
-    {
-        return value.into();
-    }
-    // The MTA has taken the space after the colon away; nearly always it was one. Before a fold
-    // there was none.
-    [b" ", value].concat().into()
-}
-
-/// The client as the MTA describes it; and what stands where its address belongs, where that is
-/// none.
-///
-/// MTAs write IPv6 addresses with `IPv6:` before them, and `unknown` where there is no address.
-/// Zones (RFC 4007 §11) mean nothing to others.
-///
-/// ```text
-/// content = hostname NUL family [ port address NUL ]
-/// family  = "U" / "L" / "4" / "6"     ; unknown, UNIX, IPv4, IPv6
-/// port    = 2 octets, big-endian
-/// ```
-pub(super) fn read_client(content: &[u8]) -> Option<(Client, Option<String>)> {
-    let (host, rest) = split_text(content)?;
-    let client =
-        |address, port| Client { address, port, host: String::from_utf8_lossy(host).into_owned() };
-    let (port, rest) = match rest {
-        [b'U', ..] => return Some((client(None, 0), None)),
-        [b'L', _, _, path @ ..] => return split_text(path).map(|_| (client(None, 0), None)),
-        [b'4' | b'6', p0, p1, rest @ ..] => (u16::from_be_bytes([*p0, *p1]), rest),
-        _ => return None,
-    };
-    let (given, _) = split_text(rest)?;
-    let text = given.split(|&octet| octet == b'%').next().unwrap_or(given).trim_ascii();
-    let text = match text.split_first_chunk::<5>() {
-        Some((prefix, rest)) if prefix.eq_ignore_ascii_case(b"IPv6:") => rest,
-        _ => text,
-    };
-    let address = std::str::from_utf8(text).ok().and_then(|text| text.parse::<IpAddr>().ok());
-    let says_nothing = text.is_empty() || text.eq_ignore_ascii_case(b"unknown");
-    let no_address =
-        (address.is_none() && !says_nothing).then(|| String::from_utf8_lossy(given).into_owned());
-    Some((client(address, if address.is_some() { port } else { 0 }), no_address))
 }

@@ -5,7 +5,7 @@ use std::io;
 use indymilter::{Actions, MacroStage, ProtoOpts, message::PROTOCOL_VERSION};
 
 use super::replies::Replies;
-use crate::runtime::Needs;
+use crate::{runtime::Needs, session::Granted};
 
 /// The oldest version of the protocol.
 const OLDEST_VERSION: u32 = 2;
@@ -23,18 +23,37 @@ const OLDEST_OPTS: ProtoOpts = ProtoOpts::NO_CONNECT
     .union(ProtoOpts::NO_HEADER)
     .union(ProtoOpts::NO_BODY);
 
-/// What the MTA grants, of what was asked for.
+/// What was negotiated: what the MTA grants, of what was asked for.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Granted {
-    pub(super) actions: Actions,
+pub(super) struct Negotiated {
+    actions: Actions,
     pub(super) opts: ProtoOpts,
     /// It lets milters do all that the configuration needs.
     pub(super) is_enough: bool,
 }
 
-impl Default for Granted {
+impl Default for Negotiated {
     fn default() -> Self {
         Self { actions: Actions::empty(), opts: ProtoOpts::empty(), is_enough: true }
+    }
+}
+
+impl Negotiated {
+    /// Whether the MTA takes an answer to an event that may go without one.
+    pub(super) fn is_answered(&self, no_reply: ProtoOpts) -> bool {
+        no_reply.is_empty() || !self.opts.contains(no_reply)
+    }
+
+    /// The same for a session.
+    pub(super) fn granted(&self) -> Granted {
+        Granted {
+            add_fields: self.actions.contains(Actions::ADD_HEADER),
+            delete_fields: self.actions.contains(Actions::CHANGE_HEADER),
+            quarantine: self.actions.contains(Actions::QUARANTINE),
+            connect_answer: self.is_answered(ProtoOpts::NOREPLY_CONNECT),
+            helo_answer: self.is_answered(ProtoOpts::NOREPLY_HELO),
+            mail_answer: self.is_answered(ProtoOpts::NOREPLY_MAIL),
+        }
     }
 }
 
@@ -53,7 +72,7 @@ pub(super) fn negotiate(
     needs: &Needs,
     content: &[u8],
     replies: &mut Replies,
-) -> io::Result<Granted> {
+) -> io::Result<Negotiated> {
     let invalid = |what: &str| io::Error::new(io::ErrorKind::InvalidData, what);
     let Some((numbers, _)) = content.split_first_chunk::<12>() else {
         return Err(invalid("negotiation that is too short"));
@@ -68,7 +87,7 @@ pub(super) fn negotiate(
     let offered_opts = ProtoOpts::from_bits_truncate(u32::from_be_bytes([o0, o1, o2, o3]));
     let offered_opts = if offered_opts.is_empty() { OLDEST_OPTS } else { offered_opts };
     let wanted = wanted_actions(needs);
-    let granted = Granted {
+    let negotiated = Negotiated {
         actions: wanted & offered,
         opts: wanted_opts(needs) & offered_opts,
         is_enough: offered.contains(wanted - Actions::REQUEST_MACROS),
@@ -76,9 +95,10 @@ pub(super) fn negotiate(
     // MTAs of before version 6 take no list of macros; they send what they are configured to send.
     let macros =
         if offered.contains(Actions::REQUEST_MACROS) { wanted_macros(needs) } else { Vec::new() };
-    let numbers = [version.min(PROTOCOL_VERSION), granted.actions.bits(), granted.opts.bits()];
+    let numbers =
+        [version.min(PROTOCOL_VERSION), negotiated.actions.bits(), negotiated.opts.bits()];
     replies.push_negotiation(numbers, &macros)?;
-    Ok(granted)
+    Ok(negotiated)
 }
 
 fn wanted_actions(needs: &Needs) -> Actions {
@@ -189,7 +209,7 @@ mod tests {
         }
     }
 
-    fn settle(needs: &Needs, numbers: [u32; 3]) -> (io::Result<Granted>, Vec<u8>) {
+    fn settle(needs: &Needs, numbers: [u32; 3]) -> (io::Result<Negotiated>, Vec<u8>) {
         let content: Vec<u8> = numbers.into_iter().flat_map(u32::to_be_bytes).collect();
         let mut replies = Replies::default();
         (negotiate(needs, &content, &mut replies), replies.take())
@@ -219,6 +239,8 @@ mod tests {
             (granted.actions, granted.opts, granted.is_enough),
             (Actions::ADD_HEADER, ProtoOpts::NO_RCPT | ProtoOpts::NO_BODY, false)
         );
+        let answers = Granted { delete_fields: false, quarantine: false, ..Granted::ALL };
+        assert_eq!(granted.granted(), answers);
         assert_eq!(answer, b"\0\0\0\x0dO\0\0\0\x02\0\0\0\x01\0\0\0\x18");
     }
 

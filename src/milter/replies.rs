@@ -5,7 +5,7 @@
 
 use std::io;
 
-use indymilter::{Actions, message::reply::ReplyKind};
+use indymilter::message::reply::ReplyKind;
 
 use crate::{mail::reply::Reply, session::Edit};
 
@@ -90,16 +90,10 @@ impl Replies {
     ///
     /// # Errors
     ///
-    /// The MTA does not grant the action.
-    pub(super) fn push_edit(
-        &mut self,
-        granted: Actions,
-        with_space: bool,
-        edit: &Edit,
-    ) -> io::Result<()> {
+    /// Those of a text.
+    pub(super) fn push_edit(&mut self, with_space: bool, edit: &Edit) -> io::Result<()> {
         match edit {
             Edit::Insert { index, field } => {
-                check(granted, Actions::ADD_HEADER, "add header fields")?;
                 let space = if with_space { " " } else { "" };
                 self.push_texts(
                     ReplyKind::InsertHeader,
@@ -108,7 +102,6 @@ impl Replies {
                 )
             }
             Edit::Delete { name, index } => {
-                check(granted, Actions::CHANGE_HEADER, "delete header fields")?;
                 self.push_texts(ReplyKind::ChangeHeader, &index.to_be_bytes(), &[&[name], &[]])
             }
         }
@@ -118,9 +111,8 @@ impl Replies {
     ///
     /// # Errors
     ///
-    /// The MTA does not grant the action.
-    pub(super) fn push_quarantine(&mut self, granted: Actions, reason: &str) -> io::Result<()> {
-        check(granted, Actions::QUARANTINE, "keep messages back")?;
+    /// Those of a text.
+    pub(super) fn push_quarantine(&mut self, reason: &str) -> io::Result<()> {
         self.push_texts(ReplyKind::Quarantine, &[], &[&[reason]])
     }
 
@@ -128,13 +120,6 @@ impl Replies {
     pub(super) fn take(&mut self) -> Vec<u8> {
         std::mem::take(&mut self.packets)
     }
-}
-
-fn check(granted: Actions, action: Actions, what: &str) -> io::Result<()> {
-    if granted.contains(action) {
-        return Ok(());
-    }
-    Err(io::Error::new(io::ErrorKind::Unsupported, format!("the MTA does not let milters {what}")))
 }
 
 #[cfg(test)]
@@ -151,15 +136,15 @@ mod tests {
     #[test]
     fn edits_are_packets() {
         let mut replies = Replies::default();
-        replies.push_edit(Actions::all(), false, &DELETE).unwrap();
-        replies.push_edit(Actions::all(), false, &insert("a\n b")).unwrap();
-        replies.push_quarantine(Actions::all(), "why").unwrap();
+        replies.push_edit(false, &DELETE).unwrap();
+        replies.push_edit(false, &insert("a\n b")).unwrap();
+        replies.push_quarantine("why").unwrap();
         replies.push(ReplyKind::Continue);
         let expected = b"\0\0\0\x0am\0\0\x01\x02A-R\0\0\0\0\0\x0ci\0\0\0\0X\0a\n b\0\0\0\0\x05qwhy\0\0\0\0\x01c";
         assert_eq!(replies.take(), expected);
-        replies.push_edit(Actions::all(), true, &insert("a")).unwrap();
+        replies.push_edit(true, &insert("a")).unwrap();
         assert_eq!(replies.take(), b"\0\0\0\x0ai\0\0\0\0X\0 a\0");
-        assert!(replies.push_edit(Actions::all(), true, &insert("a\0b")).is_err());
+        assert!(replies.push_edit(true, &insert("a\0b")).is_err());
         assert!(replies.take().is_empty());
     }
 
@@ -175,21 +160,5 @@ mod tests {
             replies.take(),
             b"\0\0\0\x19O\0\0\0\x06\0\0\0\x01\0\0\0\x02\0\0\0\0j\0\0\0\0\x05i\0"
         );
-    }
-
-    #[test]
-    fn nothing_is_done_that_the_mta_forbids() {
-        let possible = |granted| {
-            let mut replies = Replies::default();
-            [
-                replies.push_edit(granted, false, &DELETE).is_ok(),
-                replies.push_edit(granted, false, &insert("x")).is_ok(),
-                replies.push_quarantine(granted, "x").is_ok(),
-            ]
-        };
-        assert_eq!(possible(Actions::empty()), [false; 3]);
-        assert_eq!(possible(Actions::CHANGE_HEADER), [true, false, false]);
-        assert_eq!(possible(Actions::ADD_HEADER), [false, true, false]);
-        assert_eq!(possible(Actions::QUARANTINE), [false, false, true]);
     }
 }

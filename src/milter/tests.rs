@@ -4,6 +4,7 @@ use indymilter::ProtoOpts;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpListener, TcpStream, UnixStream},
+    sync::watch,
     time::{Instant, sleep, timeout},
 };
 
@@ -12,8 +13,9 @@ use crate::{
     config::{LogLevel, Overrides, load_text},
     dns::{Dns, zone::Zone},
     log::Log,
-    runtime::Runtime,
-    session::Reaction,
+    observe::Observer,
+    runtime::{Runtime, Shared},
+    session::Answer,
 };
 
 const OPEN: &[u8] = b"\0\0\0\x0dO\0\0\0\x06\0\0\x01\xff\0\x1f\xff\xff";
@@ -362,13 +364,13 @@ async fn a_quick_peer_keeps_nobody_waiting() {
 async fn a_panic_is_an_answer_and_a_log_line() {
     let (peer, ours) = UnixStream::pair().unwrap();
     let (socket, (server, log, _drain)) = (Socket::Unix(ours), server(""));
-    let reaction = while_connected(&socket, &server, pin!(async { panic!("provoked") })).await;
-    assert_eq!(reaction, None::<Reaction>);
+    let answer = while_connected(&socket, &server, pin!(async { panic!("provoked") })).await;
+    assert_eq!(answer, None::<Answer>);
     assert_eq!(log.take_kept(), ["internal error in the work on a message"]);
     // The connection is as good as before.
     assert_eq!(
-        while_connected(&socket, &server, pin!(async { Reaction::proceed() })).await,
-        Some(Reaction::proceed())
+        while_connected(&socket, &server, pin!(async { Answer::proceed() })).await,
+        Some(Answer::proceed())
     );
     drop(peer);
 }
@@ -378,36 +380,11 @@ async fn work_ends_when_the_peer_leaves() {
     let (peer, ours) = UnixStream::pair().unwrap();
     let (socket, (server, log, _drain)) = (Socket::Unix(ours), server(""));
     let work =
-        async || while_connected(&socket, &server, pin!(std::future::pending::<Reaction>())).await;
+        async || while_connected(&socket, &server, pin!(std::future::pending::<Answer>())).await;
     assert!(timeout(Duration::from_millis(20), work()).await.is_err());
     drop(peer);
     assert_eq!(timeout(Duration::from_secs(60), work()).await.unwrap(), None);
     assert!(log.take_kept().is_empty());
-}
-
-#[tokio::test]
-async fn failures_are_answered_where_the_mta_takes_an_answer() {
-    let (helo, mail, end) = (ProtoOpts::NOREPLY_HELO, ProtoOpts::NOREPLY_MAIL, ProtoOpts::empty());
-    let fail = |config: &str, opts, no_reply| {
-        let (_peer, ours) = UnixStream::pair().unwrap();
-        let (socket, (server, _log, _drain)) = (Socket::Unix(ours), server(config));
-        let mut conversation = Conversation::new(&socket, &server);
-        conversation.granted.opts = opts;
-        conversation.react(&Reaction::failed(), no_reply).unwrap();
-        (conversation.replies.take().last().copied().map(char::from), conversation.has_failed)
-    };
-    for no_reply in [helo, mail, end] {
-        assert_eq!(fail("", end, no_reply), (Some('t'), false));
-        assert_eq!(fail("dry_run = yes", end, no_reply), (Some('c'), false));
-    }
-    // At the end of the message instead.
-    assert_eq!(fail("", helo | mail, mail), (None, true));
-    assert_eq!(fail("", helo | mail, end), (Some('t'), false));
-    // One message, not the whole connection.
-    assert_eq!(fail("error_action = accept", end, helo), (Some('c'), true));
-    assert_eq!(fail("error_action = accept", helo, helo), (None, true));
-    assert_eq!(fail("error_action = accept", end, mail), (Some('a'), false));
-    assert_eq!(fail("error_action = accept", end, end), (Some('a'), false));
 }
 
 #[tokio::test]
@@ -460,7 +437,7 @@ async fn a_message_under_way_ends_before_the_connection() {
 /// Clients, and how they are read.
 #[test]
 fn clients() {
-    use conversation::read_client;
+    use reading::read_client;
     let read = |content: &[u8]| {
         read_client(content)
             .map(|(client, given)| (client.address.map(|a| a.to_string()), client.port, given))
@@ -500,7 +477,7 @@ fn clients() {
 
 #[test]
 fn white_space_after_the_colon() {
-    use conversation::value_as_sent;
+    use reading::value_as_sent;
     let sent = |opts, value: &str| {
         String::from_utf8(value_as_sent(opts, value.as_bytes()).into_owned()).unwrap()
     };

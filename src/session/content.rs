@@ -1,4 +1,4 @@
-//! What a message's content tells: DKIM signatures, author, mailing list.
+//! The content of a message: DKIM signatures, author, mailing list.
 
 use std::time::Duration;
 
@@ -52,6 +52,10 @@ pub(super) struct Findings {
     pub(super) dmarc: Option<dmarc::Outcome>,
     /// The message comes from a mailing list, by its own word (RFC 2919).
     pub(super) is_list: bool,
+    /// How long DKIM was waited for.
+    pub(super) dkim_took: Option<Duration>,
+    /// How long DMARC was waited for.
+    pub(super) dmarc_took: Option<Duration>,
 }
 
 impl Content {
@@ -119,8 +123,7 @@ impl Content {
         }
     }
 
-    /// The end of the message: DKIM, then DMARC on what SPF and DKIM found; each has half of the
-    /// time to `deadline` at least.
+    /// The end of the message: DKIM, then DMARC on what SPF and DKIM found.
     ///
     /// # Errors
     ///
@@ -130,47 +133,33 @@ impl Content {
         runtime: &Runtime,
         dns: &Dns,
         spf: Option<&Verified>,
-        deadline: Instant,
     ) -> Result<Findings, InternalError> {
         self.end_of_header(dns);
-        let dkim = match std::mem::replace(&mut self.dkim, Dkim::Off) {
-            Dkim::Body(verification) => {
-                let now = Instant::now();
-                Some(
-                    verification
-                        .finish_by(now + deadline.saturating_duration_since(now) / 2)
-                        .await?,
-                )
-            }
-            Dkim::Off | Dkim::Header(_) => None,
-        };
-        let dmarc = if self.dmarc {
+        let mut findings = Findings { is_list: self.is_list, ..Findings::default() };
+        let mut begin = Instant::now();
+        if let Dkim::Body(verification) = std::mem::replace(&mut self.dkim, Dkim::Off) {
+            findings.dkim = Some(verification.finish().await?);
+            let now = Instant::now();
+            findings.dkim_took = Some(now - begin);
+            begin = now;
+        }
+        if self.dmarc {
             let identifiers = Identifiers {
                 spf: spf.and_then(|verified| {
                     Some((Domain::parse(&verified.domain).ok()?, verified.outcome.result))
                 }),
-                dkim: dkim.iter().flatten().filter_map(identifier).collect(),
+                dkim: findings.dkim.iter().flatten().filter_map(identifier).collect(),
             };
-            Some(self.evaluate(runtime, dns, &identifiers, deadline).await)
-        } else {
-            None
-        };
-        Ok(Findings { dkim, dmarc, is_list: self.is_list })
-    }
-
-    /// What is certain when time is up is the outcome then: no name that its sender keeps without
-    /// an answer takes a fail away.
-    async fn evaluate(
-        &self,
-        runtime: &Runtime,
-        dns: &Dns,
-        identifiers: &Identifiers,
-        deadline: Instant,
-    ) -> dmarc::Outcome {
-        let limit = Duration::from_secs(runtime.config.timeout_secs)
-            .min(deadline.saturating_duration_since(Instant::now()));
-        let evaluated = timeout(limit, dmarc::evaluate(dns, &self.discovery, identifiers)).await;
-        evaluated.unwrap_or_else(|_| dmarc::conclude(&self.discovery, identifiers))
+            let limit = Duration::from_secs(runtime.config.timeout_secs);
+            let evaluated =
+                timeout(limit, dmarc::evaluate(dns, &self.discovery, &identifiers)).await;
+            // What is certain when time is up is the outcome then: no name that its sender keeps
+            // without an answer takes a fail away.
+            findings.dmarc =
+                Some(evaluated.unwrap_or_else(|_| dmarc::conclude(&self.discovery, &identifiers)));
+            findings.dmarc_took = Some(begin.elapsed());
+        }
+        Ok(findings)
     }
 }
 

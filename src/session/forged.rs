@@ -1,6 +1,6 @@
 //! Incoming fields that claim to be ours.
 
-use super::{Edit, Exemption, Reaction, Session, Transaction, identities::Sender};
+use super::answer::Edit;
 use crate::mail::auth_results::{
     self, AuthservIdPattern, arc_claims_authserv_id, claims_authserv_id,
 };
@@ -61,39 +61,5 @@ impl Forged {
     /// The deletions, from last to first: so none of them changes the number of another.
     pub(super) fn deletions(&self) -> impl Iterator<Item = Edit> {
         self.found.iter().rev().map(|&(name, index)| Edit::Delete { name, index })
-    }
-}
-
-impl Session {
-    /// Whether fields in our name are deleted from the client's messages.
-    pub(super) fn deletes_fields(&self, authenticated: bool) -> bool {
-        !self.own_ids.is_empty() && (authenticated || !self.keeps_fields)
-    }
-
-    /// Begins a message of which nothing is verified. Of an exempt client that was told when it
-    /// connected; one that authenticates is exempt from now on.
-    pub(super) fn begin_exempt(
-        &mut self,
-        has_authenticated: bool,
-        forged: Option<Forged>,
-        queue_id: Option<&str>,
-    ) -> Reaction {
-        self.pending().queue_id = queue_id.map(str::to_owned);
-        let reaction = if has_authenticated {
-            self.exempt(Exemption::Authenticated, true)
-        } else {
-            Reaction::proceed()
-        };
-        if forged.is_some() {
-            self.pending().queue_id = queue_id.map(str::to_owned);
-            self.transaction = Some(Box::new(Transaction {
-                sender: Sender::Unverified,
-                deferred: None,
-                content: None,
-                forged,
-                is_exempt: true,
-            }));
-        }
-        reaction
     }
 }

@@ -1,38 +1,15 @@
-//! What operators are told.
+//! What operators see of a message, or of a session that had none.
 
-use std::{net::IpAddr, sync::Arc};
+use std::{net::IpAddr, sync::Arc, time::Duration};
+
+use super::peer::Permission;
 
 use crate::{
     auth::{Identity, Verified, dkim, dmarc, iprev},
     internal_error::InternalError,
     mail::reply::Reply,
-    policy::{Disposition, DmarcExemption},
+    policy::{Disposition, Exemption},
 };
-
-/// Why nothing is verified.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Exemption {
-    /// The client has no address.
-    NoAddress,
-    /// The message does not come from an SMTP client, but from this host itself.
-    LocalSubmission,
-    /// The client is in `trusted_networks`.
-    TrustedNetwork,
-    /// The client authenticated.
-    Authenticated,
-}
-
-impl Exemption {
-    /// The exemption's word in the log.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::NoAddress => "no-address",
-            Self::LocalSubmission => "local-submission",
-            Self::TrustedNetwork => "trusted-network",
-            Self::Authenticated => "authenticated",
-        }
-    }
-}
 
 /// What was done about an identity.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -70,7 +47,7 @@ pub struct IdentityRecord {
     pub action: Action,
     /// The reply, where there was one.
     pub reply: Option<Reply>,
-    /// It was verified for DMARC alone: SPF's own rules would have left it out.
+    /// Only DMARC asked for it: SPF's own rules would have left it out.
     pub for_dmarc: bool,
 }
 
@@ -88,7 +65,7 @@ pub struct ContentRecord {
     /// What was done, or would have been in a dry run.
     pub disposition: Disposition,
     /// Why what would follow from DMARC was not carried out.
-    pub exemption: Option<DmarcExemption>,
+    pub exemption: Option<Exemption>,
     /// The reply, where there was one.
     pub reply: Option<Reply>,
 }
@@ -104,7 +81,7 @@ impl ContentRecord {
     }
 }
 
-/// What operators are told: of one message, or of a session that had none.
+/// What happened: to one message, or in a session that had none.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Record {
     /// The MTA's queue id.
@@ -129,12 +106,47 @@ pub struct Record {
     pub dry_run: bool,
     /// A message was received to its end.
     pub complete: bool,
-    /// The message could not be changed, or not in all that it should.
-    pub failed: bool,
+    /// What could not be done, so that `error_action` was.
+    pub failure: Option<Failure>,
+    /// How long the stages took.
+    pub timings: Timings,
+}
+
+/// What could not be done.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Failure {
+    /// The message was not changed, or not in all that it should have been: the MTA does not let
+    /// milters do this.
+    NotGranted(Permission),
     /// The work on the message was given up.
-    pub internal_error: Option<InternalError>,
-    /// Another message of the session, given up before this one without a word.
-    pub unfinished: Option<Box<Record>>,
+    Internal(InternalError),
+}
+
+impl Failure {
+    /// The failure's word in the log.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::NotGranted(_) => "message-not-changed",
+            Self::Internal(_) => "internal-error",
+        }
+    }
+}
+
+/// How long the stages of a message took; `None` for those that it did not have.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Timings {
+    /// The check of HELO, of the first message after it.
+    pub helo: Option<Duration>,
+    /// The check of MAIL FROM.
+    pub mail_from: Option<Duration>,
+    /// The end of the message waited this long for DKIM.
+    pub dkim: Option<Duration>,
+    /// The end of the message waited this long for DMARC.
+    pub dmarc: Option<Duration>,
+    /// The verification of the client's name, of the first message of a session.
+    pub iprev: Option<Duration>,
+    /// From MAIL FROM until the end of the message is answered, what the client takes included.
+    pub total: Option<Duration>,
 }
 
 /// An identity that was not verified, and why.
@@ -144,6 +156,6 @@ pub struct Skipped {
     pub identity: Identity,
     /// Its text.
     pub value: String,
-    /// Why: one of a few words.
-    pub reason: &'static str,
+    /// Why.
+    pub reason: Exemption,
 }

@@ -21,6 +21,7 @@ const ALL: &str =
 /// A daemon of which sessions are begun.
 struct Host {
     runtime: Arc<Runtime>,
+    granted: Granted,
     zone: Arc<Zone>,
 }
 
@@ -41,28 +42,28 @@ impl Host {
         let mut runtime =
             Runtime::new(config, Dns::from_zone(Arc::clone(&zone)), "localhost".into(), 0);
         runtime.clock = Clock::Fixed(1_800_000_000);
-        Self { runtime: Arc::new(runtime), zone }
+        Self { runtime: Arc::new(runtime), granted: Granted::ALL, zone }
     }
 
-    fn connect_from(&self, address: &str) -> (Session, Reaction) {
+    fn connect_from(&self, address: &str) -> (Session, Answer) {
         let client = Client {
             address: Some(address.parse().unwrap()),
             port: 25,
             host: "client.example".into(),
         };
-        Session::new(Arc::clone(&self.runtime), &client, None)
+        Session::new(Arc::clone(&self.runtime), self.granted, &client, None)
     }
 
     fn connect(&self) -> Session {
-        let (session, reaction) = self.connect_from("192.0.2.1");
-        assert_eq!(reaction, Reaction::proceed());
+        let (session, answer) = self.connect_from("192.0.2.1");
+        assert_eq!(answer, Answer::proceed());
         session
     }
 }
 
 impl Session {
     /// Takes a message to its end.
-    async fn message(&mut self, fields: &[(&str, &str)], body: &str) -> Finished {
+    async fn message(&mut self, fields: &[(&str, &str)], body: &str) -> Answer {
         for (name, value) in fields {
             self.header(name.as_bytes(), value.as_bytes());
         }
@@ -103,8 +104,8 @@ const ZONE: &str = "
 async fn two_messages_of_a_session() {
     let host = Host::new(ZONE, ALL);
     let mut session = host.connect();
-    assert_eq!(session.helo("mail.example.com").await, Reaction::proceed());
-    assert_eq!(session.mail(b"<a@example.com>", false, None).await, Reaction::proceed());
+    assert_eq!(session.helo("mail.example.com").await, Answer::proceed());
+    assert_eq!(session.mail(b"<a@example.com>", false, None).await, Answer::proceed());
     let first = session.message(&[("From", " a@example.com")], "x\r\n").await;
     assert_eq!(
         inserted(&first.edits),
@@ -113,7 +114,7 @@ async fn two_messages_of_a_session() {
           header.from=example.com policy.dmarc=reject; iprev=pass policy.iprev=192.0.2.1 (mail.example.com)"
         ]
     );
-    let record = first.record.unwrap();
+    let record = first.records.latest().cloned().unwrap();
     assert_eq!(
         identities(Some(&record)),
         [
@@ -122,8 +123,8 @@ async fn two_messages_of_a_session() {
         ]
     );
     assert_eq!(
-        (record.queue_id.as_deref(), record.complete, record.failed),
-        (Some("4X"), true, false)
+        (record.queue_id.as_deref(), record.complete, record.failure),
+        (Some("4X"), true, None)
     );
     let queries = host.zone.queries();
     session.mail(b"<a@example.com>", false, None).await;
@@ -132,11 +133,11 @@ async fn two_messages_of_a_session() {
     // HELO is told once, and neither it nor the client's name is verified again: MAIL FROM and
     // DMARC are.
     assert_eq!(
-        identities(second.record.as_deref()),
+        identities(second.records.latest()),
         [(Identity::Mailfrom, SpfResult::Pass, Action::Accept)]
     );
     assert_eq!(host.zone.queries() - queries, 2);
-    assert_eq!(session.close(), None);
+    assert_eq!(session.close().records.latest(), None);
 }
 
 #[tokio::test]
@@ -149,23 +150,24 @@ async fn helo_is_verified_once_a_name() {
     // Another name: what there was to tell of the former one is told, under its name.
     for (name, former) in [("example.com", "mail.example.com"), ("mail.example.com", "example.com")]
     {
-        let record = session.helo(name).await.record.unwrap();
+        let answer = session.helo(name).await;
+        let record = answer.records.iter().next().unwrap();
         assert_eq!(record.helo.as_deref(), Some(former));
-        assert_eq!(identities(Some(&record)).len(), 1);
+        assert_eq!(identities(Some(record)).len(), 1);
     }
     assert_eq!(host.zone.queries(), 3);
-    assert_eq!(identities(session.close().as_deref()).len(), 1);
+    assert_eq!(identities(session.close().records.latest()).len(), 1);
     // What was refused stays refused, and is told once.
     let mut session = host.connect();
     let first = session.helo("bad.example").await;
     let second = session.helo("bad.example").await;
     assert!(matches!(first.verdict, Verdict::Reply(_)));
-    assert_eq!(second, Reaction { verdict: first.verdict, record: None });
+    assert_eq!(second, Answer::from(first.verdict));
     assert_eq!(
-        identities(first.record.as_deref()),
+        identities(first.records.latest()),
         [(Identity::Helo, SpfResult::Fail, Action::Reject)]
     );
-    assert_eq!(session.close(), None);
+    assert_eq!(session.close().records.latest(), None);
 }
 
 #[tokio::test(start_paused = true)]
@@ -178,12 +180,13 @@ async fn helo_that_cannot_be_refused_is_verified_beside_mail_from() {
     assert_eq!(begin.elapsed().as_secs(), 0, "nobody waits for it");
     session.mail(b"<a@example.com>", false, None).await;
     assert_eq!(begin.elapsed().as_secs(), 8, "both at the same time");
-    let record = session.message(&[], "x\r\n").await.record;
+    let finished = session.message(&[], "x\r\n").await;
+    let record = finished.records.latest();
     let expected = [
         (Identity::Helo, SpfResult::Pass, Action::Accept),
         (Identity::Mailfrom, SpfResult::Pass, Action::Accept),
     ];
-    assert_eq!(identities(record.as_deref()), expected);
+    assert_eq!(identities(record), expected);
 }
 
 #[tokio::test]
@@ -194,7 +197,7 @@ async fn many_helo_names_leave_nothing_behind() {
         session.helo(&format!("[{number}{}", "a".repeat(100_000))).await;
         session.helo(&format!("{number}.example.com")).await;
     }
-    let last = session.close().unwrap();
+    let last = session.close().records.latest().cloned().unwrap();
     assert!(last.identities.len() + last.skipped.len() <= 2 && last.helo.unwrap().len() <= 1024);
 }
 
@@ -202,40 +205,41 @@ async fn many_helo_names_leave_nothing_behind() {
 async fn unfinished_messages_are_told_once() {
     let host = Host::new(ZONE, ALL);
     let mut session = host.connect();
-    assert_eq!(session.abort(), None);
+    assert_eq!(session.abort().records.latest(), None);
     session.mail(b"<a@example.com>", false, Some("1")).await;
-    let record = session.abort().unwrap();
+    let record = session.abort().records.latest().cloned().unwrap();
     assert_eq!((record.queue_id.as_deref(), record.complete), (Some("1"), false));
-    assert_eq!(session.abort(), None);
+    assert_eq!(session.abort().records.latest(), None);
     // Without a word between, by another message that goes on.
     session.mail(b"<a@example.com>", false, Some("2")).await;
-    let reaction = session.mail(b"<b@example.com>", false, Some("3")).await;
-    assert_eq!(reaction.record.unwrap().queue_id.as_deref(), Some("2"));
+    let answer = session.mail(b"<b@example.com>", false, Some("3")).await;
+    let records: Vec<_> = answer.records.iter().collect();
+    assert_eq!((records.len(), records[0].queue_id.as_deref()), (1, Some("2")));
     // And by one that is refused: each under its own queue id.
-    let reaction = session.mail(b"<b@bad.example>", false, Some("4")).await;
-    let record = reaction.record.unwrap();
+    let answer = session.mail(b"<b@bad.example>", false, Some("4")).await;
+    let record = answer.records.latest().cloned().unwrap();
     let sender = |record: &Record| record.identities[0].verified.sender();
     assert_eq!((record.queue_id.as_deref(), sender(&record)), (Some("4"), "b@bad.example".into()));
     assert_eq!(identities(Some(&record)), [(Identity::Mailfrom, SpfResult::Fail, Action::Reject)]);
-    let unfinished = record.unfinished.unwrap();
+    let unfinished = answer.records.iter().next().unwrap();
     assert_eq!(
-        (unfinished.queue_id.as_deref(), sender(&unfinished)),
+        (unfinished.queue_id.as_deref(), sender(unfinished)),
         (Some("3"), "b@example.com".into())
     );
     assert_eq!(
-        identities(Some(&unfinished)),
+        identities(Some(unfinished)),
         [(Identity::Mailfrom, SpfResult::Pass, Action::Accept)]
     );
     // A message that was refused is over.
-    assert_eq!(session.message(&[("From", " a@example.com")], "").await.record, None);
+    assert_eq!(session.message(&[("From", " a@example.com")], "").await.records.latest(), None);
     session.mail(b"<a@example.com>", false, Some("5")).await;
-    assert_eq!(session.close().unwrap().queue_id.as_deref(), Some("5"));
+    assert_eq!(session.close().records.latest().cloned().unwrap().queue_id.as_deref(), Some("5"));
 }
 
 #[tokio::test]
 async fn events_out_of_order_do_nothing() {
     let host = Host::new(ZONE, ALL);
-    let nothing = Finished { verdict: Verdict::Continue, edits: Vec::new(), record: None };
+    let nothing = Answer::proceed();
     let mut session = host.connect();
     assert_eq!(session.message(&[("From", " a@example.com")], "x\r\n").await, nothing);
     assert_eq!(session.end_of_message(None).await, nothing);
@@ -257,23 +261,26 @@ async fn events_out_of_order_do_nothing() {
             .contains("; dkim=none; dmarc=permerror reason=\"no From field\"; "),
         "{finished:?}"
     );
-    assert_eq!(session.close(), None);
+    assert_eq!(session.close().records.latest(), None);
 }
 
 #[tokio::test]
 async fn exempt_clients_are_left_alone() {
     let host = Host::new(ZONE, ALL);
-    let (mut session, reaction) = host.connect_from("203.0.113.7");
-    assert_eq!(reaction.verdict, Verdict::Accept(Exemption::TrustedNetwork));
-    assert_eq!(reaction.record.unwrap().exemption, Some(Exemption::TrustedNetwork));
+    let (mut session, answer) = host.connect_from("203.0.113.7");
+    assert_eq!(answer.verdict, Verdict::Accept);
+    assert_eq!(
+        answer.records.latest().cloned().unwrap().exemption,
+        Some(Exemption::TrustedNetwork)
+    );
     session.helo("bad.example").await;
     session.mail(b"<a@bad.example>", false, None).await;
-    assert_eq!(session.message(&[("From", " a@example.com")], "").await.record, None);
-    assert_eq!(session.close(), None);
+    assert_eq!(session.message(&[("From", " a@example.com")], "").await.records.latest(), None);
+    assert_eq!(session.close().records.latest(), None);
     let mut session = host.connect();
-    let reaction = session.mail(b"<a@bad.example>", true, None).await;
+    let answer = session.mail(b"<a@bad.example>", true, None).await;
     assert_eq!(
-        (reaction.verdict, reaction.record.unwrap().exemption),
+        (answer.verdict, answer.records.latest().cloned().unwrap().exemption),
         (Verdict::Continue, Some(Exemption::Authenticated))
     );
     assert_eq!(session.message(&[("From", " a@example.com")], "").await.edits, []);
@@ -306,7 +313,7 @@ async fn forged_fields_are_numbered_by_their_names() {
     session.mail(b"<a@example.com>", false, None).await;
     let finished = session.message(&FORGED, "").await;
     assert_eq!(deleted(&finished.edits), [(results, 3), (arc, 3), (arc, 2), (results, 1)]);
-    assert_eq!(finished.record.unwrap().forged_fields, 4);
+    assert_eq!(finished.records.latest().cloned().unwrap().forged_fields, 4);
     // The bound is one for both.
     let half = MAX_FORGED_FIELDS / 2;
     for (more, is_refused) in [(0, false), (1, true)] {
@@ -353,12 +360,12 @@ async fn fields_of_clients_that_are_not_verified() {
             ZONE,
             &format!("header = Authentication-Results\nverify_helo = no\n{lines}\n"),
         );
-        let (mut session, reaction) = host.connect_from(address);
-        let is_accepted = matches!(reaction.verdict, Verdict::Accept(_));
-        let is_exempt = reaction.record.is_some();
-        let reaction = session.mail(b"<a@example.com>", authenticated, Some("1")).await;
-        let is_accepted = is_accepted || matches!(reaction.verdict, Verdict::Accept(_));
-        let is_exempt = is_exempt || reaction.record.is_some();
+        let (mut session, answer) = host.connect_from(address);
+        let is_accepted = matches!(answer.verdict, Verdict::Accept);
+        let is_exempt = answer.records.latest().is_some();
+        let answer = session.mail(b"<a@example.com>", authenticated, Some("1")).await;
+        let is_accepted = is_accepted || matches!(answer.verdict, Verdict::Accept);
+        let is_exempt = is_exempt || answer.records.latest().is_some();
         let finished = session.message(&FORGED, "x").await;
         assert_eq!(
             deleted(&finished.edits).len(),
@@ -372,7 +379,7 @@ async fn fields_of_clients_that_are_not_verified() {
         );
         assert_eq!(is_accepted, is_exempt && !is_deleted, "{address} {authenticated} {lines}");
         if is_exempt && is_deleted {
-            let record = finished.record.unwrap();
+            let record = finished.records.latest().cloned().unwrap();
             assert_eq!(
                 (record.queue_id.as_deref(), record.complete, record.forged_fields),
                 (Some("4X"), true, 4)
@@ -410,22 +417,22 @@ async fn local_submission_counts_as_loopback() {
                 port: 0,
                 host: "localhost".into(),
             };
-            let (_, reaction) = Session::new(
+            let (_, answer) = Session::new(
                 Arc::new(Runtime::new(
                     (*runtime.config).clone(),
                     runtime.dns.clone(),
                     String::new(),
                     0,
                 )),
+                Granted::ALL,
                 &client,
                 None,
             );
+            assert_eq!(matches!(answer.verdict, Verdict::Accept), is_accepted, "{lines}");
             assert_eq!(
-                matches!(reaction.verdict, Verdict::Accept(Exemption::LocalSubmission)),
-                is_accepted,
-                "{lines}"
+                answer.records.latest().cloned().unwrap().exemption,
+                Some(Exemption::LocalSubmission)
             );
-            assert_eq!(reaction.record.unwrap().exemption, Some(Exemption::LocalSubmission));
         }
     }
 }
@@ -439,12 +446,12 @@ async fn dry_runs_go_on_and_tell() {
         ),
     );
     let mut session = host.connect();
-    assert_eq!(session.helo("bad.example").await, Reaction::proceed());
-    assert_eq!(session.mail(b"<a@bad.example>", false, None).await, Reaction::proceed());
+    assert_eq!(session.helo("bad.example").await, Answer::proceed());
+    assert_eq!(session.mail(b"<a@bad.example>", false, None).await, Answer::proceed());
     let forged = ("Authentication-Results", " mx.example.net; dmarc=pass");
     let finished = session.message(&[forged, ("From", " a@example.com")], "x\r\n").await;
     assert_eq!((finished.verdict, finished.edits), (Verdict::Continue, Vec::new()));
-    let record = finished.record.unwrap();
+    let record = finished.records.latest().cloned().unwrap();
     assert!(record.dry_run && record.forged_fields == 1);
     assert_eq!(
         identities(Some(&record)),
@@ -465,7 +472,7 @@ async fn what_is_refused_is_not_changed() {
     let forged = ("Authentication-Results", " mx.example.net; dmarc=pass");
     let finished = session.message(&[forged, ("From", " a@example.com")], "x\r\n").await;
     assert!(matches!(finished.verdict, Verdict::Reply(_)) && finished.edits.is_empty());
-    assert_eq!(finished.record.unwrap().forged_fields, 0);
+    assert_eq!(finished.records.latest().cloned().unwrap().forged_fields, 0);
 }
 
 #[tokio::test]
@@ -480,9 +487,9 @@ async fn too_many_forged_fields_are_refused() {
         session.mail(b"<a@example.com>", false, None).await;
         let fields =
             [vec![foreign; 1000], vec![forged; count], vec![("From", " a@example.com")]].concat();
-        let Finished { verdict, edits, record } = session.message(&fields, "x\r\n").await;
+        let Answer { verdict, edits, records } = session.message(&fields, "x\r\n").await;
         let deletions = edits.iter().filter(|edit| matches!(edit, Edit::Delete { .. })).count();
-        let record = record.unwrap();
+        let record = records.latest().unwrap();
         assert_eq!(record.has_too_many_forged, is_refused);
         match verdict {
             Verdict::Reply(reply) => assert_eq!(
@@ -499,7 +506,7 @@ async fn too_many_forged_fields_are_refused() {
     session.mail(b"<a@example.com>", false, None).await;
     let finished = session.message(&vec![forged; MAX_FORGED_FIELDS + 1], "").await;
     assert_eq!((finished.verdict, finished.edits), (Verdict::Continue, Vec::new()));
-    assert!(finished.record.unwrap().has_too_many_forged);
+    assert!(finished.records.latest().cloned().unwrap().has_too_many_forged);
 }
 
 #[tokio::test]
@@ -524,5 +531,123 @@ async fn the_clock_is_that_of_the_runtime() {
             inserted(&finished.edits)[0].contains(&format!("reason=\"{reason}\"")),
             "{finished:?}"
         );
+    }
+}
+
+const FROM: (&str, &str) = ("From", " a@example.com");
+
+/// The MTA grants a part; what is left is done, and `error_action` follows.
+#[tokio::test]
+async fn nothing_is_done_that_the_mta_does_not_grant() {
+    let enforced = "enforce_dmarc_policies = quarantine, reject\n";
+    let zone = ZONE.replace("p=reject", "p=quarantine");
+    let own = ("Authentication-Results", " mx.example.net; dmarc=pass");
+    for (add_fields, delete_fields, quarantine, missing) in [
+        (true, true, true, None),
+        (false, true, true, Some(Permission::AddFields)),
+        (true, false, true, Some(Permission::DeleteFields)),
+        (true, true, false, Some(Permission::Quarantine)),
+        (false, false, false, Some(Permission::DeleteFields)),
+    ] {
+        for (action, on_failure) in [("tempfail", Verdict::Tempfail), ("accept", Verdict::Accept)] {
+            let mut host = Host::new(&zone, &format!("{ALL}{enforced}error_action = {action}\n"));
+            host.granted = Granted { add_fields, delete_fields, quarantine, ..Granted::ALL };
+            let mut session = host.connect();
+            session.mail(b"<a@elsewhere.example>", false, None).await;
+            let answer = session.message(&[own, FROM], "x").await;
+            let record = answer.records.latest().unwrap();
+            assert_eq!(record.failure, missing.map(Failure::NotGranted));
+            assert_eq!(record.forged_fields, usize::from(delete_fields));
+            assert_eq!(inserted(&answer.edits).len(), usize::from(add_fields));
+            assert_eq!(deleted(&answer.edits).len(), usize::from(delete_fields));
+            // What is kept back goes on all the same.
+            let is_kept_back = quarantine && (missing.is_none() || action == "accept");
+            let is_quarantined = matches!(answer.verdict, Verdict::Quarantine(_));
+            assert_eq!(is_quarantined, is_kept_back, "{:?}", answer.verdict);
+            assert!(is_quarantined || answer.verdict == on_failure, "{:?}", answer.verdict);
+        }
+    }
+    // A dry run asks for nothing.
+    let mut host = Host::new(&zone, &format!("{ALL}{enforced}dry_run = yes\n"));
+    host.granted =
+        Granted { add_fields: false, delete_fields: false, quarantine: false, ..Granted::ALL };
+    let mut session = host.connect();
+    session.mail(b"<a@elsewhere.example>", false, None).await;
+    let answer = session.message(&[own, FROM], "x").await;
+    assert_eq!((answer.verdict, answer.edits), (Verdict::Continue, Vec::new()));
+}
+
+#[tokio::test]
+async fn failures_are_answered_where_the_mta_takes_an_answer() {
+    let fail = async |config: &str, takes_answers: bool, event| {
+        let mut host = Host::new(ZONE, &format!("header = Authentication-Results\n{config}"));
+        host.granted =
+            Granted { helo_answer: takes_answers, mail_answer: takes_answers, ..Granted::ALL };
+        let mut session = host.connect();
+        if matches!(event, Event::Content | Event::End) {
+            session.mail(b"<a@example.com>", false, None).await;
+        }
+        let failed = session.fail(event).verdict;
+        let own = ("Authentication-Results", " mx.example.net; dmarc=pass");
+        let answer = session.message(&[own, FROM], "x").await;
+        let is_failed = answer.verdict != Verdict::Continue;
+        assert_eq!(deleted(&answer.edits).len(), usize::from(is_failed), "{event:?} {config}");
+        // Another message is as good as ever.
+        session.mail(b"<a@example.com>", false, None).await;
+        assert_eq!(session.message(&[FROM], "x").await.verdict, Verdict::Continue);
+        (failed, answer.verdict)
+    };
+    use Verdict::{Accept, Continue, Tempfail};
+    for event in [Event::Helo, Event::Mail, Event::End] {
+        assert_eq!(fail("", true, event).await, (Tempfail, Continue), "{event:?}");
+        assert_eq!(fail("dry_run = yes", true, event).await.0, Continue, "{event:?}");
+    }
+    // At the end of the message instead.
+    for event in [Event::Mail, Event::Content] {
+        assert_eq!(fail("", false, event).await, (Continue, Tempfail), "{event:?}");
+        assert_eq!(fail("error_action = accept", false, event).await, (Continue, Accept));
+        assert_eq!(fail("dry_run = yes", false, event).await, (Continue, Continue), "{event:?}");
+    }
+    // One message, not the whole connection.
+    assert_eq!(fail("error_action = accept", true, Event::Helo).await, (Continue, Continue));
+    assert_eq!(fail("error_action = accept", false, Event::Helo).await, (Continue, Continue));
+    assert_eq!(fail("error_action = accept", true, Event::Mail).await, (Accept, Continue));
+    assert_eq!(fail("error_action = accept", true, Event::End).await, (Accept, Continue));
+}
+
+#[tokio::test(start_paused = true)]
+async fn stages_are_timed() {
+    let config = format!("{ALL}reject_results =\nreject_helo_results =\n");
+    let host = Host::with_latency(ZONE, &config, Duration::from_secs(2));
+    let mut session = host.connect();
+    session.helo("mail.example.com").await;
+    session.mail(b"<a@example.com>", false, None).await;
+    tokio::time::sleep(Duration::from_secs(30)).await;
+    let answer = session.message(&[FROM], "x").await;
+    let seconds = |record: &Record| {
+        let Timings { helo, mail_from, dkim, dmarc, iprev, total } = record.timings;
+        [helo, mail_from, iprev, dkim, dmarc, total]
+            .map(|took| took.map(|took| took.as_secs_f32().round()))
+    };
+    // (The name and its address.) The policy was asked for when From came.
+    let expected = [Some(2.0), Some(2.0), Some(4.0), Some(0.0), Some(2.0), Some(32.0)];
+    assert_eq!(seconds(answer.records.latest().unwrap()), expected);
+    // HELO and the client's name are those of the session.
+    session.mail(b"<a@example.com>", false, None).await;
+    let answer = session.message(&[FROM], "x").await;
+    let [helo, mail_from, iprev, ..] = seconds(answer.records.latest().unwrap());
+    assert_eq!((helo, mail_from.is_some(), iprev), (None, true, None));
+}
+
+#[tokio::test]
+async fn the_steps_of_spf_can_be_had() {
+    for traces_spf in [false, true] {
+        let mut host = Host::new(ZONE, "");
+        Arc::get_mut(&mut host.runtime).unwrap().traces_spf = traces_spf;
+        let mut session = host.connect();
+        session.mail(b"<a@example.com>", false, None).await;
+        let answer = session.message(&[], "x").await;
+        let trace = &answer.records.latest().unwrap().identities[0].verified.trace;
+        assert_eq!(trace.is_some(), traces_spf);
     }
 }

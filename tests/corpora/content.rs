@@ -14,7 +14,7 @@ use spf_milter::{
     dns::{Dns, zone::Zone},
     mail::auth_results::{AuthenticationResults, MethodResult},
     runtime::{Clock, Runtime},
-    session::{Client, Edit, Finished, Record, Session, Verdict},
+    session::{Answer, Client, Edit, Granted, Record, Session, Verdict},
 };
 use testkit::corpus::{self, Case, Message};
 
@@ -189,7 +189,7 @@ async fn play_in(zone: &Arc<Zone>, case: &Case, message: &Message, chunk: usize)
         Runtime::new(config(), Dns::from_zone(Arc::clone(zone)), "localhost".into(), 0);
     runtime.clock = Clock::Fixed(case.time().unwrap_or(NOW));
     let client = Client { address: case.ip(), port: 25252, host: "client.example".into() };
-    let (mut session, reaction) = Session::new(Arc::new(runtime), &client, None);
+    let (mut session, reaction) = Session::new(Arc::new(runtime), Granted::ALL, &client, None);
     assert_eq!(reaction.verdict, Verdict::Continue, "{}", case.name);
     session.helo(case.text("helo").unwrap_or_default()).await;
     let path = format!("<{}>", case.text("mailfrom").unwrap_or_default());
@@ -202,14 +202,14 @@ async fn play_in(zone: &Arc<Zone>, case: &Case, message: &Message, chunk: usize)
     for part in message.body.chunks(chunk) {
         session.body(part);
     }
-    let Finished { verdict, edits, record } = session.end_of_message(Some("4Q1A2B3C4D")).await;
+    let Answer { verdict, edits, records } = session.end_of_message(Some("4Q1A2B3C4D")).await;
     assert_eq!(verdict, Verdict::Continue, "{}", case.name);
     let Some(Edit::Insert { index: 0, field }) = edits.last() else {
         panic!("{}: {edits:?}", case.name)
     };
     let seen = Seen {
         results: read(&case.name, &field.value),
-        record: *record.unwrap(),
+        record: records.latest().unwrap().clone(),
         queries: zone.queries() - before,
     };
     check_form(case, &seen);

@@ -5,17 +5,15 @@ use std::{collections::BTreeSet, net::IpAddr, path::Path, sync::Arc};
 
 use spf_milter::{
     auth::{
-        Identity, Verified,
         dkim::{BodyCoverage, SignatureOutcome},
         dmarc::{AppliedPolicy, DmarcResult, Outcome, Policy, PolicyTag},
-        spf,
     },
     config::{Config, Overrides, load_text},
     dns::{Dns, zone::Zone},
     mail::{domain::Domain, spf_result::SpfResult},
-    policy::{self, Circumstances, End, EndDecision, EndFacts, MailDecision},
+    policy::{self, Exemption, MailDecision, MessageDecision, MessageFacts, Refusal},
     runtime::Runtime,
-    session::{Client, Edit, Finished, Session, Verdict},
+    session::{Answer, Client, Edit, Granted, Session, Verdict},
 };
 use testkit::{
     fields::Field,
@@ -123,13 +121,6 @@ fn every_combination_is_in_the_table() {
         SpfResult::Permerror,
     ];
     let client: IpAddr = "192.0.2.1".parse().unwrap();
-    let circumstances = Circumstances {
-        client,
-        helo: "helo.example",
-        receiver: "mx.example.net",
-        timestamp: 0,
-        client_name: None,
-    };
     let whole = Some(BodyCoverage { covered: 5, total: 5 });
     let dkim = [SignatureOutcome {
         domain: Some(domain("exempt.example")),
@@ -154,13 +145,6 @@ fn every_combination_is_in_the_table() {
                     .iter()
                     .flat_map(|spf| outcomes.iter().map(move |dmarc| (*spf, dmarc)))
                 {
-                    let outcome = spf::Outcome::without_record(result, None);
-                    let verified = Verified {
-                        identity: Identity::Mailfrom,
-                        local_part: "a".into(),
-                        domain: "sender.example".into(),
-                        outcome,
-                    };
                     let is_rejected = rejected.split(", ").any(|word| word == result.as_str());
                     let spf = if !is_rejected {
                         "accepted"
@@ -185,27 +169,26 @@ fn every_combination_is_in_the_table() {
                     used.insert(row);
                     combinations += 1;
                     let row = &rows[row];
-                    let deferred = match policy::at_mail(&config, &verified, &circumstances) {
+                    let deferred = match policy::at_mail(&config, result, false) {
                         MailDecision::Accept => None,
-                        MailDecision::Refuse(reply) => {
+                        MailDecision::Refuse(refusal) => {
                             assert_eq!(
-                                (row.answer, reply.text()),
-                                ("SPF reply at MAIL FROM", "SPF")
+                                (row.answer, refusal),
+                                ("SPF reply at MAIL FROM", Refusal::Spf)
                             );
                             continue;
                         }
-                        MailDecision::Defer(reply) => Some(reply),
+                        MailDecision::Defer(refusal) => Some(refusal),
                     };
-                    let end = policy::at_end(
+                    let decision = policy::at_end(
                         &config,
-                        &EndFacts {
-                            has_too_many_forged: false,
-                            circumstances,
-                            mailfrom: Some(&verified),
-                            deferred: deferred.as_ref(),
+                        &MessageFacts {
+                            client,
+                            deferred,
                             dkim: &dkim,
                             dmarc: dmarc.as_ref(),
                             is_list: list,
+                            has_too_many_forged: false,
                         },
                     );
                     let exemption = [
@@ -217,7 +200,7 @@ fn every_combination_is_in_the_table() {
                     let exemption = exemption.iter().find(|(applies, _)| *applies).unwrap().1;
                     let reason = if row.reason == "exemption" { exemption } else { row.reason };
                     assert_eq!(
-                        told(&end),
+                        in_words(decision),
                         (row.answer.to_owned(), row.disposition.to_owned(), reason.to_owned()),
                         "{spf} {dmarc:?} with\n{lines}\n{}",
                         row.line
@@ -244,21 +227,19 @@ fn settings() -> impl Iterator<Item = (bool, bool, &'static str)> {
 }
 
 /// A decision in the words of the table.
-fn told(end: &End) -> (String, String, String) {
-    let answer = match &end.decision {
-        EndDecision::Accept => "accept".to_owned(),
-        EndDecision::Quarantine(reason) => {
-            assert_eq!(reason, "DMARC policy of author.example");
-            "quarantine".to_owned()
-        }
-        EndDecision::Refuse(reply) => {
-            reply_in_words(&format!("{} {} {}", reply.code(), reply.status(), reply.text()))
-        }
+fn in_words(decision: MessageDecision) -> (String, String, String) {
+    let answer = match decision {
+        MessageDecision::Accept { .. } => "accept",
+        MessageDecision::Quarantine => "quarantine",
+        MessageDecision::Refuse(Refusal::Spf) => "SPF reply at end",
+        MessageDecision::Refuse(Refusal::Dmarc) => "DMARC reply",
+        MessageDecision::Refuse(Refusal::DmarcTemperror) => "451 4.7.26",
+        MessageDecision::Refuse(Refusal::ForgedResults) => "forged",
     };
     (
-        answer,
-        end.disposition.as_str().to_owned(),
-        end.exemption.map_or("-", policy::DmarcExemption::as_str).to_owned(),
+        answer.to_owned(),
+        decision.disposition().as_str().to_owned(),
+        decision.exemption().map_or("-", Exemption::as_str).to_owned(),
     )
 }
 
@@ -425,7 +406,7 @@ async fn play(runtime: &Arc<Runtime>, sample: &Sample, exempt: &str, row: &Row, 
         port: 25,
         host: "client.example".into(),
     };
-    let (mut session, _) = Session::new(Arc::clone(runtime), &client, None);
+    let (mut session, _) = Session::new(Arc::clone(runtime), Granted::ALL, &client, None);
     let context = format!(
         "{} for {} in {}",
         row.line,
@@ -440,7 +421,7 @@ async fn play(runtime: &Arc<Runtime>, sample: &Sample, exempt: &str, row: &Row, 
             ("SPF reply at MAIL FROM", "SPF", false),
             "{context}"
         );
-        assert!(reaction.record.unwrap().identities[0].reply.is_some(), "{context}");
+        assert!(reaction.records.latest().unwrap().identities[0].reply.is_some(), "{context}");
         return;
     }
     let mut fields =
@@ -466,20 +447,16 @@ async fn play(runtime: &Arc<Runtime>, sample: &Sample, exempt: &str, row: &Row, 
     }
     session.end_of_header();
     session.body(b"x\r\n");
-    let Finished { verdict, edits, record } = session.end_of_message(None).await;
-    let record = record.unwrap();
-    let content = record.content.unwrap();
+    let Answer { verdict, edits, records } = session.end_of_message(None).await;
+    let record = records.latest().unwrap();
+    let content = record.content.clone().unwrap();
     assert_eq!(content.dmarc.unwrap().result.as_str(), sample.dmarc, "{context}");
     assert_eq!(record.dry_run, dry_run);
     // What was refused at MAIL FROM, if the run is dry, goes on as if nothing had been.
     if row.answer != "SPF reply at MAIL FROM" {
         let reason = if row.reason == "exemption" { exempt } else { row.reason };
         assert_eq!(content.disposition.as_str(), row.disposition, "{context}");
-        assert_eq!(
-            content.exemption.map_or("-", policy::DmarcExemption::as_str),
-            reason,
-            "{context}"
-        );
+        assert_eq!(content.exemption.map_or("-", Exemption::as_str), reason, "{context}");
         let answer = match &content.reply {
             Some(reply) => reply_in_words(
                 &format!("{} {} {}", reply.code(), reply.status(), reply.text())
@@ -502,7 +479,10 @@ async fn play(runtime: &Arc<Runtime>, sample: &Sample, exempt: &str, row: &Row, 
     }
     let seen = match verdict {
         Verdict::Continue => "accept",
-        Verdict::Quarantine(_) => "quarantine",
+        Verdict::Quarantine(reason) => {
+            assert_eq!(reason, format!("DMARC policy of {}", sample.from), "{context}");
+            "quarantine"
+        }
         Verdict::Reply(_) => "reply",
         other => panic!("{context}: {other:?}"),
     };

@@ -17,7 +17,7 @@ use spf_milter::{
     dns::{Dns, zone::Zone},
     mail::auth_results::{AuthenticationResults, Keyword, MethodResult, Property},
     runtime::Runtime,
-    session::{Client, Edit, Session},
+    session::{Client, Edit, Granted, Session},
 };
 use testkit::{
     fields::Field,
@@ -188,7 +188,7 @@ async fn field_of_a_session(dice: &mut Dice) -> Written {
     let runtime =
         Arc::new(Runtime::new(config, Dns::from_zone(Arc::new(zone)), "localhost".into(), 0));
     let client = Client { address: Some([192, 0, 2, 9].into()), port: 25, host: "unknown".into() };
-    let (mut session, _) = Session::new(runtime, &client, Some(HOST));
+    let (mut session, _) = Session::new(runtime, Granted::ALL, &client, Some(HOST));
     let helo = match dice.roll(3) {
         0 => dice.odd_text(),
         1 => format!("{}.b.example", dice.odd_text()),
@@ -239,7 +239,7 @@ async fn field_of_a_session(dice: &mut Dice) -> Written {
         Edit::Insert { field, .. } => Some(field.value.clone()),
         Edit::Delete { .. } => None,
     });
-    let (value, record) = (value.unwrap(), finished.record.unwrap());
+    let (value, record) = (value.unwrap(), finished.records.latest().unwrap());
     let mut meant = vec![HOST.to_owned()];
     meant.extend(
         record
@@ -247,7 +247,7 @@ async fn field_of_a_session(dice: &mut Dice) -> Written {
             .iter()
             .map(|identity| format!("spf={}", identity.verified.outcome.result)),
     );
-    let content = record.content.unwrap();
+    let content = record.content.clone().unwrap();
     for signature in content.dkim.unwrap() {
         meant.push(format!("dkim={}", signature.result()));
         meant.extend(signature.domain.map(|domain| format!("header.d={domain}")));

@@ -55,7 +55,8 @@ async fn look_ups_end_with_the_session() {
             3 => drop(session.abort()),
             _ => {}
         }
-        let record = session.close();
+        let closed = session.close();
+        let record = closed.records.latest();
         assert!(record.is_none_or(|record| !record.complete));
         settle().await;
         assert_eq!(alive_tasks(), 0, "{events}");
@@ -71,7 +72,7 @@ async fn an_abandoned_end_is_told_as_such() {
     assert!(
         tokio::time::timeout(Duration::from_secs(1), session.end_of_message(None)).await.is_err()
     );
-    let record = session.close().unwrap();
+    let record = session.close().records.latest().cloned().unwrap();
     assert_eq!(
         (record.complete, record.content, record.queue_id.as_deref()),
         (false, None, Some("1"))
@@ -197,7 +198,7 @@ async fn messages_given_up_take_no_time() {
         for number in 0..10 {
             session.mail(b"<a@bad.example>", false, Some(&number.to_string())).await;
             if number % 2 == 0 {
-                assert_eq!(session.abort(), None, "nothing is known of it");
+                assert_eq!(session.abort().records.latest(), None, "nothing is known of it");
             }
         }
         assert_eq!(start.elapsed().as_secs(), 0);
@@ -206,7 +207,7 @@ async fn messages_given_up_take_no_time() {
         let finished = session.message(&[("From", " a@example.com")], "x").await;
         assert!(matches!(finished.verdict, Verdict::Reply(_)), "{finished:?}");
         assert!(start.elapsed() <= Duration::from_secs(40), "{:?}", start.elapsed());
-        let last = identities(finished.record.as_deref());
+        let last = identities(finished.records.latest());
         assert_eq!(last.last(), Some(&(Identity::Mailfrom, SpfResult::Temperror, Action::Accept)));
         drop(session);
         settle().await;
@@ -224,7 +225,7 @@ async fn an_unanswered_sender_is_verified_as_any() {
         let mut session = host.connect();
         session.helo("mail.example.com").await;
         session.mail(b"<a@bad.example>", false, Some("1")).await;
-        let first = session.abort();
+        let first = session.abort().records.latest().cloned();
         session.mail(b"<a@example.com>", false, Some("2")).await;
         let finished = session.message(&[("From", " a@example.com")], "x\r\n").await;
         (first, finished)
@@ -234,7 +235,7 @@ async fn an_unanswered_sender_is_verified_as_any() {
         (Identity::Helo, SpfResult::Pass, Action::Accept),
         (Identity::Mailfrom, SpfResult::Fail, Action::Accept),
     ];
-    assert_eq!(identities(first.as_deref()), expected);
+    assert_eq!(identities(first.as_ref()), expected);
     let (first, late) = take(6).await;
     assert_eq!(first, None);
     assert_eq!((&late.verdict, &late.edits), (&at_once.verdict, &at_once.edits));
@@ -242,7 +243,7 @@ async fn an_unanswered_sender_is_verified_as_any() {
         (Identity::Helo, SpfResult::Pass, Action::Accept),
         (Identity::Mailfrom, SpfResult::Pass, Action::Accept),
     ];
-    assert_eq!(identities(late.record.as_deref()), expected);
+    assert_eq!(identities(late.records.latest()), expected);
 }
 
 /// An end that is given up loses no check that HELO or MAIL FROM waits for.
@@ -263,7 +264,7 @@ async fn waiting_for_senders_can_begin_anew() {
             (Identity::Helo, SpfResult::Pass, Action::Accept),
             (Identity::Mailfrom, SpfResult::Pass, Action::Accept),
         ];
-        assert_eq!(identities(finished.record.as_deref()), expected, "{config}");
+        assert_eq!(identities(finished.records.latest()), expected, "{config}");
     }
 }
 
@@ -347,9 +348,9 @@ async fn a_name_for_a_reply_has_its_bounds() {
         let host = Host::with_latency(zone, &config, Duration::from_secs(latency));
         let begin = Instant::now();
         let mut session = host.connect();
-        let reaction = session.mail(format!("<a@{sender}>").as_bytes(), false, None).await;
+        let answer = session.mail(format!("<a@{sender}>").as_bytes(), false, None).await;
         session.end_of_message(None).await;
-        let reply = match reaction.verdict {
+        let reply = match answer.verdict {
             Verdict::Reply(reply) => reply.text().to_owned(),
             _ => String::new(),
         };
@@ -419,10 +420,10 @@ async fn nothing_is_waited_for_in_vain_where_fields_are_too_many() {
 fn helo_names_are_kept_to_their_right_end() {
     for (length, kept) in [(1023, 1023), (1024, 1024), (1025, 1024), (100_000, 1024)] {
         let name = format!("{}z", "a".repeat(length - 1));
-        assert_eq!(identities::cut(&name), &name[length - kept..], "{length}");
+        assert_eq!(cut(&name), &name[length - kept..], "{length}");
     }
     // No character is cut in two.
-    assert_eq!(identities::cut(&format!("\u{fc}{}", "a".repeat(1023))), "a".repeat(1023));
+    assert_eq!(cut(&format!("\u{fc}{}", "a".repeat(1023))), "a".repeat(1023));
 }
 
 #[tokio::test]

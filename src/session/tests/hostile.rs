@@ -21,7 +21,7 @@ fn play(
             session.header(name, value);
         }
         session.body(b"x\r\n");
-        let Finished { edits, record, .. } = session.end_of_message(None).await;
+        let Answer { edits, records, .. } = session.end_of_message(None).await;
         let Some(Edit::Insert { field, .. }) = edits.last() else { panic!("{edits:?}") };
         for line in field.value.split('\n') {
             assert!(
@@ -31,11 +31,11 @@ fn play(
         }
         assert!(field.value.split('\n').skip(1).all(|line| line.starts_with(' ')), "{field:?}");
         let log = Log::keep(crate::config::LogLevel::Debug);
-        let record = record.unwrap();
-        Observer::new(log.clone()).observe(&record);
+        let record = records.latest().unwrap();
+        Observer::new(log.clone()).observe(record);
         let lines = log.take_kept();
         assert!(lines.iter().all(|line| !line.contains(char::is_control)), "{lines:?}");
-        let content = record.content.unwrap();
+        let content = record.content.clone().unwrap();
         let read = AuthenticationResults::parse(field.value.as_bytes()).unwrap();
         let written: Vec<_> = read
             .results
@@ -84,7 +84,7 @@ async fn long_helo_names_keep_their_right_end() {
         );
         assert_eq!(
             session.mail(b"<a@example.com>", false, None).await,
-            Reaction::proceed(),
+            Answer::proceed(),
             "{length}"
         );
     }

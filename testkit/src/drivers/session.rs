@@ -8,7 +8,7 @@ use spf_milter::{
     log::Log,
     observe::Observer,
     runtime::{Runtime, Shared},
-    session::{Client, Edit, Finished, Reaction, Record, Session, Verdict},
+    session::{Answer, Client, Edit, Granted, Session, Verdict},
 };
 
 use crate::{
@@ -101,20 +101,20 @@ impl Conversation {
             return Ok(Observed { fields, ..verdict.clone() });
         }
         let session = self.session.as_mut().ok_or("not connected")?;
-        let reaction = match event {
+        let answer = match event {
             Event::Helo(name) => {
-                let reaction = session.helo(&String::from_utf8_lossy(name)).await;
-                let observed = self.observe(reaction.clone());
-                if !matches!(reaction.verdict, Verdict::Continue) {
+                let answer = session.helo(&String::from_utf8_lossy(name)).await;
+                let observed = self.observe(answer.clone());
+                if !matches!(answer.verdict, Verdict::Continue) {
                     self.connection_verdict = Some(observed.clone());
                 }
                 return Ok(observed);
             }
             Event::Mail(path) => {
                 self.message_verdict = None;
-                let reaction = session.mail(path, self.user.is_some(), None).await;
-                let accepted = matches!(reaction.verdict, Verdict::Accept(_));
-                let observed = self.observe(reaction);
+                let answer = session.mail(path, self.user.is_some(), None).await;
+                let accepted = matches!(answer.verdict, Verdict::Accept);
+                let observed = self.observe(answer);
                 if accepted {
                     self.message_verdict = Some(observed.clone());
                 }
@@ -123,25 +123,25 @@ impl Conversation {
             Event::Message { fields, body } => return self.message(fields, body).await,
             Event::Rset => {
                 self.message_verdict = None;
-                Reaction { verdict: Verdict::Continue, record: session.abort() }
+                session.abort()
             }
             Event::Rcpt(_) => {
                 self.queue_id = Some("4Q1A2B3C4D");
-                Reaction::proceed()
+                Answer::proceed()
             }
-            Event::Connect { .. } | Event::Reload(_) | Event::Auth(_) => Reaction::proceed(),
+            Event::Connect { .. } | Event::Reload(_) | Event::Auth(_) => Answer::proceed(),
         };
-        Ok(self.observe(reaction))
+        Ok(self.observe(answer))
     }
 
     fn connect(&mut self, address: Option<IpAddr>, host: &str) -> Observed {
         let client = Client { address, port: 40025, host: host.to_owned() };
-        let (session, reaction) = Session::new(self.shared.load(), &client, Some(HOST));
+        let (session, answer) = Session::new(self.shared.load(), Granted::ALL, &client, Some(HOST));
         self.session = Some(session);
         self.user = None;
         self.message_verdict = None;
-        let accepted = matches!(reaction.verdict, Verdict::Accept(_));
-        let observed = self.observe(reaction);
+        let accepted = matches!(answer.verdict, Verdict::Accept);
+        let observed = self.observe(answer);
         self.connection_verdict = accepted.then(|| observed.clone());
         observed
     }
@@ -160,12 +160,12 @@ impl Conversation {
         let (start, end) = body.as_bytes().split_at(body.len() - 1);
         session.body(start);
         session.body(end);
-        let Finished { verdict, edits, record } =
-            session.end_of_message(self.queue_id.take()).await;
-        let edits: Vec<milter_client::Edit> = edits.into_iter().map(in_protocol).collect();
+        let answer = session.end_of_message(self.queue_id.take()).await;
+        let edits: Vec<milter_client::Edit> =
+            answer.edits.iter().cloned().map(in_protocol).collect();
         let fields =
             apply(fields, &edits, bits::ALL_ACTIONS, false).map_err(|error| error.to_string())?;
-        let mut observed = self.observe(Reaction { verdict, record });
+        let mut observed = self.observe(answer);
         observed.fields = matches!(&*observed.reply, "ok" | "quarantine").then_some(fields);
         Ok(observed)
     }
@@ -191,26 +191,23 @@ impl Conversation {
         }
     }
 
-    fn observe(&self, Reaction { verdict, record }: Reaction) -> Observed {
-        self.tell(record);
+    fn observe(&self, Answer { verdict, records, .. }: Answer) -> Observed {
+        self.observer.observe_all(&records);
         match verdict {
-            Verdict::Continue | Verdict::Accept(_) => Observed::ok(),
+            Verdict::Continue | Verdict::Accept => Observed::ok(),
             Verdict::Quarantine(_) => Observed::refused("quarantine"),
             Verdict::Reply(reply) => {
                 Observed::refused(format!("{} {} {}", reply.code(), reply.status(), reply.text()))
             }
-            Verdict::Failed => Observed::refused("451 4.7.1 Service unavailable - try again later"),
+            Verdict::Tempfail => {
+                Observed::refused("451 4.7.1 Service unavailable - try again later")
+            }
         }
     }
 
     fn close(&mut self) {
-        let record = self.session.take().and_then(Session::close);
-        self.tell(record);
-    }
-
-    fn tell(&self, record: Option<Box<Record>>) {
-        if let Some(record) = record {
-            self.observer.observe(&record);
+        if let Some(session) = self.session.take() {
+            self.observer.observe_all(&session.close().records);
         }
     }
 }

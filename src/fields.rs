@@ -1,8 +1,7 @@
 //! Outcomes as header fields.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, net::IpAddr};
 
-use super::{Session, content::Findings};
 use crate::{
     auth::{
         Identity, Verified,
@@ -10,7 +9,7 @@ use crate::{
         dmarc, iprev,
         spf::Problem,
     },
-    config::HeaderName,
+    config::{Config, HeaderName},
     mail::{
         auth_results::{AuthenticationResults, MethodResult, Property},
         domain::with_a_labels,
@@ -19,30 +18,45 @@ use crate::{
         received_spf::{ReceivedSpf, describe, describe_without_domain},
         spf_result::SpfResult,
     },
-    policy::End,
+    policy::MessageDecision,
 };
 
-/// What the fields are about.
-pub(super) struct Results<'a> {
+/// What the fields of a message are about.
+#[derive(Debug)]
+pub struct Results<'a> {
+    /// The client's address.
+    pub client: IpAddr,
+    /// The HELO name, where there was one.
+    pub helo: Option<&'a str>,
+    /// This host.
+    pub receiver: &'a str,
+    /// The authserv-id of this host.
+    pub authserv_id: &'a str,
     /// The identities that SPF's rules record.
-    pub(super) recorded: Vec<&'a Verified>,
-    /// The MAIL FROM identity, where it was verified for DMARC alone.
-    pub(super) for_dmarc: Option<&'a Verified>,
-    pub(super) findings: &'a Findings,
-    pub(super) end: &'a End,
-    pub(super) iprev: Option<&'a iprev::Outcome>,
+    pub recorded: Vec<&'a Verified>,
+    /// The MAIL FROM identity, where only DMARC asked for it.
+    pub for_dmarc: Option<&'a Verified>,
+    /// The signatures, from the top of the header; `None` where DKIM was not verified.
+    pub dkim: Option<&'a [SignatureOutcome]>,
+    /// What DMARC found, where it was evaluated.
+    pub dmarc: Option<&'a dmarc::Outcome>,
+    /// What iprev found, where it was verified.
+    pub iprev: Option<&'a iprev::Outcome>,
+    /// What was decided of the message.
+    pub decision: MessageDecision,
 }
 
-impl Session {
+impl Results<'_> {
     /// The fields to add, in the order in which each goes to the very top.
-    pub(super) fn fields(&self, results: &Results<'_>) -> Vec<HeaderField> {
+    pub fn write(&self, config: &Config) -> Vec<HeaderField> {
         let mut fields = Vec::new();
-        for name in &self.runtime.config.header {
+        for name in &config.header {
             match name {
-                HeaderName::ReceivedSpf => fields
-                    .extend(results.recorded.iter().map(|verified| self.received_spf(verified))),
+                HeaderName::ReceivedSpf => {
+                    fields.extend(self.recorded.iter().map(|verified| self.received_spf(verified)));
+                }
                 HeaderName::AuthenticationResults => {
-                    fields.extend(self.authentication_results(results).map(|field| field.write()))
+                    fields.extend(self.authentication_results(config).map(|field| field.write()));
                 }
             }
         }
@@ -52,20 +66,20 @@ impl Session {
     /// RFC 7208 §9.1.
     fn received_spf(&self, verified: &Verified) -> HeaderField {
         let outcome = &verified.outcome;
-        let client_ip = self.client.ok();
+        let client_ip = Some(self.client);
         let is_mailfrom = verified.identity == Identity::Mailfrom;
         let described: Cow<'_, str> =
             if is_mailfrom { verified.sender().into() } else { verified.domain.as_str().into() };
         let field = ReceivedSpf {
             comment: Some(if verified.domain.is_empty() {
-                describe_without_domain(&described, &self.host_name).into()
+                describe_without_domain(&described, self.receiver).into()
             } else {
-                describe(outcome.result, verified.identity, &described, client_ip, &self.host_name)
+                describe(outcome.result, verified.identity, &described, client_ip, self.receiver)
                     .into()
             }),
-            receiver: Some(self.host_name.as_str().into()),
+            receiver: Some(self.receiver.into()),
             client_ip,
-            helo: self.helo.as_ref().map(|helo| with_a_labels(&helo.name)),
+            helo: self.helo.map(with_a_labels),
             envelope_from: is_mailfrom.then_some(described),
             identity: Some(verified.identity),
             mechanism: outcome
@@ -79,54 +93,49 @@ impl Session {
     }
 
     /// RFC 8601. `None` where nothing was verified, so that there is nothing to say.
-    fn authentication_results(&self, results: &Results<'_>) -> Option<AuthenticationResults> {
+    fn authentication_results(&self, config: &Config) -> Option<AuthenticationResults> {
+        let with_local_part = config.include_mailfrom_local_part;
         let mut methods: Vec<MethodResult> =
-            results.recorded.iter().map(|verified| self.method_result(verified)).collect();
+            self.recorded.iter().map(|verified| spf_result(verified, with_local_part)).collect();
         methods.extend(
-            results
-                .for_dmarc
-                .map(|verified| self.method_result(verified).with_comment("for DMARC alone")),
+            self.for_dmarc.map(|verified| {
+                spf_result(verified, with_local_part).with_comment("for DMARC alone")
+            }),
         );
-        if let Some(signatures) = &results.findings.dkim {
+        if let Some(signatures) = self.dkim {
             methods.extend(dkim_results(signatures));
         }
-        methods.extend(
-            results.findings.dmarc.as_ref().map(|outcome| dmarc_result(outcome, results.end)),
-        );
-        methods.extend(results.iprev.map(iprev_result));
+        methods.extend(self.dmarc.map(|outcome| dmarc_result(outcome, self.decision)));
+        methods.extend(self.iprev.map(iprev_result));
         if methods.is_empty() {
             return None;
         }
-        if self.runtime.config.hide_none_results {
+        if config.hide_none_results {
             methods.retain(|method| *method.result != *"none");
         }
-        let mut field = AuthenticationResults::new(self.runtime.authserv_id(&self.host_name));
+        let mut field = AuthenticationResults::new(self.authserv_id);
         field.results = methods;
         Some(field)
     }
+}
 
-    fn method_result(&self, verified: &Verified) -> MethodResult {
-        let property = match verified.identity {
-            Identity::Helo => Property::new("smtp", "helo", verified.domain.as_str()),
-            // As it came: the quotes of a local-part are a part of it.
-            Identity::Mailfrom
-                if self.runtime.config.include_mailfrom_local_part
-                    || verified.local_part == EMPTY_PATH =>
-            {
-                Property::new("smtp", "mailfrom", verified.sender())
-            }
-            Identity::Mailfrom => Property::new("smtp", "mailfrom", verified.domain.as_str()),
-        };
-        let result =
-            MethodResult::new("spf", verified.outcome.result.as_str()).with_property(property);
-        match problem_of(verified) {
-            Some(problem) => result.with_reason(problem.kind.as_str()),
-            None => result,
+fn spf_result(verified: &Verified, with_local_part: bool) -> MethodResult {
+    let property = match verified.identity {
+        Identity::Helo => Property::new("smtp", "helo", verified.domain.as_str()),
+        // As it came: the quotes of a local-part are a part of it.
+        Identity::Mailfrom if with_local_part || verified.local_part == EMPTY_PATH => {
+            Property::new("smtp", "mailfrom", verified.sender())
         }
+        Identity::Mailfrom => Property::new("smtp", "mailfrom", verified.domain.as_str()),
+    };
+    let result = MethodResult::new("spf", verified.outcome.result.as_str()).with_property(property);
+    match problem_of(verified) {
+        Some(problem) => result.with_reason(problem.kind.as_str()),
+        None => result,
     }
 }
 
-/// The problem to tell recipients of: that of temperror and permerror. That an identity has no
+/// The problem that recipients learn of: that of temperror and permerror. That an identity has no
 /// domain is seen from its text.
 fn problem_of(verified: &Verified) -> Option<&Problem> {
     verified
@@ -173,16 +182,16 @@ fn dkim_result(signature: &SignatureOutcome, prefix: Option<&str>) -> MethodResu
 }
 
 /// RFC 9989 §9: the author domain, the policy that applies to it, and in a comment what was done.
-fn dmarc_result(outcome: &dmarc::Outcome, end: &End) -> MethodResult {
+fn dmarc_result(outcome: &dmarc::Outcome, decision: MessageDecision) -> MethodResult {
     let mut result = MethodResult::new("dmarc", outcome.result.as_str());
-    let mut words = Vec::new();
+    let (mut words, exemption) = (Vec::new(), decision.exemption());
     if let Some(policy) = &outcome.policy {
         words.push(format!("p={}", policy.published));
         words.extend(policy.testing.then(|| "t=y".to_owned()));
     }
-    if outcome.policy.is_some() || end.exemption.is_some() {
-        words.push(format!("dis={}", end.disposition.as_str()));
-        words.extend(end.exemption.map(|exemption| format!("reason={}", exemption.as_str())));
+    if outcome.policy.is_some() || exemption.is_some() {
+        words.push(format!("dis={}", decision.disposition().as_str()));
+        words.extend(exemption.map(|exemption| format!("reason={}", exemption.as_str())));
         result = result.with_comment(words.join(" "));
     }
     if let Some(problem) = &outcome.problem {

@@ -1,0 +1,131 @@
+//! Who is exempt from what.
+
+use std::net::IpAddr;
+
+use crate::{
+    auth::dkim::SignatureOutcome,
+    config::Config,
+    mail::{domain::Domain, identity::helo_domain},
+};
+
+/// Why something is not verified, or not enforced.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Exemption {
+    /// The client has no address.
+    NoAddress,
+    /// The message does not come from an SMTP client, but from this host itself.
+    LocalSubmission,
+    /// The client is in `trusted_networks`.
+    TrustedNetwork,
+    /// The client authenticated (`trust_authenticated_senders`).
+    Authenticated,
+    /// The HELO name is no domain name that can be verified.
+    NoDomainName,
+    /// The identity is in `skip_senders`.
+    SkippedSender,
+    /// From DMARC: the client is in `dmarc_exempt_networks`.
+    DmarcNetwork,
+    /// From DMARC: the message has a passing signature, of all of its body, of a domain in
+    /// `dmarc_exempt_dkim_domains`.
+    DmarcDkimDomain,
+    /// From DMARC: the message has a List-Id (`dmarc_exempt_mailing_lists`).
+    MailingList,
+    /// From DMARC: the policy is not in `enforce_dmarc_policies`; nothing else exempts the message.
+    NotEnforced,
+}
+
+impl Exemption {
+    /// The exemption's word, in header fields and in the log.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::NoAddress => "no-address",
+            Self::LocalSubmission => "local-submission",
+            Self::TrustedNetwork => "trusted-network",
+            Self::Authenticated => "authenticated",
+            Self::NoDomainName => "no-domain-name",
+            Self::SkippedSender => "skip-senders",
+            Self::DmarcNetwork => "exempt-network",
+            Self::DmarcDkimDomain => "exempt-dkim-domain",
+            Self::MailingList => "mailing-list",
+            Self::NotEnforced => "not-enforced",
+        }
+    }
+}
+
+/// Decides on a client, of which the MTA gave an address, a port and a name: the address to verify.
+///
+/// # Errors
+///
+/// Nothing of the client is verified.
+pub fn admit(
+    config: &Config,
+    address: Option<IpAddr>,
+    port: u16,
+    host: &str,
+) -> Result<IpAddr, Exemption> {
+    let address = address.ok_or(Exemption::NoAddress)?.to_canonical();
+    // Postfix passes mail that did not come by SMTP (`non_smtpd_milters`) as from this host itself,
+    // without a port. Refusing that would not reach any client.
+    let is_local = address.is_loopback() && port == 0;
+    if is_local && host.eq_ignore_ascii_case("localhost") {
+        Err(Exemption::LocalSubmission)
+    } else if address.is_unspecified() {
+        // It stands for an address that is not known.
+        Err(Exemption::NoAddress)
+    } else if config.trusted_networks.contains(address) {
+        Err(Exemption::TrustedNetwork)
+    } else {
+        Ok(address)
+    }
+}
+
+/// Whether the messages of a client that authenticated are exempt.
+pub fn from_authentication(config: &Config, is_authenticated: bool) -> Option<Exemption> {
+    (is_authenticated && config.trust_authenticated_senders).then_some(Exemption::Authenticated)
+}
+
+/// Whether the client may bring in fields in our name, as long as it does not authenticate.
+pub fn may_claim_our_ids(config: &Config, address: Option<IpAddr>) -> bool {
+    address.is_some_and(|address| config.trusted_authentication_results.contains(address))
+}
+
+/// The domain of a HELO name.
+///
+/// # Errors
+///
+/// The name is not verified.
+pub fn helo_identity(config: &Config, name: &str) -> Result<Domain, Exemption> {
+    let domain = helo_domain(name).ok_or(Exemption::NoDomainName)?;
+    if config.skip_senders.matches(None, &domain) {
+        Err(Exemption::SkippedSender)
+    } else {
+        Ok(domain)
+    }
+}
+
+/// Whether a sender is exempt from SPF's own rules.
+pub fn sender(config: &Config, local_part: &str, domain: &Domain) -> Option<Exemption> {
+    config.skip_senders.matches(Some(local_part), domain).then_some(Exemption::SkippedSender)
+}
+
+/// Whether a message is exempt from whatever follows from DMARC.
+pub fn from_dmarc(
+    config: &Config,
+    client: IpAddr,
+    signatures: &[SignatureOutcome],
+    is_list: bool,
+) -> Option<Exemption> {
+    let is_exempt = |signature: &SignatureOutcome| {
+        let domain = signature.domain.as_ref().filter(|_| signature.covers_message());
+        domain.is_some_and(|domain| config.dmarc_exempt_dkim_domains.contains(domain))
+    };
+    if config.dmarc_exempt_networks.contains(client) {
+        Some(Exemption::DmarcNetwork)
+    } else if signatures.iter().any(is_exempt) {
+        Some(Exemption::DmarcDkimDomain)
+    } else if config.dmarc_exempt_mailing_lists && is_list {
+        Some(Exemption::MailingList)
+    } else {
+        None
+    }
+}

@@ -1,0 +1,51 @@
+//! The client's name, verified beside its first message.
+
+use std::{net::IpAddr, time::Duration};
+
+use tokio::time::{Instant, timeout};
+
+use super::{record::Timings, task::Task};
+use crate::{auth::iprev, dns::Dns, internal_error::InternalError, runtime::Runtime};
+
+/// How far the verification of the client's name is.
+#[derive(Debug)]
+pub(super) enum Iprev {
+    NotBegun,
+    UnderWay(Task<(iprev::Outcome, Duration)>),
+    Done(iprev::Outcome),
+}
+
+impl Iprev {
+    /// Begins the verification, if it is wanted, once in a session.
+    pub(super) fn begin(&mut self, runtime: &Runtime, dns: &Dns, client: IpAddr) {
+        if runtime.config.verify_iprev && matches!(self, Self::NotBegun) {
+            let (dns, limit) = (dns.clone(), Duration::from_secs(runtime.config.timeout_secs));
+            *self = Self::UnderWay(Task::start(async move {
+                let begin = Instant::now();
+                let outcome = timeout(limit, iprev::verify(&dns, client)).await;
+                let outcome = outcome.unwrap_or_else(|_| iprev::Outcome::out_of_time(client));
+                (outcome, begin.elapsed())
+            }));
+        }
+    }
+
+    /// Waits for the outcome; `None` where the name is not verified.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Task::join`].
+    pub(super) async fn join(
+        &mut self,
+        timings: &mut Timings,
+    ) -> Result<Option<iprev::Outcome>, InternalError> {
+        if let Self::UnderWay(task) = self {
+            let (outcome, took) = task.join().await?;
+            timings.iprev = Some(took);
+            *self = Self::Done(outcome);
+        }
+        Ok(match self {
+            Self::Done(outcome) => Some(outcome.clone()),
+            Self::NotBegun | Self::UnderWay(_) => None,
+        })
+    }
+}

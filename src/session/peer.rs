@@ -1,0 +1,73 @@
+//! Who a session is with: the client, and the MTA.
+
+use std::{fmt, net::IpAddr};
+
+/// The client of a session, as the MTA describes it.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Client {
+    /// Its address; `None` where it has none, as over a UNIX socket.
+    pub address: Option<IpAddr>,
+    /// Its port; 0 where the MTA does not know it.
+    pub port: u16,
+    /// Its name, as the MTA says.
+    pub host: String,
+}
+
+/// What the MTA grants. Nothing else is asked of it.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Granted {
+    /// Header fields may be added.
+    pub add_fields: bool,
+    /// Header fields may be deleted.
+    pub delete_fields: bool,
+    /// Messages may be kept back.
+    pub quarantine: bool,
+    /// It takes an answer when a client connects.
+    pub connect_answer: bool,
+    /// It takes an answer to HELO.
+    pub helo_answer: bool,
+    /// It takes an answer to MAIL FROM.
+    pub mail_answer: bool,
+}
+
+impl Granted {
+    /// Everything.
+    pub const ALL: Self = Self {
+        add_fields: true,
+        delete_fields: true,
+        quarantine: true,
+        connect_answer: true,
+        helo_answer: true,
+        mail_answer: true,
+    };
+
+    /// Whether the MTA grants something.
+    pub(super) fn has(&self, permission: Permission) -> bool {
+        match permission {
+            Permission::AddFields => self.add_fields,
+            Permission::DeleteFields => self.delete_fields,
+            Permission::Quarantine => self.quarantine,
+        }
+    }
+}
+
+/// Something that an MTA may let milters do.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Permission {
+    /// Add header fields.
+    AddFields,
+    /// Delete header fields.
+    DeleteFields,
+    /// Keep messages back.
+    Quarantine,
+}
+
+impl fmt::Display for Permission {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::AddFields => "add header fields",
+            Self::DeleteFields => "delete header fields",
+            Self::Quarantine => "keep messages back",
+        })
+    }
+}

@@ -1,0 +1,116 @@
+//! What gathers for the next record.
+
+use std::{net::IpAddr, sync::Arc};
+
+use super::{
+    answer::Verdict,
+    content::Findings,
+    forged::Forged,
+    record::{Action, ContentRecord, IdentityRecord, Record, Skipped},
+};
+use crate::{
+    auth::{Identity, Verified, iprev},
+    mail::reply::Reply,
+    policy::{Exemption, MessageDecision, Refusal},
+};
+
+/// Gathers what happens, until it is a record of something.
+#[derive(Debug)]
+pub(super) struct Recorder {
+    address: Option<IpAddr>,
+    dry_run: bool,
+    /// The HELO name in force.
+    pub(super) helo: Option<Arc<str>>,
+    pending: Option<Arc<Record>>,
+}
+
+impl Recorder {
+    /// A recorder for the client with this address.
+    pub(super) fn new(address: Option<IpAddr>, dry_run: bool) -> Self {
+        Self { address, dry_run, helo: None, pending: None }
+    }
+
+    /// The next record, as far as it has gathered.
+    pub(super) fn pending(&mut self) -> &mut Record {
+        // Nobody else has it yet, so that nothing is cloned.
+        Arc::make_mut(self.pending.get_or_insert_default())
+    }
+
+    /// An identity was verified, and perhaps refused with a reply.
+    pub(super) fn identity(
+        &mut self,
+        verified: Arc<Verified>,
+        reply: Option<Reply>,
+        for_dmarc: bool,
+    ) {
+        let action = reply.as_ref().map_or(Action::Accept, Action::of);
+        self.pending().identities.push(IdentityRecord { verified, action, reply, for_dmarc });
+    }
+
+    /// A message was received to its end, with these fields that claim to be ours.
+    pub(super) fn end_of_message(&mut self, forged: Option<&Forged>) {
+        let record = self.pending();
+        record.forged_fields = forged.map_or(0, Forged::count);
+        record.has_too_many_forged = forged.is_some_and(Forged::has_too_many);
+        record.complete = true;
+    }
+
+    /// A message was decided on.
+    pub(super) fn decided(
+        &mut self,
+        verdict: &Verdict,
+        decision: MessageDecision,
+        findings: Findings,
+        mailfrom: Option<Arc<Verified>>,
+        iprev: Option<iprev::Outcome>,
+    ) {
+        let reply = match verdict {
+            Verdict::Reply(reply) => Some(reply.clone()),
+            _ => None,
+        };
+        let record = self.pending();
+        // A refusal that was put off is one of the MAIL FROM identity after all.
+        if let (Some(reply), MessageDecision::Refuse(Refusal::Spf)) = (&reply, decision)
+            && let Some(last) = record
+                .identities
+                .iter_mut()
+                .rfind(|record| record.verified.identity == Identity::Mailfrom)
+        {
+            last.action = Action::of(reply);
+            last.reply = Some(reply.clone());
+        }
+        let Findings { dkim, dmarc, dkim_took, dmarc_took, .. } = findings;
+        record.timings.dkim = dkim_took;
+        record.timings.dmarc = dmarc_took;
+        if dkim.is_some() || dmarc.is_some() || iprev.is_some() {
+            let (disposition, exemption) = (decision.disposition(), decision.exemption());
+            record.content =
+                Some(ContentRecord { dkim, dmarc, mailfrom, iprev, disposition, exemption, reply });
+        }
+    }
+
+    /// Whether there is a message that ends with the next record, or a failure that it is about.
+    pub(super) fn is_complete(&self) -> bool {
+        self.pending.as_ref().is_some_and(|record| record.complete || record.failure.is_some())
+    }
+
+    /// An identity is not verified.
+    pub(super) fn skip(&mut self, identity: Identity, value: &str, reason: Exemption) {
+        self.pending().skipped.push(Skipped { identity, value: value.to_owned(), reason });
+    }
+
+    /// What has gathered since the last time, if it is anything.
+    pub(super) fn take(&mut self) -> Option<Arc<Record>> {
+        let mut pending = self.pending.take()?;
+        let record = Arc::make_mut(&mut pending);
+        let is_empty =
+            record.identities.is_empty() && record.exemption.is_none() && record.skipped.is_empty();
+        if is_empty && record.failure.is_none() && !record.complete {
+            return None;
+        }
+        record.client = self.address;
+        record.helo = self.helo.clone();
+        record.dry_run = self.dry_run;
+        Some(pending)
+    }
+}

@@ -1,0 +1,152 @@
+//! Refusals as replies: the texts of the configuration, with what they mention.
+
+use std::{net::IpAddr, time::Duration};
+
+use crate::{
+    auth::{
+        Identity, Verified,
+        spf::{self, Variables, expand_explain_string},
+    },
+    config::{Config, ReplySegment, ReplyText},
+    dns::Dns,
+    mail::{
+        domain::Domain,
+        reply::{EnhancedStatusCode, Reply, ReplyCode},
+        spf_result::SpfResult,
+    },
+    policy::Refusal,
+};
+
+/// What a reply can mention.
+#[derive(Clone, Copy, Debug)]
+pub struct Facts<'a> {
+    /// The client's address.
+    pub client: IpAddr,
+    /// The HELO name.
+    pub helo: &'a str,
+    /// This host.
+    pub receiver: &'a str,
+    /// The time, in seconds since 1970.
+    pub timestamp: u64,
+    /// The identity that is refused, or the MAIL FROM identity of the message that is.
+    pub identity: Option<&'a Verified>,
+    /// The author domain, where there is one.
+    pub author_domain: Option<&'a Domain>,
+}
+
+/// Words a refusal. A text with `%{p}` has the client's name looked up, within `limit` at most,
+/// where `dns` is given.
+pub async fn word(
+    config: &Config,
+    refusal: Refusal,
+    facts: &Facts<'_>,
+    dns: Option<(&Dns, Duration)>,
+) -> Reply {
+    let (code, status, text) = match (refusal, facts.identity) {
+        (Refusal::Spf, Some(identity)) => spf_reply(config, &identity.outcome),
+        (Refusal::Spf, None) => {
+            (config.fail_reply_code, config.fail_status_code, &config.fail_reply_text)
+        }
+        (Refusal::Dmarc, _) => (
+            config.dmarc_fail_reply_code,
+            config.dmarc_fail_status_code,
+            &config.dmarc_fail_reply_text,
+        ),
+        // There is no code of its own for this; subject and detail are those of a DMARC rejection
+        // (RFC 7372 §3.4).
+        (Refusal::DmarcTemperror, _) => {
+            let status = EnhancedStatusCode::DMARC_TEMPERROR;
+            return Reply::new(ReplyCode::TRY_AGAIN, status, "DMARC validation error");
+        }
+        (Refusal::ForgedResults, _) => {
+            let text = "Too many Authentication-Results fields in the name of this host";
+            return Reply::new(ReplyCode::REFUSED, EnhancedStatusCode::NOT_AUTHORIZED, text);
+        }
+    };
+    let name = match dns {
+        // Boxed, for hardly any reply has it.
+        Some((dns, limit)) if has_client_name(text) => {
+            let domain = facts.identity.map_or("", |identity| &identity.domain);
+            Box::pin(spf::client_name(dns, facts.client, domain, limit)).await
+        }
+        _ => None,
+    };
+    Reply::new(code, status, &expand(text, facts, name.as_deref()))
+}
+
+/// Words why a message is kept back.
+pub fn quarantine_reason(author_domain: Option<&Domain>) -> String {
+    format!("DMARC policy of {}", author_domain.map_or("", |domain| domain.as_str()))
+}
+
+/// The reply to a result of SPF.
+fn spf_reply<'a>(
+    config: &'a Config,
+    outcome: &spf::Outcome,
+) -> (ReplyCode, EnhancedStatusCode, &'a ReplyText) {
+    match outcome.result {
+        SpfResult::Softfail => {
+            (config.softfail_reply_code, config.softfail_status_code, &config.softfail_reply_text)
+        }
+        SpfResult::Temperror => (
+            config.temperror_reply_code,
+            config.temperror_status_code,
+            &config.temperror_reply_text,
+        ),
+        SpfResult::Permerror => (
+            config.permerror_reply_code,
+            config.permerror_status_code,
+            &config.permerror_reply_text,
+        ),
+        _ => {
+            let text = match outcome.explanation {
+                Some(_) => &config.fail_reply_text_exp,
+                None => &config.fail_reply_text,
+            };
+            (config.fail_reply_code, config.fail_status_code, text)
+        }
+    }
+}
+
+fn has_client_name(text: &ReplyText) -> bool {
+    text.segments().iter().any(|segment| matches!(segment, ReplySegment::Explain(string) if spf::tells_client_name(string)))
+}
+
+/// A reply text with the values of its macros.
+fn expand(text: &ReplyText, facts: &Facts<'_>, client_name: Option<&str>) -> String {
+    let identity = facts.identity;
+    let domain = identity.map_or("", |identity| identity.domain.as_str());
+    let variables = Variables {
+        client: facts.client,
+        local_part: identity.map_or("", |identity| identity.local_part.as_str()),
+        sender_domain: domain,
+        domain,
+        helo: match identity {
+            Some(identity) if identity.identity == Identity::Helo => domain,
+            _ => facts.helo,
+        },
+        receiver: facts.receiver,
+        timestamp: facts.timestamp,
+        validated: client_name,
+    };
+    let outcome = identity.map(|identity| &identity.outcome);
+    let mut expanded = String::new();
+    for segment in text.segments() {
+        match segment {
+            ReplySegment::Explain(string) => {
+                expanded.push_str(&expand_explain_string(string, &variables));
+            }
+            ReplySegment::Exp => expanded
+                .push_str(outcome.and_then(|outcome| outcome.explanation.as_deref()).unwrap_or("")),
+            ReplySegment::Reason => expanded.push_str(
+                outcome
+                    .and_then(|outcome| outcome.problem.as_ref())
+                    .map_or("unknown", |problem| problem.kind.as_str()),
+            ),
+            ReplySegment::AuthorDomain => {
+                expanded.push_str(facts.author_domain.map_or("", |domain| domain.as_str()));
+            }
+        }
+    }
+    expanded
+}
