@@ -12,17 +12,8 @@ use crate::layering::sources;
 /// Groups of files that use each other, as long as there are any: this list becomes shorter, until it
 /// is empty.
 const KNOWN: &[&str] = &[
-    "auth/dmarc/alignment auth/dmarc/evaluation",
-    "auth/dmarc/records auth/dmarc/walk",
-    "auth/spf auth/spf/evaluate auth/spf/expand auth/spf/explanation auth/spf/mechanism auth/spf/prefetch",
-    "config/params config/parse",
-    "dns dns/cache dns/event dns/exchange dns/flight dns/message dns/reply dns/resolver dns/servers dns/upstream dns/zone",
-    "listen listen/passed",
-    "log log/writer",
     "mail/auth_results mail/auth_results/reader",
     "mail/author mail/author/lenient mail/author/parse",
-    "milter milter/conversation",
-    "session session/fields session/forged session/identities session/telling",
 ];
 
 /// The names that lead from the crate's root to a module.

@@ -102,7 +102,7 @@ fn uses_are_found() {
 const MAX_LINES: usize = 400;
 
 /// Files that have more, as long as there are any: this list becomes shorter, until it is empty.
-const TOO_LONG: &[&str] = &["src/milter/conversation.rs", "src/session.rs"];
+const TOO_LONG: &[&str] = &["src/session.rs"];
 
 #[test]
 fn no_file_is_too_long() {
