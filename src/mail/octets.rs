@@ -4,35 +4,22 @@
 /// it holds for none.
 pub fn split_before(text: &[u8], condition: impl Fn(u8) -> bool) -> (&[u8], &[u8]) {
     // At most its length.
-    let parts =
-        text.split_at(text.iter().position(|&octet| condition(octet)).unwrap_or(text.len()));
-    count_work(parts.0.len() + 1);
-    parts
+    let end = text.iter().position(|&octet| condition(octet)).unwrap_or(text.len());
+    count_work(end + 1);
+    text.split_at(end)
+}
+
+#[cfg(test)]
+thread_local! {
+    /// What [`count_work`] counted in this thread.
+    pub static WORK: std::cell::Cell<usize> = const { std::cell::Cell::new(0) };
 }
 
 /// Counts octets that are read, written or hashed, in tests, which bound the work by that and need no
 /// clock; does nothing otherwise.
-#[inline]
-pub fn count_work(octets: usize) {
+pub fn count_work(_octets: usize) {
     #[cfg(test)]
-    work::WORK.set(work::WORK.get() + octets);
-    #[cfg(not(test))]
-    let _ = octets;
-}
-
-/// The work that was counted.
-#[cfg(test)]
-pub mod work {
-    use std::cell::Cell;
-
-    thread_local! {
-        pub(super) static WORK: Cell<usize> = const { Cell::new(0) };
-    }
-
-    /// The octets that were counted in this thread so far.
-    pub fn so_far() -> usize {
-        WORK.get()
-    }
+    WORK.set(WORK.get() + _octets);
 }
 
 /// The text without the octets at its ends for which the condition holds.

@@ -196,10 +196,7 @@ fn expand_segment(
     variables: &Variables<'_>,
 ) -> usize {
     match segment {
-        MacroStringSegment::MacroLiteral(literal) => {
-            count_work(literal.as_ref().len());
-            text.push_str(literal.as_ref());
-        }
+        MacroStringSegment::MacroLiteral(literal) => text.push_str(literal.as_ref()),
         MacroStringSegment::MacroExpand(MacroExpand::Escape(escape)) => {
             text.push_str(match escape {
                 Escape::Percent => "%",

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use super::{super::limits::MAX_EXPANSION_WORK, *};
-use crate::mail::octets::work;
+use crate::mail::octets::WORK;
 
 /// The most queries of one check with the limits of RFC 7208: the record, ten terms of eleven
 /// look-ups (`mx` and ten hosts), the client's names (one look-up and ten addresses), the
@@ -84,9 +84,9 @@ fn worst_record_with_early_look_ups() {
 
 /// Goes through a check; returns its outcome and how many octets it went through.
 fn outcome_and_work(asked: &Asked, zone: Zone) -> (Outcome, usize) {
-    let before = work::so_far();
+    let before = WORK.get();
     let outcome = asked.of(&Arc::new(zone));
-    (outcome, work::so_far() - before)
+    (outcome, WORK.get() - before)
 }
 
 #[test]
