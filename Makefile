@@ -1,7 +1,8 @@
 # make             build the daemon
-# make check       what needs neither root nor an MTA: fmt, clippy, unit, property and scenario tests
+# make check       what needs neither root nor an MTA: fmt, clippy, cargo-deny, unit, property and scenario tests
 # make test        everything, with a real Postfix, Sendmail and unbound (installed as root when missing)
 # make test CORPUS=DIR   and with the public suites in DIR
+# make advisories  known faults of what the program depends on; asks the net
 # make diff        ours against other implementations, on cases at random: SEED=, ROUNDS= (each part of them)
 # make fuzz        each reader of strangers' octets, SECONDS= each
 # make demo        the daemon at work: a few SMTP sessions, printed
@@ -19,6 +20,8 @@ STRIP = strip --strip-debug
 CARGO = cargo
 TARGET = $(or $(CARGO_TARGET_DIR),target)
 SENDMAIL = $(abspath $(TARGET))/sendmail
+# The version that is installed where there is none.
+CARGO_DENY = 0.20.2
 
 SECONDS = 60
 # What `make test` does of it.
@@ -30,7 +33,7 @@ EXAMPLEDIR = $(DESTDIR)$(DOCDIR)/examples
 MANPAGES = $(wildcard man/*.[1-9])
 DOCUMENTS = README.md CHANGELOG.md CONTRIBUTING.md SECURITY.md LICENSE $(wildcard docs/*.md)
 
-.PHONY: all check test diff fuzz lint peers man-lint demo bench install uninstall clean
+.PHONY: all check test diff fuzz lint deny advisories peers man-lint demo bench install uninstall clean
 
 all:
 	$(CARGO) build --release --locked
@@ -39,11 +42,20 @@ lint:
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
 
-check: lint
+# What the program depends on: licences, sources, the same crate twice (deny.toml).
+deny:
+	@$(CARGO) deny --version >/dev/null 2>&1 || \
+	    { echo "cargo-deny is missing: cargo install --locked --version $(CARGO_DENY) cargo-deny" >&2; exit 1; }
+	$(CARGO) deny --locked check bans licenses sources
+
+advisories:
+	$(CARGO) deny --locked check advisories
+
+check: lint deny
 	$(CARGO) test --locked --no-fail-fast
 
 peers:
-	testkit/peers.sh "$(SENDMAIL)"
+	CARGO_DENY="$(CARGO_DENY)" testkit/peers.sh "$(SENDMAIL)"
 
 man-lint: $(MANPAGES)
 	@for page in $(MANPAGES); do \
@@ -53,7 +65,7 @@ man-lint: $(MANPAGES)
 	done
 
 # RUSTFLAGS or features must not differ between the steps, or everything is built twice.
-test: lint peers man-lint
+test: lint peers deny man-lint
 	$(if $(CORPUS),CORPUS="$(abspath $(CORPUS))") $(CARGO) test --locked --no-fail-fast -- --include-ignored
 	fuzz/run $(TEST_SECONDS)
 

@@ -35,9 +35,12 @@ need c++ g++
 for library in libmilter1.0.1 libbsd0 libwrap0 libnsl2 libldap-2.5-0 libsasl2-2; do
     dpkg-query -W -f '${Status}' "$library" 2>/dev/null | grep -q ' installed' || missing="$missing $library"
 done
-# From crates.io: Debian has no such package.
+# From crates.io: Debian has no such packages.
 if ! cargo fuzz --version >/dev/null 2>&1; then
     cargo install --locked --version 0.13.2 cargo-fuzz
+fi
+if ! cargo deny --version >/dev/null 2>&1; then
+    cargo install --locked --version "${CARGO_DENY:-0.20.2}" cargo-deny
 fi
 if [ -z "$missing" ] && [ -x "$sendmail/usr/libexec/sendmail/sendmail" ] && [ -x "$opendmarc/usr/sbin/opendmarc" ] &&
     [ -e "$moving/etc/opendkim.conf" ]; then
