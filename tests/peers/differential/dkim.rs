@@ -220,7 +220,7 @@ fn sign(messages: &[Unsigned]) -> Vec<Vec<u8>> {
         })
         .collect();
     let mut child = Command::new("/usr/bin/python3")
-        .arg(folder().join("sign.py"))
+        .arg(testkit::root().join("testkit/peers/sign.py"))
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()
