@@ -38,7 +38,7 @@ const TIMES: f64 = 1.5;
 
 /// Messages at once, and the most KiB that they may take together over the idle daemon.
 const CONCURRENT: usize = 100;
-const MEMORY: u64 = 32 * 1024;
+const MEMORY: u64 = 16 * 1024;
 
 const SIZES: [usize; 3] = [4_000, 100_000, 10_000_000];
 

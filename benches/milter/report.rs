@@ -127,7 +127,7 @@ impl Goals {
     /// KiB that a thousand connections take.
     pub(crate) fn memory(&mut self, kib: u64) {
         let figure = format!("{}.{} MiB", kib / 1024, kib % 1024 * 10 / 1024);
-        self.note("1000 idle connections at most 24 MiB".to_owned(), figure, kib <= 24 * 1024);
+        self.note("1000 idle connections at most 8 MiB".to_owned(), figure, kib <= 8 * 1024);
     }
 
     /// Round trips of a tree.
