@@ -13,8 +13,8 @@ use crate::{
     mail::{
         auth_results::{AuthenticationResults, MethodResult, Property},
         domain::with_a_labels,
+        envelope::EMPTY_PATH,
         header_field::HeaderField,
-        identity::EMPTY_PATH,
         received_spf::{ReceivedSpf, describe, describe_without_domain},
         spf_result::SpfResult,
     },

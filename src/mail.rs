@@ -2,12 +2,13 @@
 //!
 //! Everything here is pure: text in, values out, and back. No I/O, no policy.
 
-pub mod address;
 pub mod auth_results;
 pub mod author;
 pub mod domain;
+pub mod envelope;
 pub mod header_field;
-pub mod identity;
+pub mod ip_address;
+pub mod lexer;
 pub mod list_id;
 pub mod octets;
 pub mod received_spf;

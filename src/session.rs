@@ -58,7 +58,7 @@ use crate::{
     dns::Dns,
     fields::Results,
     internal_error::InternalError,
-    mail::{auth_results::AuthservIdPattern, domain::Domain, identity::ReversePath, reply::Reply},
+    mail::{auth_results::AuthservIdPattern, domain::Domain, envelope::ReversePath, reply::Reply},
     policy::{self, Exemption, MailDecision, MessageDecision, MessageFacts, Refusal},
     runtime::Runtime,
     wording,

@@ -32,7 +32,7 @@ use tokio::time::Instant;
 pub use super::signed::{body::BodyCoverage, keys::KeyProblem};
 use super::signed::{
     body::{BodyHash, BodyHashes},
-    header::{Field, Header},
+    header::{Field, Header, Index},
     keys::{KeyLookups, KeyRecord, KeyUse},
 };
 use crate::{dns::Dns, internal_error::InternalError};
@@ -118,38 +118,27 @@ impl Verifier {
     pub fn end_of_header(self, dns: &Dns) -> Verification {
         let Self { settings, header, is_signed } = self;
         if !is_signed || header.is_cut() {
-            let outcome = SignatureOutcome {
-                reason: Some(Reason::HeaderTooLarge),
-                ..SignatureOutcome::default()
-            };
-            let entries = is_signed.then_some(Entry { outcome, pending: None });
-            return Verification::new(settings, Header::default(), entries.into_iter().collect());
+            let entry = is_signed.then(|| Entry::refused(Reason::HeaderTooLarge));
+            return Verification::new(
+                settings,
+                Header::default(),
+                entry.into_iter().collect(),
+                dns,
+            );
         }
         let repeated = header.repeated(&SINGLE_FIELDS);
-        let mut entries = Vec::new();
-        let mut further = Vec::new();
-        for field in header.find("DKIM-Signature") {
-            if entries.len() < settings.max_signatures {
-                entries.push(Entry::read(field, &repeated, settings.now));
-            } else {
-                further.push(field);
-            }
+        let mut fields = header.find("DKIM-Signature");
+        let mut entries: Vec<Entry> = fields
+            .by_ref()
+            .take(settings.max_signatures)
+            .map(|field| Entry::read(field, &repeated, settings.now))
+            .collect();
+        let further = fields.count();
+        for number in 1..=further.min(MAX_RECORDED) {
+            let more = if number == MAX_RECORDED { further - number + 1 } else { 1 };
+            entries.push(Entry::refused(Reason::TooManySignatures(more)));
         }
-        for number in 1..=further.len().min(MAX_RECORDED) {
-            let more = if number == MAX_RECORDED { further.len() - number + 1 } else { 1 };
-            let outcome = SignatureOutcome {
-                reason: Some(Reason::TooManySignatures(more)),
-                ..SignatureOutcome::default()
-            };
-            entries.push(Entry { outcome, pending: None });
-        }
-        let mut verification = Verification::new(settings, header, entries);
-        for Pending { signature, .. } in
-            verification.entries.iter().filter_map(|entry| entry.pending.as_ref())
-        {
-            verification.keys.start(dns, &signature.key_name, settings.timeout);
-        }
-        verification
+        Verification::new(settings, header, entries, dns)
     }
 }
 
@@ -169,32 +158,65 @@ struct Pending {
 }
 
 impl Entry {
+    fn refused(reason: Reason) -> Self {
+        let outcome = SignatureOutcome { reason: Some(reason), ..SignatureOutcome::default() };
+        Self { outcome, pending: None }
+    }
+
     /// `repeated` are the fields that may occur once and do not, with their number.
     fn read(field: &Field, repeated: &[(&'static str, usize)], now: u64) -> Self {
         let mut outcome = SignatureOutcome::default();
         let signature = signature::parse(field.value(), now, &mut outcome).and_then(|signature| {
             let signed = |name: &str| {
-                let name = name.as_bytes();
-                signature
-                    .signed_fields
-                    .iter()
-                    .filter(|signed| signed.eq_ignore_ascii_case(name))
-                    .count()
+                let names = signature.signed_fields.iter();
+                names.filter(|signed| signed.eq_ignore_ascii_case(name.as_bytes())).count()
             };
             match repeated.iter().find(|(name, count)| (1..*count).contains(&signed(name))) {
                 Some((name, _)) => Err(Reason::FieldNotSignedAsOften(name)),
                 None => Ok(signature),
             }
         });
-        match signature {
-            Ok(signature) => {
-                Self { outcome, pending: Some(Pending { field: field.clone(), signature }) }
-            }
-            Err(reason) => {
-                outcome.reason = Some(reason);
-                Self { outcome, pending: None }
-            }
+        outcome.reason = signature.as_ref().err().copied();
+        let pending = signature.ok().map(|signature| Pending { field: field.clone(), signature });
+        Self { outcome, pending }
+    }
+}
+
+impl Pending {
+    /// Checks body hash and signature. `text` has room for the part of the header that is signed.
+    fn check(
+        &self,
+        keys: Result<Vec<KeyRecord>, KeyProblem>,
+        body: BodyHash,
+        index: &Index<'_>,
+        text: &mut Vec<u8>,
+        outcome: &mut SignatureOutcome,
+    ) -> Result<(), Reason> {
+        let Self { field, signature } = self;
+        let body_matches = match body {
+            BodyHash { is_short: true, .. } => Err(Reason::LengthBeyondBody),
+            BodyHash { hash, .. } if hash.as_ref() != signature.body_hash => Err(Reason::BodyHash),
+            _ => Ok(()),
+        };
+        if let Err(problem @ KeyProblem::Unavailable(_)) = keys {
+            // No key could make it pass: there is nothing to wait for.
+            return body_matches.and(Err(Reason::Key(problem)));
         }
+        let keys = keys.map_err(Reason::Key)?;
+        if let Some(first) = keys.first() {
+            (outcome.key_bits, outcome.testing) = (Some(first.key.bits()), first.testing);
+        }
+        body_matches?;
+        let canonicalization = signature.header_canonicalization;
+        let (names, own_value) = (&signature.signed_fields, &signature.unsigned_value);
+        index.write_signed(canonicalization, names, field, own_value, text);
+        let key = keys
+            .iter()
+            .find(|record| record.key.verify(text, &signature.signature))
+            .ok_or(Reason::Signature)?;
+        (outcome.key_bits, outcome.testing) = (Some(key.key.bits()), key.testing);
+        // Whoever holds the message can add to a body that is not signed to its end.
+        if body.coverage.is_partial() { Err(Reason::BodyNotCovered(body.coverage)) } else { Ok(()) }
     }
 }
 
@@ -215,21 +237,16 @@ impl fmt::Debug for Verification {
 }
 
 impl Verification {
-    fn new(settings: Settings, header: Header, entries: Vec<Entry>) -> Self {
-        let mut bodies = BodyHashes::default();
-        let pending: Vec<&Pending> =
-            entries.iter().filter_map(|entry| entry.pending.as_ref()).collect();
-        for Pending { signature, .. } in &pending {
-            bodies.add(signature.body_canonicalization, signature.body_length);
-        }
+    fn new(settings: Settings, header: Header, entries: Vec<Entry>, dns: &Dns) -> Self {
+        let (mut bodies, mut keys) = (BodyHashes::default(), KeyLookups::default());
+        let mut pending = entries.iter().filter_map(|entry| entry.pending.as_ref()).peekable();
         // Without a signature to verify the header is of no more use.
-        let header = if pending.is_empty() { Header::default() } else { header };
-        Self { settings, header, entries, bodies, keys: KeyLookups::default() }
-    }
-
-    /// Whether the body is of use. If not, it need not be brought.
-    pub fn needs_body(&self) -> bool {
-        !self.bodies.is_empty()
+        let header = if pending.peek().is_none() { Header::default() } else { header };
+        for Pending { signature, .. } in pending {
+            bodies.add(signature.body_canonicalization, signature.body_length);
+            keys.start(dns, &signature.key_name, settings.timeout);
+        }
+        Self { settings, header, entries, bodies, keys }
     }
 
     /// Takes the next octets of the body, lines ending in CRLF, cut anywhere.
@@ -240,25 +257,14 @@ impl Verification {
     /// Ends the message: what was found out about its signatures, from the top of the header. None
     /// where it has none.
     ///
+    /// Keys that have not come at `end` count as timed out, whatever the time-out of the settings
+    /// is.
+    ///
     /// # Errors
     ///
     /// A look-up did not come to an end, or a hash is missing that was asked for: nothing can be
     /// said about the message then.
-    pub async fn finish(self) -> Result<Vec<SignatureOutcome>, InternalError> {
-        self.finish_before(None).await
-    }
-
-    /// As [`Self::finish`]; keys that have not come at `end` count as timed out, whatever the
-    /// time-out of the settings is.
-    ///
-    /// # Errors
-    ///
-    /// As [`Self::finish`].
-    pub async fn finish_by(self, end: Instant) -> Result<Vec<SignatureOutcome>, InternalError> {
-        self.finish_before(Some(end)).await
-    }
-
-    async fn finish_before(
+    pub async fn finish(
         self,
         end: Option<Instant>,
     ) -> Result<Vec<SignatureOutcome>, InternalError> {
@@ -269,7 +275,8 @@ impl Verification {
         let mut outcomes = Vec::with_capacity(self.entries.len());
         let mut is_first = true;
         for Entry { mut outcome, pending } in self.entries {
-            if let Some(Pending { field, signature }) = pending {
+            if let Some(pending) = pending {
+                let signature = &pending.signature;
                 // Ten checks of large keys take some milliseconds, in which the thread serves
                 // nobody else.
                 if !std::mem::take(&mut is_first) {
@@ -287,60 +294,12 @@ impl Verification {
                 let keys = keys
                     .find(&signature.key_name, wanted)
                     .ok_or_else(|| InternalError::new("no key look-up for a signature"))?;
-                let write_signed = |text: &mut Vec<u8>| {
-                    index.write_signed(
-                        signature.header_canonicalization,
-                        &signature.signed_fields,
-                        &field,
-                        &signature.unsigned_value,
-                        text,
-                    );
-                };
-                outcome.reason =
-                    check(&signature, keys, body, &mut text, write_signed, &mut outcome).err();
+                let checked = pending.check(keys, body, &index, &mut text, &mut outcome);
+                outcome.reason = checked.err();
             }
             outcomes.push(outcome);
         }
         Ok(outcomes)
-    }
-}
-
-/// Checks body hash and signature. `text` is room for what is signed of the header.
-fn check(
-    signature: &Signature,
-    keys: Result<Vec<KeyRecord>, KeyProblem>,
-    body: BodyHash,
-    text: &mut Vec<u8>,
-    write_signed: impl FnOnce(&mut Vec<u8>),
-    outcome: &mut SignatureOutcome,
-) -> Result<(), Reason> {
-    let body = match body {
-        BodyHash { is_short: true, .. } => Err(Reason::LengthBeyondBody),
-        BodyHash { hash, .. } if hash.as_ref() != signature.body_hash => Err(Reason::BodyHash),
-        _ => Ok(()),
-    };
-    let keys = match keys {
-        Ok(keys) => keys,
-        // No key could make it pass: there is nothing to wait for.
-        Err(problem @ KeyProblem::Unavailable(_)) => {
-            return Err(body.err().unwrap_or(Reason::Key(problem)));
-        }
-        Err(problem) => return Err(Reason::Key(problem)),
-    };
-    if let Some(first) = keys.first() {
-        (outcome.key_bits, outcome.testing) = (Some(first.key.bits()), first.testing);
-    }
-    body?;
-    write_signed(text);
-    let key = keys
-        .iter()
-        .find(|record| record.key.verify(text, &signature.signature))
-        .ok_or(Reason::Signature)?;
-    (outcome.key_bits, outcome.testing) = (Some(key.key.bits()), key.testing);
-    // Whoever holds the message can add to a body that is not signed to its end.
-    match outcome.body {
-        Some(coverage) if coverage.is_partial() => Err(Reason::BodyNotCovered(coverage)),
-        _ => Ok(()),
     }
 }
 

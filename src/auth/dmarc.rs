@@ -2,14 +2,14 @@
 //! is not (RFC 9989).
 //!
 //! ```text
-//! From fields -> Author -> discover() -> Discovery ---+
-//! MAIL FROM identity of SPF, DKIM signatures ---------+-> evaluate() -> Outcome
+//! From fields -> Author -> Discovery ----------+
+//! MAIL FROM identity of SPF, DKIM signatures --+-> evaluate() -> Outcome
 //! ```
 //!
-//! [`discover`] needs the author alone and so may run while the rest of the message arrives. What
-//! to do about an outcome is not decided here. Neither function has a time limit: the caller sets
-//! one and drops the future. What is certain by then, [`conclude`] tells: a [`Discovery`] keeps all
-//! that was found.
+//! [`Discovery::advance`] needs only the author and so may run while the rest of the message
+//! arrives. Policy decides what follows from an outcome. Neither function has a time limit: the
+//! caller sets one and drops the future. A [`Discovery`] keeps all that was found, and [`conclude`]
+//! makes an outcome of what is certain by then.
 //!
 //! The judgement itself (`find`, `align`) is made of what is known at one moment, without waiting.
 //! Look-ups run side by side, and with each answer it is made anew, so that a name server that is
@@ -30,15 +30,15 @@ mod alignment;
 mod discovery;
 mod evaluation;
 mod identifiers;
+mod lookups;
 mod outcome;
 mod published;
 mod record;
-mod records;
 #[cfg(test)]
 mod tests;
 mod walk;
 
-pub use discovery::{Discovery, discover};
+pub use discovery::Discovery;
 pub use evaluation::{conclude, evaluate};
 pub use identifiers::{DkimIdentifier, DkimStatus, Identifiers};
 pub use outcome::{

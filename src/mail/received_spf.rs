@@ -1,12 +1,13 @@
 //! Received-SPF (RFC 7208 §9.1): written into a header field, and read back.
 
 use super::{
-    address::push_address,
+    envelope::EMPTY_PATH,
     header_field::{Folding, HeaderField},
-    identity::EMPTY_PATH,
+    ip_address::push_address,
+    lexer::{Cursor, ParseError, ParseErrorKind},
     results::words,
     spf_result::SpfResult,
-    tokens::{self, Cursor, ParseError, ParseErrorKind},
+    tokens,
 };
 use std::{borrow::Cow, net::IpAddr};
 

@@ -1,12 +1,9 @@
-//! Lexical tokens of structured header fields: reading them, and writing text from the network as
-//! one of them.
-//!
-//! Reading is one pass without recursion: comments nest as deep as they like and cost a counter.
+//! Text from the network, written as a lexical token of a structured header field.
 //!
 //! Writing yields printable ASCII alone, because nobody can tell whether the next hop takes UTF-8
 //! in header fields (RFC 6532). Every other character becomes `\x{HEX}`, the form in which RFC 6533
 //! §3 spells internationalised addresses in ASCII. A backslash that would begin such a form by
-//! chance becomes `\x{5C}`, so that [`decode`] gives back exactly what [`encode`] got; so does a
+//! chance becomes `\x{5C}`, so that [`decode`] gives back exactly what was encoded; so does a
 //! `=?`, because a reader might see an encoded word (RFC 2047) in it.
 //!
 //! Some readers know no quoted-pairs: to them a quoted string ends at its next quotation mark, and
@@ -14,9 +11,7 @@
 //! begins with a parenthesis for a comment. So these characters are encoded there too, and a
 //! quoted-pair is never anything but two backslashes.
 
-use std::{borrow::Cow, fmt};
-
-use super::octets::split_before;
+use std::borrow::Cow;
 
 /// The most octets that a token made of text from the network takes as written, quotes included.
 ///
@@ -30,45 +25,6 @@ const CUT: &str = "...";
 /// The most octets after the last `@` that survive a cut: a domain name in quotes, and a little
 /// more.
 const MAX_TAIL_LENGTH: usize = 300;
-
-/// Why a header field cannot be read.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct ParseError {
-    /// The offset into the field's value, in octets.
-    pub at: usize,
-    /// What is wrong there.
-    pub kind: ParseErrorKind,
-}
-
-/// What is wrong with a header field.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum ParseErrorKind {
-    /// A comment without its closing parenthesis.
-    UnterminatedComment,
-    /// A quoted string without its closing quote.
-    UnterminatedQuotedString,
-    /// A control character, or a line break that no white space follows.
-    ControlCharacter,
-    /// A word was expected here.
-    NoWord,
-    /// Something else was expected here.
-    Unexpected,
-}
-
-impl fmt::Display for ParseError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let what = match self.kind {
-            ParseErrorKind::UnterminatedComment => "unterminated comment",
-            ParseErrorKind::UnterminatedQuotedString => "unterminated quoted string",
-            ParseErrorKind::ControlCharacter => "control character",
-            ParseErrorKind::NoWord => "missing word",
-            ParseErrorKind::Unexpected => "unexpected character",
-        };
-        write!(f, "{what} at octet {}", self.at)
-    }
-}
-
-impl std::error::Error for ParseError {}
 
 /// Whether the octet may be in a token (RFC 2045 §5.1: printable, no space, none of `tspecials`).
 pub fn is_token_octet(octet: u8) -> bool {
@@ -104,15 +60,10 @@ pub fn may_begin_encoded_word(text: &str) -> bool {
     text.contains('=') && text.contains("=?")
 }
 
-/// Writes text as printable ASCII: every other character becomes `\x{HEX}` (RFC 6533 §3).
-/// [`decode`] undoes it.
-pub fn encode(text: &str) -> Cow<'_, str> {
-    encode_with(text, |_, _| false)
-}
-
-/// As [`encode`], with further characters that are encoded: the condition is given each character,
-/// and the octets before it.
-fn encode_with(text: &str, is_special: impl Fn(char, usize) -> bool) -> Cow<'_, str> {
+/// Writes text as printable ASCII: every other character becomes `\x{HEX}` (RFC 6533 §3), and so
+/// do further ones: the condition is given each character, and the octets before it. [`decode`]
+/// undoes it.
+fn encode(text: &str, is_special: impl Fn(char, usize) -> bool) -> Cow<'_, str> {
     // Nearly no text has one of these; all octets are looked at, so that many are at once.
     let is_plain = |b| {
         matches!(b, b' '..=b'~')
@@ -147,7 +98,7 @@ fn push_escape(out: &mut String, c: char) {
     out.push('}');
 }
 
-/// Reads what [`encode`] wrote. What is no `\x{HEX}` stays as it is.
+/// Reads what `encode` wrote. What is no `\x{HEX}` stays as it is.
 pub fn decode(text: &str) -> Cow<'_, str> {
     if !text.contains("\\x{") {
         return Cow::Borrowed(text);
@@ -234,7 +185,7 @@ pub fn shorten(text: &str) -> Cow<'_, str> {
 /// Adds a text as a quoted string (RFC 5322 §3.2.4), shortened and encoded.
 pub fn push_quoted(out: &mut String, text: &str) {
     let text = shorten(text);
-    let text = encode_with(&text, |c, before| c == '"' || c == '(' && before == 0);
+    let text = encode(&text, |c, before| c == '"' || c == '(' && before == 0);
     out.push('"');
     push_with_pairs(out, &text);
     out.push('"');
@@ -274,7 +225,7 @@ pub fn write_comment(text: &str, mut give: impl FnMut(&str)) {
         Cow::Borrowed(text) => Cow::Borrowed(text),
         Cow::Owned(_) => Cow::Owned(text.split(' ').map(shorten).collect::<Vec<_>>().join(" ")),
     };
-    let text = encode_with(&text, |c, _| matches!(c, '(' | ')'));
+    let text = encode(&text, |c, _| matches!(c, '(' | ')'));
     let mut word = String::with_capacity(64);
     word.push('(');
     let mut blank = true;
@@ -301,194 +252,15 @@ pub fn write_comment(text: &str, mut give: impl FnMut(&str)) {
     give(&word);
 }
 
-/// A place in a header field's value that is being read.
-#[derive(Clone, Copy, Debug)]
-pub struct Cursor<'a> {
-    value: &'a [u8],
-    /// What of it is not yet read.
-    rest: &'a [u8],
-}
-
-impl<'a> Cursor<'a> {
-    /// Begins at the beginning.
-    pub fn new(value: &'a [u8]) -> Self {
-        Self { value, rest: value }
-    }
-
-    /// The next octet, if there is one.
-    pub fn peek(&self) -> Option<u8> {
-        self.rest.first().copied()
-    }
-
-    /// Whether nothing is left.
-    pub fn is_at_end(&self) -> bool {
-        self.rest.is_empty()
-    }
-
-    /// The octets from an earlier place to here.
-    pub fn since(&self, earlier: &Self) -> &'a [u8] {
-        // `earlier` is not behind this place, so it has as much left or more.
-        earlier.rest.split_at(earlier.rest.len() - self.rest.len()).0
-    }
-
-    /// An error at this place.
-    pub fn error(&self, kind: ParseErrorKind) -> ParseError {
-        ParseError { at: self.value.len() - self.rest.len(), kind }
-    }
-
-    /// Takes an octet, whichever it is.
-    fn next(&mut self) -> Option<u8> {
-        let (octet, rest) = self.rest.split_first()?;
-        self.rest = rest;
-        Some(*octet)
-    }
-
-    /// Steps over the octet if it comes next; says whether it did.
-    pub fn take(&mut self, octet: u8) -> bool {
-        let rest = self.rest.strip_prefix(&[octet]);
-        self.rest = rest.unwrap_or(self.rest);
-        rest.is_some()
-    }
-
-    /// Takes the octets, maybe none, for which the condition holds.
-    pub fn take_while(&mut self, condition: impl Fn(u8) -> bool) -> &'a [u8] {
-        let (taken, rest) = split_before(self.rest, |octet| !condition(octet));
-        self.rest = rest;
-        taken
-    }
-
-    /// Steps over white space, folded or not; says whether there was any.
-    ///
-    /// The MTA hands over a line break as LF; CR LF is taken too. White space at the very end of
-    /// the value may lack its octets after the line break.
-    ///
-    /// # Errors
-    ///
-    /// A line break in front of something other than white space.
-    pub fn skip_white_space(&mut self) -> Result<bool, ParseError> {
-        let mut found = false;
-        loop {
-            match self.rest {
-                [b' ' | b'\t', rest @ ..] => self.rest = rest,
-                [b'\r' | b'\n', ..] => self.line_break()?,
-                _ => return Ok(found),
-            }
-            found = true;
-        }
-    }
-
-    /// Steps over LF or CR LF, which white space or the end must follow.
-    fn line_break(&mut self) -> Result<(), ParseError> {
-        let error = self.error(ParseErrorKind::ControlCharacter);
-        self.take(b'\r');
-        if self.take(b'\n') && matches!(self.peek(), None | Some(b' ' | b'\t' | b'\r' | b'\n')) {
-            Ok(())
-        } else {
-            Err(error)
-        }
-    }
-
-    /// Steps over `CFWS` (RFC 5322 §3.2.2), maybe none, and returns the text of the first comment
-    /// in it.
-    ///
-    /// ```text
-    /// comment = "(" *([FWS] ccontent) [FWS] ")"
-    /// ccontent = ctext / quoted-pair / comment
-    /// ```
-    ///
-    /// # Errors
-    ///
-    /// A comment that does not end, a control character.
-    pub fn skip_cfws(&mut self) -> Result<Option<String>, ParseError> {
-        let mut first = None;
-        loop {
-            self.skip_white_space()?;
-            if self.peek() != Some(b'(') {
-                return Ok(first);
-            }
-            let text = self.comment()?;
-            first.get_or_insert(text);
-        }
-    }
-
-    /// Reads a comment; comments in it keep their parentheses.
-    fn comment(&mut self) -> Result<String, ParseError> {
-        let unterminated = self.error(ParseErrorKind::UnterminatedComment);
-        self.next();
-        let mut text = Vec::new();
-        let mut depth = 1_usize;
-        loop {
-            let Some(octet) = self.content(&mut text, unterminated)? else { continue };
-            match octet {
-                b'(' => depth += 1,
-                b')' => depth -= 1,
-                _ => {}
-            }
-            if depth == 0 {
-                return Ok(decoded(&text));
-            }
-            text.push(octet);
-        }
-    }
-
-    /// Reads a quoted string (RFC 5322 §3.2.4) and returns its content.
-    ///
-    /// # Errors
-    ///
-    /// A string that does not end, a control character.
-    pub fn quoted_string(&mut self) -> Result<String, ParseError> {
-        let unterminated = self.error(ParseErrorKind::UnterminatedQuotedString);
-        self.next();
-        let mut text = Vec::new();
-        loop {
-            match self.content(&mut text, unterminated)? {
-                Some(b'"') => return Ok(decoded(&text)),
-                Some(octet) => text.push(octet),
-                None => {}
-            }
-        }
-    }
-
-    /// Steps over one piece of a comment or quoted string: an octet, which is returned, or a quoted
-    /// pair or a line break, for which the text gets what it stands for.
-    fn content(
-        &mut self,
-        text: &mut Vec<u8>,
-        unterminated: ParseError,
-    ) -> Result<Option<u8>, ParseError> {
-        let octet = self.peek().ok_or(unterminated)?;
-        match octet {
-            b'\\' => {
-                self.next();
-                let quoted = self.peek().ok_or(unterminated)?;
-                if quoted.is_ascii_control() && quoted != b'\t' {
-                    return Err(self.error(ParseErrorKind::ControlCharacter));
-                }
-                text.push(quoted);
-                self.next();
-                Ok(None)
-            }
-            b'\r' | b'\n' => self.line_break().map(|()| None),
-            b if b.is_ascii_control() && b != b'\t' => {
-                Err(self.error(ParseErrorKind::ControlCharacter))
-            }
-            b => {
-                self.next();
-                Ok(Some(b))
-            }
-        }
-    }
-}
-
-/// Text as it was meant: UTF-8 where it is that, and without [`encode`]'s escapes.
-fn decoded(text: &[u8]) -> String {
-    decode(&String::from_utf8_lossy(text)).into_owned()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::mail::lexer::Cursor;
     use proptest::prelude::*;
+
+    fn encoded(text: &str) -> Cow<'_, str> {
+        encode(text, |_, _| false)
+    }
 
     fn comment(text: &str) -> Vec<String> {
         let mut words = Vec::new();
@@ -518,9 +290,9 @@ mod tests {
 
     #[test]
     fn printable_text_is_left_alone() {
-        assert!(matches!(encode("a \"b\" (c) \\d"), Cow::Borrowed(_)));
-        assert_eq!(encode("bücher\n"), "b\\x{FC}cher\\x{A}");
-        assert_eq!(encode("\\x{41}"), "\\x{5C}x{41}");
+        assert!(matches!(encoded("a \"b\" (c) \\d"), Cow::Borrowed(_)));
+        assert_eq!(encoded("bücher\n"), "b\\x{FC}cher\\x{A}");
+        assert_eq!(encoded("\\x{41}"), "\\x{5C}x{41}");
         assert_eq!(
             decode("\\x{110000} \\x{} \\x{41 \\x{1F600}"),
             "\\x{110000} \\x{} \\x{41 \u{1F600}"
@@ -550,32 +322,6 @@ mod tests {
     }
 
     #[test]
-    fn comments_nest_without_recursion() {
-        let depth = 500_000;
-        let value = ["(".repeat(depth), ")".repeat(depth), "x".into()].concat();
-        let mut cursor = Cursor::new(value.as_bytes());
-        cursor.skip_cfws().unwrap();
-        assert_eq!(cursor.peek(), Some(b'x'));
-        let open = "(".repeat(depth);
-        assert_eq!(
-            Cursor::new(open.as_bytes()).skip_cfws().unwrap_err().kind,
-            ParseErrorKind::UnterminatedComment
-        );
-    }
-
-    #[test]
-    fn line_breaks_need_white_space() {
-        for good in ["\n x", "\r\n\tx", " \n x", "\n \n x"] {
-            let mut cursor = Cursor::new(good.as_bytes());
-            assert!(cursor.skip_white_space().unwrap());
-            assert_eq!(cursor.peek(), Some(b'x'), "{good:?}");
-        }
-        for bad in ["\nx", "\r x", "\r\nx", " \n\u{0}"] {
-            assert!(Cursor::new(bad.as_bytes()).skip_white_space().is_err(), "{bad:?}");
-        }
-    }
-
-    #[test]
     fn blanks_in_comments_survive_folding() {
         assert_eq!(comment("a  b").join(" "), "(a \\\\x{20}b)");
         assert_eq!(comment(" a   b ").join(" "), "(\\\\x{20}a \\\\x{20} b\\\\x{20})");
@@ -586,7 +332,7 @@ mod tests {
     proptest! {
         #[test]
         fn encoding_is_undone(text in "(\\PC|=|\\?|\\\\|x|\\{|4|1|\\}|[\\x00-\\x1f])*") {
-            let written = encode(&text);
+            let written = encoded(&text);
             prop_assert!(written.bytes().all(|b| (b' '..=b'~').contains(&b)));
             prop_assert_eq!(decode(&written), text.as_str());
         }

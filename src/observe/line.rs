@@ -6,7 +6,7 @@ use crate::{
     auth::{Identity, dkim::SignatureOutcome, dmarc::Identifier},
     config::LogLevel,
     log::Log,
-    mail::{address::push_address, octets::first_octets},
+    mail::{ip_address::push_address, octets::first_octets},
     policy::Disposition,
     session::{ContentRecord, Failure, IdentityRecord, Record},
 };

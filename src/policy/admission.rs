@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use crate::{
     auth::dkim::SignatureOutcome,
     config::Config,
-    mail::{domain::Domain, identity::helo_domain},
+    mail::{domain::Domain, envelope::helo_domain},
 };
 
 /// Why something is not verified, or not enforced.

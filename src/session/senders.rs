@@ -16,7 +16,7 @@ use crate::{
     internal_error::InternalError,
     mail::{
         domain::Domain,
-        identity::{ReversePath, helo_domain},
+        envelope::{ReversePath, helo_domain},
         reply::Reply,
     },
     policy::{self, Exemption, HeloDecision, MailDecision, Refusal},

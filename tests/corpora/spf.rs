@@ -2,7 +2,7 @@
 
 use spf_milter::{
     auth::spf::{self, Limits, Outcome, Query},
-    mail::identity::ReversePath,
+    mail::envelope::ReversePath,
 };
 use testkit::corpus::{self, Case};
 

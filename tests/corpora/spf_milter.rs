@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use spf_milter::{
     auth::spf::{self, Limits, Query},
     dns::zone::Zone,
-    mail::identity::ReversePath,
+    mail::envelope::ReversePath,
 };
 use testkit::corpus::{self, Case};
 use testkit::{

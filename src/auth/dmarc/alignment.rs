@@ -3,9 +3,9 @@
 use super::{
     discovery::Applicable,
     identifiers::{DkimStatus, Identifiers},
+    lookups::{State, View},
     outcome::{DmarcResult, Identifier, IdentifierAlignment, Problem},
     record::{Alignment, Psd, Record},
-    records::{State, View},
     walk::Walk,
 };
 use crate::mail::{domain::Domain, spf_result::SpfResult};

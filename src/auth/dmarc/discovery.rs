@@ -1,10 +1,10 @@
 //! Policy discovery: which policy applies to an author domain (RFC 9989 §4.10.1).
 
 use super::{
+    lookups::{Lookups, State, View, late},
     outcome::{AppliedPolicy, AppliedRecord, DiscoveryStep, PolicyTag, Problem},
     published::Published,
     record::{Policies, Policy},
-    records::{Records, State, View, late},
     walk::Walk,
 };
 use crate::{
@@ -17,13 +17,13 @@ use crate::{
 #[derive(Clone, Debug)]
 pub struct Discovery {
     pub(super) author: Author,
-    pub(super) records: Records,
+    pub(super) lookups: Lookups,
 }
 
 impl Discovery {
     /// A discovery where nothing has been looked up.
     pub fn new(author: Author) -> Self {
-        Self { author, records: Records::default() }
+        Self { author, lookups: Lookups::default() }
     }
 
     /// The same for another author, as there is when more From fields come. What has been found
@@ -49,7 +49,7 @@ impl Discovery {
                 find(view, domain);
             }
         };
-        self.records.advance(dns, find).await;
+        self.lookups.advance(dns, find).await;
     }
 }
 
@@ -72,13 +72,6 @@ pub(super) struct Applicable {
     pub(super) record: AppliedRecord,
     /// The organizational domain of the author domain, if it is known by now.
     pub(super) organizational_domain: Option<Domain>,
-}
-
-/// Finds the policies that apply to an author: [`Discovery::advance`] on a new one.
-pub async fn discover(dns: &Dns, author: &Author) -> Discovery {
-    let discovery = Discovery::new(author.clone());
-    discovery.advance(dns).await;
-    discovery
 }
 
 /// Finds the policy of one author domain, as far as it is known. The domain itself is asked for

@@ -4,9 +4,9 @@ use super::{
     alignment::{Alignments, align},
     discovery::{Discovery, Finding, find},
     identifiers::Identifiers,
+    lookups::View,
     outcome::{AppliedPolicy, DmarcResult, Outcome, Problem},
     record::Policy,
-    records::View,
 };
 use crate::{
     dns::Dns,
@@ -24,12 +24,12 @@ use crate::{
 ///
 /// The future may be dropped at any time: [`conclude`] then tells what is certain by then.
 pub async fn evaluate(dns: &Dns, discovery: &Discovery, identifiers: &Identifiers) -> Outcome {
-    discovery.records.advance(dns, |view| judge(view, &discovery.author, identifiers)).await
+    discovery.lookups.advance(dns, |view| judge(view, &discovery.author, identifiers)).await
 }
 
 /// The outcome when time is up: names that have not been answered by now count as trouble.
 pub fn conclude(discovery: &Discovery, identifiers: &Identifiers) -> Outcome {
-    judge(&mut discovery.records.view(), &discovery.author, identifiers)
+    judge(&mut discovery.lookups.view(), &discovery.author, identifiers)
 }
 
 fn judge(view: &mut View<'_>, author: &Author, identifiers: &Identifiers) -> Outcome {

@@ -44,6 +44,12 @@ fn identifiers(text: &str) -> Identifiers {
     identifiers
 }
 
+async fn discover(dns: &Dns, author: &Author) -> Discovery {
+    let discovery = Discovery::new(author.clone());
+    discovery.advance(dns).await;
+    discovery
+}
+
 fn run(zone: Zone, fields: &[&str], text: &str) -> (Outcome, usize) {
     let zone = Arc::new(zone);
     let dns = Dns::from_zone(zone.clone());

@@ -3,10 +3,10 @@
 use std::{iter, sync::Arc};
 
 use super::{
+    lookups::{Lookups, State, View},
     outcome::{DiscoveryStep, Problem},
     published::Published,
     record::{Psd, Record},
-    records::{Records, State, View},
 };
 use crate::{dns::Dns, mail::domain::Domain};
 
@@ -22,11 +22,11 @@ const LABELS_AFTER_CUT: usize = 7;
 ///
 /// The [`Problem::Lookup`] that keeps it unknown.
 pub async fn organizational_domain(dns: &Dns, domain: &Domain) -> Result<Domain, Problem> {
-    let records = Records::default();
+    let lookups = Lookups::default();
     let find = |view: &mut View<'_>| {
         Walk::new(view, domain).climb().map(|climb| climb.organizational_domain)
     };
-    records.advance(dns, find).await
+    lookups.advance(dns, find).await
 }
 
 /// The steps of a walk, as far as they are known.

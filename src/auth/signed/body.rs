@@ -77,11 +77,6 @@ impl BodyHashes {
         });
     }
 
-    /// Whether no hash is asked for.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.forms.is_empty()
-    }
-
     /// Takes the next octets of the body.
     pub(crate) fn write(&mut self, chunk: &[u8]) {
         for Form { canonicalizer, hashed, .. } in &mut self.forms {

@@ -3,10 +3,11 @@
 //!
 //! One pass, no recursion, time in proportion to the length.
 
-use super::reader::is_keyword_octet;
+use super::field::is_keyword_octet;
 use crate::mail::{
     domain::Domain,
-    tokens::{self, Cursor, ParseError},
+    lexer::{Cursor, ParseError},
+    tokens,
 };
 
 /// Whether what begins here follows the grammar to its end.

@@ -1,5 +1,6 @@
 use super::*;
-use crate::mail::{header_field::check_lines, tokens::ParseErrorKind};
+use crate::mail::tokens;
+use crate::mail::{header_field::check_lines, lexer::ParseErrorKind};
 use proptest::prelude::*;
 
 fn parse(value: &str) -> AuthenticationResults {

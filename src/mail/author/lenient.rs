@@ -8,7 +8,10 @@
 
 use std::collections::HashSet;
 
-use super::{AuthorDomains, Reading, fold, words};
+use super::{
+    encoded_word, lookalike,
+    reading::{AuthorDomains, Reading},
+};
 use crate::mail::{domain::Domain, octets::count_work};
 
 /// Texts that are looked at as domains. A field that has more never passes.
@@ -18,7 +21,7 @@ const MAX_TEXTS: usize = 1000;
 pub(super) fn read(value: &[u8]) -> Option<Reading> {
     let raw = String::from_utf8_lossy(value);
     let mut texts = vec![normal(&raw)];
-    for text in words::decoded(&raw) {
+    for text in encoded_word::decoded(&raw) {
         let text = normal(&text);
         if !texts.contains(&text) {
             texts.push(text);
@@ -35,7 +38,7 @@ pub(super) fn read(value: &[u8]) -> Option<Reading> {
     for text in &texts {
         reader.is_misleading |= text
             .split(['<', '>'])
-            .any(|part| part.contains('@') && part.contains(fold::is_misleading));
+            .any(|part| part.contains('@') && part.contains(lookalike::is_misleading));
         for view in views(text) {
             reader.view(&view);
         }
@@ -56,7 +59,7 @@ fn normal(text: &str) -> String {
             '\r' if rest.peek() == Some(&'\n') => continue,
             '\n' if matches!(rest.peek(), Some(' ' | '\t') | None) => ' ',
             '\t' => ' ',
-            c => match fold::lookalike(c) {
+            c => match lookalike::ascii_of(c) {
                 Some(c) => c,
                 None => continue,
             },
@@ -149,7 +152,7 @@ impl Reader {
 
     /// Takes the domain that a text begins with, as far as readers may take it to go.
     fn domain(&mut self, text: &str) {
-        let skipped = |c: char| " [\"'\\<(".contains(c) || fold::is_misleading(c);
+        let skipped = |c: char| " [\"'\\<(".contains(c) || lookalike::is_misleading(c);
         let text = text.trim_start_matches(skipped);
         let plain: String = text.chars().take_while(|c| is_domain_character(*c)).collect();
         count_work(plain.len());
@@ -180,10 +183,10 @@ impl Reader {
     }
 
     fn candidate(&mut self, text: &str) {
-        let shown: String = text.chars().filter(|c| !fold::is_misleading(*c)).collect();
+        let shown: String = text.chars().filter(|c| !lookalike::is_misleading(*c)).collect();
         self.add(&shown);
         // Readers that end a domain where something odd begins.
-        let odd = |c: char| !c.is_ascii() && !c.is_alphanumeric() || fold::is_misleading(c);
+        let odd = |c: char| !c.is_ascii() && !c.is_alphanumeric() || lookalike::is_misleading(c);
         if let Some((before, _)) = text.split_once(odd) {
             self.add(before);
         }
@@ -252,7 +255,7 @@ fn is_symbol(c: char) -> bool {
 
 fn is_domain_character(c: char) -> bool {
     if c.is_ascii() {
-        c.is_ascii_alphanumeric() || "-_.".contains(c) || fold::is_misleading(c)
+        c.is_ascii_alphanumeric() || "-_.".contains(c) || lookalike::is_misleading(c)
     } else {
         true
     }

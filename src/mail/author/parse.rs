@@ -1,6 +1,9 @@
 //! The parser of From header fields: one pass over the octets, no recursion, no copy.
 
-use super::{AuthorDomains, Malformed, Reading, fold};
+use super::{
+    lookalike,
+    reading::{AuthorDomains, Malformed, Reading},
+};
 use crate::mail::{
     domain::Domain,
     octets::{count_work, split_before},
@@ -202,8 +205,8 @@ impl<'a> Parser<'a> {
         if ambiguous {
             return Err(Malformed::AmbiguousLocalPart);
         }
-        self.misleading |= text.contains(fold::is_misleading);
-        if text.chars().all(|c| fold::is_plain(c) || fold::is_misleading(c)) {
+        self.misleading |= text.contains(lookalike::is_misleading);
+        if text.chars().all(|c| lookalike::is_plain(c) || lookalike::is_misleading(c)) {
             Ok(())
         } else {
             Err(Malformed::Lookalike)
@@ -232,7 +235,7 @@ impl<'a> Parser<'a> {
             return Err(Malformed::Domain);
         }
         let text = std::str::from_utf8(atoms).map_err(|_| Malformed::Domain)?;
-        if !text.chars().all(fold::is_plain) {
+        if !text.chars().all(lookalike::is_plain) {
             return Err(Malformed::Lookalike);
         }
         let domain = Domain::parse(text).map_err(|_| Malformed::Domain)?;

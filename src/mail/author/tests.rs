@@ -590,7 +590,7 @@ proptest! {
                 domains.push(domain);
             }
         }
-        // A fold at the very end folds nothing.
+        // A lookalike at the very end folds nothing.
         let value = value.trim_end();
         match parse::domains(value.as_bytes()) {
             Ok(reading) => prop_assert_eq!(reading.domains.as_slice(), domains.as_slice(), "{:?}", value),

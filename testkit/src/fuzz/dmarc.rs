@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use spf_milter::{
     auth::dmarc::{
-        Alignment, DkimIdentifier, DkimStatus, DmarcResult, Identifiers, Outcome, Record, discover,
-        evaluate, organizational_domain,
+        Alignment, Discovery, DkimIdentifier, DkimStatus, DmarcResult, Identifiers, Outcome,
+        Record, evaluate, organizational_domain,
     },
     dns::{Answer, Dns, Failure, Name, RecordType, zone::Zone},
     mail::{author::Author, domain::Domain, spf_result::SpfResult},
@@ -77,7 +77,8 @@ pub(crate) fn check(octets: &[u8]) {
     let dns = Dns::from_zone(Arc::clone(&zone));
     let identifiers = Identifiers { spf: spf.clone(), dkim: dkim.clone() };
     let outcome = super::block_on(async {
-        let discovery = discover(&dns, &Author::One(author.clone())).await;
+        let discovery = Discovery::new(Author::One(author.clone()));
+        discovery.advance(&dns).await;
         evaluate(&dns, &discovery, &identifiers).await
     });
     assert!(zone.queries() <= 86, "{} queries", zone.queries());

@@ -2,7 +2,7 @@
 
 use spf_milter::mail::{
     domain::{Domain, with_a_labels},
-    identity::{ReversePath, helo_domain},
+    envelope::{ReversePath, helo_domain},
 };
 
 pub(crate) fn check(octets: &[u8]) {

@@ -3,8 +3,9 @@
 use super::grammar;
 use crate::mail::{
     domain::{Domain, is_unseen},
+    lexer::Cursor,
     results::words,
-    tokens::{self, Cursor},
+    tokens,
 };
 use std::{fmt, str::FromStr};
 

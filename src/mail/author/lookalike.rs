@@ -33,7 +33,7 @@ fn compatible(c: char) -> Option<char> {
 
 /// What a reader may take a character for: ASCII where it is compatible with it, or looks like a
 /// bracket or dot; a space for white space of all kinds; `None` where it is not seen.
-pub(super) fn lookalike(c: char) -> Option<char> {
+pub(super) fn ascii_of(c: char) -> Option<char> {
     Some(match c {
         c if c.is_ascii() || is_misleading(c) => c,
         c if is_invisible(c) => return None,
@@ -77,7 +77,7 @@ pub(super) fn lookalike(c: char) -> Option<char> {
 /// Whether a character of an address is what it looks like: ASCII, or a letter, digit, mark or
 /// symbol that no reader takes for another.
 pub(super) fn is_plain(c: char) -> bool {
-    c.is_ascii() || !is_misleading(c) && lookalike(c) == Some(c)
+    c.is_ascii() || !is_misleading(c) && ascii_of(c) == Some(c)
 }
 
 /// Characters that reorder text (Bidi_Control of the Unicode Character Database) or break it, and

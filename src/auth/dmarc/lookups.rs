@@ -72,7 +72,7 @@ enum Question {
 
 /// The look-ups of a message: each is made once, however often it is asked for. Clones are one.
 #[derive(Clone, Default)]
-pub(super) struct Records(Arc<Mutex<Table>>);
+pub(super) struct Lookups(Arc<Mutex<Table>>);
 
 #[derive(Default)]
 struct Table {
@@ -80,13 +80,13 @@ struct Table {
     existing: HashMap<Domain, Lookup<bool>>,
 }
 
-impl fmt::Debug for Records {
+impl fmt::Debug for Lookups {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Records").finish_non_exhaustive()
+        f.debug_struct("Lookups").finish_non_exhaustive()
     }
 }
 
-impl Records {
+impl Lookups {
     /// What is known by now.
     pub(super) fn view(&self) -> View<'_> {
         View { table: self.0.lock().unwrap_or_else(PoisonError::into_inner), wanted: Vec::new() }
