@@ -94,7 +94,7 @@ fn main() {
                                 .for_each(|chunk| verification.body(chunk));
                             assert!(
                                 verification
-                                    .finish(None)
+                                    .finish()
                                     .await
                                     .unwrap()
                                     .iter()

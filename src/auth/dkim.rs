@@ -27,8 +27,6 @@ mod signature;
 
 use std::{fmt, time::Duration};
 
-use tokio::time::Instant;
-
 pub use super::signed::{body::BodyCoverage, keys::KeyProblem};
 use super::signed::{
     body::{BodyHash, BodyHashes},
@@ -257,18 +255,12 @@ impl Verification {
     /// Ends the message: what was found out about its signatures, from the top of the header. None
     /// where it has none.
     ///
-    /// Keys that have not come at `end` count as timed out, whatever the time-out of the settings
-    /// is.
-    ///
     /// # Errors
     ///
     /// A look-up did not come to an end, or a hash is missing that was asked for: nothing can be
     /// said about the message then.
-    pub async fn finish(
-        self,
-        end: Option<Instant>,
-    ) -> Result<Vec<SignatureOutcome>, InternalError> {
-        let keys = self.keys.finish(end).await?;
+    pub async fn finish(self) -> Result<Vec<SignatureOutcome>, InternalError> {
+        let keys = self.keys.finish().await?;
         let bodies = self.bodies.finish();
         let index = self.header.index();
         let mut text = Vec::new();

@@ -138,7 +138,7 @@ impl Content {
         let mut findings = Findings { is_list: self.is_list, ..Findings::default() };
         let mut begin = Instant::now();
         if let Dkim::Body(verification) = std::mem::replace(&mut self.dkim, Dkim::Off) {
-            findings.dkim = Some(verification.finish(None).await?);
+            findings.dkim = Some(verification.finish().await?);
             let now = Instant::now();
             findings.dkim_took = Some(now - begin);
             begin = now;

@@ -22,7 +22,7 @@ async fn verify(message: &Message, dns: &Dns, now: u64, chunk: usize) -> Vec<Sig
     for part in message.body.chunks(chunk) {
         verification.body(part);
     }
-    verification.finish(None).await.unwrap()
+    verification.finish().await.unwrap()
 }
 
 /// Sets with something about DKIM in them.

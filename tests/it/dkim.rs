@@ -52,7 +52,7 @@ async fn verify_all(message: &Message, dns: &Dns, chunk: usize) -> Vec<Signature
     for part in message.body.chunks(chunk) {
         verification.body(part);
     }
-    verification.finish(None).await.unwrap()
+    verification.finish().await.unwrap()
 }
 
 /// RFC 6376 appendix A.2 and RFC 8463 appendix A.3.

@@ -6,6 +6,7 @@ use ring::{
     digest,
     signature::{Ed25519KeyPair, KeyPair as _},
 };
+use tokio::time::Instant;
 
 use super::{
     super::signed::{
@@ -136,7 +137,7 @@ impl Message {
         }
         let mut verification = verifier.end_of_header(dns);
         verification.body(&self.body);
-        verification.finish(None).await.unwrap()
+        verification.finish().await.unwrap()
     }
 
     async fn verify(&self) -> SignatureOutcome {
@@ -733,7 +734,7 @@ proptest! {
             }
             let mut verification = verifier.end_of_header(&dns(""));
             verification.body(&body);
-            let outcomes = verification.finish(None).await.unwrap();
+            let outcomes = verification.finish().await.unwrap();
             assert!(outcomes.len() >= 2 && outcomes.iter().all(|outcome| outcome.reason.is_some()));
         });
     }

@@ -3,10 +3,7 @@
 use std::{collections::HashMap, fmt, time::Duration};
 
 use futures_util::FutureExt as _;
-use tokio::{
-    task::JoinSet,
-    time::{self, Instant},
-};
+use tokio::{task::JoinSet, time};
 
 use super::{
     crypto::{Algorithm, MAX_RSA_BITS, MIN_RSA_BITS, PublicKey},
@@ -100,23 +97,18 @@ impl KeyLookups {
         self.texts.insert(name.clone(), texts);
     }
 
-    /// Waits for the keys, at most until `end`.
+    /// Waits for the keys: each look-up ends with its time-out.
     ///
     /// # Errors
     ///
     /// A look-up did not come to an end.
-    pub(crate) async fn finish(mut self, end: Option<Instant>) -> Result<Keys, InternalError> {
-        loop {
-            let next = self.under_way.join_next();
-            let joined = match end {
-                Some(end) => time::timeout_at(end, next).await,
-                None => Ok(next.await),
-            };
-            let Ok(Some(lookup)) = joined else { return Ok(Keys(self.texts)) };
+    pub(crate) async fn finish(mut self) -> Result<Keys, InternalError> {
+        while let Some(lookup) = self.under_way.join_next().await {
             let (name, texts) =
                 lookup.map_err(|_| InternalError::new("a key look-up did not come to an end"))?;
             self.texts.insert(name, texts);
         }
+        Ok(Keys(self.texts))
     }
 }
 

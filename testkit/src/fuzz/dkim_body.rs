@@ -83,6 +83,6 @@ pub(crate) fn hashed<'a>(
     super::block_on(async {
         let mut verification = verifier.end_of_header(&Dns::from_zone(Arc::new(zone)));
         chunks.for_each(|chunk| verification.body(chunk));
-        verification.finish(None).await.unwrap().pop().unwrap().reason
+        verification.finish().await.unwrap().pop().unwrap().reason
     })
 }

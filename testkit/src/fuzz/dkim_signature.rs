@@ -37,7 +37,7 @@ pub(crate) fn verify(
     super::block_on(async {
         let mut verification = verifier.end_of_header(dns);
         body.chunks(chunk).for_each(|part| verification.body(part));
-        verification.finish(None).await.unwrap()
+        verification.finish().await.unwrap()
     })
 }
 

@@ -65,7 +65,7 @@ pub(crate) fn body_reason(
     run(async {
         let mut verification = verifier.end_of_header(&Dns::from_zone(Arc::new(zone)));
         chunks.iter().for_each(|chunk| verification.body(chunk));
-        verification.finish(None).await.unwrap().pop().unwrap().reason
+        verification.finish().await.unwrap().pop().unwrap().reason
     })
 }
 
@@ -335,7 +335,7 @@ fn verify(random: &mut Random, case: &Case) -> Vec<SignatureOutcome> {
     run(async {
         let mut verification = verifier.end_of_header(&Dns::from_zone(Arc::new(zone)));
         chunks.iter().for_each(|chunk| verification.body(chunk));
-        verification.finish(None).await.unwrap()
+        verification.finish().await.unwrap()
     })
 }
 
