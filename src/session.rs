@@ -24,6 +24,7 @@
 
 mod answer;
 mod content;
+mod context;
 mod forged;
 mod iprev;
 mod peer;
@@ -35,31 +36,27 @@ mod task;
 #[cfg(test)]
 mod tests;
 
-use std::{
-    net::{IpAddr, Ipv4Addr},
-    sync::Arc,
-    time::Duration,
-};
+use std::sync::Arc;
 
 pub use answer::{Answer, Edit, Records, Verdict};
 use content::{Content, Findings};
+use context::Context;
 use forged::Forged;
 use futures_util::FutureExt as _;
 use iprev::Iprev;
 pub use peer::{Client, Granted, Permission};
 pub use record::{Action, ContentRecord, Failure, IdentityRecord, Record, Skipped, Timings};
 use recorder::Recorder;
-use senders::{Checks, Helo, Sender, cut};
+use senders::{Helo, Sender, cut};
 pub use settle::Event;
 use tokio::time::Instant;
 
 use crate::{
     auth::{Verified, iprev as client_name},
-    dns::Dns,
     fields::Results,
     internal_error::InternalError,
-    mail::{auth_results::AuthservIdPattern, domain::Domain, envelope::ReversePath, reply::Reply},
-    policy::{self, Exemption, MailDecision, MessageDecision, MessageFacts, Refusal},
+    mail::{auth_results::AuthservIdPattern, domain::Domain, envelope::ReversePath},
+    policy::{self, Exemption, MessageDecision, MessageFacts},
     runtime::Runtime,
     wording,
 };
@@ -67,15 +64,10 @@ use crate::{
 /// A session.
 #[derive(Debug)]
 pub struct Session {
-    runtime: Arc<Runtime>,
-    /// The DNS client, for this session: all that is asked for it counts together.
-    dns: Dns,
+    context: Context,
     granted: Granted,
-    /// The client's address, or why it is not verified.
-    client: Result<IpAddr, Exemption>,
-    /// The client's address, whether it is verified or not.
-    address: Option<IpAddr>,
-    host_name: String,
+    /// Why nothing of the client is verified.
+    exemption: Option<Exemption>,
     /// The authserv-ids whose incoming fields are deleted.
     own_ids: Vec<AuthservIdPattern>,
     /// The client may bring in fields in our name, as long as it does not authenticate.
@@ -107,7 +99,6 @@ enum Transaction {
 /// A message that is verified.
 #[derive(Debug)]
 struct Message {
-    client: IpAddr,
     begun: Instant,
     sender: Sender,
     /// `None` where nothing of the content is looked at.
@@ -124,65 +115,60 @@ impl Session {
         client: &Client,
         mta_host: Option<&str>,
     ) -> (Self, Answer) {
-        let config = &runtime.config;
-        let host_name = runtime.host_name(mta_host).to_owned();
-        let address = client.address.map(|address| address.to_canonical());
-        let admitted = policy::admit(config, client.address, client.port, &client.host);
+        let context = Context::new(runtime, client.address, mta_host);
+        let config = context.config();
+        let exemption = policy::admit(config, client.address, client.port, &client.host).err();
         let mut session = Self {
-            dns: runtime.dns.for_session(),
             granted,
-            client: admitted,
-            address,
-            own_ids: runtime.own_authserv_ids(&host_name),
+            exemption,
+            own_ids: context.runtime.own_authserv_ids(&context.host_name),
             keeps_fields: policy::may_claim_our_ids(config, client.address),
-            host_name,
             helo: None,
             iprev: Iprev::NotBegun,
             transaction: Transaction::None,
-            recorder: Recorder::new(address, config.dry_run),
-            runtime,
+            recorder: Recorder::new(client.address.map(|_| context.client), config.dry_run),
+            context,
         };
-        let answer = match admitted {
-            Ok(_) => Answer::proceed(),
-            Err(exemption) => session.exempt(exemption, false, granted.connect_answer),
+        let answer = match exemption {
+            None => Answer::proceed(),
+            Some(exemption) => session.exempt(exemption, false, granted.connect_answer),
         };
         (session, answer)
     }
 
     /// Whether the client is one that is verified; not so where that of a message authenticates.
     pub fn verifies_client(&self) -> bool {
-        self.client.is_ok()
+        self.exemption.is_none()
     }
 
     /// HELO or EHLO. Comes again after STARTTLS; a name is verified once.
     pub async fn helo(&mut self, name: &str) -> Answer {
         // HELO ends a message that is under way (RFC 5321 §4.1.4).
         let mut earlier = self.end_transaction();
-        let Ok(client) = self.client else { return Answer::proceed().after(earlier) };
+        if self.exemption.is_some() {
+            return Answer::proceed().after(earlier);
+        }
         let name = cut(name);
         if self.helo.as_ref().is_none_or(|helo| *helo.name != *name) {
             // What has gathered belongs to the former name.
             earlier = earlier.or_else(|| self.recorder.take());
-            let checks = Checks {
-                runtime: &self.runtime,
-                dns: &self.dns,
-                client,
-                receiver: &self.host_name,
-            };
-            let helo = Helo::begin(&checks, name, &mut self.recorder);
+            let helo = Box::new(Helo::begin(&self.context, name, &mut self.recorder));
             self.recorder.helo = Some(Arc::clone(&helo.name));
-            self.helo = Some(Box::new(helo));
+            self.helo = Some(helo);
         }
-        let answer = if !self.runtime.needs.helo_reply {
-            Answer::proceed()
-        } else {
-            match self.join_helo().await {
-                Ok(verdict) => self.settle(verdict, Vec::new()),
+        let answer = match &mut self.helo {
+            Some(helo) if self.context.runtime.needs.helo_reply => match helo.wait().await {
+                Ok(()) => {
+                    helo.decide(&self.context, &mut self.recorder).await;
+                    let verdict = helo.verdict();
+                    self.settle(verdict, Vec::new())
+                }
                 Err(error) => {
                     self.helo = None;
                     self.give_up(Event::Helo, Some(error), None)
                 }
-            }
+            },
+            _ => Answer::proceed(),
         };
         answer.after(earlier)
     }
@@ -198,37 +184,34 @@ impl Session {
         let earlier = self.end_transaction();
         self.recorder.pending().queue_id = queue_id.map(str::to_owned);
         let forged = self.deletes_fields(authenticated).then(Forged::default);
-        let answer =
-            match (self.client, policy::from_authentication(&self.runtime.config, authenticated)) {
-                (Ok(client), None) => self.begin_message(client, reverse_path, forged).await,
-                // Of an exempt client that was recorded when it connected.
-                (Err(_), _) => self.begin_exempt(Answer::proceed(), forged, queue_id),
-                (Ok(_), Some(exemption)) => {
-                    let answer = self.exempt(exemption, true, self.granted.mail_answer);
-                    self.begin_exempt(answer, forged, queue_id)
-                }
-            };
+        let authentication = policy::from_authentication(self.context.config(), authenticated);
+        let answer = match (self.exemption, authentication) {
+            (None, None) => return self.begin_message(reverse_path, forged).await.after(earlier),
+            // Of an exempt client that was recorded when it connected.
+            (Some(_), _) => Answer::proceed(),
+            (None, Some(exemption)) => self.exempt(exemption, true, self.granted.mail_answer),
+        };
+        if let Some(forged) = forged {
+            self.recorder.pending().queue_id = queue_id.map(str::to_owned);
+            self.transaction = Transaction::Exempt(forged);
+        }
         answer.after(earlier)
     }
 
     /// Begins a message that is verified.
-    async fn begin_message(
-        &mut self,
-        client: IpAddr,
-        reverse_path: &[u8],
-        forged: Option<Forged>,
-    ) -> Answer {
-        let config = &self.runtime.config;
-        self.iprev.begin(&self.runtime, &self.dns, client);
-        let content =
-            (config.verify_dkim || config.verify_dmarc).then(|| Content::new(&self.runtime));
-        let path = ReversePath::parse(reverse_path);
-        let sender = Sender::begin(&self.checks(client), &path, self.helo.as_deref());
-        let mut message =
-            Box::new(Message { client, begun: Instant::now(), sender, content, forged });
+    async fn begin_message(&mut self, reverse_path: &[u8], forged: Option<Forged>) -> Answer {
+        let (context, config) = (&self.context, self.context.config());
+        self.iprev.begin(context);
+        let looks_at_content = config.verify_dkim || config.verify_dmarc;
+        let mut message = Box::new(Message {
+            begun: Instant::now(),
+            sender: Sender::begin(context, &ReversePath::parse(reverse_path), self.helo.as_deref()),
+            content: looks_at_content.then(|| Content::new(context)),
+            forged,
+        });
         // Where there is nothing to say to MAIL FROM, its check goes on until the end of the
         // message: an MTA that begins message after message does not wait for them one by one.
-        if self.runtime.needs.mail_reply {
+        if context.runtime.needs.mail_reply {
             let answer = match self.join_senders(&mut message).await {
                 Ok(verdict) => self.settle(verdict, Vec::new()),
                 Err(error) => return self.give_up(Event::Mail, Some(error), message.forged),
@@ -241,20 +224,6 @@ impl Session {
         Answer::proceed()
     }
 
-    /// Begins a message of which nothing is verified.
-    fn begin_exempt(
-        &mut self,
-        answer: Answer,
-        forged: Option<Forged>,
-        queue_id: Option<&str>,
-    ) -> Answer {
-        if let Some(forged) = forged {
-            self.recorder.pending().queue_id = queue_id.map(str::to_owned);
-            self.transaction = Transaction::Exempt(forged);
-        }
-        answer
-    }
-
     /// A header field, as the client sent it: the value begins right behind the colon.
     pub fn header(&mut self, name: &[u8], value: &[u8]) {
         let forged = match &mut self.transaction {
@@ -263,7 +232,7 @@ impl Session {
             Transaction::Failed(forged) => forged.as_mut(),
             Transaction::Verified(message) => {
                 if let Some(content) = &mut message.content {
-                    content.header(&self.dns, name, value);
+                    content.header(&self.context.dns, name, value);
                 }
                 message.forged.as_mut()
             }
@@ -278,7 +247,7 @@ impl Session {
         if let Transaction::Verified(message) = &mut self.transaction
             && let Some(content) = &mut message.content
         {
-            content.end_of_header(&self.dns);
+            content.end_of_header(&self.context.dns);
         }
     }
 
@@ -287,7 +256,7 @@ impl Session {
         if let Transaction::Verified(message) = &mut self.transaction
             && let Some(content) = &mut message.content
         {
-            content.body(&self.dns, chunk);
+            content.body(&self.context.dns, chunk);
         }
     }
 
@@ -304,7 +273,7 @@ impl Session {
             Transaction::None => Answer::proceed(),
             Transaction::Exempt(forged) => {
                 let decision = policy::at_end_of_exempt(forged.has_too_many());
-                let verdict = self.verdict(decision, None, None, Duration::ZERO).await;
+                let verdict = self.word(decision, None, None, Instant::now()).await;
                 self.recorder.end_of_message(Some(&forged));
                 self.settle(verdict, forged.deletions().collect())
             }
@@ -318,63 +287,56 @@ impl Session {
 
     /// The end of a message that is verified.
     async fn conclude(&mut self, message: &mut Message) -> Result<Answer, InternalError> {
-        let config = Arc::clone(&self.runtime.config);
-        let deadline = Instant::now() + Duration::from_secs(config.timeout_secs).saturating_mul(2);
+        let deadline = Instant::now() + self.context.timeout().saturating_mul(2);
         // Keys are looked up while SPF is waited for.
         if let Some(content) = &mut message.content {
-            content.end_of_header(&self.dns);
+            content.end_of_header(&self.context.dns);
         }
         let has_too_many_forged = message.forged.as_ref().is_some_and(Forged::has_too_many);
         let (mut findings, mut iprev) = (Findings::default(), None);
         // What is refused for its forged fields is not waited for.
-        if has_too_many_forged && !config.dry_run {
-            self.decide_senders(message).await;
+        if has_too_many_forged && !self.context.config().dry_run {
+            self.decide_senders(&mut message.sender).await;
         } else {
             self.join_senders(message).await?;
             if let Some(content) = message.content.take() {
                 let mailfrom = message.sender.mailfrom().map(|mailfrom| &*mailfrom.verified);
-                findings = Box::pin(content.finish(&self.runtime, &self.dns, mailfrom)).await?;
+                findings = Box::pin(content.finish(&self.context, mailfrom)).await?;
             }
             iprev = self.iprev.join(&mut self.recorder.pending().timings).await?;
         }
         let mailfrom = message.sender.mailfrom();
-        let deferred = mailfrom.and_then(|mailfrom| match mailfrom.decision {
-            MailDecision::Defer(refusal) => Some(refusal),
-            MailDecision::Accept | MailDecision::Refuse(_) => None,
-        });
         let facts = MessageFacts {
-            client: message.client,
-            deferred,
+            client: self.context.client,
+            deferred: mailfrom.and_then(|mailfrom| mailfrom.deferred),
             dkim: findings.dkim.as_deref().unwrap_or_default(),
             dmarc: findings.dmarc.as_ref(),
             is_list: findings.is_list,
             has_too_many_forged,
         };
-        let decision = policy::at_end(&config, &facts);
-        let author_domain =
-            findings.dmarc.as_ref().and_then(|outcome| outcome.author_domain.as_ref());
-        let verified = mailfrom.map(|mailfrom| &*mailfrom.verified);
-        let limit = deadline.saturating_duration_since(Instant::now());
-        let verdict = self.verdict(decision, verified, author_domain, limit).await;
+        let decision = policy::at_end(self.context.config(), &facts);
+        let author_domain = facts.dmarc.and_then(|outcome| outcome.author_domain.as_ref());
+        let verified = mailfrom.map(|mailfrom| &mailfrom.verified);
+        let verdict = self
+            .word(decision, verified.map(|verified| &**verified), author_domain, deadline)
+            .await;
         // Nothing is awaited from here on: the record says of a message that it was received to its
         // end only if it was also decided on.
         self.recorder.end_of_message(message.forged.as_ref());
         let edits = self.edits(message, &findings, decision, iprev.as_ref());
-        let verified = mailfrom.map(|mailfrom| Arc::clone(&mailfrom.verified));
-        self.recorder.decided(&verdict, decision, findings, verified, iprev);
+        self.recorder.decided(&verdict, decision, findings, verified.cloned(), iprev);
         self.recorder.pending().timings.total = Some(message.begun.elapsed());
         Ok(self.settle(verdict, edits))
     }
 
     /// The message under way is given up.
     pub fn abort(&mut self) -> Answer {
-        Answer { records: self.end_transaction().into(), ..Answer::proceed() }
+        self.end_transaction().into()
     }
 
     /// The session ends.
     pub fn close(mut self) -> Answer {
-        let record = self.end_transaction().or_else(|| self.recorder.take());
-        Answer { records: record.into(), ..Answer::proceed() }
+        self.end_transaction().or_else(|| self.recorder.take()).into()
     }
 
     /// The work on an event did not come to a good end, as where it panicked.
@@ -397,69 +359,30 @@ impl Session {
             Transaction::Exempt(_) | Transaction::Failed(_) => {}
             // An outcome that is known by now is recorded.
             Transaction::Verified(mut message) => {
-                let _ = self.decide_senders(&mut message).now_or_never();
+                let _ = self.decide_senders(&mut message.sender).now_or_never();
             }
         }
         self.recorder.take()
     }
 
-    /// Waits for the check of the HELO name, and decides on it.
-    async fn join_helo(&mut self) -> Result<Verdict, InternalError> {
-        if let Some(helo) = &mut self.helo {
-            helo.wait().await?;
-        }
-        Ok(self.decide_helo().await)
-    }
-
-    /// Decides on the HELO name, if its check is done by now.
-    async fn decide_helo(&mut self) -> Verdict {
-        let config = &self.runtime.config;
-        let decided = self.helo.as_mut().and_then(|helo| helo.decide(config));
-        if let Some((verified, refusal, begun)) = self.helo.as_ref().and_then(|h| h.to_word()) {
-            let limit = self.left_since(begun);
-            let reply = self.word(refusal, Some(verified), None, limit).await;
-            if let Some(helo) = &mut self.helo {
-                helo.reply = Some(reply);
-            }
-        }
-        let reply = self.helo.as_ref().and_then(|helo| helo.reply.clone());
-        if let Some((verified, took)) = decided {
-            self.recorder.identity(verified, reply.clone(), false);
-            self.recorder.pending().timings.helo = Some(took);
-        }
-        reply.map_or(Verdict::Continue, Verdict::Reply)
-    }
-
     /// Waits for the checks of MAIL FROM and HELO, and decides on them.
     async fn join_senders(&mut self, message: &mut Message) -> Result<Verdict, InternalError> {
-        senders::wait(self.helo.as_deref_mut(), &mut message.sender).await?;
-        Ok(self.decide_senders(message).await)
+        message.sender.wait(self.helo.as_deref_mut()).await?;
+        Ok(self.decide_senders(&mut message.sender).await)
     }
 
     /// Decides on HELO and MAIL FROM, as far as their checks are done by now.
-    async fn decide_senders(&mut self, message: &mut Message) -> Verdict {
-        let Message { begun, sender, .. } = message;
-        // What HELO was refused with was its own answer.
-        self.decide_helo().await;
-        let (config, helo) = (&self.runtime.config, self.helo.as_deref());
-        let Some(mailfrom) = sender.decide(config, helo, &mut self.recorder) else {
-            return Verdict::Continue;
-        };
-        let reply = match mailfrom.decision {
-            MailDecision::Refuse(refusal) => {
-                let limit = self.left_since(*begun);
-                Some(self.word(refusal, Some(&mailfrom.verified), None, limit).await)
-            }
-            MailDecision::Accept | MailDecision::Defer(_) => None,
-        };
-        self.recorder.identity(mailfrom.verified, reply.clone(), mailfrom.for_dmarc);
-        reply.map_or(Verdict::Continue, Verdict::Reply)
+    async fn decide_senders(&mut self, sender: &mut Sender) -> Verdict {
+        if let Some(helo) = &mut self.helo {
+            helo.decide(&self.context, &mut self.recorder).await;
+        }
+        sender.decide(&self.context, self.helo.as_deref(), &mut self.recorder).await
     }
 
     //--- Answers ---
 
     fn settle(&mut self, decided: Verdict, edits: Vec<Edit>) -> Answer {
-        settle::settle(&self.runtime.config, &self.granted, &mut self.recorder, decided, edits)
+        settle::settle(self.context.config(), &self.granted, &mut self.recorder, decided, edits)
     }
 
     /// The work is given up: `error_action` says what follows, now or at the end of the message.
@@ -472,8 +395,10 @@ impl Session {
         if let Some(error) = error {
             self.recorder.pending().failure = Some(Failure::Internal(error));
         }
-        let verdict = settle::failure(&self.runtime.config, &self.granted, event);
+        let verdict = settle::failure(self.context.config(), &self.granted, event);
         if event == Event::End {
+            // A message that does not go on needs no changes.
+            let forged = forged.filter(|_| verdict == Some(Verdict::Accept));
             self.recorder.end_of_message(forged.as_ref());
             let deletions = forged.iter().flat_map(Forged::deletions).collect();
             return self.settle(verdict.unwrap_or(Verdict::Continue), deletions);
@@ -493,12 +418,13 @@ impl Session {
         Answer { verdict, edits: Vec::new(), records: self.recorder.take().into() }
     }
 
-    async fn verdict(
+    /// What the MTA is to be told of a decision.
+    async fn word(
         &self,
         decision: MessageDecision,
-        identity: Option<&Verified>,
+        sender: Option<&Verified>,
         author_domain: Option<&Domain>,
-        limit: Duration,
+        deadline: Instant,
     ) -> Verdict {
         match decision {
             MessageDecision::Accept { .. } => Verdict::Continue,
@@ -506,33 +432,10 @@ impl Session {
                 Verdict::Quarantine(wording::quarantine_reason(author_domain))
             }
             MessageDecision::Refuse(refusal) => {
-                Verdict::Reply(self.word(refusal, identity, author_domain, limit).await)
+                let (context, helo) = (&self.context, self.helo_name());
+                Verdict::Reply(context.word(refusal, helo, sender, author_domain, deadline).await)
             }
         }
-    }
-
-    /// Words a refusal; `limit` is for the client's name.
-    async fn word(
-        &self,
-        refusal: Refusal,
-        identity: Option<&Verified>,
-        author_domain: Option<&Domain>,
-        limit: Duration,
-    ) -> Reply {
-        let config = &self.runtime.config;
-        let facts = wording::Facts {
-            // The unspecified address stands for one that is not known.
-            client: self.address.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED)),
-            helo: self.helo_name().unwrap_or(""),
-            receiver: &self.host_name,
-            timestamp: self.runtime.clock.now(),
-            identity,
-            author_domain,
-        };
-        // Nobody would see the name in a dry run.
-        let dns = (!config.dry_run).then_some((&self.dns, limit));
-        // Boxed, for hardly any message is refused.
-        Box::pin(wording::word(config, refusal, &facts, dns)).await
     }
 
     /// The fields to delete, from last to first, then those to insert.
@@ -543,7 +446,7 @@ impl Session {
         decision: MessageDecision,
         iprev: Option<&client_name::Outcome>,
     ) -> Vec<Edit> {
-        let config = &self.runtime.config;
+        let context = &self.context;
         let helo = self.helo.as_deref();
         let mailfrom = message.sender.mailfrom();
         let [for_spf, for_dmarc] = [false, true].map(|for_dmarc| {
@@ -554,11 +457,11 @@ impl Session {
         let is_definitive = helo.is_some_and(Helo::is_definitive);
         let helo = helo.and_then(Helo::accepted);
         let results = Results {
-            client: message.client,
+            client: context.client,
             helo: self.helo_name(),
-            receiver: &self.host_name,
-            authserv_id: self.runtime.authserv_id(&self.host_name),
-            recorded: policy::recorded(config, helo, is_definitive, for_spf).collect(),
+            receiver: &context.host_name,
+            authserv_id: context.runtime.authserv_id(&context.host_name),
+            recorded: policy::recorded(context.config(), helo, is_definitive, for_spf).collect(),
             for_dmarc,
             dkim: findings.dkim.as_deref(),
             dmarc: findings.dmarc.as_ref(),
@@ -567,15 +470,10 @@ impl Session {
         };
         let insert = |field| Edit::Insert { index: 0, field };
         let deletions = message.forged.iter().flat_map(Forged::deletions);
-        deletions.chain(results.write(config).into_iter().map(insert)).collect()
+        deletions.chain(results.write(context.config()).into_iter().map(insert)).collect()
     }
 
     //--- What the session knows ---
-
-    fn checks(&self, client: IpAddr) -> Checks<'_> {
-        let (runtime, dns, receiver) = (&self.runtime, &self.dns, &self.host_name);
-        Checks { runtime, dns, client, receiver }
-    }
 
     fn helo_name(&self) -> Option<&str> {
         self.helo.as_ref().map(|helo| &*helo.name)
@@ -584,10 +482,5 @@ impl Session {
     /// Whether fields in our name are deleted from the client's messages.
     fn deletes_fields(&self, authenticated: bool) -> bool {
         !self.own_ids.is_empty() && (authenticated || !self.keeps_fields)
-    }
-
-    /// What is left of the time for a check that began then.
-    fn left_since(&self, begun: Instant) -> Duration {
-        Duration::from_secs(self.runtime.config.timeout_secs).saturating_sub(begun.elapsed())
     }
 }

@@ -35,6 +35,13 @@ impl From<Verdict> for Answer {
     }
 }
 
+impl From<Option<Arc<Record>>> for Answer {
+    fn from(latest: Option<Arc<Record>>) -> Self {
+        let records = Records { earlier: None, latest };
+        Self { verdict: Verdict::Continue, edits: Vec::new(), records }
+    }
+}
+
 /// What the MTA is told.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Verdict {

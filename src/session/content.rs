@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, timeout};
 
-use super::task::Task;
+use super::{context::Context, task::Task};
 use crate::{
     auth::{
         Verified, dkim,
@@ -17,7 +17,6 @@ use crate::{
         domain::Domain,
         list_id::has_list_id,
     },
-    runtime::Runtime,
 };
 
 /// From fields of more octets are none that can be read.
@@ -59,14 +58,14 @@ pub(super) struct Findings {
 }
 
 impl Content {
-    pub(super) fn new(runtime: &Runtime) -> Self {
-        let config = &runtime.config;
+    pub(super) fn new(context: &Context) -> Self {
+        let config = context.config();
         let dkim = if config.verify_dkim {
             Dkim::Header(dkim::Verifier::new(dkim::Settings {
                 max_signatures: config.max_dkim_signatures,
                 min_key_bits: config.min_dkim_key_bits,
-                timeout: Duration::from_secs(config.timeout_secs),
-                now: runtime.clock.now(),
+                timeout: context.timeout(),
+                now: context.runtime.clock.now(),
             }))
         } else {
             Dkim::Off
@@ -130,11 +129,10 @@ impl Content {
     /// Those of [`dkim::Verification::finish`].
     pub(super) async fn finish(
         mut self,
-        runtime: &Runtime,
-        dns: &Dns,
+        context: &Context,
         spf: Option<&Verified>,
     ) -> Result<Findings, InternalError> {
-        self.end_of_header(dns);
+        self.end_of_header(&context.dns);
         let mut findings = Findings { is_list: self.is_list, ..Findings::default() };
         let mut begin = Instant::now();
         if let Dkim::Body(verification) = std::mem::replace(&mut self.dkim, Dkim::Off) {
@@ -150,9 +148,8 @@ impl Content {
                 }),
                 dkim: findings.dkim.iter().flatten().filter_map(identifier).collect(),
             };
-            let limit = Duration::from_secs(runtime.config.timeout_secs);
-            let evaluated =
-                timeout(limit, dmarc::evaluate(dns, &self.discovery, &identifiers)).await;
+            let evaluation = dmarc::evaluate(&context.dns, &self.discovery, &identifiers);
+            let evaluated = timeout(context.timeout(), evaluation).await;
             // What is certain when time is up is the outcome then: no name that its sender keeps
             // without an answer takes a fail away.
             findings.dmarc =

@@ -1,11 +1,11 @@
 //! The client's name, verified beside its first message.
 
-use std::{net::IpAddr, time::Duration};
+use std::time::Duration;
 
 use tokio::time::{Instant, timeout};
 
-use super::{record::Timings, task::Task};
-use crate::{auth::iprev, dns::Dns, internal_error::InternalError, runtime::Runtime};
+use super::{context::Context, record::Timings, task::Task};
+use crate::{auth::iprev, internal_error::InternalError};
 
 /// How far the verification of the client's name is.
 #[derive(Debug)]
@@ -17,9 +17,9 @@ pub(super) enum Iprev {
 
 impl Iprev {
     /// Begins the verification, if it is wanted, once in a session.
-    pub(super) fn begin(&mut self, runtime: &Runtime, dns: &Dns, client: IpAddr) {
-        if runtime.config.verify_iprev && matches!(self, Self::NotBegun) {
-            let (dns, limit) = (dns.clone(), Duration::from_secs(runtime.config.timeout_secs));
+    pub(super) fn begin(&mut self, context: &Context) {
+        if context.config().verify_iprev && matches!(self, Self::NotBegun) {
+            let (dns, client, limit) = (context.dns.clone(), context.client, context.timeout());
             *self = Self::UnderWay(Task::start(async move {
                 let begin = Instant::now();
                 let outcome = timeout(limit, iprev::verify(&dns, client)).await;

@@ -1,18 +1,17 @@
 //! The identities of senders, verified with SPF.
 
-use std::{net::IpAddr, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use futures_util::FutureExt as _;
 use tokio::time::Instant;
 
-use super::{recorder::Recorder, task::Task};
+use super::{answer::Verdict, context::Context, recorder::Recorder, task::Task};
 use crate::{
     auth::{
         Identity, Verified,
         spf::{self, Limits, POSTMASTER, Query, Trace},
     },
     config::Config,
-    dns::Dns,
     internal_error::InternalError,
     mail::{
         domain::Domain,
@@ -20,7 +19,6 @@ use crate::{
         reply::Reply,
     },
     policy::{self, Exemption, HeloDecision, MailDecision, Refusal},
-    runtime::Runtime,
 };
 
 /// The HELO name in force.
@@ -30,7 +28,7 @@ pub(super) struct Helo {
     begun: Instant,
     state: HeloState,
     /// What it is refused with.
-    pub(super) reply: Option<Reply>,
+    reply: Option<Reply>,
 }
 
 #[expect(clippy::large_enum_variant, reason = "a session has one, and it is boxed")]
@@ -44,8 +42,8 @@ enum HeloState {
 
 impl Helo {
     /// Begins the check of a HELO name, if there is to be one.
-    pub(super) fn begin(checks: &Checks<'_>, name: &str, recorder: &mut Recorder) -> Self {
-        let config = &checks.runtime.config;
+    pub(super) fn begin(context: &Context, name: &str, recorder: &mut Recorder) -> Self {
+        let config = context.config();
         let domain = config.verify_helo.then(|| policy::helo_identity(config, name));
         let state = match domain {
             None => HeloState::Unverified,
@@ -54,8 +52,9 @@ impl Helo {
                 HeloState::Unverified
             }
             Some(Ok(domain)) => {
-                let check = checks.of(POSTMASTER, Some(&domain), name).start();
-                HeloState::UnderWay(shown(name, Some(&domain)), check)
+                let check =
+                    Check { context, local_part: POSTMASTER, domain: Some(&domain), helo: name };
+                HeloState::UnderWay(shown(name, Some(&domain)), check.start())
             }
         };
         Self { name: name.into(), begun: Instant::now(), state, reply: None }
@@ -73,39 +72,45 @@ impl Helo {
         }
     }
 
-    /// Decides on the identity as soon as its check is done: what was verified, and how long that
-    /// took.
-    pub(super) fn decide(&mut self, config: &Config) -> Option<(Arc<Verified>, Duration)> {
-        let HeloState::UnderWay(domain, check) = &mut self.state else { return None };
-        let Checked { outcome, trace, took } = check.take()?;
-        let decision = policy::at_helo(config, outcome.result);
-        let (local_part, domain) = (POSTMASTER.to_owned(), std::mem::take(domain));
-        let verified =
-            Arc::new(Verified { identity: Identity::Helo, local_part, domain, outcome, trace });
-        self.state = HeloState::Verified(Arc::clone(&verified), decision);
-        Some((verified, took))
+    /// Decides on the identity as soon as its check is done, and words a refusal, once.
+    pub(super) async fn decide(&mut self, context: &Context, recorder: &mut Recorder) {
+        if let HeloState::UnderWay(domain, check) = &mut self.state
+            && let Some(Checked { outcome, trace, took }) = check.take()
+        {
+            let decision = policy::at_helo(context.config(), outcome.result);
+            let (local_part, domain) = (POSTMASTER.to_owned(), std::mem::take(domain));
+            let verified =
+                Arc::new(Verified { identity: Identity::Helo, local_part, domain, outcome, trace });
+            recorder.pending().timings.helo = Some(took);
+            if !matches!(decision, HeloDecision::Refuse(_)) {
+                recorder.identity(Arc::clone(&verified), None, false);
+            }
+            self.state = HeloState::Verified(verified, decision);
+        }
+        if let HeloState::Verified(verified, HeloDecision::Refuse(refusal)) = &self.state
+            && self.reply.is_none()
+        {
+            let deadline = self.begun + context.timeout();
+            let name = Some(&*self.name);
+            let reply = context.word(*refusal, name, Some(verified), None, deadline).await;
+            recorder.identity(Arc::clone(verified), Some(reply.clone()), false);
+            self.reply = Some(reply);
+        }
+    }
+
+    /// What the MTA is told of the name.
+    pub(super) fn verdict(&self) -> Verdict {
+        self.reply.clone().map_or(Verdict::Continue, Verdict::Reply)
     }
 
     /// Whether the check is still under way.
-    pub(super) fn is_pending(&self) -> bool {
+    fn is_pending(&self) -> bool {
         matches!(self.state, HeloState::UnderWay(..))
     }
 
     /// Whether the result holds for MAIL FROM too.
     pub(super) fn is_definitive(&self) -> bool {
         matches!(self.state, HeloState::Verified(_, HeloDecision::Definitive))
-    }
-
-    /// The identity that is refused, where there is no reply yet; why, and when its check began.
-    pub(super) fn to_word(&self) -> Option<(&Verified, Refusal, Instant)> {
-        match &self.state {
-            HeloState::Verified(verified, HeloDecision::Refuse(refusal))
-                if self.reply.is_none() =>
-            {
-                Some((verified, *refusal, self.begun))
-            }
-            _ => None,
-        }
     }
 
     /// The identity that was verified and not refused.
@@ -119,30 +124,35 @@ impl Helo {
     }
 }
 
-/// The MAIL FROM identity of a message, and how far its verification is.
+/// The MAIL FROM identity of a message.
+#[derive(Debug)]
+pub(super) struct Sender {
+    begun: Instant,
+    state: SenderState,
+}
+
 #[expect(clippy::large_enum_variant, reason = "a message has one, and it is boxed")]
 #[derive(Debug)]
-pub(super) enum Sender {
-    /// It is not verified.
+enum SenderState {
     Unverified,
     /// It is being verified, if there is a check, and not yet decided on.
     UnderWay(SenderIdentity, Option<Task<Checked>>),
-    /// It was verified and decided on.
     Verified(Mailfrom),
 }
 
 /// A MAIL FROM identity that was verified.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(super) struct Mailfrom {
     pub(super) verified: Arc<Verified>,
     /// SPF's own rules leave it out; DMARC wants its result all the same.
     pub(super) for_dmarc: bool,
-    pub(super) decision: MailDecision,
+    /// The refusal that is put off until the end of the message.
+    pub(super) deferred: Option<Refusal>,
 }
 
 /// A MAIL FROM identity (RFC 7208 §2.4).
 #[derive(Debug, Default)]
-pub(super) struct SenderIdentity {
+struct SenderIdentity {
     local_part: String,
     /// Its domain as it is shown.
     domain: String,
@@ -154,75 +164,97 @@ pub(super) struct SenderIdentity {
 impl Sender {
     /// Begins the check of MAIL FROM, if SPF's own rules or DMARC ask for it. While HELO is open,
     /// so is whether SPF's do.
-    pub(super) fn begin(checks: &Checks<'_>, path: &ReversePath, helo: Option<&Helo>) -> Self {
-        let (config, needs) = (&checks.runtime.config, checks.runtime.needs);
+    pub(super) fn begin(context: &Context, path: &ReversePath, helo: Option<&Helo>) -> Self {
+        let config = context.config();
         let helo_name = helo.map_or("", |helo| &*helo.name);
         let sender = SenderIdentity::new(path, helo_name, config);
         let is_definitive = helo.is_some_and(Helo::is_definitive);
         let is_wanted = config.verify_dmarc || sender.exempt.is_none() && !is_definitive;
         let check = is_wanted.then(|| {
-            let check = checks.of(&sender.local_part, sender.parsed.as_ref(), helo_name);
+            let (local_part, domain) = (&sender.local_part, sender.parsed.as_ref());
+            let check = Check { context, local_part, domain, helo: helo_name };
             // What the MTA waits for needs no task of its own.
-            if needs.mail_reply { check.hold() } else { check.start() }
+            if context.runtime.needs.mail_reply { check.hold() } else { check.start() }
         });
-        Self::UnderWay(sender, check)
+        Self { begun: Instant::now(), state: SenderState::UnderWay(sender, check) }
     }
 
-    /// Waits for the check, if it is under way.
+    /// Waits for the checks of HELO and MAIL FROM that are under way, for both at the same time, so
+    /// that the MTA waits no longer than for one.
     ///
     /// # Errors
     ///
-    /// Those of [`Task::wait`].
-    async fn wait(&mut self) -> Result<(), InternalError> {
-        match self {
-            Self::UnderWay(_, Some(check)) => check.wait().await,
-            Self::UnderWay(_, None) | Self::Unverified | Self::Verified(_) => Ok(()),
+    /// Those of [`Task::wait`]. Where the waiting is given up, it can begin anew.
+    pub(super) async fn wait(&mut self, helo: Option<&mut Helo>) -> Result<(), InternalError> {
+        let helo = helo.filter(|helo| helo.is_pending());
+        let check = match &mut self.state {
+            SenderState::UnderWay(_, check) => check.as_mut(),
+            SenderState::Unverified | SenderState::Verified(_) => None,
+        };
+        match (helo, check) {
+            (Some(helo), Some(check)) => {
+                let (helo, check) =
+                    Box::pin(async { tokio::join!(helo.wait(), check.wait()) }).await;
+                helo.and(check)
+            }
+            (Some(helo), None) => helo.wait().await,
+            (None, Some(check)) => check.wait().await,
+            (None, None) => Ok(()),
         }
     }
 
-    /// Whether there is something to wait for.
-    fn is_pending(&self) -> bool {
-        matches!(self, Self::UnderWay(_, Some(_)))
-    }
-
-    /// Decides on the identity as soon as its check and that of HELO are done: what was verified.
-    pub(super) fn decide(
+    /// Decides on the identity as soon as its check and that of HELO are done, and words a refusal.
+    pub(super) async fn decide(
         &mut self,
-        config: &Config,
+        context: &Context,
         helo: Option<&Helo>,
         recorder: &mut Recorder,
-    ) -> Option<Mailfrom> {
-        let Self::UnderWay(sender, check) = self else { return None };
-        if helo.is_some_and(Helo::is_pending) {
-            return None;
-        }
-        let checked = match check {
-            Some(check) => Some(check.take()?),
-            None => None,
+    ) -> Verdict {
+        let SenderState::UnderWay(sender, check) = &mut self.state else {
+            return Verdict::Continue;
         };
+        if helo.is_some_and(Helo::is_pending) {
+            return Verdict::Continue;
+        }
+        let checked = check.as_mut().map(Task::take);
+        if let Some(None) = checked {
+            return Verdict::Continue;
+        }
         let SenderIdentity { local_part, domain, exempt, .. } = std::mem::take(sender);
-        *self = Self::Unverified;
+        self.state = SenderState::Unverified;
+        let (config, identity) = (context.config(), Identity::Mailfrom);
         let is_definitive = helo.is_some_and(Helo::is_definitive);
         let for_dmarc = is_definitive || exempt.is_some();
         if let Some((sender, exemption)) = exempt.filter(|_| !is_definitive) {
-            recorder.skip(Identity::Mailfrom, &sender, exemption);
+            recorder.skip(identity, &sender, exemption);
         }
-        let Checked { outcome, trace, took } =
-            checked.filter(|_| !for_dmarc || config.verify_dmarc)?;
-        let decision = policy::at_mail(config, outcome.result, for_dmarc);
-        let identity = Identity::Mailfrom;
-        let verified = Arc::new(Verified { identity, local_part, domain, outcome, trace });
-        let mailfrom = Mailfrom { verified, for_dmarc, decision };
-        *self = Self::Verified(mailfrom.clone());
+        let checked = checked.flatten().filter(|_| !for_dmarc || config.verify_dmarc);
+        let Some(Checked { outcome, trace, took }) = checked else { return Verdict::Continue };
         recorder.pending().timings.mail_from = Some(took);
-        Some(mailfrom)
+        let (reply, deferred) = match policy::at_mail(config, outcome.result, for_dmarc) {
+            MailDecision::Accept => (None, None),
+            MailDecision::Defer(refusal) => (None, Some(refusal)),
+            MailDecision::Refuse(refusal) => (Some(refusal), None),
+        };
+        let verified = Arc::new(Verified { identity, local_part, domain, outcome, trace });
+        let reply = match reply {
+            Some(refusal) => {
+                let deadline = self.begun + context.timeout();
+                let helo = helo.map(|helo| &*helo.name);
+                Some(context.word(refusal, helo, Some(&verified), None, deadline).await)
+            }
+            None => None,
+        };
+        recorder.identity(Arc::clone(&verified), reply.clone(), for_dmarc);
+        self.state = SenderState::Verified(Mailfrom { verified, for_dmarc, deferred });
+        reply.map_or(Verdict::Continue, Verdict::Reply)
     }
 
     /// The identity, where it was verified.
     pub(super) fn mailfrom(&self) -> Option<&Mailfrom> {
-        match self {
-            Self::Verified(mailfrom) => Some(mailfrom),
-            Self::Unverified | Self::UnderWay(..) => None,
+        match &self.state {
+            SenderState::Verified(mailfrom) => Some(mailfrom),
+            SenderState::Unverified | SenderState::UnderWay(..) => None,
         }
     }
 }
@@ -252,56 +284,20 @@ impl SenderIdentity {
     }
 }
 
-/// Waits for the checks of HELO and MAIL FROM that are under way, for both at the same time, so that
-/// the MTA waits no longer than for one.
-///
-/// # Errors
-///
-/// Those of [`Task::wait`]. Where the waiting is given up, it can begin anew.
-pub(super) async fn wait(
-    helo: Option<&mut Helo>,
-    sender: &mut Sender,
-) -> Result<(), InternalError> {
-    match helo.filter(|helo| helo.is_pending()) {
-        Some(helo) if sender.is_pending() => {
-            let (helo, sender) = Box::pin(async { tokio::join!(helo.wait(), sender.wait()) }).await;
-            helo.and(sender)
-        }
-        Some(helo) => helo.wait().await,
-        None => sender.wait().await,
-    }
-}
-
-/// What an identity was found to be.
+/// What a check found.
 #[derive(Debug)]
-pub(super) struct Checked {
+struct Checked {
     outcome: spf::Outcome,
     trace: Option<Trace>,
     took: Duration,
 }
 
-/// What all checks of a session have in common.
-#[derive(Clone, Copy)]
-pub(super) struct Checks<'a> {
-    pub(super) runtime: &'a Arc<Runtime>,
-    pub(super) dns: &'a Dns,
-    pub(super) client: IpAddr,
-    /// This host.
-    pub(super) receiver: &'a str,
-}
-
-impl<'a> Checks<'a> {
-    /// The check of an identity; `domain` is `None` where it has no domain name.
-    fn of(self, local_part: &'a str, domain: Option<&'a Domain>, helo: &'a str) -> Check<'a> {
-        Check { of: self, local_part, domain, helo }
-    }
-}
-
 /// A check of an identity.
 #[derive(Clone, Copy)]
 struct Check<'a> {
-    of: Checks<'a>,
+    context: &'a Context,
     local_part: &'a str,
+    /// `None` where the identity has no domain name.
     domain: Option<&'a Domain>,
     helo: &'a str,
 }
@@ -326,33 +322,35 @@ impl Check<'_> {
 
     /// The check, with memory of its own.
     fn to_owned(self) -> impl Future<Output = Checked> + Send + 'static {
-        let client = self.of.client;
-        let (runtime, dns) = (Arc::clone(self.of.runtime), self.of.dns.clone());
-        let domain = self.domain.cloned();
-        let [local_part, helo, receiver] =
-            [self.local_part, self.helo, self.of.receiver].map(str::to_owned);
+        let (context, domain) = (self.context.clone(), self.domain.cloned());
+        let [local_part, helo] = [self.local_part, self.helo].map(str::to_owned);
         async move {
-            let checks = Checks { runtime: &runtime, dns: &dns, client, receiver: &receiver };
-            checks.of(&local_part, domain.as_ref(), &helo).run().await
+            let (context, domain) = (&context, domain.as_ref());
+            Check { context, local_part: &local_part, domain, helo: &helo }.run().await
         }
     }
 
     async fn run(self) -> Checked {
         let begin = Instant::now();
-        let Checks { runtime, dns, client, receiver } = self.of;
+        let Context { runtime, dns, client, host_name } = self.context;
+        let config = &runtime.config;
+        let limits = Limits {
+            max_lookups: config.max_lookups,
+            max_void_lookups: config.max_void_lookups,
+            timeout: self.context.timeout(),
+        };
         let mut trace = runtime.traces_spf.then(Trace::default);
         let outcome = match self.domain {
             None => spf::Outcome::without_domain("no domain name"),
             Some(domain) => {
                 let query = Query {
-                    client,
+                    client: *client,
                     domain: domain.into(),
                     local_part: self.local_part,
                     helo: self.helo,
-                    receiver,
+                    receiver: host_name,
                     timestamp: runtime.clock.now(),
                 };
-                let limits = limits(&runtime.config);
                 spf::check(dns, &query, &limits, trace.as_mut()).await
             }
         };
@@ -378,13 +376,5 @@ fn shown(text: &str, domain: Option<&Domain>) -> String {
         Some(domain) if !text.is_ascii() => domain.to_string(),
         Some(_) => text.strip_suffix('.').unwrap_or(text).to_owned(),
         None => text.to_owned(),
-    }
-}
-
-fn limits(config: &Config) -> Limits {
-    Limits {
-        max_lookups: config.max_lookups,
-        max_void_lookups: config.max_void_lookups,
-        timeout: Duration::from_secs(config.timeout_secs),
     }
 }
