@@ -42,23 +42,20 @@ pub async fn word(
     facts: &Facts<'_>,
     dns: Option<(&Dns, Duration)>,
 ) -> Reply {
-    let (code, status, text) = match (refusal, facts.identity) {
-        (Refusal::Spf, Some(identity)) => spf_reply(config, &identity.outcome),
-        (Refusal::Spf, None) => {
-            (config.fail_reply_code, config.fail_status_code, &config.fail_reply_text)
+    let outcome = facts.identity.map(|identity| &identity.outcome);
+    let (code, status, text) = match refusal {
+        Refusal::Spf => spf_reply(config, outcome),
+        Refusal::Dmarc => {
+            let (code, status) = (config.dmarc_fail_reply_code, config.dmarc_fail_status_code);
+            (code, status, &config.dmarc_fail_reply_text)
         }
-        (Refusal::Dmarc, _) => (
-            config.dmarc_fail_reply_code,
-            config.dmarc_fail_status_code,
-            &config.dmarc_fail_reply_text,
-        ),
         // There is no code of its own for this; subject and detail are those of a DMARC rejection
         // (RFC 7372 §3.4).
-        (Refusal::DmarcTemperror, _) => {
+        Refusal::DmarcTemperror => {
             let status = EnhancedStatusCode::DMARC_TEMPERROR;
             return Reply::new(ReplyCode::TRY_AGAIN, status, "DMARC validation error");
         }
-        (Refusal::ForgedResults, _) => {
+        Refusal::ForgedResults => {
             let text = "Too many Authentication-Results fields in the name of this host";
             return Reply::new(ReplyCode::REFUSED, EnhancedStatusCode::NOT_AUTHORIZED, text);
         }
@@ -81,30 +78,18 @@ pub fn quarantine_reason(author_domain: Option<&Domain>) -> String {
 
 /// The reply to a result of SPF.
 fn spf_reply<'a>(
-    config: &'a Config,
-    outcome: &spf::Outcome,
+    c: &'a Config,
+    outcome: Option<&spf::Outcome>,
 ) -> (ReplyCode, EnhancedStatusCode, &'a ReplyText) {
-    match outcome.result {
-        SpfResult::Softfail => {
-            (config.softfail_reply_code, config.softfail_status_code, &config.softfail_reply_text)
+    use SpfResult::{Permerror, Softfail, Temperror};
+    match outcome.map_or(SpfResult::Fail, |outcome| outcome.result) {
+        Softfail => (c.softfail_reply_code, c.softfail_status_code, &c.softfail_reply_text),
+        Temperror => (c.temperror_reply_code, c.temperror_status_code, &c.temperror_reply_text),
+        Permerror => (c.permerror_reply_code, c.permerror_status_code, &c.permerror_reply_text),
+        _ if outcome.is_some_and(|outcome| outcome.explanation.is_some()) => {
+            (c.fail_reply_code, c.fail_status_code, &c.fail_reply_text_exp)
         }
-        SpfResult::Temperror => (
-            config.temperror_reply_code,
-            config.temperror_status_code,
-            &config.temperror_reply_text,
-        ),
-        SpfResult::Permerror => (
-            config.permerror_reply_code,
-            config.permerror_status_code,
-            &config.permerror_reply_text,
-        ),
-        _ => {
-            let text = match outcome.explanation {
-                Some(_) => &config.fail_reply_text_exp,
-                None => &config.fail_reply_text,
-            };
-            (config.fail_reply_code, config.fail_status_code, text)
-        }
+        _ => (c.fail_reply_code, c.fail_status_code, &c.fail_reply_text),
     }
 }
 

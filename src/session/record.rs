@@ -3,7 +3,6 @@
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use super::peer::Permission;
-
 use crate::{
     auth::{Identity, Verified, dkim, dmarc, iprev},
     internal_error::InternalError,
