@@ -20,9 +20,6 @@ pub struct Outcome {
     /// The explanation that the domain published for its fail (RFC 7208 §6.2): ASCII, expanded, not
     /// yet safe for a reply.
     pub explanation: Option<String>,
-    /// The validated name of the client (RFC 7208 §7.3), where a reply has it: see
-    /// [`client_name`](super::client_name).
-    pub client_name: Option<String>,
     /// Terms that asked DNS.
     pub lookups: usize,
     /// Terms that asked DNS and found nothing.
@@ -43,7 +40,6 @@ impl Outcome {
             policy_domain: None,
             problem,
             explanation: None,
-            client_name: None,
             lookups: 0,
             void_lookups: 0,
         }
