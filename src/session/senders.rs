@@ -31,7 +31,6 @@ pub(super) struct Helo {
     reply: Option<Reply>,
 }
 
-#[expect(clippy::large_enum_variant, reason = "a session has one, and it is boxed")]
 #[derive(Debug)]
 enum HeloState {
     Unverified,
