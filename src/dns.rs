@@ -29,7 +29,7 @@ pub mod zone;
 
 use std::{
     any::Any,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    net::{IpAddr, SocketAddr},
     sync::Arc,
 };
 
@@ -153,7 +153,7 @@ impl Dns {
         size: usize,
     ) {
         if let Source::Resolver(resolver, _) = &self.source {
-            resolver.keep_parsed(name, texts, parsed, size);
+            resolver.cache.keep_parsed(name, texts, parsed, size);
         }
     }
 
@@ -168,42 +168,6 @@ impl Dns {
             Ok(_) | Err(Failure::NoData) => Ok(true),
             Err(Failure::NxDomain) => Ok(false),
             Err(failure) => Err(failure),
-        }
-    }
-
-    /// The IPv4 addresses of a host.
-    ///
-    /// # Errors
-    ///
-    /// As [`Dns::lookup`].
-    pub async fn a(&self, name: &Name) -> Lookup<Ipv4Addr> {
-        match self.lookup(name, RecordType::A).await? {
-            Answer::A(records) => Ok(records),
-            _ => Err(Failure::Network),
-        }
-    }
-
-    /// The IPv6 addresses of a host.
-    ///
-    /// # Errors
-    ///
-    /// As [`Dns::lookup`].
-    pub async fn aaaa(&self, name: &Name) -> Lookup<Ipv6Addr> {
-        match self.lookup(name, RecordType::Aaaa).await? {
-            Answer::Aaaa(records) => Ok(records),
-            _ => Err(Failure::Network),
-        }
-    }
-
-    /// The mail exchangers of a domain.
-    ///
-    /// # Errors
-    ///
-    /// As [`Dns::lookup`].
-    pub async fn mx(&self, name: &Name) -> Lookup<Mx> {
-        match self.lookup(name, RecordType::Mx).await? {
-            Answer::Mx(records) => Ok(records),
-            _ => Err(Failure::Network),
         }
     }
 
@@ -252,6 +216,7 @@ mod tests {
         }
         let (dns, name) = (Dns::from_zone(Arc::new(zone)), Name::new("example.com").unwrap());
         assert_eq!(dns.txt(&name).await, Err(Failure::Rcode(TOO_MANY_RECORDS)));
-        assert_eq!(dns.mx(&name).await.unwrap().len(), 11);
+        let exchangers = dns.lookup(&name, RecordType::Mx).await;
+        assert!(matches!(exchangers, Ok(Answer::Mx(found)) if found.len() == 11));
     }
 }

@@ -72,8 +72,7 @@ async fn leads_back(
     match (found, client) {
         (Ok(Answer::A(addresses)), IpAddr::V4(client)) => Ok(addresses.contains(&client)),
         (Ok(Answer::Aaaa(addresses)), IpAddr::V6(client)) => Ok(addresses.contains(&client)),
-        (Ok(_), _) => Ok(false),
-        (Err(failure), _) if failure.is_void() => Ok(false),
-        (Err(failure), _) => Err(failure),
+        (Err(failure), _) if !failure.is_void() => Err(failure),
+        _ => Ok(false),
     }
 }

@@ -194,7 +194,7 @@ pub type Lookup<T> = Result<Arc<[T]>, Failure>;
 mod tests {
     use super::*;
 
-    /// The records of an answer.
+    /// How many records an answer has.
     fn count(answer: Result<Answer, Failure>) -> Result<usize, Failure> {
         answer.map(|answer| match answer {
             Answer::A(records) => records.len(),

@@ -1,10 +1,8 @@
 //! The cache: answers and failures, each until its time is over.
 
-use std::{any::Any, hash::Hash, sync::Arc, time::Duration};
+use std::{any::Any, sync::Arc, time::Duration};
 
-use moka::{
-    Entry as Kept, Equivalent, ops::compute::Op, policy::EvictionPolicy, sync::Cache as Entries,
-};
+use moka::{Entry as Kept, ops::compute::Op, policy::EvictionPolicy, sync::Cache as Entries};
 use tokio::time::Instant;
 
 use super::{
@@ -25,19 +23,6 @@ const SLOT: usize = 1024;
 pub(super) struct Key {
     pub(super) name: Name,
     pub(super) record_type: RecordType,
-}
-
-/// A [`Key`] by reference; has the same hash, field by field.
-#[derive(Hash)]
-struct KeyRef<'a> {
-    name: &'a Name,
-    record_type: RecordType,
-}
-
-impl Equivalent<Key> for KeyRef<'_> {
-    fn equivalent(&self, key: &Key) -> bool {
-        self.record_type == key.record_type && *self.name == key.name
-    }
 }
 
 #[derive(Clone)]
@@ -85,12 +70,8 @@ impl Cache {
     }
 
     /// What is known now.
-    pub(super) fn find(
-        &self,
-        name: &Name,
-        record_type: RecordType,
-    ) -> Option<Result<Answer, Failure>> {
-        let entry = self.entries.as_ref()?.get(&KeyRef { name, record_type })?;
+    pub(super) fn find(&self, key: &Key) -> Option<Result<Answer, Failure>> {
+        let entry = self.entries.as_ref()?.get(key)?;
         (Instant::now() < entry.expires).then_some(entry.outcome)
     }
 
@@ -157,7 +138,7 @@ mod tests {
     }
 
     fn find(cache: &Cache, name: &str) -> Option<Result<Answer, Failure>> {
-        cache.find(&Name::new(name).unwrap(), RecordType::A)
+        cache.find(&key(name))
     }
 
     fn text(size: usize) -> Result<Answer, Failure> {
@@ -175,7 +156,7 @@ mod tests {
         assert_eq!(find(&cache, "a.example"), Some(answer.clone()));
         assert_eq!(find(&cache, "none.example"), Some(Err(Failure::NxDomain)));
         assert_eq!(find(&cache, "zero.example"), None);
-        assert_eq!(cache.find(&key("a.example").name, RecordType::Mx), None);
+        assert_eq!(cache.find(&Key { record_type: RecordType::Mx, ..key("a.example") }), None);
         tokio::time::advance(Duration::from_millis(1)).await;
         assert_eq!(find(&cache, "none.example"), None);
         tokio::time::advance(TTL / 2).await;
@@ -248,7 +229,7 @@ mod tests {
         let (cache, name) = (Cache::new(100), Name::new("a.example").unwrap());
         let key = Key { name: name.clone(), record_type: RecordType::Txt };
         let answer = |size: usize| Texts::from([vec![b'x'; size].into()]);
-        let kept = || match cache.find(&name, RecordType::Txt) {
+        let kept = || match cache.find(&key) {
             Some(Ok(Answer::Txt(texts))) => texts.parsed::<usize>().map(|parsed| *parsed),
             other => panic!("{other:?}"),
         };
@@ -268,7 +249,7 @@ mod tests {
             assert_eq!((kept(), slots()), (known, taken), "{size}");
         }
         assert!(
-            matches!(cache.find(&name, RecordType::Txt), Some(Ok(Answer::Txt(texts))) if texts.parsed::<u8>().is_none())
+            matches!(cache.find(&key), Some(Ok(Answer::Txt(texts))) if texts.parsed::<u8>().is_none())
         );
         // Equal texts of another answer are others.
         cache.keep_parsed(&name, &answer(0), Arc::new(9_usize), 1);
@@ -279,6 +260,6 @@ mod tests {
         // Nor is there anything to keep it with where there are none.
         let other = Name::new("b.example").unwrap();
         cache.keep_parsed(&other, &texts, Arc::new(9_usize), 1);
-        assert_eq!(cache.find(&other, RecordType::Txt), None);
+        assert_eq!(cache.find(&Key { name: other, ..key }), None);
     }
 }

@@ -37,10 +37,10 @@ struct PendingLookup {
 }
 
 /// Somebody who waits for a look-up.
-struct Waiter {
-    pending: Pending,
+struct Waiter<'a> {
+    pending: &'a Pending,
     key: Key,
-    share: Arc<Share>,
+    share: &'a Share,
     outcome: watch::Receiver<Option<Outcome>>,
 }
 
@@ -62,45 +62,31 @@ impl Pending {
     where
         F: Future<Output = Outcome> + Send + 'static,
     {
-        let mut waiter = self.enter(key, share, begin, on_join);
+        let outcome = {
+            let mut table = self.lock();
+            if let Some(lookup) = table.get_mut(&key) {
+                lookup.waiting += 1;
+                lookup.request.join(share);
+                on_join();
+                lookup.outcome.clone()
+            } else {
+                let (sender, outcome) = watch::channel(None);
+                let (request, deserted) = (share.request(), Arc::new(Notify::new()));
+                let lookup = begin(Arc::clone(&request));
+                let driven = self.clone().drive(key.clone(), lookup, sender, Arc::clone(&deserted));
+                let lookup =
+                    PendingLookup { waiting: 1, outcome: outcome.clone(), request, deserted };
+                table.insert(key.clone(), lookup);
+                tokio::spawn(driven);
+                outcome
+            }
+        };
+        let mut waiter = Waiter { pending: self, key, share, outcome };
         match waiter.outcome.wait_for(Option::is_some).await {
             Ok(outcome) => outcome.clone().unwrap_or(Err(Failure::Network)),
             // The task is gone without an outcome: it did not survive, or the runtime ends.
             Err(_) => Err(Failure::Network),
         }
-    }
-
-    fn enter<F>(
-        &self,
-        key: Key,
-        share: &Arc<Share>,
-        begin: impl FnOnce(Arc<Request>) -> F,
-        on_join: impl FnOnce(),
-    ) -> Waiter
-    where
-        F: Future<Output = Outcome> + Send + 'static,
-    {
-        let mut table = self.lock();
-        if let Some(lookup) = table.get_mut(&key) {
-            lookup.waiting += 1;
-            lookup.request.join(share);
-            on_join();
-            let outcome = lookup.outcome.clone();
-            return Waiter { pending: self.clone(), key, share: Arc::clone(share), outcome };
-        }
-        let (sender, outcome) = watch::channel(None);
-        let deserted = Arc::new(Notify::new());
-        let request = share.request();
-        let lookup = PendingLookup {
-            waiting: 1,
-            outcome: outcome.clone(),
-            request: Arc::clone(&request),
-            deserted: Arc::clone(&deserted),
-        };
-        table.insert(key.clone(), lookup);
-        drop(table);
-        tokio::spawn(self.clone().drive(key.clone(), begin(request), sender, deserted));
-        Waiter { pending: self.clone(), key, share: Arc::clone(share), outcome }
     }
 
     async fn drive<F>(
@@ -141,7 +127,7 @@ impl Pending {
     }
 }
 
-impl Drop for Waiter {
+impl Drop for Waiter<'_> {
     fn drop(&mut self) {
         let mut table = self.pending.lock();
         // There may be another look-up of the same key by now, which is none of ours.
@@ -149,7 +135,7 @@ impl Drop for Waiter {
             table.get_mut(&self.key).filter(|lookup| lookup.outcome.same_channel(&self.outcome))
         {
             lookup.waiting -= 1;
-            lookup.request.leave(&self.share);
+            lookup.request.leave(self.share);
             if lookup.waiting == 0 {
                 lookup.deserted.notify_one();
             }

@@ -234,7 +234,8 @@ fn answer(record_type: RecordType, records: &[&Record<'_>]) -> Result<Option<Ans
             if texts.is_empty() {
                 return Ok(None);
             }
-            Answer::Txt(texts.iter().map(|strings| strings.concat().into()).collect())
+            let texts = texts.iter().map(|strings| strings.concat().into());
+            Answer::Txt(texts.collect::<Vec<_>>().into())
         }
     }))
 }

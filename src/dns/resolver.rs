@@ -1,7 +1,6 @@
 //! The client: cache, look-ups under way, and the name servers in turn.
 
 use std::{
-    any::Any,
     collections::{HashSet, VecDeque},
     fmt,
     net::SocketAddr,
@@ -26,7 +25,6 @@ use super::{
     servers::{List, Servers},
     settings::{MAX_QUERIES, Settings},
     statistics::{Counters, Statistics},
-    texts::Texts,
     upstream::Upstream,
 };
 
@@ -44,7 +42,7 @@ pub(super) struct Resolver {
     generation: AtomicU64,
     timeout: Duration,
     attempts: usize,
-    cache: Cache,
+    pub(super) cache: Cache,
     pending: Pending,
     permits: Arc<Permits>,
     counters: Arc<Counters>,
@@ -107,17 +105,17 @@ impl Resolver {
         name: &Name,
         record_type: RecordType,
     ) -> Result<Answer, Failure> {
-        if let Some(outcome) = self.cache.find(name, record_type) {
+        let key = Key { name: name.clone(), record_type };
+        if let Some(outcome) = self.cache.find(&key) {
             self.counters.hits.increment();
             return outcome;
         }
         self.counters.misses.increment();
-        let key = Key { name: name.clone(), record_type };
         let begin = |request: Arc<Request>| {
             let (resolver, key) = (Arc::clone(self), key.clone());
             async move {
                 // Another may have found it out between the look into the cache and here.
-                match resolver.cache.find(&key.name, key.record_type) {
+                match resolver.cache.find(&key) {
                     Some(outcome) => outcome,
                     None => resolver.resolve(&key, &request).await,
                 }
@@ -125,17 +123,6 @@ impl Resolver {
         };
         let on_join = || self.counters.coalesced.increment();
         self.pending.join(key.clone(), share, begin, on_join).await
-    }
-
-    /// Keeps what was parsed of the texts at a name with them.
-    pub(super) fn keep_parsed(
-        &self,
-        name: &Name,
-        texts: &Texts,
-        parsed: Arc<dyn Any + Send + Sync>,
-        size: usize,
-    ) {
-        self.cache.keep_parsed(name, texts, parsed, size);
     }
 
     pub(super) fn statistics(&self) -> Statistics {
@@ -369,7 +356,7 @@ impl fmt::Debug for Resolver {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::texts::Texts, *};
 
     impl Resolver {
         /// A client that knows the texts at a name, and has no name server.

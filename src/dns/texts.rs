@@ -1,12 +1,12 @@
 //! The texts of an answer, and what was parsed of them.
 
-use std::{any::Any, fmt, ops::Deref, sync::Arc};
+use std::{any::Any, ops::Deref, sync::Arc};
 
 /// The texts at a name, each with its character-strings joined. Cheap to clone.
 ///
 /// Texts that come from the cache have with them what a method parsed of them and kept with
 /// [`Dns::keep_parsed`](super::Dns::keep_parsed), so that it need not parse them again.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct Texts {
     texts: Arc<[Box<[u8]>]>,
     parsed: Option<Arc<dyn Any + Send + Sync>>,
@@ -47,12 +47,6 @@ impl<T: Into<Arc<[Box<[u8]>]>>> From<T> for Texts {
     }
 }
 
-impl FromIterator<Box<[u8]>> for Texts {
-    fn from_iter<T: IntoIterator<Item = Box<[u8]>>>(texts: T) -> Self {
-        Self::from(Arc::from_iter(texts))
-    }
-}
-
 impl PartialEq for Texts {
     fn eq(&self, other: &Self) -> bool {
         self.texts == other.texts
@@ -60,9 +54,3 @@ impl PartialEq for Texts {
 }
 
 impl Eq for Texts {}
-
-impl fmt::Debug for Texts {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.texts.fmt(f)
-    }
-}

@@ -9,7 +9,7 @@ use super::{answer::Verdict, context::Context, recorder::Recorder, task::Task};
 use crate::{
     auth::{
         Identity, Verified,
-        spf::{self, Limits, POSTMASTER, Query, Trace},
+        spf::{self, Limits, POSTMASTER, Query, QueryDomain, Trace},
     },
     config::Config,
     internal_error::InternalError,
@@ -344,7 +344,7 @@ impl Check<'_> {
             Some(domain) => {
                 let query = Query {
                     client: *client,
-                    domain: domain.into(),
+                    domain: QueryDomain::Parsed(domain),
                     local_part: self.local_part,
                     helo: self.helo,
                     receiver: host_name,

@@ -8,7 +8,7 @@ use std::{
 
 use futures_util::future::join_all;
 use hickory_resolver::proto::op::{Message, ResponseCode};
-use spf_milter::dns::{Answer, Dns, Failure, Name, RecordType, Settings, zone::Zone};
+use spf_milter::dns::{Answer, Dns, Failure, Mx, Name, RecordType, Settings, zone::Zone};
 use testkit::PATIENCE;
 use testkit::nameserver::{Behaviour, NameServer, closed_port};
 use tokio::time;
@@ -83,17 +83,20 @@ async fn records_of_every_type() {
     let dns = Dns::new(&settings(&[server.address()]));
     assert_eq!(look_up(&dns, "example.com").await, Ok(address()));
     assert_eq!(
-        *dns.aaaa(&name("example.com")).await.unwrap(),
-        ["2001:db8::1".parse::<std::net::Ipv6Addr>().unwrap()]
+        dns.lookup(&name("example.com"), RecordType::Aaaa).await,
+        Ok(Answer::Aaaa(["2001:db8::1".parse().unwrap()].into()))
     );
-    let mx = dns.mx(&name("example.com")).await.unwrap();
-    let exchanges: Vec<_> = mx.iter().map(|mx| (mx.preference, mx.exchange.clone())).collect();
+    let mx = |preference, exchange| Mx { preference, exchange };
     assert_eq!(
-        exchanges,
-        [(10, Some(name("mx.example.com"))), (20, Some(name("mx2.example.com")))]
+        dns.lookup(&name("example.com"), RecordType::Mx).await,
+        Ok(Answer::Mx(
+            [mx(10, Some(name("mx.example.com"))), mx(20, Some(name("mx2.example.com")))].into()
+        ))
     );
-    let null = dns.mx(&name("null.example.com")).await.unwrap();
-    assert_eq!((null[0].preference, null[0].exchange.as_ref()), (0, None));
+    assert_eq!(
+        dns.lookup(&name("null.example.com"), RecordType::Mx).await,
+        Ok(Answer::Mx([mx(0, None)].into()))
+    );
     assert_eq!(*dns.txt(&name("example.com")).await.unwrap(), [Box::from(*b"v=spf1 -all")]);
     let address = IpAddr::from([192, 0, 2, 1]);
     assert_eq!(*dns.ptr(address).await.unwrap(), [name("mail.example.com")]);

@@ -2,16 +2,16 @@
 
 use std::sync::Arc;
 
-use viaspf::record::{Directive, Mechanism, Modifier, Qualifier, SpfRecord, Term};
+use viaspf::record::{Directive, Modifier, Qualifier, SpfRecord, Term};
 
 use super::{
     explanation::WantedExplanation,
     limits::{HELD_FOR_A_LOOKUP, MAX_HELD},
     lookups::Lookups,
-    mechanism,
-    names::{matches_network, unusable},
+    mechanism::{self, Match, asks_dns, record_target},
+    names::unusable,
     outcome::{Outcome, Problem, ProblemKind},
-    record::{ParsedRecord, RecordError, find_and_keep, shorten},
+    record::{ParsedRecord, RecordError, find_and_keep},
     trace::describe_texts,
 };
 use crate::{
@@ -108,7 +108,7 @@ impl<'a> Evaluation<'a> {
         let texts = match self.lookups.lookup(&domain, RecordType::Txt).await {
             Ok(Answer::Txt(texts)) => texts,
             Err(failure) if failure.is_void() => {
-                self.lookups.trace_failure(failure, RecordType::Txt, &domain);
+                self.lookups.trace_failure(&domain, RecordType::Txt, failure);
                 if is_target {
                     self.lookups.count_void()?;
                 }
@@ -116,7 +116,7 @@ impl<'a> Evaluation<'a> {
             }
             other => {
                 let failure = other.err().unwrap_or(Failure::Network);
-                return Err(self.lookups.fail_lookup(failure, RecordType::Txt, &domain));
+                return Err(self.lookups.fail_lookup(&domain, RecordType::Txt, failure));
             }
         };
         let most = MAX_HELD + HELD_FOR_A_LOOKUP.saturating_mul(self.lookups.limits.max_lookups);
@@ -167,34 +167,21 @@ impl<'a> Evaluation<'a> {
         lookups.go_on(frame.next);
         let Term::Directive(directive) = term else { return Ok(Next::Term) };
         let qualifier = directive.qualifier.unwrap_or(Qualifier::Pass);
-        let (matched, asks) = match &directive.mechanism {
-            Mechanism::All => (true, false),
-            Mechanism::Include(include) => {
-                match mechanism::include(lookups, &domain, include).await? {
-                    Some(domain) => {
-                        let include = Some(qualifier);
-                        return Ok(Next::Enter { domain, include, redirected: false });
-                    }
-                    None => (false, true),
-                }
+        let mechanism = &directive.mechanism;
+        let matched = match mechanism::evaluate(lookups, &domain, mechanism).await? {
+            Match::Known(matched) => matched,
+            Match::InRecord(domain) => {
+                return Ok(Next::Enter { domain, include: Some(qualifier), redirected: false });
             }
-            Mechanism::A(a) => (mechanism::a(lookups, &domain, a).await?, true),
-            Mechanism::Mx(mx) => (mechanism::mx(lookups, &domain, mx).await?, true),
-            Mechanism::Ptr(ptr) => (mechanism::ptr(lookups, &domain, ptr).await?, true),
-            mechanism @ (Mechanism::Ip4(_) | Mechanism::Ip6(_)) => {
-                (matches_network(mechanism, lookups.client()), false)
-            }
-            Mechanism::Exists(exists) => (mechanism::exists(lookups, &domain, exists).await?, true),
         };
         let result = result_of(qualifier);
         let event = || match matched {
             true => format!("{directive} matches: {result}"),
             false => format!("{directive} does not match"),
         };
-        if asks {
-            lookups.trace_counted(event)
-        } else {
-            lookups.trace(event)
+        match asks_dns(mechanism) {
+            true => lookups.trace_counted(event),
+            false => lookups.trace(event),
         }
         Ok(if matched { Next::Leave { result, matched } } else { Next::Term })
     }
@@ -218,11 +205,7 @@ impl<'a> Evaluation<'a> {
         };
         lookups.count()?;
         lookups.trace_counted(|| redirect.to_string());
-        let target = mechanism::record_target(lookups, domain, &redirect.domain_spec).await?;
-        let Some(domain) = target else {
-            let detail = format!("'{}' leads to no domain name", shorten(redirect));
-            return Err(lookups.fail(ProblemKind::NoTarget, detail));
-        };
+        let domain = record_target(lookups, domain, &redirect.domain_spec, redirect).await?;
         let include = self.pop()?.include;
         Ok(Next::Enter { domain, include, redirected: true })
     }

@@ -108,26 +108,46 @@ impl<'a> Lookups<'a> {
     pub(super) async fn lookup(
         &mut self,
         name: &Name,
-        record_type: RecordType,
+        kind: RecordType,
     ) -> Result<Answer, Failure> {
-        let lookup = self.start(name, record_type);
+        let lookup = self.start(name, kind);
         let answer = self.wait(lookup).await;
-        self.forget_large(name, record_type, &answer);
+        self.forget_large(name, kind, &answer);
         answer
+    }
+
+    /// As [`Self::lookup`] for a term that matches only where there are such records: `None` counts
+    /// as void, and any other failure is a problem.
+    pub(super) async fn find(
+        &mut self,
+        name: &Name,
+        kind: RecordType,
+    ) -> Result<Option<Answer>, Problem> {
+        match self.lookup(name, kind).await {
+            Ok(answer) => {
+                self.trace(|| describe_answer(name, &answer));
+                Ok(Some(answer))
+            }
+            Err(failure) if failure.is_void() => {
+                self.trace_failure(name, kind, failure);
+                self.count_void().map(|()| None)
+            }
+            Err(failure) => Err(self.fail_lookup(name, kind, failure)),
+        }
     }
 
     /// As [`Self::lookup`]; to be awaited by [`Self::wait`], together with others.
     pub(super) fn start<'n>(
         &mut self,
         name: &'n Name,
-        record_type: RecordType,
+        kind: RecordType,
     ) -> impl Future<Output = Result<Answer, Failure>> + use<'a, 'n>
     where
         'a: 'n,
     {
         match &mut self.prefetch {
-            Some(prefetch) => Either::Left(prefetch.take_up(self.dns, name, record_type)),
-            None => Either::Right(self.dns.lookup(name, record_type)),
+            Some(prefetch) => Either::Left(prefetch.take_up(self.dns, name, kind)),
+            None => Either::Right(self.dns.lookup(name, kind)),
         }
     }
 
@@ -155,11 +175,11 @@ impl<'a> Lookups<'a> {
     pub(super) fn forget_large(
         &mut self,
         name: &Name,
-        record_type: RecordType,
+        kind: RecordType,
         answer: &Result<Answer, Failure>,
     ) {
         if let Some(prefetch) = &mut self.prefetch {
-            prefetch.forget_large(name, record_type, answer);
+            prefetch.forget_large(&(name.clone(), kind), answer);
         }
     }
 
@@ -180,13 +200,13 @@ impl<'a> Lookups<'a> {
             other => {
                 self.names = Some(Vec::new());
                 let failure = other.err().unwrap_or(Failure::Network);
-                self.trace_failure(failure, RecordType::Ptr, &reverse);
+                self.trace_failure(&reverse, RecordType::Ptr, failure);
                 return Some(failure);
             }
         };
         let confirmed = reverse::confirmed_names(self.dns, client, &names, deadline);
         let confirmed = self.wait(confirmed).await;
-        self.trace_answer(&reverse, &Answer::Ptr(names));
+        self.trace(|| describe_answer(&reverse, &Answer::Ptr(names)));
         self.trace(|| match confirmed.as_slice() {
             [] => "no name of the client leads back to it".to_owned(),
             names => format!("names that lead back to the client: {}", list(names)),
@@ -224,20 +244,6 @@ impl<'a> Lookups<'a> {
         (self.terms, self.void_terms)
     }
 
-    /// Counts a term whose look-up found nothing; any other failure is a problem.
-    pub(super) fn count_failure(
-        &mut self,
-        failure: Failure,
-        record_type: RecordType,
-        name: &Name,
-    ) -> Result<(), Problem> {
-        if !failure.is_void() {
-            return Err(self.fail_lookup(failure, record_type, name));
-        }
-        self.trace_failure(failure, record_type, name);
-        self.count_void()
-    }
-
     pub(super) fn fail(&mut self, kind: ProblemKind, detail: String) -> Problem {
         self.trace(|| detail.clone());
         Problem { kind, detail }
@@ -245,20 +251,17 @@ impl<'a> Lookups<'a> {
 
     pub(super) fn fail_lookup(
         &mut self,
-        failure: Failure,
-        record_type: RecordType,
         name: &Name,
+        kind: RecordType,
+        failure: Failure,
     ) -> Problem {
-        let kind = match failure {
-            Failure::Timeout => ProblemKind::Timeout,
-            _ => ProblemKind::LookupFailed,
-        };
-        let mut detail = format!("{record_type} {name}: {failure}");
-        let servers = self.dns.asked(name, record_type);
+        let mut detail = format!("{kind} {name}: {failure}");
+        let servers = self.dns.asked(name, kind);
         if !servers.is_empty() {
             detail.push_str(&format!(" ({})", Server::list(&servers)));
         }
-        self.fail(kind, detail)
+        let is_late = failure == Failure::Timeout;
+        self.fail(if is_late { ProblemKind::Timeout } else { ProblemKind::LookupFailed }, detail)
     }
 
     /// The problem that the time of the check ran out.
@@ -295,11 +298,7 @@ impl<'a> Lookups<'a> {
         });
     }
 
-    pub(super) fn trace_answer(&mut self, name: &Name, answer: &Answer) {
-        self.trace(|| describe_answer(name, answer));
-    }
-
-    pub(super) fn trace_failure(&mut self, failure: Failure, record_type: RecordType, name: &Name) {
-        self.trace(|| format!("{record_type} {name}: {failure}"));
+    pub(super) fn trace_failure(&mut self, name: &Name, kind: RecordType, failure: Failure) {
+        self.trace(|| format!("{kind} {name}: {failure}"));
     }
 }

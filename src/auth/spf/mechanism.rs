@@ -1,90 +1,127 @@
-//! The mechanisms that ask DNS (RFC 7208 §5), in the record of a domain.
+//! The mechanisms (RFC 7208 §5), in the record of a domain.
+
+use std::fmt::Display;
 
 use futures_util::{StreamExt as _, stream::FuturesUnordered};
-use viaspf::record::{A, DomainSpec, Exists, Include, Mx, Ptr};
+use viaspf::record::{DomainSpec, Mechanism};
 
 use super::{
     expand::{Variables, expand_domain},
     limits::MAX_MX_HOSTS,
     lookups::Lookups,
-    names::{Prefix, any_matches, asks_for_names, is_at_or_below, unusable, validated_name},
+    names::{
+        Prefix, any_matches, asks_for_names, is_at_or_below, matches_network, unusable,
+        validated_name,
+    },
     outcome::{Problem, ProblemKind},
-    record::shorten,
+    record::{mechanism_spec, shorten},
+    trace::describe_answer,
 };
 use crate::dns::{Answer, Failure, Name, RecordType};
 
-/// The domain whose record is to be evaluated; `None` where the term can match nothing.
-pub(super) async fn include(
+/// What a mechanism comes to.
+pub(super) enum Match {
+    /// It matches or does not.
+    Known(bool),
+    /// It matches if the record of a domain gives pass.
+    InRecord(Name),
+}
+
+/// Evaluates a mechanism.
+pub(super) async fn evaluate(
     lookups: &mut Lookups<'_>,
     domain: &Name,
-    include: &Include,
-) -> Result<Option<Name>, Problem> {
-    lookups.count()?;
-    if unusable(&include.domain_spec, lookups.variables.local_part) {
-        return Ok(None);
+    mechanism: &Mechanism,
+) -> Result<Match, Problem> {
+    let client = lookups.client();
+    if !asks_dns(mechanism) {
+        let matched = matches!(mechanism, Mechanism::All) || matches_network(mechanism, client);
+        return Ok(Match::Known(matched));
     }
-    lookups.trace_counted(|| include.to_string());
-    record_target(lookups, domain, &include.domain_spec).await?.map(Some).ok_or_else(|| {
-        let detail = format!("'{}' leads to no domain name", shorten(include));
+    lookups.count()?;
+    let spec = mechanism_spec(mechanism);
+    if spec.is_some_and(|spec| unusable(spec, lookups.variables.local_part)) {
+        return Ok(Match::Known(false));
+    }
+    if let Mechanism::Include(include) = mechanism {
+        lookups.trace_counted(|| include.to_string());
+        let domain = record_target(lookups, domain, &include.domain_spec, include).await?;
+        return Ok(Match::InRecord(domain));
+    }
+    let name = match spec {
+        Some(spec) => target(lookups, domain, spec).await,
+        None => Some(domain.clone()),
+    };
+    let Some(name) = name else { return Ok(Match::Known(false)) };
+    Ok(Match::Known(match mechanism {
+        Mechanism::A(a) => {
+            let found = lookups.find(&name, RecordType::of_address(client)).await?;
+            found.is_some_and(|found| any_matches(&found, client, Prefix::new(a.prefix_len)))
+        }
+        Mechanism::Mx(mx) => match lookups.find(&name, RecordType::Mx).await? {
+            Some(Answer::Mx(exchangers)) if exchangers.len() > MAX_MX_HOSTS => {
+                let detail = format!("more than {MAX_MX_HOSTS} MX records at {name}");
+                return Err(lookups.fail(ProblemKind::TooManyLookups, detail));
+            }
+            Some(Answer::Mx(exchangers)) => {
+                let hosts = exchangers.iter().filter_map(|mx| mx.exchange.as_ref());
+                mx_hosts(lookups, hosts, Prefix::new(mx.prefix_len)).await?
+            }
+            _ => false,
+        },
+        Mechanism::Ptr(_) => {
+            // RFC 7208 §5.5: an error while asking for the names is no match.
+            if lookups.find_names().await.is_some_and(Failure::is_void) {
+                lookups.count_void()?;
+            }
+            lookups.names.iter().flatten().any(|known| is_at_or_below(known, &name))
+        }
+        // Always an A query, whatever the client's family (RFC 7208 §5.7).
+        Mechanism::Exists(_) => lookups.find(&name, RecordType::A).await?.is_some(),
+        Mechanism::All | Mechanism::Include(_) | Mechanism::Ip4(_) | Mechanism::Ip6(_) => false,
+    }))
+}
+
+/// Whether a mechanism counts among those that ask DNS.
+pub(super) fn asks_dns(mechanism: &Mechanism) -> bool {
+    !matches!(mechanism, Mechanism::All | Mechanism::Ip4(_) | Mechanism::Ip6(_))
+}
+
+/// The domain that an `include` or `redirect` names; one of a single label has no record (RFC 7208
+/// §4.3).
+pub(super) async fn record_target(
+    lookups: &mut Lookups<'_>,
+    domain: &Name,
+    spec: &DomainSpec,
+    term: impl Display,
+) -> Result<Name, Problem> {
+    let target = target(lookups, domain, spec).await.filter(|name| name.as_str().contains('.'));
+    target.ok_or_else(|| {
+        let detail = format!("'{}' leads to no domain name", shorten(term));
         lookups.fail(ProblemKind::NoTarget, detail)
     })
-}
-
-pub(super) async fn a(lookups: &mut Lookups<'_>, domain: &Name, a: &A) -> Result<bool, Problem> {
-    let Some(name) = count_and_target(lookups, domain, a.domain_spec.as_ref()).await? else {
-        return Ok(false);
-    };
-    let (client, record_type) = (lookups.client(), RecordType::of_address(lookups.client()));
-    match lookups.lookup(&name, record_type).await {
-        Ok(addresses) => {
-            lookups.trace_answer(&name, &addresses);
-            Ok(any_matches(&addresses, client, Prefix::new(a.prefix_len)))
-        }
-        Err(failure) => lookups.count_failure(failure, record_type, &name).map(|()| false),
-    }
-}
-
-pub(super) async fn mx(lookups: &mut Lookups<'_>, domain: &Name, mx: &Mx) -> Result<bool, Problem> {
-    let Some(name) = count_and_target(lookups, domain, mx.domain_spec.as_ref()).await? else {
-        return Ok(false);
-    };
-    let answer = match lookups.lookup(&name, RecordType::Mx).await {
-        Ok(answer) => answer,
-        Err(failure) => {
-            return lookups.count_failure(failure, RecordType::Mx, &name).map(|()| false);
-        }
-    };
-    lookups.trace_answer(&name, &answer);
-    let Answer::Mx(exchangers) = answer else {
-        return Err(lookups.fail_lookup(Failure::Network, RecordType::Mx, &name));
-    };
-    if exchangers.len() > MAX_MX_HOSTS {
-        let detail = format!("more than {MAX_MX_HOSTS} MX records at {name}");
-        return Err(lookups.fail(ProblemKind::TooManyLookups, detail));
-    }
-    let hosts: Vec<&Name> = exchangers.iter().filter_map(|mx| mx.exchange.as_ref()).collect();
-    mx_hosts(lookups, &hosts, Prefix::new(mx.prefix_len)).await
 }
 
 /// Whether one of the hosts has an address that matches; all are asked at once, and none is waited
 /// for after a match.
 async fn mx_hosts(
     lookups: &mut Lookups<'_>,
-    hosts: &[&Name],
+    hosts: impl Iterator<Item = &Name>,
     prefix: Prefix,
 ) -> Result<bool, Problem> {
-    let (client, record_type) = (lookups.client(), RecordType::of_address(lookups.client()));
+    let client = lookups.client();
+    let kind = RecordType::of_address(client);
     let mut answers = FuturesUnordered::new();
-    for (position, &host) in hosts.iter().enumerate() {
-        let lookup = lookups.start(host, record_type);
+    for (position, host) in hosts.enumerate() {
+        let lookup = lookups.start(host, kind);
         answers.push(async move { (position, host, lookup.await) });
     }
     let (mut failures, mut found) = (Vec::new(), false);
     while let Some((position, host, answer)) = lookups.wait(answers.next()).await {
-        lookups.forget_large(host, record_type, &answer);
+        lookups.forget_large(host, kind, &answer);
         match answer {
             Ok(addresses) => {
-                lookups.trace_answer(host, &addresses);
+                lookups.trace(|| describe_answer(host, &addresses));
                 found = true;
                 if any_matches(&addresses, client, prefix) {
                     return Ok(true);
@@ -97,73 +134,16 @@ async fn mx_hosts(
     failures.sort_unstable_by_key(|(position, ..)| *position);
     let trouble = failures.iter().find(|(.., failure)| !failure.is_void()).copied();
     if let Some((_, host, failure)) = trouble {
-        return Err(lookups.fail_lookup(failure, record_type, host));
+        return Err(lookups.fail_lookup(host, kind, failure));
     }
     for (_, host, failure) in &failures {
-        lookups.trace_failure(*failure, record_type, host);
+        lookups.trace_failure(host, kind, *failure);
     }
     // RFC 7208 §4.6.4 counts terms: one that found nothing at all, not each of its look-ups.
     if !found && !failures.is_empty() {
         lookups.count_void()?;
     }
     Ok(false)
-}
-
-pub(super) async fn ptr(
-    lookups: &mut Lookups<'_>,
-    domain: &Name,
-    ptr: &Ptr,
-) -> Result<bool, Problem> {
-    let Some(name) = count_and_target(lookups, domain, ptr.domain_spec.as_ref()).await? else {
-        return Ok(false);
-    };
-    // RFC 7208 §5.5: an error while asking for the names is no match.
-    if lookups.find_names().await.is_some_and(Failure::is_void) {
-        lookups.count_void()?;
-    }
-    Ok(lookups.names.iter().flatten().any(|known| is_at_or_below(known, &name)))
-}
-
-pub(super) async fn exists(
-    lookups: &mut Lookups<'_>,
-    domain: &Name,
-    exists: &Exists,
-) -> Result<bool, Problem> {
-    let Some(name) = count_and_target(lookups, domain, Some(&exists.domain_spec)).await? else {
-        return Ok(false);
-    };
-    // Always an A query, whatever the client's family (RFC 7208 §5.7).
-    match lookups.lookup(&name, RecordType::A).await {
-        Ok(addresses) => {
-            lookups.trace_answer(&name, &addresses);
-            Ok(true)
-        }
-        Err(failure) => lookups.count_failure(failure, RecordType::A, &name).map(|()| false),
-    }
-}
-
-/// The name that the domain-spec of an `include` or `redirect` stands for: names of a single label
-/// have no record (RFC 7208 §4.3).
-pub(super) async fn record_target(
-    lookups: &mut Lookups<'_>,
-    domain: &Name,
-    spec: &DomainSpec,
-) -> Result<Option<Name>, Problem> {
-    Ok(target(lookups, domain, spec).await.filter(|name| name.as_str().contains('.')))
-}
-
-/// Counts a term and finds the name that it asks for; `None` where it can match nothing.
-async fn count_and_target(
-    lookups: &mut Lookups<'_>,
-    domain: &Name,
-    spec: Option<&DomainSpec>,
-) -> Result<Option<Name>, Problem> {
-    lookups.count()?;
-    Ok(match spec {
-        Some(spec) if unusable(spec, lookups.variables.local_part) => None,
-        Some(spec) => target(lookups, domain, spec).await,
-        None => Some(domain.clone()),
-    })
 }
 
 /// The name that a domain-spec stands for; asks for the client's names first where it needs them.

@@ -1,7 +1,5 @@
 //! What a check found.
 
-use std::fmt;
-
 use crate::mail::spf_result::SpfResult;
 
 /// What a check found.
@@ -107,11 +105,5 @@ impl ProblemKind {
             | Self::TooManyLookups
             | Self::TooManyVoidLookups => SpfResult::Permerror,
         }
-    }
-}
-
-impl fmt::Display for ProblemKind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
     }
 }

@@ -7,7 +7,6 @@
 
 use std::{
     collections::HashMap,
-    sync::Arc,
     task::{Context, Poll},
 };
 
@@ -22,19 +21,25 @@ use super::{
     expand::{Variables, expand_domain},
     limits::{MAX_EARLY_TERMS, MAX_KEPT_ANSWER, MAX_MX_HOSTS},
     names::{asks_for_names, matches_network, unusable},
-    record::{ParsedRecord, find},
+    record::{find, mechanism_spec},
 };
 use crate::dns::{Answer, Dns, Failure, Name, RecordType};
 
 /// A look-up that several can wait for.
 pub(super) type StartedLookup = Shared<BoxFuture<'static, Result<Answer, Failure>>>;
 
+/// What is asked.
+type Key = (Name, RecordType);
+
+/// What an early look-up was, and what it brought.
+type Early = (Key, Purpose, Result<Answer, Failure>);
+
 /// The look-ups under way.
 pub(super) struct Prefetch {
     /// Every look-up since there was one to wait for.
-    started: HashMap<(Name, RecordType), StartedLookup>,
-    /// What drives them, and tells what to ask for next.
-    running: FuturesUnordered<BoxFuture<'static, Arrived>>,
+    started: HashMap<Key, StartedLookup>,
+    /// Drives the early ones.
+    running: FuturesUnordered<BoxFuture<'static, Early>>,
     /// Terms that may still be asked for.
     terms: usize,
     /// Hosts of mail exchangers that may still be asked for.
@@ -43,33 +48,15 @@ pub(super) struct Prefetch {
     max_lookups: usize,
 }
 
-/// A look-up that came early.
-struct Arrived {
-    name: Name,
-    record_type: RecordType,
-    answer: Result<Answer, Failure>,
-    found: Option<Found>,
-}
-
-/// What came early and asks for more.
-enum Found {
-    /// A record.
-    Record {
-        domain: Name,
-        record: Arc<ParsedRecord>,
-        /// How many terms will have asked DNS before the record's first does, at least.
-        before: usize,
-    },
-    /// The hosts of an `mx` mechanism.
-    Hosts(Vec<Name>),
-}
-
 /// What a look-up is for.
 enum Purpose {
-    /// The record of an include or redirect, and how many terms will have asked before its first.
+    /// The record of an include or redirect, and how many terms will have asked DNS before the
+    /// record's first does, at least.
     Record(usize),
+    /// The hosts of an `mx` mechanism.
     Exchangers,
-    Other,
+    /// A match, nothing further.
+    Match,
 }
 
 impl Prefetch {
@@ -85,40 +72,36 @@ impl Prefetch {
     }
 
     /// The look-up whose turn has come: the one under way where there is one, else a new one.
-    pub(super) fn take_up(
-        &mut self,
-        dns: &Dns,
-        name: &Name,
-        record_type: RecordType,
-    ) -> StartedLookup {
-        let lookup = self.started.entry((name.clone(), record_type));
-        lookup.or_insert_with(|| start(dns, name.clone(), record_type)).clone()
+    pub(super) fn take_up(&mut self, dns: &Dns, name: &Name, kind: RecordType) -> StartedLookup {
+        let lookup = self.started.entry((name.clone(), kind));
+        let start = || {
+            let (dns, name) = (dns.clone(), name.clone());
+            async move { dns.lookup(&name, kind).await }.boxed().shared()
+        };
+        lookup.or_insert_with(start).clone()
     }
 
     /// Lets the look-ups under way make progress, and starts those that follow from what has come.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>, dns: &Dns, variables: &Variables<'_>) {
-        while !self.running.is_empty() {
-            let arrived = match self.running.poll_next_unpin(cx) {
-                Poll::Ready(Some(arrived)) => arrived,
-                Poll::Ready(None) | Poll::Pending => return,
-            };
-            self.forget_large(&arrived.name, arrived.record_type, &arrived.answer);
-            match arrived.found {
-                Some(Found::Record { domain, record, before }) => {
-                    self.plan(dns, variables, &domain, record.terms.iter(), before);
+        while let Poll::Ready(Some((key, purpose, answer))) = self.running.poll_next_unpin(cx) {
+            self.forget_large(&key, &answer);
+            match (answer, purpose) {
+                (Ok(Answer::Txt(texts)), Purpose::Record(before)) => {
+                    if let Ok(record) = find(&texts) {
+                        self.plan(dns, variables, &key.0, record.terms.iter(), before);
+                    }
                 }
-                Some(Found::Hosts(hosts)) => {
+                (Ok(Answer::Mx(exchangers)), Purpose::Exchangers)
+                    if exchangers.len() <= MAX_MX_HOSTS =>
+                {
                     let address_type = RecordType::of_address(variables.client);
-                    for host in hosts {
-                        if self.hosts == 0 {
-                            break;
-                        }
-                        if self.start(dns, host, address_type, Purpose::Other) {
+                    for host in exchangers.iter().filter_map(|mx| mx.exchange.clone()) {
+                        if self.hosts > 0 && self.start(dns, (host, address_type), Purpose::Match) {
                             self.hosts -= 1;
                         }
                     }
                 }
-                None => {}
+                _ => {}
             }
         }
     }
@@ -159,107 +142,61 @@ impl Prefetch {
                 }
                 Term::Modifier(_) => continue,
             };
-            let (name, record_type, purpose) = match mechanism {
+            let (kind, purpose) = match mechanism {
                 Mechanism::All => return,
                 Mechanism::Ip4(_) | Mechanism::Ip6(_) if matches_network(mechanism, client) => {
                     return;
                 }
                 Mechanism::Ip4(_) | Mechanism::Ip6(_) => continue,
-                Mechanism::Include(include) => (
-                    target(Some(&include.domain_spec)),
-                    RecordType::Txt,
-                    Purpose::Record(before + 1),
-                ),
-                Mechanism::A(a) => {
-                    (target(a.domain_spec.as_ref()), RecordType::of_address(client), Purpose::Other)
-                }
-                Mechanism::Mx(mx) => {
-                    (target(mx.domain_spec.as_ref()), RecordType::Mx, Purpose::Exchangers)
-                }
-                Mechanism::Ptr(_) => (Some(Name::reverse(client)), RecordType::Ptr, Purpose::Other),
-                Mechanism::Exists(exists) => {
-                    (target(Some(&exists.domain_spec)), RecordType::A, Purpose::Other)
-                }
+                Mechanism::Include(_) => (RecordType::Txt, Purpose::Record(before + 1)),
+                Mechanism::A(_) => (RecordType::of_address(client), Purpose::Match),
+                Mechanism::Mx(_) => (RecordType::Mx, Purpose::Exchangers),
+                Mechanism::Ptr(_) => (RecordType::Ptr, Purpose::Match),
+                Mechanism::Exists(_) => (RecordType::A, Purpose::Match),
+            };
+            let name = match mechanism {
+                Mechanism::Ptr(_) => Some(Name::reverse(client)),
+                _ => target(mechanism_spec(mechanism)),
             };
             before += 1;
-            self.start_term(dns, name, record_type, purpose);
+            self.start_term(dns, name, kind, purpose);
         }
-        if let Some(redirect) = redirect
-            && self.terms > 0
-            && before < self.max_lookups
-        {
-            self.start_term(
-                dns,
-                target(Some(&redirect.domain_spec)),
-                RecordType::Txt,
-                Purpose::Record(before + 1),
-            );
+        if let Some(redirect) = redirect.filter(|_| before < self.max_lookups) {
+            let name = target(Some(&redirect.domain_spec));
+            self.start_term(dns, name, RecordType::Txt, Purpose::Record(before + 1));
         }
     }
 
-    fn start_term(
-        &mut self,
-        dns: &Dns,
-        name: Option<Name>,
-        record_type: RecordType,
-        purpose: Purpose,
-    ) {
-        if let Some(name) = name
-            && self.start(dns, name, record_type, purpose)
+    fn start_term(&mut self, dns: &Dns, name: Option<Name>, kind: RecordType, purpose: Purpose) {
+        if let Some(name) = name.filter(|_| self.terms > 0)
+            && self.start(dns, (name, kind), purpose)
         {
             self.terms -= 1;
         }
     }
 
-    /// Starts a look-up, unless it is under way; tells whether it was started.
-    fn start(&mut self, dns: &Dns, name: Name, record_type: RecordType, purpose: Purpose) -> bool {
-        let key = (name, record_type);
+    /// Starts a look-up, unless it is under way; returns whether it was started.
+    fn start(&mut self, dns: &Dns, key: Key, purpose: Purpose) -> bool {
         if self.started.contains_key(&key) {
             return false;
         }
-        let domain = key.0.clone();
-        let lookup = start(dns, domain.clone(), record_type);
-        self.started.insert(key, lookup.clone());
-        self.running.push(Box::pin(async move {
-            let answer = lookup.await;
-            let found = match (&answer, purpose) {
-                (Ok(Answer::Txt(texts)), Purpose::Record(before)) => find(texts)
-                    .ok()
-                    .map(|record| Found::Record { domain: domain.clone(), record, before }),
-                (Ok(Answer::Mx(exchangers)), Purpose::Exchangers)
-                    if exchangers.len() <= MAX_MX_HOSTS =>
-                {
-                    Some(Found::Hosts(
-                        exchangers.iter().filter_map(|mx| mx.exchange.clone()).collect(),
-                    ))
-                }
-                _ => None,
-            };
-            Arrived { name: domain, record_type, answer, found }
-        }));
+        let lookup = self.take_up(dns, &key.0, key.1);
+        self.running.push(Box::pin(async move { (key, purpose, lookup.await) }));
         true
     }
 
     /// Lets go of an answer that has come, if it is large.
-    pub(super) fn forget_large(
-        &mut self,
-        name: &Name,
-        record_type: RecordType,
-        answer: &Result<Answer, Failure>,
-    ) {
+    pub(super) fn forget_large(&mut self, key: &Key, answer: &Result<Answer, Failure>) {
         if answer.as_ref().is_ok_and(|answer| answer.size() > MAX_KEPT_ANSWER) {
-            self.started.remove(&(name.clone(), record_type));
+            self.started.remove(key);
         }
     }
 }
 
-fn start(dns: &Dns, name: Name, record_type: RecordType) -> StartedLookup {
-    let dns = dns.clone();
-    async move { dns.lookup(&name, record_type).await }.boxed().shared()
-}
-
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
     use crate::dns::zone::Zone;
 
@@ -272,7 +209,7 @@ mod tests {
             assert_eq!(answer.size(), size);
             let mut prefetch = Prefetch::new(10);
             drop(prefetch.take_up(&dns, &name, RecordType::Txt));
-            prefetch.forget_large(&name, RecordType::Txt, &Ok(answer));
+            prefetch.forget_large(&(name.clone(), RecordType::Txt), &Ok(answer));
             assert_eq!(prefetch.started.len(), usize::from(is_kept), "{size}");
         }
     }

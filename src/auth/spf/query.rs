@@ -52,9 +52,3 @@ impl<'a> From<&'a str> for QueryDomain<'a> {
         Self::Text(text)
     }
 }
-
-impl<'a> From<&'a Domain> for QueryDomain<'a> {
-    fn from(domain: &'a Domain) -> Self {
-        Self::Parsed(domain)
-    }
-}

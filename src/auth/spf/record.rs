@@ -203,7 +203,7 @@ fn check(record: &SpfRecord) -> Result<(), RecordError> {
 }
 
 /// The domain-spec of a mechanism, where it has one.
-fn mechanism_spec(mechanism: &Mechanism) -> Option<&DomainSpec> {
+pub(super) fn mechanism_spec(mechanism: &Mechanism) -> Option<&DomainSpec> {
     match mechanism {
         Mechanism::All | Mechanism::Ip4(_) | Mechanism::Ip6(_) => None,
         Mechanism::Include(include) => Some(&include.domain_spec),
@@ -347,7 +347,8 @@ mod tests {
             (vec!["v=spf1 moo".to_owned()], false),
             (vec!["x".to_owned()], false),
         ] {
-            let texts: Texts = texts.iter().map(|record| text(record)).collect();
+            let texts: Vec<_> = texts.iter().map(|record| text(record)).collect();
+            let texts = Texts::from(texts);
             let anew = || select(&texts).map(Arc::new);
             let [first, second] = find_twice(&texts);
             assert_eq!((&first, &second), (&anew(), &anew()));
