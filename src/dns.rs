@@ -1,11 +1,10 @@
 //! DNS for every method: one client, one cache, one kind of failure.
 //!
-//! [`Dns`] is what methods are given. Behind it is either the resolver or a [`zone::Zone`] in
-//! memory.
+//! Methods get a [`Dns`]. Behind it is either the resolver or a [`zone::Zone`] in memory.
 //!
 //! A look-up goes through the cache; if that does not know, to an equal look-up that is under way;
-//! if there is none, to the name servers in turn, as soon as there is a permit for it. It lives as
-//! long as someone waits for it.
+//! if there is none, to the name servers in turn, as soon as there is a permit for it. It ends
+//! when nothing waits for it any more.
 
 mod answer;
 mod cache;
@@ -44,8 +43,8 @@ pub use statistics::Statistics;
 pub use texts::Texts;
 use zone::Zone;
 
-/// The DNS client. Cheap to clone; all clones share one cache. Those of one session share its part
-/// of the questions that may be under way.
+/// The DNS client. Cheap to clone; all clones share one cache. The clones of one session share its
+/// part of the questions that may be under way.
 #[derive(Clone, Debug)]
 pub struct Dns {
     source: Source,
@@ -63,8 +62,8 @@ impl Dns {
         Self::with_listener(settings, |_| {})
     }
 
-    /// As [`Dns::new`], and tells what operators should know. The listener must not wait for
-    /// anything.
+    /// As [`Dns::new`]; the listener is notified of events that operators should know. It must not
+    /// wait for anything.
     pub fn with_listener(
         settings: &Settings,
         listener: impl Fn(&Event) + Send + Sync + 'static,
@@ -72,9 +71,9 @@ impl Dns {
         Self::of(Resolver::new(settings, Listener::new(listener)))
     }
 
-    /// This client with other settings; the resolv.conf is read again. What is in the cache stays
-    /// there if it came from the same servers. This client goes on with its old settings. A zone in
-    /// memory stays what it is.
+    /// This client with other settings; the resolv.conf is read again. The cache stays as it is if
+    /// it was filled from the same servers. This client goes on with its old settings. A zone in
+    /// memory stays as it is.
     #[must_use]
     pub fn reconfigured(&self, settings: &Settings) -> Self {
         match &self.source {
@@ -102,7 +101,7 @@ impl Dns {
         }
     }
 
-    /// What was counted so far. A zone in memory counts its queries only.
+    /// The counts so far. A zone in memory counts its queries only.
     pub fn statistics(&self) -> Statistics {
         match &self.source {
             Source::Zone(zone) => {
@@ -122,7 +121,7 @@ impl Dns {
         }
     }
 
-    /// A client that knows what the zone in memory says and nothing else.
+    /// A client that knows a zone in memory and nothing else.
     pub fn from_zone(zone: Arc<Zone>) -> Self {
         Self { source: Source::Zone(zone) }
     }
@@ -142,9 +141,9 @@ impl Dns {
         if answer.record_type() == record_type { Ok(answer) } else { Err(Failure::Network) }
     }
 
-    /// Keeps what was parsed of the texts at a name with them, until their time is over: look-ups
-    /// that the cache answers bring both. It takes about so many octets of memory, which count in
-    /// the cache; where the cache does not have these texts, nothing is kept.
+    /// Keeps a value that was parsed from the texts at a name with them, until their time is over:
+    /// look-ups that the cache answers bring both. The value takes about `size` octets of memory,
+    /// which count in the cache. Where the cache does not have these texts, nothing is kept.
     pub fn keep_parsed<T: Any + Send + Sync>(
         &self,
         name: &Name,

@@ -94,7 +94,9 @@ fn spf_reply<'a>(
 }
 
 fn has_client_name(text: &ReplyText) -> bool {
-    text.segments().iter().any(|segment| matches!(segment, ReplySegment::Explain(string) if spf::tells_client_name(string)))
+    text.segments().iter().any(
+        |segment| matches!(segment, ReplySegment::Explain(string) if spf::has_client_name(string)),
+    )
 }
 
 /// A reply text with the values of its macros.

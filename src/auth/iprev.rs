@@ -1,7 +1,7 @@
 //! The method iprev: whether the name of the client's address leads back to that address (RFC 8601
 //! §3).
 //!
-//! A fact about how well the client's network is kept; it authenticates nobody.
+//! The result says how well the client's network is kept. It authenticates no sender.
 
 use std::{net::IpAddr, pin::pin};
 
@@ -40,7 +40,7 @@ pub struct Outcome {
     /// The confirmed name: with a pass, the first in the order of the answer that leads back;
     /// otherwise `None`.
     pub name: Option<Name>,
-    /// The trouble behind a temperror; for a permerror, what the answer was in place of names.
+    /// The trouble behind a temperror; for a permerror, the answer that had no names.
     pub failure: Option<Failure>,
 }
 
@@ -58,9 +58,9 @@ impl Outcome {
 
 /// Looks up the names of an address, and of these the addresses of the same family.
 ///
-/// One look-up and at most [`reverse::MAX_NAMES`] more, some of them at the same time. An IPv4-mapped
-/// address must be given as the IPv4 address that it stands for. There is no time limit: the caller
-/// sets one and drops the future.
+/// One look-up and at most [`reverse::MAX_NAMES`] more, some of them at the same time. An
+/// IPv4-mapped address must be given as the IPv4 address that it stands for. There is no time
+/// limit: the caller sets one and drops the future.
 pub async fn verify(dns: &Dns, address: IpAddr) -> Outcome {
     let outcome = |result, name, failure| Outcome { result, address, name, failure };
     let names = match dns.ptr(address).await {
@@ -70,7 +70,7 @@ pub async fn verify(dns: &Dns, address: IpAddr) -> Outcome {
         }
         Err(failure) => return outcome(IprevResult::Temperror, None, Some(failure)),
     };
-    // In the order of the answer, so that the same answer always confirms the same name.
+    // In the order of the answer, so that one answer always confirms the same name.
     let confirmations = reverse::confirmations(dns, address, &names, CONCURRENT_LOOKUPS, None);
     let mut confirmations = pin!(confirmations);
     let mut trouble = None;

@@ -1,5 +1,5 @@
-//! From the address of a client to those of its names that lead back to it, for iprev (RFC 8601 §3)
-//! and SPF (RFC 7208 §5.5).
+//! From the address of a client to the names of it that lead back, for iprev (RFC 8601 §3) and SPF
+//! (RFC 7208 §5.5).
 
 use std::net::IpAddr;
 
@@ -32,8 +32,8 @@ pub(super) fn confirmations<'a>(
         .buffered(concurrency)
 }
 
-/// Those of a client's names that lead back to it, as far as that is known by the deadline, all of
-/// them looked up at the same time. One whose addresses cannot be had is passed over (RFC 7208
+/// Finds the names of a client that lead back to it, as far as that is known by the deadline, with
+/// all look-ups at the same time. A name whose addresses cannot be had is passed over (RFC 7208
 /// §5.5).
 pub(super) async fn confirmed_names(
     dns: &Dns,

@@ -1,8 +1,8 @@
 //! SPF: `check_host()` (RFC 7208 §4).
 //!
-//! A pure function of the client, the identity and what DNS says. DNS trouble and broken records
-//! are results (`temperror`, `permerror`), never errors. Every limit of RFC 7208 §4.6.4 holds, and
-//! one deadline holds over all of it.
+//! A check depends on the client, the identity and the answers of DNS only. DNS trouble and broken
+//! records are results (`temperror`, `permerror`), never errors. Every limit of RFC 7208 §4.6.4
+//! holds, and a check as a whole has one deadline.
 //!
 //! The worst record makes a check with these limits ask 132 questions: the record; an `include`;
 //! nine `mx` of eleven (ten hosts each); the client's names and ten addresses of them; the
@@ -37,7 +37,7 @@ pub use expand::{Variables, expand_explain_string};
 pub use limits::Limits;
 use limits::{FOREVER, MAX_NAMES_TIME};
 use lookups::Lookups;
-pub use names::tells_client_name;
+pub use names::has_client_name;
 pub use outcome::{Outcome, Problem, ProblemKind};
 pub use query::{POSTMASTER, Query, QueryDomain};
 pub use trace::{Step, Trace};

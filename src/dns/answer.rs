@@ -1,4 +1,4 @@
-//! What is asked, and what a look-up brings: records, or why there are none.
+//! The types of questions and answers: records, or why there are none.
 
 use std::{
     fmt,
@@ -26,7 +26,7 @@ pub enum RecordType {
 }
 
 impl RecordType {
-    /// The type of addresses of the family of this one.
+    /// The type of records with addresses of this family.
     pub fn of_address(address: IpAddr) -> Self {
         if address.is_ipv4() { Self::A } else { Self::Aaaa }
     }
@@ -49,11 +49,11 @@ impl fmt::Display for RecordType {
 /// forty of either.)
 const MAX_RECORDS: usize = 512;
 
-/// What an answer with more is taken for.
+/// The failure of an answer with more.
 pub(super) const TOO_MANY_RECORDS: &str = "too many records";
 
-/// Exchangers of an answer that are kept: one more than SPF allows, so that too many are told from
-/// enough.
+/// Exchangers of an answer that are kept: one more than SPF allows, so that too many can be
+/// distinguished from enough.
 const MAX_EXCHANGERS: usize = 11;
 
 /// Names of an answer that are kept; no method looks at more.
@@ -87,9 +87,8 @@ pub enum Answer {
 }
 
 impl Answer {
-    /// The answer as far as it is of use: of exchangers one more than SPF allows, of names those
-    /// that are looked at, in the order in which they came (RFC 7208 §4.6.4). Of other records all
-    /// count.
+    /// The answer as far as it is of use: the first exchangers, one more than SPF allows, and the
+    /// first names, as many as methods look at (RFC 7208 §4.6.4). All other records count.
     pub(super) fn bounded(self) -> Result<Self, Failure> {
         fn first<T: Clone>(records: Arc<[T]>, count: usize) -> Arc<[T]> {
             if records.len() > count {
@@ -116,7 +115,7 @@ impl Answer {
 
     /// About how many octets of memory the records take.
     pub(crate) fn size(&self) -> usize {
-        /// What an allocation costs beside what is in it.
+        /// Octets that an allocation takes beside its content.
         const ALLOCATION: usize = 2 * size_of::<usize>();
         fn sum<T>(records: &[T], extra: impl Fn(&T) -> usize) -> usize {
             records.iter().map(|record| size_of::<T>() + extra(record)).sum()
@@ -158,9 +157,9 @@ pub enum Failure {
     /// The server answered with an error, as the name of its RCODE, such as `SERVFAIL`; or its
     /// answer is not to be taken, and why.
     Rcode(&'static str),
-    /// The server answered that it has nothing and asks nobody: a referral, or less.
+    /// The server answered that it has nothing and asks no other server: a referral, or less.
     NoRecursion,
-    /// What came was no answer that can be read, or none to the question.
+    /// The reply cannot be read, or is none to the question.
     Malformed,
     /// No server could be reached.
     Network,

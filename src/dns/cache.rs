@@ -11,14 +11,14 @@ use super::{
     texts::Texts,
 };
 
-/// An answer that is larger is not kept, in octets. (Names are compressed on the wire: a reply of
+/// The most octets of an answer that is kept. (Names are compressed on the wire: a reply of
 /// 64 KiB can unfold into a megabyte.)
 const MAX_SIZE: usize = 64 * 1024;
 
-/// An answer that needs more room than this, in octets, takes the slots of several.
+/// The octets of a slot; a larger answer takes several.
 const SLOT: usize = 1024;
 
-/// What was asked.
+/// The name and type of a question.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub(super) struct Key {
     pub(super) name: Name,
@@ -69,7 +69,7 @@ impl Cache {
         resized
     }
 
-    /// What is known now.
+    /// The outcome that is known now.
     pub(super) fn find(&self, key: &Key) -> Option<Result<Answer, Failure>> {
         let entry = self.entries.as_ref()?.get(key)?;
         (Instant::now() < entry.expires).then_some(entry.outcome)
@@ -84,8 +84,8 @@ impl Cache {
         }
     }
 
-    /// Keeps what was parsed of texts with them, if they are still there and both together are not
-    /// too large.
+    /// Keeps a value that was parsed from texts with them, if they are still there and both
+    /// together are not too large.
     pub(super) fn keep_parsed(
         &self,
         name: &Name,
@@ -118,8 +118,8 @@ impl Cache {
     }
 }
 
-/// How many slots an outcome takes, with so many octets parsed of it: 64 at most. `None` where it is
-/// too large.
+/// How many slots an outcome takes with a value parsed from it, of so many octets: 64 at most.
+/// `None` where it is too large.
 fn slots(key: &Key, outcome: &Result<Answer, Failure>, parsed: usize) -> Option<u32> {
     let size = key.name.as_str().len() + outcome.as_ref().map_or(0, Answer::size) + parsed;
     if size > MAX_SIZE { None } else { u32::try_from(size.div_ceil(SLOT)).ok() }

@@ -1,4 +1,4 @@
-//! What operators should know of DNS. This room tells it to a listener; the rim logs it.
+//! Events of DNS that operators should know. A listener is notified of them; the daemon logs them.
 
 use std::{fmt, net::SocketAddr, path::PathBuf, sync::Arc};
 
@@ -15,7 +15,7 @@ impl fmt::Display for Server {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0 {
             address if address.port() != PORT => address.fmt(f),
-            // An interface is written by `SocketAddrV6` alone, between brackets.
+            // An interface is written only by `SocketAddrV6`, between brackets.
             SocketAddr::V6(address) if address.scope_id() != 0 => {
                 write!(f, "{}%{}", address.ip(), address.scope_id())
             }
@@ -56,7 +56,7 @@ pub enum Event {
         file: PathBuf,
         /// The number of the first such line, from 1.
         number: usize,
-        /// What it has in the place of an address.
+        /// The word that it has instead of an address.
         text: String,
     },
     /// The file is being read, and that takes too long.
@@ -70,7 +70,7 @@ pub enum Event {
         servers: Vec<SocketAddr>,
         /// Whether another server answered.
         is_answered: bool,
-        /// What became of the question.
+        /// The outcome of the question.
         failure: Failure,
         /// The type that was asked for.
         record_type: RecordType,
@@ -79,16 +79,16 @@ pub enum Event {
     },
 }
 
-/// Whom events are told.
+/// Is notified of events.
 #[derive(Clone)]
 pub(super) struct Listener(Arc<dyn Fn(&Event) + Send + Sync>);
 
 impl Listener {
-    pub(super) fn new(tell: impl Fn(&Event) + Send + Sync + 'static) -> Self {
-        Self(Arc::new(tell))
+    pub(super) fn new(notify: impl Fn(&Event) + Send + Sync + 'static) -> Self {
+        Self(Arc::new(notify))
     }
 
-    pub(super) fn tell(&self, event: &Event) {
+    pub(super) fn notify(&self, event: &Event) {
         (self.0)(event);
     }
 }

@@ -20,8 +20,8 @@ use super::{
     reply::{Reading, rcode_name},
 };
 
-/// Room for a UDP reply, in octets: more than we say that we take. What is longer is cut by the
-/// system, and malformed then.
+/// The octets of a UDP reply that are read: more than we say that we take. The system cuts a longer
+/// reply, which is malformed then.
 const ROOM: usize = 4096;
 
 /// When a query without a reply is sent again: after this part of the time limit, but no later than
@@ -53,7 +53,7 @@ pub(super) async fn ask(
     })
 }
 
-/// What came, as an answer to a question.
+/// A datagram or message that came, as an answer to a question.
 enum Heard {
     /// It belongs to another question, or to none.
     Nothing,
@@ -93,8 +93,8 @@ async fn over_udp(
     limit: Duration,
 ) -> io::Result<Option<Reading>> {
     let socket = Socket::open(server).await?;
-    // A number of its own for the query without EDNS: what is said to the other one means nothing
-    // any more.
+    // A number of its own for the query without EDNS: once that is sent, replies to the other one
+    // mean nothing.
     let (id, plain_id) = (ids.next(), ids.next());
     let repetitions = |last_edns: bool| {
         let after = |(part, most): (u32, Duration)| Instant::now() + (limit / part).min(most);
@@ -137,8 +137,8 @@ async fn over_udp(
     }
 }
 
-/// A socket that knows one peer: the kernel drops what comes from anyone else, and a closed port is
-/// known at once.
+/// A socket that knows one peer: the kernel drops datagrams of other peers, and a closed port
+/// is known at once.
 struct Socket(UdpSocket);
 
 impl Socket {
@@ -158,8 +158,8 @@ impl Socket {
         self.0.send(query).await.map(drop)
     }
 
-    /// Receives a datagram in the place of what `octets` has. An ICMP error ends the wait: tokio
-    /// does not take it for something to receive.
+    /// Receives a datagram, which replaces the content of `octets`. An ICMP error ends the wait:
+    /// tokio does not take it for something to receive.
     async fn receive(&self, octets: &mut Vec<u8>) -> io::Result<()> {
         loop {
             let ready = self.0.ready(Interest::READABLE | Interest::ERROR).await?;
@@ -181,8 +181,8 @@ impl Socket {
     }
 }
 
-/// Asks over a connection of its own. The first message that comes is the answer or none: nobody
-/// else can send anything over it.
+/// Asks over a connection of its own. The first message that comes is the answer or none: only
+/// the server can send anything over it.
 async fn over_tcp(server: SocketAddr, question: &Question, id: u16) -> io::Result<Reading> {
     let mut connection = TcpStream::connect(server).await?;
     connection.set_nodelay(true)?;
@@ -193,7 +193,7 @@ async fn over_tcp(server: SocketAddr, question: &Question, id: u16) -> io::Resul
         connection.write_all(&[&length.to_be_bytes(), query.as_slice()].concat()).await?;
         let length = connection.read_u16().await?;
         let mut octets = Vec::new();
-        // Room is made as it is needed: whoever announces 64 KiB need not send them.
+        // Memory is taken as octets come: a server that announces 64 KiB need not send them.
         (&mut connection).take(length.into()).read_to_end(&mut octets).await?;
         if octets.len() != usize::from(length) {
             return Err(io::ErrorKind::UnexpectedEof.into());

@@ -18,7 +18,8 @@ use hickory_resolver::proto::{
 
 use super::{answer::RecordType, name::Name};
 
-/// Octets that we take in a UDP reply (RFC 6891 §6.2.5): what passes every network in one piece.
+/// Octets that we take in a UDP reply (RFC 6891 §6.2.5): a datagram of this size passes every
+/// network in one piece.
 const UDP_SIZE: u16 = 1232;
 
 /// The most records of a reply. Each may have a name of thousands of pointers, which take time to
@@ -28,8 +29,8 @@ const MAX_RECORDS: usize = 2000;
 const CLASS_IN: u16 = 1;
 const TYPE_OPT: u16 = 41;
 
-/// The EDNS flag CO, as the library counts flags: a compact denial may be told as NXDOMAIN (RFC
-/// 9824 §5).
+/// The EDNS flag CO, as the library counts flags: the server may make NXDOMAIN of a compact denial
+/// (RFC 9824 §5).
 const FLAG_CO: u16 = 0x4000;
 
 pub(super) const TYPE_A: u16 = 1;
@@ -69,7 +70,7 @@ impl WireName {
     }
 }
 
-/// What is asked.
+/// A question to a name server.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) struct Question {
     pub(super) name: WireName,
@@ -116,7 +117,7 @@ impl Question {
     }
 }
 
-/// Numbers of queries that nobody can guess (RFC 5452 §4.3).
+/// Numbers of queries that cannot be guessed (RFC 5452 §4.3).
 #[derive(Debug, Default)]
 pub(super) struct Ids {
     secret: RandomState,
@@ -172,7 +173,7 @@ impl<'a> Reader<'a> {
         rr::Name::read(&mut self.0).map(WireName).map_err(|_| Malformed)
     }
 
-    /// So many octets to be read by themselves. Names in them may point to places before them.
+    /// So many octets to be read by themselves. Names in them may point to octets before them.
     fn part(&mut self, count: usize) -> Read<Data<'a>> {
         let start = u16::try_from(self.0.index()).map_err(|_| Malformed)?;
         self.take(count)?;
@@ -228,15 +229,15 @@ pub(super) struct Message<'a> {
     pub(super) authorities: Vec<Record<'a>>,
 }
 
-/// What came from a name server.
+/// A message that came from a name server.
 #[derive(Clone, Debug)]
 pub(super) enum Arrival<'a> {
     /// Something that belongs to another query, or to none.
     Foreign,
     /// A reply that says that it was cut.
     Truncated,
-    /// A reply with a response code that tells of trouble, its upper bits from the OPT record
-    /// included (RFC 6891 §6.1.3).
+    /// A reply with the response code of an error, its upper bits from the OPT record included (RFC
+    /// 6891 §6.1.3).
     Trouble(u16),
     /// A reply that can be used.
     Message(Message<'a>),
@@ -245,7 +246,7 @@ pub(super) enum Arrival<'a> {
 const RCODE_NXDOMAIN: u16 = 3;
 
 impl<'a> Arrival<'a> {
-    /// Looks at a message that came over the way that a query went.
+    /// Reads a message that came over the way that a query went.
     ///
     /// # Errors
     ///
@@ -264,8 +265,8 @@ impl<'a> Arrival<'a> {
             return Ok(Self::Foreign);
         }
         let rcode = flags & 0x000f;
-        // Servers that do not know EDNS may leave the question out (RFC 6891 §7). NXDOMAIN tells of
-        // a name, and so of none without one.
+        // Servers that do not know EDNS may leave the question out (RFC 6891 §7). NXDOMAIN is
+        // about a name, and so means nothing without one.
         let is_bare = questions == 0 && !matches!(rcode, 0 | RCODE_NXDOMAIN);
         if questions == 1 {
             let (name, wire_type, class) = (reader.name()?, reader.short()?, reader.short()?);
@@ -302,8 +303,8 @@ impl<'a> Arrival<'a> {
         });
         let rcode = upper | rcode;
         match sections {
-            // What else is in a reply that tells of trouble is no matter. BADVERS is told by the
-            // upper bits alone.
+            // The rest of a reply with an error is of no interest. BADVERS is in the upper bits
+            // only.
             _ if is_bare || questions <= 1 && !matches!(rcode, 0 | RCODE_NXDOMAIN) => {
                 Ok(Self::Trouble(rcode))
             }

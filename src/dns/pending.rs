@@ -1,8 +1,8 @@
-//! Look-ups under way, each made once however many ask.
+//! Look-ups under way: look-ups of the same name and type share one.
 //!
-//! A task of its own makes a look-up, so that it goes on whichever of those who wait for it leaves:
-//! a future that several tasks drive together can lose the news that it may go on with the one that
-//! got it. When nobody waits any more, the task ends.
+//! A task of its own makes a look-up, so that it goes on when one of its waiters leaves: a future
+//! that several tasks drive together can lose the news that it may go on, with the task that got
+//! it. When the last waiter leaves, the task ends.
 
 use std::{
     collections::HashMap,
@@ -30,13 +30,13 @@ pub(super) struct Pending {
 struct PendingLookup {
     waiting: usize,
     outcome: watch::Receiver<Option<Outcome>>,
-    /// The shares of those who wait, from which its permits come.
+    /// Has the shares of its waiters, from which its permits come.
     request: Arc<Request>,
-    /// Notified when nobody waits any more.
+    /// Notified when the last waiter leaves.
     deserted: Arc<Notify>,
 }
 
-/// Somebody who waits for a look-up.
+/// A waiter for a look-up.
 struct Waiter<'a> {
     pending: &'a Pending,
     key: Key,
@@ -45,7 +45,7 @@ struct Waiter<'a> {
 }
 
 impl Pending {
-    /// How many look-ups somebody waits for.
+    /// How many look-ups have a waiter.
     pub(super) fn count(&self) -> usize {
         self.lock().values().filter(|lookup| lookup.waiting > 0).count()
     }
@@ -98,7 +98,7 @@ impl Pending {
     ) where
         F: Future<Output = Outcome> + Send + 'static,
     {
-        // However the task ends, nobody may join it afterwards.
+        // However the task ends, it cannot be joined afterwards.
         let registration = Registration { pending: &self, key: &key, outcome: sender.subscribe() };
         let mut lookup = Some(Box::pin(lookup));
         let outcome = loop {
@@ -108,8 +108,8 @@ impl Pending {
                 outcome = under_way => break outcome,
                 () = deserted.notified() => {
                     let table = self.lock();
-                    // Unless somebody has come since, it ends here; before another one of the key
-                    // can begin.
+                    // Unless a waiter has come since, it ends here; before another look-up of the
+                    // key can begin.
                     if table.get(&key).is_none_or(|lookup| lookup.waiting == 0) {
                         lookup = None;
                         registration.clear(table);
@@ -118,7 +118,7 @@ impl Pending {
             }
         };
         drop(registration);
-        // Those who wait hold receivers of their own; that there is none is no matter.
+        // Waiters hold receivers of their own; that there is none is no matter.
         let _ = sender.send(Some(outcome));
     }
 

@@ -1,4 +1,4 @@
-//! From what a name server replied to what methods are told.
+//! From the reply of a name server to the answer that methods get.
 
 use std::{
     collections::HashSet,
@@ -43,13 +43,13 @@ pub(super) struct Reply {
     pub(super) ttl: Duration,
 }
 
-/// What a reply says.
+/// The content of a reply.
 #[derive(Debug, PartialEq)]
 pub(super) enum Reading {
-    /// All that was asked, or why there is none of it.
+    /// The records, or why there are none.
     Reply(Reply),
-    /// The name asked for is an alias of another one, of which it says nothing. That holds for so
-    /// long.
+    /// The name asked for is an alias of another one, of which the reply says nothing; and how long
+    /// that holds.
     Alias(WireName, Duration),
 }
 
@@ -133,7 +133,7 @@ struct Chain<'a, 'b> {
 }
 
 impl<'a, 'b> Chain<'a, 'b> {
-    /// Follows the CNAMEs of a reply, in whatever order they are; `None` where they have no end.
+    /// Follows the CNAMEs of a reply, which may be in any order; `None` where they have no end.
     fn follow(message: &'b Message<'a>, question: &Question) -> Result<Option<Self>, Malformed> {
         let (mut end, mut ttl) = (question.name.clone(), MAX_TTL);
         for aliases in 0..=MAX_ALIASES {
@@ -154,14 +154,14 @@ impl<'a, 'b> Chain<'a, 'b> {
     }
 }
 
-/// What a reply without records says of a name.
+/// The denial of a name or its records, in a reply without records.
 struct Denial {
-    /// The TTL of what it says; `None` where no zone says it.
+    /// The TTL of the denial; `None` where no zone makes it.
     ttl: Option<Duration>,
     /// Whether the name is denied although the response code is NOERROR (RFC 9824 §3.4).
     has_nxname: bool,
-    /// Whether who says so can know it: a zone says it, or a server that has the zone or asks
-    /// others.
+    /// Whether it comes from a source that can know it: a zone, or a server that has the zone or
+    /// asks others.
     is_credible: bool,
 }
 
@@ -170,7 +170,7 @@ impl Denial {
         let (mut ttl, mut is_referral, mut has_nxname) = (None, false, false);
         for record in &message.authorities {
             match record.wire_type {
-                // That of another zone says nothing of this name.
+                // The SOA record of another zone says nothing of this name.
                 Some(TYPE_SOA) if ttl.is_none() && record.owner.is_at_or_above(name) => {
                     ttl = Some(seconds(record.ttl).min(seconds(record.read_data(minimum)?)));
                 }
@@ -181,8 +181,8 @@ impl Denial {
                 _ => {}
             }
         }
-        // RFC 2308 §2.2: what names other servers, and no zone, is a referral. Some proxies claim
-        // to recurse in others' referrals.
+        // RFC 2308 §2.2: a reply that names other servers, and no zone, is a referral. Some proxies
+        // claim to recurse in referrals of others.
         let is_credible =
             ttl.is_some() || message.authoritative || message.recursion_available && !is_referral;
         Ok(Self { ttl, has_nxname, is_credible })
@@ -240,7 +240,7 @@ fn answer(record_type: RecordType, records: &[&Record<'_>]) -> Result<Option<Ans
     }))
 }
 
-/// The data of records, each once; those that a function makes nothing of are left out.
+/// The data of records, each once; records of which `read` makes nothing are left out.
 fn collect<'a, T: Clone + Eq + Hash>(
     records: &[&Record<'a>],
     read: impl Fn(&mut Reader<'a>) -> Result<Option<T>, Malformed>,

@@ -19,12 +19,12 @@ const MAX_SIZE: u64 = 64 * 1024;
 /// The server on this machine, which is asked where none is named.
 pub(super) const LOCAL: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), PORT);
 
-/// What the file says.
+/// The content of the file.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub(super) struct Contents {
     pub(super) servers: Vec<SocketAddr>,
-    /// The number of the first `nameserver` line that names none, and what it has in the place of
-    /// an address.
+    /// The number of the first `nameserver` line that names none, and the word that it has instead
+    /// of an address.
     pub(super) bad: Option<(usize, String)>,
 }
 
@@ -32,7 +32,7 @@ pub(super) struct Contents {
 ///
 /// # Errors
 ///
-/// Those of reading.
+/// The file cannot be read.
 pub(super) fn read(path: &Path) -> io::Result<Contents> {
     let mut octets = Vec::new();
     File::open(path)?.take(MAX_SIZE + 1).read_to_end(&mut octets)?;

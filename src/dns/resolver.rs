@@ -38,7 +38,7 @@ const MAX_TROUBLES: usize = 64;
 /// The client behind [`Dns`](super::Dns).
 pub(super) struct Resolver {
     servers: Arc<Servers>,
-    /// Of the servers that the cache was filled from.
+    /// The generation of the servers that the cache was filled from.
     generation: AtomicU64,
     timeout: Duration,
     attempts: usize,
@@ -81,8 +81,8 @@ impl Resolver {
         }
     }
 
-    /// A client with other settings, which takes over what this one counted, and what it knows if
-    /// it comes from the same servers.
+    /// A client with other settings, which takes over the counts of this one, and its cache if
+    /// that was filled from the same servers.
     pub(super) fn reconfigured(&self, settings: &Settings) -> Self {
         let known: HashSet<_> = self.servers.list().addresses().into_iter().collect();
         let servers = self.servers.reconfigured(settings);
@@ -114,7 +114,7 @@ impl Resolver {
         let begin = |request: Arc<Request>| {
             let (resolver, key) = (Arc::clone(self), key.clone());
             async move {
-                // Another may have found it out between the look into the cache and here.
+                // Another look-up may have ended between the look into the cache and here.
                 match resolver.cache.find(&key) {
                     Some(outcome) => outcome,
                     None => resolver.resolve(&key, &request).await,
@@ -163,12 +163,12 @@ impl Resolver {
         {
             self.note(key, &search);
         }
-        self.tell_of_silence(key, &search, &outcome);
-        // What other servers said may not hold any more.
+        self.notify_of_silence(key, &search, &outcome);
+        // Answers of other servers may not hold any more.
         if self.generation.swap(generation, Ordering::Relaxed) != generation {
             self.cache.clear();
         }
-        // Before anybody keeps it.
+        // Before it is kept anywhere.
         let outcome = outcome.and_then(Answer::bounded);
         self.cache.keep(key, &outcome, ttl);
         outcome
@@ -183,12 +183,12 @@ impl Resolver {
         troubles.push_back((key.clone(), search.asked.clone()));
     }
 
-    fn tell_of_silence(&self, key: &Key, search: &Search<'_>, outcome: &Result<Answer, Failure>) {
+    fn notify_of_silence(&self, key: &Key, search: &Search<'_>, outcome: &Result<Answer, Failure>) {
         if search.silent.is_empty() {
             return;
         }
         let is_answered = search.asked.iter().any(|server| !search.silent.contains(server));
-        self.servers.listener().tell(&Event::Silent {
+        self.servers.listener().notify(&Event::Silent {
             servers: search.silent.clone(),
             is_answered,
             failure: outcome
@@ -202,7 +202,7 @@ impl Resolver {
         });
     }
 
-    /// Asks for a name, and for the target where the answer tells of an alias alone.
+    /// Asks for a name, and for the target where the answer has only an alias.
     async fn follow(&self, list: &List, mut question: Question, search: &mut Search<'_>) -> Reply {
         let mut alias_ttl = MAX_TTL;
         for _ in 0..MAX_QUESTIONS {
@@ -243,7 +243,7 @@ impl Resolver {
                 // It would say the same again, and is not asked again.
                 Failure::Rcode(_) | Failure::NoRecursion | Failure::Malformed => last = *failure,
                 Failure::Timeout | Failure::Network => {
-                    // What one server said tells more than the silence of another.
+                    // The answer of one server says more than the silence of another.
                     if matches!(last, Failure::Timeout | Failure::Network) {
                         last = *failure;
                     }
@@ -306,7 +306,7 @@ struct Search<'a> {
     deadline: Option<Instant>,
     /// The servers asked, each once.
     asked: Vec<SocketAddr>,
-    /// Those of them that said nothing, to nobody, while they were asked.
+    /// The servers among them that answered no question at all while they were asked.
     silent: Vec<SocketAddr>,
 }
 

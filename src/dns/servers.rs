@@ -31,19 +31,19 @@ use super::{
 /// How often the file is looked at.
 const INTERVAL: Duration = Duration::from_secs(1);
 
-/// How often where all servers failed.
+/// How often it is looked at where all servers failed.
 const INTERVAL_OF_TROUBLE: Duration = Duration::from_millis(100);
 
 /// How long a look-up waits for the file to be read.
 const PATIENCE: Duration = Duration::from_millis(50);
 
-/// How long one waits whose servers all failed.
+/// How long a look-up waits whose servers all failed.
 const PATIENCE_IN_TROUBLE: Duration = Duration::from_millis(500);
 
 /// How long the start and a reload wait.
 const PATIENCE_OF_START: Duration = Duration::from_secs(2);
 
-/// Reading that takes longer is told.
+/// The listener is notified of reading that takes longer.
 const HANGS: Duration = Duration::from_secs(10);
 
 /// Name servers in the order in which they are asked.
@@ -84,14 +84,14 @@ struct State {
     looked_at: Option<Instant>,
     /// Whether a thread is reading it.
     is_being_read: bool,
-    /// Whether it was told that this takes too long.
-    is_told: bool,
-    /// What it said, or why it could not be read.
+    /// Whether the listener was notified that this takes too long.
+    is_notified: bool,
+    /// Its content, or why it could not be read.
     contents: Option<Result<Contents, String>>,
 }
 
 impl Servers {
-    /// Those that the settings name. Waits for their file, for two seconds at most.
+    /// The servers that the settings name. Waits for their file, for two seconds at most.
     pub(super) fn new(settings: &Settings, listener: Listener) -> Arc<Self> {
         let configured = settings.nameservers.clone().filter(|servers| !servers.is_empty());
         let file = configured.is_none().then(|| File {
@@ -113,14 +113,15 @@ impl Servers {
         if is_configured {
             servers
                 .listener
-                .tell(&Event::Servers { file: None, servers: servers.list().addresses() });
+                .notify(&Event::Servers { file: None, servers: servers.list().addresses() });
         } else {
             servers.read_now();
         }
         servers
     }
 
-    /// Those of other settings: the same where they come from the same file, which is read again.
+    /// The servers of other settings: the same where they come from the same file, which is read
+    /// again.
     pub(super) fn reconfigured(self: &Arc<Self>, settings: &Settings) -> Arc<Self> {
         let is_configured =
             settings.nameservers.as_ref().is_some_and(|servers| !servers.is_empty());
@@ -150,14 +151,14 @@ impl Servers {
         self.list()
     }
 
-    /// Other servers than those that all failed; `None` where there are no others.
+    /// Other servers than the ones that all failed; `None` where there are no others.
     pub(super) async fn others(self: &Arc<Self>, failed: &List) -> Option<Arc<List>> {
         self.look(INTERVAL_OF_TROUBLE, PATIENCE_IN_TROUBLE).await;
         let list = self.list();
         (list.generation != failed.generation).then_some(list)
     }
 
-    /// Sees to it that the file was looked at within an interval, and waits for that a while.
+    /// Looks at the file unless that was done within the interval, and waits for that a while.
     async fn look(self: &Arc<Self>, interval: Duration, patience: Duration) {
         let Some(file) = &self.file else { return };
         let mut was_read = file.was_read.subscribe();
@@ -181,7 +182,7 @@ impl Servers {
         }
     }
 
-    /// Begins to read the file unless it was read within the interval; tells whether it does.
+    /// Begins to read the file unless it was read within the interval; returns whether it does.
     fn begin(
         self: &Arc<Self>,
         file: &File,
@@ -191,9 +192,9 @@ impl Servers {
         let mut state = file.lock();
         let since = state.looked_at.map_or(Duration::MAX, |time| time.elapsed());
         if state.is_being_read {
-            if since >= HANGS && !state.is_told {
-                state.is_told = true;
-                self.listener.tell(&Event::Hangs { file: file.path.clone() });
+            if since >= HANGS && !state.is_notified {
+                state.is_notified = true;
+                self.listener.notify(&Event::Hangs { file: file.path.clone() });
             }
             return false;
         }
@@ -206,27 +207,27 @@ impl Servers {
             let contents = resolv_conf::read(&path).map_err(|error| reason(&error));
             if let Some(file) = &servers.file {
                 let mut state = file.lock();
-                (state.is_being_read, state.is_told) = (false, false);
+                (state.is_being_read, state.is_notified) = (false, false);
                 servers.take(file, &mut state, contents);
                 drop(state);
                 file.was_read.send_replace(());
             }
-            // Who waited may have left.
+            // The waiter may have left.
             done.map(|done| done.send(()));
         };
         state.is_being_read = thread::Builder::new().name("resolv.conf".into()).spawn(read).is_ok();
         state.is_being_read
     }
 
-    /// Puts in force what the file says, if that is anything new. Where it names no server, those
-    /// before it stay.
+    /// Puts the content of the file in force, if that is new. Where it names no server, the former
+    /// servers stay.
     fn take(&self, file: &File, state: &mut State, contents: Result<Contents, String>) {
         if state.contents.as_ref() == Some(&contents) {
             return;
         }
         let path = || file.path.clone();
         if let Ok(Contents { bad: Some((number, text)), .. }) = &contents {
-            self.listener.tell(&Event::BadLines {
+            self.listener.notify(&Event::BadLines {
                 file: path(),
                 number: *number,
                 text: text.clone(),
@@ -249,7 +250,7 @@ impl Servers {
                     return;
                 }
                 self.listener
-                    .tell(&Event::Servers { file: Some(path()), servers: servers.clone() });
+                    .notify(&Event::Servers { file: Some(path()), servers: servers.clone() });
             }
             nothing => {
                 let reason = nothing
@@ -257,7 +258,7 @@ impl Servers {
                     .err()
                     .map_or("it has no nameserver line", String::as_str)
                     .into();
-                self.listener.tell(&Event::NoServers {
+                self.listener.notify(&Event::NoServers {
                     file: path(),
                     reason,
                     servers: before.addresses(),

@@ -23,8 +23,8 @@ pub struct Settings {
     /// as SERVFAIL is not asked again in the same look-up, and its answer is no attempt; one that
     /// was silent or out of reach comes after the others for 30 seconds.
     pub attempts: usize,
-    /// How many answers and failures are kept; 0: none. An answer of more than a KiB counts as
-    /// several.
+    /// How many answers and failures are kept; 0: none. An answer of more than a KiB, the
+    /// record that was parsed from it included, counts as several.
     pub cache_size: usize,
     /// Questions to name servers at one time, from 1 to [`MAX_QUERIES`]; further ones wait, within
     /// their time. A client keeps the number that it began with.

@@ -1,4 +1,4 @@
-//! What the DNS client counts.
+//! The counts of the DNS client.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -11,8 +11,8 @@ pub struct Statistics {
     pub misses: u64,
     /// Look-ups that waited for an equal one already under way; part of `misses`.
     pub coalesced: u64,
-    /// Attempts: questions put to a name server. What belongs to one attempt counts once:
-    /// retransmission, TCP after truncation, the same without EDNS.
+    /// Attempts: questions put to a name server. An attempt counts once, with its
+    /// retransmissions, TCP after truncation, and the same without EDNS.
     pub queries: u64,
     /// Attempts that brought nothing in time.
     pub timeouts: u64,

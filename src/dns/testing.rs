@@ -1,4 +1,4 @@
-//! What tests and fuzzing reach of this room beside what everybody does (feature `testing`).
+//! A reader of replies for tests and fuzzing (feature `testing`).
 
 use std::time::Duration;
 
@@ -9,10 +9,10 @@ use super::{
     reply::{Reading, Reply},
 };
 
-/// Reads the octets that a name server sent to a question, as the client does, and tells for how
-/// long the outcome may be kept.
+/// Reads the octets that a name server sent to a question, as the client does: the outcome, and how
+/// long it may be kept.
 ///
-/// `None` where they are no reply to it that can be read, where they tell of an alias alone, or
+/// `None` where they are no reply to it that can be read, where they have only an alias, or
 /// where the name is too long to ask for.
 pub fn read_reply(
     name: &Name,

@@ -1,11 +1,11 @@
-//! The texts of an answer, and what was parsed of them.
+//! The texts of an answer, and a value that was parsed from them.
 
 use std::{any::Any, ops::Deref, sync::Arc};
 
 /// The texts at a name, each with its character-strings joined. Cheap to clone.
 ///
-/// Texts that come from the cache have with them what a method parsed of them and kept with
-/// [`Dns::keep_parsed`](super::Dns::keep_parsed), so that it need not parse them again.
+/// Texts that come from the cache have the value with them that a method parsed from them and kept
+/// with [`Dns::keep_parsed`](super::Dns::keep_parsed), so that it need not parse them again.
 #[derive(Clone, Debug)]
 pub struct Texts {
     texts: Arc<[Box<[u8]>]>,
@@ -13,12 +13,12 @@ pub struct Texts {
 }
 
 impl Texts {
-    /// What was parsed of them; `None` where nothing was kept, or something of another type.
+    /// The value that was parsed from them; `None` where none was kept, or one of another type.
     pub fn parsed<T: Any + Send + Sync>(&self) -> Option<Arc<T>> {
         Arc::clone(self.parsed.as_ref()?).downcast().ok()
     }
 
-    /// The same texts with what was parsed of them.
+    /// The same texts with a value that was parsed from them.
     pub(super) fn with_parsed(self, parsed: Arc<dyn Any + Send + Sync>) -> Self {
         Self { parsed: Some(parsed), ..self }
     }

@@ -1,4 +1,4 @@
-//! One name server, and what is known of it.
+//! One name server, and whether it answers.
 
 use std::{
     net::SocketAddr,
@@ -47,8 +47,8 @@ impl Upstream {
         exchange::ask(self.address, question, &self.ids, self.timeout).await
     }
 
-    /// Whether to ask this server before those that were silent. When its hold is over, that is so
-    /// for one look-up.
+    /// Whether to ask this server before the silent ones. When its hold is over, that is so for one
+    /// look-up.
     pub(super) fn is_ready(&self) -> bool {
         let held_until = self.held_until.load(Ordering::Relaxed);
         if held_until == 0 {

@@ -29,7 +29,7 @@ pub struct Zone {
     queries: AtomicUsize,
 }
 
-/// What is at one name.
+/// The records and failures of one name.
 #[derive(Clone, Debug, Default)]
 struct Entry {
     a: Vec<Ipv4Addr>,
@@ -39,7 +39,7 @@ struct Entry {
     ptr: Vec<Name>,
     cname: Option<String>,
     failures: Vec<(Option<RecordType>, Failure)>,
-    /// Types of which nothing is ever heard; `None`: all that have a failure because of that.
+    /// Types whose look-ups never end; `None`: all that have a failure because of that.
     silent: Vec<Option<RecordType>>,
 }
 
@@ -76,7 +76,7 @@ impl Zone {
         let (name, rest) = line.split_once(char::is_whitespace).ok_or("no type")?;
         let (kind, value) = rest.trim_start().split_once(char::is_whitespace).ok_or("no value")?;
         let value = value.trim();
-        // An address stands for its reverse name, whatever is there.
+        // An address stands for its reverse name.
         let reverse = if kind == "PTR" { name.parse().ok().map(Name::reverse) } else { None };
         let name = reverse.as_ref().map_or(name, Name::as_str);
         if let Some(failure) = value.strip_prefix('!') {
@@ -180,7 +180,7 @@ impl Zone {
     ///
     /// # Errors
     ///
-    /// The failure that the zone says, or what follows from what is missing.
+    /// The failure of the zone, or the one that follows from what is missing.
     pub async fn lookup(&self, name: &Name, record_type: RecordType) -> Result<Answer, Failure> {
         self.queries.fetch_add(1, Ordering::Relaxed);
         if !self.latency.is_zero() {
@@ -192,7 +192,7 @@ impl Zone {
         self.answer(name, record_type)
     }
 
-    /// What the zone says, at once and uncounted.
+    /// The answer of the zone, at once and uncounted.
     ///
     /// # Errors
     ///
@@ -211,7 +211,7 @@ impl Zone {
                 return answer;
             }
             match &entry.cname {
-                // What it is an alias of may be missing.
+                // The target of the alias may be missing.
                 _ if record_type == RecordType::Existence => return Ok(Answer::Existence),
                 Some(target) => name.clone_from(target),
                 None => return Err(Failure::NoData),

@@ -144,8 +144,8 @@ impl<'a> Evaluation<'a> {
         Err(self.lookups.fail(kind, detail))
     }
 
-    /// Goes on where a domain has no record: one that an `include` or a `redirect` names must have
-    /// one (RFC 7208 §5.2, §6.1).
+    /// Goes on where a domain has no record: the target of an `include` or `redirect` must have one
+    /// (RFC 7208 §5.2, §6.1).
     fn enter_nothing(&mut self, domain: &Name, is_target: bool) -> Result<Next, Problem> {
         if is_target {
             let detail = format!("no SPF record at {domain}");
@@ -158,7 +158,7 @@ impl<'a> Evaluation<'a> {
     async fn evaluate_term(&mut self) -> Result<Next, Problem> {
         let frame = self.stack.last_mut().ok_or_else(no_record)?;
         let (record, domain) = (Arc::clone(&frame.record), frame.domain.clone());
-        // Terms are counted one by one, so that the first that is not there is the end.
+        // `next` grows by one at a time, so that the first missing term is the end.
         let Some(term) = record.terms.get(frame.next) else {
             return self.redirect(&record, &domain).await;
         };
@@ -192,8 +192,7 @@ impl<'a> Evaluation<'a> {
         let lookups = &mut self.lookups;
         let local_part = lookups.variables.local_part;
         let redirect = record.modifiers().find_map(|modifier| match modifier {
-            // One that needs a local-part that DNS cannot be asked for is as good as absent (RFC
-            // 8616 §4).
+            // A `redirect` with a local-part that cannot be in a question is ignored (RFC 8616 §4).
             Modifier::Redirect(redirect) if !unusable(&redirect.domain_spec, local_part) => {
                 Some(redirect)
             }

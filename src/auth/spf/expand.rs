@@ -39,7 +39,7 @@ pub struct Variables<'a> {
     pub receiver: &'a str,
     /// Seconds since 1970, `%{t}`.
     pub timestamp: u64,
-    /// The validated name of the client, `%{p}`, where it was asked for and found.
+    /// The validated name of the client, `%{p}`, where a macro needs it and it was found.
     pub validated: Option<&'a str>,
 }
 
@@ -114,7 +114,7 @@ fn dotted(address: IpAddr) -> String {
 
 /// Expands a domain-spec to the name that it stands for.
 ///
-/// `None` where that is no name that can be asked for. A name that is too long loses labels on the
+/// `None` where that cannot be the name of a question. A name that is too long loses labels on the
 /// left (RFC 7208 §7.3).
 pub(super) fn expand_domain(string: &MacroString, variables: &Variables<'_>) -> Option<Name> {
     let mut text = String::new();
@@ -133,9 +133,8 @@ pub(super) fn expand_domain(string: &MacroString, variables: &Variables<'_>) -> 
     Name::new(rest)
 }
 
-/// Drops the beginning of a text that has become far too long for a name. The labels that remain in
-/// the end are on the right: what the sender puts on the left must not push out the domain that
-/// asked for it.
+/// Drops the beginning of a text that has become far too long for a name. The labels on the right
+/// remain: text that the sender puts on the left must not push out the domain that asked for it.
 fn keep_end(text: &mut String) {
     if text.len() > 16 * MAX_DOMAIN_LENGTH {
         let cut = text.len() - 2 * MAX_DOMAIN_LENGTH;
@@ -189,7 +188,7 @@ fn cut_end(mut text: String) -> String {
     text
 }
 
-/// Adds what a segment expands to; tells how many octets of values that took.
+/// Adds the expansion of a segment; returns how many octets of values that took.
 fn expand_segment(
     text: &mut String,
     segment: &MacroStringSegment,

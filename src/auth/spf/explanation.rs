@@ -7,7 +7,7 @@ use super::{
     super::reverse,
     expand::{Variables, expand_domain, expand_whole_explain_string},
     limits::{MAX_EXPLANATION_TEXT, names_deadline},
-    names::{asks_for_names, tells_client_name, unusable, validated_name},
+    names::{asks_for_names, has_client_name, unusable, validated_name},
     record::{cap_digits, shorten},
 };
 use crate::dns::{Dns, Name};
@@ -27,7 +27,7 @@ impl WantedExplanation {
     ///
     /// # Errors
     ///
-    /// Why there is none: any trouble means that (RFC 7208 §6.2).
+    /// Why there is none: any trouble leaves the explanation out (RFC 7208 §6.2).
     pub(super) async fn fetch(
         mut self,
         dns: &Dns,
@@ -56,7 +56,7 @@ impl WantedExplanation {
         }
         let string: ExplainString =
             cap_digits(text).parse().map_err(|_| format!("syntax error in the text at {name}"))?;
-        if tells_client_name(&string) {
+        if has_client_name(&string) {
             self.find_names(dns, variables, end).await;
         }
         expand_whole_explain_string(&string, &self.variables(variables))

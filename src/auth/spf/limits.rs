@@ -1,4 +1,4 @@
-//! The bounds of a check: those that a caller sets, and the constant ones.
+//! The bounds of a check: the limits that a caller sets, and the constant ones.
 
 use std::time::Duration;
 
@@ -38,30 +38,30 @@ pub(super) fn names_deadline(end: Instant) -> Instant {
 /// The most mail exchangers of an `mx` mechanism (RFC 7208 §4.6.4).
 pub(super) const MAX_MX_HOSTS: usize = 10;
 
-/// The most terms asked for early, whatever the limit of look-ups is: that one may be set high.
+/// The most terms with early look-ups, also where the limit of look-ups is set high.
 pub(super) const MAX_EARLY_TERMS: usize = 50;
 
 /// Answers of more octets of memory are not kept until the end of the check; a term that needs one
 /// again asks the cache.
 pub(super) const MAX_KEPT_ANSWER: usize = 1024;
 
-/// About how many octets of memory the records take that include one another, and some more where
-/// more look-ups are allowed than usual.
+/// The most octets of memory, about, of records that include one another; and how many more there
+/// may be for each look-up that is allowed.
 pub(super) const MAX_HELD: usize = 256 * 1024;
 pub(super) const HELD_FOR_A_LOOKUP: usize = 256;
 
-/// The most octets, terms and macros of a record: far more than anybody publishes. A record of two
-/// octets a term takes fifty times its length when it has been read.
+/// The most octets, terms and macros of a record: far more than domains publish. A record of two
+/// octets a term takes fifty times its length when it has been parsed.
 pub(super) const MAX_RECORD: usize = 16 * 1024;
 pub(super) const MAX_TERMS: usize = 512;
 pub(super) const MAX_MACROS: usize = 512;
 
-/// A parsed record that takes about so many octets of memory at most is kept with the answer that it
-/// was parsed from; larger ones are rare.
+/// A parsed record that takes about so many octets of memory at most is kept with the answer that
+/// it was parsed from; larger ones are rare.
 pub(super) const MAX_KEPT_RECORD: usize = 8 * 1024;
 
-/// The most octets of an explanation as it is published: no reply holds as many, and read it takes
-/// many times the memory.
+/// The most octets of an explanation as it is published: no reply holds as many, and parsed it
+/// takes many times the memory.
 pub(super) const MAX_EXPLANATION_TEXT: usize = 4 * 1024;
 
 /// The most octets of an expanded explanation; no reply holds as many.

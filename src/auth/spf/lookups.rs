@@ -1,5 +1,5 @@
-//! The look-ups of a check: how many there may be, how long they may take, what was asked early,
-//! and a trace of what they found.
+//! The look-ups of a check: their limits, the answers that came early, the problems that they end
+//! with, and the trace of the check.
 
 use std::{future::Future, net::IpAddr, pin::pin, sync::Arc, task::Poll};
 
@@ -27,22 +27,22 @@ pub(super) struct Lookups<'a> {
     end: Instant,
     /// Terms that asked DNS.
     terms: usize,
-    /// Those of them that found nothing.
+    /// Terms among them that found nothing.
     void_terms: usize,
     /// The client's validated names, once they are known.
     pub(super) names: Option<Vec<Name>>,
-    /// What was asked early; nothing while all answers are at hand.
+    /// Early look-ups; `None` while all answers are at hand.
     prefetch: Option<Prefetch>,
     /// The domain of the record under evaluation.
     domain: Option<Name>,
     /// How many includes deep it is.
     depth: usize,
-    /// The record under evaluation, and those below it, as long as nothing of them was asked early.
+    /// Records under evaluation whose later terms have no early look-ups yet, the one on top last.
     waiting: Vec<Later>,
     trace: Option<&'a mut Trace>,
 }
 
-/// A record whose later terms may be asked for early.
+/// A record whose later terms may have early look-ups.
 struct Later {
     domain: Name,
     record: Arc<ParsedRecord>,
@@ -80,23 +80,24 @@ impl<'a> Lookups<'a> {
 
     //--- The record under evaluation ---
 
-    /// Goes into a record, of which a term is evaluated in the record below.
+    /// Begins a record, within the record under evaluation if there is one.
     pub(super) fn enter(&mut self, domain: &Name, record: &Arc<ParsedRecord>) {
         self.depth += usize::from(self.domain.is_some());
         self.domain = Some(domain.clone());
         self.waiting.push(Later { domain: domain.clone(), record: Arc::clone(record), next: 0 });
     }
 
-    /// Goes on to a term, given the number of the one behind it.
+    /// Begins a term; the term behind it has the number `next`.
     pub(super) fn go_on(&mut self, next: usize) {
         if let Some(later) = self.waiting.last_mut() {
             later.next = next;
         }
     }
 
-    /// Goes back to the record below, if there is one.
+    /// Ends a record, and goes on with the one below if there is one, whose domain is given.
     pub(super) fn leave(&mut self, below: Option<&Name>) {
-        // Records whose later terms were asked for are all below those of which that is not so.
+        // Records that have early look-ups are below all that have none; so this is the record that
+        // ends, or there is none.
         self.waiting.pop();
         self.depth = self.depth.saturating_sub(1);
         self.domain = below.cloned();
@@ -151,8 +152,7 @@ impl<'a> Lookups<'a> {
         }
     }
 
-    /// Awaits a look-up. When that takes a while, the look-ups of later terms are under way in the
-    /// meantime.
+    /// Awaits a look-up. While it is pending, the look-ups of later terms are under way.
     pub(super) async fn wait<F: Future>(&mut self, lookup: F) -> F::Output {
         let mut lookup = pin!(lookup);
         std::future::poll_fn(|cx| {
@@ -171,7 +171,7 @@ impl<'a> Lookups<'a> {
         .await
     }
 
-    /// Keeps an answer no longer than it is looked at, if it is large.
+    /// Lets go of an answer that was used, if it is large.
     pub(super) fn forget_large(
         &mut self,
         name: &Name,
@@ -186,8 +186,7 @@ impl<'a> Lookups<'a> {
     /// Finds the names of the client that lead back to it (RFC 7208 §5.5), once in a check; returns
     /// why there are none.
     ///
-    /// A term that finds them out to be missing is void; those that come later ask nothing, and so
-    /// are not.
+    /// The term that finds them missing is void. Later terms ask nothing, and so are not void.
     pub(super) async fn find_names(&mut self) -> Option<Failure> {
         if self.names.is_some() {
             return None;
@@ -239,7 +238,7 @@ impl<'a> Lookups<'a> {
         Ok(())
     }
 
-    /// Terms that asked DNS, and those of them that found nothing.
+    /// How many terms asked DNS, and how many of them found nothing.
     pub(super) fn counts(&self) -> (usize, usize) {
         (self.terms, self.void_terms)
     }
@@ -264,7 +263,7 @@ impl<'a> Lookups<'a> {
         self.fail(if is_late { ProblemKind::Timeout } else { ProblemKind::LookupFailed }, detail)
     }
 
-    /// The problem that the time of the check ran out.
+    /// The problem of a check whose time ran out.
     pub(super) fn fail_late(&mut self) -> Problem {
         let seconds = self.limits.timeout.as_secs();
         let detail = format!("no result within {seconds} seconds{}", self.position());

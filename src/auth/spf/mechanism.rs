@@ -76,7 +76,7 @@ pub(super) async fn evaluate(
             }
             lookups.names.iter().flatten().any(|known| is_at_or_below(known, &name))
         }
-        // Always an A query, whatever the client's family (RFC 7208 §5.7).
+        // Always an A query, also for a client with an IPv6 address (RFC 7208 §5.7).
         Mechanism::Exists(_) => lookups.find(&name, RecordType::A).await?.is_some(),
         Mechanism::All | Mechanism::Include(_) | Mechanism::Ip4(_) | Mechanism::Ip6(_) => false,
     }))
@@ -102,8 +102,8 @@ pub(super) async fn record_target(
     })
 }
 
-/// Whether one of the hosts has an address that matches; all are asked at once, and none is waited
-/// for after a match.
+/// Whether one of the hosts has an address that matches. The look-ups run at the same time, and a
+/// match ends the wait.
 async fn mx_hosts(
     lookups: &mut Lookups<'_>,
     hosts: impl Iterator<Item = &Name>,
@@ -139,7 +139,7 @@ async fn mx_hosts(
     for (_, host, failure) in &failures {
         lookups.trace_failure(host, kind, *failure);
     }
-    // RFC 7208 §4.6.4 counts terms: one that found nothing at all, not each of its look-ups.
+    // RFC 7208 §4.6.4 counts terms that found nothing at all, not their look-ups.
     if !found && !failures.is_empty() {
         lookups.count_void()?;
     }

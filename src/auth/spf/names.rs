@@ -44,7 +44,7 @@ pub(super) fn matches_network(mechanism: &Mechanism, client: IpAddr) -> bool {
 fn same_network(a: IpAddr, b: IpAddr, len: u8) -> bool {
     let len = u32::from(len);
     match (a, b) {
-        // A shift by all bits means that none need be the same.
+        // A shift by all bits: none of them need be the same.
         (IpAddr::V4(a), IpAddr::V4(b)) => {
             (a.to_bits() ^ b.to_bits()).checked_shr(32 - len.min(32)).unwrap_or(0) == 0
         }
@@ -85,7 +85,7 @@ pub(super) fn is_at_or_below(name: &Name, domain: &Name) -> bool {
         .is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
 }
 
-/// Whether a domain-spec needs a local-part that DNS cannot be asked for: its term matches nothing
+/// Whether a domain-spec needs a local-part that cannot be in a question: its term matches nothing
 /// (RFC 8616 §4).
 pub(super) fn unusable(spec: &DomainSpec, local_part: &str) -> bool {
     !local_part.is_ascii()
@@ -98,8 +98,8 @@ pub(super) fn asks_for_names(string: &MacroString) -> bool {
     macros(string).any(|m| m.kind() == MacroKind::ValidatedDomain)
 }
 
-/// Whether `%{p}` occurs in a text for people.
-pub fn tells_client_name(string: &ExplainString) -> bool {
+/// Whether `%{p}` occurs in an explanation or a reply text.
+pub fn has_client_name(string: &ExplainString) -> bool {
     string.segments.iter().any(|segment| match segment {
         ExplainStringSegment::MacroString(string) => asks_for_names(string),
         ExplainStringSegment::Space => false,

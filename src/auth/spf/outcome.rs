@@ -30,7 +30,7 @@ impl Outcome {
         Self::with_problem(Problem { kind: ProblemKind::NoDomain, detail: detail.to_owned() })
     }
 
-    /// An outcome that no record was needed for.
+    /// An outcome without a record.
     pub fn without_record(result: SpfResult, problem: Option<Problem>) -> Self {
         Self {
             result,

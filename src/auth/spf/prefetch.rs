@@ -1,9 +1,9 @@
 //! Look-ups under way before their turn comes.
 //!
 //! Terms are evaluated one after another, as RFC 7208 §4.6.2 says, but the look-ups of later terms
-//! need not wait for the earlier ones. The evaluation finds here, by name and type, what was asked
-//! early, and waits for it no longer than the rest of its time. Limits are counted in the
-//! evaluation alone, so that being early changes no result.
+//! need not wait for the earlier ones. The evaluation finds the early look-ups here, by name and
+//! type, and waits for them no longer than the rest of its time. Limits are counted in the
+//! evaluation only, so that an early look-up changes no result.
 
 use std::{
     collections::HashMap,
@@ -36,7 +36,7 @@ type Early = (Key, Purpose, Result<Answer, Failure>);
 
 /// The look-ups under way.
 pub(super) struct Prefetch {
-    /// Every look-up since there was one to wait for.
+    /// Every look-up since the first that had to be waited for.
     started: HashMap<Key, StartedLookup>,
     /// Drives the early ones.
     running: FuturesUnordered<BoxFuture<'static, Early>>,
@@ -81,7 +81,8 @@ impl Prefetch {
         lookup.or_insert_with(start).clone()
     }
 
-    /// Lets the look-ups under way make progress, and starts those that follow from what has come.
+    /// Lets the look-ups under way make progress, and starts the ones that follow from their
+    /// answers.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>, dns: &Dns, variables: &Variables<'_>) {
         while let Poll::Ready(Some((key, purpose, answer))) = self.running.poll_next_unpin(cx) {
             self.forget_large(&key, &answer);
@@ -109,8 +110,8 @@ impl Prefetch {
     /// Starts the look-ups that `terms` will need, as far as they are known now and the limits
     /// allow.
     ///
-    /// `before` terms will have asked DNS by then; those that come after the limit are not asked
-    /// for, nor is anything behind a term that certainly matches.
+    /// `before` terms will have asked DNS by then. Nothing is asked for terms behind the limit, nor
+    /// behind a term that certainly matches.
     pub(super) fn plan<'t>(
         &mut self,
         dns: &Dns,
@@ -123,7 +124,8 @@ impl Prefetch {
         let client = variables.client;
         let target = |spec: Option<&DomainSpec>| match spec {
             None => Some(domain.clone()),
-            // Neither terms that match nothing nor those that need the client's names first.
+            // Neither for terms that match nothing nor for terms that need the client's names
+            // first.
             Some(spec) if unusable(spec, variables.local_part) || asks_for_names(spec.as_ref()) => {
                 None
             }

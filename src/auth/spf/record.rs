@@ -1,4 +1,4 @@
-//! Finding and reading SPF records (RFC 7208 §4.4 to §4.6).
+//! Finding and parsing SPF records (RFC 7208 §4.4 to §4.6).
 
 use std::{borrow::Cow, fmt::Display, ops::Deref, str::Chars, sync::Arc};
 
@@ -13,17 +13,18 @@ use crate::{
     mail::octets::count_work,
 };
 
-/// The most that a macro's digits can say; more parts no name has (RFC 7208 §7.1, §7.3).
+/// The largest number in a macro that the parser takes; no name has more parts (RFC 7208 §7.1,
+/// §7.3).
 const MAX_DIGITS: &str = "255";
 
-/// About how many octets of memory a term and a macro take when they have been read.
+/// About how many octets of memory a term or a macro takes when it has been parsed.
 const PART: usize = 128;
 
 fn count_terms(text: &[u8]) -> usize {
     text.split(|&octet| octet == b' ').skip(1).filter(|term| !term.is_empty()).count()
 }
 
-/// As many at most: escapes count as well.
+/// An upper bound: escapes count as well.
 fn count_macros(text: &[u8]) -> usize {
     text.iter().filter(|&&octet| octet == b'%').count()
 }
@@ -167,8 +168,8 @@ fn drop_misread_modifiers(text: Cow<'_, str>) -> Result<Cow<'_, str>, RecordErro
     Ok(kept.into())
 }
 
-/// What the grammar does not say but the RFC does: modifiers that occur at most once (§6), macros
-/// for explanations alone (§7.2).
+/// Checks two rules that are not in the grammar: modifiers that occur at most once (RFC 7208 §6),
+/// and macros that only explanations may have (§7.2).
 fn check(record: &SpfRecord) -> Result<(), RecordError> {
     let (mut redirects, mut explanations) = (0, 0);
     for term in &record.terms {
@@ -222,7 +223,7 @@ pub(super) fn macros(string: &MacroString) -> impl Iterator<Item = &Macro> {
     })
 }
 
-/// Names the first term that cannot be read.
+/// Names the first term that cannot be parsed.
 fn explain_syntax_error(text: &str) -> String {
     // The first word is the version.
     let terms = text.split(' ').skip(1);

@@ -1,4 +1,4 @@
-//! The steps of a check, for those who ask why.
+//! The steps of a check, for people who ask why it came to its result.
 
 use std::fmt;
 

@@ -1,4 +1,4 @@
-//! Who gets a permit when.
+//! Which session gets a permit when.
 
 use std::pin::Pin;
 
@@ -32,7 +32,7 @@ impl Session {
         Self { share: permits.share(), permits: Vec::new(), waiting: Vec::new(), served: 0 }
     }
 
-    /// Asks for permits; tells how many it has got of all that it asked for.
+    /// Asks for permits; returns how many it has got of all that it asked for.
     fn ask(&mut self, count: usize) -> usize {
         for _ in 0..count {
             let request = self.share.request();
@@ -97,8 +97,8 @@ async fn a_newcomer_waits_for_nobody() {
             for _ in 0..100 {
                 let mut good = Session::new(&permits);
                 assert_eq!(good.ask(1), 1, "{count} {round}");
-                // What it needs beside that waits for permits that silent ones have, until these are
-                // known as such.
+                // What it needs beside that waits for permits that silent ones have, until these
+                // are known as such.
                 assert!(
                     round == 0 || count > 200 || good.ask(1) == 2,
                     "{count} {round} {}",
@@ -118,7 +118,7 @@ async fn a_newcomer_waits_for_nobody() {
                 session.ask(count);
             }
         }
-        // Whoever came first has no more than others in the end.
+        // The sessions that came first have no more than others in the end.
         let shares: Vec<usize> = silent.iter().map(|session| session.permits.len()).collect();
         let (least, most) = (shares.iter().min().unwrap(), shares.iter().max().unwrap());
         assert!(*most <= least + 2, "{count} {shares:?}");

@@ -7,7 +7,7 @@ use nix::{sys::stat::Mode, unistd::mkfifo};
 use super::*;
 use crate::dns::Server;
 
-/// A file of one's own, deleted when dropped, and a listener that keeps what it is told.
+/// A file of one's own, deleted when dropped, and a listener that keeps its events.
 struct Conf {
     path: PathBuf,
     events: Arc<Mutex<Vec<String>>>,
@@ -47,7 +47,7 @@ impl Conf {
         Servers::new(&self.settings(), listener)
     }
 
-    fn told(&self) -> Vec<String> {
+    fn events(&self) -> Vec<String> {
         std::mem::take(&mut *self.events.lock().unwrap())
     }
 }
@@ -73,13 +73,13 @@ async fn missing_at_the_start() {
     let servers = conf.servers();
     assert_eq!(asked(&servers.list()), "127.0.0.1");
     look(&servers).await;
-    assert_eq!(conf.told(), ["none: No such file or directory; 127.0.0.1"]);
+    assert_eq!(conf.events(), ["none: No such file or directory; 127.0.0.1"]);
     conf.write("");
     look(&servers).await;
-    assert_eq!(conf.told(), ["none: it has no nameserver line; 127.0.0.1"]);
+    assert_eq!(conf.events(), ["none: it has no nameserver line; 127.0.0.1"]);
     conf.write("nameserver foo\n");
     look(&servers).await;
-    assert_eq!(conf.told(), ["bad 1 foo", "none: it has no nameserver line; 127.0.0.1"]);
+    assert_eq!(conf.events(), ["bad 1 foo", "none: it has no nameserver line; 127.0.0.1"]);
     let before = servers.list();
     conf.write("nameserver 192.0.2.1\n");
     // Those that failed are no longer the ones to ask.
@@ -88,14 +88,17 @@ async fn missing_at_the_start() {
             break list;
         }
     };
-    assert_eq!((asked(&list), conf.told()), ("192.0.2.1".into(), vec!["servers 192.0.2.1".into()]));
+    assert_eq!(
+        (asked(&list), conf.events()),
+        ("192.0.2.1".into(), vec!["servers 192.0.2.1".into()])
+    );
     assert!(servers.others(&list).await.is_none());
     // Even if it is what was asked without being named.
     let conf = Conf::new("local");
     let servers = conf.servers();
     conf.write("nameserver 127.0.0.1\n");
     look(&servers).await;
-    assert_eq!(conf.told(), ["none: No such file or directory; 127.0.0.1", "servers 127.0.0.1"]);
+    assert_eq!(conf.events(), ["none: No such file or directory; 127.0.0.1", "servers 127.0.0.1"]);
     assert_eq!(servers.list().generation, 0);
 }
 
@@ -104,15 +107,15 @@ async fn replaced_later() {
     let conf = Conf::new("replaced");
     conf.write("nameserver 192.0.2.1\nnameserver 192.0.2.2\n");
     let servers = conf.servers();
-    assert_eq!(conf.told(), ["servers 192.0.2.1, 192.0.2.2"]);
+    assert_eq!(conf.events(), ["servers 192.0.2.1, 192.0.2.2"]);
     // Something else in it changes.
     conf.write("# by DHCP\nnameserver 192.0.2.1\nnameserver 192.0.2.2\n");
     look(&servers).await;
-    assert_eq!((conf.told(), servers.list().generation), (vec![], 1));
+    assert_eq!((conf.events(), servers.list().generation), (vec![], 1));
     conf.write("nameserver 192.0.2.2\nnameserver 192.0.2.1\n");
     look(&servers).await;
     assert_eq!(
-        (asked(&servers.list()), conf.told()),
+        (asked(&servers.list()), conf.events()),
         ("192.0.2.2, 192.0.2.1".into(), vec!["servers 192.0.2.2, 192.0.2.1".into()])
     );
     // A moment without it, and one in which it is being written.
@@ -122,7 +125,7 @@ async fn replaced_later() {
     look(&servers).await;
     assert_eq!(asked(&servers.list()), "192.0.2.2, 192.0.2.1");
     assert_eq!(
-        conf.told(),
+        conf.events(),
         [
             "none: No such file or directory; 192.0.2.2, 192.0.2.1",
             "none: it has no nameserver line; 192.0.2.2, 192.0.2.1"
@@ -131,7 +134,7 @@ async fn replaced_later() {
     conf.write("nameserver 192.0.2.2\nnameserver 192.0.2.1\n");
     look(&servers).await;
     assert_eq!(
-        (conf.told(), servers.list().generation),
+        (conf.events(), servers.list().generation),
         (vec!["servers 192.0.2.2, 192.0.2.1".into()], 2)
     );
 }
@@ -175,7 +178,7 @@ async fn a_file_that_hangs_holds_nobody_up() {
     let conf = Conf::new("pipe");
     conf.write("nameserver 192.0.2.1\n");
     let servers = conf.servers();
-    conf.told();
+    conf.events();
     fs::remove_file(&conf.path).unwrap();
     mkfifo(&conf.path, Mode::from_bits_truncate(0o600)).unwrap();
     let file = servers.file.as_ref().unwrap();
@@ -185,18 +188,18 @@ async fn a_file_that_hangs_holds_nobody_up() {
         assert!(!servers.begin(file, Duration::ZERO, None));
         assert!(servers.others(&*servers.current().await).await.is_none());
     }
-    assert!(conf.told().is_empty());
+    assert!(conf.events().is_empty());
     file.lock().looked_at = Instant::now().checked_sub(HANGS);
     for _ in 0..3 {
         assert_eq!(asked(&*servers.current().await), "192.0.2.1");
     }
-    assert_eq!(conf.told(), ["hangs"]);
+    assert_eq!(conf.events(), ["hangs"]);
     // Somebody writes to it at last.
     let mut was_read = file.was_read.subscribe();
     write_to(&conf.path, "nameserver 192.0.2.2\n");
     was_read.changed().await.unwrap();
     assert_eq!(
-        (asked(&servers.list()), conf.told()),
+        (asked(&servers.list()), conf.events()),
         ("192.0.2.2".into(), vec!["servers 192.0.2.2".into()])
     );
 }
@@ -210,16 +213,16 @@ async fn other_settings() {
     let conf = Conf::new("settings");
     conf.write("nameserver 192.0.2.1\n");
     let servers = conf.servers();
-    conf.told();
+    conf.events();
     // The same file is read again at once.
     conf.write("nameserver 192.0.2.2\n");
     let same = servers.reconfigured(&conf.settings());
     assert!(Arc::ptr_eq(&same, &servers));
-    assert_eq!(conf.told(), ["servers 192.0.2.2"]);
+    assert_eq!(conf.events(), ["servers 192.0.2.2"]);
     let configured =
         Settings { nameservers: Some(vec!["192.0.2.3:5353".parse().unwrap()]), ..conf.settings() };
     let configured = servers.reconfigured(&configured);
-    assert_eq!(conf.told(), ["servers 192.0.2.3:5353"]);
+    assert_eq!(conf.events(), ["servers 192.0.2.3:5353"]);
     conf.write("nameserver 192.0.2.4\n");
     assert_eq!(asked(&*configured.current().await), "192.0.2.3:5353");
     let none = Settings { nameservers: Some(Vec::new()), ..conf.settings() };

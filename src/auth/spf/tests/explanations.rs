@@ -63,7 +63,7 @@ fn explanations_are_as_long_as_the_bound() {
     assert_eq!(explanation(&format!("x.example TXT \"{}\"", " ".repeat(60_000))), None);
 }
 
-/// The text that is told, however it comes to its length: blanks are octets as others are.
+/// The whole text or none, however it comes to its length: blanks are octets as others are.
 #[test]
 fn expanded_explanations_are_as_long_as_the_bound() {
     let limit = 16 * 1024;
@@ -147,7 +147,7 @@ fn names_of_explanations() {
         Asked::new("192.0.2.1", "joe@b.example").of(&zone).explanation.unwrap(),
         "hello joe"
     );
-    // A local-part that is not ASCII can neither be asked for nor be told.
+    // A local-part that is not ASCII can be neither in a question nor in a reply.
     assert_eq!(Asked::new("192.0.2.1", "jörg@example.com").of(&zone).explanation, None);
     assert_eq!(Asked::new("192.0.2.1", "jörg@b.example").of(&zone).explanation, None);
 }

@@ -180,7 +180,7 @@ proptest! {
         let outcome = run(check_query(&Dns::from_zone(Arc::new(zone)), &query, &Limits::default(), Some(&mut trace)));
         prop_assert_eq!(outcome.result, Fail);
         prop_assert!(outcome.explanation.is_none_or(|text| text.is_ascii()));
-        let told = trace.to_string();
-        prop_assert!(told.chars().all(|c| c == '\n' || !c.is_control()));
+        let trace = trace.to_string();
+        prop_assert!(trace.chars().all(|c| c == '\n' || !c.is_control()));
     }
 }

@@ -1,4 +1,4 @@
-//! The steps that are told.
+//! The steps of the trace.
 
 use super::*;
 
@@ -12,7 +12,7 @@ fn trace(asked: &Asked<'_>, text: &str) -> String {
 
 #[test]
 fn a_postmaster_can_follow() {
-    let told = trace(
+    let traced = trace(
         &Asked::new("192.0.2.1", "user@example.com"),
         r#"
         example.com TXT "v=spf1 a mx:m.example ip4:203.0.113.0/24 include:_spf.example.net ptr ?exists:%{l}.x.example -all exp=why.example.com"
@@ -56,40 +56,40 @@ example.com: -all matches: fail
 example.com: result fail
 example.com: explanation: no mail from 192.0.2.1
 ";
-    assert_eq!(told, expected);
+    assert_eq!(traced, expected);
 }
 
 #[test]
-fn problems_are_told() {
-    let told = |record: &str, rest: &str| {
+fn problems_are_traced() {
+    let traced = |record: &str, rest: &str| {
         trace(
             &Asked::new("192.0.2.1", "u@example.com"),
             &format!("example.com TXT \"{record}\"\n{rest}"),
         )
     };
-    assert!(told("v=spf1 include:n.example", "").ends_with(
+    assert!(traced("v=spf1 include:n.example", "").ends_with(
         "example.com: TXT n.example: NXDOMAIN\nexample.com: no SPF record at n.example\nexample.com: result permerror\n"
     ));
     assert!(
-        told("v=spf1 include:n.example", "n.example TXT \"v=spf1\"\nn.example TXT \"v=spf1 a\"")
+        traced("v=spf1 include:n.example", "n.example TXT \"v=spf1\"\nn.example TXT \"v=spf1 a\"")
             .contains("example.com: TXT n.example: v=spf1 | v=spf1 a\nexample.com: more than one SPF record at n.example\n")
     );
     assert!(
-        told("v=spf1 include:n.example", "n.example TXT \"x\"")
+        traced("v=spf1 include:n.example", "n.example TXT \"x\"")
             .contains("example.com: TXT n.example: no SPF record, 1 other texts\n")
     );
     assert!(
-        told("v=spf1 mx", "example.com MX !timeout")
+        traced("v=spf1 mx", "example.com MX !timeout")
             .ends_with("MX example.com: timeout\nexample.com: result temperror\n")
     );
     assert!(
-        told("v=spf1 -all exp=x.example", "x.example TXT !refused")
+        traced("v=spf1 -all exp=x.example", "x.example TXT !refused")
             .ends_with("example.com: no explanation: TXT x.example: REFUSED\n")
     );
     // What DNS says cannot break out of its line.
-    let told = told("v=spf1 a:b\\010result.example\\027 -all", "");
-    assert_eq!(told.lines().count(), 3, "{told}");
-    assert!(told.bytes().all(|b| b == b'\n' || !b.is_ascii_control()), "{told}");
+    let traced = traced("v=spf1 a:b\\010result.example\\027 -all", "");
+    assert_eq!(traced.lines().count(), 3, "{traced}");
+    assert!(traced.bytes().all(|b| b == b'\n' || !b.is_ascii_control()), "{traced}");
     assert_eq!(
         trace(&Asked::new("192.0.2.1", "u@localhost"), ""),
         "domain name of a single label: result none\n"
