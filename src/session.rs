@@ -163,10 +163,7 @@ impl Session {
                     let verdict = helo.verdict();
                     self.settle(verdict, Vec::new())
                 }
-                Err(error) => {
-                    self.helo = None;
-                    self.give_up(Event::Helo, Some(error), None)
-                }
+                Err(error) => self.give_up(Event::Helo, Some(error), None),
             },
             _ => Answer::proceed(),
         };
@@ -396,10 +393,14 @@ impl Session {
             self.recorder.pending().failure = Some(Failure::Internal(error));
         }
         let verdict = settle::failure(self.context.config(), &self.granted, event);
+        if event == Event::Helo {
+            // The name is verified anew when it comes again.
+            self.helo = None;
+        }
         if event == Event::End {
             // A message that does not go on needs no changes.
             let forged = forged.filter(|_| verdict == Some(Verdict::Accept));
-            self.recorder.end_of_message(forged.as_ref());
+            self.recorder.pending().forged_fields = forged.as_ref().map_or(0, Forged::count);
             let deletions = forged.iter().flat_map(Forged::deletions).collect();
             return self.settle(verdict.unwrap_or(Verdict::Continue), deletions);
         }

@@ -45,17 +45,18 @@ impl<T: Send + 'static> Task<T> {
     ///
     /// # Errors
     ///
-    /// The runtime is about to end.
+    /// The outcome was taken before, the work panicked before, or the runtime is about to end.
     pub(super) async fn wait(&mut self) -> Result<(), InternalError> {
         let outcome = match self {
-            Self::UnderWay(handle) => (&mut handle.0).await.map_err(interrupted),
+            Self::UnderWay(handle) => (&mut handle.0).await,
             Self::Held(work) => {
                 Ok(work.0.get_mut().unwrap_or_else(PoisonError::into_inner).as_mut().await)
             }
-            Self::Done(_) | Self::Over => return Ok(()),
+            Self::Done(_) => return Ok(()),
+            Self::Over => return Err(taken()),
         };
         *self = Self::Over;
-        *self = Self::Done(outcome?);
+        *self = Self::Done(outcome.map_err(interrupted)?);
         Ok(())
     }
 
@@ -63,10 +64,10 @@ impl<T: Send + 'static> Task<T> {
     ///
     /// # Errors
     ///
-    /// It was taken before, or the runtime is about to end.
+    /// Those of [`Self::wait`].
     pub(super) async fn join(&mut self) -> Result<T, InternalError> {
         self.wait().await?;
-        self.take().ok_or_else(|| InternalError::new("work beside the session was joined twice"))
+        self.take().ok_or_else(taken)
     }
 
     /// Takes the outcome, if the work is done by now; what went wrong with it is no outcome.
@@ -84,6 +85,10 @@ impl<T: Send + 'static> Task<T> {
             Self::UnderWay(_) | Self::Held(_) | Self::Over => None,
         }
     }
+}
+
+fn taken() -> InternalError {
+    InternalError::new("the outcome of work beside the session was taken before")
 }
 
 fn interrupted(error: JoinError) -> InternalError {

@@ -2,7 +2,7 @@
 
 use tokio::{runtime::Handle, task::yield_now, time::Instant};
 
-use super::*;
+use super::{super::task::Task, *};
 use crate::mail::octets::WORK;
 
 const SIGNATURE: &str = " v=1; a=rsa-sha256; d=example.com; s=SEL; h=from; bh=LPJNul+wow4m6DsqxbninhsWHlwfp0JecwQzYpOLmCQ=; b=AAAABBBB";
@@ -439,4 +439,30 @@ async fn a_from_field_is_read_up_to_the_bound() {
         assert_eq!(field.contains("header.from=example.com"), is_read, "{length}: {field}");
         assert!(is_read || field.contains("dmarc=permerror"), "{length}: {field}");
     }
+}
+
+#[tokio::test]
+async fn outcomes_are_taken_once() {
+    let work = || async {
+        yield_now().await;
+        7
+    };
+    for mut task in [Task::start(work()), Task::hold(work()), Task::start(async { 7 })] {
+        let is_done = matches!(task, Task::Done(_));
+        if !is_done {
+            assert_eq!(task.take(), None, "{task:?}");
+        }
+        task.wait().await.unwrap();
+        assert_eq!(task.take(), Some(7));
+        assert_eq!(task.take(), None);
+        assert!(task.wait().await.is_err() && task.join().await.is_err());
+    }
+    // A panic is no outcome, and goes on once.
+    let mut task = Task::start(async {
+        yield_now().await;
+        panic!("provoked")
+    });
+    settle().await;
+    assert_eq!(task.take(), None::<u8>);
+    assert!(task.wait().await.is_err());
 }
