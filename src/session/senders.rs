@@ -130,7 +130,7 @@ pub(super) struct Sender {
     state: SenderState,
 }
 
-#[expect(clippy::large_enum_variant, reason = "a message has one, and it is boxed")]
+#[allow(clippy::large_enum_variant, reason = "a message has one, and it is boxed")]
 #[derive(Debug)]
 enum SenderState {
     Unverified,
