@@ -21,7 +21,7 @@ use crate::{
     policy::MessageDecision,
 };
 
-/// What the fields of a message are about.
+/// The outcomes that the fields of a message record.
 #[derive(Debug)]
 pub struct Results<'a> {
     /// The client's address.
@@ -92,7 +92,7 @@ impl Results<'_> {
         field.write()
     }
 
-    /// RFC 8601. `None` where nothing was verified, so that there is nothing to say.
+    /// RFC 8601. `None` where nothing was verified, so that there is nothing to record.
     fn authentication_results(&self, config: &Config) -> Option<AuthenticationResults> {
         let with_local_part = config.include_mailfrom_local_part;
         let mut methods: Vec<MethodResult> =
@@ -216,8 +216,8 @@ fn is_host_name(text: &str) -> bool {
 /// RFC 8601 §3.
 fn iprev_result(outcome: &iprev::Outcome) -> MethodResult {
     let mut property = Property::new("policy", "iprev", outcome.address.to_string());
-    // Whoever has an address names it as he likes: the name of a host is shown, anything else would
-    // only mislead those who read it.
+    // The owner of an address names it at will: the name of a host is shown, anything else would
+    // only mislead readers.
     if let Some(name) = outcome.name.as_ref().filter(|name| is_host_name(name.as_str())) {
         property = property.with_comment(name.as_str());
     }

@@ -1,10 +1,10 @@
-//! The milter protocol: MTA events into the [`Session`](crate::session::Session), what it says back
+//! The milter protocol: MTA events into the [`Session`](crate::session::Session), its answers back
 //! to the MTA.
 //!
-//! The only place that names the milter library, whose words it uses: commands, replies, actions,
-//! options, stages. One task serves one connection, in one loop: it takes a packet, and writes
-//! edits and answer together. So a connection that fails, leaves or stops speaking ends alone, and
-//! one that is between messages can be ended.
+//! The only place that names the milter library, of which it uses the vocabulary: commands,
+//! replies, actions, options, stages. One task serves one connection, in one loop: it takes a
+//! packet, and writes edits and answer together. So a connection that fails, leaves or falls silent
+//! ends without consequence for others, and one that is between messages can be ended.
 
 mod conversation;
 mod macros;

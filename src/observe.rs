@@ -12,10 +12,10 @@ use crate::{
     session::{Record, Records},
 };
 
-/// How often it is told that clients have addresses of no use.
+/// How often clients with useless addresses are logged.
 const CLIENT_INTERVAL: Duration = Duration::from_secs(3600);
 
-/// Tells operators what happens to messages.
+/// Logs and counts what happens to messages.
 #[derive(Clone, Debug)]
 pub struct Observer {
     log: Log,
@@ -47,8 +47,8 @@ impl Observer {
         line::log_record(&self.log, record);
     }
 
-    /// Tells of a client whose address only this site knows, for it may be that of a proxy: SPF
-    /// would then look at the wrong one.
+    /// Logs a client whose address only this site knows: it may be that of a proxy, and SPF would
+    /// then check the wrong one.
     pub fn private_client(&self, address: IpAddr) {
         if is_private(address) && self.private_client.allow() {
             self.log.warn(|| {
@@ -60,7 +60,7 @@ impl Observer {
         }
     }
 
-    /// Tells of a client for whose address the MTA gave something else.
+    /// Logs a client for which the MTA gave something that is not an address.
     pub fn client_without_address(&self, given: &str) {
         const MAX_SHOWN: usize = 100;
         if self.no_address.allow() {
@@ -71,13 +71,13 @@ impl Observer {
         }
     }
 
-    /// Tells a problem of the program or of the MTA, not of mail.
+    /// Logs a problem of the program or of the MTA, not of mail.
     pub fn problem(&self, problem: &str) {
         self.log.error(|| problem.to_owned());
     }
 }
 
-/// Addresses that mean something within a site alone: RFC 1918, RFC 3927, RFC 6598, RFC 4193, RFC
+/// Addresses that have a meaning only within a site: RFC 1918, RFC 3927, RFC 6598, RFC 4193, RFC
 /// 4291 §2.5.6.
 fn is_private(address: IpAddr) -> bool {
     match address.to_canonical() {
@@ -95,7 +95,7 @@ mod tests {
     use crate::config::LogLevel;
 
     #[test]
-    fn private_clients_are_told_once_in_a_while() {
+    fn private_clients_are_logged_once_in_a_while() {
         let log = Log::keep(LogLevel::Warn);
         let observer = Observer::new(log.clone());
         for public in ["192.0.2.1", "172.32.0.1", "100.128.0.1", "2001:db8::1", "::ffff:192.0.2.1"]

@@ -1,5 +1,5 @@
-//! What follows from what was found: configuration and outcomes in, decisions out. Pure, and without
-//! a text: [`wording`](crate::wording) makes those.
+//! Configuration and outcomes in, decisions out. Pure, and without texts, which
+//! [`wording`](crate::wording) makes.
 
 mod admission;
 mod message;

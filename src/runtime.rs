@@ -11,7 +11,7 @@ use crate::{
     mail::auth_results::AuthservIdPattern,
 };
 
-/// What tells the time.
+/// A clock.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum Clock {
     /// The system.
@@ -55,11 +55,11 @@ pub struct Runtime {
 /// What is needed from the MTA to do what the configuration says.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Needs {
-    /// There is something to say when a client connects.
+    /// An answer may follow when a client connects.
     pub connect_reply: bool,
-    /// There is something to say to HELO.
+    /// HELO may be refused.
     pub helo_reply: bool,
-    /// There is something to say to MAIL FROM.
+    /// MAIL FROM may be refused.
     pub mail_reply: bool,
     /// The header fields of messages.
     pub header_fields: bool,
@@ -127,7 +127,7 @@ impl Runtime {
         }
     }
 
-    /// The name of this host: as configured, else as the MTA says, else as the system says.
+    /// The name of this host: of the configuration, else of the MTA, else of the system.
     pub fn host_name<'a>(&'a self, mta_host: Option<&'a str>) -> &'a str {
         match (&self.config.hostname, mta_host) {
             (Some(name), _) => name,
@@ -163,7 +163,7 @@ impl Shared {
         Self { runtime: Arc::new(RwLock::new(Arc::new(runtime))) }
     }
 
-    /// The runtime in force now; whoever holds it keeps it, whatever is put in force later.
+    /// The runtime in force now; a session keeps the one that it began with.
     pub fn load(&self) -> Arc<Runtime> {
         Arc::clone(&self.runtime.read().unwrap_or_else(PoisonError::into_inner))
     }

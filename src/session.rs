@@ -80,7 +80,7 @@ pub struct Session {
     recorder: Recorder,
 }
 
-/// What is under way.
+/// The message under way.
 #[derive(Debug, Default)]
 enum Transaction {
     /// No message.
@@ -177,7 +177,7 @@ impl Session {
         authenticated: bool,
         queue_id: Option<&str>,
     ) -> Answer {
-        // A message that was given up without a word is recorded first.
+        // A message that was given up without an abort is recorded first.
         let earlier = self.end_transaction();
         self.recorder.pending().queue_id = queue_id.map(str::to_owned);
         let forged = self.deletes_fields(authenticated).then(Forged::default);
@@ -206,8 +206,8 @@ impl Session {
             content: looks_at_content.then(|| Content::new(context)),
             forged,
         });
-        // Where there is nothing to say to MAIL FROM, its check goes on until the end of the
-        // message: an MTA that begins message after message does not wait for them one by one.
+        // Where MAIL FROM cannot be refused, its check goes on until the end of the message: an MTA
+        // that begins message after message does not wait for them one by one.
         if context.runtime.needs.mail_reply {
             let answer = match self.join_senders(&mut message).await {
                 Ok(verdict) => self.settle(verdict, Vec::new()),
@@ -347,7 +347,7 @@ impl Session {
         self.give_up(event, None, forged)
     }
 
-    //--- Decisions, as far as they are known ---
+    //--- Decisions ---
 
     /// Ends the message under way: its record, if there is one.
     fn end_transaction(&mut self) -> Option<Arc<Record>> {
@@ -410,7 +410,7 @@ impl Session {
         self.settle(verdict.unwrap_or(Verdict::Continue), Vec::new())
     }
 
-    /// Nothing is verified. The MTA is told to ask no more, unless there may be something to
+    /// Nothing is verified. The MTA need not go on with the milter, unless there may be fields to
     /// delete.
     fn exempt(&mut self, exemption: Exemption, authenticated: bool, takes_answer: bool) -> Answer {
         self.recorder.pending().exemption = Some(exemption);
@@ -419,7 +419,7 @@ impl Session {
         Answer { verdict, edits: Vec::new(), records: self.recorder.take().into() }
     }
 
-    /// What the MTA is to be told of a decision.
+    /// The verdict of a decision.
     async fn word(
         &self,
         decision: MessageDecision,

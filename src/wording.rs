@@ -1,4 +1,4 @@
-//! Refusals as replies: the texts of the configuration, with what they mention.
+//! Refusals as replies: the texts of the configuration, with the values of their macros.
 
 use std::{net::IpAddr, time::Duration};
 
@@ -17,7 +17,7 @@ use crate::{
     policy::Refusal,
 };
 
-/// What a reply can mention.
+/// The facts that a reply can mention.
 #[derive(Clone, Copy, Debug)]
 pub struct Facts<'a> {
     /// The client's address.

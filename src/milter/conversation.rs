@@ -140,7 +140,7 @@ impl<'a> Conversation<'a> {
         }
     }
 
-    /// Waits until there is something to read; says no where the daemon drains and no message is
+    /// Waits until there is something to read; `false` where the daemon drains and no message is
     /// under way.
     async fn wait(
         &self,
@@ -326,7 +326,7 @@ impl<'a> Conversation<'a> {
         }
     }
 
-    /// Records what happened, and tells the MTA.
+    /// Logs the records of an answer, and adds its edits and verdict to the replies.
     fn carry_out(&mut self, answer: Answer, no_reply: ProtoOpts) -> io::Result<()> {
         let Answer { verdict, edits, records } = answer;
         self.server.observer.observe_all(&records);
@@ -349,7 +349,7 @@ impl<'a> Conversation<'a> {
         Ok(())
     }
 
-    /// Tells the MTA to go on, if it takes an answer to the event; the end of a message always has
+    /// Lets the MTA go on, if it takes an answer to the event; the end of a message always has
     /// one.
     fn proceed(&mut self, no_reply: ProtoOpts) {
         if self.negotiated.is_answered(no_reply) {
@@ -369,8 +369,8 @@ fn unreadable(what: &str) -> io::Error {
 /// Lets the session work as long as the peer is there; `None` where it did not come to an end, or
 /// not to a good one.
 ///
-/// Pinned by the caller: every future has room for those that it is given, besides the room in
-/// which it awaits them.
+/// Pinned by the caller: a future has memory for each future that it is given, and again for
+/// awaiting it.
 pub(super) async fn while_connected<T>(
     socket: &Socket,
     server: &Server,

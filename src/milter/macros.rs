@@ -1,11 +1,11 @@
-//! The macros of an MTA, as far as they say anything to us.
+//! The macros of an MTA, as far as they matter here.
 
 use indymilter::message::command::CommandKind;
 
 /// The stages that macros are defined for, by the commands that begin them, in the order of SMTP.
 const STAGES: &[u8] = b"CHMRTNE";
 
-/// A macro that says something to us.
+/// A macro that matters here.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Macro {
     /// `j`: the name of the host of the MTA.
@@ -36,7 +36,7 @@ pub(super) struct Macros {
 
 #[derive(Debug)]
 struct Definition {
-    /// Its place in [`STAGES`].
+    /// Its index in [`STAGES`].
     stage: usize,
     name: Macro,
     value: Box<[u8]>,

@@ -20,8 +20,8 @@ pub(super) fn value_as_sent(opts: ProtoOpts, value: &[u8]) -> Cow<'_, [u8]> {
     [b" ", value].concat().into()
 }
 
-/// The client as the MTA describes it; and what stands where its address belongs, where that is
-/// none.
+/// The client as the MTA describes it; and the text in the place of its address, where that is no
+/// address.
 ///
 /// MTAs write IPv6 addresses with `IPv6:` before them, and `unknown` where there is no address.
 /// Zones (RFC 4007 §11) mean nothing to others.

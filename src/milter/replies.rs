@@ -16,7 +16,7 @@ pub(super) struct Replies {
 }
 
 impl Replies {
-    /// Adds an answer that says nothing more than its command.
+    /// Adds an answer that is only a command.
     pub(super) fn push(&mut self, kind: ReplyKind) {
         self.packets.extend_from_slice(&[0, 0, 0, 1, u8::from(kind)]);
     }

@@ -1,4 +1,4 @@
-//! What the connections have in common.
+//! The part of the daemon that all connections share.
 
 use tokio::sync::watch;
 

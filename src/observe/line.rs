@@ -11,8 +11,8 @@ use crate::{
     session::{ContentRecord, Failure, IdentityRecord, Record},
 };
 
-/// Logs a record: one line for each identity, one for the content, and more for what is rare and
-/// for those who debug.
+/// Logs a record: one line for each identity, one for the content, and more for rare events and
+/// for debugging.
 pub(super) fn log_record(log: &Log, record: &Record) {
     if let Some(Failure::NotGranted(missing)) = record.failure {
         log.error(|| format!("cannot change a message: the MTA does not let milters {missing}"));
@@ -172,8 +172,8 @@ fn content_pairs(pairs: &mut Pairs<'_>, record: &Record, content: &ContentRecord
     }
 }
 
-/// A signature in a word: `domain/selector:result`, why where it did not pass, and what else is to
-/// be said of it; without the names where it has none.
+/// A signature in a word: `domain/selector:result`, in parentheses why it did not pass, and
+/// remarks; without the names where it has none.
 fn signature_word(signature: &SignatureOutcome) -> String {
     let mut word = String::new();
     if signature.domain.is_some() || signature.selector.is_some() {
@@ -322,7 +322,7 @@ mod tests {
     }
 
     #[test]
-    fn identities_are_told_in_pairs() {
+    fn identities_are_logged_in_pairs() {
         assert_eq!(
             line("example.com", "amy"),
             "identity=mailfrom result=fail action=reject client-ip=192.0.2.1 domain=example.com \
@@ -349,7 +349,7 @@ mod tests {
     }
 
     #[test]
-    fn content_is_told_in_one_line() {
+    fn content_is_logged_in_one_line() {
         let domain = Domain::parse("example.com").unwrap();
         let dmarc = dmarc::Outcome {
             policy: Some(AppliedPolicy {
@@ -427,7 +427,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_not_done_is_not_told_as_done() {
+    fn failures_are_not_logged_as_done() {
         let log = Log::keep(LogLevel::Info);
         let mut record = Record {
             complete: true,

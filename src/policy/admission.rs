@@ -108,7 +108,7 @@ pub fn sender(config: &Config, local_part: &str, domain: &Domain) -> Option<Exem
     config.skip_senders.matches(Some(local_part), domain).then_some(Exemption::SkippedSender)
 }
 
-/// Whether a message is exempt from whatever follows from DMARC.
+/// Whether a message is exempt from the consequences of DMARC.
 pub fn from_dmarc(
     config: &Config,
     client: IpAddr,

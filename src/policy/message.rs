@@ -14,12 +14,12 @@ use crate::{
     config::{Config, EnforcedPolicy},
 };
 
-/// What is decided of a message.
+/// A decision on a message.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum MessageDecision {
     /// The message goes on.
     Accept {
-        /// Why what would follow from DMARC is not carried out.
+        /// Why DMARC has no consequence, where it would have one.
         exemption: Option<Exemption>,
     },
     /// The MTA keeps the message back, as the DMARC policy of the author domain asks for.
@@ -29,7 +29,7 @@ pub enum MessageDecision {
 }
 
 impl MessageDecision {
-    /// What becomes of the message by SPF or DMARC, in the words of DMARC.
+    /// The disposition by SPF or DMARC.
     pub fn disposition(self) -> Disposition {
         match self {
             Self::Accept { .. } | Self::Refuse(Refusal::ForgedResults) => Disposition::None,
@@ -38,7 +38,7 @@ impl MessageDecision {
         }
     }
 
-    /// Why what would follow from DMARC is not carried out.
+    /// Why DMARC has no consequence, where it would have one.
     pub fn exemption(self) -> Option<Exemption> {
         match self {
             Self::Accept { exemption } => exemption,
@@ -47,7 +47,7 @@ impl MessageDecision {
     }
 }
 
-/// What is done about a message of which DMARC says something.
+/// The disposition of a message, in the words of DMARC.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Disposition {
     /// Nothing.
@@ -69,7 +69,7 @@ impl Disposition {
     }
 }
 
-/// What a message is decided by.
+/// The facts that decide on a message.
 #[derive(Clone, Copy, Debug)]
 pub struct MessageFacts<'a> {
     /// The client's address.
@@ -101,7 +101,7 @@ pub fn at_end_of_exempt(has_too_many_forged: bool) -> MessageDecision {
 /// stay. Else:
 ///
 /// 1. A DMARC temperror is answered with a temporary reply where that is wanted and nothing exempts
-///    the message. That comes before what SPF says: the next attempt may bring a pass.
+///    the message. That comes before the result of SPF: the next attempt may bring a pass.
 /// 2. An SPF rejection that was deferred is carried out, unless DMARC passes.
 /// 3. The policy of the author domain is carried out where DMARC fails, it is to be enforced and
 ///    nothing exempts the message.

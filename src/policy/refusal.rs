@@ -1,4 +1,4 @@
-//! Decisions that need words.
+//! Decisions that need a reply.
 
 /// Why something is refused.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

@@ -1,9 +1,9 @@
-//! Decisions on what SPF found.
+//! Decisions on the results of SPF.
 
 use super::refusal::Refusal;
 use crate::{auth::Verified, config::Config, mail::spf_result::SpfResult};
 
-/// What is decided of a HELO identity.
+/// A decision on a HELO identity.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum HeloDecision {
     /// The client is refused.
@@ -25,7 +25,7 @@ pub fn at_helo(config: &Config, result: SpfResult) -> HeloDecision {
     }
 }
 
-/// What is decided of a MAIL FROM identity.
+/// A decision on a MAIL FROM identity.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum MailDecision {
     /// The message goes on.

@@ -1,4 +1,4 @@
-//! What a session returns for an event.
+//! The answers of a session to events.
 
 use std::sync::Arc;
 
@@ -8,11 +8,11 @@ use crate::mail::{header_field::HeaderField, reply::Reply};
 /// The answer to an event.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Answer {
-    /// What the MTA is told.
+    /// The answer to the MTA.
     pub verdict: Verdict,
     /// The changes to the message, in the order to apply. The MTA grants each of them.
     pub edits: Vec<Edit>,
-    /// What operators see of it.
+    /// The records of what happened.
     pub records: Records,
 }
 
@@ -42,7 +42,7 @@ impl From<Option<Arc<Record>>> for Answer {
     }
 }
 
-/// What the MTA is told.
+/// The answer to the MTA.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Verdict {
     /// Go on.
@@ -87,7 +87,7 @@ impl Edit {
 }
 
 /// The records of an event, in order. There are two where one belongs to what came before: another
-/// message that was given up without a word, or another HELO name.
+/// message that was given up without an abort, or another HELO name.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Records {
     earlier: Option<Arc<Record>>,

@@ -42,7 +42,7 @@ enum Dkim {
     Body(Box<dkim::Verification>),
 }
 
-/// What was found out about a message's content.
+/// The outcomes for a message's content.
 #[derive(Debug, Default)]
 pub(super) struct Findings {
     /// The signatures, from the top of the header; `None` where DKIM is not verified.
@@ -113,7 +113,7 @@ impl Content {
 
     /// The next octets of the body.
     pub(super) fn body(&mut self, dns: &Dns, chunk: &[u8]) {
-        // An MTA that did not tell the end of the header has told it now.
+        // The MTA need not send the end of the header: here it is at the latest.
         if matches!(self.dkim, Dkim::Header(_)) {
             self.end_of_header(dns);
         }

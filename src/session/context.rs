@@ -1,4 +1,4 @@
-//! What a session works with from its beginning to its end.
+//! The surroundings of a session, from its beginning to its end.
 
 use std::{
     net::{IpAddr, Ipv4Addr},
@@ -18,7 +18,7 @@ use crate::{
     wording,
 };
 
-/// The session's surroundings; they do not change.
+/// The configuration, the DNS client, the client and this host; they do not change.
 #[derive(Clone, Debug)]
 pub(super) struct Context {
     pub(super) runtime: Arc<Runtime>,
@@ -63,7 +63,7 @@ impl Context {
             author_domain,
         };
         let limit = deadline.saturating_duration_since(Instant::now());
-        // Nobody would see the name in a dry run.
+        // No reply of a dry run is sent.
         let dns = (!self.config().dry_run).then_some((&self.dns, limit));
         // Boxed, for hardly any message is refused.
         Box::pin(wording::word(self.config(), refusal, &facts, dns)).await

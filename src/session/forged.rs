@@ -9,15 +9,15 @@ use crate::mail::auth_results::{
 /// deletion costs an MTA grows with their number, and Postfix gives up after some ten thousand.
 pub(super) const MAX_FORGED_FIELDS: usize = 100;
 
-/// What was found of one message so far.
+/// The fields of one message so far.
 #[derive(Debug, Default)]
 pub(super) struct Forged {
     /// Incoming Authentication-Results fields so far.
     results_seen: i32,
-    /// Incoming ARC-Authentication-Results fields so far. Nobody seals here: one in our name is as
-    /// forged as the others.
+    /// Incoming ARC-Authentication-Results fields so far. This host adds none: one in its
+    /// name is as forged as the others.
     arc_results_seen: i32,
-    /// Those of them that claim to be ours, as far as they are deleted: name, and number among the
+    /// The fields that claim to be ours, as far as they are deleted: name, and number among the
     /// fields of that name.
     found: Vec<(&'static str, i32)>,
     /// There are more of them.

@@ -1,4 +1,4 @@
-//! Who a session is with: the client, and the MTA.
+//! The peers of a session: the client, and the MTA.
 
 use std::{fmt, net::IpAddr};
 
@@ -9,11 +9,11 @@ pub struct Client {
     pub address: Option<IpAddr>,
     /// Its port; 0 where the MTA does not know it.
     pub port: u16,
-    /// Its name, as the MTA says.
+    /// Its name, as the MTA reports it.
     pub host: String,
 }
 
-/// What the MTA grants. Nothing else is asked of it.
+/// The permissions that the MTA grants, and the events to which it takes an answer.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Granted {
     /// Header fields may be added.

@@ -1,4 +1,4 @@
-//! What operators see of a message, or of a session that had none.
+//! Records for operators: of a message, or of a session that had none.
 
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
@@ -10,14 +10,14 @@ use crate::{
     policy::{Disposition, Exemption},
 };
 
-/// What was done about an identity.
+/// The action on an identity.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Action {
     /// Nothing; the message may go on.
     Accept,
-    /// The client was told no for good.
+    /// The client was refused for good.
     Reject,
-    /// The client was told to try again.
+    /// The client was refused for now, and may try again.
     Tempfail,
 }
 
@@ -31,18 +31,18 @@ impl Action {
         }
     }
 
-    /// What a reply does.
+    /// The action of a reply.
     pub fn of(reply: &Reply) -> Self {
         if reply.code().is_temporary() { Self::Tempfail } else { Self::Reject }
     }
 }
 
-/// One verified identity, and what was done about it.
+/// One verified identity, and the action on it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct IdentityRecord {
     /// The identity and what was found.
     pub verified: Arc<Verified>,
-    /// What was done, or would have been in a dry run.
+    /// The action, which a dry run only records.
     pub action: Action,
     /// The reply, where there was one.
     pub reply: Option<Reply>,
@@ -50,7 +50,7 @@ pub struct IdentityRecord {
     pub for_dmarc: bool,
 }
 
-/// What DKIM, DMARC and iprev found of a message, and what was done about it.
+/// The outcomes of DKIM, DMARC and iprev for a message, and the action on it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ContentRecord {
     /// The signatures, from the top of the header; `None` where DKIM is not verified.
@@ -61,16 +61,16 @@ pub struct ContentRecord {
     pub mailfrom: Option<Arc<Verified>>,
     /// What iprev found, where it was verified.
     pub iprev: Option<iprev::Outcome>,
-    /// What was done, or would have been in a dry run.
+    /// The disposition, which a dry run only records.
     pub disposition: Disposition,
-    /// Why what would follow from DMARC was not carried out.
+    /// Why DMARC had no consequence, where it would have had one.
     pub exemption: Option<Exemption>,
     /// The reply, where there was one.
     pub reply: Option<Reply>,
 }
 
 impl ContentRecord {
-    /// What was done, or would have been in a dry run, as a word.
+    /// The action as a word in the log.
     pub fn action(&self) -> &'static str {
         match &self.reply {
             Some(reply) => Action::of(reply).as_str(),
@@ -95,23 +95,23 @@ pub struct Record {
     pub content: Option<ContentRecord>,
     /// Why nothing was verified.
     pub exemption: Option<Exemption>,
-    /// What was not verified although it could have been, and why.
+    /// The identities that were exempt from verification, and why.
     pub skipped: Vec<Skipped>,
     /// How many incoming fields claimed to be ours, of a message that went on.
     pub forged_fields: usize,
     /// There were more of them than are deleted: the message was refused for that.
     pub has_too_many_forged: bool,
-    /// Nothing of this was done (`dry_run`).
+    /// All of this was only recorded (`dry_run`).
     pub dry_run: bool,
     /// A message was received to its end.
     pub complete: bool,
-    /// What could not be done, so that `error_action` was.
+    /// The failure after which `error_action` was carried out.
     pub failure: Option<Failure>,
     /// How long the stages took.
     pub timings: Timings,
 }
 
-/// What could not be done.
+/// A failure.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Failure {
     /// The message was not changed, or not in all that it should have been: the MTA does not let

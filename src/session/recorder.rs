@@ -1,4 +1,4 @@
-//! What gathers for the next record.
+//! The next record, as it gathers.
 
 use std::{net::IpAddr, sync::Arc};
 
@@ -32,7 +32,7 @@ impl Recorder {
 
     /// The next record, as far as it has gathered.
     pub(super) fn pending(&mut self) -> &mut Record {
-        // Nobody else has it yet, so that nothing is cloned.
+        // It has no other owner yet, so that nothing is cloned.
         Arc::make_mut(self.pending.get_or_insert_default())
     }
 
@@ -99,7 +99,7 @@ impl Recorder {
         self.pending().skipped.push(Skipped { identity, value: value.to_owned(), reason });
     }
 
-    /// What has gathered since the last time, if it is anything.
+    /// The record of all that has gathered since the last one, if it is anything.
     pub(super) fn take(&mut self) -> Option<Arc<Record>> {
         let mut pending = self.pending.take()?;
         let record = Arc::make_mut(&mut pending);

@@ -27,7 +27,7 @@ pub(super) struct Helo {
     pub(super) name: Arc<str>,
     begun: Instant,
     state: HeloState,
-    /// What it is refused with.
+    /// The reply to a name that is refused.
     reply: Option<Reply>,
 }
 
@@ -97,7 +97,7 @@ impl Helo {
         }
     }
 
-    /// What the MTA is told of the name.
+    /// The verdict on the name.
     pub(super) fn verdict(&self) -> Verdict {
         self.reply.clone().map_or(Verdict::Continue, Verdict::Reply)
     }
@@ -283,7 +283,7 @@ impl SenderIdentity {
     }
 }
 
-/// What a check found.
+/// The outcome of a check, and how long it took.
 #[derive(Debug)]
 struct Checked {
     outcome: spf::Outcome,

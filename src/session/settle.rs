@@ -1,4 +1,4 @@
-//! What was decided, as an answer that the MTA takes.
+//! From decisions to answers that the MTA takes.
 
 use super::{
     answer::{Answer, Edit, Verdict},
@@ -61,7 +61,7 @@ pub(super) fn settle(
     Answer { verdict, edits, records }
 }
 
-/// What follows from a failure; `None` where the MTA takes no answer to the event, so that it is to
+/// The verdict after a failure; `None` where the MTA takes no answer to the event, so that it is to
 /// be answered at the end of the message.
 pub(super) fn failure(config: &Config, granted: &Granted, event: Event) -> Option<Verdict> {
     let takes_answer = match event {

@@ -202,7 +202,7 @@ async fn many_helo_names_leave_nothing_behind() {
 }
 
 #[tokio::test]
-async fn unfinished_messages_are_told_once() {
+async fn unfinished_messages_are_recorded_once() {
     let host = Host::new(ZONE, ALL);
     let mut session = host.connect();
     assert_eq!(session.abort().records.latest(), None);
@@ -438,7 +438,7 @@ async fn local_submission_counts_as_loopback() {
 }
 
 #[tokio::test]
-async fn dry_runs_go_on_and_tell() {
+async fn dry_runs_go_on_and_are_recorded() {
     let host = Host::new(
         ZONE,
         &format!(

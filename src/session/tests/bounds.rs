@@ -64,7 +64,7 @@ async fn look_ups_end_with_the_session() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_abandoned_end_is_told_as_such() {
+async fn an_abandoned_end_is_recorded_as_such() {
     let host = Host::with_latency(ZONE, ALL, Duration::from_secs(3));
     let mut session = host.connect();
     session.mail(b"<a@example.com>", false, Some("1")).await;
