@@ -76,3 +76,46 @@ async fn leads_back(
         _ => Ok(false),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{sync::Arc, time::Duration};
+
+    use super::*;
+    use crate::dns::zone::Zone;
+
+    /// Names that are known by the deadline count, in the order of the answer; silent ones and
+    /// failures do not.
+    #[tokio::test(start_paused = true)]
+    async fn names_until_the_deadline() {
+        let mut zone = Zone::parse(
+            "192.0.2.1 PTR silent.example
+            192.0.2.1 PTR b.example
+            192.0.2.1 PTR broken.example
+            192.0.2.1 PTR other.example
+            192.0.2.1 PTR a.example
+            silent.example A !silence
+            a.example A 192.0.2.1
+            b.example A 192.0.2.1
+            broken.example A !servfail
+            other.example A 192.0.2.2",
+        )
+        .unwrap();
+        zone.latency = Duration::from_secs(1);
+        let dns = Dns::from_zone(Arc::new(zone));
+        // The names take a second, their addresses another one.
+        for (millis, expected) in
+            [(2500_u64, vec!["b.example", "a.example"]), (1500, vec![]), (500, vec![])]
+        {
+            let begin = Instant::now();
+            let deadline = begin + Duration::from_millis(millis);
+            let found = find_names(&dns, [192, 0, 2, 1].into(), deadline).await;
+            assert_eq!(found.iter().map(Name::as_str).collect::<Vec<_>>(), expected, "{millis}");
+            // The wheel of timers turns in milliseconds.
+            assert!(
+                (0..=2).contains(&(begin.elapsed().as_millis() - u128::from(millis))),
+                "{millis}"
+            );
+        }
+    }
+}

@@ -14,7 +14,7 @@ use std::{future::Future, sync::Arc, time::Duration};
 
 use super::{Limits, Outcome, ProblemKind, Query, Trace, check as check_query};
 use crate::{
-    dns::{Dns, zone::Zone},
+    dns::{Dns, Name, zone::Zone},
     mail::spf_result::SpfResult::{
         self, Fail, Neutral, None as NoResult, Pass, Permerror, Softfail, Temperror,
     },

@@ -296,3 +296,25 @@ fn a_clock_cannot_overflow() {
         .of(&zone("example.com TXT \"v=spf1 -all\""));
     assert_eq!(outcome.result, Fail);
 }
+
+/// A check finds the same whether it parses a record or the answer comes with one.
+#[test]
+fn records_that_are_kept_change_nothing() {
+    let name = Name::new("example.com").unwrap();
+    for record in [
+        "v=spf1 ip4:192.0.2.0/24 -all",
+        "v=spf1 ip4:203.0.113.0/24 x=%{i} ~all",
+        "V=SPF1 ?all",
+        "v=spf1",
+        "v=spf1 moo",
+        &format!("v=spf1{} -all", " ip4:203.0.113.1".repeat(200)),
+    ] {
+        let dns = Dns::knowing(&name, &[record.as_bytes().into()].into());
+        let asked = Asked::new("192.0.2.1", "user@example.com");
+        let expected = check_record(record, "");
+        for _ in 0..3 {
+            let outcome = run(check_query(&dns, &asked.query(), &asked.limits, None));
+            assert_eq!(outcome, expected, "{record}");
+        }
+    }
+}
