@@ -1,4 +1,4 @@
-//! The methods of authentication: each finds an outcome, none decides anything.
+//! The methods of authentication: each finds an outcome, and none makes a decision.
 
 pub mod dkim;
 pub mod dmarc;
@@ -9,7 +9,7 @@ pub mod spf;
 
 pub use crate::mail::received_spf::Identity;
 
-/// An identity and what SPF found of it.
+/// An identity, and the outcome of SPF for it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Verified {
     /// Which identity.
@@ -26,7 +26,8 @@ pub struct Verified {
 }
 
 impl Verified {
-    /// The sender that the identity stands for: `local-part@domain`, or what came instead of one.
+    /// The sender that the identity stands for: `local-part@domain`, or the text that came in its
+    /// place.
     pub fn sender(&self) -> String {
         match (self.local_part.as_str(), self.domain.as_str()) {
             (local_part, "") => local_part.to_owned(),

@@ -1,4 +1,4 @@
-//! What mail is made of: domains, reverse-paths, HELO names, header fields and SMTP replies.
+//! Parts of mail: domains, reverse-paths, HELO names, header fields and SMTP replies.
 //!
 //! Everything here is pure: text in, values out, and back. No I/O, no policy.
 

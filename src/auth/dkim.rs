@@ -1,8 +1,8 @@
 //! DKIM: verifies DKIM-Signature fields while the message arrives (RFC 6376, 8301, 8463, 8616).
 //!
 //! [`Verifier`] takes the header; at its end it becomes a [`Verification`], which looks the keys up
-//! beside the body and hashes the body as it comes. What is kept is the header, at most 1 MiB, and
-//! the state of a few hashes; of the body nothing.
+//! beside the body and hashes the body as it comes. It keeps the header, at most 1 MiB, and the
+//! state of a few hashes; of the body it keeps nothing.
 //!
 //! Where the RFCs leave a choice:
 //!
@@ -10,17 +10,17 @@
 //!   have permanently failed).
 //! - RSA keys that are too short are policy (RFC 8301 §3.2), and those of more than 8192 bits
 //!   permerror.
-//! - A field that may occur once (RFC 5322 §3.6, MIME), is named in `h=` and occurs more often than
-//!   it is named there: policy. The reader might be shown one that nobody signed. Where `h=` does
-//!   not name it, that is nobody's matter, except of From: permerror.
+//! - A signature is policy if `h=` names a field that may occur once (RFC 5322 §3.6, MIME) less
+//!   often than the message has it: a client might show one that is not signed. A field that `h=`
+//!   does not name at all may be repeated, except From, without which the signature is permerror.
 //! - With several key records at a name (undefined in RFC 6376 §3.6.2.2) the signature passes if it
-//!   does with one of the first three, in alphabetical order, that are keys of its algorithm. Texts
-//!   that are no key records do not count.
-//! - A key that DNS has no answer for is temperror, except where the body alone tells that the
-//!   signature fails.
+//!   verifies with one of the first three keys of its algorithm, in alphabetical order. Texts that
+//!   are no key records do not count.
+//! - A signature whose key DNS gives no answer for is temperror, unless the body hash already shows
+//!   that it fails.
 //! - An `l=` larger than the body is permerror; one that is smaller is policy, if the signature is
 //!   good.
-//! - A CR or LF that stands alone in the body is an octet like others.
+//! - A CR or LF in the body that is not part of a CRLF is an octet like others.
 
 mod outcome;
 mod signature;
@@ -37,7 +37,7 @@ use crate::{dns::Dns, internal_error::InternalError};
 pub use outcome::{DkimResult, Reason, SignatureOutcome, signature_prefixes};
 use signature::Signature;
 
-/// Signatures beyond the limit that are recorded one by one.
+/// The most signatures beyond the limit that are recorded one by one.
 const MAX_RECORDED: usize = 20;
 
 /// Fields that may occur once: RFC 5322 §3.6, RFC 2045 §3, and the other `Content-` fields of MIME
@@ -70,7 +70,7 @@ const SINGLE_FIELDS: [&str; 23] = [
     "Content-Features",
 ];
 
-/// What a verifier goes by.
+/// Limits and time of a verification.
 #[derive(Clone, Copy, Debug)]
 pub struct Settings {
     /// How many signatures are verified, from the top of the header; further ones are `policy`.
@@ -88,7 +88,7 @@ pub struct Settings {
 pub struct Verifier {
     settings: Settings,
     header: Header,
-    /// Whether there is a signature, be the header kept or not.
+    /// Whether there is a signature, also where the header is too large to be kept.
     is_signed: bool,
 }
 
@@ -213,13 +213,13 @@ impl Pending {
             .find(|record| record.key.verify(text, &signature.signature))
             .ok_or(Reason::Signature)?;
         (outcome.key_bits, outcome.testing) = (Some(key.key.bits()), key.testing);
-        // Whoever holds the message can add to a body that is not signed to its end.
+        // Anybody on the way can add to a body that is not signed to its end.
         if body.coverage.is_partial() { Err(Reason::BodyNotCovered(body.coverage)) } else { Ok(()) }
     }
 }
 
-/// Verifies the signatures of a message whose header is there. Dropping it ends the look-ups that
-/// are under way.
+/// Verifies the signatures of a message whose header has been read. Dropping it ends the look-ups
+/// that are under way.
 pub struct Verification {
     settings: Settings,
     header: Header,
@@ -252,8 +252,8 @@ impl Verification {
         self.bodies.write(chunk);
     }
 
-    /// Ends the message: what was found out about its signatures, from the top of the header. None
-    /// where it has none.
+    /// Ends the message: the outcomes of its signatures, from the top of the header; empty where it
+    /// has none.
     ///
     /// # Errors
     ///
@@ -269,8 +269,8 @@ impl Verification {
         for Entry { mut outcome, pending } in self.entries {
             if let Some(pending) = pending {
                 let signature = &pending.signature;
-                // Ten checks of large keys take some milliseconds, in which the thread serves
-                // nobody else.
+                // Ten checks of large keys take some milliseconds, in which the thread serves no
+                // other connection.
                 if !std::mem::take(&mut is_first) {
                     tokio::task::yield_now().await;
                 }

@@ -1,7 +1,7 @@
-//! The ground of all methods that verify signatures over a message: what they sign of header and
-//! body, canonicalization, tag-lists, keys (RFC 6376 §3, RFC 8301, 8463).
+//! Parts that all verifiers of message signatures share: header, body hashes, canonicalization,
+//! tag-lists, keys (RFC 6376 §3, RFC 8301, 8463).
 //!
-//! Nothing here knows what a signature field means, or what follows from a bad one.
+//! The meaning of a signature field, and the result of a bad one, belong to the verifier.
 
 pub(super) mod body;
 pub(super) mod canonical;

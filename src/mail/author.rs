@@ -1,12 +1,12 @@
 //! The author domain: the domain of the address in the From header field.
 //!
-//! DMARC tells a recipient that the domain shown as the author's is the one that was authenticated.
-//! That holds only as long as this reader and every mail client take the same domain out of the
-//! field. So there are two readers. The strict one (`parse`) follows the grammar of RFC 5322 to the
-//! letter, and of what the grammar allows it refuses the few forms that clients are known to read
-//! in different ways (see [`Malformed`]). What it refuses goes to the lenient one (`lenient`),
-//! which collects the domain of every address that some reader might see. If they are one, it does
-//! not matter who reads; if they are several, none of them can pass.
+//! DMARC assures a recipient that the domain shown as the author's is the one that was
+//! authenticated. That holds only as long as this reader and every mail client take the same domain
+//! out of the field. So there are two readers. The strict one (`parse`) follows the grammar of RFC
+//! 5322 to the letter, and of what the grammar allows it refuses the few forms that clients are
+//! known to read in different ways (see [`Malformed`]). Fields that it refuses go to the lenient
+//! one (`lenient`), which collects the domain of every address that some reader might see. If they
+//! are one, it does not matter which reader is right; if they are several, none of them can pass.
 
 mod encoded_word;
 mod lenient;
@@ -20,23 +20,23 @@ use super::domain::Domain;
 use reading::Reading;
 pub use reading::{AuthorDomains, MAX_AUTHOR_DOMAINS, Malformed};
 
-/// Who wrote the message, as far as DMARC asks.
+/// The author of a message, as far as DMARC needs it.
 ///
-/// The DMARC result that follows is given with each value. A `pass` is possible for [`Author::One`]
-/// alone.
+/// The DMARC result that follows is given with each value. A `pass` is possible only for
+/// [`Author::One`].
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Author {
-    /// One From header field, with one address or more, all of one domain, whoever reads it: the
+    /// One From header field, with one address or more, all of one domain for every reader: the
     /// usual. DMARC applies to that domain.
     One(Domain),
     /// One From header field with addresses of several domains, or of which several readers see
     /// several domains.
     ///
-    /// The first is valid, and a way around DMARC for who adds a second address (RFC 9989 §11.5).
-    /// DMARC applies to each domain: `fail` with the strictest policy of the domains that fail,
-    /// `temperror` where DNS trouble may have hidden a stricter one, `none` where no domain has a
-    /// policy, and `permerror` where nothing failed: which of the authors a client shows cannot be
-    /// known.
+    /// The first is valid, and a way around DMARC for a sender that adds a second address (RFC 9989
+    /// §11.5). DMARC applies to each domain: `fail` with the strictest policy of the domains that
+    /// fail, `temperror` where DNS trouble may have hidden a stricter one, `none` where no domain
+    /// has a policy, and `permerror` where nothing failed: no verifier can know which of the
+    /// authors a client shows.
     Several(AuthorDomains),
     /// Several From header fields; the domains of all of them that could be read, which may be
     /// none.
@@ -58,8 +58,8 @@ pub enum Author {
     /// No reader finds a domain in the one From header field: `permerror`.
     ///
     /// Not `none`, though its definition allows that where no domain can be taken out of the
-    /// message: `none` reads as if the author's domain had no policy, and may be hidden, when in
-    /// truth somebody may be evading one (RFC 9989 §11.5).
+    /// message: `none` reads as if the author's domain had no policy, and may be hidden, while the
+    /// sender may be evading one (RFC 9989 §11.5).
     Malformed(Malformed),
 }
 

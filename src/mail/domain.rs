@@ -68,7 +68,7 @@ impl Domain {
     ///
     /// # Errors
     ///
-    /// What is wrong with the text, as a [`DomainError`].
+    /// A [`DomainError`]: why the text is no domain name.
     pub fn parse(text: &str) -> Result<Self, DomainError> {
         count_work(text.len());
         let text = text.strip_suffix('.').unwrap_or(text);
@@ -184,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_name_is_refused() {
+    fn bad_names_are_refused() {
         let err = |text: &str| Domain::parse(text).unwrap_err();
         assert_eq!(err(""), DomainError::Empty);
         assert_eq!(err("."), DomainError::Empty);

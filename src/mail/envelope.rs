@@ -1,4 +1,4 @@
-//! Who a client says it is: the HELO name and the reverse-path, as they came.
+//! The envelope as the client gives it: the HELO name and the reverse-path.
 
 use super::domain::Domain;
 
@@ -12,9 +12,9 @@ pub enum ReversePath {
     Empty,
     /// A mailbox.
     Mailbox {
-        /// What is before the last `@`; may be empty, quoted, or nothing that RFC 5321 allows.
+        /// The text before the last `@`; may be empty, quoted, or not allowed by RFC 5321.
         local_part: String,
-        /// What is behind it; need not be a domain name.
+        /// The text behind it; need not be a domain name.
         domain: String,
     },
     /// Text without a domain.
@@ -68,7 +68,8 @@ impl std::fmt::Display for ReversePath {
 /// The domain of a HELO name that can be verified: fully qualified, no address literal (RFC 7208
 /// §2.3).
 ///
-/// `None` for all others. A last label of digits alone is an address without brackets, not a name.
+/// `None` for all others. A last label of only digits makes an address without brackets, not a
+/// name.
 pub fn helo_domain(name: &str) -> Option<Domain> {
     let domain = Domain::parse(name).ok().filter(Domain::is_qualified)?;
     let last = domain.labels().next_back()?;

@@ -8,8 +8,8 @@ const PREFERRED_LINE_LENGTH: usize = 78;
 pub struct HeaderField {
     /// The name.
     pub name: &'static str,
-    /// The value, folded with LF and a space, never CR, as the milter protocol has it: the MTA
-    /// makes CR LF of it.
+    /// The value, folded with LF and a space, never CR, as in the milter protocol: the MTA makes CR
+    /// LF of it.
     ///
     /// Without the space after the colon: the MTA adds that, unless leading spaces were negotiated
     /// (`SMFIP_HDR_LEADSPC`), in which case the milter adapter does.
@@ -63,7 +63,7 @@ impl Folding {
         self.push_with(|text| text.push_str(chunk));
     }
 
-    /// As [`Self::push`], with a chunk that is written at its place.
+    /// As [`Self::push`], with a function that writes the chunk.
     pub fn push_with(&mut self, write: impl FnOnce(&mut String)) {
         let before = self.text.len();
         write(&mut self.text);
@@ -96,7 +96,7 @@ impl Folding {
             for &Chunk { length, .. } in group {
                 let (chunk, after) = rest.split_at(length);
                 if value.is_empty() {
-                    // Nothing but the name in the first line would make it a blank one to some.
+                    // Some readers take a first line with only the name for a blank one.
                 } else if fold || column + 1 + length > PREFERRED_LINE_LENGTH {
                     value.push_str("\n ");
                     column = 1;

@@ -11,7 +11,7 @@ use super::{octets::split_before, results::words, tokens::decode};
 pub struct ParseError {
     /// The offset into the field's value, in octets.
     pub at: usize,
-    /// What is wrong there.
+    /// The kind of error.
     pub kind: ParseErrorKind,
 }
 
@@ -39,11 +39,11 @@ impl fmt::Display for ParseError {
 
 impl std::error::Error for ParseError {}
 
-/// A place in a header field's value that is being read.
+/// A position in the value of a header field that is being read.
 #[derive(Clone, Copy, Debug)]
 pub struct Cursor<'a> {
     value: &'a [u8],
-    /// What of it is not yet read.
+    /// The part that is not yet read.
     rest: &'a [u8],
 }
 
@@ -63,13 +63,13 @@ impl<'a> Cursor<'a> {
         self.rest.is_empty()
     }
 
-    /// The octets from an earlier place to here.
+    /// The octets from an earlier position to here.
     pub fn since(&self, earlier: &Self) -> &'a [u8] {
-        // `earlier` is not behind this place, so it has as much left or more.
+        // `earlier` is not behind this position, so it has as much left or more.
         earlier.rest.split_at(earlier.rest.len() - self.rest.len()).0
     }
 
-    /// An error at this place.
+    /// An error at this position.
     pub fn error(&self, kind: ParseErrorKind) -> ParseError {
         ParseError { at: self.value.len() - self.rest.len(), kind }
     }
@@ -81,7 +81,7 @@ impl<'a> Cursor<'a> {
         Some(*octet)
     }
 
-    /// Steps over the octet if it comes next; says whether it did.
+    /// Steps over the octet if it comes next; returns whether it did.
     pub fn take(&mut self, octet: u8) -> bool {
         let rest = self.rest.strip_prefix(&[octet]);
         self.rest = rest.unwrap_or(self.rest);
@@ -95,7 +95,7 @@ impl<'a> Cursor<'a> {
         taken
     }
 
-    /// Steps over white space, folded or not; says whether there was any.
+    /// Steps over white space, folded or not; returns whether there was any.
     ///
     /// The MTA hands over a line break as LF; CR LF is taken too. White space at the very end of
     /// the value may lack its octets after the line break.
@@ -218,7 +218,8 @@ impl<'a> Cursor<'a> {
     }
 }
 
-/// Text as it was meant: UTF-8 where it is that, and without the escapes of [`tokens`](super::tokens).
+/// Text as it was meant: UTF-8 where it is that, and without the escapes of
+/// [`tokens`](super::tokens).
 fn decoded(text: &[u8]) -> String {
     decode(&String::from_utf8_lossy(text)).into_owned()
 }

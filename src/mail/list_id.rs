@@ -1,4 +1,4 @@
-//! The List-Id header field, by which a mailing list tells of itself (RFC 2919).
+//! The List-Id header field, which identifies a mailing list (RFC 2919).
 
 /// The most octets of a list identifier (RFC 2919 §3).
 const MAX_LIST_ID: usize = 255;
@@ -12,7 +12,7 @@ const MAX_LIST_ID: usize = 255;
 /// list-id-namespace = domain-name / "localhost"
 /// ```
 ///
-/// The identifier is read to the letter. What goes before it is any text: list software puts
+/// The identifier is read to the letter. Any text may stand before it: list software puts
 /// descriptions there as people wrote them, with colons and brackets. White space and one comment
 /// may follow.
 pub fn has_list_id(value: &[u8]) -> bool {
@@ -100,8 +100,8 @@ mod tests {
         }
     }
 
-    /// What is made of the grammar is read; one character put in its place makes it what a slow
-    /// reader says.
+    /// Fields by the grammar are read; with one character replaced the result is that of a slow
+    /// reader.
     fn slow(text: &str) -> bool {
         let Some(start) = text.rfind('<') else { return false };
         let Some(end) = text.rfind('>') else { return false };

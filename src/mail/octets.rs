@@ -1,7 +1,7 @@
 //! Octets split where a condition says so: by the search itself, so that no index can be off.
 
-/// Splits before the first octet for which the condition holds; all of the text and nothing where
-/// it holds for none.
+/// Splits before the first octet for which the condition holds; where it holds for none, all of the
+/// text is in front.
 pub fn split_before(text: &[u8], condition: impl Fn(u8) -> bool) -> (&[u8], &[u8]) {
     // At most its length.
     let end = text.iter().position(|&octet| condition(octet)).unwrap_or(text.len());
@@ -37,7 +37,7 @@ pub fn trim(mut text: &[u8], condition: impl Fn(u8) -> bool) -> &[u8] {
     text
 }
 
-/// What stands before the first such octet, and what stands behind it; `None` where there is none.
+/// The text before the first such octet, and the text behind it; `None` where there is none.
 pub fn split_once(text: &[u8], separator: u8) -> Option<(&[u8], &[u8])> {
     match split_before(text, |octet| octet == separator) {
         (before, [_, after @ ..]) => Some((before, after)),

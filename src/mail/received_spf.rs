@@ -43,7 +43,7 @@ pub struct ReceivedSpf<'a> {
     pub helo: Option<Cow<'a, str>>,
     /// The reverse-path; `postmaster@` and the HELO name for an empty one.
     pub envelope_from: Option<Cow<'a, str>>,
-    /// What was verified.
+    /// The identity that was verified.
     pub identity: Option<Identity>,
     /// The mechanism that matched, `default` when none did.
     pub mechanism: Option<Cow<'a, str>>,
@@ -296,7 +296,7 @@ mod tests {
     }
 
     #[test]
-    fn what_others_write_is_read() {
+    fn fields_of_others_are_read() {
         let field = ReceivedSpf::parse(
             b" Pass (mybox.example.org: domain of\r\n myname@example.com (really) designates 192.0.2.1 as permitted sender)\r\n\treceiver=mybox.example.org;\
               client-ip = 192.0.2.1; x-extra=1; envelope-from=\"myname@example.com\"; helo=foo.example.com; helo=second; identity=pra;",
@@ -351,8 +351,8 @@ mod tests {
         assert_eq!(describe_without_domain("<>", "mx.example"), format!("mx.example: {empty}"));
     }
 
-    /// Readers who know no quoted-pairs, and those who cut at semicolons outside of quoted strings
-    /// alone.
+    /// Readers without quoted-pairs, and readers that cut only at semicolons outside of quoted
+    /// strings.
     #[test]
     fn nothing_breaks_out_of_a_value() {
         let field = ReceivedSpf {

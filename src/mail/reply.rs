@@ -160,7 +160,7 @@ impl Reply {
     /// The text for the milter protocol, where the MTA takes `%` for the beginning of a format and
     /// `%%` for `%`.
     ///
-    /// It may be longer than a reply line can be, up to 980 octets; what the MTA makes of it is
+    /// It may be longer than a reply line, up to 980 octets; the reply that the MTA makes of it is
     /// not.
     pub fn text_for_mta(&self) -> String {
         self.text.replace('%', "%%")

@@ -1,13 +1,13 @@
 //! Text from the network, written as a lexical token of a structured header field.
 //!
-//! Writing yields printable ASCII alone, because nobody can tell whether the next hop takes UTF-8
-//! in header fields (RFC 6532). Every other character becomes `\x{HEX}`, the form in which RFC 6533
-//! §3 spells internationalised addresses in ASCII. A backslash that would begin such a form by
-//! chance becomes `\x{5C}`, so that [`decode`] gives back exactly what was encoded; so does a
-//! `=?`, because a reader might see an encoded word (RFC 2047) in it.
+//! Writing yields only printable ASCII, because the next hop may not take UTF-8 in header fields
+//! (RFC 6532). Every other character becomes `\x{HEX}`, the form in which RFC 6533 §3 spells
+//! internationalised addresses in ASCII. A backslash that would begin such a form by chance becomes
+//! `\x{5C}`, so that [`decode`] gives back exactly what was encoded; so does a `=?`, because a
+//! reader might see an encoded word (RFC 2047) in it.
 //!
-//! Some readers know no quoted-pairs: to them a quoted string ends at its next quotation mark, and
-//! a comment at its next parenthesis, whatever is before it. Others take a quoted string that
+//! Some readers do not know quoted-pairs: for them a quoted string ends at its next quotation mark,
+//! and a comment at its next parenthesis, whatever is before it. Others take a quoted string that
 //! begins with a parenthesis for a comment. So these characters are encoded there too, and a
 //! quoted-pair is never anything but two backslashes.
 
@@ -15,11 +15,11 @@ use std::borrow::Cow;
 
 /// The most octets that a token made of text from the network takes as written, quotes included.
 ///
-/// A token cannot be folded, and a line must not be over 998 octets (RFC 5322 §2.1.1): what is
-/// longer is cut by [`shorten`].
+/// A token cannot be folded, and a line must not be over 998 octets (RFC 5322 §2.1.1): [`shorten`]
+/// cuts longer ones.
 pub const MAX_TOKEN_LENGTH: usize = 900;
 
-/// What [`shorten`] puts where it cut something out.
+/// The text that [`shorten`] puts where it cut something out.
 const CUT: &str = "...";
 
 /// The most octets after the last `@` that survive a cut: a domain name in quotes, and a little
@@ -98,7 +98,7 @@ fn push_escape(out: &mut String, c: char) {
     out.push('}');
 }
 
-/// Reads what `encode` wrote. What is no `\x{HEX}` stays as it is.
+/// Undoes `encode`. Text that is no `\x{HEX}` stays as it is.
 pub fn decode(text: &str) -> Cow<'_, str> {
     if !text.contains("\\x{") {
         return Cow::Borrowed(text);
@@ -168,11 +168,11 @@ pub fn shorten(text: &str) -> Cow<'_, str> {
         .map(|at| text.split_at(at).1)
         .filter(|tail| token_length(tail) <= MAX_TAIL_LENGTH);
     let (tail, tail_length) = tail.map_or(("", 2), |tail| (tail, token_length(tail)));
-    let mut room = MAX_TOKEN_LENGTH - CUT.len() - tail_length;
+    let mut left = MAX_TOKEN_LENGTH - CUT.len() - tail_length;
     let mut out = String::with_capacity(MAX_TOKEN_LENGTH);
     for c in text.chars() {
-        match room.checked_sub(written_length(c)) {
-            Some(left) => room = left,
+        match left.checked_sub(written_length(c)) {
+            Some(rest) => left = rest,
             None => break,
         }
         out.push(c);
@@ -193,8 +193,8 @@ pub fn push_quoted(out: &mut String, text: &str) {
 
 /// Adds a text as a `value` of MIME (RFC 2045 §5.1): a token if it is one, else a quoted string.
 ///
-/// A token with a dot at an end or two in a row is quoted as well: there are readers who cut tokens
-/// into atoms at their dots.
+/// A token with a dot at an end or two in a row is quoted as well: some readers cut tokens into
+/// atoms at their dots.
 pub fn push_value(out: &mut String, text: &str) {
     let text = shorten(text);
     if is_token(&text) && is_dot_atom(&text) {

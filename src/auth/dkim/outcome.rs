@@ -1,4 +1,4 @@
-//! What is found out about signatures.
+//! Outcomes of DKIM.
 
 use std::{borrow::Cow, fmt};
 
@@ -16,9 +16,9 @@ words! {
         Pass = "pass",
         /// A signature that is acceptable and did not verify.
         Fail = "fail",
-        /// A signature that something is not acceptable of.
+        /// A signature that is not acceptable in some respect.
         Policy = "policy",
-        /// A signature that cannot be made sense of.
+        /// A signature that cannot be read.
         Neutral = "neutral",
         /// No verdict for now; a later attempt may bring one.
         TempError = "temperror",
@@ -33,7 +33,7 @@ pub enum Reason {
     /// More signatures than are verified; the number is how many more this outcome stands for,
     /// itself included.
     TooManySignatures(usize),
-    /// The header is larger than what is kept of it.
+    /// The header is too large to be kept.
     HeaderTooLarge,
     /// `h=` has more names than are taken.
     TooManyFields,
@@ -81,9 +81,9 @@ pub enum Reason {
 impl Reason {
     /// The result that follows from it.
     ///
-    /// As RFC 8601 §2.7.1 has it: what cannot be read or processed is neutral, what is not
-    /// acceptable is policy, what lacks something that it needs is permerror. RFC 8301 §3.1 and
-    /// §3.2: SHA-1 "has permanently failed", a short key is not acceptable.
+    /// As in RFC 8601 §2.7.1: a signature that cannot be read or processed is neutral, one that is
+    /// not acceptable is policy, one that lacks something that it needs is permerror. RFC 8301 §3.1
+    /// and §3.2: SHA-1 "has permanently failed", a short key is not acceptable.
     pub fn result(self) -> DkimResult {
         match self {
             Self::TooManySignatures(_)
@@ -113,8 +113,8 @@ impl Reason {
     }
 }
 
-/// The text of it, for `reason=` (RFC 8601 §2.2): ASCII without quotation marks and backslashes,
-/// and nothing in it is the sender's.
+/// The text for `reason=` (RFC 8601 §2.2): ASCII without quotation marks and backslashes, and
+/// without text from the message.
 impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let text = match self {
@@ -148,9 +148,9 @@ impl fmt::Display for Reason {
     }
 }
 
-/// What is found out about one DKIM-Signature field.
+/// The outcome for one DKIM-Signature field.
 ///
-/// A signature that is broken shows as much of itself as could be read.
+/// Of a broken signature it has as much as could be read.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct SignatureOutcome {
     /// Why it did not pass; `None` for a pass.
@@ -192,31 +192,30 @@ impl SignatureOutcome {
         })
     }
 
-    /// What there is to say of it beside the result and the reason, for people: that a part of the
-    /// body is open, that the key is in test mode.
+    /// A remark for people beside the result and the reason: a part of the body is not signed, the
+    /// key is in test mode.
     pub fn comment(&self) -> Option<String> {
-        let is_told = matches!(self.reason, Some(Reason::BodyNotCovered(_)));
-        let open = self.body.filter(|body| body.is_partial() && !is_told);
+        let is_the_reason = matches!(self.reason, Some(Reason::BodyNotCovered(_)));
+        let open = self.body.filter(|body| body.is_partial() && !is_the_reason);
         let comments =
             [open.map(|body| body.to_string()), self.testing.then(|| "testing".to_owned())];
         let comments: Vec<String> = comments.into_iter().flatten().collect();
         (!comments.is_empty()).then(|| comments.join(", "))
     }
 
-    /// Whether it passed and leaves no octet of the body open: what DMARC may rely on.
+    /// Whether it passed and covers all of the body, so that DMARC may rely on it.
     pub fn covers_message(&self) -> bool {
         self.reason.is_none() && self.body.is_some_and(|body| !body.is_partial())
     }
 }
 
-/// The most characters of a signature that stand in `header.b`: a token of a header field cannot be
-/// longer.
+/// The most characters of a signature in `header.b`: a token of a header field cannot be longer.
 const MAX_PREFIX: usize = 880;
 
-/// For each outcome what stands in `header.b` (RFC 6008 §4): the first 8 characters of the
-/// signature, or more where two would be the same. `None` where there is no signature data.
-/// Identical signatures cannot be told apart: of them the first 880 characters are shown, which is
-/// all of it for keys of 4096 bits.
+/// The value of `header.b` for each outcome (RFC 6008 §4): the first 8 characters of the signature,
+/// or more where two would be the same. `None` where there is no signature data. Of identical
+/// signatures the first 880 characters are shown, which is all of a signature by a key of 4096
+/// bits.
 pub fn signature_prefixes(outcomes: &[SignatureOutcome]) -> Vec<Option<&str>> {
     // In sorted order the longest prefix shared with any other is shared with a neighbour.
     let mut lengths = vec![8_usize; outcomes.len()];
@@ -232,7 +231,7 @@ pub fn signature_prefixes(outcomes: &[SignatureOutcome]) -> Vec<Option<&str>> {
     outcomes.iter().zip(lengths).map(prefix).collect()
 }
 
-/// Makes prefixes long enough to tell each text from the one before it.
+/// Makes each prefix long enough to differ from that of the text before it.
 fn lengthen<'a, 'b: 'a>(texts: impl Iterator<Item = &'a mut (&'b str, &'b mut usize)>) {
     let mut former: Option<&str> = None;
     for (text, length) in texts {
@@ -258,7 +257,7 @@ mod tests {
     }
 
     #[test]
-    fn prefixes_are_long_enough_to_tell_signatures_apart() {
+    fn prefixes_of_signatures_differ() {
         let some = |text: &str| Some(text.to_owned());
         assert_eq!(prefixes(&["abcdefghijk", "xyz", ""]), [some("abcdefgh"), some("xyz"), None]);
         assert_eq!(

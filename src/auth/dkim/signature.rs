@@ -42,9 +42,9 @@ pub(super) struct Signature {
     pub(super) identity_is_domain: bool,
 }
 
-/// Reads the value of a DKIM-Signature field, and judges what can be judged from it alone.
+/// Reads the value of a DKIM-Signature field, and makes the checks that need nothing else.
 ///
-/// What can be read of a bad signature goes into the outcome.
+/// The outcome gets as much of a bad signature as can be read.
 ///
 /// # Errors
 ///
@@ -110,7 +110,7 @@ pub(super) fn parse(
     })
 }
 
-/// Notes what a reader can know the signature by.
+/// Records by which domain, selector, algorithm, data and identity the signature is known.
 fn identify(tags: &TagList<'_>, outcome: &mut SignatureOutcome) {
     if let Some(text) = tags.value("d") {
         outcome.domain = domain_name(text);
@@ -132,7 +132,7 @@ fn identify(tags: &TagList<'_>, outcome: &mut SignatureOutcome) {
     if let Some(text) = tags.value("b") {
         let mut text = without_fws(text);
         text.truncate(MAX_SIGNATURE_TEXT);
-        // `base64string` of RFC 6376 §2.10: what is none is not shown.
+        // Text that is no `base64string` (RFC 6376 §2.10) is not shown.
         let data = text.strip_suffix(b"==").or_else(|| text.strip_suffix(b"=")).unwrap_or(&text);
         if data.iter().all(|&byte| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/')) {
             outcome.signature = text.into_iter().map(char::from).collect();
@@ -145,7 +145,7 @@ fn identify(tags: &TagList<'_>, outcome: &mut SignatureOutcome) {
 /// A domain name without a dot at its end: `domain-name` and `selector` (RFC 6376 §3.1, §3.5).
 ///
 /// A single label is taken as a domain too, unlike in the ABNF: top-level domains can send mail,
-/// and their keys are theirs.
+/// and have their own keys.
 fn domain_name(text: &[u8]) -> Option<Domain> {
     str::from_utf8(text)
         .ok()

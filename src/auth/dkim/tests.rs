@@ -22,7 +22,7 @@ const NOW: u64 = 1_800_000_000;
 /// A key.
 enum Key {
     Ed25519,
-    /// An RSA key, and the one signature of it that there is: that of [`rsa_signed`].
+    /// An RSA key, and its only signature: that of [`rsa_signed`].
     Rsa {
         modulus: Vec<u8>,
         signature: Vec<u8>,
@@ -167,7 +167,7 @@ fn zone_of(zone: &str) -> Zone {
 const TAGS: &str = "v=1; a=ed25519-sha256; d=example.com; s=ed; h=from:to:subject";
 
 #[tokio::test]
-async fn what_is_signed_passes() {
+async fn signed_messages_pass() {
     for canonicalization in
         ["", "; c=simple", "; c=relaxed", "; c=simple/relaxed", "; c=Relaxed/Relaxed"]
     {
@@ -443,7 +443,7 @@ async fn lengths() {
             outcome.reason.unwrap().to_string(),
             format!("{length} of 24 body octets signed")
         );
-        // What is wrong in any case is told of a partial one too.
+        // Other errors are reported of a partial signature too.
         message.fields[1].1.push('x');
         assert_eq!(message.verify().await.reason, Some(Reason::Signature));
     }
@@ -467,7 +467,7 @@ async fn fields_that_may_occur_once() {
         ] {
             let mut message = Message::new();
             message.fields.retain(|(other, _)| !other.eq_ignore_ascii_case(name));
-            // What is signed is there: the lowest of them.
+            // The signed ones are the lowest.
             let signed = present.min(named);
             for number in 0..signed {
                 message.fields.push((name.into(), format!(" {number}")));
@@ -674,7 +674,7 @@ async fn keys_up_to_the_bounds() {
             "{before}"
         );
     }
-    // Signatures that nobody made: keys that are refused are refused before.
+    // The signatures are wrong: keys that are refused are refused before.
     let signed = rsa_signed(&Key::rsa(512));
     for (bits, reason) in [
         (1023_usize, Reason::Key(KeyProblem::TooShort(1023))),

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::mail::{domain::Domain, spf_result::SpfResult};
 
-/// What the identifiers come to for one author domain.
+/// The alignment of all identifiers with one author domain.
 #[derive(Debug)]
 pub(super) struct Alignments {
     /// Pass, fail or temperror.
@@ -26,8 +26,8 @@ pub(super) struct Alignments {
     pub(super) all: Vec<IdentifierAlignment>,
 }
 
-/// Aligns identifiers with an author domain, as far as is known; what could change the result is
-/// looked up.
+/// Aligns identifiers with an author domain, as far as the answers are known; names that could
+/// change the result are looked up.
 pub(super) fn align(
     view: &mut View<'_>,
     author_domain: &Domain,
@@ -47,7 +47,7 @@ pub(super) fn align(
         IdentifierAlignment { identifier, passed: passed == Some(true), mode, is_aligned }
     };
     alignments.all = listed(identifiers).map(alignment).collect();
-    // What is not known by now is not worth a query.
+    // Alignments that are not known by now do not justify a query.
     view.withdraw(mark);
     alignments
 }
@@ -175,9 +175,9 @@ type Related = (Identifier, Option<Walk>);
 
 /// Whether identifiers have the organizational domain of the author domain, as far as is known.
 ///
-/// Several names may be without an answer. What is there is one of many things, but three of them
-/// stand for all (no record, a record, a record that ends the walk, with `psd=n` or `psd=y`), and
-/// the walks share names. These rules keep the number of cases small:
+/// Several names may be without an answer. Each may have no record, a record, or a record that ends
+/// the walk (`psd=n`, `psd=y`); all other records are like one of these. The walks share names.
+/// These rules keep the number of cases small:
 ///
 /// - Names of the author's walk: the more of them have records, the further up the organizational
 ///   domain moves, and with it more identifiers are related. It is enough to look at cases where at
@@ -191,7 +191,7 @@ struct Relations {
     unverified: Vec<Related>,
 }
 
-/// What may be at the unknown names of the author's walk.
+/// A case of records at the unknown names of the author's walk.
 struct Case {
     /// The one that has a record, and its `psd`.
     record: Option<(Domain, Psd)>,
@@ -232,7 +232,7 @@ impl Relations {
             };
             cases.iter().any(is_within)
         };
-        // What is below the author domain has to be asked for in any case; of the others only those
+        // Names below the author domain have to be looked up in any case; of the others only those
         // within its organizational domain.
         let is_pending = author.is_pending();
         let may_ask = |domain: &Domain| {
@@ -314,7 +314,7 @@ impl Relations {
         }
     }
 
-    /// What keeps it unknown whether an identifier is related.
+    /// The trouble that keeps it unknown whether an identifier is related.
     fn trouble(&self, (identifier, walk): &Related) -> Option<Problem> {
         let own = || match walk {
             Some(walk) => walk.trouble(),

@@ -26,8 +26,7 @@ impl Discovery {
         Self { author, lookups: Lookups::default() }
     }
 
-    /// The same for another author, as there is when more From fields come. What has been found
-    /// stays.
+    /// The same for another author, for when more From fields come. Answers that have come stay.
     #[must_use]
     pub fn with_author(self, author: Author) -> Self {
         Self { author, ..self }
@@ -41,8 +40,8 @@ impl Discovery {
     /// Looks up the policies of all of the author's domains, at the same time.
     ///
     /// Nothing is looked up for an author without a domain. For the number of queries see the
-    /// [module](super). The future may be dropped at any time: what was found by then stays, and
-    /// what was not answered is not asked for anew.
+    /// [module](super). The future may be dropped at any time: answers that have come stay, and no
+    /// question is asked again.
     pub async fn advance(&self, dns: &Dns) {
         let find = |view: &mut View<'_>| {
             for domain in self.author.domains() {
@@ -53,7 +52,7 @@ impl Discovery {
     }
 }
 
-/// What was found for one author domain.
+/// The result of the discovery for one author domain.
 #[derive(Clone, Debug)]
 pub(super) enum Finding {
     /// No policy applies.
@@ -77,8 +76,8 @@ pub(super) struct Applicable {
 /// Finds the policy of one author domain, as far as it is known. The domain itself is asked for
 /// first, for most walks end there.
 ///
-/// A name on the way that is not known always matters here: what is there may be a record without a
-/// policy, or one that ends the walk.
+/// A name on the way that is not known always matters here: it may have a record without a policy,
+/// or one that ends the walk.
 pub(super) fn find(view: &mut View<'_>, author_domain: &Domain) -> Finding {
     let state = view.ask(author_domain);
     if let Some(problem) = state.trouble(author_domain) {

@@ -22,7 +22,7 @@ use crate::{
 /// see [`Author`]; their domains are evaluated side by side, and once one fails under the policy
 /// `reject`, nothing else is waited for.
 ///
-/// The future may be dropped at any time: [`conclude`] then tells what is certain by then.
+/// The future may be dropped at any time: [`conclude`] then makes an outcome of what is certain.
 pub async fn evaluate(dns: &Dns, discovery: &Discovery, identifiers: &Identifiers) -> Outcome {
     discovery.lookups.advance(dns, |view| judge(view, &discovery.author, identifiers)).await
 }

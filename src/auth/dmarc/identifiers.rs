@@ -1,8 +1,8 @@
-//! What DMARC is given (RFC 9989 §4.3).
+//! Input of DMARC (RFC 9989 §4.3).
 
 use crate::mail::{domain::Domain, spf_result::SpfResult};
 
-/// What SPF and DKIM found, as far as DMARC asks.
+/// The outcomes of SPF and DKIM, as far as DMARC needs them.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Identifiers {
     /// The domain and result of the MAIL FROM identity: with a null reverse-path that of
@@ -18,11 +18,11 @@ pub struct Identifiers {
 pub struct DkimIdentifier {
     /// The signing domain (`d=`).
     pub domain: Domain,
-    /// What became of it.
+    /// Its status.
     pub status: DkimStatus,
 }
 
-/// What became of a DKIM signature, as far as DMARC asks.
+/// The status of a DKIM signature, as far as DMARC needs it.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub enum DkimStatus {
     /// It is valid, and good enough for DMARC.

@@ -1,4 +1,4 @@
-//! What was asked for a message, and what is known by now.
+//! The look-ups of a message, and the answers that are known by now.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -21,10 +21,10 @@ use crate::{
     mail::domain::Domain,
 };
 
-/// What is known of a name.
+/// The state of a look-up.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) enum State<T = Published> {
-    /// What is there.
+    /// The answer.
     Known(T),
     /// There was no answer, and none is to come.
     Failed(Problem),
@@ -50,7 +50,7 @@ pub(super) fn late(name: Name) -> Problem {
     Problem::Lookup(name, Failure::Timeout)
 }
 
-/// A look-up. Whoever waits for it drives it; it rests while nobody does.
+/// A look-up. It runs only while a task waits for it.
 type Lookup<T> = Shared<BoxFuture<'static, Result<T, Problem>>>;
 
 fn state<T: Clone>(lookup: Option<&Lookup<T>>) -> State<T> {
@@ -61,10 +61,10 @@ fn state<T: Clone>(lookup: Option<&Lookup<T>>) -> State<T> {
     }
 }
 
-/// What is asked of DNS.
+/// A question to DNS.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
 enum Question {
-    /// What is published for a domain.
+    /// The record of a domain.
     Record(Domain),
     /// Whether a domain exists.
     Existence(Domain),
@@ -87,7 +87,7 @@ impl fmt::Debug for Lookups {
 }
 
 impl Lookups {
-    /// What is known by now.
+    /// The answers that are known by now.
     pub(super) fn view(&self) -> View<'_> {
         View { table: self.0.lock().unwrap_or_else(PoisonError::into_inner), wanted: Vec::new() }
     }
@@ -95,8 +95,8 @@ impl Lookups {
     /// Judges by what is known, looks up what that asked for, and judges anew with each answer,
     /// until nothing is asked for any more.
     ///
-    /// No answer waits for another one. The future may be dropped at any time: what was found by
-    /// then stays, and [`Self::view`] has it.
+    /// No answer waits for another one. The future may be dropped at any time: answers that have
+    /// come stay, and [`Self::view`] has them.
     pub(super) async fn advance<T>(&self, dns: &Dns, judge: impl Fn(&mut View<'_>) -> T) -> T {
         let mut under_way = FuturesUnordered::new();
         let mut asked = HashSet::new();
@@ -116,7 +116,7 @@ impl Lookups {
             if under_way.next().await.is_none() {
                 return judgement;
             }
-            // What else is there by now is taken along.
+            // Other answers that have come by now are taken along.
             while let Some(Some(())) = under_way.next().now_or_never() {}
         }
     }
@@ -141,14 +141,14 @@ impl Lookups {
     }
 }
 
-/// What is known at one moment, and what would have to be known beyond.
+/// The answers that are known at one moment, and the questions that are open.
 pub(super) struct View<'a> {
     table: MutexGuard<'a, Table>,
     wanted: Vec<Question>,
 }
 
 impl View<'_> {
-    /// What is published for a domain; if that is not known yet, it is looked up.
+    /// The record of a domain; if it is not known yet, it is looked up.
     pub(super) fn ask(&mut self, domain: &Domain) -> State {
         let state = state(self.table.published.get(domain));
         if state == State::Pending {
@@ -166,12 +166,12 @@ impl View<'_> {
         state
     }
 
-    /// How much was asked for so far, for [`Self::withdraw`].
+    /// The number of open questions, for [`Self::withdraw`].
     pub(super) fn mark(&self) -> usize {
         self.wanted.len()
     }
 
-    /// What was asked for since a mark turned out to make no difference.
+    /// Withdraws the questions since a mark, whose answers turned out to make no difference.
     pub(super) fn withdraw(&mut self, mark: usize) {
         self.wanted.truncate(mark);
     }

@@ -1,4 +1,4 @@
-//! What DMARC finds.
+//! Outcomes of DMARC.
 
 use std::{fmt, sync::Arc};
 
@@ -19,17 +19,17 @@ words! {
         Fail = "fail",
         /// DNS trouble that may go away, and could have changed the outcome.
         Temperror = "temperror",
-        /// The author domain cannot be told.
+        /// The message has no author domain that can be determined.
         Permerror = "permerror",
     }
 }
 
-/// What DMARC found about a message.
+/// The outcome of DMARC for a message.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Outcome {
     /// The result.
     pub result: DmarcResult,
-    /// The author domain that the result is about; `None` where no domain can be told.
+    /// The author domain that the result is about; `None` where it cannot be determined.
     pub author_domain: Option<Domain>,
     /// The policy that applies; `None` where there is none, or DNS trouble keeps it unknown. A
     /// policy may be known with a temperror, and must not be carried out then (RFC 9989 §5.3.6).
@@ -41,8 +41,8 @@ pub struct Outcome {
     /// With a pass: the identifiers that authenticate the author domain, as far as they were looked
     /// at: at least one. Otherwise empty.
     pub aligned: Vec<Identifier>,
-    /// Where a record applies: of each identifier that SPF and DKIM found, in this order, whether it
-    /// is aligned. A message with several From fields has none.
+    /// Where a record applies: of each identifier that SPF and DKIM found, in this order, whether
+    /// it is aligned. A message with several From fields has none.
     pub alignments: Vec<IdentifierAlignment>,
     /// Why the result is none, temperror or permerror; with a pass or fail, what was wrong beside.
     pub problem: Option<Problem>,
@@ -94,7 +94,7 @@ words! {
 /// A published policy, as it applies to an author domain (RFC 9989 §4.10.1).
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct AppliedPolicy {
-    /// What is published for the author domain, without regard to test mode.
+    /// The policy that is published for the author domain, without regard to test mode.
     pub published: Policy,
     /// The tag that says so.
     pub tag: PolicyTag,
@@ -105,7 +105,7 @@ pub struct AppliedPolicy {
 }
 
 impl AppliedPolicy {
-    /// What the domain owner asks for: the published policy, one level lower in test mode.
+    /// The policy that the domain owner asks for: the published one, one level lower in test mode.
     pub fn effective(&self) -> Policy {
         if self.testing { self.published.lowered() } else { self.published }
     }
@@ -132,8 +132,8 @@ pub struct IdentifierAlignment {
     pub passed: bool,
     /// The mode of its method (`aspf`, `adkim`).
     pub mode: Alignment,
-    /// Whether it is aligned; `None` where that is not known, because the outcome does not depend on
-    /// it or DNS has no answer.
+    /// Whether it is aligned; `None` where that is not known, because the outcome does not depend
+    /// on it or DNS has no answer.
     pub is_aligned: Option<bool>,
 }
 
@@ -164,7 +164,7 @@ impl fmt::Display for Identifier {
     }
 }
 
-/// What stood in the way of an outcome.
+/// Why an outcome is not better, or not certain.
 ///
 /// Names and domains come from strangers; they are valid domain names, and nothing else from the
 /// message is in here.

@@ -1,4 +1,4 @@
-//! What DNS has for a domain.
+//! DMARC records in DNS.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use crate::{
     mail::domain::Domain,
 };
 
-/// What is published at one name.
+/// The record at one name.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) enum Published {
     /// No DMARC record.
@@ -23,7 +23,7 @@ pub(super) enum Published {
 }
 
 impl Published {
-    /// What the record says of its domain's place in the tree; `None` where there is no record.
+    /// The `psd` of the record; `None` where there is no record.
     pub(super) fn psd(&self) -> Option<Psd> {
         match self {
             Self::One(record) => Some(record.psd),

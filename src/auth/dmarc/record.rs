@@ -6,8 +6,8 @@ use crate::mail::{
 };
 
 words! {
-    /// What a domain owner asks for where DMARC fails, or a part of it: none, quarantine, reject
-    /// (RFC 9989 §4.7), from mild to strict.
+    /// The handling that a domain owner asks for where DMARC fails: none, quarantine, reject (RFC
+    /// 9989 §4.7), from mild to strict.
     #[derive(Ord, PartialOrd)]
     Policy {
         /// Nothing.
@@ -48,7 +48,7 @@ pub enum Alignment {
     Strict,
 }
 
-/// What a record says of its domain's place in the tree (`psd`, RFC 9989 §4.7).
+/// Whether the domain of a record is a public suffix domain (`psd`, RFC 9989 §4.7).
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
 pub enum Psd {
     /// `y`: a public suffix domain. The organizational domain is one label below.
@@ -73,7 +73,7 @@ pub struct Record {
     pub adkim: Alignment,
     /// `aspf`: how the SPF domain is aligned.
     pub aspf: Alignment,
-    /// `psd`: the domain's place in the tree.
+    /// `psd`: whether the domain is a public suffix domain.
     pub psd: Psd,
     /// `t=y`: test mode.
     pub testing: bool,
@@ -90,10 +90,10 @@ const MAX_REPORT_URIS: usize = 10;
 /// The most octets of a URI that is kept.
 const MAX_REPORT_URI_LENGTH: usize = 1000;
 
-/// The failures that a domain owner wants to be told of (`fo`, RFC 9989 §4.7).
+/// The failures that a domain owner wants reported (`fo`, RFC 9989 §4.7).
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct FailureOptions {
-    /// `0`: no method gave an aligned pass. Also where nothing that is known is said.
+    /// `0`: no method gave an aligned pass. Also where `fo` has no known option.
     pub all: bool,
     /// `1`: a method did not give an aligned pass.
     pub any: bool,

@@ -132,7 +132,7 @@ fn record_and_alignments_are_kept() {
                        dkim=temperror:b.below.x.example dkim=pass:x.other.example";
     for (from, record, alignments) in [
         ("a@x.example", "x.example by author domain", "yes no yes ? ? ?"),
-        // SPF is aligned strictly. x.example decides; what stands lower is not looked up.
+        // SPF is aligned strictly. x.example decides; names below it are not looked up.
         ("a@a.x.example", "x.example by organizational domain", "no no yes yes ? no"),
         ("a@c.x.example", "x.example by organizational domain", "no no yes ? ? no"),
         ("a@psd.example", "psd.example by author domain", "no no no no no no"),
@@ -163,7 +163,7 @@ fn record_and_alignments_are_kept() {
             assert_eq!(outcome.alignments[0].mode, Alignment::Strict);
         }
     }
-    // What had to be looked up is known.
+    // The alignment of an identifier that was looked up is known.
     for (identifier, is_aligned) in
         [("dkim=temperror:b.below.x.example", false), ("dkim=pass:a.x.example", true)]
     {
@@ -530,7 +530,7 @@ fn queries_are_counted() {
         (zone, "a@strict.example", "spf=pass:m.strict.example dkim=pass:n.strict.example", 1),
         // Another top-level domain: nothing in common.
         (zone, "a@x.example", "spf=pass:y.test", 1),
-        // The author's walk alone.
+        // Only the author's walk.
         (zone, "a@x.example", "spf=pass:y.example", 2),
         // And that of the identifier.
         (zone, "a@x.example", "spf=pass:m.x.example", 3),

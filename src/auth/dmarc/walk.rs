@@ -52,7 +52,7 @@ impl Walk {
         walk
     }
 
-    /// Takes what is known of a step. Tells whether the walk is known to end here.
+    /// Takes the state of a step; returns whether the walk is known to end here.
     fn step(&mut self, domain: &Domain, state: State) -> bool {
         let ended =
             matches!(&state, State::Known(published) if published.psd().is_some_and(ends_walk));
@@ -65,7 +65,7 @@ impl Walk {
         self.steps.iter().any(|(_, state)| *state == State::Pending)
     }
 
-    /// What the walk found.
+    /// The result of the walk.
     ///
     /// # Errors
     ///
@@ -98,8 +98,8 @@ impl Walk {
         self.steps.iter().find_map(|(domain, state)| state.trouble(domain))
     }
 
-    /// Selects the organizational domain (RFC 9989 §4.10.2). `assumed` says of what records there
-    /// might be at the names that are not known, by their `psd`.
+    /// Selects the organizational domain (RFC 9989 §4.10.2). `assumed` gives the `psd` of the
+    /// record that each unknown name is supposed to have.
     ///
     /// Only the last record can have `psd=y` or `psd=n`, since either ends the walk.
     pub(super) fn organizational_domain(&self, assumed: impl Fn(&Domain) -> Option<Psd>) -> Domain {
@@ -128,7 +128,7 @@ fn ends_walk(psd: Psd) -> bool {
     psd != Psd::Unstated
 }
 
-/// What a walk found.
+/// The result of a walk.
 #[derive(Clone, Debug)]
 pub(super) struct Climb {
     /// The organizational domain of the start.

@@ -62,8 +62,8 @@ fn append_relaxed_value(value: &[u8], output: &mut Vec<u8>) {
 
 /// Canonicalizes a body that arrives in chunks, whatever their borders.
 ///
-/// Lines end in CRLF. A CR or LF that stands alone is an octet like others: it ends no line and is
-/// no white space.
+/// Lines end in CRLF. A CR or LF that is not part of a CRLF is an octet like others: it ends no
+/// line and is no white space.
 #[cfg_attr(test, derive(Clone))]
 #[derive(Debug)]
 pub(crate) struct BodyCanonicalizer {
@@ -78,7 +78,8 @@ impl BodyCanonicalizer {
         Self { spaces, lines: Lines::default() }
     }
 
-    /// Takes the next octets of the body; what is certain of the canonical form goes to `output`.
+    /// Takes the next octets of the body; `output` gets the part of the canonical form that is
+    /// certain.
     pub(crate) fn write(&mut self, chunk: &[u8], output: &mut impl FnMut(&[u8])) {
         match &mut self.spaces {
             None => self.lines.write(chunk, output),
@@ -173,7 +174,7 @@ impl Lines {
 struct Spaces {
     /// Canonical text not yet passed on.
     text: Vec<u8>,
-    /// What the octets that came last leave open.
+    /// White space of the last octets that is not decided yet.
     open: Open,
 }
 
@@ -264,8 +265,8 @@ impl Spaces {
             let (run, after) = from.split_at(kept.trailing_ones() as usize);
             kept = kept.checked_shr(kept.trailing_ones()).unwrap_or(0);
             match from.first_chunk::<STEP>() {
-                // As many octets each time, of which those behind the run are dropped again: that
-                // is quicker than to copy the run alone.
+                // Copies a whole step and drops the octets behind the run: that is quicker than to
+                // copy only the run.
                 Some(more) if run.len() <= STEP => {
                     let length = self.text.len() + run.len();
                     self.text.extend_from_slice(more);

@@ -43,8 +43,9 @@ pub(crate) enum PublicKey {
 }
 
 impl PublicKey {
-    /// Reads a key of this algorithm: of Ed25519 the 32 octets (RFC 8463 §4.2); of RSA a SubjectPublicKeyInfo (RFC 5280 §4.1) or an RSAPublicKey (RFC 8017 appendix A.1.1,
-    /// erratum 3017 of RFC 6376).
+    /// Reads a key of this algorithm: of Ed25519 the 32 octets (RFC 8463 §4.2); of RSA a
+    /// SubjectPublicKeyInfo (RFC 5280 §4.1) or an RSAPublicKey (RFC 8017 appendix A.1.1, erratum
+    /// 3017 of RFC 6376).
     ///
     /// ```text
     /// SubjectPublicKeyInfo ::= SEQUENCE { SEQUENCE { algorithm OBJECT IDENTIFIER, parameters ANY }, BIT STRING }

@@ -1,4 +1,4 @@
-//! The header of a message as it was sent, and what of it a signature covers.
+//! The header of a message as it was sent, and the part of it that a signature covers.
 
 use std::{cmp::Ordering, collections::BTreeMap};
 
@@ -47,7 +47,7 @@ impl Header {
     /// Adds a field as the milter protocol brings it: folds are LF, which becomes CRLF again; a
     /// CRLF stays one.
     ///
-    /// A header that becomes too large is forgotten.
+    /// A header that becomes too large is dropped.
     pub(crate) fn push(&mut self, name: &[u8], value: &[u8]) {
         if self.is_cut {
             return;
@@ -67,7 +67,7 @@ impl Header {
         self.fields.push(Field { number: self.fields.len(), name: name.into(), value });
     }
 
-    /// Whether it was too large and is forgotten.
+    /// Whether it was too large and was dropped.
     pub(crate) fn is_cut(&self) -> bool {
         self.is_cut
     }
@@ -77,7 +77,7 @@ impl Header {
         self.fields.iter().filter(move |field| field.name().eq_ignore_ascii_case(name.as_bytes()))
     }
 
-    /// Which of the names, of which there are few, more than one field has, and how many have it.
+    /// The names, of these few, that more than one field has, and the number of fields.
     pub(crate) fn repeated(&self, names: &[&'static str]) -> Vec<(&'static str, usize)> {
         let mut counts: Vec<(&'static str, usize)> = names.iter().map(|name| (*name, 0)).collect();
         for field in &self.fields {
@@ -134,10 +134,10 @@ impl<'a> Index<'a> {
         rest.split_at(count).0
     }
 
-    /// Writes what a signature signs of the header (RFC 6376 §3.7): for each of the names (`h=`,
-    /// lower case) the lowest field of that name not yet taken, nothing where there is none left;
-    /// then the field of the signature itself, with the value that it has without the signature
-    /// data, and without a line end.
+    /// Writes the part of the header that a signature signs (RFC 6376 §3.7): for each of the names
+    /// (`h=`, lower case) the lowest field of that name not yet taken, nothing where there is none
+    /// left; then the field of the signature itself, with the value that it has without the
+    /// signature data, and without a line end.
     ///
     /// The signature's own field is never one of the named fields (RFC 6376 §3.5).
     pub(crate) fn write_signed(
@@ -174,7 +174,7 @@ mod tests {
 
     use super::*;
 
-    /// What RFC 6376 §3.7 and §5.4.2 say, field by field and without an index.
+    /// RFC 6376 §3.7 and §5.4.2, field by field and without an index.
     fn signed_by_the_letter(
         fields: &[(String, String)],
         own: usize,

@@ -42,8 +42,7 @@ pub enum KeyProblem {
     TooLong(usize),
 }
 
-/// The text of it: ASCII without quotation marks and backslashes, and nothing in it is the
-/// sender's.
+/// ASCII without quotation marks and backslashes, and without text from the message.
 impl fmt::Display for KeyProblem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -64,7 +63,7 @@ impl fmt::Display for KeyProblem {
 /// The look-ups of keys, one for each name. Dropping it ends those that are under way.
 #[derive(Debug, Default)]
 pub(crate) struct KeyLookups {
-    /// What was found; a look-up that is under way counts as timed out.
+    /// The answers; a look-up that is under way counts as timed out.
     texts: HashMap<Name, Lookup<Box<[u8]>>>,
     under_way: JoinSet<(Name, Lookup<Box<[u8]>>)>,
 }
@@ -85,8 +84,8 @@ impl KeyLookups {
                 time::timeout(timeout, dns.txt(&owned)).await.unwrap_or(Err(Failure::Timeout));
             (owned, texts)
         });
-        // What the cache has is there at once: a task for it would cost more than all else around a
-        // signature check.
+        // An answer from the cache is there at once: a task for it would cost more than the rest of
+        // the work around a signature check.
         let texts = match lookup.as_mut().now_or_never() {
             Some((_, texts)) => texts,
             None => {
@@ -116,7 +115,7 @@ impl KeyLookups {
 #[derive(Debug)]
 pub(crate) struct Keys(HashMap<Name, Lookup<Box<[u8]>>>);
 
-/// What a signature asks of its key.
+/// The requirements of a signature on its key.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct KeyUse {
     /// The algorithm of the signature.
@@ -145,7 +144,7 @@ fn find_usable(texts: &Lookup<Box<[u8]>>, wanted: KeyUse) -> Result<Vec<KeyRecor
         Err(failure) if failure.is_void() => return Err(KeyProblem::Missing),
         Err(failure) => return Err(KeyProblem::Unavailable(*failure)),
     };
-    // The order of an answer is no order: the result must not hang on it.
+    // The order of the records in an answer means nothing: the result must not depend on it.
     texts.sort_unstable();
     let mut keys = Vec::new();
     let mut problem = KeyProblem::Syntax;
@@ -153,7 +152,7 @@ fn find_usable(texts: &Lookup<Box<[u8]>>, wanted: KeyUse) -> Result<Vec<KeyRecor
         match KeyRecord::parse(text, wanted.algorithm).and_then(|record| record.judge(wanted)) {
             Ok(key) if keys.len() < MAX_KEYS => keys.push(key),
             Ok(_) => {}
-            // What is no key record says least.
+            // A text that is no key record is the weakest reason.
             Err(other) if problem == KeyProblem::Syntax => problem = other,
             Err(_) => {}
         }

@@ -179,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_list() {
+    fn bad_lists_are_refused() {
         for bad in [
             "", " ", ";", "a", "a=1;;b=2", "=1", "1a=1", "a=1;a=2", "a b=1", "a=\x01", "a=1;b",
             "a-b=1", "a=1;; ",

@@ -87,12 +87,12 @@ impl AuthservIdPattern {
         }
     }
 
-    /// Whether the id, as A-labels or as U-labels, is somewhere in one of the texts, which are
+    /// Whether the id, as A-labels or as U-labels, occurs in one of the texts, which are
     /// [`reduce`]d.
     fn occurs_in(&self, texts: &[String]) -> bool {
         let forms = [self.id.as_str(), &idna::domain_to_unicode(&self.id).0];
         let forms = forms.map(|form| reduce(form.as_bytes(), false));
-        // An id of nothing but what is taken away could be anywhere.
+        // An id of only characters that are taken away could be anywhere.
         forms.iter().any(|form| form.is_empty() || texts.iter().any(|text| text.contains(form)))
     }
 }
@@ -104,8 +104,7 @@ fn normalise(id: &str) -> String {
     Domain::parse(id).map_or_else(|_| id.to_owned(), |domain| domain.to_string())
 }
 
-/// Text as it looks to those who know no more than its characters: in lower case, of the forms that
-/// a character has the usual one, and nothing that is not seen.
+/// Text as it looks: in lower case, each character in its usual form, without invisible characters.
 ///
 /// The forms are those of domain names (UTS #46), so U+3002 becomes a dot. A-labels stay as they
 /// are.
@@ -130,9 +129,9 @@ fn fold(text: &str) -> String {
 
 /// Whether the value of an incoming Authentication-Results field claims one of these authserv-ids.
 ///
-/// The authserv-id is what remains when comments (nested or not), folding, quotes and quoted-pairs
-/// are taken away; a version may follow it (`id 1`, `id/1`), the `;` may be missing. In doubt the
-/// field is ours, for somebody might read it so:
+/// The authserv-id is the text that remains without comments (nested or not), folding, quotes and
+/// quoted-pairs; a version may follow it (`id 1`, `id/1`), the `;` may be missing. In doubt the
+/// field is ours, because a reader might take it so:
 ///
 /// - It has no authserv-id that can be read: it is empty, begins with `;`, a comment or quoted
 ///   string in front does not end, or there are control characters, octets that are not UTF-8 or an
@@ -141,9 +140,8 @@ fn fold(text: &str) -> String {
 ///   whatever comments, white space, quotes, backslashes and unseen characters are between its
 ///   characters; or an encoded word does, which may be anything.
 ///
-/// A field by the grammar with the authserv-id of somebody else is not ours, whatever its results
-/// say. Neither is one that begins with a result, as some large operators write it: it claims no
-/// id.
+/// A field by the grammar with another authserv-id is not ours, whatever its results say. Neither
+/// is one that begins with a result, as some large operators write it: it claims no id.
 ///
 /// Takes time in proportion to the length of the value, whatever it is made of.
 pub fn claims_authserv_id(value: &[u8], patterns: &[AuthservIdPattern]) -> bool {
@@ -180,8 +178,8 @@ fn claims(value: &[u8], payload: Cursor<'_>, patterns: &[AuthservIdPattern]) -> 
     }
 }
 
-/// What stands where an authserv-id should be: one, the method of a result, or the beginning of
-/// something else. `None` where that cannot be told.
+/// The text where an authserv-id should be: one, the method of a result, or the beginning of
+/// something else. `None` where it cannot be read.
 fn read_head(mut cursor: Cursor<'_>) -> Option<String> {
     cursor.skip_cfws().ok()?;
     let id = if cursor.peek() == Some(b'"') {
@@ -198,8 +196,8 @@ fn read_head(mut cursor: Cursor<'_>) -> Option<String> {
     (!is_unreadable).then_some(id)
 }
 
-/// What is left of a value without white space, control characters, quotes and backslashes,
-/// [`fold`]ed; without comments too, or only without their parentheses.
+/// The value without white space, control characters, quotes and backslashes, [`fold`]ed; without
+/// comments too, or only without their parentheses.
 fn reduce(value: &[u8], drop_comments: bool) -> String {
     let text = String::from_utf8_lossy(value);
     let mut out = String::with_capacity(text.len());

@@ -10,10 +10,10 @@ use crate::mail::{
 /// The name of the header field.
 pub const NAME: &str = "Authentication-Results";
 
-/// What one authentication service found out about a message.
+/// The results of one authentication service for a message.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct AuthenticationResults {
-    /// Who says so (RFC 8601 §2.5). Empty in a field read that does not tell.
+    /// The service that found them (RFC 8601 §2.5). Empty where a field that was read has none.
     pub authserv_id: String,
     /// The version of the field's format, 1 so far; results of another one mean something else.
     pub version: u32,
@@ -21,7 +21,7 @@ pub struct AuthenticationResults {
     pub results: Vec<MethodResult>,
 }
 
-/// The result of one method, for one thing that it looked at.
+/// The result of one method, for one signature or identity.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct MethodResult {
     /// The method: `spf`, `dkim`.
@@ -34,19 +34,19 @@ pub struct MethodResult {
     pub comment: Option<String>,
     /// Why the result is what it is.
     pub reason: Option<String>,
-    /// What was looked at, in the order of the field.
+    /// The properties that were verified, in the order of the field.
     pub properties: Vec<Property>,
 }
 
-/// Something that a method looked at: `smtp.mailfrom=example.com`.
+/// A property of the message that a method verified: `smtp.mailfrom=example.com`.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Property {
-    /// Where it comes from: `smtp`, `header`, `body`, `policy`. `None` where a field read has the
-    /// property alone.
+    /// Where it comes from: `smtp`, `header`, `body`, `policy`. `None` where a field that was read
+    /// has only the property.
     pub ptype: Option<Keyword>,
-    /// What it is called there: `mailfrom`.
+    /// Its name there: `mailfrom`.
     pub property: Keyword,
-    /// What it was.
+    /// Its value.
     pub value: String,
     /// A remark for people.
     pub comment: Option<String>,
@@ -63,8 +63,8 @@ pub struct Keyword(Cow<'static, str>);
 const MAX_KEYWORD_LENGTH: usize = 64;
 
 impl Keyword {
-    /// Makes a keyword of any text: what a keyword cannot have becomes a hyphen, what is too long
-    /// is cut.
+    /// Makes a keyword of any text: characters that a keyword cannot have become hyphens, and a
+    /// long text is cut.
     pub fn new(text: &'static str) -> Self {
         if Self::is_valid(text) {
             Self(Cow::Borrowed(text))
@@ -217,7 +217,7 @@ impl MethodResult {
         if let Some(reason) = &self.reason {
             field.push_with(|chunk| {
                 chunk.push_str("reason=");
-                // Readers who cut at dots put properties together again, and no reasons.
+                // Readers that cut at dots put properties together again, but not reasons.
                 if reason.contains('.') {
                     tokens::push_quoted(chunk, reason)
                 } else {
@@ -276,7 +276,7 @@ fn write_comment(comment: Option<&str>, field: &mut Folding) {
 /// pvalue = [CFWS] ( ( value / [ [ local-part ] "@" ] domain-name ) [CFWS] )
 /// ```
 ///
-/// What is no token and no address as it stands is quoted as a whole, so that it reads back as it
+/// A value that is neither a token nor an address is quoted as a whole, so that it reads back as it
 /// was. So is an address whose local-part is a quoted string, or has characters that some readers
 /// take for the end of the value.
 fn push_property_value(chunk: &mut String, value: &str) {
@@ -300,8 +300,8 @@ fn is_domain_name(text: &str) -> bool {
     text.contains('.') && text.split('.').all(is_label)
 }
 
-/// Whether the text is a `dot-atom` in which readers who know nothing of one see no more than a
-/// word: between two of `.`, `=` and `/`, and at both ends, there is something else.
+/// Whether the text is a `dot-atom` that readers without that rule take for one word: between two
+/// of `.`, `=` and `/`, and at both ends, there is another character.
 fn is_plain_local_part(text: &str) -> bool {
     tokens::is_dot_atom(text) && text.split(['.', '=', '/']).all(|part| !part.is_empty())
 }

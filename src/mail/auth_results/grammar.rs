@@ -16,14 +16,13 @@ use crate::mail::{
 /// authres-payload = [CFWS] authserv-id [ CFWS authres-version ] ( no-result / 1*resinfo ) [CFWS] CRLF
 /// ```
 ///
-/// What is met too often to be held against anybody is taken as well: a result in place of the
-/// authserv-id, a `;` at the end, UTF-8, and values that should have been quoted for a `/`, `:` or
-/// the like.
+/// Common deviations are accepted as well: a result in place of the authserv-id, a `;` at the end,
+/// UTF-8, and values that should have been quoted for a `/`, `:` or the like.
 pub(super) fn is_by_the_grammar(mut payload: Cursor<'_>) -> bool {
     read_payload(&mut payload) == Ok(true)
 }
 
-/// The place behind the instance of an ARC-Authentication-Results field; `None` where there is no
+/// A cursor behind the instance of an ARC-Authentication-Results field; `None` where there is no
 /// instance.
 ///
 /// ```text
@@ -78,7 +77,7 @@ fn read_payload(cursor: &mut Cursor<'_>) -> Result<bool, ParseError> {
             }
             has_result = true;
         } else {
-            // `none` stands alone.
+            // Nothing may follow `none`.
             let is_none = cursor.take_while(is_keyword_octet).eq_ignore_ascii_case(b"none");
             cursor.skip_cfws()?;
             return Ok(is_none && !has_result && cursor.is_at_end());

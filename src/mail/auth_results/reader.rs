@@ -43,7 +43,7 @@ impl AuthenticationResults {
     }
 }
 
-/// Whether a result begins here, and no authserv-id: it tells itself by its `=`.
+/// Whether a result begins here, and no authserv-id: a result has a `=`.
 fn starts_result(mut cursor: Cursor<'_>) -> bool {
     if cursor.take_while(is_keyword_octet).is_empty() || cursor.skip_cfws().is_err() {
         return false;
@@ -126,7 +126,7 @@ fn result(cursor: &mut Cursor<'_>) -> Result<MethodResult, ParseError> {
     Ok(result)
 }
 
-/// Reads `ptype.property`, or a property alone.
+/// Reads `ptype.property`, or only a property.
 fn property_name(cursor: &mut Cursor<'_>) -> Result<(Option<Keyword>, Keyword), ParseError> {
     let first = keyword(cursor)?;
     cursor.skip_cfws()?;

@@ -155,7 +155,7 @@ fn comments_and_folding_may_be_anywhere() {
 }
 
 #[test]
-fn what_others_write_is_read() {
+fn fields_of_others_are_read() {
     // Without authserv-id and with a property without type, as Exchange Online writes it.
     let results = parse(
         " spf=pass (sender IP is 192.0.2.1)\r\n smtp.mailfrom=example.net; dkim=timeout\r\n header.d=example.net;dmarc=pass action=none header.from=example.net;compauth=pass reason=100",
@@ -188,7 +188,7 @@ fn what_others_write_is_read() {
 }
 
 #[test]
-fn what_cannot_be_read_is_refused() {
+fn unreadable_fields_are_refused() {
     assert_eq!(error("x; spf=pass (oops"), ParseErrorKind::UnterminatedComment);
     assert_eq!(error("x; spf=pass a.b=\"oops"), ParseErrorKind::UnterminatedQuotedString);
     assert_eq!(error("x; spf=pass a.b=\"o\u{0}ps\""), ParseErrorKind::ControlCharacter);
@@ -234,7 +234,7 @@ fn large_and_hostile_values_are_read_in_linear_time() {
             let _ = claims_authserv_id(value.as_bytes(), &patterns);
         }
     }
-    // What becomes of these takes a table, which is slow in a test.
+    // These would take a table, which is slow in a test.
     for unit in ["u\u{308}", "\u{5d0}.", "\u{ff58}\u{ff4e}\u{ff0d}\u{ff0d}bcher-kva\u{3002}"] {
         let value = ["x y ", &unit.repeat(100_000 / unit.len())].concat();
         assert!(!claims_authserv_id(value.as_bytes(), &patterns));
@@ -299,7 +299,7 @@ fn our_id_is_found_however_it_is_spelt() {
 }
 
 #[test]
-fn what_cannot_be_read_for_sure_is_ours() {
+fn doubtful_fields_are_ours() {
     let values: &[&[u8]] = &[
         b"",
         b" \n ",
@@ -533,7 +533,7 @@ fn shortened(text: &str) -> String {
     tokens::shorten(text).into_owned()
 }
 
-/// What is left of the values where they are too long for a line.
+/// The values as they are cut where they are too long for a line.
 fn limited(results: &AuthenticationResults) -> AuthenticationResults {
     let comment = |text: &mut Option<String>| {
         *text =
@@ -571,7 +571,7 @@ proptest! {
     }
 
     #[test]
-    fn our_own_id_is_found_in_what_we_write(authserv_id in text(), version: u32, results in prop::collection::vec(method_result(), 0..3)) {
+    fn our_own_id_is_found_in_our_fields(authserv_id in text(), version: u32, results in prop::collection::vec(method_result(), 0..3)) {
         if let Ok(pattern) = authserv_id.strip_prefix('.').unwrap_or(&authserv_id).parse::<AuthservIdPattern>() {
             prop_assume!(!authserv_id.starts_with('.'));
             let field = AuthenticationResults { authserv_id, version, results }.write();

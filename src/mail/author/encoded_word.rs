@@ -5,7 +5,7 @@ use crate::mail::octets::count_work;
 /// The text with its encoded words decoded, in the ways that readers differ in; nothing where it
 /// has none.
 ///
-/// White space between two words is left, or goes (RFC 2047 §6.2); what comes of it may have
+/// White space between two words is left, or goes (RFC 2047 §6.2); the decoded text may have
 /// encoded words again.
 pub(super) fn decoded(text: &str) -> Vec<String> {
     let mut texts = Vec::new();
@@ -102,7 +102,7 @@ fn hexadecimal(octet: u8) -> Option<u8> {
     char::from(octet).to_digit(16).and_then(|digit| u8::try_from(digit).ok())
 }
 
-/// `B` (RFC 2047 §4.1); what is not of the alphabet is skipped.
+/// `B` (RFC 2047 §4.1); octets that are not of the alphabet are skipped.
 fn base64(text: impl Iterator<Item = u8>) -> Vec<u8> {
     let mut octets = Vec::new();
     let (mut bits, mut count) = (0_u32, 0_u32);
@@ -113,7 +113,7 @@ fn base64(text: impl Iterator<Item = u8>) -> Vec<u8> {
             b'0'..=b'9' => octet - b'0' + 52,
             b'+' | b'-' => 62,
             b'/' | b'_' | b',' => 63,
-            // What follows the padding is the next text.
+            // Behind the padding another text begins.
             b'=' => {
                 (bits, count) = (0, 0);
                 continue;

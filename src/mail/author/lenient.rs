@@ -2,9 +2,9 @@
 //! see.
 //!
 //! Readers differ in what they know: comments, quotes, encoded words, folding. Each of these is
-//! taken away or left, and in every text that comes of it each `@` begins a domain. No reader is
-//! imitated; what any of them can find is among what is found here. The work is linear in the
-//! length of the field, with a bound on the domains that are looked at.
+//! taken away or left, and in every text that results each `@` begins a domain. No reader is
+//! imitated; the domains found here include those that any of them can find. The work is linear in
+//! the length of the field, with a bound on the domains that are looked at.
 
 use std::collections::HashSet;
 
@@ -17,7 +17,7 @@ use crate::mail::{domain::Domain, octets::count_work};
 /// Texts that are looked at as domains. A field that has more never passes.
 const MAX_TEXTS: usize = 1000;
 
-/// Reads a From header field's value. `None` where nobody finds a domain in it.
+/// Reads a From header field's value. `None` where no reader finds a domain in it.
 pub(super) fn read(value: &[u8]) -> Option<Reading> {
     let raw = String::from_utf8_lossy(value);
     let mut texts = vec![normal(&raw)];
@@ -28,7 +28,7 @@ pub(super) fn read(value: &[u8]) -> Option<Reading> {
         }
     }
     let mut reader = Reader::default();
-    // What most readers show goes first: it is kept if there is too much.
+    // The domain that most readers show goes first: it is kept if there are too many.
     for text in &texts {
         let in_brackets = [text.rsplit_once('<'), text.split_once('<')].into_iter().flatten();
         let addresses = in_brackets.filter_map(|(_, address)| address.split_once('@'));
@@ -72,7 +72,7 @@ fn normal(text: &str) -> String {
     normal
 }
 
-/// The text as readers see it who know comments and quotes, or do not.
+/// The text as readers see it that know comments and quotes, and as others do.
 fn views(text: &str) -> Vec<String> {
     let mut views = vec![text.to_owned()];
     if text.contains('(') {
@@ -168,11 +168,10 @@ impl Reader {
         let joined: String =
             text.chars().take_while(|c| *c == ' ' || is_domain_character(*c)).collect();
         count_work(joined.len());
-        // Some take white space away around dots alone (obsolete, RFC 5322 §4.4), and end a domain
+        // Some take white space away only around dots (obsolete, RFC 5322 §4.4), and end a domain
         // where two words meet.
         self.candidate(&around_dots(&joined));
-        // Some readers take white space within a domain away, where what is before it is no display
-        // name.
+        // Some readers take white space within a domain away, where no display name is before it.
         let is_name = text
             .split_inclusive(['<', '>', ',', ';', ':', '@'])
             .next()
@@ -207,8 +206,8 @@ impl Reader {
         else {
             return;
         };
-        // A name of one label is nobody's domain, and one that ends in a number is an address (RFC
-        // 5321 §4.1.3).
+        // A name of one label is no author's domain, and one that ends in a number is an address
+        // (RFC 5321 §4.1.3).
         let is_address = domain
             .labels()
             .next_back()

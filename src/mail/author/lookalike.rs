@@ -1,7 +1,7 @@
 //! Characters beyond ASCII that are taken for others, or not seen at all.
 
-/// The text with ASCII in place of the compatible forms (Unicode NFKC) of what the grammar is made
-/// of; `None` where there are none.
+/// The text with ASCII in place of the compatible forms (Unicode NFKC) of the characters of the
+/// grammar; `None` where there are none.
 pub(super) fn specials(value: &[u8]) -> Option<String> {
     // Most are ASCII, and then there are none.
     let text = std::str::from_utf8(value).ok().filter(|text| !text.is_ascii())?;
@@ -31,8 +31,8 @@ fn compatible(c: char) -> Option<char> {
     })
 }
 
-/// What a reader may take a character for: ASCII where it is compatible with it, or looks like a
-/// bracket or dot; a space for white space of all kinds; `None` where it is not seen.
+/// The character that a reader may take one for: ASCII where it is compatible with it, or looks
+/// like a bracket or dot; a space for white space of all kinds; `None` where it is invisible.
 pub(super) fn ascii_of(c: char) -> Option<char> {
     Some(match c {
         c if c.is_ascii() || is_misleading(c) => c,

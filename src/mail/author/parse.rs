@@ -65,7 +65,7 @@ struct Parser<'a> {
 enum Word<'a> {
     /// Atoms and dots with nothing between them.
     Atoms(&'a [u8]),
-    /// What is between the quotes of a quoted string.
+    /// The text between the quotes of a quoted string.
     Quoted(&'a [u8]),
 }
 
@@ -90,7 +90,7 @@ impl<'a> Parser<'a> {
         found
     }
 
-    /// What was read since the rest was this.
+    /// The octets that were read since the rest was this.
     fn since(&self, earlier: &'a [u8]) -> &'a [u8] {
         // Octets are taken of the rest and none are put back: it is no longer than it was.
         earlier.split_at(earlier.len() - self.rest.len()).0
@@ -117,8 +117,8 @@ impl<'a> Parser<'a> {
         }
     }
 
-    /// Reads a mailbox, or the display name and colon of a group. Tells whether a group is open
-    /// afterwards.
+    /// Reads a mailbox, or the display name and colon of a group; returns whether a group is open
+    /// then.
     fn address(&mut self, in_group: bool) -> Result<bool, Malformed> {
         let mut words = 0_usize;
         loop {

@@ -1,4 +1,4 @@
-//! What a reader finds in a From header field.
+//! The result of reading a From header field.
 
 use crate::mail::{domain::Domain, results::words};
 
@@ -8,8 +8,8 @@ use crate::mail::{domain::Domain, results::words};
 /// practically always abuse.
 pub const MAX_AUTHOR_DOMAINS: usize = 16;
 
-/// Distinct author domains: those of addresses before those that only some reader sees, each in the
-/// order of appearance.
+/// Distinct author domains: first those of addresses, then those that only some readers see, each
+/// in the order of appearance.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct AuthorDomains {
     pub(super) domains: Vec<Domain>,
@@ -45,7 +45,7 @@ impl AuthorDomains {
 
 words! {
     /// Why a From header field is not well-formed, and so is read leniently; the reason that is
-    /// told if no domain is found then.
+    /// recorded if no domain is found then.
     ///
     /// Beyond what RFC 5322 does not allow at all, these forms are refused on purpose, because
     /// clients read them in different ways:
@@ -67,7 +67,7 @@ words! {
     ///
     /// Other obsolete forms are accepted: dots in a display name, and empty elements of a list.
     Malformed {
-        /// There is no address: nothing at all, or a name alone.
+        /// There is no address: nothing at all, or only a name.
         NoAddress = "no address",
         /// An address is followed or interrupted by something that cannot be there.
         Syntax = "address syntax",
@@ -89,7 +89,7 @@ words! {
         Route = "route in an address",
         /// The domain is an address literal, and so there is no domain.
         AddressLiteral = "address literal",
-        /// What follows the `@` is no domain name.
+        /// The text behind the `@` is no domain name.
         Domain = "bad domain name",
         /// A character beyond ASCII that looks like one of the grammar, or like nothing.
         Lookalike = "misleading character",
@@ -100,7 +100,7 @@ words! {
 
 impl std::error::Error for Malformed {}
 
-/// What a From header field says.
+/// The content of a From header field.
 #[derive(Debug, Default)]
 pub(super) struct Reading {
     /// None for a group without members.

@@ -302,7 +302,7 @@ const LENIENT: &[(&str, &str)] = &[
     ("=?UTF-8?Q?Author <j@bank.example>", "bank.example"),
     ("A\r\nFrom: x@bank.example", "bank.example"),
     ("a@x.example, <b@y.example", "y.example,x.example"),
-    // What DNS cannot have is below a domain that it can.
+    // Names that DNS cannot have are below a domain that it can.
     ("ceo@a!b.bank.example", "bank.example"),
     ("ceo@it's.bank.example", "bank.example"),
     ("ceo@*.bank.example", "bank.example"),
@@ -314,7 +314,7 @@ const LENIENT: &[(&str, &str)] = &[
     ("ceo@x!y", "<bad domain name>"),
     ("ceo@x!.example", "<bad domain name>"),
     ("ceo@x!.1.2", "<bad domain name>"),
-    // Nobody finds a domain of two labels.
+    // No reader finds a domain of two labels.
     ("", "<no address>"),
     ("Test User", "<no address>"),
     ("a@[192.0.2.1]", "<address literal>"),
@@ -354,7 +354,7 @@ fn names_too_long_for_dns() {
     }
 }
 
-/// What is not looked at may be another domain.
+/// Texts that are not looked at may be other domains.
 #[test]
 fn the_bound_on_texts_that_are_looked_at() {
     for (count, is_one) in [(998, true), (999, true), (1000, false)] {
@@ -365,7 +365,7 @@ fn the_bound_on_texts_that_are_looked_at() {
     }
 }
 
-/// Readers that take white space away around dots alone end a domain where two words meet (RFC 5322
+/// Readers that take white space away only around dots end a domain where two words meet (RFC 5322
 /// §4.4).
 #[test]
 fn white_space_around_dots() {
@@ -499,7 +499,7 @@ fn a_megabyte_is_read_in_one_pass() {
     }
 }
 
-/// What is left of a value without its quoted strings and comments: a second, much simpler reader.
+/// The value without its quoted strings and comments: a second, much simpler reader.
 fn bare(value: &str) -> String {
     let mut bare = String::new();
     let (mut quoted, mut depth, mut escaped) = (false, 0_u32, false);
@@ -578,7 +578,7 @@ fn confusing() -> impl Strategy<Value = String> {
 }
 
 proptest! {
-    /// What the grammar makes is read, and the domains are the ones that were put in.
+    /// Fields by the grammar are read, and the domains are the ones that were put in.
     #[test]
     fn made_by_the_grammar(mailboxes in prop::collection::vec(mailbox(), 1..5), group in any::<bool>()) {
         let list = mailboxes.iter().map(|(text, _)| text.as_str()).collect::<Vec<_>>().join(", ");
@@ -618,7 +618,7 @@ proptest! {
         }
     }
 
-    /// One character of a good field is replaced: what can still be read is read alike.
+    /// One character of a good field is replaced: a field that can still be read is read alike.
     #[test]
     fn mutations_agree_too(
         mailboxes in prop::collection::vec(mailbox(), 1..4), place in any::<prop::sample::Index>(), with in "[@<>\"\\\\(),;: a\r\n]"
@@ -631,8 +631,8 @@ proptest! {
         }
     }
 
-    /// What any of the simple readers finds in a field that is not well-formed is among what is
-    /// found.
+    /// The domains found include those that any of the simple readers finds in a field that is not
+    /// well-formed.
     #[test]
     fn no_reader_sees_another_domain(value in confusing()) {
         if parse::domains(value.as_bytes()).is_ok() {

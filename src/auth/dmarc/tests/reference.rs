@@ -19,7 +19,7 @@ const TEXTS: &[&[&str]] = &[
     &["v=DMARC1; p=none", "v=DMARC1; p=reject"],
 ];
 
-/// What is at each of [`DOMAINS`]: an index of [`TEXTS`], `None` for trouble; and whether the
+/// The records of each of [`DOMAINS`]: an index of [`TEXTS`], `None` for trouble; and whether the
 /// domain has an address.
 type Content = Vec<(Option<usize>, bool)>;
 
@@ -170,8 +170,7 @@ proptest! {
         }
     }
 
-    /// What comes out in spite of trouble is what would have come out without it, whatever the lost
-    /// answers were.
+    /// An outcome in spite of trouble is the same as without it, whatever the lost answers were.
     #[test]
     fn trouble_changes_nothing_but_to_temperror(
         content in content(),
@@ -192,7 +191,7 @@ proptest! {
     }
 }
 
-/// What may be at a name that has no answer: one of each kind that can matter.
+/// Records that a name without an answer may have: one of each kind that can matter.
 const POSSIBLE: &[&[&str]] = &[
     &[],
     &["v=DMARC1; p=reject"],
@@ -232,7 +231,7 @@ fn possible_outcomes(
                 if exists {
                     zone.add_a(name, [192, 0, 2, 1].into());
                 }
-                // What is below a name makes it exist; the author alone is denied.
+                // Names below a name make it exist; DNS denies only the author domain.
                 if unknown && *name == author && !exists {
                     zone.add_failure(name, None, Failure::NxDomain);
                 }
@@ -247,7 +246,7 @@ fn possible_outcomes(
     outcomes
 }
 
-/// The result, and with a fail the policy: what trouble may change.
+/// The result, and with a fail the policy; trouble may change both.
 type Short = (DmarcResult, Option<Policy>);
 
 fn short_of(outcome: &Outcome) -> Short {

@@ -80,14 +80,14 @@ fn a_silent_name_takes_no_fail_away() {
     // A walk goes on while others wait.
     let below = fail("a.b.c.shop.example", "sp=reject of shop.example", several);
     assert_eq!(seconds(ZONE, &[&format!("{silent}, a@a.b.c.shop.example")], ""), (below, 2));
-    // A milder policy is not the last word: what is silent may be stricter.
+    // A milder policy is not the last word: a silent name may have a stricter one.
     let late = "temperror s1.evil.example (_dmarc.s1.evil.example: timeout)".to_owned();
     assert_eq!(seconds(ZONE, &[&format!("{silent}, a@shop.example")], ""), (late.clone(), 20));
     assert_eq!(seconds(ZONE, &[silent], ""), (late, 20));
 }
 
 #[test]
-fn what_cannot_matter_is_not_waited_for() {
+fn names_that_cannot_matter_are_not_waited_for() {
     for (from, text, expected, time) in [
         // Signatures and a MAIL FROM of others, whose names are silent or whose keys could not be
         // had.

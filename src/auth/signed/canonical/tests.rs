@@ -55,7 +55,7 @@ fn fields() {
     assert_eq!(relaxed(""), "x-y:");
     assert_eq!(relaxed(" \t\r\n "), "x-y:");
     assert_eq!(relaxed("a\r\n\r\n b\r\n"), "x-y:a b");
-    // A CR or LF that stands alone is no fold.
+    // A CR or LF that is not part of a CRLF is no fold.
     assert_eq!(relaxed("a\rb\nc "), "x-y:a\rb\nc");
     assert_eq!(relaxed("grüße  an"), "x-y:grüße an");
 }
@@ -74,7 +74,7 @@ fn bodies() {
         ("\ta\t \tb \r\n", "\ta\t \tb \r\n", " a b\r\n"),
         ("  a", "  a\r\n", " a\r\n"),
         ("a  ", "a  \r\n", "a\r\n"),
-        // CR and LF that stand alone.
+        // CR and LF that are not part of a CRLF.
         ("a\r", "a\r\r\n", "a\r\r\n"),
         ("a \r", "a \r\r\n", "a \r\r\n"),
         ("a \rb\r\n", "a \rb\r\n", "a \rb\r\n"),
@@ -200,7 +200,7 @@ fn pairs_of_the_suites() {
     }
 }
 
-/// What RFC 6376 §3.4.2 says, octet by octet.
+/// RFC 6376 §3.4.2, octet by octet.
 fn relaxed_value(value: &[u8]) -> Vec<u8> {
     let unfolded = String::from_utf8_lossy(value).replace("\r\n", "");
     let words: Vec<&str> = unfolded.split([' ', '\t']).filter(|word| !word.is_empty()).collect();

@@ -17,7 +17,7 @@ pub(super) const ALL: &[(&str, Reader)] = &[
     ("decoding", decoding),
 ];
 
-/// What is left of a text, up to white space or punctuation, if it is a domain of two labels.
+/// The beginning of a text, up to white space or punctuation, if it is a domain of two labels.
 fn domain(text: &str) -> Option<Domain> {
     let text = text.trim_start();
     let end =

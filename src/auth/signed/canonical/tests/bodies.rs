@@ -40,7 +40,7 @@ pub(in super::super::super) fn simple_by_the_letter(body: &[u8]) -> Vec<u8> {
     lines.into_iter().flat_map(|line| [line, b"\r\n".to_vec()].concat()).collect()
 }
 
-/// The lines of a body, without CRLF; what follows the last one is a line too.
+/// The lines of a body, without CRLF; the text behind the last CRLF is a line too.
 fn lines_of(body: &[u8]) -> Vec<Vec<u8>> {
     let mut lines = vec![Vec::new()];
     let mut octets = body.iter().copied().peekable();
