@@ -38,9 +38,11 @@ DOCUMENTS = README.md CHANGELOG.md CONTRIBUTING.md SECURITY.md LICENSE $(wildcar
 all:
 	$(CARGO) build --release --locked
 
+# The last step is without the feature `testing`: the compiler says what only tests use.
 lint:
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
+	$(CARGO) clippy --locked --lib --bins -- -D warnings
 
 # What the program depends on: licences, sources, the same crate twice (deny.toml).
 deny:

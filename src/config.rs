@@ -18,18 +18,21 @@ mod warnings;
 mod tests;
 
 pub use self::{
-    error::{ConfigError, Errors, Warning},
-    load::{Loaded, Overrides, load, load_text},
-    params::{Config, DefaultValue, Parameter, parameters},
+    error::Errors,
+    load::{Loaded, Overrides, load},
+    params::Config,
     types::{
-        file::Mode,
         keyword::{
             EnforcedPolicy, ErrorAction, HeaderName, LogDestination, LogLevel, SyslogFacility,
         },
-        networks::Networks,
         reply_text::{ReplySegment, ReplyText},
-        skip_senders::SkipSenders,
         socket::SocketSpec,
-        spf_results::SpfResults,
     },
+};
+#[cfg(any(test, feature = "testing"))]
+pub use self::{
+    error::{ConfigError, Warning},
+    load::load_text,
+    params::{DefaultValue, Parameter, parameters},
+    types::{file::Mode, networks::Networks, skip_senders::SkipSenders},
 };

@@ -24,6 +24,7 @@ mod statistics;
 pub mod testing;
 mod texts;
 mod upstream;
+#[cfg(any(test, feature = "testing"))]
 pub mod zone;
 
 use std::{
@@ -39,8 +40,10 @@ pub use name::Name;
 use permits::Share;
 use resolver::Resolver;
 pub use settings::{MAX_QUERIES, Settings};
+#[cfg(any(test, feature = "testing"))]
 pub use statistics::Statistics;
 pub use texts::Texts;
+#[cfg(any(test, feature = "testing"))]
 use zone::Zone;
 
 /// The DNS client. Cheap to clone; all clones share one cache. The clones of one session share its
@@ -52,12 +55,14 @@ pub struct Dns {
 
 #[derive(Clone, Debug)]
 enum Source {
+    #[cfg(any(test, feature = "testing"))]
     Zone(Arc<Zone>),
     Resolver(Arc<Resolver>, Arc<Share>),
 }
 
 impl Dns {
     /// A client of name servers. Needs no name server to be there yet.
+    #[cfg(any(test, feature = "testing"))]
     pub fn new(settings: &Settings) -> Self {
         Self::with_listener(settings, |_| {})
     }
@@ -77,6 +82,7 @@ impl Dns {
     #[must_use]
     pub fn reconfigured(&self, settings: &Settings) -> Self {
         match &self.source {
+            #[cfg(any(test, feature = "testing"))]
             Source::Zone(_) => self.clone(),
             Source::Resolver(resolver, _) => Self::of(resolver.reconfigured(settings)),
         }
@@ -94,6 +100,7 @@ impl Dns {
     #[must_use]
     pub fn for_session(&self) -> Self {
         match &self.source {
+            #[cfg(any(test, feature = "testing"))]
             Source::Zone(_) => self.clone(),
             Source::Resolver(resolver, _) => {
                 Self { source: Source::Resolver(Arc::clone(resolver), resolver.share()) }
@@ -102,6 +109,7 @@ impl Dns {
     }
 
     /// The counts so far. A zone in memory counts its queries only.
+    #[cfg(any(test, feature = "testing"))]
     pub fn statistics(&self) -> Statistics {
         match &self.source {
             Source::Zone(zone) => {
@@ -116,12 +124,14 @@ impl Dns {
     /// known any more.
     pub fn asked(&self, name: &Name, record_type: RecordType) -> Vec<SocketAddr> {
         match &self.source {
+            #[cfg(any(test, feature = "testing"))]
             Source::Zone(_) => Vec::new(),
             Source::Resolver(resolver, _) => resolver.asked(name, record_type),
         }
     }
 
     /// A client that knows a zone in memory and nothing else.
+    #[cfg(any(test, feature = "testing"))]
     pub fn from_zone(zone: Arc<Zone>) -> Self {
         Self { source: Source::Zone(zone) }
     }
@@ -133,6 +143,7 @@ impl Dns {
     /// A [`Failure`]: void (nothing there) or temporary.
     pub async fn lookup(&self, name: &Name, record_type: RecordType) -> Result<Answer, Failure> {
         let answer = match &self.source {
+            #[cfg(any(test, feature = "testing"))]
             Source::Zone(zone) => zone.lookup(name, record_type).await,
             Source::Resolver(resolver, share) => resolver.lookup(share, name, record_type).await,
         }?;
@@ -151,8 +162,12 @@ impl Dns {
         parsed: Arc<T>,
         size: usize,
     ) {
-        if let Source::Resolver(resolver, _) = &self.source {
-            resolver.cache.keep_parsed(name, texts, parsed, size);
+        match &self.source {
+            #[cfg(any(test, feature = "testing"))]
+            Source::Zone(_) => {}
+            Source::Resolver(resolver, _) => {
+                resolver.cache.keep_parsed(name, texts, parsed, size);
+            }
         }
     }
 

@@ -55,6 +55,7 @@ impl Log {
     }
 
     /// A log that keeps its lines, for tests.
+    #[cfg(any(test, feature = "testing"))]
     pub fn keep(level: LogLevel) -> Self {
         Self::new(level, Some(Vec::new()))
     }
@@ -64,6 +65,7 @@ impl Log {
     }
 
     /// The lines of a log that keeps them, taken out of it.
+    #[cfg(any(test, feature = "testing"))]
     pub fn take_kept(&self) -> Vec<String> {
         self.queue.lock().kept.as_mut().map(std::mem::take).unwrap_or_default()
     }

@@ -7,7 +7,7 @@ mod refusal;
 mod spf;
 
 pub use admission::{
-    Exemption, admit, from_authentication, from_dmarc, helo_identity, may_claim_our_ids, sender,
+    Exemption, admit, from_authentication, helo_identity, may_claim_our_ids, sender,
 };
 pub use message::{Disposition, MessageDecision, MessageFacts, at_end, at_end_of_exempt};
 pub use refusal::Refusal;

@@ -18,6 +18,7 @@ pub enum Clock {
     #[default]
     System,
     /// It is always this time, in seconds since 1970: for tests, and for looking at messages again.
+    #[cfg(any(test, feature = "testing"))]
     Fixed(u64),
 }
 
@@ -28,6 +29,7 @@ impl Clock {
             Self::System => {
                 SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs())
             }
+            #[cfg(any(test, feature = "testing"))]
             Self::Fixed(time) => time,
         }
     }

@@ -44,12 +44,17 @@ use context::Context;
 use forged::Forged;
 use futures_util::FutureExt as _;
 use iprev::Iprev;
-pub use peer::{Client, Granted, Permission};
-pub use record::{Action, ContentRecord, Failure, IdentityRecord, Record, Skipped, Timings};
+pub use peer::{Client, Granted};
+pub use record::{ContentRecord, Failure, IdentityRecord, Record};
 use recorder::Recorder;
 use senders::{Helo, Sender, cut};
 pub use settle::Event;
 use tokio::time::Instant;
+#[cfg(any(test, feature = "testing"))]
+pub use {
+    peer::Permission,
+    record::{Action, Skipped, Timings},
+};
 
 use crate::{
     auth::{Verified, iprev as client_name},

@@ -27,7 +27,9 @@ mod signature;
 
 use std::{fmt, time::Duration};
 
-pub use super::signed::{body::BodyCoverage, keys::KeyProblem};
+#[cfg(any(test, feature = "testing"))]
+pub use super::signed::body::BodyCoverage;
+pub use super::signed::keys::KeyProblem;
 use super::signed::{
     body::{BodyHash, BodyHashes},
     header::{Field, Header, Index},

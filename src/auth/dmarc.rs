@@ -41,9 +41,11 @@ mod walk;
 pub use discovery::Discovery;
 pub use evaluation::{conclude, evaluate};
 pub use identifiers::{DkimIdentifier, DkimStatus, Identifiers};
-pub use outcome::{
-    AppliedPolicy, AppliedRecord, DiscoveryStep, DmarcResult, Identifier, IdentifierAlignment,
-    Outcome, PolicyTag, Problem,
+pub use outcome::{AppliedPolicy, DmarcResult, Identifier, Outcome};
+pub use record::Policy;
+#[cfg(any(test, feature = "testing"))]
+pub use {
+    outcome::{AppliedRecord, DiscoveryStep, IdentifierAlignment, PolicyTag, Problem},
+    record::{Alignment, FailureOptions, Policies, Psd, Record},
+    walk::organizational_domain,
 };
-pub use record::{Alignment, FailureOptions, Policies, Policy, Psd, Record};
-pub use walk::organizational_domain;

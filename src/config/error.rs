@@ -122,6 +122,7 @@ pub struct Errors {
 impl Errors {
     /// The errors: those of the configuration file from top to bottom, then those of other files
     /// and of the command line, then those of values that contradict each other.
+    #[cfg(any(test, feature = "testing"))]
     pub fn iter(&self) -> impl Iterator<Item = &ConfigError> {
         self.errors.iter()
     }

@@ -101,6 +101,7 @@ pub fn load(path: &Path, overrides: &Overrides) -> Result<Loaded, Errors> {
 /// # Errors
 ///
 /// As [`load`].
+#[cfg(any(test, feature = "testing"))]
 pub fn load_text(text: &[u8], path: &Path, overrides: &Overrides) -> Result<Loaded, Errors> {
     load_on(text, path, overrides, &|_| Ok(()))
 }

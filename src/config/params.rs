@@ -42,6 +42,7 @@ pub struct Parameter {
     /// Whether it keeps its value until the milter is started anew.
     pub fixed: bool,
     /// What it does, in one line.
+    #[cfg(any(test, feature = "testing"))]
     doc: &'static str,
     /// What is wrong with a value.
     pub(super) check: fn(&str) -> ValueErrors,
@@ -83,6 +84,7 @@ impl Parameter {
     }
 
     /// What the parameter does, in one line.
+    #[cfg(any(test, feature = "testing"))]
     pub fn doc(&self) -> &'static str {
         self.doc.trim()
     }
@@ -111,6 +113,7 @@ macro_rules! parameters {
             group: $group,
             default: $default,
             fixed: $fixed,
+            #[cfg(any(test, feature = "testing"))]
             doc: concat!($($doc),+),
             check: |text| {
                 let value: Parsed<$type> = read_value(text, $parse);

@@ -113,6 +113,7 @@ impl Cache {
     }
 
     /// How many entries there are, about.
+    #[cfg(any(test, feature = "testing"))]
     pub(super) fn len(&self) -> u64 {
         self.entries.as_ref().map_or(0, Entries::entry_count)
     }

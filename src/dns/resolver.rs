@@ -24,7 +24,7 @@ use super::{
     reply::{MAX_TTL, Reading, Reply},
     servers::{List, Servers},
     settings::{MAX_QUERIES, Settings},
-    statistics::{Counters, Statistics},
+    statistics::Counters,
     upstream::Upstream,
 };
 
@@ -125,9 +125,14 @@ impl Resolver {
         self.pending.join(key.clone(), share, begin, on_join).await
     }
 
-    pub(super) fn statistics(&self) -> Statistics {
+    #[cfg(any(test, feature = "testing"))]
+    pub(super) fn statistics(&self) -> super::statistics::Statistics {
         let in_flight = u64::try_from(self.pending.count()).unwrap_or(u64::MAX);
-        Statistics { in_flight, entries: self.cache.len(), ..self.counters.read() }
+        super::statistics::Statistics {
+            in_flight,
+            entries: self.cache.len(),
+            ..self.counters.read()
+        }
     }
 
     /// The servers that were asked in a look-up that failed lately.

@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// A reading of the counters of a [`Dns`](super::Dns): totals since the start, kept over a reload.
+#[cfg(any(test, feature = "testing"))]
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Statistics {
     /// Look-ups answered from the cache.
@@ -36,6 +37,7 @@ pub(super) struct Counters {
     pub(super) errors: Counter,
 }
 
+#[cfg(any(test, feature = "testing"))]
 impl Counters {
     pub(super) fn read(&self) -> Statistics {
         Statistics {
@@ -60,6 +62,7 @@ impl Counter {
         self.0.fetch_add(1, Ordering::Relaxed);
     }
 
+    #[cfg(any(test, feature = "testing"))]
     fn read(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
     }

@@ -7,14 +7,15 @@
 mod authserv_id;
 mod field;
 mod grammar;
+#[cfg(any(test, feature = "testing"))]
 mod reader;
 #[cfg(test)]
 mod tests;
 
-pub use authserv_id::{
-    AuthservIdPattern, AuthservIdPatternError, arc_claims_authserv_id, claims_authserv_id,
-};
-pub use field::{AuthenticationResults, Keyword, MethodResult, NAME, Property};
+pub use authserv_id::{AuthservIdPattern, arc_claims_authserv_id, claims_authserv_id};
+pub use field::{AuthenticationResults, MethodResult, NAME, Property};
+#[cfg(any(test, feature = "testing"))]
+pub use {authserv_id::AuthservIdPatternError, field::Keyword};
 
 /// The name of the header field that an ARC set keeps results in (RFC 8617 §4.1.1).
 pub const ARC_NAME: &str = "ARC-Authentication-Results";

@@ -17,8 +17,10 @@ mod reading;
 mod tests;
 
 use super::domain::Domain;
+#[cfg(any(test, feature = "testing"))]
+pub use reading::MAX_AUTHOR_DOMAINS;
 use reading::Reading;
-pub use reading::{AuthorDomains, MAX_AUTHOR_DOMAINS, Malformed};
+pub use reading::{AuthorDomains, Malformed};
 
 /// The author of a message, as far as DMARC needs it.
 ///

@@ -1,10 +1,11 @@
 //! Received-SPF (RFC 7208 §9.1): written into a header field, and read back.
 
+#[cfg(any(test, feature = "testing"))]
+use super::lexer::{Cursor, ParseError, ParseErrorKind};
 use super::{
     envelope::EMPTY_PATH,
     header_field::{Folding, HeaderField},
     ip_address::push_address,
-    lexer::{Cursor, ParseError, ParseErrorKind},
     results::words,
     spf_result::SpfResult,
     tokens,
@@ -117,6 +118,7 @@ impl ReceivedSpf<'_> {
     /// # Errors
     ///
     /// Where the field cannot be read, and why.
+    #[cfg(any(test, feature = "testing"))]
     pub fn parse(value: &[u8]) -> Result<Self, ParseError> {
         let mut cursor = Cursor::new(value);
         cursor.skip_cfws()?;
@@ -146,6 +148,7 @@ impl ReceivedSpf<'_> {
         Ok(field)
     }
 
+    #[cfg(any(test, feature = "testing"))]
     fn set(&mut self, key: &str, value: String) -> Result<(), ()> {
         let text = match key {
             "receiver" => &mut self.receiver,
@@ -232,12 +235,14 @@ fn push_value(chunk: &mut String, value: &str) {
 }
 
 /// Reads a result or key, in lower case.
+#[cfg(any(test, feature = "testing"))]
 fn read_word(cursor: &mut Cursor<'_>) -> String {
     let octets =
         cursor.take_while(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'));
     String::from_utf8_lossy(octets).to_ascii_lowercase()
 }
 
+#[cfg(any(test, feature = "testing"))]
 fn read_dot_atom(cursor: &mut Cursor<'_>) -> Result<String, ParseError> {
     let error = cursor.error(ParseErrorKind::NoWord);
     let octets = cursor.take_while(|b| b == b'.' || tokens::is_atom_octet(b) || !b.is_ascii());

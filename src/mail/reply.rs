@@ -153,6 +153,7 @@ impl Reply {
     }
 
     /// The text after the codes, as the client shall see it.
+    #[cfg(any(test, feature = "testing"))]
     pub fn text(&self) -> &str {
         &self.text
     }

@@ -1,5 +1,11 @@
 //! Results, and other values that have one word or text each.
 
+/// An enumeration that knows its values.
+pub(crate) trait Values: Sized + 'static {
+    /// All values, in their order.
+    const ALL: &'static [Self];
+}
+
 /// Makes an enumeration whose values have a text each: the enumeration, its values, their texts.
 macro_rules! words {
     ($($(#[$meta:meta])* $name:ident { $($(#[$doc:meta])* $value:ident = $word:literal,)+ })+) => { $(
@@ -7,10 +13,11 @@ macro_rules! words {
         #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
         pub enum $name { $($(#[$doc])* $value,)+ }
 
-        impl $name {
-            /// All values, in their order.
-            pub const ALL: &'static [Self] = &[$(Self::$value),+];
+        impl $crate::mail::results::Values for $name {
+            const ALL: &'static [Self] = &[$(Self::$value),+];
+        }
 
+        impl $name {
             /// The word or text of the value.
             pub const fn as_str(self) -> &'static str {
                 match self { $(Self::$value => $word),+ }

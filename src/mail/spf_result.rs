@@ -1,6 +1,6 @@
 //! The results of SPF.
 
-use super::results::words;
+use super::results::{Values as _, words};
 
 words! {
     /// A result of `check_host()` (RFC 7208 §2.6).

@@ -109,7 +109,7 @@ pub fn sender(config: &Config, local_part: &str, domain: &Domain) -> Option<Exem
 }
 
 /// Whether a message is exempt from the consequences of DMARC.
-pub fn from_dmarc(
+pub(super) fn from_dmarc(
     config: &Config,
     client: IpAddr,
     signatures: &[SignatureOutcome],

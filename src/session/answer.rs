@@ -101,6 +101,7 @@ impl Records {
     }
 
     /// The record of the event itself.
+    #[cfg(any(test, feature = "testing"))]
     pub fn latest(&self) -> Option<&Record> {
         self.latest.as_deref()
     }

@@ -84,7 +84,7 @@ pub(super) fn find(view: &mut View<'_>, author_domain: &Domain) -> Finding {
         return Finding::Unknown(problem);
     }
     if let State::Known(Published::One(record)) = state {
-        let step = DiscoveryStep::AuthorDomain;
+        let step = DiscoveryStep::Author;
         let record = AppliedRecord { record, domain: author_domain.clone(), step };
         return apply(view, author_domain, record, None);
     }
@@ -127,7 +127,7 @@ fn apply(
     };
     let applied =
         |(published, tag)| AppliedPolicy { published, tag, domain: record.domain.clone(), testing };
-    let policy = if record.step == DiscoveryStep::AuthorDomain {
+    let policy = if record.step == DiscoveryStep::Author {
         Ok(applied((policies.p, PolicyTag::P)))
     } else {
         select_for_subdomain(view, author_domain, policies, testing).map(applied)

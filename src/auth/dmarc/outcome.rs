@@ -83,11 +83,11 @@ words! {
     /// A step of the discovery (RFC 9989 §4.10.1), by the domain that it takes the record of.
     DiscoveryStep {
         /// The author domain itself.
-        AuthorDomain = "author domain",
+        Author = "author domain",
         /// The organizational domain of the author domain, by a tree walk.
-        OrganizationalDomain = "organizational domain",
+        Organizational = "organizational domain",
         /// The public suffix domain above that, by the same walk.
-        PublicSuffixDomain = "public suffix domain",
+        PublicSuffix = "public suffix domain",
     }
 }
 

@@ -2,7 +2,7 @@
 
 use crate::mail::{
     octets::{self, split_once},
-    results::words,
+    results::{Values as _, words},
 };
 
 words! {

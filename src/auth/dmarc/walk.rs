@@ -3,12 +3,14 @@
 use std::{iter, sync::Arc};
 
 use super::{
-    lookups::{Lookups, State, View},
+    lookups::{State, View},
     outcome::{DiscoveryStep, Problem},
     published::Published,
     record::{Psd, Record},
 };
-use crate::{dns::Dns, mail::domain::Domain};
+#[cfg(any(test, feature = "testing"))]
+use crate::dns::Dns;
+use crate::mail::domain::Domain;
 
 /// A domain of this many labels or more is cut to [`LABELS_AFTER_CUT`] labels after the first query
 /// (RFC 9989 §4.10, step 4).
@@ -21,8 +23,9 @@ const LABELS_AFTER_CUT: usize = 7;
 /// # Errors
 ///
 /// The [`Problem::Lookup`] that keeps it unknown.
+#[cfg(any(test, feature = "testing"))]
 pub async fn organizational_domain(dns: &Dns, domain: &Domain) -> Result<Domain, Problem> {
-    let lookups = Lookups::default();
+    let lookups = super::lookups::Lookups::default();
     let find = |view: &mut View<'_>| {
         Walk::new(view, domain).climb().map(|climb| climb.organizational_domain)
     };
@@ -148,8 +151,8 @@ impl Climb {
         records
             .clone()
             .find(|(domain, _)| **domain == self.organizational_domain)
-            .map(at(DiscoveryStep::OrganizationalDomain))
-            .or_else(|| records.next_back().map(at(DiscoveryStep::PublicSuffixDomain)))
+            .map(at(DiscoveryStep::Organizational))
+            .or_else(|| records.next_back().map(at(DiscoveryStep::PublicSuffix)))
     }
 }
 

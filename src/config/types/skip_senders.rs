@@ -53,11 +53,6 @@ impl SkipSenders {
         self.listed_set.matches(local_part, domain) || self.file_set.matches(local_part, domain)
     }
 
-    /// Whether the set is empty.
-    pub fn is_empty(&self) -> bool {
-        *self.listed_set == SenderSet::default() && *self.file_set == SenderSet::default()
-    }
-
     /// Whether the parameter `skip_senders` is the same in both.
     pub(crate) fn same_list(&self, other: &Self) -> bool {
         self.listed_set == other.listed_set

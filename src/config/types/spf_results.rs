@@ -6,7 +6,7 @@ use super::{
     keyword::one_of,
     value::{Parsed, Spell, list, quote, wrong},
 };
-use crate::mail::spf_result::SpfResult;
+use crate::mail::{results::Values as _, spf_result::SpfResult};
 
 /// A set of SPF results.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]

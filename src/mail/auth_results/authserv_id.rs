@@ -74,6 +74,7 @@ impl AuthservIdPattern {
     }
 
     /// Whether the authserv-id is one of these.
+    #[cfg(any(test, feature = "testing"))]
     pub fn matches(&self, authserv_id: &str) -> bool {
         self.matches_normalised(&normalise(authserv_id))
     }

@@ -74,6 +74,7 @@ impl Keyword {
     }
 
     /// Reads a keyword; `None` if the text is none. Upper case becomes lower case.
+    #[cfg(any(test, feature = "testing"))]
     pub fn parse(text: &str) -> Option<Self> {
         let text = text.to_ascii_lowercase();
         Self::is_valid(&text).then_some(Self(Cow::Owned(text)))
