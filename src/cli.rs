@@ -39,8 +39,7 @@ struct Cli {
     command: Option<Command>,
 }
 
-/// Options that hold for all commands; those that stand for a parameter win over the configuration
-/// file.
+/// Options of all commands. An option that stands for a parameter wins over the configuration file.
 #[derive(Args, Debug)]
 struct Options {
     /// Configuration file
@@ -63,7 +62,7 @@ struct Options {
     syslog_facility: Option<String>,
 }
 
-/// What to do instead of running the milter.
+/// A command instead of running the milter.
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Check the configuration and exit
@@ -92,7 +91,7 @@ pub fn main() -> ExitCode {
             return match error.kind() {
                 ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => print(&error.to_string()),
                 _ => {
-                    say(&error.to_string());
+                    write_stderr(&error.to_string());
                     USAGE.into()
                 }
             };
@@ -111,7 +110,7 @@ pub fn main() -> ExitCode {
         return fail(&error);
     }
     match load(&path, &overrides) {
-        Err(errors) => complain(&errors),
+        Err(errors) => report(&errors),
         Ok(loaded) => match command {
             Command::CheckConfig { user } => check_config(&path, &overrides, &loaded, &user),
             Command::ShowConfig { all } => print(&loaded.config.show(all)),
@@ -122,27 +121,27 @@ pub fn main() -> ExitCode {
 fn run(process: Process, path: &Path, overrides: Overrides) -> ExitCode {
     match process.run_daemon(path, overrides) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(Failure::Configuration(errors)) => complain(&errors),
+        Err(Failure::Configuration(errors)) => report(&errors),
         Err(Failure::Start(error)) => fail(&error),
     }
 }
 
 fn fail(error: &anyhow::Error) -> ExitCode {
-    say(&format!("spf-milter: {error:#}\n"));
+    write_stderr(&format!("spf-milter: {error:#}\n"));
     SYSTEM.into()
 }
 
 fn check_config(path: &Path, overrides: &Overrides, loaded: &Loaded, user: &str) -> ExitCode {
     for warning in &loaded.warnings {
-        say(&format!("warning: {warning}\n"));
+        write_stderr(&format!("warning: {warning}\n"));
     }
     // Root can read what the service cannot.
     match become_user(user) {
         Ok(false) => {}
         Ok(true) => {
             if let Err(errors) = load(path, overrides) {
-                let code = complain(&errors);
-                say(&format!(
+                let code = report(&errors);
+                write_stderr(&format!(
                     "the user {user}, as whom the service runs, cannot use the configuration; root can (--user root)\n"
                 ));
                 return code;
@@ -153,8 +152,8 @@ fn check_config(path: &Path, overrides: &Overrides, loaded: &Loaded, user: &str)
     print(&format!("{}: configuration is valid\n", path.display()))
 }
 
-/// Goes on as another user, which root alone can; whether that was done. Where there is no service
-/// user, there is none to become.
+/// Becomes another user, which only root can, and returns whether it did. Without a service user on
+/// this host root stays root.
 fn become_user(name: &str) -> anyhow::Result<bool> {
     if !geteuid().is_root() {
         return Ok(false);
@@ -176,23 +175,23 @@ fn become_user(name: &str) -> anyhow::Result<bool> {
     Ok(true)
 }
 
-fn complain(errors: &Errors) -> ExitCode {
-    say(&errors.render(io::stderr().is_terminal()));
+fn report(errors: &Errors) -> ExitCode {
+    write_stderr(&errors.render(io::stderr().is_terminal()));
     if errors.are_of_options() { USAGE.into() } else { CONFIGURATION.into() }
 }
 
-/// Writes to stderr. That nobody reads it does not change the exit code.
-fn say(text: &str) {
+/// Writes to stderr. A stderr that is closed does not change the exit code.
+fn write_stderr(text: &str) {
     let _ = io::stderr().write_all(text.as_bytes());
 }
 
 fn print(text: &str) -> ExitCode {
     match io::stdout().write_all(text.as_bytes()) {
         Ok(()) => ExitCode::SUCCESS,
-        // Whoever reads has gone, as `head` does.
+        // The reader has gone, as `head` does.
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
         Err(error) => {
-            say(&format!("spf-milter: cannot write to standard output: {error}\n"));
+            write_stderr(&format!("spf-milter: cannot write to standard output: {error}\n"));
             IO.into()
         }
     }

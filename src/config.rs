@@ -2,7 +2,7 @@
 //!
 //! `params` is the one table of parameters, and `types` has the types of their values. `parse` is
 //! pure: text in, assignments and all errors out. `load` reads the files, `check` compares values
-//! with each other, and `warnings` finds those that are hardly meant.
+//! with each other, and `warnings` finds values that are hardly meant.
 
 mod assignment;
 mod check;

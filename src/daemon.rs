@@ -43,7 +43,7 @@ use crate::{
     workers::{Worker, Workers},
 };
 
-/// How long messages under way may take when the daemon is told to stop.
+/// How long messages under way may take when the daemon is to stop.
 const DRAIN_LIMIT: Duration = Duration::from_secs(10);
 
 /// How long the log may take to be written at the end.
@@ -54,7 +54,7 @@ const CLOSE_LIMIT: Duration = Duration::from_secs(1);
 
 /// A process that takes its signals, and is not yet a daemon.
 pub(crate) struct Process {
-    /// It was told to stop before it could listen to signals.
+    /// A signal to stop came before it could listen to signals.
     stopped: Arc<AtomicBool>,
     runtime: Tokio,
     signals: Signals,
@@ -80,7 +80,7 @@ impl Process {
     ///
     /// # Errors
     ///
-    /// What keeps it from that.
+    /// The system refuses the signals or a runtime.
     pub(crate) fn start() -> anyhow::Result<Self> {
         let stopped = signals::hold().context("cannot keep signals")?;
         let runtime = tokio::runtime::Builder::new_current_thread()
@@ -96,16 +96,16 @@ impl Process {
     ///
     /// # Errors
     ///
-    /// What keeps it from that.
+    /// The system refuses.
     pub(crate) fn release_signals(self) -> anyhow::Result<()> {
         signals::release().context("cannot give signals back")
     }
 
-    /// Runs the daemon until it is told to stop.
+    /// Runs the daemon until a signal stops it.
     ///
     /// # Errors
     ///
-    /// What keeps it from starting.
+    /// The cause why it cannot start.
     pub(crate) fn run_daemon(self, path: &Path, overrides: Overrides) -> Result<(), Failure> {
         let Self { stopped, runtime, mut signals } = self;
         if stopped.load(Ordering::Relaxed) {
@@ -137,7 +137,7 @@ impl Process {
 struct Opened {
     loaded: Loaded,
     sockets: Vec<ListeningSocket>,
-    /// What an administrator should know about the sockets.
+    /// Notes about the sockets for the administrator.
     notes: Vec<String>,
     dns: Dns,
     events: Arc<NameServerLog>,
@@ -251,7 +251,7 @@ impl Daemon {
             }
         }
         systemd::stopping();
-        // As long as we listen, nobody else takes our files for stale ones.
+        // As long as we listen, no other daemon takes our files for stale ones.
         drop(std::mem::take(&mut self.socket_files));
         accepting.shutdown().await;
         self.drain(&mut signals).await;
@@ -288,7 +288,7 @@ fn system_host_name() -> String {
         .unwrap_or_else(|| "localhost".into())
 }
 
-/// Has panics logged, not written to stderr: it may be gone, or stuck, and the log waits for nobody.
+/// Logs panics instead of writing them to stderr, which may be gone or stuck: the log never waits.
 fn log_panics(log: &Log) {
     let log = log.clone();
     std::panic::set_hook(Box::new(move |panic| log.error(|| format!("internal error: {panic}"))));

@@ -1,8 +1,8 @@
 //! SPF Milter: verifies mail senders between an MTA and the world.
 //!
-//! Milter events go into a `session::Session` that knows nothing of milter. It returns values: what
-//! the MTA is to be told, the changes to the message, and one record of what happened. `milter`
-//! applies them; the log line is a rendering of the record. `docs/architecture.md` has the whole
+//! Milter events go into a `session::Session` that knows nothing of milter. It returns values:
+//! the verdict for the MTA, the changes to the message, and one record. `milter` applies them; the
+//! log line is a rendering of the record. `docs/architecture.md` has the whole
 //! picture.
 //!
 //! The program is [`main`]. Tests, benchmarks and fuzzing see the rest with the feature `testing`;

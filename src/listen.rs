@@ -14,11 +14,11 @@ use passed::PassedSockets;
 
 use crate::config::SocketSpec;
 
-/// Opens all sockets, or none. The second list is what an administrator should know about them.
+/// Opens all sockets, or none. The second list has notes about them for the administrator.
 ///
 /// # Errors
 ///
-/// What is wrong with the first one that cannot be opened.
+/// The error of the first one that cannot be opened.
 pub(crate) fn listen(
     specs: &[SocketSpec],
     access: &Access,

@@ -1,4 +1,4 @@
-//! What the service manager is told (`sd_notify(3)`). Without one, nobody is.
+//! Notifications of the service manager (`sd_notify(3)`), where there is one.
 
 use std::{
     ffi::OsStr,
@@ -33,7 +33,7 @@ pub(crate) fn stopping() {
 }
 
 fn notify(state: &[NotifyState<'_>]) {
-    // A service manager that cannot be told is no reason to stop working, nor to wait.
+    // A service manager that cannot be notified is no reason to stop working, nor to wait.
     if let Some(socket) = std::env::var_os("NOTIFY_SOCKET") {
         let _ = send(&socket, state);
     }

@@ -1,4 +1,4 @@
-//! What a configuration sets, and where it does so.
+//! Assignments: the values that a configuration sets, and their places.
 
 use super::{
     error::{ConfigError, Errors, Place},

@@ -29,7 +29,7 @@ pub(super) fn contradictions(assignments: &Assignments) -> Errors {
     errors
 }
 
-/// A DMARC result without DKIM would be wrong wherever SPF alone does not pass.
+/// A DMARC result without DKIM would be wrong wherever SPF does not pass.
 fn check_methods(dkim: &Effective<'_>, dmarc: &Effective<'_>) -> Option<ConfigError> {
     let (Ok(false), Ok(true)) = (boolean(dkim.text), boolean(dmarc.text)) else {
         return None;

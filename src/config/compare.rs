@@ -41,7 +41,8 @@ impl Config {
         self.differing(other).map(|parameter| parameter.name).collect()
     }
 
-    /// Takes the running values of the parameters that are fixed; the names of those that differed.
+    /// Takes the running values of the parameters that are fixed, and returns the names of the
+    /// parameters that differed.
     pub fn keep_fixed(&mut self, running: &Self) -> Vec<&'static str> {
         let fixed: Vec<_> = self.differing(running).filter(|parameter| parameter.fixed).collect();
         for parameter in &fixed {

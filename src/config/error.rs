@@ -1,4 +1,4 @@
-//! What is wrong with a configuration, and where.
+//! The errors of a configuration, and their places.
 
 use std::{fmt, path::Path, sync::Arc};
 
@@ -6,7 +6,7 @@ use std::{fmt, path::Path, sync::Arc};
 /// every line.
 const MAX_ERRORS: usize = 100;
 
-/// What a configuration comes from.
+/// The source of an assignment.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) enum Origin {
     /// A file.
@@ -65,13 +65,13 @@ impl fmt::Display for Place {
     }
 }
 
-/// One thing that is wrong with a configuration, or looks wrong.
+/// One fault of a configuration, or something that looks like one.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct ConfigError {
     pub(super) place: Place,
     /// The parameter, where there is one and the place does not say it.
     pub(super) parameter: Option<String>,
-    /// What is wrong, and in parentheses what is expected.
+    /// The fault, and the expected form in parentheses.
     pub(super) message: String,
 }
 
@@ -111,7 +111,7 @@ impl fmt::Display for ConfigError {
 /// Something that is no error, but hardly meant. Written as an error is.
 pub type Warning = ConfigError;
 
-/// Everything that is wrong with a configuration; never nothing.
+/// All faults of a configuration, at least one.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Errors {
     errors: Vec<ConfigError>,
@@ -120,14 +120,14 @@ pub struct Errors {
 }
 
 impl Errors {
-    /// The errors: those of the configuration file from top to bottom, then those of other files
-    /// and of the command line, then those of values that contradict each other.
+    /// The errors of the configuration file from top to bottom, then of other files and of the
+    /// command line, then of values that contradict each other.
     #[cfg(any(test, feature = "testing"))]
     pub fn iter(&self) -> impl Iterator<Item = &ConfigError> {
         self.errors.iter()
     }
 
-    /// Whether the command line alone is wrong.
+    /// Whether only the command line is wrong.
     pub fn are_of_options(&self) -> bool {
         self.errors.iter().all(|error| matches!(error.place.origin, Origin::Option(_)))
     }
@@ -210,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn errors_of_options_are_told_apart() {
+    fn errors_of_options_are_recognised() {
         let place = Place::line(&Origin::Option("--socket"), 0, &Arc::from("x"));
         let mut errors = Errors::default();
         errors.push(ConfigError::new(place, Some("socket"), "wrong"));

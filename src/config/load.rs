@@ -27,7 +27,7 @@ use super::{
 /// The most octets of a file: what is longer is no configuration, but perhaps a device.
 const MAX_FILE: u64 = 1 << 26;
 
-/// What the command line says instead of the configuration file, in the same spelling.
+/// Options of the command line that win over the configuration file, in the same spelling.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Overrides {
     /// `--log-destination`.
@@ -67,7 +67,7 @@ impl Overrides {
 pub struct Loaded {
     /// The configuration.
     pub config: Config,
-    /// What is no error, but hardly meant.
+    /// Settings that are no error, but hardly meant.
     pub warnings: Vec<Warning>,
 }
 

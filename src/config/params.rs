@@ -1,4 +1,4 @@
-//! The table of parameters: one row is all that there is to say about one.
+//! The table of parameters: one row says everything about one of them.
 //!
 //! A row gives the field of [`Config`] its name, its type and its one-line description, the default
 //! as text, whether the parameter can be reloaded, and the function that reads it. Everything else
@@ -37,21 +37,21 @@ pub struct Parameter {
     pub name: &'static str,
     /// The group that it belongs to, as a heading.
     pub group: &'static str,
-    /// What holds when it is not set.
+    /// Its value when it is not set.
     pub default: DefaultValue,
     /// Whether it keeps its value until the milter is started anew.
     pub fixed: bool,
-    /// What it does, in one line.
+    /// Its description, in one line.
     #[cfg(any(test, feature = "testing"))]
     doc: &'static str,
-    /// What is wrong with a value.
+    /// The faults of a value.
     pub(super) check: fn(&str) -> ValueErrors,
     pub(super) spell: fn(&Config) -> String,
     pub(super) same: fn(&Config, &Config) -> bool,
     pub(super) copy: fn(&mut Config, &Config),
 }
 
-/// What holds when a parameter is not set.
+/// The value of a parameter that is not set.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum DefaultValue {
     /// Nothing: it must be set.
@@ -83,7 +83,7 @@ impl Parameter {
         parameters().iter().find(|parameter| parameter.name == name)
     }
 
-    /// What the parameter does, in one line.
+    /// Its description, in one line.
     #[cfg(any(test, feature = "testing"))]
     pub fn doc(&self) -> &'static str {
         self.doc.trim()
@@ -144,7 +144,7 @@ parameters! {
         max_connections: usize = Text("1000"), RELOADED, positive;
         /// Whether the MTA is asked not to wait for answers where there is nothing to say.
         milter_no_reply: bool = Text("yes"), RELOADED, boolean;
-        /// What the MTA is told when the milter could not do its work on a message.
+        /// The answer to the MTA when the milter could not do its work on a message.
         error_action: ErrorAction = Text("tempfail"), RELOADED, keyword;
     }
     "Logging" {
@@ -220,12 +220,12 @@ parameters! {
         permerror_reply_text: ReplyText = Text("SPF validation error: %{reason}"), RELOADED, reply_text::with_reason;
     }
     "Header fields" {
-        /// Header fields to add, each above those before it.
+        /// Header fields to add, each above the one before it.
         header: Vec<HeaderName> = Text("Received-SPF"), RELOADED, |text| list(text, header_name);
         /// Name under which results are recorded in Authentication-Results.
         authserv_id: Option<String> =
             Derived { text: "", rule: "the value of hostname" }, RELOADED, |text| optional(text, authserv_id);
-        /// Whether the results of both identities are recorded, not the deciding one alone.
+        /// Whether the results of both identities are recorded, not only the deciding one.
         include_all_results: bool = Text("no"), RELOADED, boolean;
         /// Whether the local-part of the sender is recorded in Authentication-Results.
         include_mailfrom_local_part: bool = Text("no"), RELOADED, boolean;

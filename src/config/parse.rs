@@ -17,7 +17,7 @@ pub(super) struct SourceLine {
     pub(super) text: String,
     /// Where in the line the text begins, in octets.
     pub(super) offset: usize,
-    /// What is wrong with the characters of the line, and where.
+    /// A fault of the characters of the line, and its place in octets.
     pub(super) problem: Option<(usize, String)>,
 }
 
@@ -25,7 +25,7 @@ pub(super) struct SourceLine {
 ///
 /// Lines end with LF or CRLF. A byte order mark at the very beginning is skipped: some editors
 /// write one that nobody can see. Control characters other than tabs are errors, but for comments.
-/// What is not UTF-8 is an error there too: the file may not be what it seems.
+/// Octets that are not UTF-8 are an error there too: the file may not be what it seems.
 pub(super) fn lines<'a>(text: &'a [u8], path: &Path) -> impl Iterator<Item = SourceLine> + use<'a> {
     let origin = Origin::File(path.into());
     let text = text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text);
@@ -46,7 +46,7 @@ pub(super) fn lines<'a>(text: &'a [u8], path: &Path) -> impl Iterator<Item = Sou
     })
 }
 
-/// Finds a control character that is no tab: where it is, and what to say about it.
+/// Finds a control character other than a tab: its place in octets, and the message.
 pub(super) fn control_character(text: &str) -> Option<(usize, String)> {
     let (offset, character) = text.char_indices().find(|(_, c)| c.is_control() && *c != '\t')?;
     Some((offset, format!("control character U+{:04X} (expected text)", u32::from(character))))
@@ -90,7 +90,7 @@ pub(super) fn parse(text: &[u8], path: &Path) -> (Assignments, Errors) {
     (assignments, errors)
 }
 
-/// What is wrong with the left side: where, of which parameter, and what.
+/// Checks the left side. An error has its place in octets, the parameter, and the message.
 fn check_name<'a>(
     name: &'a str,
     value: Option<&str>,

@@ -249,7 +249,7 @@ fn contradictions_name_both_places() {
 }
 
 #[test]
-fn what_has_no_effect_is_warned_about() {
+fn settings_without_effect_are_warned_about() {
     let text = format!(
         "{SOCKET}socket_mode = 0660\nhide_none_results = yes\ninclude_mailfrom_local_part = no\n"
     );
@@ -265,7 +265,7 @@ fn what_has_no_effect_is_warned_about() {
 }
 
 #[test]
-fn what_is_switched_off_elsewhere_is_warned_about() {
+fn settings_of_what_is_switched_off_are_warned_about() {
     let warnings = |text: &str| -> Vec<String> {
         let loaded = load_with(&format!("{SOCKET}{text}"), &Overrides::default()).unwrap();
         loaded
@@ -314,7 +314,7 @@ fn methods_without_a_record_or_an_effect_are_warned_about() {
 }
 
 #[test]
-fn what_is_hardly_meant_is_warned_about() {
+fn unlikely_values_are_warned_about() {
     let warnings = |text: &str| -> Vec<String> {
         let loaded = load_with(text, &Overrides::default()).unwrap();
         loaded.warnings.iter().map(ToString::to_string).collect()
@@ -383,7 +383,7 @@ fn a_group_is_looked_for_with_everything_else() {
             "a.conf:2:16: socket_group: there is no group 'no-such-group' on this host (expected the name of a group)"
         )
     );
-    // Where the sockets cannot be told, it is looked for all the same; where none has a file, it
+    // Where the sockets are unknown, it is looked for all the same; where none has a file, it
     // does not matter.
     assert_eq!(errors("socket = x\nsocket_group = no-such-group\n").len(), 2);
     assert_eq!(errors("socket = inet:127.0.0.1:1\nsocket_group = no-such-group\n"), [""; 0]);
@@ -498,7 +498,7 @@ proptest! {
     }
 
     #[test]
-    fn what_is_shown_reads_back(text in valid_text()) {
+    fn shown_configurations_read_back(text in valid_text()) {
         let config = load_with(&text, &Overrides::default()).unwrap().config;
         prop_assert_eq!(&load_with(&config.show(true), &Overrides::default()).unwrap().config, &config);
         prop_assert_eq!(&load_with(&config.show(false), &Overrides::default()).unwrap().config, &config);

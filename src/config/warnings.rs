@@ -20,14 +20,14 @@ use crate::mail::{
 /// How long Postfix waits for the answer to a command, unless `milter_command_timeout` is set.
 const POSTFIX_COMMAND_TIMEOUT: u64 = 30;
 
-/// Finds what was set to no effect, or is hardly meant.
+/// Finds settings without effect, and values that are hardly meant.
 pub(super) fn warnings(config: &Config, assignments: &Assignments) -> Vec<Warning> {
     let mut warnings = without_effect(config, assignments);
     warnings.extend(unlikely_values(config, assignments));
     warnings
 }
 
-/// Finds what was set to no effect.
+/// Finds settings without effect.
 fn without_effect(config: &Config, assignments: &Assignments) -> Vec<Warning> {
     let no_unix = !config.socket.iter().any(|socket| matches!(socket, SocketSpec::Unix(_)));
     let no_unix = (no_unix, "has no effect: there is no UNIX socket in socket");
@@ -168,8 +168,8 @@ fn path(path: &Path, name: &str, warn: &mut impl FnMut(usize, &str)) {
     }
 }
 
-/// An IPv6 address without brackets, behind which a port seems to stand: the last digits are those
-/// of the address.
+/// Finds an IPv6 address without brackets, behind which a port seems to stand: the last digits belong
+/// to the address.
 fn nameservers(text: &str, warn: &mut impl FnMut(usize, &str)) {
     let mut offset = 0;
     for part in text.split(',') {

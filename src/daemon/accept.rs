@@ -44,8 +44,8 @@ impl Source {
     }
 }
 
-/// Does work that does not end, and does it again where it fails: the other threads count on this
-/// one to accept its part.
+/// Does endless work, and begins it again after a panic: the other threads count on this one to
+/// accept its part.
 async fn keep_on<F: Future<Output = Infallible>>(log: &Log, work: impl Fn() -> F) -> Infallible {
     loop {
         let Err(_) = AssertUnwindSafe(work()).catch_unwind().await;
@@ -69,7 +69,7 @@ impl Acceptor {
     /// Accepts connections for ever. What goes wrong with one does not keep the next one waiting
     /// for long.
     ///
-    /// At the limit connections wait in the backlog; those that came at the same time as the last
+    /// At the limit connections wait in the backlog; connections that came at the same time as the last
     /// wait here, one for each thread and socket at most. (Taking the slot first would let each
     /// socket that nobody connects to keep one.)
     pub(super) async fn accept(self) -> Infallible {

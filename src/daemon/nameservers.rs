@@ -1,4 +1,4 @@
-//! What the log has of the name servers.
+//! The name servers in the log.
 
 use std::{
     net::SocketAddr,

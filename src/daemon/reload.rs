@@ -1,5 +1,5 @@
-//! Loading: files are read on a thread of their own, never where signals are waited for. A file may
-//! be a pipe that nobody writes to, or on a disk that does not answer.
+//! Loading: a thread of its own reads files, never the one that waits for signals. A file may be a
+//! pipe that no program writes to, or on a disk that does not answer.
 
 use std::{
     ops::ControlFlow,
@@ -34,7 +34,7 @@ const REDIRECT_LIMIT: Duration = Duration::from_millis(500);
 /// A resolver's configuration.
 const RESOLV_CONF: &str = "/etc/resolv.conf";
 
-/// The files that a configuration comes from, and what they do not say.
+/// The files that a configuration comes from, and the settings that are not in them.
 #[derive(Clone, Debug)]
 pub(super) struct Files {
     path: PathBuf,
@@ -57,7 +57,7 @@ impl Files {
         load(&self.path, &self.overrides)
     }
 
-    /// What a configuration says of DNS.
+    /// The settings of the DNS client.
     pub(super) fn dns_settings(&self, config: &Config) -> Settings {
         Settings {
             nameservers: config.nameservers.clone(),
@@ -83,8 +83,8 @@ impl Files {
 /// Files that are being read.
 type Reading = JoinHandle<Result<(Loaded, Dns), Errors>>;
 
-/// Waits for a task, while signals come: the second value says whether a reload was asked for
-/// meanwhile. `None` when told to stop.
+/// Waits for a task while signals come. The second value says whether one of them asked for a reload;
+/// `None` means that one said to stop.
 pub(super) async fn wait_for<T>(
     task: impl Future<Output = T>,
     signals: &mut Signals,
@@ -117,8 +117,8 @@ impl Reloader {
         Self { files, log, shared, slots, hanging: None }
     }
 
-    /// Loads the configuration again, and once more when told so meanwhile. Breaks off when told to
-    /// stop.
+    /// Loads the configuration again, and once more where a signal asked for that meanwhile. Breaks
+    /// off where a signal says to stop.
     pub(super) async fn reload(&mut self, signals: &mut Signals) -> ControlFlow<()> {
         loop {
             systemd::reloading();
@@ -148,7 +148,7 @@ impl Reloader {
         }
     }
 
-    /// Puts in force what was read, unless something is wrong with it.
+    /// Puts in force the files that were read, unless they have an error.
     fn end(&self, read: Result<Result<(Loaded, Dns), Errors>, JoinError>) {
         match read {
             Ok(Ok((loaded, dns))) => self.replace(loaded, dns),
@@ -189,7 +189,7 @@ impl Reloader {
         let reloaded = || format!("configuration reloaded changed={changed}");
         let moves = target != log_target(&running.config);
         let falls_silent = level < LogLevel::Info;
-        // Who reads the log where it was must learn why it ends there.
+        // Readers of the former log must learn why it ends.
         if moves || falls_silent {
             self.log.info(reloaded);
         }
@@ -215,7 +215,7 @@ mod tests {
     use super::*;
     use crate::dns::Event;
 
-    /// On one thread, as the daemon waits for signals: who reads there would be waited for.
+    /// One thread, as that which waits for signals: a read there would hold it up.
     #[tokio::test]
     async fn a_resolv_conf_that_hangs_is_read_elsewhere() {
         let folder = std::env::current_exe()
@@ -227,7 +227,7 @@ mod tests {
         fs::write(&conf, "socket = fd:\n").unwrap();
         let mut files = Files::new(&conf, Overrides::default(), 1);
         files.resolv_conf = folder.join("resolv.conf");
-        // Nobody writes to it.
+        // No program writes to it.
         mkfifo(&files.resolv_conf, Mode::S_IRUSR | Mode::S_IWUSR).unwrap();
         let readers = Arc::new(Mutex::new(Vec::new()));
         let settings = files.dns_settings(&files.load().unwrap().config);

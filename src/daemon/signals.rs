@@ -31,10 +31,10 @@ pub(super) fn hold() -> io::Result<Arc<AtomicBool>> {
     Ok(stop)
 }
 
-/// What a signal says.
+/// The meaning of a signal.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Signal {
-    /// To load the configuration again: SIGHUP, and SIGUSR1, with which other milters are told so.
+    /// To load the configuration again: SIGHUP, and SIGUSR1, as other milters take it.
     Reload,
     /// To end.
     Stop,
@@ -66,7 +66,7 @@ impl Signals {
         }
     }
 
-    /// Waits until told to stop.
+    /// Waits for a signal to stop.
     pub(super) async fn stop(&mut self) {
         while self.next().await != Signal::Stop {}
     }

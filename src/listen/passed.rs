@@ -23,7 +23,7 @@ impl PassedSockets {
             Some(Ok(names)) => names.split(':').map(str::to_owned).collect(),
             Some(Err(_)) => bail!("LISTEN_FDNAMES is not UTF-8"),
         };
-        // Nothing is passed to this process where the variables are those of another.
+        // Variables of another process pass nothing to this one.
         if sockets.len() > 0 && names.len() != sockets.len() {
             bail!("the service manager passed {} sockets and {} names", sockets.len(), names.len());
         }

@@ -26,8 +26,8 @@ struct Addresses {
     only_v6: bool,
 }
 
-/// Listens on every address of a host, except for those in `taken`, to which it adds them. What an
-/// administrator should know goes to `notes`.
+/// Listens on every address of a host that is not in `taken`, and adds it there. Notes for the
+/// administrator go to `notes`.
 ///
 /// # Errors
 ///
@@ -249,7 +249,7 @@ mod tests {
         let again =
             bind_all(&addresses(&[&format!("127.0.0.2:{port}")]), &mut taken, &mut notes).unwrap();
         assert!(again.is_empty() && taken.len() == 3);
-        // Somebody else's is an error, which names it.
+        // The address of another process is an error, which names it.
         let other = std::net::TcpListener::bind("127.0.0.5:0").unwrap().local_addr().unwrap();
         let _other = std::net::TcpListener::bind(other).unwrap();
         let both = addresses(&[&format!("127.0.0.4:{}", other.port()), &other.to_string()]);

@@ -44,11 +44,11 @@ impl Access {
     }
 }
 
-/// Listens on a UNIX socket that only its owner, group and mode say who can connect to.
+/// Listens on a UNIX socket whose file has its mode and group from the first moment on.
 ///
 /// # Errors
 ///
-/// What keeps it from that, with the folder where that is the cause.
+/// The cause, with the folder where that is to blame.
 pub(super) fn listen(path: &Path, access: &Access) -> anyhow::Result<ListeningSocket> {
     let group = access.group_id()?;
     check_folder(path)?;
@@ -62,7 +62,7 @@ pub(super) fn listen(path: &Path, access: &Access) -> anyhow::Result<ListeningSo
         None => socket.bind(&address),
     }
     .map_err(|error| explain_bind(path, error))?;
-    // Before `listen`, so that nobody can connect whom the group keeps out. From here on the file
+    // Before `listen`, so that no user can connect whom the group keeps out. From here on the file
     // is held, not its name, which others may give to something else where they can write to the
     // folder.
     let held = open(path, OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC, Mode::empty())?;
@@ -121,7 +121,7 @@ fn bind_with_mode(
     })
 }
 
-/// Says which folder is missing, where that is what is wrong.
+/// Checks that the folder of a socket is there.
 fn check_folder(path: &Path) -> anyhow::Result<()> {
     let folder = folder(path);
     match fs::metadata(folder) {
@@ -136,7 +136,7 @@ fn check_folder(path: &Path) -> anyhow::Result<()> {
     }
 }
 
-/// Says what a socket's folder has to do with a failure.
+/// Names the folder of a socket where it is the cause of a failure.
 fn explain_bind(path: &Path, error: io::Error) -> anyhow::Error {
     let folder = folder(path).display();
     match error.kind() {
@@ -157,8 +157,8 @@ fn folder(path: &Path) -> &Path {
     path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
-/// Keeps other daemons that start now from taking for stale what is about to be listened on.
-/// Whoever may not lock the folder, or finds it locked for long, goes on without.
+/// Keeps other daemons that start now from removing the socket before it listens. Where the folder
+/// cannot be locked, or is locked for long, the start goes on without the lock.
 fn lock_folder(path: &Path) -> Option<Flock<fs::File>> {
     let mut file = fs::File::open(folder(path)).ok()?;
     for _ in 0..LOCK_ATTEMPTS {
@@ -171,7 +171,7 @@ fn lock_folder(path: &Path) -> Option<Flock<fs::File>> {
     None
 }
 
-/// Removes a socket that nobody listens on any more; anything else in the way stays, and is an
+/// Removes a socket that no process listens on any more; any other file in its place stays, and is an
 /// error.
 fn remove_stale(path: &Path) -> anyhow::Result<()> {
     let metadata = match fs::symlink_metadata(path) {
@@ -236,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_in_the_way_is_judged() {
+    fn files_in_the_way() {
         let folder = folder_for("way");
         let path = folder.join("s");
         fs::write(&path, "kept").unwrap();
@@ -254,7 +254,7 @@ mod tests {
 
         drop(socket);
         let listening = listen(&path, &Access::default()).unwrap();
-        // Somebody else's socket is not removed.
+        // The socket of another process is not removed.
         fs::rename(&path, folder.join("moved")).unwrap();
         let _other = std::os::unix::net::UnixListener::bind(&path).unwrap();
         drop(listening);
@@ -269,7 +269,7 @@ mod tests {
         let mode_of =
             |path: &Path| fs::symlink_metadata(path).unwrap().permissions().mode() & 0o7777;
         for mode in [0o000, 0o600, 0o666, 0o777, 0o622] {
-            // Nothing but the bind is done.
+            // Only the bind is done.
             let socket = socket2::Socket::new(Domain::UNIX, Type::STREAM, None).unwrap();
             bind_with_mode(&socket, &SockAddr::unix(&path).unwrap(), mode, own_umask).unwrap();
             assert_eq!(mode_of(&path), mode);
@@ -303,7 +303,7 @@ mod tests {
     }
 
     #[test]
-    fn the_directory_is_told() {
+    fn the_directory_is_named() {
         let folder = folder_for("missing");
         let missing = folder.join("a/b");
         assert_eq!(

@@ -7,7 +7,7 @@ use std::{
 
 use crate::config::{LogDestination, LogLevel, SyslogFacility};
 
-/// Capacity for lines that is kept for those to come, in octets.
+/// Capacity for lines that stays allocated, in octets.
 pub(super) const KEPT_CAPACITY: usize = 64 * 1024;
 
 /// Where the local syslog listens.
@@ -42,11 +42,11 @@ pub(super) struct Queue {
     pub(super) emptied: Condvar,
 }
 
-/// What the lock of a queue protects.
+/// The state that the lock of a queue protects.
 #[derive(Debug, Default)]
 pub(super) struct State {
     pub(super) lines: Lines,
-    /// Lines that came when the queue was full: after all that are in it, and before those to come.
+    /// Lines that came when the queue was full, after all that are in it.
     pub(super) dropped: u64,
     pub(super) new_target: Option<Target>,
     pub(super) writing: bool,
@@ -105,7 +105,7 @@ impl Lines {
     }
 }
 
-/// What a sentence of this level begins with.
+/// The severity that a sentence of this level begins with.
 pub(super) fn prefix(level: LogLevel) -> &'static str {
     match level {
         LogLevel::Error => "error: ",

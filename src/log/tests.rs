@@ -70,7 +70,7 @@ fn a_stuck_syslog_blocks_nobody() {
 }
 
 #[test]
-fn what_is_too_much_is_counted() {
+fn lines_beyond_the_limit_are_counted() {
     // Without a thread that writes.
     let log = Log::new(LogLevel::Info, None);
     for _ in 0..QUEUE_LENGTH + 3 {
@@ -96,15 +96,15 @@ fn an_absent_syslog_is_waited_for() {
         io::ErrorKind::NotConnected
     );
     writer.tried = None;
-    writer.told = true;
+    writer.reported = true;
     writer.write_syslog(LogLevel::Info, "found").unwrap();
     assert!(receive(&socket).ends_with(": found"));
-    assert!(!writer.told);
+    assert!(!writer.reported);
     std::fs::remove_dir_all(&directory).unwrap();
 }
 
 #[test]
-fn a_stuck_syslog_is_told_of_once() {
+fn a_stuck_syslog_is_reported_once() {
     let directory = directory("told");
     let path = directory.join("log");
     let _never_read = UnixDatagram::bind(&path).unwrap();
@@ -115,7 +115,7 @@ fn a_stuck_syslog_is_told_of_once() {
         writer.syslog = None;
         writer.tried = None;
         writer.write([(LogLevel::Debug, "x")]);
-        assert!(writer.told);
+        assert!(writer.reported);
     }
     std::fs::remove_dir_all(&directory).unwrap();
 }
@@ -229,7 +229,7 @@ fn a_stream_that_nobody_reads_is_left() {
 }
 
 #[test]
-fn what_was_dropped_is_told_with_the_next_line() {
+fn dropped_lines_are_reported_with_the_next_one() {
     let directory = directory("dropped");
     let path = directory.join("log");
     let socket = UnixDatagram::bind(&path).unwrap();
@@ -246,23 +246,23 @@ fn what_was_dropped_is_told_with_the_next_line() {
     let reader =
         thread::spawn(move || (0..QUEUE_LENGTH + 2).map(|_| receive(&socket)).collect::<Vec<_>>());
     writer.write_batch(&batch, dropped, &log.queue);
-    // Lines that were lost elsewhere are told before the next one.
+    // Lines that were lost elsewhere are reported before the next one.
     writer.lost = 7;
     let mut next = Lines::default();
     next.push(LogLevel::Info, "", "next");
     // The last of the batch was the count of what came after it; here comes another, and the line.
     writer.write_batch(&next, 0, &log.queue);
-    let told = reader.join().unwrap();
-    assert!(told[QUEUE_LENGTH - 1].ends_with("]: x"));
+    let received = reader.join().unwrap();
+    assert!(received[QUEUE_LENGTH - 1].ends_with("]: x"));
     assert!(
-        told[QUEUE_LENGTH].ends_with("]: warning: log lines dropped: 3"),
+        received[QUEUE_LENGTH].ends_with("]: warning: log lines dropped: 3"),
         "{}",
-        told[QUEUE_LENGTH]
+        received[QUEUE_LENGTH]
     );
     assert!(
-        told[QUEUE_LENGTH + 1].ends_with("]: warning: log lines dropped: 7"),
+        received[QUEUE_LENGTH + 1].ends_with("]: warning: log lines dropped: 7"),
         "{}",
-        told[QUEUE_LENGTH + 1]
+        received[QUEUE_LENGTH + 1]
     );
     assert_eq!(writer.lost, 0);
     fs::remove_dir_all(&directory).unwrap();
@@ -296,7 +296,7 @@ fn sentences_begin_with_their_severity() {
     log.warn(|| "two".into());
     log.info(|| "three".into());
     log.debug(|| "four".into());
-    // What programs read is as it is.
+    // Lines for programs have no prefix.
     log.write_with(LogLevel::Error, |text| text.push_str("action=fail"));
     let queue = log.queue.lock();
     let lines: Vec<&str> = queue.lines.iter().map(|(_, line)| line).collect();

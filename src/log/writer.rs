@@ -70,16 +70,16 @@ impl Syslog {
     }
 }
 
-/// What the thread owns.
+/// The state of the thread that writes.
 pub(super) struct Writer {
     target: Target,
     pub(super) syslog: Option<Syslog>,
-    /// Lines that were lost and not yet told of.
+    /// Lines that were lost, and are not reported yet.
     pub(super) lost: u64,
     /// When syslog was tried last, and in vain.
     pub(super) tried: Option<Instant>,
-    /// Whether that was told on stderr.
-    pub(super) told: bool,
+    /// Whether that is reported on stderr.
+    pub(super) reported: bool,
     /// Lines on stderr begin with a severity, for the service manager.
     prefixed: bool,
     /// Where lines for stderr are put together.
@@ -93,7 +93,7 @@ impl Writer {
             syslog: None,
             lost: 0,
             tried: None,
-            told: false,
+            reported: false,
             prefixed: stderr_is_journal(),
             text: String::new(),
         }
@@ -127,22 +127,22 @@ impl Writer {
     /// Writes lines, and how many were lost where they are missing: before these, among them, and
     /// after them.
     pub(super) fn write_batch(&mut self, batch: &Lines, dropped: u64, queue: &Queue) {
-        self.tell_lost();
+        self.report_lost();
         let mut lines = batch.iter().peekable();
         while lines.peek().is_some() {
             let lost = self.write(lines.by_ref().take(PART_LENGTH));
             self.lost = self.lost.saturating_add(lost);
             if lost == 0 {
-                self.tell_lost();
+                self.report_lost();
             }
             self.follow(&mut queue.lock());
         }
         self.lost = self.lost.saturating_add(dropped);
-        self.tell_lost();
+        self.report_lost();
     }
 
-    /// Tells how many lines were lost. Where that is lost too, it is told with the next line.
-    fn tell_lost(&mut self) {
+    /// Reports how many lines were lost. Where the report is lost too, it comes with the next line.
+    fn report_lost(&mut self) {
         if self.lost > 0 {
             let line = format!("{}log lines dropped: {}", prefix(LogLevel::Warn), self.lost);
             if self.write([(LogLevel::Warn, line.as_str())]) == 0 {
@@ -172,8 +172,8 @@ impl Writer {
                 for (level, line) in lines {
                     let Err(error) = self.write_syslog(level, line) else { continue };
                     self.syslog = None;
-                    if !self.told {
-                        self.told = true;
+                    if !self.reported {
+                        self.reported = true;
                         let socket = self.target.syslog_socket.display();
                         let trouble = format!(
                             "{}cannot write to syslog at {socket}, trying on: {error}",
@@ -199,7 +199,7 @@ impl Writer {
             text.push_str(line);
             text.push('\n');
         }
-        // Where it is gone, or takes no more, nobody is left to tell but those who come later.
+        // Where stderr is gone, or takes no more, only later lines can report the loss.
         let mut counted = Counted { inner: io::stderr(), whole: 0 };
         let lost = match counted.write_all(text.as_bytes()) {
             Ok(()) => 0,
@@ -237,7 +237,7 @@ impl Writer {
             }
             Err(error) => return Err(error),
         }
-        self.told = false;
+        self.reported = false;
         Ok(())
     }
 }

@@ -1,5 +1,5 @@
-//! What people write, and what every parameter's reader makes of it: what was meant, or an error
-//! that says what is meant.
+//! Common mistakes in values: each is read as it was meant, or has an error that says the right
+//! form.
 
 use std::path::Path;
 
@@ -81,7 +81,7 @@ fn outcome(name: &str, value: &str) -> Result<(String, Vec<String>), Vec<String>
     }
 }
 
-/// What is written around a value, and how the error begins or ends.
+/// Decorations before and behind a value, and a part of the error.
 const DECORATIONS: [(&str, &str, &str); 24] = [
     ("", " # our value", "a comment in a line of its own"),
     ("", "\t# our value", "a comment in a line of its own"),
@@ -185,7 +185,7 @@ fn blanks_and_semicolons_are_no_commas() {
     assert!(problems.is_empty(), "{}", problems.join("\n"));
 }
 
-/// What people write, and a part of what they are told.
+/// Mistakes, and a part of the error.
 const WRITTEN: [(&str, &str, &str); 85] = [
     ("socket", "unix:/p.sock # comment", ":1:23: socket: '# comment' would be a part of the value"),
     ("socket", "unix:/p.sock;", "did you mean unix:/p.sock?"),
@@ -303,7 +303,7 @@ const WRITTEN: [(&str, &str, &str); 85] = [
 ];
 
 #[test]
-fn errors_say_what_is_meant() {
+fn errors_suggest_the_right_form() {
     let mut problems = Vec::new();
     for (name, written, said) in WRITTEN {
         match outcome(name, written) {
@@ -315,7 +315,7 @@ fn errors_say_what_is_meant() {
     assert!(problems.is_empty(), "{}", problems.join("\n"));
 }
 
-/// What can be read, but is hardly meant, and a part of the warning.
+/// Values that can be read, but are hardly meant, and a part of the warning.
 const WARNED: [(&str, &str, &str); 9] = [
     ("hostname", "192.0.2.1", "is an address, not a name"),
     ("hostname", "localhost.localdomain", "is not fully qualified"),
@@ -329,7 +329,7 @@ const WARNED: [(&str, &str, &str); 9] = [
 ];
 
 #[test]
-fn warnings_say_what_is_odd() {
+fn warnings_name_the_oddity() {
     for (name, written, said) in WARNED {
         let (_, warnings) = outcome(name, written).unwrap();
         assert!(
@@ -349,7 +349,7 @@ fn warnings_say_what_is_odd() {
 }
 
 #[test]
-fn lines_that_were_meant_to_go_on_are_told() {
+fn lines_that_were_meant_to_go_on_are_reported() {
     let text = "socket = inet:127.0.0.1:8890\ntrusted_networks = loopback, \\\n  10.0.0.0/8\n; a comment\n[section]\n";
     let errors = load_text(text.as_bytes(), Path::new("a.conf"), &Overrides::default())
         .unwrap_err()

@@ -19,8 +19,8 @@ impl fmt::Display for Mode {
 
 spell_as_displayed!(Mode);
 
-/// Reads a path. One that looks like a path and something else is refused: a file of that name is
-/// hardly there, and a socket of that name is one that nobody finds.
+/// Reads a path. A text that looks like a path and something else is refused: there is hardly a file
+/// of that name, and no MTA would find a socket of that name.
 pub(crate) fn path(text: &str) -> Parsed<PathBuf> {
     let is_quote = |c: char| matches!(c, '"' | '\'' | '`');
     let (mut words, ends) = (text.split_whitespace(), |word: &str| word.ends_with([';', '\\']));

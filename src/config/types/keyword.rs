@@ -39,7 +39,7 @@ macro_rules! keywords {
 }
 
 keywords! {
-    /// What the MTA is told when the milter could not do its work on a message.
+    /// The answer to the MTA when the milter could not do its work on a message.
     ErrorAction {
         /// To try again later.
         Tempfail = "tempfail",
@@ -55,15 +55,15 @@ keywords! {
         Stderr = "stderr",
     }
 
-    /// Which log messages are written: those of a level and of the levels before it.
+    /// The least important log messages that are written.
     LogLevel {
-        /// What keeps the milter from its work.
+        /// Trouble that keeps the milter from its work.
         Error = "error",
-        /// What an administrator should look at.
+        /// Trouble that an administrator should look at.
         Warn = "warn",
-        /// What was verified, and what became of it.
+        /// Records of messages, and the course of the daemon.
         Info = "info",
-        /// What helps to find a fault.
+        /// Details that help to find a fault.
         Debug = "debug",
     }
 

@@ -1,4 +1,4 @@
-//! Names of hosts, ours and those of others.
+//! Names of hosts.
 
 use nix::unistd::gethostname;
 
@@ -13,8 +13,8 @@ use crate::mail::{
 /// whole.
 const MAX_AUTHSERV_ID: usize = 255;
 
-/// Refuses what other programs' configurations have in the place of the name of the host: here a
-/// name is a name.
+/// Refuses the keywords that stand for the name of the host in the configurations of other programs:
+/// here a name is a name.
 fn refuse_keyword(text: &str) -> Parsed<()> {
     let is_keyword = text.eq_ignore_ascii_case("hostname") || text.starts_with(['$', '%']);
     if !is_keyword {
@@ -65,7 +65,7 @@ pub(crate) fn authserv_id(text: &str) -> Parsed<String> {
     if text.len() > MAX_AUTHSERV_ID && text.is_ascii() {
         return bad(&format!("longer than {MAX_AUTHSERV_ID} octets"));
     }
-    // A token could begin so, but nobody has that name: all names below a domain are meant.
+    // A token could begin so, but no service has that name: all names below a domain are meant.
     if text.starts_with("*.") {
         return bad(&"it cannot begin with '*.'");
     }

@@ -53,8 +53,7 @@ pub(crate) fn networks(text: &str) -> Parsed<Networks> {
     ))
 }
 
-/// What in a set of networks is no error, but hardly meant: where, and what to say about it. The
-/// text is one that [`networks`] reads.
+/// Finds networks that are no error, but hardly meant, in a text that [`networks`] reads.
 pub(crate) fn oddities(text: &str) -> ValueErrors {
     let mut found = ValueErrors::new();
     let mut seen: HashMap<Network, String> = HashMap::new();
@@ -63,7 +62,7 @@ pub(crate) fn oddities(text: &str) -> ValueErrors {
         let spelling = part.trim();
         let place = offset + part.len() - part.trim_start().len();
         offset += part.len() + 1;
-        // What cannot be read is an error already.
+        // A network that cannot be read is an error already.
         let Ok(network) = network(spelling) else { continue };
         let same = seen.get(&network).map(|other| format!("is the same as {other}"));
         if let Some(message) = same.or_else(|| host_bits(spelling)).or_else(|| everyone(network)) {
@@ -80,7 +79,7 @@ fn host_bits(text: &str) -> Option<String> {
     (network.addr() != network.network()).then(|| format!("means all of {}", network.trunc()))
 }
 
-/// A network that leaves nobody out.
+/// A network that has every client in it.
 fn everyone(network: Network) -> Option<String> {
     match network {
         Network::Net(IpNet::V4(v4)) if v4.prefix_len() == 0 => {
@@ -111,7 +110,7 @@ fn network(text: &str) -> Parsed<Network> {
     }
 }
 
-/// What a network with a netmask, or a range of addresses, would be.
+/// The right form of a network with a netmask, or of a range of addresses.
 fn with_bits(text: &str) -> String {
     let masked = text.split_once('/').and_then(|(address, mask)| {
         let (address, mask) = (address.parse().ok()?, mask.parse().ok()?);
@@ -202,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_network_is_refused() {
+    fn bad_networks_are_refused() {
         for bad in [
             "Loopback",
             "10.0.0.0/33",

@@ -179,7 +179,7 @@ fn read_macro(after: &str) -> Result<(String, &str), (String, &str)> {
     }
 }
 
-/// What a text may contain.
+/// The macros that a text may contain.
 fn expected(allowed: Option<&ReplySegment>) -> String {
     let own = OWN_MACROS.iter().find(|(_, segment)| allowed == Some(segment));
     let own = own.map(|(name, _)| format!(", {name} once")).unwrap_or_default();

@@ -12,8 +12,7 @@ use super::{
 };
 use crate::mail::domain::Domain;
 
-/// Senders that are not verified: those of `skip_senders` and of `skip_senders_file`. Cheap to
-/// clone.
+/// Senders that are not verified, from `skip_senders` and `skip_senders_file`. Cheap to clone.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct SkipSenders {
     /// From the parameter, as it is spelt.
@@ -47,7 +46,7 @@ pub(crate) enum Entry {
 impl SkipSenders {
     /// Whether a sender is in the set.
     ///
-    /// A HELO identity has no local-part, and is matched by domains alone. Local-parts are compared
+    /// A HELO identity has no local-part, and is matched only by domains. Local-parts are compared
     /// as they are written, quotes and all, but for the case of ASCII letters.
     pub fn matches(&self, local_part: Option<&str>, domain: &Domain) -> bool {
         self.listed_set.matches(local_part, domain) || self.file_set.matches(local_part, domain)
@@ -261,7 +260,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_sender_is_refused() {
+    fn bad_senders_are_refused() {
         for bad in [
             "com",
             "user@localhost",
@@ -288,7 +287,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_meant_is_said() {
+    fn the_right_form_is_suggested() {
         for (text, meant) in [
             ("@example.com", "did you mean example.com?"),
             ("*@example.com", "did you mean example.com?"),

@@ -22,7 +22,7 @@ pub enum SocketSpec {
         /// The port; 0 lets the kernel choose.
         port: u16,
     },
-    /// TCP over IPv6 alone: `inet6:HOST:PORT` or `inet6:PORT@HOST`.
+    /// TCP over IPv6 only: `inet6:HOST:PORT` or `inet6:PORT@HOST`.
     Inet6 {
         /// An IPv6 address, without brackets, or a name.
         host: String,
@@ -31,11 +31,11 @@ pub enum SocketSpec {
     },
     /// A UNIX socket: `unix:PATH` or `local:PATH`.
     Unix(PathBuf),
-    /// Sockets from the service manager: `fd:NAME` for those of a name, `fd:` for all.
+    /// Sockets from the service manager: `fd:NAME` for the sockets of a name, `fd:` for all.
     Fd(Option<String>),
 }
 
-/// What a socket may look like.
+/// The forms of a socket.
 const EXPECTED: &str =
     "expected inet:HOST:PORT, inet:PORT@HOST, inet6:..., unix:PATH, local:PATH or fd:NAME";
 
@@ -177,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_socket_is_refused() {
+    fn bad_sockets_are_refused() {
         for bad in [
             "",
             "8890",

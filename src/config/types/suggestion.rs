@@ -1,12 +1,12 @@
-//! What a value that cannot be read was probably meant to be.
+//! Suggestions: the probable meaning of a value that cannot be read.
 
 /// The longest text that is guessed at, and the longest guess that is shown.
 const LONGEST: usize = 200;
 
-/// A text that comes nearer to what was meant, and what people should know.
+/// A text that comes nearer to the meaning, and a hint.
 type Step = fn(&str) -> Option<(String, &'static str)>;
 
-/// What is taken away or replaced, one step on top of the other, until the text can be read.
+/// Steps that take away or replace a part, one on top of the other, until the text can be read.
 const STEPS: [Step; 15] = [
     without_comment,
     without_backslash,
@@ -62,7 +62,7 @@ pub(crate) fn is_enclosed(text: &str) -> bool {
         || has('<', '>')
 }
 
-/// Adds to a message what was probably meant: `message (expected yes or no; did you mean yes?)`.
+/// Adds the probable meaning to a message: `message (expected yes or no; did you mean yes?)`.
 ///
 /// `reads` says whether a text can be read. Where it reads one value of a list, several in one text
 /// are told apart.
@@ -107,7 +107,7 @@ fn meant(text: &str, in_list: bool, reads: impl Fn(&str) -> bool) -> Option<Stri
             known.extend(Some(why).filter(|why| !why.is_empty()));
             return finish(&known, Some(&next));
         }
-        // The later steps are guesses alone; the first tell what is wrong in any case.
+        // The later steps only guess; the first say what is wrong in any case.
         if number < 4 {
             known.push(why);
             rest = next;
@@ -250,7 +250,7 @@ fn word(text: &str) -> Option<(String, &'static str)> {
     Some((word.to_owned(), ""))
 }
 
-/// Words alone: names and addresses that were joined would be others.
+/// Only for words: names and addresses that were joined would be others.
 fn joined(text: &str) -> Option<(String, &'static str)> {
     if text.contains(['.', '@', ':', '/']) {
         return None;

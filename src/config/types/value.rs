@@ -1,25 +1,25 @@
-//! Reading and spelling single values: what all types of parameters have in common.
+//! Reading and spelling single values, for all types of parameters.
 
 use std::path::PathBuf;
 
 use super::suggestion::{comment, explain, is_enclosed};
 
-/// What is wrong with a value, and where in it.
+/// A fault of a value, and its place.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) struct ValueError {
     /// Octets from the beginning of the value.
     pub(crate) offset: usize,
-    /// What is wrong, and in parentheses what is expected.
+    /// The fault, and the expected form in parentheses.
     pub(crate) message: String,
 }
 
-/// Everything that is wrong with a value.
+/// All faults of a value.
 pub(crate) type ValueErrors = Vec<ValueError>;
 
-/// A value, or what is wrong with it.
+/// A value, or its faults.
 pub(crate) type Parsed<T> = Result<T, ValueErrors>;
 
-/// One thing that is wrong with all of the value.
+/// A fault of the whole value.
 pub(crate) fn wrong<T>(message: impl Into<String>) -> Parsed<T> {
     Err(vec![ValueError { offset: 0, message: message.into() }])
 }
@@ -42,7 +42,7 @@ pub(crate) fn quote(text: &str) -> String {
 
 /// A value that can be written so that its parser reads it back.
 pub(crate) trait Spell {
-    /// Whether any text is a value, so that nothing in it can be told from what was not meant.
+    /// Whether any text is a value, so that no part of it can be found to be a mistake.
     const FREE_TEXT: bool = false;
     /// Whether there may be several values with commas between them.
     const LIST: bool = false;
@@ -84,7 +84,7 @@ impl Spell for PathBuf {
     }
 }
 
-/// What is not set is an empty value.
+/// A value that is not set is empty.
 impl<T: Spell> Spell for Option<T> {
     const FREE_TEXT: bool = T::FREE_TEXT;
     const LIST: bool = T::LIST;
@@ -102,7 +102,7 @@ impl<T: Spell> Spell for Vec<T> {
     }
 }
 
-/// Reads a value of a parameter; what is wrong with it says what was probably meant. A comment
+/// Reads a value of a parameter; its errors suggest the probable meaning. A comment
 /// behind a value is an error: the format has none, and what belongs to the value must be beyond
 /// doubt.
 pub(crate) fn read_value<T: Spell>(text: &str, parse: impl Fn(&str) -> Parsed<T>) -> Parsed<T> {
