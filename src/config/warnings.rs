@@ -9,7 +9,10 @@ use super::{
     assignment::{Assignment, Assignments},
     error::Warning,
     params::{Config, Parameter},
-    types::{keyword::HeaderName, networks::oddities, socket::SocketSpec, suggestion::comment},
+    types::{
+        keyword::HeaderName, networks::oddities, socket::SocketSpec, suggestion::comment,
+        value::items,
+    },
 };
 use crate::mail::{
     domain::Domain,
@@ -171,16 +174,12 @@ fn path(path: &Path, name: &str, warn: &mut impl FnMut(usize, &str)) {
 /// Finds an IPv6 address without brackets, behind which a port seems to stand: the last digits belong
 /// to the address.
 fn nameservers(text: &str, warn: &mut impl FnMut(usize, &str)) {
-    let mut offset = 0;
-    for part in text.split(',') {
-        let address = part.trim();
-        let place = offset + part.len() - part.trim_start().len();
-        offset += part.len() + 1;
+    for (offset, address) in items(text) {
         if let Some((before, port @ ("53" | "5353"))) = address.rsplit_once(':')
             && before.parse::<Ipv6Addr>().is_ok()
         {
             warn(
-                place,
+                offset,
                 &format!(
                     "{address} is an address without a port (for port {port}, write [{before}]:{port})"
                 ),

@@ -8,7 +8,9 @@ use std::{
 
 use ipnet::{IpNet, Ipv4Net};
 
-use super::value::{Parsed, Spell, ValueError, ValueErrors, list_with, quote, wrong};
+use super::value::{
+    Parsed, ValueError, ValueErrors, items, list_with, quote, spell_as_displayed, wrong,
+};
 
 /// A set of networks. IPv4-mapped IPv6 addresses (RFC 4291 §2.5.5.2) count as IPv4.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -57,16 +59,12 @@ pub(crate) fn networks(text: &str) -> Parsed<Networks> {
 pub(crate) fn oddities(text: &str) -> ValueErrors {
     let mut found = ValueErrors::new();
     let mut seen: HashMap<Network, String> = HashMap::new();
-    let mut offset = 0;
-    for part in text.split(',') {
-        let spelling = part.trim();
-        let place = offset + part.len() - part.trim_start().len();
-        offset += part.len() + 1;
+    for (offset, spelling) in items(text) {
         // A network that cannot be read is an error already.
         let Ok(network) = network(spelling) else { continue };
         let same = seen.get(&network).map(|other| format!("is the same as {other}"));
         if let Some(message) = same.or_else(|| host_bits(spelling)).or_else(|| everyone(network)) {
-            found.push(ValueError { offset: place, message: format!("{spelling} {message}") });
+            found.push(ValueError { offset, message: format!("{spelling} {message}") });
         }
         seen.entry(network).or_insert_with(|| spelling.to_owned());
     }
@@ -157,13 +155,7 @@ impl fmt::Display for Networks {
     }
 }
 
-impl Spell for Networks {
-    const LIST: bool = true;
-
-    fn spell(&self) -> String {
-        self.to_string()
-    }
-}
+spell_as_displayed!(Networks: LIST);
 
 #[cfg(test)]
 mod tests {

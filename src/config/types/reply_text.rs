@@ -4,7 +4,7 @@ use std::fmt;
 
 use viaspf::record::ExplainString;
 
-use super::value::{Parsed, Spell, ValueError, ValueErrors, quote};
+use super::value::{Parsed, ValueError, ValueErrors, quote, spell_as_displayed};
 
 /// The text of a reply: an explain-string (RFC 7208 §7.1) in which macros of our own may stand.
 #[derive(Clone, Debug, PartialEq)]
@@ -39,13 +39,7 @@ impl fmt::Display for ReplyText {
     }
 }
 
-impl Spell for ReplyText {
-    const FREE_TEXT: bool = true;
-
-    fn spell(&self) -> String {
-        self.to_string()
-    }
-}
+spell_as_displayed!(ReplyText: FREE_TEXT);
 
 /// Reads a text without macros of our own.
 pub(crate) fn plain(text: &str) -> Parsed<ReplyText> {

@@ -4,7 +4,7 @@ use std::fmt;
 
 use super::{
     keyword::one_of,
-    value::{Parsed, Spell, list, quote, wrong},
+    value::{Parsed, list, quote, spell_as_displayed, wrong},
 };
 use crate::mail::{results::Values as _, spf_result::SpfResult};
 
@@ -61,13 +61,7 @@ impl fmt::Display for SpfResults {
     }
 }
 
-impl Spell for SpfResults {
-    const LIST: bool = true;
-
-    fn spell(&self) -> String {
-        self.to_string()
-    }
-}
+spell_as_displayed!(SpfResults: LIST);
 
 /// Reads a set of results that can be rejected.
 pub(crate) fn rejectable(text: &str) -> Parsed<SpfResults> {

@@ -51,10 +51,13 @@ pub(crate) trait Spell {
     fn spell(&self) -> String;
 }
 
-/// Spells values that [`fmt::Display`] writes in the form of a configuration file.
+/// Spells values that [`std::fmt::Display`] writes in the form of a configuration file. Constants of
+/// [`Spell`] that are true stand behind the type.
 macro_rules! spell_as_displayed {
-    ($($type:ty),+ $(,)?) => {
+    ($($type:ty $(: $constant:ident)?),+ $(,)?) => {
         $(impl $crate::config::types::value::Spell for $type {
+            $(const $constant: bool = true;)?
+
             fn spell(&self) -> String {
                 self.to_string()
             }
@@ -126,19 +129,17 @@ pub(crate) fn read_value<T: Spell>(text: &str, parse: impl Fn(&str) -> Parsed<T>
 /// Finds quotes and brackets around values that can be read with them as well.
 pub(crate) fn refuse_quotes(text: &str, in_list: bool, reads: impl Fn(&str) -> bool) -> Parsed<()> {
     let mut errors = ValueErrors::new();
-    let mut start = 0;
-    for part in text.split(|c| in_list && c == ',') {
-        let item = part.trim();
+    // A value has no white space around it.
+    let parts = if in_list { items(text).collect() } else { vec![(0, text)] };
+    for (offset, item) in parts {
         if is_enclosed(item) {
             let mut message = format!(
                 "{} has quotes or brackets around it (expected a value without)",
                 quote(item)
             );
             explain(&mut message, item, in_list, &reads);
-            errors
-                .push(ValueError { offset: start + part.len() - part.trim_start().len(), message });
+            errors.push(ValueError { offset, message });
         }
-        start += part.len() + 1;
     }
     if errors.is_empty() { Ok(()) } else { Err(errors) }
 }
@@ -164,6 +165,16 @@ pub(crate) fn optional<T>(text: &str, parse: fn(&str) -> Parsed<T>) -> Parsed<Op
     if text.is_empty() { Ok(None) } else { parse(text).map(Some) }
 }
 
+/// Cuts a text at its commas: items without white space around them, each with its place in octets.
+pub(crate) fn items(text: &str) -> impl Iterator<Item = (usize, &str)> {
+    let mut start = 0;
+    text.split(',').map(move |part| {
+        let offset = start + part.len() - part.trim_start().len();
+        start += part.len() + 1;
+        (offset, part.trim())
+    })
+}
+
 /// Reads comma-separated values; there may be none, and none may be there twice.
 pub(crate) fn list<T: PartialEq>(text: &str, parse: fn(&str) -> Parsed<T>) -> Parsed<Vec<T>> {
     list_with(text, parse, |found, item| found.contains(item))
@@ -180,11 +191,7 @@ pub(crate) fn list_with<T>(
     if text.is_empty() {
         return Ok(found);
     }
-    let mut start = 0;
-    for part in text.split(',') {
-        let item = part.trim();
-        let offset = start + (part.len() - part.trim_start().len()).min(part.len());
-        start += part.len() + 1;
+    for (offset, item) in items(text) {
         if item.is_empty() {
             errors.push(ValueError {
                 offset,
