@@ -67,7 +67,7 @@ keywords! {
         Debug = "debug",
     }
 
-    /// A facility of syslog (RFC 5424 §6.2.1).
+    /// A facility of syslog, in the order of the codes (RFC 5424 §6.2.1).
     SyslogFacility {
         /// The kernel.
         Kern = "kern",
@@ -129,30 +129,10 @@ keywords! {
 }
 
 impl SyslogFacility {
-    /// The numerical code (RFC 5424 §6.2.1); 12 to 15 belong to no word here.
+    /// The numerical code (RFC 5424 §6.2.1); 12 to 15, before `local0`, belong to no keyword here.
     pub fn code(self) -> u8 {
-        match self {
-            Self::Kern => 0,
-            Self::User => 1,
-            Self::Mail => 2,
-            Self::Daemon => 3,
-            Self::Auth => 4,
-            Self::Syslog => 5,
-            Self::Lpr => 6,
-            Self::News => 7,
-            Self::Uucp => 8,
-            Self::Cron => 9,
-            Self::Authpriv => 10,
-            Self::Ftp => 11,
-            Self::Local0 => 16,
-            Self::Local1 => 17,
-            Self::Local2 => 18,
-            Self::Local3 => 19,
-            Self::Local4 => 20,
-            Self::Local5 => 21,
-            Self::Local6 => 22,
-            Self::Local7 => 23,
-        }
+        let position = self as u8;
+        if self < Self::Local0 { position } else { position + 4 }
     }
 }
 
