@@ -1,7 +1,7 @@
-//! Assignments: the values that a configuration sets, and their places.
+//! Assignments: the values that a configuration sets, and their positions.
 
 use super::{
-    error::{ConfigError, Errors, Place},
+    error::{ConfigError, Errors, Position},
     types::value::{Parsed, Spell, ValueErrors, read_value},
 };
 
@@ -13,7 +13,7 @@ pub(super) struct Assignment {
     /// Without white space around it; `None` where it is unusable and an error says so.
     pub(super) value: Option<String>,
     /// The beginning of the line.
-    pub(super) place: Place,
+    pub(super) position: Position,
     /// Where in the line the value begins, in octets.
     pub(super) offset: usize,
 }
@@ -21,7 +21,7 @@ pub(super) struct Assignment {
 impl Assignment {
     /// An error or a warning, so many octets into the value.
     pub(super) fn error(&self, offset: usize, message: impl Into<String>) -> ConfigError {
-        ConfigError::new(self.place.at(self.offset + offset), Some(self.name), message)
+        ConfigError::new(self.position.at(self.offset + offset), Some(self.name), message)
     }
 
     /// The errors of its value.
@@ -61,7 +61,7 @@ impl Assignments {
 pub(super) struct ValueReader<'a> {
     pub(super) assignments: &'a Assignments,
     /// The configuration file as a whole.
-    pub(super) file: Place,
+    pub(super) file: Position,
     pub(super) errors: Errors,
 }
 

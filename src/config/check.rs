@@ -53,7 +53,7 @@ fn check_codes(code: &Effective<'_>, status: &Effective<'_>) -> Option<ConfigErr
     }
     // The one that is set later is named first; one of them is set, as the defaults agree.
     let line =
-        |value: &Effective<'_>| value.assignment.map_or(0, |assignment| assignment.place.line);
+        |value: &Effective<'_>| value.assignment.map_or(0, |assignment| assignment.position.line);
     let (one, other) = if line(status) >= line(code) { (status, code) } else { (code, status) };
     let assignment = one.assignment?;
     let message = format!(
@@ -86,10 +86,10 @@ impl<'a> Effective<'a> {
 
     /// Where the value comes from, in words.
     fn origin(&self) -> String {
-        match self.assignment.map(|assignment| &assignment.place) {
+        match self.assignment.map(|assignment| &assignment.position) {
             None => "the default".into(),
-            Some(place) => match place.origin {
-                Origin::File(_) => format!("line {}", place.line),
+            Some(position) => match position.origin {
+                Origin::File(_) => format!("line {}", position.line),
                 Origin::Option(name) => name.into(),
             },
         }

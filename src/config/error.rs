@@ -1,4 +1,4 @@
-//! The errors of a configuration, and their places.
+//! The errors of a configuration, and their positions.
 
 use std::{fmt, path::Path, sync::Arc};
 
@@ -15,9 +15,9 @@ pub(super) enum Origin {
     Option(&'static str),
 }
 
-/// A place in a file or on the command line.
+/// A position in a file or on the command line.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub(super) struct Place {
+pub(super) struct Position {
     pub(super) origin: Origin,
     /// From 1; 0 for the whole of the file, and on the command line.
     pub(super) line: usize,
@@ -27,7 +27,7 @@ pub(super) struct Place {
     pub(super) source: Arc<str>,
 }
 
-impl Place {
+impl Position {
     /// A file as a whole.
     pub(super) fn file(path: &Path) -> Self {
         Self::line(&Origin::File(path.into()), 0, &Arc::from(""))
@@ -38,13 +38,13 @@ impl Place {
         Self { origin: origin.clone(), line, column: 1, source: source.clone() }
     }
 
-    /// The place so many octets into the line.
+    /// The position so many octets into the line.
     pub(super) fn at(&self, octets: usize) -> Self {
         let before = self.source.char_indices().take_while(|(index, _)| *index < octets).count();
         Self { column: before + 1, ..self.clone() }
     }
 
-    /// Orders the places of one reading: by origin, then from top to bottom.
+    /// Orders the positions of one reading: by origin, then from top to bottom.
     pub(super) fn order(&self, config_file: &Path) -> (u8, usize, usize) {
         let origin = match &self.origin {
             Origin::File(path) if **path == *config_file => 0,
@@ -55,7 +55,7 @@ impl Place {
     }
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for Position {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.origin {
             Origin::File(path) if self.line == 0 => write!(f, "{}", path.display()),
@@ -68,33 +68,37 @@ impl fmt::Display for Place {
 /// One fault of a configuration, or something that looks like one.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct ConfigError {
-    pub(super) place: Place,
-    /// The parameter, where there is one and the place does not say it.
+    pub(super) position: Position,
+    /// The parameter, where there is one and the position does not say it.
     pub(super) parameter: Option<String>,
     /// The fault, and the expected form in parentheses.
     pub(super) message: String,
 }
 
 impl ConfigError {
-    pub(super) fn new(place: Place, parameter: Option<&str>, message: impl Into<String>) -> Self {
+    pub(super) fn new(
+        position: Position,
+        parameter: Option<&str>,
+        message: impl Into<String>,
+    ) -> Self {
         let parameter =
-            parameter.filter(|_| matches!(place.origin, Origin::File(_))).map(str::to_owned);
-        Self { place, parameter, message: message.into() }
+            parameter.filter(|_| matches!(position.origin, Origin::File(_))).map(str::to_owned);
+        Self { position, parameter, message: message.into() }
     }
 
-    /// The line of the file with a caret below the place; nothing where there is no line.
+    /// The line of the file with a caret below the position; nothing where there is no line.
     fn excerpt(&self) -> String {
         const BEFORE: usize = 60;
         const WIDTH: usize = 100;
-        if self.place.line == 0 {
+        if self.position.line == 0 {
             return String::new();
         }
-        // Long lines are cut to what is around the place; tabs and control characters take one
+        // Long lines are cut to what is around the position; tabs and control characters take one
         // column.
-        let first = (self.place.column - 1).saturating_sub(BEFORE);
-        let shown = self.place.source.chars().skip(first).take(WIDTH);
+        let first = (self.position.column - 1).saturating_sub(BEFORE);
+        let shown = self.position.source.chars().skip(first).take(WIDTH);
         let shown: String = shown.map(|c| if c.is_control() { ' ' } else { c }).collect();
-        let indent = self.place.column - 1 - first;
+        let indent = self.position.column - 1 - first;
         format!("    {}\n    {}^\n", shown.trim_end(), " ".repeat(indent))
     }
 }
@@ -102,8 +106,8 @@ impl ConfigError {
 impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.parameter {
-            Some(parameter) => write!(f, "{}: {parameter}: {}", self.place, self.message),
-            None => write!(f, "{}: {}", self.place, self.message),
+            Some(parameter) => write!(f, "{}: {parameter}: {}", self.position, self.message),
+            None => write!(f, "{}: {}", self.position, self.message),
         }
     }
 }
@@ -129,7 +133,7 @@ impl Errors {
 
     /// Whether only the command line is wrong.
     pub fn are_of_options(&self) -> bool {
-        self.errors.iter().all(|error| matches!(error.place.origin, Origin::Option(_)))
+        self.errors.iter().all(|error| matches!(error.position.origin, Origin::Option(_)))
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -156,11 +160,11 @@ impl Errors {
     }
 
     pub(super) fn sort(&mut self, config_file: &Path) {
-        self.errors.sort_by_key(|error| error.place.order(config_file));
+        self.errors.sort_by_key(|error| error.position.order(config_file));
     }
 
     /// The errors, each on a line of its own; on request with the line of the file and a caret
-    /// below the place.
+    /// below the position.
     pub fn render(&self, with_source: bool) -> String {
         let mut text = String::new();
         for error in &self.errors {
@@ -189,13 +193,13 @@ mod tests {
     use super::*;
 
     fn error(source: &str, column: usize) -> ConfigError {
-        let place = Place {
+        let position = Position {
             origin: Origin::File(Path::new("a.conf").into()),
             line: 3,
             column,
             source: source.into(),
         };
-        ConfigError::new(place, Some("socket"), "wrong")
+        ConfigError::new(position, Some("socket"), "wrong")
     }
 
     #[test]
@@ -211,9 +215,9 @@ mod tests {
 
     #[test]
     fn errors_of_options_are_recognised() {
-        let place = Place::line(&Origin::Option("--socket"), 0, &Arc::from("x"));
+        let position = Position::line(&Origin::Option("--socket"), 0, &Arc::from("x"));
         let mut errors = Errors::default();
-        errors.push(ConfigError::new(place, Some("socket"), "wrong"));
+        errors.push(ConfigError::new(position, Some("socket"), "wrong"));
         assert!(errors.are_of_options());
         errors.push(error("x", 1));
         assert!(!errors.are_of_options());

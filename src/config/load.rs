@@ -12,7 +12,7 @@ use nix::unistd::Group;
 use super::{
     assignment::{Assignment, Assignments, ValueReader},
     check::contradictions,
-    error::{ConfigError, Errors, Origin, Place, Warning},
+    error::{ConfigError, Errors, Origin, Position, Warning},
     params::{Config, Parameter, parameters, read_values, sockets},
     parse::{control_character, lines, parse},
     types::{
@@ -54,9 +54,9 @@ impl Overrides {
         ];
         let given = options.into_iter().filter_map(|(name, option, value)| {
             let (parameter, value) = (Parameter::find(name)?, value?);
-            let place = Place::line(&Origin::Option(option), 0, &Arc::from(value));
+            let position = Position::line(&Origin::Option(option), 0, &Arc::from(value));
             let value = Some(value.trim().into());
-            Some(Assignment { name: parameter.name, value, place, offset: 0 })
+            Some(Assignment { name: parameter.name, value, position, offset: 0 })
         });
         given.collect()
     }
@@ -82,7 +82,7 @@ pub fn load(path: &Path, overrides: &Overrides) -> Result<Loaded, Errors> {
         Err(error) => {
             let mut errors = Errors::default();
             errors.push(ConfigError::new(
-                Place::file(path),
+                Position::file(path),
                 None,
                 format!("{error} (expected a configuration file)"),
             ));
@@ -116,7 +116,7 @@ fn load_on(
     let (mut assignments, mut errors) = parse(text, path);
     for mut option in overrides.assignments() {
         if let Some((_, problem)) = option.value.as_deref().and_then(control_character) {
-            errors.push(ConfigError::new(option.place.clone(), None, problem));
+            errors.push(ConfigError::new(option.position.clone(), None, problem));
             option.value = None;
         }
         if let Some(in_file) = assignments.remove(option.name) {
@@ -129,7 +129,7 @@ fn load_on(
     let senders = assignments.find("skip_senders_file");
     let senders = senders.and_then(|assignment| read_senders(assignment, &mut errors));
     errors.extend(check_group(&assignments, find_group));
-    let (file, read_errors) = (Place::file(path), Errors::default());
+    let (file, read_errors) = (Position::file(path), Errors::default());
     let mut reader = ValueReader { assignments: &assignments, file, errors: read_errors };
     let config = read_values(&mut reader);
     errors.append(reader.errors);
@@ -216,7 +216,7 @@ fn read_senders(assignment: &Assignment, errors: &mut Errors) -> Option<SenderSe
     let mut set = SenderSet::default();
     for line in lines(&text, path) {
         let mut refuse = |offset, message| {
-            errors.push(ConfigError::new(line.place.at(offset), Some(assignment.name), message));
+            errors.push(ConfigError::new(line.position.at(offset), Some(assignment.name), message));
         };
         match (&line.problem, line_entry(&line.text)) {
             (Some((offset, problem)), _) => refuse(*offset, problem.clone()),

@@ -4,20 +4,20 @@ use std::{path::Path, sync::Arc};
 
 use super::{
     assignment::{Assignment, Assignments},
-    error::{ConfigError, Errors, Origin, Place},
+    error::{ConfigError, Errors, Origin, Position},
     params::{Parameter, parameters},
     types::value::quote,
 };
 
 /// One line of a file that is neither blank nor a comment.
 pub(super) struct SourceLine {
-    pub(super) place: Place,
+    pub(super) position: Position,
     /// Without white space around it; octets that are not UTF-8 are replaced, and `problem` says
     /// so.
     pub(super) text: String,
     /// Where in the line the text begins, in octets.
     pub(super) offset: usize,
-    /// A fault of the characters of the line, and its place in octets.
+    /// A fault of the characters of the line, and its position in octets.
     pub(super) problem: Option<(usize, String)>,
 }
 
@@ -41,12 +41,12 @@ pub(super) fn lines<'a>(text: &'a [u8], path: &Path) -> impl Iterator<Item = Sou
         if problem.is_none() && (trimmed.is_empty() || trimmed.starts_with('#')) {
             return None;
         }
-        let place = Place::line(&origin, index + 1, &Arc::from(line.trim_end()));
-        Some(SourceLine { place, text: trimmed.to_owned(), offset, problem })
+        let position = Position::line(&origin, index + 1, &Arc::from(line.trim_end()));
+        Some(SourceLine { position, text: trimmed.to_owned(), offset, problem })
     })
 }
 
-/// Finds a control character other than a tab: its place in octets, and the message.
+/// Finds a control character other than a tab: its position in octets, and the message.
 pub(super) fn control_character(text: &str) -> Option<(usize, String)> {
     let (offset, character) = text.char_indices().find(|(_, c)| c.is_control() && *c != '\t')?;
     Some((offset, format!("control character U+{:04X} (expected text)", u32::from(character))))
@@ -67,30 +67,35 @@ pub(super) fn parse(text: &[u8], path: &Path) -> (Assignments, Errors) {
         let parameter = Parameter::find(name);
         if let Some((offset, problem)) = &line.problem {
             errors.push(ConfigError::new(
-                line.place.at(*offset),
+                line.position.at(*offset),
                 parameter.map(|parameter| parameter.name),
                 problem.clone(),
             ));
         } else if let Err((offset, known, message)) = check_name(name, value, parameter, continues)
         {
-            errors.push(ConfigError::new(line.place.at(line.offset + offset), known, message));
+            errors.push(ConfigError::new(line.position.at(line.offset + offset), known, message));
         }
         let Some(parameter) = parameter else { continue };
         if let Some(first) = assignments.find(name) {
             let message =
-                format!("given twice, first in line {} (expected once)", first.place.line);
-            errors.push(ConfigError::new(line.place.at(line.offset), Some(name), message));
+                format!("given twice, first in line {} (expected once)", first.position.line);
+            errors.push(ConfigError::new(line.position.at(line.offset), Some(name), message));
             continue;
         }
         let raw = value.unwrap_or_default();
         let offset = line.offset + line.text.len() - raw.trim_start().len();
         let value = value.filter(|_| line.problem.is_none()).map(|value| value.trim().to_owned());
-        assignments.push(Assignment { name: parameter.name, value, place: line.place, offset });
+        assignments.push(Assignment {
+            name: parameter.name,
+            value,
+            position: line.position,
+            offset,
+        });
     }
     (assignments, errors)
 }
 
-/// Checks the left side. An error has its place in octets, the parameter, and the message.
+/// Checks the left side. An error has its position in octets, the parameter, and the message.
 fn check_name<'a>(
     name: &'a str,
     value: Option<&str>,
@@ -194,7 +199,7 @@ mod tests {
     fn distances_are_those_of_the_definition() {
         let texts: Vec<String> = (0..3_u32.pow(5))
             .map(|n| {
-                (0..5).map(|place| ['a', 'b', 'c'][(n / 3_u32.pow(place) % 3) as usize]).collect()
+                (0..5).map(|index| ['a', 'b', 'c'][(n / 3_u32.pow(index) % 3) as usize]).collect()
             })
             .collect();
         for (index, one) in texts.iter().enumerate().step_by(7) {
@@ -219,7 +224,10 @@ mod tests {
     fn read(text: &str) -> Vec<(&'static str, Option<String>, usize)> {
         let (assignments, errors) = parse(text.as_bytes(), Path::new("a.conf"));
         assert!(errors.is_empty(), "{errors}");
-        assignments.iter().map(|a| (a.name, a.value.clone(), a.place.at(a.offset).column)).collect()
+        assignments
+            .iter()
+            .map(|a| (a.name, a.value.clone(), a.position.at(a.offset).column))
+            .collect()
     }
 
     #[test]

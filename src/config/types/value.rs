@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use super::suggestion::{comment, explain, is_enclosed};
 
-/// A fault of a value, and its place.
+/// A fault of a value, and its position.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) struct ValueError {
     /// Octets from the beginning of the value.
@@ -144,7 +144,7 @@ pub(crate) fn refuse_quotes(text: &str, in_list: bool, reads: impl Fn(&str) -> b
     if errors.is_empty() { Ok(()) } else { Err(errors) }
 }
 
-/// Finds a comment behind a value, for an error at its place.
+/// Finds a comment behind a value, for an error at its position.
 pub(crate) fn refuse_comment(text: &str, reads: impl Fn(&str) -> bool) -> Parsed<()> {
     let Some((before, comment)) = comment(text) else { return Ok(()) };
     let (offset, value) = (before.len(), before.trim_end());
@@ -165,7 +165,7 @@ pub(crate) fn optional<T>(text: &str, parse: fn(&str) -> Parsed<T>) -> Parsed<Op
     if text.is_empty() { Ok(None) } else { parse(text).map(Some) }
 }
 
-/// Cuts a text at its commas: items without white space around them, each with its place in octets.
+/// Cuts a text at its commas: items without white space around them, each with its position in octets.
 pub(crate) fn items(text: &str) -> impl Iterator<Item = (usize, &str)> {
     let mut start = 0;
     text.split(',').map(move |part| {
