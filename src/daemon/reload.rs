@@ -5,7 +5,7 @@ use std::{
     ops::ControlFlow,
     path::{Path, PathBuf},
     sync::Arc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use tokio::{
@@ -71,10 +71,14 @@ impl Files {
 
     /// Begins to read all files again, for a client of the name servers that they give.
     fn read_again(&self, dns: Dns) -> Reading {
-        let files = self.clone();
+        let (files, begun) = (self.clone(), Instant::now());
         spawn_blocking(move || {
             let loaded = files.load()?;
-            let dns = dns.reconfigured(&files.dns_settings(&loaded.config));
+            // A reload that is late has failed, and asks for no name servers.
+            let dns = match begun.elapsed() < RELOAD_LIMIT {
+                true => dns.reconfigured(&files.dns_settings(&loaded.config)),
+                false => dns,
+            };
             Ok((loaded, dns))
         })
     }
