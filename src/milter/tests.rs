@@ -27,9 +27,13 @@ fn packet(command: u8, content: &[u8]) -> Vec<u8> {
 
 /// A server of this configuration, what it logs, and what makes it drain.
 fn server(config: &str) -> (Arc<Server>, Log, watch::Sender<bool>) {
+    server_with_zone(config, "")
+}
+
+fn server_with_zone(config: &str, zone: &str) -> (Arc<Server>, Log, watch::Sender<bool>) {
     let text = format!("socket = fd:\nhostname = mx.example.org\n{config}");
     let loaded = load_text(text.as_bytes(), Path::new("test.conf"), &Overrides::default()).unwrap();
-    let dns = Dns::from_zone(Arc::new(Zone::parse("").unwrap()));
+    let dns = Dns::from_zone(Arc::new(Zone::parse(zone).unwrap()));
     let log = Log::keep(LogLevel::Debug);
     let (drain, draining) = watch::channel(false);
     let shared = Shared::new(Runtime::new(loaded.config, dns, "mx.example.org".into(), 0));
@@ -489,4 +493,29 @@ fn white_space_after_the_colon() {
         [taken("x"), taken(""), taken("\n x"), taken("\r\n\tx")],
         [" x", " ", "\n x", "\r\n\tx"]
     );
+}
+
+/// An MTA that waits for no answer begins message after message: the end of the last one is answered
+/// within twice the time-out, whatever DNS does.
+#[tokio::test(start_paused = true)]
+async fn messages_that_are_pipelined_and_given_up_take_no_time() {
+    let config = "reject_results =\nheader = Authentication-Results\nverify_helo = no\ntimeout_secs = 3\ndns_timeout_secs = 10";
+    let (server, log, _drain) = server_with_zone(config, "bad.example * !silence");
+    let (mut peer, ours) = UnixStream::pair().unwrap();
+    let task = tokio::spawn(serve(Socket::Unix(ours), server));
+    let client = [packet(b'C', b"h\x004\0\x01192.0.2.1\0"), packet(b'H', b"x\0")].concat();
+    let mail = packet(b'M', b"<a@bad.example>\0");
+    let given_up = [mail.clone(), packet(b'A', b"")].concat().repeat(5);
+    let start = Instant::now();
+    peer.write_all(&[OPEN, &client, &given_up, &mail, &packet(b'E', b"")].concat()).await.unwrap();
+    let mut answered = Vec::new();
+    // The client is answered, and the end of the message.
+    while answered.windows(5).filter(|answer| answer == b"\0\0\0\x01c").count() < 2 {
+        assert_ne!(peer.read_buf(&mut answered).await.unwrap(), 0);
+    }
+    assert!(start.elapsed() <= Duration::from_secs(6), "{:?}", start.elapsed());
+    assert!(String::from_utf8_lossy(&answered).contains("spf=temperror"), "{answered:?}");
+    drop(peer);
+    task.await.unwrap().unwrap();
+    assert_eq!(log.take_kept().iter().filter(|line| line.contains("mailfrom")).count(), 1);
 }
