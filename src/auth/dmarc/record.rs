@@ -227,18 +227,19 @@ struct Values<'a> {
 
 impl<'a> Values<'a> {
     fn add(&mut self, name: &[u8], value: &'a [u8]) {
-        let tag = match name.to_ascii_lowercase().as_slice() {
-            b"p" => &mut self.p,
-            b"sp" => &mut self.sp,
-            b"np" => &mut self.np,
-            b"adkim" => &mut self.adkim,
-            b"aspf" => &mut self.aspf,
-            b"psd" => &mut self.psd,
-            b"t" => &mut self.t,
-            b"fo" => &mut self.fo,
-            b"rua" => &mut self.rua,
-            _ => return,
-        };
+        let known = [
+            ("p", &mut self.p),
+            ("sp", &mut self.sp),
+            ("np", &mut self.np),
+            ("adkim", &mut self.adkim),
+            ("aspf", &mut self.aspf),
+            ("psd", &mut self.psd),
+            ("t", &mut self.t),
+            ("fo", &mut self.fo),
+            ("rua", &mut self.rua),
+        ];
+        let is_it = |known: &(&str, _)| name.eq_ignore_ascii_case(known.0.as_bytes());
+        let Some((_, tag)) = known.into_iter().find(is_it) else { return };
         *tag = match tag {
             Tag::Missing => Tag::Once(value),
             Tag::Once(_) | Tag::Repeated => Tag::Repeated,
