@@ -191,9 +191,10 @@ proptest! {
     }
 }
 
-/// Records that a name without an answer may have: one of each kind that can matter.
+/// Records that a name without an answer may have: one of each kind that can matter. The name
+/// exists, and so do the names above it.
 const POSSIBLE: &[&[&str]] = &[
-    &[],
+    &["something else"],
     &["v=DMARC1; p=reject"],
     &["v=DMARC1; p=none; adkim=s; aspf=s"],
     &["v=DMARC1; p=bogus"],
