@@ -56,8 +56,8 @@ impl Frame {
 enum Next {
     /// To the record of a domain.
     Enter { domain: Name, include: Option<Qualifier>, redirected: bool },
-    /// To the next term of the record on top.
-    Term,
+    /// To the next terms of the record on top.
+    Terms,
     /// Out of the record on top, by a directive that matched or without one.
     Leave { result: SpfResult, matched: bool },
     /// Out of all of them.
@@ -77,7 +77,7 @@ impl<'a> Evaluation<'a> {
                 Next::Enter { domain, include, redirected } => {
                     self.enter(domain, include, redirected).await?
                 }
-                Next::Term => self.evaluate_term().await?,
+                Next::Terms => self.evaluate_terms().await?,
                 Next::Leave { result, matched } => self.leave(result, matched)?,
                 Next::Finish(outcome) => return Ok(outcome),
             };
@@ -126,7 +126,7 @@ impl<'a> Evaluation<'a> {
             }
             Ok(record) => {
                 self.push(Frame { domain: domain.clone(), record, next: 0, include });
-                Ok(Next::Term)
+                Ok(Next::Terms)
             }
             Err(error) => Err(error),
         };
@@ -154,36 +154,44 @@ impl<'a> Evaluation<'a> {
         Ok(Next::Finish(Outcome::without_record(SpfResult::None, None)))
     }
 
-    /// Evaluates the next term of the record on top (RFC 7208 §4.6.2).
-    async fn evaluate_term(&mut self) -> Result<Next, Problem> {
-        let frame = self.stack.last_mut().ok_or_else(no_record)?;
-        let (record, domain) = (Arc::clone(&frame.record), frame.domain.clone());
-        // `next` grows by one at a time, so that the first missing term is the end.
-        let Some(term) = record.terms.get(frame.next) else {
-            return self.redirect(&record, &domain).await;
-        };
-        frame.next += 1;
+    /// Evaluates the record on top from its next term on (RFC 7208 §4.6.2).
+    async fn evaluate_terms(&mut self) -> Result<Next, Problem> {
         let lookups = &mut self.lookups;
-        lookups.go_on(frame.next);
-        let Term::Directive(directive) = term else { return Ok(Next::Term) };
-        let qualifier = directive.qualifier.unwrap_or(Qualifier::Pass);
-        let mechanism = &directive.mechanism;
-        let matched = match mechanism::evaluate(lookups, &domain, mechanism).await? {
-            Match::Known(matched) => matched,
-            Match::InRecord(domain) => {
-                return Ok(Next::Enter { domain, include: Some(qualifier), redirected: false });
+        let Frame { domain, record, next, .. } = self.stack.last_mut().ok_or_else(no_record)?;
+        // `next` grows by one at a time, so that the first missing term is the end.
+        while let Some(term) = record.terms.get(*next) {
+            *next += 1;
+            let Term::Directive(directive) = term else { continue };
+            let qualifier = directive.qualifier.unwrap_or(Qualifier::Pass);
+            let (mechanism, result) = (&directive.mechanism, result_of(qualifier));
+            let asks_dns = asks_dns(mechanism);
+            let matched = match asks_dns {
+                false => mechanism::matches_client(mechanism, lookups.client()),
+                true => {
+                    lookups.go_on(*next);
+                    match mechanism::evaluate(lookups, domain, mechanism).await? {
+                        Match::Known(matched) => matched,
+                        Match::InRecord(domain) => {
+                            let include = Some(qualifier);
+                            return Ok(Next::Enter { domain, include, redirected: false });
+                        }
+                    }
+                }
+            };
+            let event = || match matched {
+                true => format!("{directive} matches: {result}"),
+                false => format!("{directive} does not match"),
+            };
+            match asks_dns {
+                true => lookups.trace_counted(event),
+                false => lookups.trace(event),
             }
-        };
-        let result = result_of(qualifier);
-        let event = || match matched {
-            true => format!("{directive} matches: {result}"),
-            false => format!("{directive} does not match"),
-        };
-        match asks_dns(mechanism) {
-            true => lookups.trace_counted(event),
-            false => lookups.trace(event),
+            if matched {
+                return Ok(Next::Leave { result, matched });
+            }
         }
-        Ok(if matched { Next::Leave { result, matched } } else { Next::Term })
+        let (record, domain) = (Arc::clone(record), domain.clone());
+        self.redirect(&record, &domain).await
     }
 
     /// Goes to the record that a `redirect` modifier names, or ends without a match (RFC 7208 §4.7,
@@ -233,7 +241,7 @@ impl<'a> Evaluation<'a> {
                 false => format!("{directive} does not match, its record gives {included}"),
             });
         }
-        Ok(if matched { Next::Leave { result, matched } } else { Next::Term })
+        Ok(if matched { Next::Leave { result, matched } } else { Next::Terms })
     }
 
     fn push(&mut self, frame: Frame) {

@@ -1,6 +1,6 @@
 //! The mechanisms (RFC 7208 §5), in the record of a domain.
 
-use std::fmt::Display;
+use std::{fmt::Display, net::IpAddr};
 
 use futures_util::{StreamExt as _, stream::FuturesUnordered};
 use viaspf::record::{DomainSpec, Mechanism};
@@ -27,17 +27,18 @@ pub(super) enum Match {
     InRecord(Name),
 }
 
-/// Evaluates a mechanism.
+/// Whether a mechanism that asks nothing of DNS matches.
+pub(super) fn matches_client(mechanism: &Mechanism, client: IpAddr) -> bool {
+    matches!(mechanism, Mechanism::All) || matches_network(mechanism, client)
+}
+
+/// Evaluates a mechanism that asks DNS.
 pub(super) async fn evaluate(
     lookups: &mut Lookups<'_>,
     domain: &Name,
     mechanism: &Mechanism,
 ) -> Result<Match, Problem> {
     let client = lookups.client();
-    if !asks_dns(mechanism) {
-        let matched = matches!(mechanism, Mechanism::All) || matches_network(mechanism, client);
-        return Ok(Match::Known(matched));
-    }
     lookups.count()?;
     let spec = mechanism_spec(mechanism);
     if spec.is_some_and(|spec| unusable(spec, lookups.variables.local_part)) {
@@ -78,7 +79,8 @@ pub(super) async fn evaluate(
         }
         // Always an A query, also for a client with an IPv6 address (RFC 7208 §5.7).
         Mechanism::Exists(_) => lookups.find(&name, RecordType::A).await?.is_some(),
-        Mechanism::All | Mechanism::Include(_) | Mechanism::Ip4(_) | Mechanism::Ip6(_) => false,
+        Mechanism::Include(_) => false,
+        Mechanism::All | Mechanism::Ip4(_) | Mechanism::Ip6(_) => matches_client(mechanism, client),
     }))
 }
 
