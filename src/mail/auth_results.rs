@@ -1,4 +1,4 @@
-//! Authentication-Results (RFC 8601) as data: written into a header field, and read back.
+//! Authentication-Results (RFC 8601): fields of our own are written, those of others that claim to be ours are found.
 //!
 //! Whatever the values are made of, the field written reads back to them: text that is not
 //! printable ASCII is encoded, and what is too long for a line shortened, as [`super::tokens`]
@@ -7,8 +7,6 @@
 mod authserv_id;
 mod field;
 mod grammar;
-#[cfg(any(test, feature = "testing"))]
-mod reader;
 #[cfg(test)]
 mod tests;
 

@@ -114,31 +114,6 @@ impl Folding {
     }
 }
 
-/// Asserts what must hold of every line of a field.
-#[cfg(test)]
-pub(super) fn check_lines(field: &HeaderField) {
-    let text = format!("{}: {}", field.name, field.value);
-    for (number, line) in text.split('\n').enumerate() {
-        assert!(line.bytes().all(|b| (b' '..=b'~').contains(&b)), "{line:?}");
-        assert!(line.len() <= 998, "{line:?}");
-        assert!(number == 0 || line.starts_with(' '), "{line:?}");
-        assert!(!line.trim().is_empty(), "{text:?}");
-        // Nothing but a single token, a quoted string with its spaces perhaps, makes a line longer
-        // than it should be.
-        let (mut quoted, mut previous, mut spaces) = (false, ' ', 0);
-        for c in line.chars() {
-            match c {
-                '"' if previous != '\\' => quoted = !quoted,
-                ' ' if !quoted => spaces += 1,
-                _ => {}
-            }
-            previous = if previous == '\\' && c == '\\' { ' ' } else { c };
-        }
-        let comment = line.contains('(') || line.contains(')');
-        assert!(line.len() <= 78 || comment || spaces <= 1, "{line:?}");
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,7 +1,6 @@
 //! Sessions from their events to their edits.
 
 mod bounds;
-mod hostile;
 
 use std::{path::Path, sync::Arc, time::Duration};
 
@@ -650,5 +649,32 @@ async fn the_steps_of_spf_can_be_had() {
         let answer = session.message(&[], "x").await;
         let trace = &answer.records.latest().unwrap().identities[0].verified.trace;
         assert_eq!(trace.is_some(), traces_spf);
+    }
+}
+
+/// A HELO name keeps the end where its domain is.
+#[tokio::test]
+async fn long_helo_names_keep_their_right_end() {
+    let zone =
+        "example.com TXT \"v=spf1 exists:%{h1}.h.example -all\"\nexample.h.example A 127.0.0.2";
+    let host = Host::new(zone, "verify_helo = no\n");
+    for (length, first) in
+        [(1023, "x"), (1024, "x"), (1025, "."), (60_000, "."), (60_001, "\u{e9}")]
+    {
+        let end = "host.example";
+        let name = first.repeat((length - end.len()) / first.len()) + end;
+        let mut session = host.connect();
+        session.helo(&name).await;
+        let kept = &session.helo.as_ref().unwrap().name;
+        let longest = name.len().min(1024);
+        assert!(
+            name.ends_with(&**kept) && (longest - first.len() + 1..=longest).contains(&kept.len()),
+            "{length}"
+        );
+        assert_eq!(
+            session.mail(b"<a@example.com>", false, None).await,
+            Answer::proceed(),
+            "{length}"
+        );
     }
 }

@@ -20,6 +20,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+pub mod auth_results;
 pub mod bench;
 pub mod corpus;
 pub mod daemon;
@@ -34,6 +35,7 @@ pub mod opendkim;
 pub mod opendmarc;
 pub mod postfix;
 pub mod process;
+pub mod received_spf;
 pub mod scenario;
 pub mod scratch;
 pub mod sendmail;

@@ -12,11 +12,14 @@ use spf_milter::{
     auth::dmarc::DmarcResult,
     config::{Config, Overrides, load_text},
     dns::{Dns, zone::Zone},
-    mail::auth_results::{AuthenticationResults, MethodResult},
+    mail::auth_results::MethodResult,
     runtime::{Clock, Runtime},
     session::{Answer, Client, Edit, Granted, Record, Session, Verdict},
 };
-use testkit::corpus::{self, Case, Message};
+use testkit::{
+    auth_results,
+    corpus::{self, Case, Message},
+};
 
 /// The clock where a case names no time: 2026-11-18, when all of the messages were there.
 const NOW: u64 = 1_795_000_000;
@@ -224,7 +227,7 @@ fn read(name: &str, value: &str) -> Vec<MethodResult> {
             "{name}: {line:?}"
         );
     }
-    let field = AuthenticationResults::parse(value.as_bytes())
+    let field = auth_results::read(value.as_bytes())
         .unwrap_or_else(|error| panic!("{name}: {error}\n{value}"));
     assert_eq!(field.authserv_id, "receiver.example", "{name}");
     field.results

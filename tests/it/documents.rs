@@ -21,13 +21,12 @@ use spf_milter::{
     dns::{self, Name},
     internal_error::InternalError,
     log::Log,
-    mail::{
-        auth_results::AuthenticationResults, domain::Domain, reply::Reply, spf_result::SpfResult,
-    },
+    mail::{domain::Domain, reply::Reply, spf_result::SpfResult},
     observe::Observer,
     policy::{Disposition, Exemption},
     session::{Action, ContentRecord, Failure, IdentityRecord, Permission, Record, Skipped},
 };
+use testkit::auth_results;
 
 fn root() -> PathBuf {
     env!("CARGO_MANIFEST_DIR").into()
@@ -1073,7 +1072,7 @@ fn fields_in_the_documents_are_as_the_program_writes_them() {
     let mut count = 0;
     for example in examples() {
         let Some(value) = example.strip_prefix("Authentication-Results:") else { continue };
-        let written = AuthenticationResults::parse(value.as_bytes()).unwrap().write();
+        let written = auth_results::read(value.as_bytes()).unwrap().write();
         assert_eq!(format!("Authentication-Results: {}\n", written.value), example);
         count += 1;
     }

@@ -8,6 +8,7 @@
     reason = "a test fails by panicking"
 )]
 
+mod auth_results;
 mod broken_config;
 mod circles;
 mod daemon;
@@ -21,5 +22,7 @@ mod memory;
 mod nameservers;
 mod odd_servers;
 mod policy_table;
+mod read_back;
+mod received_spf;
 mod reload;
 mod scenarios;

@@ -1,8 +1,10 @@
 //! Incoming Authentication-Results: nothing that a reader takes for ours stays.
 
 use spf_milter::mail::auth_results::{
-    AuthenticationResults, AuthservIdPattern, arc_claims_authserv_id, claims_authserv_id,
+    AuthservIdPattern, arc_claims_authserv_id, claims_authserv_id,
 };
+
+use crate::auth_results;
 
 const OURS: &str = "mx.example.org";
 
@@ -10,13 +12,13 @@ pub(crate) fn check(octets: &[u8]) {
     let exact = [AuthservIdPattern::exact(OURS)];
     let claimed = claims_authserv_id(octets, &exact);
     assert!(!claims_authserv_id(octets, &[]));
-    if let Ok(read) = AuthenticationResults::parse(octets) {
+    if let Ok(read) = auth_results::read(octets) {
         if read.authserv_id.eq_ignore_ascii_case(OURS) {
             assert!(claimed, "read as ours, and stays: {:?}", String::from_utf8_lossy(octets));
         }
         // What is written of it reads back to the same.
         let written = read.write();
-        let again = AuthenticationResults::parse(written.value.as_bytes())
+        let again = auth_results::read(written.value.as_bytes())
             .unwrap_or_else(|error| panic!("{error} in {written:?}"));
         assert_eq!(again.results.len(), read.results.len(), "{written:?}");
         for (again, read) in again.results.iter().zip(&read.results) {

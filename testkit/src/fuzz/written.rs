@@ -9,10 +9,11 @@ use spf_milter::mail::{
 };
 
 use super::Input;
+use crate::{auth_results, received_spf};
 
 pub(crate) fn check(octets: &[u8]) {
-    let _ = AuthenticationResults::parse(octets);
-    let _ = ReceivedSpf::parse(octets);
+    let _ = auth_results::read(octets);
+    let _ = received_spf::read(octets);
     let mut input = Input(octets);
     match input.octet() % 2 {
         0 => authentication_results(&mut input),
@@ -66,7 +67,7 @@ fn authentication_results(input: &mut Input<'_>) {
     }
     let field = results.write();
     is_written_right(&field);
-    let read = AuthenticationResults::parse(field.value.as_bytes())
+    let read = auth_results::read(field.value.as_bytes())
         .unwrap_or_else(|error| panic!("{error} in {field:?}"));
     assert_eq!(
         (read.authserv_id.as_str(), read.version, read.results.len()),
@@ -112,7 +113,7 @@ fn received_spf(input: &mut Input<'_>) {
     };
     let field = written.write();
     is_written_right(&field);
-    let read = ReceivedSpf::parse(field.value.as_bytes())
+    let read = received_spf::read(field.value.as_bytes())
         .unwrap_or_else(|error| panic!("{error} in {field:?}"));
     assert_eq!(
         (read.result, read.client_ip, read.identity),

@@ -1,44 +1,44 @@
 //! Reads Authentication-Results: one pass, no recursion, time in proportion to the length.
 
-use super::field::{AuthenticationResults, Keyword, MethodResult, Property, is_keyword_octet};
-use crate::mail::lexer::{Cursor, ParseError, ParseErrorKind};
+use spf_milter::mail::{
+    auth_results::{AuthenticationResults, Keyword, MethodResult, Property},
+    lexer::{Cursor, ParseError, ParseErrorKind},
+};
 
-impl AuthenticationResults {
-    /// Reads the value of a header field, folded or not.
-    ///
-    /// Takes more than RFC 8601 §2.2 allows, since it is met: no authserv-id, a `;` too many,
-    /// properties without a type, the reason behind the properties, values that should have been
-    /// quoted, UTF-8 (RFC 6532). Escapes of [`tokens`](crate::mail::tokens) are read.
-    ///
-    /// # Errors
-    ///
-    /// Where the field cannot be read, and why.
-    pub fn parse(value: &[u8]) -> Result<Self, ParseError> {
-        let mut cursor = Cursor::new(value);
-        cursor.skip_cfws()?;
-        let mut results = Self::new("");
-        let mut first = None;
-        if !matches!(cursor.peek(), None | Some(b';')) {
-            if starts_result(cursor) {
-                first = Some(result(&mut cursor)?);
-            } else {
-                results.authserv_id = authserv_id(&mut cursor)?;
-                results.version = version(&mut cursor)?;
-            }
+/// Reads the value of a header field, folded or not.
+///
+/// Takes more than RFC 8601 §2.2 allows, since it is met: no authserv-id, a `;` too many,
+/// properties without a type, the reason behind the properties, values that should have been
+/// quoted, UTF-8 (RFC 6532). Escapes of [`tokens`](spf_milter::mail::tokens) are read.
+///
+/// # Errors
+///
+/// Where the field cannot be read, and why.
+pub fn read(value: &[u8]) -> Result<AuthenticationResults, ParseError> {
+    let mut cursor = Cursor::new(value);
+    cursor.skip_cfws()?;
+    let mut results = AuthenticationResults::new("");
+    let mut first = None;
+    if !matches!(cursor.peek(), None | Some(b';')) {
+        if starts_result(cursor) {
+            first = Some(result(&mut cursor)?);
+        } else {
+            results.authserv_id = authserv_id(&mut cursor)?;
+            results.version = version(&mut cursor)?;
         }
-        results.results.extend(first);
-        loop {
-            cursor.skip_cfws()?;
-            if cursor.is_at_end() {
-                return Ok(results);
-            }
-            if !cursor.take(b';') {
-                return Err(cursor.error(ParseErrorKind::Unexpected));
-            }
-            cursor.skip_cfws()?;
-            if !matches!(cursor.peek(), None | Some(b';')) && !is_none(&mut cursor)? {
-                results.results.push(result(&mut cursor)?);
-            }
+    }
+    results.results.extend(first);
+    loop {
+        cursor.skip_cfws()?;
+        if cursor.is_at_end() {
+            return Ok(results);
+        }
+        if !cursor.take(b';') {
+            return Err(cursor.error(ParseErrorKind::Unexpected));
+        }
+        cursor.skip_cfws()?;
+        if !matches!(cursor.peek(), None | Some(b';')) && !is_none(&mut cursor)? {
+            results.results.push(result(&mut cursor)?);
         }
     }
 }
@@ -173,4 +173,8 @@ fn word(cursor: &mut Cursor<'_>) -> Result<String, ParseError> {
 fn bare_word(cursor: &mut Cursor<'_>) -> String {
     let octets = cursor.take_while(|b| !b.is_ascii_control() && !b" ;(\"".contains(&b));
     String::from_utf8_lossy(octets).into_owned()
+}
+
+fn is_keyword_octet(octet: u8) -> bool {
+    octet.is_ascii_alphanumeric() || octet == b'-' || octet == b'_'
 }
