@@ -16,7 +16,7 @@ use crate::{
         envelope::EMPTY_PATH,
         header_field::HeaderField,
         received_spf::{ReceivedSpf, describe, describe_without_domain},
-        spf_result::SpfResult,
+        results::SpfResult,
     },
     policy::MessageDecision,
 };

@@ -13,6 +13,5 @@ pub mod list_id;
 pub mod octets;
 pub mod received_spf;
 pub mod reply;
-pub(crate) mod results;
-pub mod spf_result;
+pub mod results;
 pub mod tokens;

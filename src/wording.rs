@@ -12,7 +12,7 @@ use crate::{
     mail::{
         domain::Domain,
         reply::{EnhancedStatusCode, Reply, ReplyCode},
-        spf_result::SpfResult,
+        results::SpfResult,
     },
     policy::Refusal,
 };

@@ -8,7 +8,7 @@ use proptest::{
 };
 
 use super::*;
-use crate::mail::{domain::Domain, spf_result::SpfResult};
+use crate::mail::{domain::Domain, results::SpfResult};
 
 const SOCKET: &str = "socket = inet:127.0.0.1:8890\n";
 

@@ -17,7 +17,7 @@ use super::{
 use crate::mail::{
     domain::Domain,
     reply::{EnhancedStatusCode, ReplyCode},
-    spf_result::SpfResult,
+    results::SpfResult,
 };
 
 /// How long Postfix waits for the answer to a command, unless `milter_command_timeout` is set.

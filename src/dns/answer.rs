@@ -7,41 +7,30 @@ use std::{
 };
 
 use super::{name::Name, texts::Texts};
+use crate::mail::results::words;
 
-/// The record types that mail authentication asks for.
-#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
-pub enum RecordType {
-    /// IPv4 addresses (RFC 1035 §3.4.1).
-    A,
-    /// IPv6 addresses (RFC 3596 §2.1).
-    Aaaa,
-    /// Mail exchangers (RFC 1035 §3.3.9).
-    Mx,
-    /// Texts (RFC 1035 §3.3.14).
-    Txt,
-    /// Names of an address (RFC 1035 §3.3.12).
-    Ptr,
-    /// No type: whether the name exists (RFC 8020, RFC 9824), whatever is there. Asked as A.
-    Existence,
+words! {
+    /// The record types that mail authentication asks for.
+    RecordType {
+        /// IPv4 addresses (RFC 1035 §3.4.1).
+        A = "A",
+        /// IPv6 addresses (RFC 3596 §2.1).
+        Aaaa = "AAAA",
+        /// Mail exchangers (RFC 1035 §3.3.9).
+        Mx = "MX",
+        /// Texts (RFC 1035 §3.3.14).
+        Txt = "TXT",
+        /// Names of an address (RFC 1035 §3.3.12).
+        Ptr = "PTR",
+        /// No type: whether the name exists (RFC 8020, RFC 9824), whatever is there. Asked as A.
+        Existence = "existence of",
+    }
 }
 
 impl RecordType {
     /// The type of records with addresses of this family.
     pub fn of_address(address: IpAddr) -> Self {
         if address.is_ipv4() { Self::A } else { Self::Aaaa }
-    }
-}
-
-impl fmt::Display for RecordType {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::A => "A",
-            Self::Aaaa => "AAAA",
-            Self::Mx => "MX",
-            Self::Txt => "TXT",
-            Self::Ptr => "PTR",
-            Self::Existence => "existence of",
-        })
     }
 }
 

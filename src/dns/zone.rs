@@ -11,6 +11,7 @@ use super::{
     answer::{Answer, Failure, Mx, RecordType},
     name::Name,
 };
+use crate::mail::results::Words as _;
 
 /// CNAMEs followed before a chain counts as broken.
 const MAX_ALIASES: usize = 8;
@@ -90,7 +91,10 @@ impl Zone {
             };
             let record_type = match kind {
                 "*" => None,
-                _ => Some(record_type(kind)?),
+                _ => Some(
+                    RecordType::find(|word| word == kind)
+                        .ok_or_else(|| format!("unknown type '{kind}'"))?,
+                ),
             };
             self.add_failure(name, record_type, failure);
             if value == "!silence" {
@@ -292,17 +296,6 @@ fn add<T: PartialEq>(records: &mut Vec<T>, record: T) {
     if !records.contains(&record) {
         records.push(record);
     }
-}
-
-fn record_type(text: &str) -> Result<RecordType, String> {
-    Ok(match text {
-        "A" => RecordType::A,
-        "AAAA" => RecordType::Aaaa,
-        "MX" => RecordType::Mx,
-        "TXT" => RecordType::Txt,
-        "PTR" => RecordType::Ptr,
-        _ => return Err(format!("unknown type '{text}'")),
-    })
 }
 
 /// The character-strings of a TXT value.

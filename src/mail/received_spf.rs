@@ -4,8 +4,7 @@ use super::{
     envelope::EMPTY_PATH,
     header_field::{Folding, HeaderField},
     ip_address::push_address,
-    results::words,
-    spf_result::SpfResult,
+    results::{SpfResult, words},
     tokens,
 };
 use std::{borrow::Cow, net::IpAddr};
@@ -15,7 +14,6 @@ pub const NAME: &str = "Received-SPF";
 
 words! {
     /// An identity that SPF verifies (RFC 7208 §2.3, §2.4).
-    #[derive(Ord, PartialOrd)]
     Identity {
         /// The name that the client gave in HELO or EHLO.
         Helo = "helo",

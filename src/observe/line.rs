@@ -288,7 +288,7 @@ mod tests {
             iprev,
             spf::Outcome,
         },
-        mail::{domain::Domain, spf_result::SpfResult},
+        mail::{domain::Domain, results::SpfResult},
         policy::Exemption,
         session::{Action, Permission},
     };

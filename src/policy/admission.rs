@@ -5,50 +5,33 @@ use std::net::IpAddr;
 use crate::{
     auth::dkim::SignatureOutcome,
     config::Config,
-    mail::{domain::Domain, envelope::helo_domain},
+    mail::{domain::Domain, envelope::helo_domain, results::words},
 };
 
-/// Why something is not verified, or not enforced.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Exemption {
-    /// The client has no address.
-    NoAddress,
-    /// The message does not come from an SMTP client, but from this host itself.
-    LocalSubmission,
-    /// The client is in `trusted_networks`.
-    TrustedNetwork,
-    /// The client authenticated (`trust_authenticated_senders`).
-    Authenticated,
-    /// The HELO name is no domain name that can be verified.
-    NoDomainName,
-    /// The identity is in `skip_senders`.
-    SkippedSender,
-    /// From DMARC: the client is in `dmarc_exempt_networks`.
-    DmarcNetwork,
-    /// From DMARC: the message has a passing signature, of all of its body, of a domain in
-    /// `dmarc_exempt_dkim_domains`.
-    DmarcDkimDomain,
-    /// From DMARC: the message has a List-Id (`dmarc_exempt_mailing_lists`).
-    MailingList,
-    /// From DMARC: the policy is not in `enforce_dmarc_policies`; nothing else exempts the message.
-    NotEnforced,
-}
-
-impl Exemption {
-    /// The exemption's word, in header fields and in the log.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::NoAddress => "no-address",
-            Self::LocalSubmission => "local-submission",
-            Self::TrustedNetwork => "trusted-network",
-            Self::Authenticated => "authenticated",
-            Self::NoDomainName => "no-domain-name",
-            Self::SkippedSender => "skip-senders",
-            Self::DmarcNetwork => "exempt-network",
-            Self::DmarcDkimDomain => "exempt-dkim-domain",
-            Self::MailingList => "mailing-list",
-            Self::NotEnforced => "not-enforced",
-        }
+words! {
+    /// Why something is not verified, or not enforced.
+    Exemption {
+        /// The client has no address.
+        NoAddress = "no-address",
+        /// The message does not come from an SMTP client, but from this host itself.
+        LocalSubmission = "local-submission",
+        /// The client is in `trusted_networks`.
+        TrustedNetwork = "trusted-network",
+        /// The client authenticated (`trust_authenticated_senders`).
+        Authenticated = "authenticated",
+        /// The HELO name is no domain name that can be verified.
+        NoDomainName = "no-domain-name",
+        /// The identity is in `skip_senders`.
+        SkippedSender = "skip-senders",
+        /// From DMARC: the client is in `dmarc_exempt_networks`.
+        DmarcNetwork = "exempt-network",
+        /// From DMARC: the message has a passing signature, of all of its body, of a domain in
+        /// `dmarc_exempt_dkim_domains`.
+        DmarcDkimDomain = "exempt-dkim-domain",
+        /// From DMARC: the message has a List-Id (`dmarc_exempt_mailing_lists`).
+        MailingList = "mailing-list",
+        /// From DMARC: the policy is not in `enforce_dmarc_policies`; nothing else exempts the message.
+        NotEnforced = "not-enforced",
     }
 }
 

@@ -12,6 +12,7 @@ use crate::{
         dmarc::{self, DmarcResult, Policy},
     },
     config::{Config, EnforcedPolicy},
+    mail::results::words,
 };
 
 /// A decision on a message.
@@ -47,25 +48,15 @@ impl MessageDecision {
     }
 }
 
-/// The disposition of a message, in the words of DMARC.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Disposition {
-    /// Nothing.
-    None,
-    /// The MTA keeps it back.
-    Quarantine,
-    /// It is refused, for good or for now.
-    Reject,
-}
-
-impl Disposition {
-    /// The disposition's word, in header fields and in the log.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::None => "none",
-            Self::Quarantine => "quarantine",
-            Self::Reject => "reject",
-        }
+words! {
+    /// The disposition of a message, in the words of DMARC.
+    Disposition {
+        /// Nothing.
+        None = "none",
+        /// The MTA keeps it back.
+        Quarantine = "quarantine",
+        /// It is refused, for good or for now.
+        Reject = "reject",
     }
 }
 

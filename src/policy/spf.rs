@@ -1,7 +1,7 @@
 //! Decisions on the results of SPF.
 
 use super::refusal::Refusal;
-use crate::{auth::Verified, config::Config, mail::spf_result::SpfResult};
+use crate::{auth::Verified, config::Config, mail::results::SpfResult};
 
 /// A decision on a HELO identity.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

@@ -165,7 +165,7 @@ impl Content {
 fn identifier(signature: &dkim::SignatureOutcome) -> Option<DkimIdentifier> {
     let status = if signature.covers_message() {
         DkimStatus::Pass
-    } else if signature.result() == dkim::DkimResult::TempError
+    } else if signature.result() == dkim::DkimResult::Temperror
         && signature.body.is_some_and(|body| !body.is_partial())
     {
         DkimStatus::Temperror

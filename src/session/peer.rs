@@ -1,6 +1,8 @@
 //! The peers of a session: the client, and the MTA.
 
-use std::{fmt, net::IpAddr};
+use std::net::IpAddr;
+
+use crate::mail::results::words;
 
 /// The client of a session, as the MTA describes it.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -52,23 +54,14 @@ impl Granted {
     }
 }
 
-/// Something that an MTA may let milters do.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Permission {
-    /// Add header fields.
-    AddFields,
-    /// Delete header fields.
-    DeleteFields,
-    /// Keep messages back.
-    Quarantine,
-}
-
-impl fmt::Display for Permission {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::AddFields => "add header fields",
-            Self::DeleteFields => "delete header fields",
-            Self::Quarantine => "keep messages back",
-        })
+words! {
+    /// Something that an MTA may let milters do.
+    Permission {
+        /// Add header fields.
+        AddFields = "add header fields",
+        /// Delete header fields.
+        DeleteFields = "delete header fields",
+        /// Keep messages back.
+        Quarantine = "keep messages back",
     }
 }

@@ -6,31 +6,23 @@ use super::peer::Permission;
 use crate::{
     auth::{Identity, Verified, dkim, dmarc, iprev},
     internal_error::InternalError,
-    mail::reply::Reply,
+    mail::{reply::Reply, results::words},
     policy::{Disposition, Exemption},
 };
 
-/// The action on an identity.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Action {
-    /// Nothing; the message may go on.
-    Accept,
-    /// The client was refused for good.
-    Reject,
-    /// The client was refused for now, and may try again.
-    Tempfail,
+words! {
+    /// The action on an identity.
+    Action {
+        /// Nothing; the message may go on.
+        Accept = "accept",
+        /// The client was refused for good.
+        Reject = "reject",
+        /// The client was refused for now, and may try again.
+        Tempfail = "tempfail",
+    }
 }
 
 impl Action {
-    /// The action's word in the log.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Accept => "accept",
-            Self::Reject => "reject",
-            Self::Tempfail => "tempfail",
-        }
-    }
-
     /// The action of a reply.
     pub fn of(reply: &Reply) -> Self {
         if reply.code().is_temporary() { Self::Tempfail } else { Self::Reject }

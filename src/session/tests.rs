@@ -9,7 +9,7 @@ use crate::{
     auth::Identity,
     config::{Overrides, load_text},
     dns::{Dns, zone::Zone},
-    mail::spf_result::SpfResult,
+    mail::results::SpfResult,
     runtime::Clock,
     session::forged::MAX_FORGED_FIELDS,
 };

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use spf_milter::mail::{
     lexer::{Cursor, ParseError, ParseErrorKind},
     received_spf::{Identity, ReceivedSpf},
-    spf_result::SpfResult,
+    results::SpfResult,
     tokens,
 };
 

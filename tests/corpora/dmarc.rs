@@ -14,7 +14,7 @@ use spf_milter::{
     mail::{
         author::{self, Author},
         domain::Domain,
-        spf_result::SpfResult,
+        results::SpfResult,
     },
 };
 use testkit::corpus::{self, Case};

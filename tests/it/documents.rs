@@ -21,7 +21,7 @@ use spf_milter::{
     dns::{self, Name},
     internal_error::InternalError,
     log::Log,
-    mail::{domain::Domain, reply::Reply, spf_result::SpfResult},
+    mail::{domain::Domain, reply::Reply, results::SpfResult},
     observe::Observer,
     policy::{Disposition, Exemption},
     session::{Action, ContentRecord, Failure, IdentityRecord, Permission, Record, Skipped},
@@ -642,7 +642,7 @@ fn the_manual_has_the_words_for_problems() {
     let source = read("src/auth/spf/outcome.rs");
     let texts: Vec<&str> = source
         .lines()
-        .filter(|line| line.contains(" => \""))
+        .filter(|line| line.contains(" = \""))
         .map(|line| line.split('"').nth(1).unwrap())
         .collect();
     assert!(texts.len() >= 8, "{texts:?}");

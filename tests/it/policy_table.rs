@@ -10,7 +10,7 @@ use spf_milter::{
     },
     config::{Config, Overrides, load_text},
     dns::{Dns, zone::Zone},
-    mail::{domain::Domain, spf_result::SpfResult},
+    mail::{domain::Domain, results::SpfResult},
     policy::{self, Exemption, MailDecision, MessageDecision, MessageFacts, Refusal},
     runtime::Runtime,
     session::{Answer, Client, Edit, Granted, Session, Verdict},

@@ -5,7 +5,7 @@ use std::{borrow::Cow, net::IpAddr};
 use proptest::prelude::*;
 use spf_milter::mail::{
     received_spf::{Identity, ReceivedSpf, describe},
-    spf_result::SpfResult,
+    results::SpfResult,
     tokens,
 };
 use testkit::{fields::check_lines, received_spf::read};

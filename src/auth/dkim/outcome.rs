@@ -21,9 +21,9 @@ words! {
         /// A signature that cannot be read.
         Neutral = "neutral",
         /// No verdict for now; a later attempt may bring one.
-        TempError = "temperror",
+        Temperror = "temperror",
         /// No verdict, and there will be none.
-        PermError = "permerror",
+        Permerror = "permerror",
     }
 }
 
@@ -94,7 +94,7 @@ impl Reason {
             | Self::Future
             | Self::Expired
             | Self::Key(KeyProblem::TooShort(_)) => DkimResult::Policy,
-            Self::Key(KeyProblem::Unavailable(_)) => DkimResult::TempError,
+            Self::Key(KeyProblem::Unavailable(_)) => DkimResult::Temperror,
             Self::Syntax
             | Self::BadTag(_)
             | Self::Version
@@ -107,7 +107,7 @@ impl Reason {
             | Self::Identity
             | Self::FromNotSigned
             | Self::Key(_)
-            | Self::LengthBeyondBody => DkimResult::PermError,
+            | Self::LengthBeyondBody => DkimResult::Permerror,
             Self::BodyHash | Self::Signature => DkimResult::Fail,
         }
     }

@@ -502,7 +502,7 @@ async fn fields_that_may_occur_once() {
         let signature = "v=1; a=ed25519-sha256; d=example.com; s=ed; h=subject; bh=LPJNul+wow4m6DsqxbninhsWHlwfp0JecwQzYpOLmCQ=; b=AAAA";
         let message = message.with_on_top("DKIM-Signature", signature);
         let reason = message.verify().await.reason.unwrap();
-        assert_eq!((reason, reason.result()), (Reason::FromNotSigned, DkimResult::PermError));
+        assert_eq!((reason, reason.result()), (Reason::FromNotSigned, DkimResult::Permerror));
     }
     // Others may occur as often as they like.
     let mut message = Message::new();

@@ -8,7 +8,7 @@ use super::{
     record::{Alignment, Psd, Record},
     walk::Walk,
 };
-use crate::mail::{domain::Domain, spf_result::SpfResult};
+use crate::mail::{domain::Domain, results::SpfResult};
 
 /// The alignment of all identifiers with one author domain.
 #[derive(Debug)]

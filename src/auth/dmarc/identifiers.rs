@@ -1,6 +1,6 @@
 //! Input of DMARC (RFC 9989 §4.3).
 
-use crate::mail::{domain::Domain, spf_result::SpfResult};
+use crate::mail::{domain::Domain, results::SpfResult};
 
 /// The outcomes of SPF and DKIM, as far as DMARC needs them.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]

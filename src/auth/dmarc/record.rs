@@ -2,13 +2,12 @@
 
 use crate::mail::{
     octets::{self, split_once},
-    results::{Values as _, words},
+    results::{Words as _, words},
 };
 
 words! {
     /// The handling that a domain owner asks for where DMARC fails: none, quarantine, reject (RFC
     /// 9989 §4.7), from mild to strict.
-    #[derive(Ord, PartialOrd)]
     Policy {
         /// Nothing.
         None = "none",
@@ -31,10 +30,7 @@ impl Policy {
 
     /// `dmarc-request = "none" / "quarantine" / "reject"` (RFC 9989 §4.8), in any case.
     fn parse(value: &[u8]) -> Option<Self> {
-        Self::ALL
-            .iter()
-            .copied()
-            .find(|policy| value.eq_ignore_ascii_case(policy.as_str().as_bytes()))
+        Self::find(|word| value.eq_ignore_ascii_case(word.as_bytes()))
     }
 }
 

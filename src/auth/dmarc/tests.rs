@@ -11,7 +11,7 @@ use crate::{
     mail::{
         author::{Author, MAX_AUTHOR_DOMAINS},
         domain::Domain,
-        spf_result::SpfResult,
+        results::SpfResult,
     },
 };
 

@@ -17,7 +17,7 @@ use super::{
 use crate::{
     dns::{Answer, Failure, Name, RecordType},
     internal_error::InternalError,
-    mail::spf_result::SpfResult,
+    mail::results::SpfResult,
 };
 
 /// Why records that take too much memory are not evaluated.

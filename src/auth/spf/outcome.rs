@@ -1,6 +1,6 @@
 //! What a check found.
 
-use crate::mail::spf_result::SpfResult;
+use crate::mail::results::{SpfResult, words};
 
 /// What a check found.
 #[derive(Clone, Debug, PartialEq)]
@@ -58,42 +58,29 @@ pub struct Problem {
     pub detail: String,
 }
 
-/// A kind of problem; its text stays as it is.
-#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
-pub enum ProblemKind {
-    /// The identity has no domain that could have a policy.
-    NoDomain,
-    /// A record breaks the grammar.
-    InvalidRecord,
-    /// Several records at one name.
-    SeveralRecords,
-    /// An include or redirect leads to no record.
-    NoTarget,
-    /// Too many terms ask DNS, or a term asks too much.
-    TooManyLookups,
-    /// Too many terms ask DNS and find nothing.
-    TooManyVoidLookups,
-    /// DNS answered with an error, or could not be asked.
-    LookupFailed,
-    /// DNS did not answer in time.
-    Timeout,
+words! {
+    /// A kind of problem; its text stays as it is.
+    ProblemKind {
+        /// The identity has no domain that could have a policy.
+        NoDomain = "no domain to verify",
+        /// A record breaks the grammar.
+        InvalidRecord = "invalid SPF record found",
+        /// Several records at one name.
+        SeveralRecords = "more than one SPF record found",
+        /// An include or redirect leads to no record.
+        NoTarget = "no SPF record found at included domain",
+        /// Too many terms ask DNS, or a term asks too much.
+        TooManyLookups = "lookup limit exceeded",
+        /// Too many terms ask DNS and find nothing.
+        TooManyVoidLookups = "void lookup limit exceeded",
+        /// DNS answered with an error, or could not be asked.
+        LookupFailed = "DNS lookup failed",
+        /// DNS did not answer in time.
+        Timeout = "DNS lookup timed out",
+    }
 }
 
 impl ProblemKind {
-    /// The kind in words.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::NoDomain => "no domain to verify",
-            Self::InvalidRecord => "invalid SPF record found",
-            Self::SeveralRecords => "more than one SPF record found",
-            Self::NoTarget => "no SPF record found at included domain",
-            Self::TooManyLookups => "lookup limit exceeded",
-            Self::TooManyVoidLookups => "void lookup limit exceeded",
-            Self::LookupFailed => "DNS lookup failed",
-            Self::Timeout => "DNS lookup timed out",
-        }
-    }
-
     /// The result of a check that such a problem ended.
     pub fn result(self) -> SpfResult {
         match self {

@@ -15,7 +15,7 @@ use std::{future::Future, sync::Arc, time::Duration};
 use super::{Limits, Outcome, ProblemKind, Query, Trace, check as check_query};
 use crate::{
     dns::{Dns, Name, zone::Zone},
-    mail::spf_result::SpfResult::{
+    mail::results::SpfResult::{
         self, Fail, Neutral, None as NoResult, Pass, Permerror, Softfail, Temperror,
     },
 };

@@ -1,44 +1,9 @@
 //! Values that are one of a few keywords.
 
-use std::fmt;
+use super::value::{Parsed, refuse, spell_as_displayed};
+use crate::mail::results::{Words, words};
 
-use super::value::{Parsed, quote, spell_as_displayed, wrong};
-
-/// A type whose values are keywords.
-pub(crate) trait Keyword: Copy + 'static {
-    /// Every value.
-    const ALL: &'static [Self];
-
-    /// The word.
-    fn word(self) -> &'static str;
-}
-
-/// Makes an enumeration whose values are keywords.
-macro_rules! keywords {
-    ($($(#[$meta:meta])* $name:ident { $($(#[$value_meta:meta])* $value:ident = $word:literal,)+ })+) => { $(
-        $(#[$meta])*
-        #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
-        pub enum $name { $($(#[$value_meta])* $value,)+ }
-
-        impl Keyword for $name {
-            const ALL: &'static [Self] = &[$(Self::$value),+];
-
-            fn word(self) -> &'static str {
-                match self { $(Self::$value => $word),+ }
-            }
-        }
-
-        impl fmt::Display for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str(self.word())
-            }
-        }
-
-        spell_as_displayed!($name);
-    )+ };
-}
-
-keywords! {
+words! {
     /// The answer to the MTA when the milter could not do its work on a message.
     ErrorAction {
         /// To try again later.
@@ -128,6 +93,15 @@ keywords! {
     }
 }
 
+spell_as_displayed!(
+    ErrorAction,
+    LogDestination,
+    LogLevel,
+    SyslogFacility,
+    EnforcedPolicy,
+    HeaderName
+);
+
 impl SyslogFacility {
     /// The numerical code (RFC 5424 §6.2.1); 12 to 15, before `local0`, belong to no keyword here.
     pub fn code(self) -> u8 {
@@ -137,7 +111,7 @@ impl SyslogFacility {
 }
 
 /// Reads a keyword.
-pub(crate) fn keyword<T: Keyword>(text: &str) -> Parsed<T> {
+pub(crate) fn keyword<T: Words>(text: &str) -> Parsed<T> {
     find(text, |word| word == text)
 }
 
@@ -146,14 +120,14 @@ pub(crate) fn header_name(text: &str) -> Parsed<HeaderName> {
     find(text, |word| word.eq_ignore_ascii_case(text))
 }
 
-fn find<T: Keyword>(text: &str, is_it: impl Fn(&str) -> bool) -> Parsed<T> {
-    match T::ALL.iter().find(|value| is_it(value.word())) {
-        Some(value) => Ok(*value),
-        None => {
-            let words: Vec<_> = T::ALL.iter().map(|value| value.word()).collect();
-            wrong(format!("{} is unknown (expected {})", quote(text), one_of(&words)))
-        }
-    }
+fn find<T: Words>(text: &str, condition: impl Fn(&str) -> bool) -> Parsed<T> {
+    T::find(condition).map_or_else(
+        || {
+            let words: Vec<_> = T::ALL.iter().map(|(_, word)| *word).collect();
+            refuse(text, format_args!("is unknown (expected {})", one_of(&words)))
+        },
+        Ok,
+    )
 }
 
 /// Joins words as a sentence does: `a, b or c`.
@@ -182,8 +156,8 @@ mod tests {
 
     #[test]
     fn facilities_have_the_codes_of_syslog() {
-        for facility in SyslogFacility::ALL {
-            let theirs: syslog::Facility = facility.word().parse().unwrap();
+        for (facility, word) in SyslogFacility::ALL {
+            let theirs: syslog::Facility = word.parse().unwrap();
             assert_eq!(u32::from(facility.code()) << 3, theirs as u32, "{facility}");
         }
     }

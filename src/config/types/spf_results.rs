@@ -6,7 +6,7 @@ use super::{
     keyword::one_of,
     value::{Parsed, list, quote, spell_as_displayed, wrong},
 };
-use crate::mail::{results::Values as _, spf_result::SpfResult};
+use crate::mail::{results::SpfResult, results::Values as _};
 
 /// A set of SPF results.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]

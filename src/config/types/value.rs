@@ -1,6 +1,6 @@
 //! Reading and spelling single values, for all types of parameters.
 
-use std::path::PathBuf;
+use std::{fmt::Display, path::PathBuf};
 
 use super::suggestion::{comment, explain, is_enclosed};
 
@@ -22,6 +22,11 @@ pub(crate) type Parsed<T> = Result<T, ValueErrors>;
 /// A fault of the whole value.
 pub(crate) fn wrong<T>(message: impl Into<String>) -> Parsed<T> {
     Err(vec![ValueError { offset: 0, message: message.into() }])
+}
+
+/// Refuses a value, with which the message begins, for a reason.
+pub(crate) fn refuse<T>(text: &str, reason: impl Display) -> Parsed<T> {
+    wrong(format!("{} {reason}", quote(text)))
 }
 
 /// Quotes what the user wrote, for a message: one line, no control characters, not too long.

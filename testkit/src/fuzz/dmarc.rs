@@ -11,7 +11,7 @@ use spf_milter::{
         Record, evaluate, organizational_domain,
     },
     dns::{Answer, Dns, Failure, Name, RecordType, zone::Zone},
-    mail::{author::Author, domain::Domain, spf_result::SpfResult},
+    mail::{author::Author, domain::Domain, results::SpfResult},
 };
 
 use super::dmarc_record::{number, twin_of};

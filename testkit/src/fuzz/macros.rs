@@ -7,7 +7,7 @@ use std::{fmt::Write as _, net::IpAddr, sync::Arc};
 use spf_milter::{
     auth::spf::{self, Limits, Query},
     dns::{Dns, zone::Zone},
-    mail::{domain::with_a_labels, spf_result::SpfResult},
+    mail::{domain::with_a_labels, results::SpfResult},
 };
 
 use crate::models::macros::{Values, expand};

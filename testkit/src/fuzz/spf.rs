@@ -8,7 +8,7 @@ use std::{net::IpAddr, sync::Arc, time::Duration};
 use spf_milter::{
     auth::spf::{self, Limits, Outcome, Query, Trace},
     dns::{Dns, zone::Zone},
-    mail::spf_result::SpfResult,
+    mail::results::SpfResult,
 };
 
 pub(crate) fn check(octets: &[u8]) {

@@ -4,7 +4,7 @@ use spf_milter::mail::{
     auth_results::{AuthenticationResults, Keyword, MethodResult, Property},
     header_field::HeaderField,
     received_spf::{Identity, ReceivedSpf, describe},
-    spf_result::SpfResult,
+    results::SpfResult,
     tokens,
 };
 
