@@ -16,18 +16,19 @@ use super::{
         },
         names::{authserv_id, authserv_id_pattern, domain, hostname},
         networks::{Networks, networks},
-        number::{boolean, count, count_from, positive, seconds, seconds_to},
+        number::{boolean, count, count_from, positive, seconds},
         reply_text::{self, ReplyText},
         skip_senders::{SkipSenders, skip_senders},
         socket::{SocketSpec, nameserver, socket},
-        spf_results::{SpfResults, definitive, rejectable},
-        value::{Parsed, Spell, ValueErrors, list, optional, quote, read_value, wrong},
+        spf_results::{definitive, rejectable},
+        value::{Parsed, Spell, ValueErrors, list, optional, read_value, refuse, wrong},
     },
 };
 use crate::mail::{
     auth_results::AuthservIdPattern,
     domain::Domain,
     reply::{EnhancedStatusCode, ReplyCode},
+    results::SpfResult,
 };
 
 /// A parameter of the configuration file.
@@ -172,11 +173,11 @@ parameters! {
         /// Whether the HELO identity is verified.
         verify_helo: bool = Text("yes"), RELOADED, boolean;
         /// Results of HELO after which MAIL FROM is not verified.
-        definitive_helo_results: SpfResults = Text(""), RELOADED, definitive;
+        definitive_helo_results: Vec<SpfResult> = Text(""), RELOADED, definitive;
         /// Results that are rejected.
-        reject_results: SpfResults = Text("fail, temperror, permerror"), RELOADED, rejectable;
+        reject_results: Vec<SpfResult> = Text("fail, temperror, permerror"), RELOADED, rejectable;
         /// Results of HELO that are rejected.
-        reject_helo_results: SpfResults =
+        reject_helo_results: Vec<SpfResult> =
             Derived { text: "fail, temperror, permerror", rule: "the value of reject_results" }, RELOADED, rejectable;
         /// DNS look-ups that one verification may cause (RFC 7208 §4.6.4).
         max_lookups: usize = Text("10"), RELOADED, count;
@@ -273,7 +274,7 @@ parameters! {
         /// Name servers to ask; not set: those of /etc/resolv.conf.
         nameservers: Option<Vec<SocketAddr>> = Text(""), RELOADED, nameservers;
         /// Seconds that one attempt of a look-up may take.
-        dns_timeout_secs: u64 = Text("5"), RELOADED, |text| seconds_to(text, MAX_DNS_TIMEOUT);
+        dns_timeout_secs: u64 = Text("5"), RELOADED, seconds;
         /// Attempts of a look-up.
         dns_attempts: usize = Text("2"), RELOADED, positive;
         /// Answers that are kept; 0: none.
@@ -286,7 +287,7 @@ impl Config {
     /// it is.
     pub(super) fn derive(&mut self, name: &str) {
         match name {
-            "reject_helo_results" => self.reject_helo_results = self.reject_results,
+            "reject_helo_results" => self.reject_helo_results.clone_from(&self.reject_results),
             "trusted_authentication_results" => {
                 self.trusted_authentication_results.clone_from(&self.trusted_networks)
             }
@@ -308,25 +309,15 @@ pub(super) fn sockets(text: &str) -> Parsed<Vec<SocketSpec>> {
     list(text, socket)
 }
 
-/// The most seconds that an attempt of a look-up may take: the system's timers of sockets end at
-/// some 24 days.
-const MAX_DNS_TIMEOUT: u32 = 3600;
-
 fn nameservers(text: &str) -> Parsed<Option<Vec<SocketAddr>>> {
     optional(text, |text| list(text, nameserver))
 }
 
 fn reply_code(text: &str) -> Parsed<ReplyCode> {
-    text.parse().or_else(|_| {
-        wrong(format!("{} is not a reply code (expected 400 to 459 or 500 to 559)", quote(text)))
-    })
+    text.parse().or_else(|_| refuse(text, "is not a reply code", "400 to 459 or 500 to 559"))
 }
 
 fn status_code(text: &str) -> Parsed<EnhancedStatusCode> {
-    text.parse().or_else(|_| {
-        wrong(format!(
-            "{} is not an enhanced status code (expected one such as 4.7.1 or 5.7.1)",
-            quote(text)
-        ))
-    })
+    text.parse()
+        .or_else(|_| refuse(text, "is not an enhanced status code", "one such as 4.7.1 or 5.7.1"))
 }

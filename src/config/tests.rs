@@ -100,8 +100,8 @@ fn some_defaults_follow_other_parameters() {
         "reject_results = softfail\nhostname = mail.example.com\nheader = Authentication-Results\n",
     );
     assert!(
-        one.reject_helo_results.contains(SpfResult::Softfail)
-            && !one.reject_helo_results.contains(SpfResult::Fail)
+        one.reject_helo_results.contains(&SpfResult::Softfail)
+            && !one.reject_helo_results.contains(&SpfResult::Fail)
     );
     assert_eq!(one.authserv_id.as_deref(), Some("mail.example.com"));
     assert!(one.delete_incoming_authentication_results);

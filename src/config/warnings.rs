@@ -253,8 +253,8 @@ fn explained(
     let is_set = assignments.find("fail_reply_text_exp").is_some();
     let default = Parameter::find(assignment.name).and_then(|parameter| parameter.default.text());
     let is_default = default == assignment.value.as_deref();
-    let is_used = config.reject_results.contains(SpfResult::Fail)
-        || config.reject_helo_results.contains(SpfResult::Fail);
+    let is_used = config.reject_results.contains(&SpfResult::Fail)
+        || config.reject_helo_results.contains(&SpfResult::Fail);
     if !is_set && !is_default && is_used {
         warn(
             0,

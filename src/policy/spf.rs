@@ -16,9 +16,9 @@ pub enum HeloDecision {
 
 /// Decides at HELO: refuse, else definitive, else open.
 pub fn at_helo(config: &Config, result: SpfResult) -> HeloDecision {
-    if config.reject_helo_results.contains(result) {
+    if config.reject_helo_results.contains(&result) {
         HeloDecision::Refuse(Refusal::Spf)
-    } else if config.definitive_helo_results.contains(result) {
+    } else if config.definitive_helo_results.contains(&result) {
         HeloDecision::Definitive
     } else {
         HeloDecision::Open
@@ -38,7 +38,7 @@ pub enum MailDecision {
 
 /// Decides at MAIL FROM. A result that only DMARC asked for refuses nobody.
 pub fn at_mail(config: &Config, result: SpfResult, for_dmarc: bool) -> MailDecision {
-    if for_dmarc || !config.reject_results.contains(result) {
+    if for_dmarc || !config.reject_results.contains(&result) {
         MailDecision::Accept
     } else if config.defer_spf_rejection && config.verify_dmarc {
         MailDecision::Defer(Refusal::Spf)

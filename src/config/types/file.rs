@@ -2,7 +2,7 @@
 
 use std::{fmt, path::PathBuf};
 
-use super::value::{Parsed, quote, spell_as_displayed, wrong};
+use super::value::{Parsed, refuse, spell_as_displayed};
 
 /// The permission bits of a file.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -34,10 +34,7 @@ pub(crate) fn path(text: &str) -> Parsed<PathBuf> {
         || begins_badly
         || words.any(goes_on)
     {
-        return wrong(format!(
-            "{} is not a path (expected the path of one file, and nothing else)",
-            quote(text)
-        ));
+        return refuse(text, "is not a path", "the path of one file, and nothing else");
     }
     Ok(PathBuf::from(text))
 }
@@ -47,10 +44,7 @@ pub(crate) fn mode(text: &str) -> Parsed<Mode> {
     let digits = text.bytes().all(|b| (b'0'..=b'7').contains(&b));
     match u32::from_str_radix(text, 8) {
         Ok(mode) if digits && mode <= 0o777 => Ok(Mode(mode)),
-        _ => wrong(format!(
-            "{} is not a file mode (expected an octal number from 0 to 0777, such as 0660)",
-            quote(text)
-        )),
+        _ => refuse(text, "is not a file mode", "an octal number from 0 to 0777, such as 0660"),
     }
 }
 
@@ -61,7 +55,7 @@ pub(crate) fn group_name(text: &str) -> Parsed<String> {
     }) || text.starts_with('$')
         || text.ends_with('\\')
     {
-        return wrong(format!("{} is not a group (expected the name of one group)", quote(text)));
+        return refuse(text, "is not a group", "the name of one group");
     }
     Ok(text.into())
 }

@@ -124,7 +124,7 @@ fn find<T: Words>(text: &str, condition: impl Fn(&str) -> bool) -> Parsed<T> {
     T::find(condition).map_or_else(
         || {
             let words: Vec<_> = T::ALL.iter().map(|(_, word)| *word).collect();
-            refuse(text, format_args!("is unknown (expected {})", one_of(&words)))
+            refuse(text, "is unknown", one_of(&words))
         },
         Ok,
     )

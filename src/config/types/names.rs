@@ -1,8 +1,10 @@
 //! Names of hosts.
 
+use std::fmt::Display;
+
 use nix::unistd::gethostname;
 
-use super::value::{Parsed, quote, spell_as_displayed, wrong};
+use super::value::{Parsed, quote, refuse, spell_as_displayed};
 use crate::mail::{
     auth_results::AuthservIdPattern,
     domain::{Domain, DomainError},
@@ -23,10 +25,10 @@ fn refuse_keyword(text: &str) -> Parsed<()> {
     let own = gethostname().ok().and_then(|name| name.into_string().ok());
     let own = own.filter(|name| Domain::parse(name).is_ok_and(|name| name.is_qualified()));
     let own = own.unwrap_or_else(|| "mx.example.com".into());
-    wrong(format!(
-        "{} stands for nothing here (expected the name itself, such as {own}, or nothing: then it is the name that the MTA gives)",
-        quote(text)
-    ))
+    let expected = format!(
+        "the name itself, such as {own}, or nothing: then it is the name that the MTA gives"
+    );
+    refuse(text, "stands for nothing here", expected)
 }
 
 /// Reads the name of this host. What is ASCII stays as it is written, U-labels become A-labels.
@@ -35,20 +37,18 @@ pub(crate) fn hostname(text: &str) -> Parsed<String> {
     match Domain::parse(text) {
         Ok(_) if text.is_ascii() => Ok(text.into()),
         Ok(domain) => Ok(domain.to_string()),
-        Err(error) => wrong(format!(
-            "{} is not a host name: {error} (expected one such as mail.example.com)",
-            quote(text)
-        )),
+        Err(error) => refuse(
+            text,
+            format_args!("is not a host name: {error}"),
+            "one such as mail.example.com",
+        ),
     }
 }
 
 /// Reads a domain name.
 pub(crate) fn domain(text: &str) -> Parsed<Domain> {
     Domain::parse(text).or_else(|error| {
-        wrong(format!(
-            "{} is not a domain: {error} (expected one such as example.com)",
-            quote(text)
-        ))
+        refuse(text, format_args!("is not a domain: {error}"), "one such as example.com")
     })
 }
 
@@ -56,11 +56,8 @@ pub(crate) fn domain(text: &str) -> Parsed<Domain> {
 /// is written, U-labels become A-labels.
 pub(crate) fn authserv_id(text: &str) -> Parsed<String> {
     refuse_keyword(text)?;
-    let bad = |why: &dyn std::fmt::Display| {
-        wrong(format!(
-            "{} is not an authserv-id: {why} (expected a name such as mx.example.com)",
-            quote(text)
-        ))
+    let bad = |why: &dyn Display| {
+        refuse(text, format_args!("is not an authserv-id: {why}"), "a name such as mx.example.com")
     };
     if text.len() > MAX_AUTHSERV_ID && text.is_ascii() {
         return bad(&format!("longer than {MAX_AUTHSERV_ID} octets"));
@@ -90,13 +87,10 @@ fn is_token_character(c: char) -> bool {
 
 /// Reads an entry of `delete_authserv_ids`.
 pub(crate) fn authserv_id_pattern(text: &str) -> Parsed<AuthservIdPattern> {
-    let bad = |why: &dyn std::fmt::Display| {
-        wrong(format!(
-            "{} is not an authserv-id: {why} (expected mail.example.com, or .example.com for subdomains)",
-            quote(text)
-        ))
-    };
-    let pattern = text.parse::<AuthservIdPattern>().or_else(|error| bad(&error))?;
+    let pattern = text.parse::<AuthservIdPattern>().or_else(|error| {
+        let expected = "mail.example.com, or .example.com for subdomains";
+        refuse(text, format_args!("is not an authserv-id: {error}"), expected)
+    })?;
     if !text.starts_with('.') {
         authserv_id(text)?;
     }

@@ -8,9 +8,7 @@ use std::{
 
 use ipnet::{IpNet, Ipv4Net};
 
-use super::value::{
-    Parsed, ValueError, ValueErrors, items, list_with, quote, spell_as_displayed, wrong,
-};
+use super::value::{Parsed, ValueError, ValueErrors, items, list_with, refuse, spell_as_displayed};
 
 /// A set of networks. IPv4-mapped IPv6 addresses (RFC 4291 §2.5.5.2) count as IPv4.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -44,15 +42,10 @@ impl Networks {
 pub(crate) fn networks(text: &str) -> Parsed<Networks> {
     let mut seen = HashSet::new();
     let mut spellings = HashSet::new();
-    let found =
-        list_with(text, spelt_network, |_, (spelling, _)| !spellings.insert(spelling.clone()))?;
-    Ok(Networks(
-        found
-            .into_iter()
-            .map(|(_, network)| network)
-            .filter(|network| seen.insert(*network))
-            .collect(),
-    ))
+    let spelt = |text: &str| Ok((text.to_owned(), network(text)?));
+    let found = list_with(text, spelt, |_, (spelling, _)| !spellings.insert(spelling.clone()))?;
+    let networks = found.into_iter().map(|(_, network)| network);
+    Ok(Networks(networks.filter(|network| seen.insert(*network)).collect()))
 }
 
 /// Finds networks that are no error, but hardly meant, in a text that [`networks`] reads.
@@ -79,19 +72,9 @@ fn host_bits(text: &str) -> Option<String> {
 
 /// A network that has every client in it.
 fn everyone(network: Network) -> Option<String> {
-    match network {
-        Network::Net(IpNet::V4(v4)) if v4.prefix_len() == 0 => {
-            Some("has every IPv4 client in it".into())
-        }
-        Network::Net(IpNet::V6(v6)) if v6.prefix_len() == 0 => {
-            Some("has every IPv6 client in it".into())
-        }
-        _ => None,
-    }
-}
-
-fn spelt_network(text: &str) -> Parsed<(String, Network)> {
-    Ok((text.to_owned(), network(text)?))
+    let Network::Net(network) = network else { return None };
+    let version = if network.addr().is_ipv4() { 4 } else { 6 };
+    (network.prefix_len() == 0).then(|| format!("has every IPv{version} client in it"))
 }
 
 fn network(text: &str) -> Parsed<Network> {
@@ -100,11 +83,10 @@ fn network(text: &str) -> Parsed<Network> {
     }
     match text.parse::<IpNet>().or_else(|_| text.parse::<IpAddr>().map(IpNet::from)) {
         Ok(network) => Ok(Network::Net(canonical(network.trunc()))),
-        Err(_) => wrong(format!(
-            "{} is not a network (expected an address, ADDRESS/BITS or loopback{})",
-            quote(text),
-            with_bits(text)
-        )),
+        Err(_) => {
+            let expected = format!("an address, ADDRESS/BITS or loopback{}", with_bits(text));
+            refuse(text, "is not a network", expected)
+        }
     }
 }
 

@@ -1,23 +1,18 @@
 //! Numbers, seconds and booleans.
 
-use super::value::{Parsed, quote, wrong};
+use super::value::{Parsed, refuse, wrong};
 
 /// Reads `yes` or `no`.
 pub(crate) fn boolean(text: &str) -> Parsed<bool> {
     match text {
         "yes" | "true" => Ok(true),
         "no" | "false" => Ok(false),
-        _ => wrong(format!("{} is not a boolean (expected yes or no)", quote(text))),
+        _ => refuse(text, "is not a boolean", "yes or no"),
     }
 }
 
-/// Reads an integer of at least `least`.
-fn integer<T: From<u32>>(text: &str, least: u32) -> Parsed<T> {
-    integer_within(text, least, u32::MAX)
-}
-
 /// Reads an integer from `least` to `most`.
-fn integer_within<T: From<u32>>(text: &str, least: u32, most: u32) -> Parsed<T> {
+fn integer<T: From<u32>>(text: &str, least: u32, most: u32) -> Parsed<T> {
     let expected = match most {
         u32::MAX => format!("an integer from {least}"),
         _ => format!("an integer from {least} to {most}"),
@@ -26,17 +21,17 @@ fn integer_within<T: From<u32>>(text: &str, least: u32, most: u32) -> Parsed<T> 
         Ok(number) if number < least => wrong(format!("{text} is too small (expected {expected})")),
         Ok(number) if number > most => wrong(format!("{text} is too large (expected {expected})")),
         Ok(number) => Ok(number.into()),
-        Err(_) => wrong(format!(
-            "{} is not an integer (expected an integer from {least} to {most})",
-            quote(text)
-        )),
+        Err(_) => {
+            refuse(text, "is not an integer", format_args!("an integer from {least} to {most}"))
+        }
     }
 }
 
 /// Reads a number of things, of at least `least`.
 pub(crate) fn count_from(text: &str, least: u32) -> Parsed<usize> {
     // A count that does not fit stands for "no limit" as well as the largest does.
-    integer::<u64>(text, least).map(|number| usize::try_from(number).unwrap_or(usize::MAX))
+    integer::<u64>(text, least, u32::MAX)
+        .map(|number| usize::try_from(number).unwrap_or(usize::MAX))
 }
 
 /// Reads a number of things, which may be 0.
@@ -55,17 +50,7 @@ const MAX_SECONDS: u32 = 3600;
 
 /// Reads a number of seconds, 1 to 3600.
 pub(crate) fn seconds(text: &str) -> Parsed<u64> {
-    integer_within(text, 1, MAX_SECONDS)
-}
-
-/// Reads a number of seconds, from 1 to `most`.
-pub(crate) fn seconds_to(text: &str, most: u32) -> Parsed<u64> {
-    match seconds(text) {
-        Ok(number) if number > u64::from(most) => {
-            wrong(format!("{text} is too large (expected an integer from 1 to {most})"))
-        }
-        read => read,
-    }
+    integer(text, 1, MAX_SECONDS)
 }
 
 #[cfg(test)]

@@ -2,13 +2,14 @@
 
 use std::{
     collections::{HashMap, HashSet},
+    fmt::Display,
     net::IpAddr,
     sync::Arc,
 };
 
 use super::{
     suggestion::explain,
-    value::{Parsed, Spell, list_with, quote, refuse_comment, refuse_quotes, wrong},
+    value::{Parsed, Spell, list_with, quote, refuse, refuse_comment, refuse_quotes},
 };
 use crate::mail::domain::Domain;
 
@@ -132,16 +133,12 @@ pub(crate) fn skip_senders(text: &str) -> Parsed<SkipSenders> {
 
 /// Reads one entry.
 pub(crate) fn entry(text: &str) -> Parsed<Entry> {
-    const EXPECTED: &str = "expected example.com, .example.com or user@example.com";
+    const EXPECTED: &str = "example.com, .example.com or user@example.com";
     if text.trim_matches(['[', ']']).parse::<IpAddr>().is_ok() {
-        return wrong(format!(
-            "{} is an address of a host ({EXPECTED}; trusted_networks is for hosts)",
-            quote(text)
-        ));
+        let expected = format!("{EXPECTED}; trusted_networks is for hosts");
+        return refuse(text, "is an address of a host", expected);
     }
-    let bad = |why: &dyn std::fmt::Display| {
-        wrong(format!("{} is not a sender: {why} ({EXPECTED})", quote(text)))
-    };
+    let bad = |why: &dyn Display| refuse(text, format_args!("is not a sender: {why}"), EXPECTED);
     if let Some((local_part, domain)) = text.rsplit_once('@') {
         return match Domain::parse(domain) {
             Ok(_) if local_part.is_empty() => bad(&"nothing before '@'"),

@@ -8,7 +8,7 @@ use std::{
 
 use super::{
     file::path,
-    value::{Parsed, Spell, quote, spell_as_displayed, wrong},
+    value::{Parsed, Spell, quote, refuse, spell_as_displayed},
 };
 use crate::mail::domain::Domain;
 
@@ -37,39 +37,36 @@ pub enum SocketSpec {
 
 /// The forms of a socket.
 const EXPECTED: &str =
-    "expected inet:HOST:PORT, inet:PORT@HOST, inet6:..., unix:PATH, local:PATH or fd:NAME";
+    "inet:HOST:PORT, inet:PORT@HOST, inet6:..., unix:PATH, local:PATH or fd:NAME";
 
 /// Reads a socket.
 pub(crate) fn socket(text: &str) -> Parsed<SocketSpec> {
     let Some((kind, rest)) = text.split_once(':') else {
-        return wrong(format!("{} is not a socket ({EXPECTED})", quote(text)));
+        return refuse(text, "is not a socket", EXPECTED);
     };
     match kind {
         "inet" => host_and_port(text, rest).map(|(host, port)| SocketSpec::Inet { host, port }),
         "inet6" => match host_and_port(text, rest)? {
-            (host, _) if matches!(host.parse(), Ok(IpAddr::V4(_))) => wrong(format!(
-                "{} has an IPv4 address (expected an IPv6 address or a name)",
-                quote(text)
-            )),
+            (host, _) if matches!(host.parse(), Ok(IpAddr::V4(_))) => {
+                refuse(text, "has an IPv4 address", "an IPv6 address or a name")
+            }
             (host, port) => Ok(SocketSpec::Inet6 { host, port }),
         },
         "unix" | "local" if rest.is_empty() => {
-            wrong(format!("{} has no path (expected {kind}:PATH)", quote(text)))
+            refuse(text, "has no path", format_args!("{kind}:PATH"))
         }
         "unix" | "local" => path(rest).map(SocketSpec::Unix).or_else(|_| {
-            wrong(format!(
-                "{} does not have the path of one file behind {kind}: ({EXPECTED})",
-                quote(text)
-            ))
+            let fault = format!("does not have the path of one file behind {kind}:");
+            refuse(text, fault, EXPECTED)
         }),
         "fd" if rest.contains(|c: char| {
             c.is_whitespace() || matches!(c, ':' | ';' | '#' | '"' | '\'' | '\\')
         }) =>
         {
-            wrong(format!("{} has no usable name (expected fd:NAME, or fd: for all)", quote(text)))
+            refuse(text, "has no usable name", "fd:NAME, or fd: for all")
         }
         "fd" => Ok(SocketSpec::Fd(Some(rest.into()).filter(|name: &String| !name.is_empty()))),
-        _ => wrong(format!("{} is of an unknown kind ({EXPECTED})", quote(text))),
+        _ => refuse(text, "is of an unknown kind", EXPECTED),
     }
 }
 
@@ -79,26 +76,26 @@ fn host_and_port(text: &str, rest: &str) -> Parsed<(String, u16)> {
         None => rest.rsplit_once(':'),
     };
     let Some((host, port)) = parts else {
-        return wrong(format!("{} lacks a host or a port ({EXPECTED})", quote(text)));
+        return refuse(text, "lacks a host or a port", EXPECTED);
     };
     let bare = match host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
         Some(bare) if bare.parse::<Ipv6Addr>().is_ok() => bare,
         _ => host,
     };
     if bare.parse::<IpAddr>().is_err() && Domain::parse(bare).is_err() {
-        return wrong(format!(
-            "{} is not a host (expected an address or a name in {})",
-            quote(host),
-            quote(text)
-        ));
+        return refuse(
+            host,
+            "is not a host",
+            format_args!("an address or a name in {}", quote(text)),
+        );
     }
     match port.parse() {
         Ok(port) => Ok((bare.into(), port)),
-        Err(_) => wrong(format!(
-            "{} is not a port (expected a number from 0 to 65535 in {})",
-            quote(port),
-            quote(text)
-        )),
+        Err(_) => refuse(
+            port,
+            "is not a port",
+            format_args!("a number from 0 to 65535 in {}", quote(text)),
+        ),
     }
 }
 
@@ -133,10 +130,7 @@ pub(crate) fn nameserver(text: &str) -> Parsed<SocketAddr> {
     }
     match text.parse::<SocketAddr>() {
         Ok(address) if address.port() != 0 => Ok(address),
-        _ => wrong(format!(
-            "{} is not a name server (expected IP, IP:PORT or [IPv6]:PORT)",
-            quote(text)
-        )),
+        _ => refuse(text, "is not a name server", "IP, IP:PORT or [IPv6]:PORT"),
     }
 }
 

@@ -24,9 +24,9 @@ pub(crate) fn wrong<T>(message: impl Into<String>) -> Parsed<T> {
     Err(vec![ValueError { offset: 0, message: message.into() }])
 }
 
-/// Refuses a value, with which the message begins, for a reason.
-pub(crate) fn refuse<T>(text: &str, reason: impl Display) -> Parsed<T> {
-    wrong(format!("{} {reason}", quote(text)))
+/// Refuses a value: `'text' is not a socket (expected inet:HOST:PORT)`.
+pub(crate) fn refuse<T>(text: &str, fault: impl Display, expected: impl Display) -> Parsed<T> {
+    wrong(format!("{} {fault} (expected {expected})", quote(text)))
 }
 
 /// Quotes what the user wrote, for a message: one line, no control characters, not too long.
