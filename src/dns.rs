@@ -73,7 +73,7 @@ impl Dns {
         settings: &Settings,
         listener: impl Fn(&Event) + Send + Sync + 'static,
     ) -> Self {
-        Self::of(Resolver::new(settings, Listener::new(listener)))
+        Self::of(Arc::new(Resolver::new(settings, Listener::new(listener))))
     }
 
     /// This client with other settings; the resolv.conf is read again. The cache stays as it is if
@@ -81,16 +81,13 @@ impl Dns {
     /// memory stays as it is.
     #[must_use]
     pub fn reconfigured(&self, settings: &Settings) -> Self {
-        match &self.source {
-            #[cfg(any(test, feature = "testing"))]
-            Source::Zone(_) => self.clone(),
-            Source::Resolver(resolver, _) => Self::of(resolver.reconfigured(settings)),
-        }
+        let resolver = self.resolver().map(|resolver| Arc::new(resolver.reconfigured(settings)));
+        resolver.map_or_else(|| self.clone(), Self::of)
     }
 
-    fn of(resolver: Resolver) -> Self {
+    fn of(resolver: Arc<Resolver>) -> Self {
         let share = resolver.share();
-        Self { source: Source::Resolver(Arc::new(resolver), share) }
+        Self { source: Source::Resolver(resolver, share) }
     }
 
     /// This client for another session. Questions to name servers are few at one time: each session
@@ -99,13 +96,7 @@ impl Dns {
     /// of them.
     #[must_use]
     pub fn for_session(&self) -> Self {
-        match &self.source {
-            #[cfg(any(test, feature = "testing"))]
-            Source::Zone(_) => self.clone(),
-            Source::Resolver(resolver, _) => {
-                Self { source: Source::Resolver(Arc::clone(resolver), resolver.share()) }
-            }
-        }
+        self.resolver().map_or_else(|| self.clone(), |resolver| Self::of(Arc::clone(resolver)))
     }
 
     /// The counts so far. A zone in memory counts its queries only.
@@ -123,10 +114,15 @@ impl Dns {
     /// The servers that were asked in a look-up that failed a moment ago; none where that is not
     /// known any more.
     pub fn asked(&self, name: &Name, record_type: RecordType) -> Vec<SocketAddr> {
+        self.resolver().map_or_else(Vec::new, |resolver| resolver.asked(name, record_type))
+    }
+
+    /// The resolver; a zone in memory has none.
+    fn resolver(&self) -> Option<&Arc<Resolver>> {
         match &self.source {
             #[cfg(any(test, feature = "testing"))]
-            Source::Zone(_) => Vec::new(),
-            Source::Resolver(resolver, _) => resolver.asked(name, record_type),
+            Source::Zone(_) => None,
+            Source::Resolver(resolver, _) => Some(resolver),
         }
     }
 
@@ -162,12 +158,8 @@ impl Dns {
         parsed: Arc<T>,
         size: usize,
     ) {
-        match &self.source {
-            #[cfg(any(test, feature = "testing"))]
-            Source::Zone(_) => {}
-            Source::Resolver(resolver, _) => {
-                resolver.cache.keep_parsed(name, texts, parsed, size);
-            }
+        if let Some(resolver) = self.resolver() {
+            resolver.cache.keep_parsed(name, texts, parsed, size);
         }
     }
 
@@ -217,7 +209,7 @@ mod tests {
     impl Dns {
         /// A client that knows the texts at a name, and has no name server.
         pub(crate) fn knowing(name: &Name, texts: &Texts) -> Self {
-            Self::of(Resolver::knowing(name, texts))
+            Self::of(Arc::new(Resolver::knowing(name, texts)))
         }
     }
 

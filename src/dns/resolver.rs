@@ -24,7 +24,7 @@ use super::{
     reply::{MAX_TTL, Reading, Reply},
     servers::{List, Servers},
     settings::{MAX_QUERIES, Settings},
-    statistics::Counters,
+    statistics::{Counters, count},
     upstream::Upstream,
 };
 
@@ -107,10 +107,10 @@ impl Resolver {
     ) -> Result<Answer, Failure> {
         let key = Key { name: name.clone(), record_type };
         if let Some(outcome) = self.cache.find(&key) {
-            self.counters.hits.increment();
+            count(&self.counters.hits);
             return outcome;
         }
-        self.counters.misses.increment();
+        count(&self.counters.misses);
         let begin = |request: Arc<Request>| {
             let (resolver, key) = (Arc::clone(self), key.clone());
             async move {
@@ -121,18 +121,14 @@ impl Resolver {
                 }
             }
         };
-        let on_join = || self.counters.coalesced.increment();
+        let on_join = || count(&self.counters.coalesced);
         self.pending.join(key.clone(), share, begin, on_join).await
     }
 
     #[cfg(any(test, feature = "testing"))]
     pub(super) fn statistics(&self) -> super::statistics::Statistics {
         let in_flight = u64::try_from(self.pending.count()).unwrap_or(u64::MAX);
-        super::statistics::Statistics {
-            in_flight,
-            entries: self.cache.len(),
-            ..self.counters.read()
-        }
+        self.counters.read(in_flight, self.cache.len())
     }
 
     /// The servers that were asked in a look-up that failed lately.
@@ -274,7 +270,7 @@ impl Resolver {
                 return Reading::error(Failure::Network);
             };
             asked = true;
-            self.counters.queries.increment();
+            count(&self.counters.queries);
             let reading = server.ask(question).await;
             drop(permit);
             reading
@@ -287,8 +283,8 @@ impl Resolver {
             _ => None,
         };
         match failure {
-            Some(Failure::Timeout) => self.counters.timeouts.increment(),
-            Some(_) => self.counters.errors.increment(),
+            Some(Failure::Timeout) => count(&self.counters.timeouts),
+            Some(_) => count(&self.counters.errors),
             None => {}
         }
         let is_silent = matches!(failure, Some(Failure::Timeout | Failure::Network));
@@ -365,7 +361,7 @@ mod tests {
 
     impl Resolver {
         /// A client that knows the texts at a name, and has no name server.
-        pub(in crate::dns) fn knowing(name: &Name, texts: &Texts) -> Self {
+        pub(in super::super) fn knowing(name: &Name, texts: &Texts) -> Self {
             let nameservers = Some(vec![SocketAddr::from(([127, 0, 0, 1], 9))]);
             let settings = Settings { nameservers, ..Settings::default() };
             let resolver = Self::new(&settings, Listener::new(|_| {}));

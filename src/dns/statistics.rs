@@ -2,68 +2,55 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// A reading of the counters of a [`Dns`](super::Dns): totals since the start, kept over a reload.
-#[cfg(any(test, feature = "testing"))]
+/// Totals of a [`Dns`](super::Dns) since the start, kept over a reload.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub struct Statistics {
+pub struct Counts<T> {
     /// Look-ups answered from the cache.
-    pub hits: u64,
+    pub hits: T,
     /// Look-ups that the cache could not answer.
-    pub misses: u64,
+    pub misses: T,
     /// Look-ups that waited for an equal one already under way; part of `misses`.
-    pub coalesced: u64,
+    pub coalesced: T,
     /// Attempts: questions put to a name server. An attempt counts once, with its
     /// retransmissions, TCP after truncation, and the same without EDNS.
-    pub queries: u64,
+    pub queries: T,
     /// Attempts that brought nothing in time.
-    pub timeouts: u64,
+    pub timeouts: T,
     /// Attempts that brought an error: an RCODE such as SERVFAIL, a server out of reach, or no DNS
     /// answer.
-    pub errors: u64,
-    /// Look-ups under way now.
-    pub in_flight: u64,
-    /// Answers in the cache now, about; some may have expired.
-    pub entries: u64,
+    pub errors: T,
+    /// Look-ups under way at the time of a reading.
+    #[cfg(any(test, feature = "testing"))]
+    pub in_flight: T,
+    /// Answers in the cache at the time of a reading, about; some may have expired.
+    #[cfg(any(test, feature = "testing"))]
+    pub entries: T,
 }
 
-/// The counters behind [`Statistics`].
-#[derive(Debug, Default)]
-pub(super) struct Counters {
-    pub(super) hits: Counter,
-    pub(super) misses: Counter,
-    pub(super) coalesced: Counter,
-    pub(super) queries: Counter,
-    pub(super) timeouts: Counter,
-    pub(super) errors: Counter,
-}
+/// The counts as they grow.
+pub(super) type Counters = Counts<AtomicU64>;
+
+/// A reading of the counts.
+#[cfg(any(test, feature = "testing"))]
+pub type Statistics = Counts<u64>;
 
 #[cfg(any(test, feature = "testing"))]
 impl Counters {
-    pub(super) fn read(&self) -> Statistics {
-        Statistics {
-            hits: self.hits.read(),
-            misses: self.misses.read(),
-            coalesced: self.coalesced.read(),
-            queries: self.queries.read(),
-            timeouts: self.timeouts.read(),
-            errors: self.errors.read(),
-            in_flight: 0,
-            entries: 0,
-        }
+    pub(super) fn read(&self, in_flight: u64, entries: u64) -> Statistics {
+        let [hits, misses, coalesced, queries, timeouts, errors] = [
+            &self.hits,
+            &self.misses,
+            &self.coalesced,
+            &self.queries,
+            &self.timeouts,
+            &self.errors,
+        ]
+        .map(|count| count.load(Ordering::Relaxed));
+        Counts { hits, misses, coalesced, queries, timeouts, errors, in_flight, entries }
     }
 }
 
-/// A number that only grows.
-#[derive(Debug, Default)]
-pub(super) struct Counter(AtomicU64);
-
-impl Counter {
-    pub(super) fn increment(&self) {
-        self.0.fetch_add(1, Ordering::Relaxed);
-    }
-
-    #[cfg(any(test, feature = "testing"))]
-    fn read(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
-    }
+/// Adds one to a count.
+pub(super) fn count(count: &AtomicU64) {
+    count.fetch_add(1, Ordering::Relaxed);
 }
