@@ -12,62 +12,34 @@
 // Without the feature everything but `main` is out of reach.
 #![cfg_attr(feature = "testing", warn(unreachable_pub))]
 
-#[cfg(not(feature = "testing"))]
-mod auth;
-#[cfg(feature = "testing")]
-pub mod auth;
 mod cli;
-#[cfg(not(feature = "testing"))]
-mod config;
-#[cfg(feature = "testing")]
-pub mod config;
 mod daemon;
-#[cfg(not(feature = "testing"))]
-mod dns;
-#[cfg(feature = "testing")]
-pub mod dns;
-#[cfg(not(feature = "testing"))]
-mod fields;
-#[cfg(feature = "testing")]
-pub mod fields;
-#[cfg(not(feature = "testing"))]
-mod internal_error;
-#[cfg(feature = "testing")]
-pub mod internal_error;
 mod listen;
-#[cfg(not(feature = "testing"))]
-mod log;
-#[cfg(feature = "testing")]
-pub mod log;
-#[cfg(not(feature = "testing"))]
-mod mail;
-#[cfg(feature = "testing")]
-pub mod mail;
-#[cfg(not(feature = "testing"))]
-mod milter;
-#[cfg(feature = "testing")]
-pub mod milter;
-#[cfg(not(feature = "testing"))]
-mod observe;
-#[cfg(feature = "testing")]
-pub mod observe;
-#[cfg(not(feature = "testing"))]
-mod policy;
-#[cfg(feature = "testing")]
-pub mod policy;
-#[cfg(not(feature = "testing"))]
-mod runtime;
-#[cfg(feature = "testing")]
-pub mod runtime;
-#[cfg(not(feature = "testing"))]
-mod session;
-#[cfg(feature = "testing")]
-pub mod session;
 mod systemd;
-#[cfg(not(feature = "testing"))]
-mod wording;
-#[cfg(feature = "testing")]
-pub mod wording;
 mod workers;
 
+/// The rooms that the feature opens. Their files are beside this one, and within the crate they are
+/// named as if they were declared here.
+#[path = ""]
+mod rooms {
+    pub mod auth;
+    pub mod config;
+    pub mod dns;
+    pub mod fields;
+    pub mod internal_error;
+    pub mod log;
+    pub mod mail;
+    pub mod milter;
+    pub mod observe;
+    pub mod policy;
+    pub mod runtime;
+    pub mod session;
+    pub mod wording;
+}
+
 pub use cli::main;
+#[cfg(feature = "testing")]
+pub use rooms::*;
+#[cfg(not(feature = "testing"))]
+#[allow(clippy::wildcard_imports, reason = "as above, but for the crate only")]
+use rooms::*;
