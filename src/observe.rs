@@ -1,11 +1,15 @@
-//! Records as operators see them: log lines, and counters.
+//! Records as operators see them: log lines, and the number of messages.
 
-mod counters;
 mod line;
 
-use std::{net::IpAddr, sync::Arc, time::Duration};
-
-use counters::Counters;
+use std::{
+    net::IpAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use crate::{
     log::{Log, RateLimit},
@@ -19,7 +23,7 @@ const CLIENT_INTERVAL: Duration = Duration::from_secs(3600);
 #[derive(Clone, Debug)]
 pub struct Observer {
     log: Log,
-    counters: Arc<Counters>,
+    messages: Arc<AtomicU64>,
     private_client: Arc<RateLimit>,
     no_address: Arc<RateLimit>,
 }
@@ -28,12 +32,12 @@ impl Observer {
     /// An observer that writes to a log.
     pub fn new(log: Log) -> Self {
         let limit = || Arc::new(RateLimit::new(CLIENT_INTERVAL));
-        Self { log, counters: Arc::default(), private_client: limit(), no_address: limit() }
+        Self { log, messages: Arc::default(), private_client: limit(), no_address: limit() }
     }
 
     /// Messages that were received to their end.
     pub fn messages(&self) -> u64 {
-        self.counters.messages()
+        self.messages.load(Ordering::Relaxed)
     }
 
     /// Logs and counts the records of an event.
@@ -43,7 +47,9 @@ impl Observer {
 
     /// Logs and counts a record.
     pub fn observe(&self, record: &Record) {
-        self.counters.count(record);
+        if record.complete {
+            self.messages.fetch_add(1, Ordering::Relaxed);
+        }
         line::log_record(&self.log, record);
     }
 
