@@ -129,10 +129,8 @@ fn spf_result(verified: &Verified, with_local_part: bool) -> MethodResult {
         Identity::Mailfrom => Property::new("smtp", "mailfrom", verified.domain.as_str()),
     };
     let result = MethodResult::new("spf", verified.outcome.result.as_str()).with_property(property);
-    match problem_of(verified) {
-        Some(problem) => result.with_reason(problem.kind.as_str()),
-        None => result,
-    }
+    let reason = problem_of(verified).map(|problem| problem.kind.to_string());
+    MethodResult { reason, ..result }
 }
 
 /// The problem that recipients learn of: that of temperror and permerror. That an identity has no
@@ -158,13 +156,6 @@ fn dkim_results(signatures: &[SignatureOutcome]) -> Vec<MethodResult> {
 }
 
 fn dkim_result(signature: &SignatureOutcome, prefix: Option<&str>) -> MethodResult {
-    let mut result = MethodResult::new("dkim", signature.result().as_str());
-    if let Some(comment) = signature.comment() {
-        result = result.with_comment(comment);
-    }
-    if let Some(reason) = signature.reason {
-        result = result.with_reason(reason.to_string());
-    }
     let domain = signature.domain.as_ref().map(|domain| domain.as_str());
     let selector = signature.ascii_selector();
     let properties = [
@@ -173,12 +164,13 @@ fn dkim_result(signature: &SignatureOutcome, prefix: Option<&str>) -> MethodResu
         ("a", signature.algorithm.as_deref()),
         ("b", prefix),
     ];
-    for (name, value) in properties {
-        if let Some(value) = value {
-            result = result.with_property(Property::new("header", name, value));
-        }
+    let properties = properties.into_iter().filter_map(|(name, value)| Some((name, value?)));
+    MethodResult {
+        comment: signature.comment(),
+        reason: signature.reason.map(|reason| reason.to_string()),
+        properties: properties.map(|(name, value)| Property::new("header", name, value)).collect(),
+        ..MethodResult::new("dkim", signature.result().as_str())
     }
-    result
 }
 
 /// RFC 9989 §9: the author domain, the policy that applies to it, and in a comment what was done.
@@ -194,9 +186,7 @@ fn dmarc_result(outcome: &dmarc::Outcome, decision: MessageDecision) -> MethodRe
         words.extend(exemption.map(|exemption| format!("reason={}", exemption.as_str())));
         result = result.with_comment(words.join(" "));
     }
-    if let Some(problem) = &outcome.problem {
-        result = result.with_reason(problem.to_string());
-    }
+    result.reason = outcome.problem.as_ref().map(ToString::to_string);
     if let Some(domain) = &outcome.author_domain {
         result = result.with_property(Property::new("header", "from", domain.as_str()));
     }
@@ -221,9 +211,8 @@ fn iprev_result(outcome: &iprev::Outcome) -> MethodResult {
     if let Some(name) = outcome.name.as_ref().filter(|name| is_host_name(name.as_str())) {
         property = property.with_comment(name.as_str());
     }
-    let result = MethodResult::new("iprev", outcome.result.as_str()).with_property(property);
-    match outcome.failure {
-        Some(failure) => result.with_reason(failure.to_string()),
-        None => result,
+    MethodResult {
+        reason: outcome.failure.map(|failure| failure.to_string()),
+        ..MethodResult::new("iprev", outcome.result.as_str()).with_property(property)
     }
 }

@@ -34,11 +34,11 @@ fn spf(value: &str) -> String {
 fn fields_are_written_by_the_grammar() {
     let mut results = AuthenticationResults::new("mail.receiver.example");
     assert_eq!(results.write().value, "mail.receiver.example; none");
-    results.results.push(
-        MethodResult::new("spf", "permerror")
-            .with_reason("more than one SPF record")
-            .with_property(Property::new("smtp", "helo", "client.example")),
-    );
+    results.results.push(MethodResult {
+        reason: Some("more than one SPF record".into()),
+        properties: vec![Property::new("smtp", "helo", "client.example")],
+        ..MethodResult::new("spf", "permerror")
+    });
     results.results.push(
         MethodResult::new("dkim", "pass")
             .with_comment("2048 bits")
@@ -121,7 +121,8 @@ fn reasons_with_dots_are_quoted() {
         [("NXDOMAIN", "NXDOMAIN"), ("b.example", "\"b.example\""), ("a b", "\"a b\""), ("", "\"\"")]
     {
         let mut results = AuthenticationResults::new("mx.example");
-        results.results.push(MethodResult::new("iprev", "fail").with_reason(reason));
+        let reason = Some(reason.to_owned());
+        results.results.push(MethodResult { reason, ..MethodResult::new("iprev", "fail") });
         let field = results.write();
         assert_eq!(field.value, format!("mx.example; iprev=fail reason={written}"));
         assert_eq!(parse(&field.value), results);

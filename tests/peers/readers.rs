@@ -141,7 +141,7 @@ fn random_field(dice: &mut Dice) -> Written {
             result = result.with_comment(dice.odd_text());
         }
         if dice.roll(2) == 0 {
-            result = result.with_reason(dice.odd_text());
+            result.reason = Some(dice.odd_text());
         }
         let value = match dice.roll(3) {
             0 => dice.odd_text(),

@@ -186,12 +186,6 @@ impl MethodResult {
         self
     }
 
-    /// The same with a reason.
-    pub fn with_reason(mut self, reason: impl Into<String>) -> Self {
-        self.reason = Some(reason.into());
-        self
-    }
-
     /// The same with one more property.
     pub fn with_property(mut self, property: Property) -> Self {
         self.properties.push(property);

@@ -48,7 +48,7 @@ fn authentication_results(input: &mut Input<'_>) {
             result = result.with_comment(input.text());
         }
         if flags & 32 != 0 {
-            result = result.with_reason(input.text());
+            result.reason = Some(input.text());
         }
         for _ in 0..flags >> 6 {
             let (text, other) = (input.text(), input.text());
