@@ -150,24 +150,20 @@ fn path(path: &Path, name: &str, warn: &mut impl FnMut(usize, &str)) {
     if path.as_os_str().is_empty() {
         return;
     }
-    if path.is_relative() {
-        warn(
-            0,
-            &format!(
-                "{name}is relative to the folder in which the milter is started (expected an absolute path)"
-            ),
-        );
-    }
-    if path.to_string_lossy().contains(char::is_whitespace) {
-        warn(0, &format!("{name}has white space, which is a part of the path"));
-    }
-    if path.to_string_lossy().contains('#') {
-        warn(
-            0,
-            &format!(
-                "{name}has a '#', which is a part of the path (a comment needs a line of its own)"
-            ),
-        );
+    let text = path.to_string_lossy();
+    let findings = [
+        (
+            path.is_relative(),
+            "is relative to the folder in which the milter is started (expected an absolute path)",
+        ),
+        (text.contains(char::is_whitespace), "has white space, which is a part of the path"),
+        (
+            text.contains('#'),
+            "has a '#', which is a part of the path (a comment needs a line of its own)",
+        ),
+    ];
+    for (_, why) in findings.into_iter().filter(|(is_found, _)| *is_found) {
+        warn(0, &format!("{name}{why}"));
     }
 }
 

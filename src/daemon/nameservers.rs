@@ -63,36 +63,25 @@ impl NameServerLog {
 
     fn write(&self, event: &Event, log: &Log) {
         match event {
-            Event::Servers { file: None, servers } => {
-                log.info(|| format!("{} asked, by nameservers", are(servers)))
-            }
-            Event::Servers { file: Some(file), servers } => {
-                log.info(|| format!("{} asked, by {}", are(servers), file.display()));
+            Event::Servers { file, servers } => {
+                let file = file.as_ref().map(|file| file.display().to_string());
+                let source = file.as_deref().unwrap_or("nameservers");
+                log.info(|| format!("{} asked, by {source}", are(servers)));
             }
             Event::NoServers { file, reason, servers } => {
-                log.warn(|| {
-                    format!(
-                        "{} names no name server ({reason}), {} asked",
-                        file.display(),
-                        are(servers)
-                    )
-                });
+                let (file, are) = (file.display(), are(servers));
+                log.warn(|| format!("{file} names no name server ({reason}), {are} asked"));
             }
             Event::BadLines { file, number, text } => {
+                let (file, text) = (file.display(), text.escape_debug());
                 log.warn(|| {
-                    format!(
-                        "{}:{number}: '{}' is not an address of a name server",
-                        file.display(),
-                        text.escape_debug()
-                    )
+                    format!("{file}:{number}: '{text}' is not an address of a name server")
                 });
             }
             Event::Hangs { file } => {
+                let file = file.display();
                 log.warn(|| {
-                    format!(
-                        "{} cannot be read, changes of the name servers are not seen",
-                        file.display()
-                    )
+                    format!("{file} cannot be read, changes of the name servers are not seen")
                 });
             }
             Event::Silent { servers, is_answered, failure, record_type, name } => {
