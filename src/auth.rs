@@ -19,7 +19,7 @@ pub struct Verified {
     pub local_part: String,
     /// Its domain as it came; A-labels where it came as U-labels.
     pub domain: String,
-    /// What was found.
+    /// The outcome.
     pub outcome: spf::Outcome,
     /// Each step of the check, where that was asked for.
     pub trace: Option<spf::Trace>,

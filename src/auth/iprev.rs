@@ -30,7 +30,7 @@ words! {
     }
 }
 
-/// What iprev found.
+/// The outcome of iprev.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Outcome {
     /// The result.

@@ -37,7 +37,7 @@ pub enum Reason {
     HeaderTooLarge,
     /// `h=` has more names than are taken.
     TooManyFields,
-    /// The field is no tag-list, or has a tag twice (RFC 6376 §3.2).
+    /// The field is not a tag-list, or has a tag twice (RFC 6376 §3.2).
     Syntax,
     /// A tag that every signature has is not there (RFC 6376 §3.5).
     MissingTag(&'static str),

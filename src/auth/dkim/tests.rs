@@ -254,7 +254,7 @@ async fn white_space_and_folds_in_the_signature() {
         Message::new().signed(&format!("{tags} c=simple"), &Key::Ed25519).reason().await,
         None
     );
-    // White space inside of b= and around it is no part of what is signed.
+    // White space inside of b= and around it is not a part of what is signed.
     for tags in [TAGS.to_owned(), format!("{TAGS}; c=relaxed/simple")] {
         let mut message = Message::new().signed(&tags, &Key::Ed25519);
         let start = message.fields[0].1.find("; b=").unwrap() + 4;

@@ -124,7 +124,7 @@ pub struct Policies {
 }
 
 impl Record {
-    /// Reads one TXT record; `None` if it is no DMARC record.
+    /// Reads one TXT record; `None` if it is not a DMARC record.
     ///
     /// ```text
     /// dmarc-record  = dmarc-version *(dmarc-sep dmarc-tag) [dmarc-sep]
@@ -243,7 +243,7 @@ impl<'a> Values<'a> {
     }
 }
 
-/// A tag's name and value, white space around them taken away; `None` for what is no tag.
+/// A tag's name and value, white space around them taken away; `None` for a text that is not a tag.
 fn tag(text: &[u8]) -> Option<(&[u8], &[u8])> {
     split_once(text, b'=').map(|(name, value)| (trim(name), trim(value)))
 }

@@ -63,7 +63,7 @@ fn append_relaxed_value(value: &[u8], output: &mut Vec<u8>) {
 /// Canonicalizes a body that arrives in chunks, whatever their borders.
 ///
 /// Lines end in CRLF. A CR or LF that is not part of a CRLF is an octet like others: it ends no
-/// line and is no white space.
+/// line and is not white space.
 #[cfg_attr(test, derive(Clone))]
 #[derive(Debug)]
 pub(crate) struct BodyCanonicalizer {

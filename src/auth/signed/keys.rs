@@ -24,7 +24,7 @@ pub enum KeyProblem {
     Missing,
     /// DNS gave no answer about the key.
     Unavailable(Failure),
-    /// No record at the key's name is a key record (RFC 6376 §3.6.1), or its key is no key.
+    /// No record at the key's name is a key record (RFC 6376 §3.6.1), or its key is not a key.
     Syntax,
     /// The key is revoked: its `p=` is empty.
     Revoked,
@@ -152,7 +152,7 @@ fn find_usable(texts: &Lookup<Box<[u8]>>, wanted: KeyUse) -> Result<Vec<KeyRecor
         match KeyRecord::parse(text, wanted.algorithm).and_then(|record| record.judge(wanted)) {
             Ok(key) if keys.len() < MAX_KEYS => keys.push(key),
             Ok(_) => {}
-            // A text that is no key record is the weakest reason.
+            // A text that is not a key record is the weakest reason.
             Err(other) if problem == KeyProblem::Syntax => problem = other,
             Err(_) => {}
         }

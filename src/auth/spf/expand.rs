@@ -19,10 +19,10 @@ use crate::{
     },
 };
 
-/// What `%{p}` expands to where no name of the client is validated (RFC 7208 §7.3).
+/// The expansion of `%{p}` where no name of the client is validated (RFC 7208 §7.3).
 const UNKNOWN: &str = "unknown";
 
-/// What the macros stand for.
+/// The values of the macros.
 #[derive(Clone, Copy, Debug)]
 pub struct Variables<'a> {
     /// The client's address.
@@ -44,7 +44,7 @@ pub struct Variables<'a> {
 }
 
 impl<'a> Variables<'a> {
-    /// What the macros stand for in the record of the sender's domain.
+    /// The values in the record of the sender's domain.
     pub(super) fn new(query: &Query<'a>, domain: &'a Domain) -> Self {
         let domain = domain.as_str();
         Self {
@@ -59,7 +59,7 @@ impl<'a> Variables<'a> {
         }
     }
 
-    /// What they stand for in the record of another domain.
+    /// The values in the record of another domain.
     pub(super) fn of_record<'b>(&self, domain: &'b Name) -> Variables<'b>
     where
         'a: 'b,

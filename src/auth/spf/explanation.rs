@@ -72,7 +72,7 @@ impl WantedExplanation {
         }
     }
 
-    /// What macros stand for in the explanation.
+    /// The values of macros in the explanation.
     fn variables<'b>(&'b self, variables: &Variables<'b>) -> Variables<'b> {
         let validated = validated_name(self.names.as_deref(), &self.domain);
         Variables { validated, ..variables.of_record(&self.domain) }

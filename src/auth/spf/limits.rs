@@ -28,7 +28,7 @@ pub(super) const FOREVER: Duration = Duration::from_secs(365 * 24 * 3600);
 pub(super) const MAX_NAMES_TIME: Duration = Duration::from_secs(5);
 
 /// Until when the names of a client are waited for in a check that ends at `end`. Silence of the
-/// client's DNS is no match (RFC 7208 §5.5), so it must leave the check enough time to go on: half
+/// client's DNS is not a match (RFC 7208 §5.5), so it must leave the check enough time to go on: half
 /// of what there is.
 pub(super) fn names_deadline(end: Instant) -> Instant {
     let now = Instant::now();

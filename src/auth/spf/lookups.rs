@@ -20,7 +20,7 @@ use crate::dns::{Answer, Dns, Failure, Name, RecordType, Server};
 /// The look-ups of a check.
 pub(super) struct Lookups<'a> {
     pub(super) dns: &'a Dns,
-    /// What macros stand for in the record of the sender's domain.
+    /// The values of macros in the record of the sender's domain.
     pub(super) variables: Variables<'a>,
     pub(super) limits: &'a Limits,
     /// When the time runs out.

@@ -19,7 +19,7 @@ use super::{
 };
 use crate::dns::{Answer, Failure, Name, RecordType};
 
-/// What a mechanism comes to.
+/// The result of a mechanism.
 pub(super) enum Match {
     /// It matches or does not.
     Known(bool),
@@ -71,7 +71,7 @@ pub(super) async fn evaluate(
             _ => false,
         },
         Mechanism::Ptr(_) => {
-            // RFC 7208 §5.5: an error while asking for the names is no match.
+            // RFC 7208 §5.5: an error while asking for the names is not a match.
             if lookups.find_names().await.is_some_and(Failure::is_void) {
                 lookups.count_void()?;
             }

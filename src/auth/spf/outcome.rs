@@ -1,8 +1,8 @@
-//! What a check found.
+//! The outcome of a check.
 
 use crate::mail::results::{SpfResult, words};
 
-/// What a check found.
+/// The outcome of a check.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Outcome {
     /// The result.
@@ -12,7 +12,7 @@ pub struct Outcome {
     pub mechanism: Option<String>,
     /// The domain whose record holds it, or whose record ended the check without a match.
     pub policy_domain: Option<String>,
-    /// What went wrong: for temperror and permerror always, for none where the domain cannot have a
+    /// The problem: for temperror and permerror always, for none where the domain cannot have a
     /// policy.
     pub problem: Option<Problem>,
     /// The explanation that the domain published for its fail (RFC 7208 §6.2): ASCII, expanded, not
@@ -49,12 +49,12 @@ impl Outcome {
     }
 }
 
-/// What went wrong.
+/// A problem of a check.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Problem {
-    /// What kind of problem it is, for replies and header fields.
+    /// Its kind, for replies and header fields.
     pub kind: ProblemKind,
-    /// What it was in this case, for the log.
+    /// Its details in this case, for the log.
     pub detail: String,
 }
 

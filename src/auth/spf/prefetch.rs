@@ -28,10 +28,10 @@ use crate::dns::{Answer, Dns, Failure, Name, RecordType};
 /// A look-up that several can wait for.
 pub(super) type StartedLookup = Shared<BoxFuture<'static, Result<Answer, Failure>>>;
 
-/// What is asked.
+/// A question.
 type Key = (Name, RecordType);
 
-/// What an early look-up was, and what it brought.
+/// An early look-up: its question, its purpose and its answer.
 type Early = (Key, Purpose, Result<Answer, Failure>);
 
 /// The look-ups under way.
@@ -48,7 +48,7 @@ pub(super) struct Prefetch {
     max_lookups: usize,
 }
 
-/// What a look-up is for.
+/// The purpose of a look-up.
 enum Purpose {
     /// The record of an include or redirect, and how many terms will have asked DNS before the
     /// record's first does, at least.

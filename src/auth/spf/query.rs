@@ -1,4 +1,4 @@
-//! What a check is asked: one identity of one client.
+//! The question of a check: one identity of one client.
 
 use std::net::IpAddr;
 
@@ -7,7 +7,7 @@ use crate::mail::domain::{Domain, DomainError};
 /// The local-part of a sender that has none (RFC 7208 §4.3).
 pub const POSTMASTER: &str = "postmaster";
 
-/// What is checked: one identity of one client.
+/// The question of a check: one identity of one client.
 #[derive(Clone, Debug)]
 pub struct Query<'a> {
     /// The SMTP client's address; IPv4-mapped addresses count as IPv4.
@@ -38,7 +38,7 @@ impl QueryDomain<'_> {
     ///
     /// # Errors
     ///
-    /// The text is no domain.
+    /// The text is not a domain.
     pub(super) fn parse(self) -> Result<Domain, DomainError> {
         match self {
             Self::Text(text) => Domain::parse(text),

@@ -29,7 +29,7 @@ fn count_macros(text: &[u8]) -> usize {
     text.iter().filter(|&&octet| octet == b'%').count()
 }
 
-/// Why the texts at a name are no record that can be evaluated.
+/// Why the texts at a name are not a record that can be evaluated.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) enum RecordError {
     /// None of them is an SPF record.
@@ -265,7 +265,7 @@ pub(super) fn cap_digits(text: &str) -> Cow<'_, str> {
         out.push_str(before);
         out.push('%');
         rest = after;
-        // `%%{` is no macro.
+        // `%%{` is not a macro.
         if let Some(after) = rest.strip_prefix('%') {
             out.push('%');
             rest = after;
@@ -383,7 +383,7 @@ mod tests {
         );
         assert_eq!(cap_digits("%{"), "%{");
         assert_eq!(cap_digits("%{é} %"), "%{é} %");
-        // What is odd before it does not keep a later one from being read.
+        // Something odd before it does not keep a later one from being read.
         assert_eq!(cap_digits("%é %{d300} %"), "%é %{d255} %");
     }
 }

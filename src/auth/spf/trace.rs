@@ -25,7 +25,7 @@ pub struct Step {
     pub depth: usize,
     /// The domain whose record is evaluated; empty where there is none.
     pub domain: String,
-    /// What happened: one line, without control characters.
+    /// The event: one line, without control characters.
     pub event: String,
 }
 

@@ -145,7 +145,7 @@ fn names_that_cannot_matter_are_not_waited_for() {
     }
 }
 
-/// Whatever the silent one holds, both walks share it.
+/// Both walks share the silent one, with any content.
 #[test]
 fn trouble_above_both_does_not_matter() {
     for how in ["!servfail", "!silence", "!refused"] {

@@ -55,7 +55,7 @@ fn fields() {
     assert_eq!(relaxed(""), "x-y:");
     assert_eq!(relaxed(" \t\r\n "), "x-y:");
     assert_eq!(relaxed("a\r\n\r\n b\r\n"), "x-y:a b");
-    // A CR or LF that is not part of a CRLF is no fold.
+    // A CR or LF that is not part of a CRLF is not a fold.
     assert_eq!(relaxed("a\rb\nc "), "x-y:a\rb\nc");
     assert_eq!(relaxed("grüße  an"), "x-y:grüße an");
 }

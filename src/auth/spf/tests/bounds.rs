@@ -1,4 +1,4 @@
-//! What the worst records cost.
+//! The cost of the worst records.
 
 use std::fmt::Write as _;
 

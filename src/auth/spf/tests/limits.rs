@@ -24,7 +24,7 @@ fn ten_terms_may_ask() {
             "{term}"
         );
     }
-    // What does not ask is not counted, nor is what comes after a match.
+    // A term that does not ask is not counted, nor is one that comes after a match.
     let outcome = check_record(
         &format!("{} -all exp=h.example", record(500, |n| format!("ip4:203.0.113.{}", n % 250))),
         rest,
@@ -132,7 +132,7 @@ fn two_terms_may_find_nothing() {
         );
         assert_eq!(check_from("192.0.2.1", &zone(3)).void_lookups, 0);
     }
-    // An error is no void look-up.
+    // An error is not a void look-up.
     let outcome = check_record("v=spf1 a:f.example", rest);
     assert_eq!((outcome.result, outcome.void_lookups), (Temperror, 0));
     // A target without a record is void, and a permerror of its own.

@@ -235,7 +235,7 @@ fn exists_asks_for_addresses_of_version_4() {
     assert_eq!(check_from("192.0.2.2", zone).result, Fail);
 }
 
-/// A client's DNS that is silent is no match, and costs the check a few seconds; what it says
+/// A client's DNS that is silent is not a match, and costs the check a few seconds; what it says
 /// elsewhere counts all the same.
 #[test]
 fn silent_names_of_a_client() {
@@ -302,7 +302,7 @@ fn ptr_names_are_validated() {
         result("v=spf1 ptr -all", "192.0.2.1 PTR mail.example.com\nmail.example.com A 192.0.2.2"),
         Fail
     );
-    // One that fails is passed over; an error of the first look-up is no match (RFC 7208 §5.5).
+    // One that fails is passed over; an error of the first look-up is not a match (RFC 7208 §5.5).
     let two = format!("192.0.2.1 PTR broken.example.com\nbroken.example.com A !servfail\n{names}");
     assert_eq!(result("v=spf1 ptr -all", &two), Pass);
     for failure in ["timeout", "servfail"] {

@@ -48,7 +48,7 @@ fn a_tree_costs_its_depth() {
     assert_eq!((outcome.lookups, outcome.void_lookups), (9, 0));
     // Nothing was asked twice: 6 records, 2 hosts, 2 MX, 3 of their hosts.
     assert_eq!(queries, 13);
-    // A client with an IPv4-mapped address is no other client.
+    // A client with an IPv4-mapped address is not another client.
     let mapped = Asked { client: "::ffff:192.0.2.1", ..asked.clone() };
     assert_eq!(timed(TREE, &mapped), (outcome, round_trips, queries));
     // As many terms without MX take one less.
@@ -140,7 +140,7 @@ fn limits_hold_deep_down() {
     );
 }
 
-/// What comes early and is never evaluated has no say.
+/// An answer that comes early and is never evaluated has no say.
 #[test]
 fn early_trouble_changes_nothing() {
     let rest = "a.example A 192.0.2.1\nbad.example * !servfail\nlate.example * !timeout\nbroken.example TXT \"v=spf1 moo\"\nmany.example MX 1 x.example\n";
@@ -176,7 +176,7 @@ fn a_check_that_is_dropped_asks_no_more() {
             let check = check_query(&dns, &query, &asked.limits, None);
             assert!(tokio::time::timeout(LATENCY * 5 / 2, check).await.is_err());
         }
-        // Whatever was under way held the zone.
+        // All that was under way held the zone.
         assert_eq!(weak.strong_count(), before);
         let asked_by_then = zone.queries();
         tokio::time::sleep(LATENCY * 100).await;

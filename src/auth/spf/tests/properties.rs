@@ -1,4 +1,4 @@
-//! What holds for any zone.
+//! Properties that hold for any zone.
 
 use proptest::{prelude::*, test_runner::RngSeed};
 

@@ -20,7 +20,7 @@ fn the_largest_records() {
             expected,
             "{octets}"
         );
-        // Blanks are no terms.
+        // Blanks are not terms.
         assert_eq!(
             result(&format!("v=spf1 +all{}", " ".repeat(octets - 11))),
             expected,

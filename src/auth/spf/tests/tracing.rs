@@ -86,7 +86,7 @@ fn problems_are_traced() {
         traced("v=spf1 -all exp=x.example", "x.example TXT !refused")
             .ends_with("example.com: no explanation: TXT x.example: REFUSED\n")
     );
-    // What DNS says cannot break out of its line.
+    // No text of DNS can break out of its line.
     let traced = traced("v=spf1 a:b\\010result.example\\027 -all", "");
     assert_eq!(traced.lines().count(), 3, "{traced}");
     assert!(traced.bytes().all(|b| b == b'\n' || !b.is_ascii_control()), "{traced}");
