@@ -2,7 +2,7 @@
 
 use std::{fmt, path::Path, sync::Arc};
 
-/// Errors of one configuration that are kept; a file that is no configuration at all has one on
+/// Errors of one configuration that are kept; a file that is not a configuration at all has one on
 /// every line.
 const MAX_ERRORS: usize = 100;
 
@@ -112,7 +112,7 @@ impl fmt::Display for ConfigError {
     }
 }
 
-/// Something that is no error, but hardly meant. Written as an error is.
+/// Something that is not an error, but hardly meant. Written as an error is.
 pub type Warning = ConfigError;
 
 /// All faults of a configuration, at least one.

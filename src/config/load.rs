@@ -24,7 +24,7 @@ use super::{
     warnings::warnings,
 };
 
-/// The most octets of a file: what is longer is no configuration, but perhaps a device.
+/// The most octets of a file: a longer one is not a configuration, but perhaps a device.
 const MAX_FILE: u64 = 1 << 26;
 
 /// Options of the command line that win over the configuration file, in the same spelling.
@@ -67,7 +67,7 @@ impl Overrides {
 pub struct Loaded {
     /// The configuration.
     pub config: Config,
-    /// Settings that are no error, but hardly meant.
+    /// Settings that are not an error, but hardly meant.
     pub warnings: Vec<Warning>,
 }
 

@@ -31,7 +31,7 @@ fn refuse_keyword(text: &str) -> Parsed<()> {
     refuse(text, "stands for nothing here", expected)
 }
 
-/// Reads the name of this host. What is ASCII stays as it is written, U-labels become A-labels.
+/// Reads the name of this host. ASCII stays as it is written, U-labels become A-labels.
 pub(crate) fn hostname(text: &str) -> Parsed<String> {
     refuse_keyword(text)?;
     match Domain::parse(text) {
@@ -52,8 +52,8 @@ pub(crate) fn domain(text: &str) -> Parsed<Domain> {
     })
 }
 
-/// Reads an authserv-id: a token or a domain name (RFC 8601 §2.2, §2.5). What is ASCII stays as it
-/// is written, U-labels become A-labels.
+/// Reads an authserv-id: a token or a domain name (RFC 8601 §2.2, §2.5). ASCII stays as it is
+/// written, U-labels become A-labels.
 pub(crate) fn authserv_id(text: &str) -> Parsed<String> {
     refuse_keyword(text)?;
     let bad = |why: &dyn Display| {
@@ -162,7 +162,7 @@ mod tests {
             assert!(authserv_id(bad).is_err(), "{bad}");
             assert!(bad == ".example.com" || authserv_id_pattern(bad).is_err(), "{bad}");
         }
-        // A token at the bound, which is no domain name; a domain name never comes so far.
+        // A token at the bound, which is not a domain name; a domain name never comes so far.
         for (length, is_good) in [(254, true), (255, true), (256, false), (899, false)] {
             assert_eq!(authserv_id(&"x".repeat(length)).is_ok(), is_good, "{length}");
         }

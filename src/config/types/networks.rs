@@ -48,7 +48,7 @@ pub(crate) fn networks(text: &str) -> Parsed<Networks> {
     Ok(Networks(networks.filter(|network| seen.insert(*network)).collect()))
 }
 
-/// Finds networks that are no error, but hardly meant, in a text that [`networks`] reads.
+/// Finds networks that are not an error, but hardly meant, in a text that [`networks`] reads.
 pub(crate) fn oddities(text: &str) -> ValueErrors {
     let mut found = ValueErrors::new();
     let mut seen: HashMap<Network, String> = HashMap::new();

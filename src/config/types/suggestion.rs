@@ -65,7 +65,7 @@ pub(crate) fn is_enclosed(text: &str) -> bool {
 /// Adds the probable meaning to a message: `message (expected yes or no; did you mean yes?)`.
 ///
 /// `reads` says whether a text can be read. Where it reads one value of a list, several in one text
-/// are told apart.
+/// are distinguished.
 pub(crate) fn explain(
     message: &mut String,
     text: &str,
