@@ -175,7 +175,7 @@ impl fmt::Display for Failure {
     }
 }
 
-/// What a look-up of records `T` brings.
+/// The result of a look-up of records `T`.
 pub type Lookup<T> = Result<Arc<[T]>, Failure>;
 
 #[cfg(test)]

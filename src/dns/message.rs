@@ -250,7 +250,7 @@ impl<'a> Arrival<'a> {
     ///
     /// # Errors
     ///
-    /// It belongs to the query by its number, but is no reply to it that can be read.
+    /// It belongs to the query by its number, but is not a reply to it that can be read.
     pub(super) fn read(octets: &'a [u8], id: u16, question: &Question) -> Read<Self> {
         let mut reader = Reader::new(octets);
         let Ok(arrived) = reader.short() else { return Ok(Self::Foreign) };

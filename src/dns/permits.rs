@@ -5,7 +5,7 @@
 //!
 //! - Half of the permits is for sessions that have none. Of the other half a session gets the more
 //!   the less others have: for each permit that it has some more must be free, an eighth of all at
-//!   most. With 512 permits a session that is alone gets 192, more than a message can make use of;
+//!   most. With 512 permits the only session gets 192, more than a message can make use of;
 //!   and beside two hundred that take what they get, the first question of each goes out at once.
 //! - A part of both halves is for sessions that held next to nothing lately: more sessions than
 //!   there are permits, all of them with silent name servers, hold them all once, and then leave a
@@ -45,11 +45,11 @@ struct State {
     order: BTreeSet<Rank>,
 }
 
-/// What is known of a session.
+/// The account of a session.
 struct Account {
     /// Permits that it has.
     permits: usize,
-    /// What it held is forgotten by then: a second of a permit takes a second.
+    /// Until when the permits that it held count: a second of a permit takes a second.
     spent_until: Instant,
     /// Its requests that wait, the oldest first.
     queue: VecDeque<u64>,
@@ -59,7 +59,7 @@ struct Account {
     is_gone: bool,
 }
 
-/// What is known of a request.
+/// The entry of a request.
 struct Entry {
     /// The sessions that wait for it; some more than once.
     sessions: Vec<u64>,

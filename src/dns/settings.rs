@@ -20,7 +20,7 @@ pub struct Settings {
     /// Attempts per look-up, at least one; a look-up takes `timeout` times `attempts` at most, and
     /// one `timeout` more where the servers are others afterwards. They go round the servers, so
     /// that attempt k asks server k modulo their number. A server that answers with an error such
-    /// as SERVFAIL is not asked again in the same look-up, and its answer is no attempt; one that
+    /// as SERVFAIL is not asked again in the same look-up, and its answer is not an attempt; one that
     /// was silent or out of reach comes after the others for 30 seconds.
     pub attempts: usize,
     /// How many answers and failures are kept; 0: none. An answer of more than a KiB, the

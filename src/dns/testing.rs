@@ -12,7 +12,7 @@ use super::{
 /// Reads the octets that a name server sent to a question, as the client does: the outcome, and how
 /// long it may be kept.
 ///
-/// `None` where they are no reply to it that can be read, where they have only an alias, or
+/// `None` where they are not a reply to it that can be read, where they have only an alias, or
 /// where the name is too long to ask for.
 pub fn read_reply(
     name: &Name,

@@ -24,7 +24,7 @@ fn reader(message: &[u8]) -> Reader<'_> {
     Reader::new(message)
 }
 
-/// What a reply says, or that it says nothing that can be read.
+/// The content of a reply, or that it has none that can be read.
 fn ours(octets: &[u8], question: &Question) -> Result<Result<Answer, Failure>, &'static str> {
     match Arrival::read(octets, 7, question) {
         Ok(Arrival::Message(message)) => match Reading::of(&message, question) {
@@ -246,7 +246,7 @@ fn every_cut_of_a_reply_is_noticed() {
         let expected = if length < 2 { "foreign" } else { "malformed" };
         assert_eq!(ours(&octets[..length], &question), Err(expected), "{length}");
     }
-    // What is behind the end does not count.
+    // Octets behind the end do not count.
     assert!(ours(&[octets, vec![0xff; 100]].concat(), &question).is_ok());
 }
 

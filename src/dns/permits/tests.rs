@@ -217,7 +217,7 @@ async fn what_nobody_takes_is_not_lost() {
     );
 }
 
-/// What is known, held against what it follows from.
+/// The state, held against the facts that it follows from.
 fn check(permits: &Permits) {
     let state = permits.lock();
     assert_eq!(

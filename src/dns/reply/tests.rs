@@ -168,7 +168,7 @@ fn who_cannot_know_does_not_count() {
             if nxdomain == 0 { lame.clone() } else { (Err(Failure::NxDomain), nxdomain) };
         assert_eq!(read(&message, &question), expected);
     }
-    // Records are records, whoever has them.
+    // Records are records at any name.
     let mut message =
         message("one.example", &question, vec![("one.example", 60, text(vec![b"x"]))]);
     message.metadata.recursion_available = false;

@@ -82,7 +82,7 @@ async fn missing_at_the_start() {
     assert_eq!(conf.events(), ["bad 1 foo", "none: it has no nameserver line; 127.0.0.1"]);
     let before = servers.list();
     conf.write("nameserver 192.0.2.1\n");
-    // Those that failed are no longer the ones to ask.
+    // The servers that failed are no longer the ones to ask.
     let list = loop {
         if let Some(list) = servers.others(&before).await {
             break list;
