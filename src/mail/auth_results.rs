@@ -1,7 +1,7 @@
 //! Authentication-Results (RFC 8601): fields of our own are written, those of others that claim to be ours are found.
 //!
-//! Whatever the values are made of, the field written reads back to them: text that is not
-//! printable ASCII is encoded, and what is too long for a line shortened, as [`super::tokens`]
+//! A field that is written reads back to its values, of any text: text that is not printable ASCII
+//! is encoded, and what is too long for a line shortened, as [`super::tokens`]
 //! says. Names, methods and results are [`Keyword`]s.
 
 mod authserv_id;

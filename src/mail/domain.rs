@@ -68,7 +68,7 @@ impl Domain {
     ///
     /// # Errors
     ///
-    /// A [`DomainError`]: why the text is no domain name.
+    /// A [`DomainError`]: why the text is not a domain name.
     pub fn parse(text: &str) -> Result<Self, DomainError> {
         count_work(text.len());
         let text = text.strip_suffix('.').unwrap_or(text);

@@ -16,7 +16,7 @@ pub struct ParseError {
 }
 
 words! {
-    /// What is wrong with a header field.
+    /// A fault of a header field.
     ParseErrorKind {
         /// A comment without its closing parenthesis.
         UnterminatedComment = "unterminated comment",

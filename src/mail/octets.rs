@@ -11,7 +11,7 @@ pub fn split_before(text: &[u8], condition: impl Fn(u8) -> bool) -> (&[u8], &[u8
 
 #[cfg(test)]
 thread_local! {
-    /// What [`count_work`] counted in this thread.
+    /// The octets that [`count_work`] counted in this thread.
     pub static WORK: std::cell::Cell<usize> = const { std::cell::Cell::new(0) };
 }
 

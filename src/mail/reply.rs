@@ -21,7 +21,7 @@ pub struct EnhancedStatusCode {
     detail: u16,
 }
 
-/// The text is no reply code or enhanced status code that refuses something.
+/// The text is not a reply code or enhanced status code that refuses something.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct BadCode;
 

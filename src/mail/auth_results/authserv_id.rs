@@ -22,7 +22,7 @@ pub struct AuthservIdPattern {
 }
 
 words! {
-    /// Why a text is no pattern of authserv-ids.
+    /// Why a text is not a pattern of authserv-ids.
     AuthservIdPatternError {
         /// There is no text, or nothing but dots.
         Empty = "empty authserv-id",

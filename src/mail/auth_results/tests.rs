@@ -204,7 +204,7 @@ fn patterns() {
     assert_eq!(pattern(&"a".repeat(1000)), Err(AuthservIdPatternError::TooLong));
 }
 
-/// An id that is no token is none of a field by the grammar, and is found all the same.
+/// An id that is not a token is not in a field by the grammar, and is found all the same.
 #[test]
 fn ids_that_are_no_tokens() {
     for (id, value) in [

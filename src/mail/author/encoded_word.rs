@@ -70,7 +70,7 @@ fn word(text: &str) -> Option<(String, &str)> {
     Some((String::from_utf8_lossy(&octets).into_owned(), after))
 }
 
-/// What stands before a separator, and what stands behind it.
+/// The text before a separator, and the text behind it.
 fn cut<'a>(text: &'a str, separator: &str) -> Option<(&'a str, &'a str)> {
     let parts = text.split_once(separator);
     count_work(parts.map_or(text.len(), |(before, _)| before.len() + separator.len()));

@@ -206,7 +206,7 @@ impl Reader {
         else {
             return;
         };
-        // A name of one label is no author's domain, and one that ends in a number is an address
+        // A name of one label is not an author's domain, and one that ends in a number is an address
         // (RFC 5321 §4.1.3).
         let is_address = domain
             .labels()

@@ -88,7 +88,7 @@ pub(super) fn is_misleading(c: char) -> bool {
 }
 
 /// Characters without a shape (Default_Ignorable_Code_Point, without those that mislead), and what
-/// stands for octets that are no text.
+/// stands for octets that are not text.
 fn is_invisible(c: char) -> bool {
     matches!(
         c,

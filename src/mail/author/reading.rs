@@ -89,7 +89,7 @@ words! {
         Route = "route in an address",
         /// The domain is an address literal, and so there is no domain.
         AddressLiteral = "address literal",
-        /// The text behind the `@` is no domain name.
+        /// The text behind the `@` is not a domain name.
         Domain = "bad domain name",
         /// A character beyond ASCII that looks like one of the grammar, or like nothing.
         Lookalike = "misleading character",

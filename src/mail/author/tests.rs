@@ -463,7 +463,7 @@ fn names_of_from_fields() {
     }
 }
 
-/// Whatever a megabyte holds, each of its octets is stepped over a few times: a quadratic reader would
+/// Of a megabyte of any content each octet is stepped over a few times: a quadratic reader would
 /// do so a hundred thousand times.
 #[test]
 fn a_megabyte_is_read_in_one_pass() {
@@ -600,7 +600,7 @@ proptest! {
         prop_assert!(domains.iter().all(|domain| author.domains().contains(domain)), "{:?}", value);
     }
 
-    /// Whatever comes: no panic, and where domains come out, the second reader sees the same ones
+    /// For any input: no panic, and where domains come out, the second reader sees the same ones
     /// and no others.
     #[test]
     fn agrees_with_a_second_reader(value in "[ab.,:;<>@()\"\\\\\\[\\] \r\n\t\u{0}=?é]{0,24}") {
