@@ -20,7 +20,7 @@
 //!
 //! With the usual limits the first message of a session asks at most 506 questions of DNS: 132 for
 //! HELO, 132 for MAIL FROM, 11 for iprev, 10 keys, 221 for DMARC. Hardly any message asks more than
-//! twenty. What is kept of a message is its header, up to 1 MiB, and some hashes.
+//! twenty. Of a message its header is kept, up to 1 MiB, and some hashes.
 
 mod answer;
 mod content;
@@ -155,7 +155,7 @@ impl Session {
         }
         let name = cut(name);
         if self.helo.as_ref().is_none_or(|helo| *helo.name != *name) {
-            // What has gathered belongs to the former name.
+            // The record so far belongs to the former name.
             earlier = earlier.or_else(|| self.recorder.take());
             let helo = Box::new(Helo::begin(&self.context, name, &mut self.recorder));
             self.recorder.helo = Some(Arc::clone(&helo.name));
@@ -296,7 +296,7 @@ impl Session {
         }
         let has_too_many_forged = message.forged.as_ref().is_some_and(Forged::has_too_many);
         let (mut findings, mut iprev) = (Findings::default(), None);
-        // What is refused for its forged fields is not waited for.
+        // No outcome is waited for where the message is refused for its forged fields.
         if has_too_many_forged && !self.context.config().dry_run {
             self.decide_senders(&mut message.sender).await;
         } else {

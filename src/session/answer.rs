@@ -77,7 +77,7 @@ pub enum Edit {
 }
 
 impl Edit {
-    /// What the MTA has to grant for it.
+    /// The permission that the MTA has to grant for it.
     pub(super) fn permission(&self) -> Permission {
         match self {
             Self::Delete { .. } => Permission::DeleteFields,

@@ -126,7 +126,7 @@ impl Content {
     ///
     /// # Errors
     ///
-    /// Those of [`dkim::Verification::finish`].
+    /// As those of [`dkim::Verification::finish`].
     pub(super) async fn finish(
         mut self,
         context: &Context,

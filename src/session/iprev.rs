@@ -33,7 +33,7 @@ impl Iprev {
     ///
     /// # Errors
     ///
-    /// Those of [`Task::join`].
+    /// As those of [`Task::join`].
     pub(super) async fn join(
         &mut self,
         timings: &mut Timings,

@@ -32,7 +32,7 @@ impl Action {
 /// One verified identity, and the action on it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct IdentityRecord {
-    /// The identity and what was found.
+    /// The identity and its outcome.
     pub verified: Arc<Verified>,
     /// The action, which a dry run only records.
     pub action: Action,
@@ -47,11 +47,11 @@ pub struct IdentityRecord {
 pub struct ContentRecord {
     /// The signatures, from the top of the header; `None` where DKIM is not verified.
     pub dkim: Option<Vec<dkim::SignatureOutcome>>,
-    /// What DMARC found, where it was evaluated.
+    /// The outcome of DMARC, where it was evaluated.
     pub dmarc: Option<dmarc::Outcome>,
     /// The MAIL FROM identity that DMARC saw.
     pub mailfrom: Option<Arc<Verified>>,
-    /// What iprev found, where it was verified.
+    /// The outcome of iprev, where it was verified.
     pub iprev: Option<iprev::Outcome>,
     /// The disposition, which a dry run only records.
     pub disposition: Disposition,
@@ -72,7 +72,7 @@ impl ContentRecord {
     }
 }
 
-/// What happened: to one message, or in a session that had none.
+/// The events of one message, or of a session that had none.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Record {
     /// The MTA's queue id.
@@ -83,7 +83,7 @@ pub struct Record {
     pub helo: Option<Arc<str>>,
     /// The identities verified since the last record.
     pub identities: Vec<IdentityRecord>,
-    /// What DKIM, DMARC and iprev found, where one of them is on.
+    /// The outcomes of DKIM, DMARC and iprev, where one of them is on.
     pub content: Option<ContentRecord>,
     /// Why nothing was verified.
     pub exemption: Option<Exemption>,

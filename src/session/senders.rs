@@ -63,7 +63,7 @@ impl Helo {
     ///
     /// # Errors
     ///
-    /// Those of [`Task::wait`].
+    /// As those of [`Task::wait`].
     pub(super) async fn wait(&mut self) -> Result<(), InternalError> {
         match &mut self.state {
             HeloState::UnderWay(_, check) => check.wait().await,
@@ -172,7 +172,7 @@ impl Sender {
         let check = is_wanted.then(|| {
             let (local_part, domain) = (&sender.local_part, sender.parsed.as_ref());
             let check = Check { context, local_part, domain, helo: helo_name };
-            // What the MTA waits for needs no task of its own.
+            // A check that the MTA waits for needs no task of its own.
             if context.runtime.needs.mail_reply { check.hold() } else { check.start() }
         });
         Self { begun: Instant::now(), state: SenderState::UnderWay(sender, check) }
@@ -183,7 +183,7 @@ impl Sender {
     ///
     /// # Errors
     ///
-    /// Those of [`Task::wait`]. Where the waiting is given up, it can begin anew.
+    /// As those of [`Task::wait`]. Where the waiting is given up, it can begin anew.
     pub(super) async fn wait(&mut self, helo: Option<&mut Helo>) -> Result<(), InternalError> {
         let helo = helo.filter(|helo| helo.is_pending());
         let check = match &mut self.state {

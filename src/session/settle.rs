@@ -36,7 +36,7 @@ pub(super) fn settle(
     let (mut verdict, mut edits) =
         if config.dry_run { (Verdict::Continue, Vec::new()) } else { (decided, edits) };
     if matches!(verdict, Verdict::Reply(_)) {
-        // What is refused needs no changes.
+        // A message that is refused needs no changes.
         edits.clear();
         recorder.pending().forged_fields = 0;
     }

@@ -64,13 +64,13 @@ impl<T: Send + 'static> Task<T> {
     ///
     /// # Errors
     ///
-    /// Those of [`Self::wait`].
+    /// As those of [`Self::wait`].
     pub(super) async fn join(&mut self) -> Result<T, InternalError> {
         self.wait().await?;
         self.take().ok_or_else(taken)
     }
 
-    /// Takes the outcome, if the work is done by now; what went wrong with it is no outcome.
+    /// Takes the outcome, if the work is done by now; a failure of it is not an outcome.
     pub(super) fn take(&mut self) -> Option<T> {
         if let Self::UnderWay(handle) = self {
             let handle = &mut handle.0;

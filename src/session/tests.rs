@@ -129,7 +129,7 @@ async fn two_messages_of_a_session() {
     session.mail(b"<a@example.com>", false, None).await;
     let second = session.message(&[("From", " a@example.com")], "x\r\n").await;
     assert_eq!(second.edits, first.edits);
-    // HELO is told once, and neither it nor the client's name is verified again: MAIL FROM and
+    // HELO is recorded once, and neither it nor the client's name is verified again: MAIL FROM and
     // DMARC are.
     assert_eq!(
         identities(second.records.latest()),
@@ -146,7 +146,7 @@ async fn helo_is_verified_once_a_name() {
     session.helo("mail.example.com").await;
     session.helo("mail.example.com").await;
     assert_eq!(host.zone.queries(), 1);
-    // Another name: what there was to tell of the former one is told, under its name.
+    // Another name: all of the former one is recorded, under its name.
     for (name, former) in [("example.com", "mail.example.com"), ("mail.example.com", "example.com")]
     {
         let answer = session.helo(name).await;
@@ -156,7 +156,7 @@ async fn helo_is_verified_once_a_name() {
     }
     assert_eq!(host.zone.queries(), 3);
     assert_eq!(identities(session.close().records.latest()).len(), 1);
-    // What was refused stays refused, and is told once.
+    // A refused sender stays refused, and is recorded once.
     let mut session = host.connect();
     let first = session.helo("bad.example").await;
     let second = session.helo("bad.example").await;
@@ -559,7 +559,7 @@ async fn nothing_is_done_that_the_mta_does_not_grant() {
             assert_eq!(record.forged_fields, usize::from(delete_fields));
             assert_eq!(inserted(&answer.edits).len(), usize::from(add_fields));
             assert_eq!(deleted(&answer.edits).len(), usize::from(delete_fields));
-            // What is kept back goes on all the same.
+            // A message that is kept back goes on all the same.
             let is_kept_back = quarantine && (missing.is_none() || action == "accept");
             let is_quarantined = matches!(answer.verdict, Verdict::Quarantine(_));
             assert_eq!(is_quarantined, is_kept_back, "{:?}", answer.verdict);
@@ -589,7 +589,7 @@ async fn failures_are_answered_where_the_mta_takes_an_answer() {
         let failed = session.fail(event).verdict;
         let own = ("Authentication-Results", " mx.example.net; dmarc=pass");
         let answer = session.message(&[own, FROM], "x").await;
-        // What goes on has fields deleted all the same.
+        // A message that goes on has fields deleted all the same.
         let goes_on = answer.verdict == Verdict::Accept;
         assert_eq!(deleted(&answer.edits).len(), usize::from(goes_on), "{event:?} {config}");
         // Another message is as good as ever.

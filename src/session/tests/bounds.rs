@@ -11,7 +11,7 @@ fn alive_tasks() -> usize {
     Handle::current().metrics().num_alive_tasks()
 }
 
-/// Lets tasks that were told to end do so.
+/// Lets tasks end that are to end.
 async fn settle() {
     for _ in 0..10 {
         yield_now().await;
@@ -215,7 +215,7 @@ async fn messages_given_up_take_no_time() {
     }
 }
 
-/// What comes late is what would have come at once; and of messages that are given up what is known
+/// An answer that comes late is the one that would have come at once; and of messages that are given up what is known
 /// by then is recorded.
 #[tokio::test(start_paused = true)]
 async fn an_unanswered_sender_is_verified_as_any() {
@@ -390,7 +390,7 @@ async fn a_name_for_a_reply_of_dmarc_has_its_bounds() {
             _ => None,
         };
         assert_eq!(reply, expected, "{more}");
-        // The policy, and the client's name where it is told: that of no passing signature or
+        // The policy, and the client's name where it is recorded: that of no passing signature or
         // sender is asked for besides.
         let names = host.zone.queries() - queries;
         assert_eq!(expected.is_some_and(|reply| reply != "no"), names > 2, "{more} {names}");
@@ -412,7 +412,7 @@ async fn nothing_is_waited_for_in_vain_where_fields_are_too_many() {
     assert!(matches!(session.message(&fields, "x").await.verdict, Verdict::Reply(_)));
     assert_eq!(begin.elapsed().as_secs(), 0);
     settle().await;
-    // What was under way for this message has ended; iprev is the session's.
+    // All that was under way for this message has ended; iprev is the session's.
     assert!(alive_tasks() <= 1);
 }
 
@@ -457,7 +457,7 @@ async fn outcomes_are_taken_once() {
         assert_eq!(task.take(), None);
         assert!(task.wait().await.is_err() && task.join().await.is_err());
     }
-    // A panic is no outcome, and goes on once.
+    // A panic is not an outcome, and goes on once.
     let mut task = Task::start(async {
         yield_now().await;
         panic!("provoked")
