@@ -29,7 +29,7 @@ pub(crate) use socket::Socket;
 ///
 /// # Errors
 ///
-/// What the peer did wrong, where that ended the connection.
+/// The fault of the peer, where that ended the connection.
 pub(crate) async fn serve(socket: Socket, server: Arc<Server>) -> io::Result<()> {
     let result = Conversation::new(&socket, &server).run().await;
     // A peer that idles would not learn of the end before it speaks.

@@ -85,7 +85,7 @@ impl<'a> Conversation<'a> {
     ///
     /// # Errors
     ///
-    /// What the peer did wrong, where that ended the connection.
+    /// The fault of the peer, where that ended the connection.
     pub(super) async fn run(&mut self) -> io::Result<()> {
         let mut draining = self.server.draining.clone();
         let is_draining = self.server.draining.clone();

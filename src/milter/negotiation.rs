@@ -1,4 +1,4 @@
-//! What is asked of the MTA: what the configuration needs, and nothing else.
+//! The negotiation with the MTA, which is asked for what the configuration needs and nothing else.
 
 use std::io;
 
@@ -23,7 +23,7 @@ const OLDEST_OPTS: ProtoOpts = ProtoOpts::NO_CONNECT
     .union(ProtoOpts::NO_HEADER)
     .union(ProtoOpts::NO_BODY);
 
-/// What was negotiated: what the MTA grants, of what was asked for.
+/// The result of a negotiation: what the MTA grants, of what was asked for.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Negotiated {
     actions: Actions,
@@ -67,7 +67,7 @@ impl Negotiated {
 ///
 /// # Errors
 ///
-/// The packet is too short, or of a version that is no more.
+/// The packet is too short, or of a version that is not in use any more.
 pub(super) fn negotiate(
     needs: &Needs,
     content: &[u8],
@@ -109,7 +109,7 @@ fn wanted_actions(needs: &Needs) -> Actions {
     actions
 }
 
-/// What a milter may leave unanswered.
+/// The events that a milter may leave unanswered.
 const NO_REPLY: ProtoOpts = ProtoOpts::NOREPLY_CONNECT
     .union(ProtoOpts::NOREPLY_HELO)
     .union(ProtoOpts::NOREPLY_MAIL)

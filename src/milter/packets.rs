@@ -28,7 +28,7 @@ pub(super) struct Packet<'a> {
     pub(super) is_whole: bool,
 }
 
-/// Why octets are no packet.
+/// Why octets are not a packet.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum PacketError {
     /// The first packet opens no session: the peer speaks something else.
@@ -80,7 +80,7 @@ impl Framing {
     ///
     /// # Errors
     ///
-    /// The octets are no packet.
+    /// The octets are not a packet.
     pub(super) fn take<'a>(
         &mut self,
         octets: &mut &'a [u8],

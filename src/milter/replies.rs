@@ -53,7 +53,7 @@ impl Replies {
     ///
     /// # Errors
     ///
-    /// Those of a text.
+    /// As those of a text.
     pub(super) fn push_reply(&mut self, reply: &Reply) -> io::Result<()> {
         let codes = format!("{} {} ", reply.code(), reply.status());
         self.push_texts(ReplyKind::ReplyCode, &[], &[&[&codes, &reply.text_for_mta()]])
@@ -64,7 +64,7 @@ impl Replies {
     ///
     /// # Errors
     ///
-    /// Those of a text.
+    /// As those of a text.
     pub(super) fn push_negotiation(
         &mut self,
         numbers: [u32; 3],
@@ -90,7 +90,7 @@ impl Replies {
     ///
     /// # Errors
     ///
-    /// Those of a text.
+    /// As those of a text.
     pub(super) fn push_edit(&mut self, with_space: bool, edit: &Edit) -> io::Result<()> {
         match edit {
             Edit::Insert { index, field } => {
@@ -111,7 +111,7 @@ impl Replies {
     ///
     /// # Errors
     ///
-    /// Those of a text.
+    /// As those of a text.
     pub(super) fn push_quarantine(&mut self, reason: &str) -> io::Result<()> {
         self.push_texts(ReplyKind::Quarantine, &[], &[&[reason]])
     }

@@ -4,7 +4,7 @@ use tokio::sync::watch;
 
 use crate::{observe::Observer, runtime::Shared};
 
-/// What all connections share.
+/// The part of the daemon that all connections share.
 #[derive(Debug)]
 pub struct Server {
     /// The configuration in force, and what is built from it.

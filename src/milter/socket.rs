@@ -135,7 +135,7 @@ impl Socket {
             }
             match self.try_io(|socket| socket.peek(&mut [std::mem::MaybeUninit::uninit()])) {
                 Ok(0) => return,
-                // What it says now is not to be read before it is answered.
+                // It is not to be read before the peer is answered.
                 Ok(_) => sleep(PENDING_INPUT_INTERVAL).await,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 Err(_) => return,

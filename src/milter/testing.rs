@@ -1,4 +1,4 @@
-//! What tests and fuzzing reach of this room beside what everybody does (feature `testing`).
+//! A door of this room for tests and fuzzing (feature `testing`).
 
 use std::{io, sync::Arc};
 
@@ -10,7 +10,7 @@ use super::{Server, Socket};
 ///
 /// # Errors
 ///
-/// What the peer did wrong, where that ended the connection.
+/// The fault of the peer, where that ended the connection.
 pub async fn serve(stream: UnixStream, server: Arc<Server>) -> io::Result<()> {
     super::serve(Socket::Unix(stream), server).await
 }
