@@ -92,7 +92,7 @@ impl Process {
         Ok(Self { stopped, runtime, signals })
     }
 
-    /// Gives the signals back: a command that is no daemon ends by them.
+    /// Gives the signals back: a command that is not a daemon ends by them.
     ///
     /// # Errors
     ///

@@ -38,11 +38,11 @@ pub struct Results<'a> {
     pub for_dmarc: Option<&'a Verified>,
     /// The signatures, from the top of the header; `None` where DKIM was not verified.
     pub dkim: Option<&'a [SignatureOutcome]>,
-    /// What DMARC found, where it was evaluated.
+    /// The outcome of DMARC, where it was evaluated.
     pub dmarc: Option<&'a dmarc::Outcome>,
-    /// What iprev found, where it was verified.
+    /// The outcome of iprev, where it was verified.
     pub iprev: Option<&'a iprev::Outcome>,
-    /// What was decided of the message.
+    /// The decision on the message.
     pub decision: MessageDecision,
 }
 

@@ -6,7 +6,7 @@
 
 use std::{fmt, panic::Location};
 
-/// What is not as it always is, and where in the program that was noticed.
+/// Something that is not as it always is, and where in the program that was noticed.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct InternalError {
     what: &'static str,

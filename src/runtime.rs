@@ -35,7 +35,7 @@ impl Clock {
     }
 }
 
-/// What a session works with, from its beginning to its end.
+/// The surroundings of a session, from its beginning to its end.
 #[derive(Debug)]
 pub struct Runtime {
     /// The configuration.
@@ -46,7 +46,7 @@ pub struct Runtime {
     pub clock: Clock,
     /// Outcomes of SPF have their steps, as the daemon has no use for.
     pub traces_spf: bool,
-    /// What the MTA is asked for.
+    /// The needs that the MTA is asked to meet.
     pub needs: Needs,
     /// This host's own idea of its name, where neither the configuration nor the MTA has one.
     pub fallback_host: String,
@@ -54,7 +54,7 @@ pub struct Runtime {
     pub generation: u64,
 }
 
-/// What is needed from the MTA to do what the configuration says.
+/// The needs of a configuration that the MTA is to meet.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Needs {
     /// An answer may follow when a client connects.

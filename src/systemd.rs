@@ -33,7 +33,7 @@ pub(crate) fn stopping() {
 }
 
 fn notify(state: &[NotifyState<'_>]) {
-    // A service manager that cannot be notified is no reason to stop working, nor to wait.
+    // A service manager that cannot be notified is not a reason to stop working, nor to wait.
     if let Some(socket) = std::env::var_os("NOTIFY_SOCKET") {
         let _ = send(&socket, state);
     }
@@ -41,7 +41,7 @@ fn notify(state: &[NotifyState<'_>]) {
 
 fn send(socket: &OsStr, state: &[NotifyState<'_>]) -> io::Result<()> {
     let address = match socket.as_bytes().split_first() {
-        // A name that is no file, in the notation of unix(7).
+        // A name that is not a file, in the notation of unix(7).
         Some((b'@', name)) => SocketAddr::from_abstract_name(name)?,
         _ => SocketAddr::from_pathname(socket)?,
     };

@@ -2,7 +2,7 @@
 //!
 //! A connection stays with the thread that accepted it. Its tasks wake each other several times a
 //! packet: with one runtime over all threads, each of these could wake another thread, which costs
-//! more than all else about a message. A DNS look-up begins on the thread of whoever asks first,
+//! more than all else about a message. A DNS look-up begins on the thread of the task that asks first,
 //! goes through the sockets of the thread that first asked that server, and is waited for on any.
 
 use std::{
@@ -56,7 +56,7 @@ struct Running {
     worker: Worker,
     /// Dropped to end it.
     _running: oneshot::Sender<()>,
-    /// Told when it has ended.
+    /// Ends with an error when the thread has ended.
     ended: oneshot::Receiver<Infallible>,
 }
 

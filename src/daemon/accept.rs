@@ -66,8 +66,7 @@ pub(super) struct Acceptor {
 }
 
 impl Acceptor {
-    /// Accepts connections for ever. What goes wrong with one does not keep the next one waiting
-    /// for long.
+    /// Accepts connections for ever. Trouble with one does not keep the next one waiting for long.
     ///
     /// At the limit connections wait in the backlog; connections that came at the same time as the last
     /// wait here, one for each thread and socket at most. (Taking the slot first would let each
@@ -107,7 +106,7 @@ impl Acceptor {
                             format!("cannot accept a connection on {}: {error}", self.name)
                         });
                     }
-                    // Out of descriptors, say: trying again at once would be no use.
+                    // Out of descriptors, say: trying again at once would be of no use.
                     sleep(pause).await;
                     pause = (pause * 2).min(MAX_ACCEPT_PAUSE);
                 }

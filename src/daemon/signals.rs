@@ -58,7 +58,7 @@ impl Signals {
         loop {
             match self.0.next().await {
                 Some(SIGHUP | SIGUSR1) => return Signal::Reload,
-                // It has no meaning here, and is no reason to end.
+                // It has no meaning here, and is not a reason to end.
                 Some(SIGUSR2) => {}
                 // Nor are there signals any more when there is no next one.
                 Some(_) | None => return Signal::Stop,

@@ -464,7 +464,7 @@ mod tests {
         let line = line("example.com", &"\"".repeat(5000));
         assert!(line.len() < 1000);
         assert!(line.ends_with("queue-id=4X"), "{line}");
-        // What is cut is still a pair, and not all of it is gone.
+        // A value that is cut is still a pair, and not all of it is gone.
         for local_part in ["\\".repeat(600), format!("a{}", "\\".repeat(600))] {
             let line = self::line("example.com", &local_part);
             assert!(line.contains("\\\\\\\\...\" mechanism=all queue-id=4X"), "{line}");

@@ -1,4 +1,4 @@
-//! Who is exempt from what.
+//! Exemptions of clients, senders and messages.
 
 use std::net::IpAddr;
 
@@ -19,7 +19,7 @@ words! {
         TrustedNetwork = "trusted-network",
         /// The client authenticated (`trust_authenticated_senders`).
         Authenticated = "authenticated",
-        /// The HELO name is no domain name that can be verified.
+        /// The HELO name is not a domain name that can be verified.
         NoDomainName = "no-domain-name",
         /// The identity is in `skip_senders`.
         SkippedSender = "skip-senders",

@@ -69,7 +69,7 @@ pub struct MessageFacts<'a> {
     pub deferred: Option<Refusal>,
     /// The signatures.
     pub dkim: &'a [SignatureOutcome],
-    /// What DMARC found, where it was evaluated.
+    /// The outcome of DMARC, where it was evaluated.
     pub dmarc: Option<&'a dmarc::Outcome>,
     /// The message has a List-Id.
     pub is_list: bool,
