@@ -1,11 +1,11 @@
-//! What the daemon spends on DKIM, beside what hash and signature check alone cost, and how much
-//! memory large messages take.
+//! The time that the daemon spends on DKIM, beside that of only hash and signature check, and the
+//! memory that large messages take.
 //!
 //! `cargo bench --bench content [-- cpu | memory]`. Times are in microseconds per message: CPU time
 //! of the daemon, all of its threads together, and for the floor that of this program's thread.
 //! Each is the least of many rounds, because others use the machine as well. The milter events are
 //! measured with the same messages, their signatures under another name, which nobody verifies.
-//! Goals that are not met are told, and are no error.
+//! Goals that are not met are reported, and are not an error.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
 
@@ -162,7 +162,7 @@ fn measure(
 /// Time that the least work takes, the mean of several times.
 fn floor(key: &Key, text: &[u8], signatures: &[Signed]) -> f64 {
     let (public, repeats) = (key.public(), repeats(text));
-    // What the files below /proc tell of a thread that runs is some milliseconds old.
+    // The files below /proc are some milliseconds late for a thread that runs.
     let own = || Duration::from(clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).unwrap());
     let start = own();
     for _ in 0..repeats {

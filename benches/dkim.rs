@@ -1,4 +1,4 @@
-//! What it costs to verify a signature, beside what its hash and its signature check alone cost.
+//! The time to verify a signature, beside that of only its hash and its signature check.
 //!
 //! `cargo bench --bench dkim`. Times are the best of several rounds, in microseconds per message.
 

@@ -75,7 +75,7 @@ async fn serve(mut stream: impl AsyncRead + AsyncWrite + Unpin, negotiated: Nego
     }
 }
 
-/// The first packet, if it is complete: its command, and what follows it. What it says is of no use
+/// The first packet, if it is complete: its command, and the octets behind it. Its content is of no use
 /// here.
 fn packet(input: &[u8]) -> Option<(u8, &[u8])> {
     let (length, rest) = input.split_first_chunk::<4>()?;

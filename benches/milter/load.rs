@@ -25,7 +25,7 @@ pub(crate) enum Mode {
     New,
 }
 
-/// What a run measured.
+/// The measurements of a run.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Figures {
     /// Messages.

@@ -2,8 +2,8 @@
 //! to name servers.
 //!
 //! `cargo bench --bench milter [-- SECTION...]`, with the sections `hot`, `cold`, `memory` and
-//! `tree`; none means all. What is measured and how is told in `docs/benchmarks.md`. Slowness is
-//! told, and is no error.
+//! `tree`; none means all. `docs/benchmarks.md` says what is measured and how. Slowness is
+//! reported, and is not an error.
 
 mod floor;
 mod load;
@@ -53,7 +53,7 @@ const TREES: usize = 15;
 const RESOLV_CONF_SERVER: SocketAddr =
     SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::new(127, 83, 80, 70)), 53);
 
-/// What all sections work with.
+/// The surroundings of all sections.
 struct Bench {
     nameserver: NameServer,
     /// The program of another milter to measure as well.

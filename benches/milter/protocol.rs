@@ -36,7 +36,7 @@ pub(crate) mod steps {
     pub(crate) const NOREPLY_BODY: u32 = 0x8_0000;
 }
 
-/// What Postfix offers.
+/// The offers of Postfix.
 const OFFER: [u32; 3] = [6, 0x1ff, 0x1f_ffff];
 
 /// Where a milter listens.
@@ -48,7 +48,7 @@ pub(crate) enum Socket {
     Tcp(SocketAddr),
 }
 
-/// What a milter asked for.
+/// The requests of a milter.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Negotiated {
     /// Actions that it may take.
@@ -81,7 +81,7 @@ impl Stream {
 /// A connection to a milter.
 pub(crate) struct Mta {
     stream: Stream,
-    /// What the milter asked for.
+    /// The requests of the milter.
     pub(crate) negotiated: Negotiated,
     out: Vec<u8>,
     input: Vec<u8>,

@@ -95,7 +95,7 @@ pub(crate) fn trips(name: &str, one: Duration, tree: Duration) -> f64 {
     trips
 }
 
-/// What is aimed at, and what came of it.
+/// A goal, and whether it was met.
 #[derive(Default)]
 pub(crate) struct Goals(Vec<(String, String, bool)>);
 
@@ -132,7 +132,7 @@ impl Goals {
 
     /// Round trips of a tree.
     pub(crate) fn trips(&mut self, trips: f64) {
-        // What is worked in between is no round trip.
+        // The work in between is not a round trip.
         self.note(
             "cold three-level include tree in at most 5 round trips".to_owned(),
             format!("{trips:.1}"),

@@ -30,7 +30,7 @@ pub(crate) fn senders(label: &str, count: usize) -> Vec<Sender> {
         .collect()
 }
 
-/// What DNS has for senders of this label.
+/// The records for senders of this label.
 pub(crate) fn zone(label: &str, count: usize) -> Zone {
     let mut zone = Zone::new();
     for (n, sender) in senders(label, count).iter().enumerate() {

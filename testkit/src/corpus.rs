@@ -11,7 +11,7 @@ use std::{
 use serde_json::Value;
 use spf_milter::dns::{Dns, Failure, RecordType, zone::Zone};
 
-/// The directory of the suites, by the environment variable CORPUS; tells of its absence on
+/// The directory of the suites, by the environment variable CORPUS; reports its absence on
 /// standard output.
 pub fn directory() -> Option<PathBuf> {
     let directory = env::var_os("CORPUS").filter(|value| !value.is_empty()).map(PathBuf::from);
@@ -69,7 +69,7 @@ impl Case {
         words(&self.json["rcpt"])
     }
 
-    /// What the verifier's clock must show.
+    /// The time that the verifier's clock must show.
     pub fn time(&self) -> Option<u64> {
         self.json["time"].as_u64()
     }

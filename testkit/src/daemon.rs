@@ -13,13 +13,13 @@ use super::{
     scratch::Scratch,
 };
 
-/// What the line has that says that the daemon serves; its `socket=` words tell where.
+/// The words of the log line that the daemon serves; its `socket=` words say where.
 pub const STARTED: &str = " started ";
 
-/// What the line has that says that a new configuration is in use.
+/// The words of the log line that a new configuration is in use.
 pub const RELOADED: &str = "configuration reloaded";
 
-/// What the line has that says that a new configuration was refused.
+/// The words of the log line that a new configuration was refused.
 pub const RELOAD_FAILED: &str = "configuration not reloaded";
 
 /// A running daemon with a configuration file of its own; killed when dropped.
@@ -40,12 +40,12 @@ impl Drop for Daemon {
     }
 }
 
-/// What a daemon that did not start left behind.
+/// The remains of a daemon that did not start.
 #[derive(Debug)]
 pub struct NotStarted {
     /// How it ended.
     pub status: ExitStatus,
-    /// What it said.
+    /// Its output.
     pub output: String,
 }
 
@@ -79,7 +79,7 @@ impl Daemon {
     ///
     /// # Errors
     ///
-    /// What the daemon left behind when it ended instead of serving.
+    /// The remains of the daemon where it ended instead of serving.
     pub fn try_start(config: &str) -> Result<Self, NotStarted> {
         Self::launch(config, |_| ())
     }
@@ -88,7 +88,7 @@ impl Daemon {
     ///
     /// # Errors
     ///
-    /// What the daemon left behind when it ended instead of serving.
+    /// The remains of the daemon where it ended instead of serving.
     pub fn launch(config: &str, adapt: impl FnOnce(&mut Command)) -> Result<Self, NotStarted> {
         let folder = Scratch::new("daemon");
         let mut base = String::new();
@@ -118,7 +118,7 @@ impl Daemon {
         MilterClient::connect_to(&self.sockets[0]).unwrap()
     }
 
-    /// What it logged so far and logs from now on.
+    /// The lines that it logged so far and logs from now on.
     pub fn log(&self) -> &Log {
         &self.process.log
     }

@@ -1,4 +1,4 @@
-//! What scenarios are played through.
+//! The drivers that play scenarios.
 
 pub mod milter;
 pub mod postfix;

@@ -1,4 +1,4 @@
-//! What fuzzing tries: for each reader of a stranger's octets a function that takes octets and
+//! The checks of fuzzing: for each reader of a stranger's octets a function that takes octets and
 //! panics where something is wrong.
 //!
 //! `fuzz/` runs them under libFuzzer, `tests/it/fuzzed.rs` with the seeds, with what fuzzing has

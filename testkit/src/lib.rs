@@ -1,5 +1,6 @@
-//! What tests, benchmarks, fuzzing and the demo share: a milter client, the daemon as a child process,
-//! real MTAs and name servers on loopback, signers, scenarios, slow twins and the checks of fuzzing.
+//! The parts that tests, benchmarks, fuzzing and the demo share: a milter client, the daemon as a
+//! child process, real MTAs and name servers on loopback, signers, scenarios, slow twins and the
+//! checks of fuzzing.
 //!
 //! Nothing here sleeps to be in time: everything waits for a condition, for at most [`PATIENCE`].
 //! Processes and folders go with the value that owns them, also when a test panics.
@@ -68,7 +69,7 @@ pub fn wait_for<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
     }
 }
 
-/// An address for a server that cannot tell which port the kernel gave it.
+/// An address for a server that cannot say which port the kernel gave it.
 ///
 /// The port is from the kernel, the address (of 127.0.0.0/8) is no one else's, so that nobody gets
 /// in between, not even the connection that tries whether the server is up.

@@ -134,7 +134,7 @@ pub mod bits {
     pub const ALL_STEPS: u32 = 0x1f_ffff;
 }
 
-/// What Postfix writes at once at most.
+/// The most octets that Postfix writes at once.
 const BUFFER: usize = 4096;
 
 /// The largest body chunk that Postfix sends.
@@ -143,7 +143,7 @@ pub const CHUNK: usize = 65535;
 /// The most octets of a line (RFC 5322 §2.1.1).
 const MAX_LINE: usize = 998;
 
-/// What the MTA offers, and how it behaves where MTAs differ.
+/// The offers of the MTA, and its behaviour where MTAs differ.
 #[derive(Clone, Debug)]
 pub struct Options {
     /// Protocol version.
@@ -181,7 +181,7 @@ impl Default for Options {
     }
 }
 
-/// What the milter asked for.
+/// The requests of the milter.
 #[derive(Clone, Debug, Default)]
 pub struct Negotiation {
     /// Protocol version.
@@ -195,7 +195,7 @@ pub struct Negotiation {
     pub macros: BTreeMap<u32, Vec<String>>,
 }
 
-/// What the milter said to an event.
+/// The answer of the milter to an event.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Reply {
     /// Go on.
@@ -232,7 +232,7 @@ pub enum Edit {
 /// The end of a message.
 #[derive(Clone, Debug)]
 pub struct Finished {
-    /// What becomes of the message.
+    /// The fate of the message.
     pub reply: Reply,
     /// The changes asked for.
     pub edits: Vec<Edit>,
@@ -245,7 +245,7 @@ pub struct Finished {
 pub struct MilterClient {
     stream: Stream,
     options: Options,
-    /// What the milter asked for.
+    /// The requests of the milter.
     pub negotiation: Negotiation,
     /// Macros by name without braces; sent where the protocol or the milter's wish places them.
     pub macros: BTreeMap<String, String>,
@@ -278,7 +278,7 @@ impl MilterClient {
     ///
     /// # Errors
     ///
-    /// What the socket says, and `InvalidData` when the milter asks for what was not offered.
+    /// The error of the socket, and `InvalidData` when the milter asks for what was not offered.
     pub fn with_options(socket: &Socket, options: Options) -> io::Result<Self> {
         let mut client = Self {
             stream: Stream::connect(socket)?,

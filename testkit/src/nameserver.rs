@@ -250,7 +250,7 @@ fn bind(address: SocketAddr) -> io::Result<(std::net::UdpSocket, std::net::TcpLi
                 tcp.set_nonblocking(true)?;
                 return Ok((udp, tcp));
             }
-            // The port is free for UDP alone.
+            // The port is free for UDP only.
             Err(_) if address.port() == 0 && attempts < 100 => attempts += 1,
             Err(error) => return Err(error),
         }
@@ -307,7 +307,7 @@ struct Reply {
     messages: Vec<Vec<u8>>,
 }
 
-/// What is sent for a query; `None`: nothing.
+/// The reply to a query; `None`: nothing.
 fn reply(state: &State, query: &[u8], tcp: bool) -> Option<Reply> {
     let query = Message::from_vec(query).ok()?;
     let question = query.queries.first()?.clone();
@@ -396,7 +396,7 @@ fn encode(message: &Message, query: &Message, tcp: bool, behaviour: &Behaviour) 
     short.to_vec().ok()
 }
 
-/// What the zone says; `None`: it says that nothing comes.
+/// The answer of the zone; `None`: it says that nothing comes.
 fn answer(zone: &Zone, query: &Message, behaviour: &Behaviour, key: &str) -> Option<Message> {
     let mut reply = empty(query);
     let question = query.queries.first()?;
@@ -404,7 +404,7 @@ fn answer(zone: &Zone, query: &Message, behaviour: &Behaviour, key: &str) -> Opt
         && query.edns.is_some()
     {
         if u16::from(rcode) < 16 {
-            // Who does not know OPT records sends none.
+            // A server that does not know OPT records sends none.
             reply.edns = None;
         }
         reply.metadata.response_code = rcode;

@@ -110,7 +110,7 @@ impl OpenDkim {
         &self.socket
     }
 
-    /// What it said.
+    /// Its output.
     pub fn log(&self) -> String {
         self.process.log.lines().join("\n")
     }

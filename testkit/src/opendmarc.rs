@@ -109,7 +109,7 @@ impl OpenDmarc {
         MilterClient::with_options(&Socket::Unix(self.socket.clone()), options).unwrap()
     }
 
-    /// What it said.
+    /// Its output.
     pub fn log(&self) -> String {
         self.process.log.lines().join("\n")
     }

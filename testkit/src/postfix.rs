@@ -93,7 +93,7 @@ impl Postfix {
         postfix
     }
 
-    /// What Postfix logged.
+    /// The log of Postfix.
     pub fn log(&self) -> String {
         fs::read_to_string(self.folder.join("maillog")).unwrap_or_default()
     }

@@ -14,7 +14,7 @@ use super::PATIENCE;
 #[derive(Debug)]
 pub struct Process {
     child: Child,
-    /// What it writes to standard error, and to standard output when that was not taken otherwise.
+    /// Its standard error, and its standard output when that was not taken otherwise.
     pub log: Log,
 }
 

@@ -25,7 +25,7 @@ pub struct Scenario {
     pub config: String,
     /// Zone lines.
     pub zone: String,
-    /// What happens.
+    /// The event.
     pub steps: Vec<Step>,
 }
 
@@ -34,7 +34,7 @@ pub struct Scenario {
 pub struct Step {
     /// Line in the file.
     pub line: usize,
-    /// What happens.
+    /// The event.
     pub event: Event,
     /// The reply expected, a pattern; `ok` for none.
     pub reply: String,
@@ -79,7 +79,7 @@ pub enum Event {
     Reload(String),
 }
 
-/// What came of the step of the same number.
+/// The observations at the step of the same number.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Observed {
     /// `ok`, `quarantine`, or the reply.
@@ -109,7 +109,7 @@ pub trait Driver {
     ///
     /// # Errors
     ///
-    /// What kept it from being played to the end.
+    /// The trouble that kept it from being played to the end.
     fn play(&self, scenario: &Scenario) -> Result<(Vec<Observed>, Vec<String>), String>;
 }
 
@@ -288,7 +288,7 @@ impl Step {
         }
     }
 
-    /// What is wrong with a header, given what was sent.
+    /// The faults of a header, given the one that was sent.
     fn header_difference(&self, sent: &[Field], header: &[Field]) -> Option<String> {
         let mut expected = self.added.clone();
         let mut deleted = self.deleted.clone();

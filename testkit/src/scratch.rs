@@ -53,7 +53,7 @@ impl Scratch {
 
 impl Drop for Scratch {
     fn drop(&mut self) {
-        // What an MTA that is going down still writes can make the first attempt fail.
+        // A file that an MTA still writes while it ends can make the first attempt fail.
         for _ in 0..20 {
             if fs::remove_dir_all(&self.path).is_ok() || !self.path.exists() {
                 return;

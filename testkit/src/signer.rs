@@ -31,7 +31,7 @@ pub fn rsa_record() -> String {
     format!("v=DKIM1; p={}", BASE64_STANDARD.encode(rsa().public_key().as_ref()))
 }
 
-/// What `${ed25519}` and `${rsa}` stand for in zones.
+/// The values of `${ed25519}` and `${rsa}` in zones.
 pub fn fill_in_keys(zone: &str) -> String {
     zone.replace("${ed25519}", &ed25519_record()).replace("${rsa}", &rsa_record())
 }

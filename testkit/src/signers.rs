@@ -34,7 +34,7 @@ impl Key {
         }
     }
 
-    /// What `a=` says.
+    /// The value of `a=`.
     pub fn algorithm(self) -> &'static str {
         match self {
             Self::Rsa(_) => "rsa-sha256",
@@ -68,7 +68,7 @@ impl Key {
     }
 }
 
-/// Who signs.
+/// The signer.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub enum Tool {
     /// OpenDKIM as a signing milter.
@@ -80,7 +80,7 @@ pub enum Tool {
 /// How a message is signed.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub struct Manner {
-    /// Who signs.
+    /// The signer.
     pub tool: Tool,
     /// With which key.
     pub key: Key,

@@ -1,7 +1,7 @@
 //! The public suites with messages, end to end: events into a session as the milter gives them,
 //! Authentication-Results out, read back.
 //!
-//! Run with `make test CORPUS=DIR`. What SPF, DKIM, DMARC and iprev find each by itself is in other
+//! Run with `make test CORPUS=DIR`. The outcomes of SPF, DKIM, DMARC and iprev each by itself are in other
 //! tests; here nothing is taken from the cases but what comes from the client, from DNS and from
 //! the clock.
 
@@ -151,7 +151,7 @@ fn config() -> Config {
         .config
 }
 
-/// What a session makes of a message.
+/// The results of a session for a message.
 struct Seen {
     results: Vec<MethodResult>,
     record: Record,
@@ -233,7 +233,7 @@ fn read(name: &str, value: &str) -> Vec<MethodResult> {
     field.results
 }
 
-/// What holds of every field: its order, and that it says what was found and nothing else.
+/// Checks every field: its order, and that it has the outcomes and nothing else.
 fn check_form(case: &Case, seen: &Seen) {
     let name = &case.name;
     let content = seen.record.content.as_ref().unwrap();

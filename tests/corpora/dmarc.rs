@@ -61,7 +61,7 @@ const SPOOFING: &[(&str, &str)] = &[
     ("server_a5", "fail legitimate.com"),
     ("server_a8", "fail legitimate.com"),
     ("server_a10", "fail legitimate.com"),
-    // The folded name is no field for an MTA: what is left is tested here.
+    // The folded name is not a field for an MTA: the rest is tested here.
     ("server_a11", "permerror -"),
     ("server_a13", "permerror -"),
     ("server_a14", "fail legitimate.com"),
@@ -265,7 +265,7 @@ fn spoofing() {
     }
 }
 
-/// Every message of every suite: From is read without a hitch, and how is told on standard output.
+/// Every message of every suite: From is read without a hitch; standard output has the readings.
 #[test]
 fn every_from() {
     let Some(corpus) = corpus::directory() else { return };

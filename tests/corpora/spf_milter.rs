@@ -16,7 +16,7 @@ use testkit::{
     nameserver::{Behaviour, NameServer},
 };
 
-/// What a session with the milter makes of a case: result, and explanation if there is one.
+/// The outcome of a case in a session with the milter: result, and explanation if there is one.
 type Seen = (String, Option<String>);
 
 fn config(nameserver: SocketAddr) -> String {
@@ -62,7 +62,7 @@ fn play(daemon: &Daemon, case: &Case) -> Seen {
     seen
 }
 
-/// What `spf::check(, None)` finds with the zone in memory.
+/// The outcome of `spf::check` with the zone in memory.
 async fn check(case: &Case) -> Seen {
     let helo = case.text("helo").unwrap_or_default().to_owned();
     let (local_part, domain) =

@@ -1,8 +1,8 @@
-//! Who uses whom among the files of `src/`: no circle.
+//! The files of `src/` use each other in no circle.
 //!
 //! A file uses another where a path (`crate::a::b`, `super::x`, `self::x`, `child::x`) leads to
 //! something that is defined there, through however many re-exports, and where it calls a method that
-//! the other file adds to one of its types. `mod x;` is no use, nor is a re-export, as long as the file
+//! the other file adds to one of its types. `mod x;` is not a use, nor is a re-export, as long as the file
 //! itself does nothing with the name.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -21,7 +21,7 @@ struct Import {
     is_reexport: bool,
 }
 
-/// What a module is made of.
+/// The content of a module.
 #[derive(Debug, Default)]
 struct Content {
     /// Its file, without `src/` and `.rs`.
@@ -31,7 +31,7 @@ struct Content {
     paths: BTreeSet<Vec<String>>,
     /// Names in its code that no path precedes.
     names: BTreeSet<String>,
-    /// What it defines.
+    /// The items that it defines.
     items: BTreeSet<String>,
     /// All functions, those of types too.
     functions: BTreeSet<String>,

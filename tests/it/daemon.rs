@@ -272,7 +272,7 @@ fn sockets_come_from_the_service_manager() {
             .contains("cannot listen on fd:three: the service manager passed no such socket")
     );
     assert_eq!(daemon.child.wait().unwrap().code(), Some(71));
-    // A connection is no listener.
+    // A connection is not a listener.
     let (one, two) = UnixStream::pair().unwrap();
     let mut daemon = Activated::start(&config("fd:"), one.into(), two.into());
     assert!(daemon.first_line().contains("Accept= must be no"));
@@ -285,7 +285,7 @@ fn a_name_and_its_address_are_one_socket() {
     let first = Daemon::start("");
     let Socket::Inet(address) = first.sockets[0].clone() else { panic!("not TCP") };
     first.stop();
-    // The port was free a moment ago; whoever has taken it since makes the start fail, and the test
+    // The port was free a moment ago; another process that has taken it since makes the start fail, and the test
     // try again.
     let port = address.port();
     let Ok(daemon) =
@@ -461,7 +461,7 @@ fn a_second_signal_ends_at_once() {
     });
     let log = log.expect("a second signal changes nothing");
     assert!(log.contains("ending at once"));
-    // The sender was verified, and that is told.
+    // The sender was verified, and that is logged.
     assert_eq!(log.matches("identity=mailfrom result=pass action=accept").count(), 1, "{log}");
 }
 
@@ -829,7 +829,7 @@ fn old_mtas_are_served() {
         assert_eq!(finished.reply, Reply::Continue);
         assert_eq!(finished.fields.len(), 3, "{:?}", finished.fields);
     }
-    // Where fields cannot be written, that is told, and error_action decides.
+    // Where fields cannot be written, that is logged, and error_action decides.
     let options = Options { version: 2, actions: 0x4, steps: 0x7f, ..Options::default() };
     let mut client = MilterClient::with_options(&daemon.sockets[0], options).unwrap();
     begin(&mut client);

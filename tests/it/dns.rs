@@ -61,7 +61,7 @@ async fn look_up(dns: &Dns, host: &str) -> Result<Answer, Failure> {
     dns.lookup(&name(host), RecordType::A).await
 }
 
-/// Lets time pass for the client alone.
+/// Lets time pass for the client only.
 async fn pass(duration: Duration) {
     time::pause();
     time::advance(duration).await;
@@ -536,7 +536,7 @@ async fn forged_replies_are_ignored() {
     let dns = Dns::new(&settings(&[server.address()]));
     assert_eq!(look_up(&dns, "example.com").await, Ok(address()));
     assert_eq!(look_up(&dns, "www.example.com").await, Ok(address()));
-    // What comes over TCP with another question is no answer.
+    // A message over TCP with another question is not an answer.
     let over_tcp = Behaviour { wrong_question: true, truncate: true, ..Behaviour::default() };
     server.behave("web.example.com", over_tcp);
     assert_eq!(look_up(&dns, "web.example.com").await, Err(Failure::Malformed));
@@ -547,7 +547,7 @@ async fn servers_without_edns() {
     for rcode in [ResponseCode::FormErr, ResponseCode::NotImp, ResponseCode::BADVERS] {
         for bare_errors in [false, true] {
             let server = NameServer::start(zone());
-            // A header alone has no room for the upper half of BADVERS.
+            // Only a header has no room for the upper half of BADVERS.
             if bare_errors && rcode == ResponseCode::BADVERS {
                 continue;
             }

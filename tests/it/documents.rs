@@ -1,4 +1,4 @@
-//! What the documents say, held against the program.
+//! The documents, held against the program.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -79,7 +79,7 @@ fn plain(lines: &[&str]) -> String {
     text
 }
 
-/// What the manual page says of a parameter.
+/// The entry of a parameter in the manual page.
 struct Entry {
     name: String,
     group: String,
@@ -368,7 +368,7 @@ fn documented_keys() -> BTreeSet<String> {
     documented_lists().into_iter().flatten().collect()
 }
 
-/// What DKIM, DMARC and iprev may find, with everything that there can be.
+/// The outcomes of DKIM, DMARC and iprev, with everything that there can be.
 fn full_content(reply: Reply) -> ContentRecord {
     let domain = Domain::parse("example.org").unwrap();
     let address = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
@@ -745,7 +745,7 @@ fn configurations_in_the_documents_load() {
     let mut count: BTreeMap<String, usize> = BTreeMap::new();
     for (origin, text) in configurations {
         *count.entry(origin.clone()).or_default() += 1;
-        // What is shown in part has no socket; files that it names are not here.
+        // An example in part has no socket; files that it names are not here.
         let text = text
             .lines()
             .filter(|line| !line.starts_with("skip_senders_file"))
@@ -1029,7 +1029,7 @@ fn messages_to_look_up_are_those_of_the_program() {
     let tables = text.split("\n\n").filter(|block| block.starts_with("| log |"));
     for row in tables.flat_map(str::lines).filter(|line| line.starts_with("| `")) {
         let message = row.split('`').nth(1).unwrap();
-        // What the program puts in is left out: values, and names of parameters and sockets.
+        // The values of the program are left out: values, and names of parameters and sockets.
         let fixed = [" socket ", "unix:", "inet:", "fd:"]
             .iter()
             .fold(message.to_owned(), |message, name| message.replace(name, "="));
@@ -1149,7 +1149,7 @@ fn numbers(bound: &str) -> Vec<u64> {
     numbers
 }
 
-/// What an expression of constants is: numbers, products and shifts of them, times in milliseconds;
+/// The value of an expression of constants: numbers, products and shifts of them, times in milliseconds;
 /// nothing of other ones.
 fn value(expression: &str) -> Option<u64> {
     let expression = expression.trim();
@@ -1190,7 +1190,7 @@ fn constants(path: &str) -> BTreeSet<u64> {
     values
 }
 
-/// Numbers that are no constants, and why.
+/// Numbers that are not constants, and why.
 const OTHER_NUMBERS: [(&str, &[u64], &str); 12] = [
     ("a packet", &[1], "a packet has a command"),
     ("the same for a reply that has `%{p}`", &[11], "1 and the names of a client"),

@@ -115,7 +115,7 @@ fn read_to_end(stream: &mut Stream) -> Vec<u8> {
     }
 }
 
-//--- What is no milter session ---
+//--- Not a milter session ---
 
 #[test]
 fn garbage_ends_its_own_connection_alone() {
@@ -408,7 +408,7 @@ fn a_flood_of_garbage_leaves_nothing_behind() {
             }
         });
     };
-    // What an allocator keeps after the first flood is not what grows.
+    // The memory that an allocator keeps after the first flood does not grow.
     flood(25);
     scene.serves();
     let descriptors = scene.descriptors_at_rest();
@@ -500,7 +500,7 @@ fn who_leaves_during_a_look_up_frees_the_place_at_once() {
     }
 }
 
-/// Whatever the session was waiting for when the MTA went, it is as good as before if more is read
+/// After any wait of the session in which the MTA went, it is as good as before if more is read
 /// that was sent ahead.
 #[test]
 fn who_leaves_while_a_name_for_a_reply_is_looked_up_does_no_harm() {

@@ -140,7 +140,7 @@ fn the_table_of_rooms_is_that_of_the_crate() {
         .filter_map(|name| name.strip_suffix(';').map(str::to_owned))
         .collect();
     assert_eq!(allowed.keys().cloned().collect::<BTreeSet<_>>(), modules);
-    // Downward only: whoever is used does not use back.
+    // Downward only: a room that is used does not use back.
     let mut open: Vec<(&str, Vec<&str>)> =
         allowed.keys().map(|room| (room.as_str(), vec![room.as_str()])).collect();
     while let Some((room, way)) = open.pop() {

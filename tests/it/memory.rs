@@ -1,4 +1,4 @@
-//! What the answers of name servers can make the daemon take of memory: it is measured, not
+//! The memory that answers of name servers can make the daemon take: it is measured, not
 //! reckoned.
 
 use std::{fs, net::SocketAddr};
@@ -14,10 +14,10 @@ use testkit::{
 /// Connections at the same time.
 const CONNECTIONS: usize = 40;
 
-/// What each of them may take, in KiB.
+/// The most memory of each of them, in KiB.
 const SHARE: usize = 1024;
 
-/// What the allocator may leave unused beside that, in KiB.
+/// The memory that the allocator may leave unused beside that, in KiB.
 const WASTE: usize = 8 * 1024;
 
 /// The most memory that the daemon took so far, in KiB.
@@ -68,7 +68,7 @@ fn measure(what: &str, zone: Zone, is_held: bool) {
             .unwrap();
         client.helo(helo).unwrap();
     };
-    // What is made once: threads, arenas, connections to the name server.
+    // Made once: threads, arenas, connections to the name server.
     let mut clients: Vec<MilterClient> = (0..CONNECTIONS).map(|_| daemon.client()).collect();
     for client in &mut clients {
         begin(client, "good.example");

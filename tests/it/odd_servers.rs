@@ -1,4 +1,4 @@
-//! Answers of odd name servers, as they were met in the field or can be thought of: each alone, and
+//! Answers of odd name servers, as they were met in the field or can be thought of: each by itself, and
 //! before a second, good server.
 //!
 //! A row says what a server sends for a query; what comes of it where there is no other server; and
@@ -175,7 +175,7 @@ fn framed(octets: &[u8]) -> Vec<u8> {
     [&u16::try_from(octets.len()).unwrap().to_be_bytes(), octets].concat()
 }
 
-/// What a server does with a query. Over UDP each item is a datagram; over TCP all are written one
+/// The reaction of a server to a query. Over UDP each item is a datagram; over TCP all are written one
 /// after the other, and the connection is closed.
 type Script = fn(&Query) -> Vec<Vec<u8>>;
 
@@ -253,7 +253,7 @@ impl Drop for Server {
     }
 }
 
-/// What comes of a look-up.
+/// The outcome of a look-up.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Outcome {
     /// The record.
@@ -267,7 +267,7 @@ enum Outcome {
 }
 use Outcome::{Good, Trouble};
 
-/// What the odd server alone leads to, and what it leads to before a good one.
+/// The outcomes of the odd server by itself, and before a good one.
 struct Row {
     what: &'static str,
     script: Script,

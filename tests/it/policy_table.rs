@@ -77,7 +77,7 @@ fn is_enforced(enforced: &str, policy: Policy) -> bool {
     enforced.split(", ").any(|word| word == policy.as_str())
 }
 
-/// What an outcome looks like, with all policies that may go with it.
+/// The outcomes, with all policies that may go with them.
 fn dmarc_outcomes() -> Vec<Option<Outcome>> {
     let outcome = |result, policy: Option<(Policy, bool)>| {
         Some(Outcome {
@@ -452,7 +452,7 @@ async fn play(runtime: &Arc<Runtime>, sample: &Sample, exempt: &str, row: &Row, 
     let content = record.content.clone().unwrap();
     assert_eq!(content.dmarc.unwrap().result.as_str(), sample.dmarc, "{context}");
     assert_eq!(record.dry_run, dry_run);
-    // What was refused at MAIL FROM, if the run is dry, goes on as if nothing had been.
+    // A sender that was refused at MAIL FROM, if the run is dry, goes on as if nothing had been.
     if row.answer != "SPF reply at MAIL FROM" {
         let reason = if row.reason == "exemption" { exempt } else { row.reason };
         assert_eq!(content.disposition.as_str(), row.disposition, "{context}");

@@ -1,4 +1,4 @@
-//! Whatever is sent, the field that is written reads back to what was meant.
+//! The field that is written reads back to its outcomes, for any message.
 
 use std::{path::Path, sync::Arc};
 

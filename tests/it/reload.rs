@@ -34,7 +34,7 @@ fn nameserver() -> NameServer {
     NameServer::start(Zone::parse(ZONE).unwrap())
 }
 
-/// A configuration by which all that the daemon says tells which one it is.
+/// A configuration that every answer of the daemon identifies.
 fn generation(nameserver: &NameServer, name: char) -> String {
     let (code, status, header) = match name {
         'a' => (550, "5.7.23", "Received-SPF, Authentication-Results"),

@@ -39,7 +39,7 @@ fn table(heading: &str) -> Vec<Row> {
         .collect()
 }
 
-/// What stands in backquotes.
+/// The texts in backquotes.
 fn codes(text: &str) -> impl Iterator<Item = &str> {
     text.split('`').skip(1).step_by(2)
 }
@@ -106,7 +106,7 @@ fn check(lines: &str, there: &str) {
 #[test]
 fn every_name_here_is_a_parameter() {
     let known: BTreeSet<&str> = parameters().iter().map(|parameter| parameter.name).collect();
-    // Those of others that the right column has to name.
+    // The parameters of others that the right column has to name.
     let foreign = ["smtpd_milters"];
     for heading in [OPENDKIM, OPENDMARC, PYSPF, SMF_SPF] {
         for row in table(heading) {

@@ -1,4 +1,4 @@
-//! What independent readers find in the Authentication-Results that the program writes: the results
+//! The Authentication-Results that the program writes, as independent readers find them: the results
 //! that were meant, and no more, whatever senders put into their names.
 //!
 //! Each reader reads all fields in one process; OpenDMARC gets them with a message each.
@@ -115,7 +115,7 @@ impl Dice {
     }
 }
 
-/// Words that are no keyword of an enumeration here, but texts of one.
+/// Words that are not a keyword of an enumeration here, but texts of one.
 fn keyword(text: &str) -> Keyword {
     Keyword::parse(text).unwrap()
 }
@@ -172,7 +172,7 @@ fn random_field(dice: &mut Dice) -> Written {
     Written { value: field.write().value, meant }
 }
 
-/// What a session writes about a message whose names are odd.
+/// The field of a message whose names are odd.
 async fn field_of_a_session(dice: &mut Dice) -> Written {
     let mut zone = Zone::parse(&signer::fill_in_keys(&format!(
         "ed._domainkey.{AUTHOR} TXT ${{ed25519}}\n_dmarc.{AUTHOR} TXT v=DMARC1; p=reject\nb.example TXT v=spf1 redirect=%{{l}}._spf.b.example\n"
@@ -355,7 +355,7 @@ fn spamassassin() {
     );
 }
 
-/// OpenDMARC tells of no results but its own: a pass where the author's signature is one.
+/// OpenDMARC reports no results but its own: a pass where the author's signature is one.
 #[test]
 #[ignore = "needs OpenDMARC and root: make test"]
 fn opendmarc() {

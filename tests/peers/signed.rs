@@ -72,7 +72,7 @@ impl Change {
         Some(changed)
     }
 
-    /// What is to be seen of it.
+    /// The part of it that is to be seen.
     fn reason(change: Option<Self>) -> Option<&'static str> {
         match change {
             None | Some(Self::UnsignedField) => None,
@@ -101,7 +101,7 @@ fn signature_data(value: &[u8]) -> (usize, String) {
 fn expected(hop: &Hop, manner: &Manner, message: &Message, reason: Option<&str>) -> String {
     let signature = message.fields.iter().find(|field| field.is("DKIM-Signature")).unwrap();
     let prefix = &signature_data(&signature.value).1[..8];
-    // What has other characters than a token's is quoted.
+    // A value with other characters than a token's is quoted.
     let prefix =
         if prefix.contains(['/', '=']) { format!("\"{prefix}\"") } else { prefix.to_owned() };
     let (dkim, dmarc, disposition) = match reason {
@@ -290,7 +290,7 @@ fn relayed_twice(first: Kind, second: Kind) {
         &[("Authentication-Results", b" mta.example.org; dkim=pass header.d=forged.example")],
         Some(&large(3000)),
     );
-    // What is deleted on the way cannot be signed.
+    // A field that is deleted on the way cannot be signed.
     let forged = signed.fields.pop().unwrap();
     sign_one(&manner, &mut signed);
     signed.fields.insert(1, forged);

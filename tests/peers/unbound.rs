@@ -124,7 +124,7 @@ fn answers_of_all_kinds() {
     }
 }
 
-/// For an alias among its local data unbound answers with the CNAME record alone, although it would
+/// For an alias among its local data unbound answers with only the CNAME record, although it would
 /// find the target.
 #[test]
 #[ignore = "needs unbound: make test"]

@@ -45,7 +45,7 @@ pub fn keep_awake() -> io::Result<Awake> {
     Ok(awake)
 }
 
-/// What the processes do, until whoever started them is gone.
+/// The work of the processes, until the process that started them is gone.
 pub fn stay_awake(parent: Option<u32>) {
     // `nice` becomes the program, so that it is the parent itself.
     while Some(parent_id()) == parent {

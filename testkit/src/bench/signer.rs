@@ -38,7 +38,7 @@ pub enum Key {
 pub struct Signed {
     /// The value of the field.
     pub value: String,
-    /// What is signed.
+    /// The signed text.
     text: Vec<u8>,
     signature: Vec<u8>,
 }
@@ -60,7 +60,7 @@ impl Key {
         }
     }
 
-    /// Signs [`FIELDS`] and a body in relaxed form; the number tells signatures apart.
+    /// Signs [`FIELDS`] and a body in relaxed form; the number distinguishes signatures.
     pub fn sign(&self, body: &[u8], number: usize) -> Signed {
         let names: Vec<&str> = FIELDS.iter().map(|(name, _)| *name).collect();
         let tags = format!(

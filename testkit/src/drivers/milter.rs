@@ -54,7 +54,7 @@ impl MilterDriver {
     }
 }
 
-/// What the SMTP client hears, in the words of Postfix.
+/// The reply to the SMTP client, in the words of Postfix.
 pub fn observed(reply: &Reply) -> Observed {
     match reply {
         Reply::Continue | Reply::Accept | Reply::Skip | Reply::Discard => Observed::ok(),

@@ -16,7 +16,7 @@ pub(crate) fn check(octets: &[u8]) {
         if read.authserv_id.eq_ignore_ascii_case(OURS) {
             assert!(claimed, "read as ours, and stays: {:?}", String::from_utf8_lossy(octets));
         }
-        // What is written of it reads back to the same.
+        // The field that is written of it reads back to the same.
         let written = read.write();
         let again = auth_results::read(written.value.as_bytes())
             .unwrap_or_else(|error| panic!("{error} in {written:?}"));

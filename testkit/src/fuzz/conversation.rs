@@ -73,7 +73,7 @@ fn packet(command: u8, content: &[u8]) -> Vec<u8> {
 fn packets(input: &mut Input<'_>) -> (Vec<(u8, Vec<u8>)>, bool) {
     let mut packets = Vec::new();
     let mut is_legal = true;
-    // Before the client is told of, between messages, in the envelope, in the header, in the body.
+    // Before the client is announced, between messages, in the envelope, in the header, in the body.
     let mut stage = 0;
     while !input.is_at_end() && packets.len() < 200 {
         let command = input.octet();
@@ -151,7 +151,7 @@ fn play(config: usize, octets: &[u8], chunk: usize, reload: bool) -> (Vec<u8>, V
         let write = async {
             let offer: Vec<u8> =
                 [6_u32, 0x1ff, 0x1f_ffff].iter().flat_map(|number| number.to_be_bytes()).collect();
-            // Whoever is hung up on notices by reading.
+            // An MTA that is hung up on notices by reading.
             let _ = writer.write_all(&packet(b'O', &offer)).await;
             if reload {
                 tokio::time::sleep(std::time::Duration::from_millis(1)).await;
@@ -197,7 +197,7 @@ pub(crate) fn check(octets: &[u8]) {
     log.iter().for_each(|line| super::assert_printable(line));
     let all = answers(&sent);
     is_answered(&packets, is_legal, &all);
-    // Whoever agrees anew begins anew, with the configuration of that time.
+    // An MTA that negotiates anew begins anew, with the configuration of that time.
     let agrees_anew = all.iter().filter(|(kind, _)| *kind == b'O').count() > 1;
     for (chunk, reload) in [(chunk, false), (usize::MAX, !agrees_anew)] {
         let (again, log_again) = play(config, &raw, chunk, reload);
@@ -243,7 +243,7 @@ fn is_answered(packets: &[(u8, Vec<u8>)], is_legal: bool, answers: &[(u8, Vec<u8
         match kind {
             b'h' | b'i' | b'm' | b'q' => is_changed = true,
             b'c' | b'a' | b'r' | b't' | b'y' | b'd' | b's' => is_changed = false,
-            // What is agreed on may be asked for again.
+            // Steps that are agreed on may be asked for again.
             b'p' | b'O' => {}
             other => panic!("answer {other} of {answers:?}"),
         }
@@ -272,7 +272,7 @@ fn is_answered(packets: &[(u8, Vec<u8>)], is_legal: bool, answers: &[(u8, Vec<u8
     }
     let questions: Vec<u8> =
         packets.iter().map(|(command, _)| *command).filter(|command| answered(*command)).collect();
-    // An MTA that is told to stop says no more of the message or the session.
+    // An MTA that is asked to stop says no more of the message or the session.
     let stop = questions
         .iter()
         .zip(&finals)

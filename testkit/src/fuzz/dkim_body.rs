@@ -55,7 +55,7 @@ pub(crate) fn is_hashed_right(
     );
 }
 
-/// What becomes of a signature with the right body hash and nothing else right.
+/// The outcome of a signature with the right body hash and nothing else right.
 pub(crate) fn hashed<'a>(
     message_body: &[u8],
     relaxed: bool,

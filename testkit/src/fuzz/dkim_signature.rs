@@ -18,7 +18,7 @@ use crate::models::dkim::{self, Field, split};
 static ZONE: LazyLock<Arc<Zone>> =
     LazyLock::new(|| Arc::new(Zone::parse(include_str!("../../../tests/dkim/zone")).unwrap()));
 
-/// What is found of the signatures, the body in chunks.
+/// The outcomes of the signatures, the body in chunks.
 pub(crate) fn verify(
     fields: &[Field],
     body: &[u8],

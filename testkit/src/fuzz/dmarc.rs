@@ -46,7 +46,7 @@ fn read(line: &str) -> Option<Question> {
     Some(question)
 }
 
-/// What the zone has of the domains that any walk comes to.
+/// The content of the zone for the domains that any walk comes to.
 fn world(zone: &Zone, domains: &[&Domain], author: &Domain) -> World {
     let mut world = World::default();
     for domain in domains.iter().flat_map(|domain| dmarc::steps(domain.as_str())) {
@@ -106,7 +106,7 @@ pub(crate) fn check(octets: &[u8]) {
         };
         identified.push(Identified { domain: domain.to_string(), is_spf: false, passed });
     }
-    // What may be is tried: bounded.
+    // All that may be is tried: bounded.
     let uncertain = identified.iter().filter(|one| one.passed.is_none()).count();
     if world.trouble.len() > 2 || uncertain > 2 {
         return;
@@ -121,8 +121,8 @@ pub(crate) fn check(octets: &[u8]) {
         DmarcResult::Temperror | DmarcResult::Permerror => Finding::Unknown,
     };
     let zone = String::from_utf8_lossy(rest);
-    // An unknown result may be told for certain by more work than is worth it; a wrong one may not
-    // be told.
+    // An unknown result may be known for certain after more work than is worth it; a wrong one may
+    // not be given.
     if found != Finding::Unknown || (world.trouble.is_empty() && world.doubtful.is_empty()) {
         assert_eq!(found, expected, "{line}\n{zone}\n{outcome:?}");
     }

@@ -48,7 +48,7 @@ pub(crate) fn check(octets: &[u8]) {
     }
 }
 
-/// Whether the reader takes the text for a URI: told by a record that has nothing else.
+/// Whether the reader takes the text for a URI: seen by a record that has nothing else.
 fn is_uri(text: &[u8]) -> bool {
     let record = Record::parse(&[b"v=DMARC1;rua=", text].concat());
     record.is_some_and(|record| record.policies.is_some())

@@ -1,6 +1,6 @@
 //! Body canonicalization (RFC 6376 §3.4.3, §3.4.4) of a body that is there as a whole.
 //!
-//! A CR or LF that stands alone is an octet like others: it ends no line and is no white space.
+//! A CR or LF by itself is an octet like others: it ends no line and is not white space.
 
 use ring::digest::{SHA256, digest};
 

@@ -114,7 +114,7 @@ fn without_signature(value: &[u8]) -> Vec<u8> {
     parts.join(&b';')
 }
 
-/// What is signed of a header (§3.7), the signature's own field at its place `own`.
+/// The part of a header that is signed (§3.7), the signature's own field at its place `own`.
 pub fn signed_text(fields: &[Field], own: usize, names: &[u8], relaxed: bool) -> Vec<u8> {
     let mut used = vec![false; fields.len()];
     let mut text = Vec::new();
@@ -139,7 +139,7 @@ pub fn verifies(fields: &[Field], own: usize, message_body: &[u8], key_record: &
     verify(fields, own, message_body, key_record).unwrap_or(false)
 }
 
-/// What is behind the tag and the length of a DER value (X.690 §8.1), and what is behind the value.
+/// The contents of a DER value (X.690 §8.1), and the octets behind it.
 fn der(text: &[u8], tag: u8) -> Option<(&[u8], &[u8])> {
     let rest = text.strip_prefix(&[tag])?;
     let (&first, rest) = rest.split_first()?;

@@ -29,7 +29,7 @@ fn trim(text: &[u8]) -> Vec<u8> {
     text
 }
 
-/// The tags behind the version; `None` if the text is no record.
+/// The tags behind the version; `None` if the text is not a record.
 fn tags(text: &[u8]) -> Option<Vec<(Vec<u8>, Vec<u8>)>> {
     let mut tags: Vec<(Vec<u8>, Vec<u8>)> = Vec::new();
     for (number, part) in text.split(|octet| *octet == b';').enumerate() {
@@ -50,8 +50,8 @@ fn tags(text: &[u8]) -> Option<Vec<(Vec<u8>, Vec<u8>)>> {
     Some(tags)
 }
 
-/// What a record asks for in reports: `0`, `1`, `d`, `s` of `fo`, and the URIs of `rua`, with their
-/// sizes. `is_uri` tells whether a `rua` has a URI that can be used.
+/// The reports that a record asks for: `0`, `1`, `d`, `s` of `fo`, and the URIs of `rua`, with their
+/// sizes. `is_uri` says whether a `rua` has a URI that can be used.
 pub fn reports(text: &[u8], is_uri: impl Fn(&[u8]) -> bool) -> Option<([bool; 4], Vec<Vec<u8>>)> {
     let tags = tags(text)?;
     let items = |wanted: &[u8], separator: u8| -> Vec<Vec<u8>> {
@@ -72,7 +72,7 @@ pub fn reports(text: &[u8], is_uri: impl Fn(&[u8]) -> bool) -> Option<([bool; 4]
     Some((fo, items(b"rua", b',').into_iter().filter(|uri| is_uri(uri)).collect()))
 }
 
-/// Reads a record (RFC 9989 §4.7, §4.8); `None` if it is none. `is_uri` tells whether a `rua` has a
+/// Reads a record (RFC 9989 §4.7, §4.8); `None` if it is none. `is_uri` says whether a `rua` has a
 /// URI that can be used.
 pub fn parse(text: &[u8], is_uri: impl Fn(&[u8]) -> bool) -> Option<Record> {
     let tags = tags(text)?;
@@ -116,7 +116,7 @@ pub fn parse(text: &[u8], is_uri: impl Fn(&[u8]) -> bool) -> Option<Record> {
     })
 }
 
-/// What is published at a name below `_dmarc`: no record, one, or trouble. Several are none (§4.10,
+/// The content of a name below `_dmarc`: no record, one, or trouble. Several are none (§4.10,
 /// step 2).
 pub type Published = BTreeMap<String, Option<Record>>;
 
@@ -133,7 +133,7 @@ pub struct World {
     pub doubtful: BTreeSet<String>,
 }
 
-/// What passed, or could not be verified: the domain and whether it is SPF's.
+/// An identifier that passed, or could not be verified: the domain and whether it is SPF's.
 #[derive(Clone, Debug)]
 pub struct Identified {
     pub domain: String,
@@ -240,7 +240,7 @@ fn evaluate_known(world: &World, author: &str, identified: &[Identified]) -> Fin
     Finding::Fail(if record.testing { policy.saturating_sub(1) } else { policy })
 }
 
-/// What a record that cannot be asked for might be.
+/// The records that might be at a name without an answer.
 fn candidates() -> Vec<Option<Record>> {
     let mut candidates = vec![None];
     for psd in ['u', 'y', 'n'] {

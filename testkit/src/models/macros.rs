@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-/// What macros stand for.
+/// The values of macros.
 #[derive(Clone, Copy, Debug)]
 pub struct Values<'a> {
     pub client: IpAddr,

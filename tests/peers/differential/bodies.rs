@@ -110,7 +110,7 @@ fn body_hashes() {
             let length = random
                 .once_in(4)
                 .then(|| f64::from(u32::try_from(random.below(1001)).unwrap()) / 1000.0);
-            // dkimpy takes time with the square of white space in a row; the slow twin alone is
+            // dkimpy takes time with the square of white space in a row; only the slow twin is
             // asked about much of it.
             let given: &[u8] = if is_slow(&body) { b"" } else { &body };
             asked.push(json!({"body": BASE64_STANDARD.encode(given), "relaxed": relaxed, "length": length}));
@@ -152,7 +152,7 @@ fn compare(
         differences.explained("much white space in a row: the slow twin alone");
     } else if slow == theirs {
         differences.equal();
-    // dkimpy takes white space away in front of CRLF alone.
+    // dkimpy takes white space away only in front of CRLF.
     } else if relaxed && matches!(message_body.last(), Some(b' ' | b'\t')) {
         differences.explained(
             "white space at the end of a last line without CRLF is ignored (RFC 6376 §3.4.4)",

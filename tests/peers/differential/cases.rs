@@ -1,4 +1,4 @@
-//! What all of these tests share: how many cases, from which seed, and how they are made up.
+//! The part that all of these tests share: how many cases, from which seed, and how they are made up.
 
 use std::{env, fmt, ops::Range};
 

@@ -44,7 +44,7 @@ fn settings() -> Settings {
     }
 }
 
-/// What becomes of a signature with this body hash, and nothing else right.
+/// The outcome of a signature with this body hash, and nothing else right.
 pub(crate) fn body_reason(
     hash: &str,
     relaxed: bool,
@@ -322,7 +322,7 @@ fn cases(random: &mut Random, count: u64) -> Vec<Case> {
     cases
 }
 
-/// What is found here, the body in chunks of some kind.
+/// The outcomes here, the body in chunks of some kind.
 fn verify(random: &mut Random, case: &Case) -> Vec<SignatureOutcome> {
     let (fields, body) = split(&case.message);
     let mut zone = Zone::new();

@@ -146,7 +146,7 @@ fn python() {
     differences.finish("From");
 }
 
-/// Whether the domains stand in quotes or a comment alone.
+/// Whether the domains stand only in quotes or a comment.
 fn is_quoted(field: &str, missed: &[Domain]) -> bool {
     let quoted = ["\"x@y.example\"", "(x@c.example)", "x@y.example)"];
     missed.iter().all(|domain| {
@@ -154,7 +154,7 @@ fn is_quoted(field: &str, missed: &[Domain]) -> bool {
     })
 }
 
-/// Whether the domains come of white space within words alone, in front of a bracket.
+/// Whether the domains come only of white space within words, in front of a bracket.
 fn is_split(field: &str, missed: &[Domain]) -> bool {
     let lower = field.to_ascii_lowercase();
     let squeezed: String = lower.chars().filter(|c| !c.is_whitespace()).collect();

@@ -27,7 +27,7 @@ const NAMES: [&str; 10] = [
     "gone.example",
 ];
 
-/// What is at a name.
+/// The content of a name.
 #[derive(Clone, Debug)]
 enum Data {
     A([u8; 4]),
@@ -442,7 +442,7 @@ fn mail_spf() {
     compare("check_spf.pl", MAIL_SPF);
 }
 
-/// What records say that a case has.
+/// The records of a case, in words.
 fn any_text(case: &Case, is_it: impl Fn(&str) -> bool) -> bool {
     case.records
         .iter()

@@ -47,7 +47,7 @@ pub(crate) struct Hop {
     smtp: SmtpClient,
 }
 
-/// What came out behind an MTA.
+/// The message behind an MTA.
 #[derive(Clone, Debug)]
 pub(crate) struct Received {
     /// The header, without what the MTA itself puts on top.
@@ -56,7 +56,7 @@ pub(crate) struct Received {
     pub body: Vec<u8>,
 }
 
-/// What the daemon is told besides.
+/// More lines of the daemon's configuration.
 pub(crate) const CONFIG: &str = "trusted_networks =\nheader = Authentication-Results\nverify_dkim = yes\nverify_dmarc = yes\nverify_iprev = yes\n";
 
 /// The client's address at Postfix, and its name at both.
@@ -64,7 +64,7 @@ const POSTFIX_CLIENT: &str = "192.0.2.9";
 const SENDMAIL_CLIENT: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 7);
 const CLIENT_NAME: &str = "mail.client.example";
 
-/// What DNS has to say of the client, and of the domain of the envelope.
+/// The records of the client, and of the domain of the envelope.
 pub(crate) const CLIENT_ZONE: &str = "
 192.0.2.9 PTR mail.client.example
 127.0.0.7 PTR mail.client.example
@@ -115,7 +115,7 @@ impl Hop {
         self.received(&reply)
     }
 
-    /// What comes out of a message that was taken.
+    /// The message behind the MTA, where it was taken.
     pub(crate) fn received(&self, reply: &Reply) -> Received {
         match &self.mta {
             Mta::Postfix(postfix) => {

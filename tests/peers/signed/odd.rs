@@ -1,9 +1,10 @@
-//! What MTAs do to messages that they should not be sent, and what the daemon then finds.
+//! The changes that MTAs make to messages that they should not be sent, and the outcomes of the
+//! daemon then.
 
 use super::{Change, DOMAIN, expected, hop::Kind, samples::message, start};
 use testkit::signers::{Key, Manner, Tool, sign_one};
 
-/// What becomes of a message that an MTA may take as it likes.
+/// The fate of a message that an MTA may take as it likes.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Fate {
     Pass,
@@ -19,13 +20,13 @@ struct Oddity {
     /// Of the message that is signed.
     fields: Vec<(&'static str, Vec<u8>)>,
     body: Vec<u8>,
-    /// What is replaced in its octets after that, and by what.
+    /// The octets that are replaced after that, and those that replace them.
     replaced: (&'static str, &'static str),
     postfix: [Fate; 2],
     sendmail: [Fate; 2],
 }
 
-/// What MTAs do to what they should not be sent. Fates are those of a simple/simple and of a
+/// Messages that MTAs should not be sent. Their fates are those of a simple/simple and of a
 /// relaxed/relaxed signature.
 fn oddities() -> Vec<Oddity> {
     const PASS: [Fate; 2] = [Fate::Pass; 2];
@@ -33,7 +34,7 @@ fn oddities() -> Vec<Oddity> {
     // (`cleanup_replace_stray_cr_lf`).
     const OTHER_FIELDS: [Fate; 2] = [Fate::Fail(Change::SignedField); 2];
     const OTHER_BODY: [Fate; 2] = [Fate::Fail(Change::Body); 2];
-    // Sendmail takes no CR or LF alone, and no header above 32 KB.
+    // Sendmail takes no CR or LF by itself, and no header above 32 KB.
     const LEAVES: [Fate; 2] = [Fate::Refused(421); 2];
     const TOO_LARGE: [Fate; 2] = [Fate::Refused(552); 2];
     let oddity = |name, postfix, sendmail| Oddity {

@@ -77,7 +77,7 @@ const NEUTRAL: &str = "not understood";
 /// nothing.
 const AMBIGUOUS: &str = "not one author for certain";
 
-/// Whoever holds the message can add to the body; OpenDMARC does not know of it.
+/// Anybody who holds the message can add to the body; OpenDMARC does not know of it.
 const LENGTH: &str = "part of the body is not signed";
 
 /// Tags around those of a case.
