@@ -6,7 +6,7 @@ use crate::{
     auth::{Identity, dkim::SignatureOutcome, dmarc::Identifier},
     config::LogLevel,
     log::Log,
-    mail::{ip_address::push_address, octets::first_octets},
+    mail::{ip_address::push_address, octets::first_octets, reply::Reply},
     policy::Disposition,
     session::{ContentRecord, Failure, IdentityRecord, Record},
 };
@@ -87,9 +87,7 @@ fn identity_pairs(pairs: &mut Pairs<'_>, record: &Record, identity: &IdentityRec
     if verified.identity == Identity::Mailfrom {
         pairs.pair("envelope-from", &verified.sender());
     }
-    if let Some(helo) = &record.helo {
-        pairs.pair("helo", helo);
-    }
+    pairs.optional("helo", record.helo.as_deref());
     if let Some(domain) = &outcome.policy_domain {
         pairs.pair("mechanism", outcome.mechanism.as_deref().unwrap_or("default"));
         if !domain.eq_ignore_ascii_case(&verified.domain) {
@@ -106,12 +104,8 @@ fn identity_pairs(pairs: &mut Pairs<'_>, record: &Record, identity: &IdentityRec
     if outcome.void_lookups > 0 {
         pairs.pair("void-lookups", &outcome.void_lookups.to_string());
     }
-    if let Some(reply) = &identity.reply {
-        pairs.pair("reply", &format!("{} {}", reply.code(), reply.status()));
-    }
-    if let Some(queue_id) = &record.queue_id {
-        pairs.pair("queue-id", queue_id);
-    }
+    pairs.reply(identity.reply.as_ref());
+    pairs.optional("queue-id", record.queue_id.as_deref());
 }
 
 /// The line of a message that DKIM, DMARC or iprev looked at (`spf-milter(8)`, LOGGING).
@@ -121,25 +115,20 @@ fn content_pairs(pairs: &mut Pairs<'_>, record: &Record, content: &ContentRecord
     }
     if let Some(outcome) = &content.iprev {
         pairs.pair("iprev", outcome.result.as_str());
-        if let Some(name) = &outcome.name {
-            pairs.pair("client-name", name.as_str());
-        }
+        pairs.optional("client-name", outcome.name.as_ref().map(|name| name.as_str()));
     }
     pairs.pair("action", content.action());
     let is_something_done = content.reply.is_some() || content.disposition != Disposition::None;
     pairs.dry_run(record.dry_run && is_something_done);
     if let Some(outcome) = &content.dmarc {
-        if let Some(domain) = &outcome.author_domain {
-            pairs.pair("author-domain", domain.as_str());
-        }
+        let author_domain = outcome.author_domain.as_ref();
+        pairs.optional("author-domain", author_domain.map(|domain| domain.as_str()));
         if let Some(policy) = &outcome.policy {
             pairs.pair("policy", policy.effective().as_str());
             pairs.pair("policy-domain", policy.domain.as_str());
         }
         pairs.pair("disposition", content.disposition.as_str());
-        if let Some(exemption) = content.exemption {
-            pairs.pair("reason", exemption.as_str());
-        }
+        pairs.optional("reason", content.exemption.map(|exemption| exemption.as_str()));
         if let Some(verified) = &content.mailfrom {
             pairs.pair("spf", verified.outcome.result.as_str());
             pairs.pair("spf-domain", &verified.domain);
@@ -156,9 +145,7 @@ fn content_pairs(pairs: &mut Pairs<'_>, record: &Record, content: &ContentRecord
             pairs.pair("problem", &problem.to_string());
         }
     }
-    if let Some(reply) = &content.reply {
-        pairs.pair("reply", &format!("{} {}", reply.code(), reply.status()));
-    }
+    pairs.reply(content.reply.as_ref());
     pairs.circumstances(record);
     if let Some(signatures) = &content.dkim {
         // Last, for a sender can make them long; and a pair for each, so that none is lost behind
@@ -235,6 +222,19 @@ impl Pairs<'_> {
         }
     }
 
+    /// Adds a pair where there is a value.
+    fn optional(&mut self, key: &str, value: Option<&str>) {
+        if let Some(value) = value {
+            self.pair(key, value);
+        }
+    }
+
+    fn reply(&mut self, reply: Option<&Reply>) {
+        if let Some(reply) = reply {
+            self.pair("reply", &format!("{} {}", reply.code(), reply.status()));
+        }
+    }
+
     fn dry_run(&mut self, is_dry: bool) {
         if is_dry {
             self.pair("dry-run", "yes");
@@ -251,9 +251,7 @@ impl Pairs<'_> {
 
     fn circumstances(&mut self, record: &Record) {
         self.client(record);
-        if let Some(queue_id) = &record.queue_id {
-            self.pair("queue-id", queue_id);
-        }
+        self.optional("queue-id", record.queue_id.as_deref());
     }
 }
 

@@ -463,7 +463,9 @@ fn keys_in_source() -> BTreeSet<String> {
     let source = read("src/observe/line.rs");
     let source = source.split("#[cfg(test)]").next().unwrap();
     // The first argument, or what a branch chooses for it.
-    let places = [".pair(", "=> ("].into_iter().flat_map(|before| source.split(before).skip(1));
+    let places = [".pair(", ".optional(", "=> ("]
+        .into_iter()
+        .flat_map(|before| source.split(before).skip(1));
     let calls = places.map(|call| call.split([',', '\n']).next().unwrap());
     calls.flat_map(|argument| argument.split('"').skip(1).step_by(2)).map(str::to_owned).collect()
 }
