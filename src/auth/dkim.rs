@@ -119,12 +119,8 @@ impl Verifier {
         let Self { settings, header, is_signed } = self;
         if !is_signed || header.is_cut() {
             let entry = is_signed.then(|| Entry::refused(Reason::HeaderTooLarge));
-            return Verification::new(
-                settings,
-                Header::default(),
-                entry.into_iter().collect(),
-                dns,
-            );
+            let entries = entry.into_iter().collect();
+            return Verification::new(settings, Header::default(), entries, dns);
         }
         let repeated = header.repeated(&SINGLE_FIELDS);
         let mut fields = header.find("DKIM-Signature");

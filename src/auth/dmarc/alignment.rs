@@ -207,14 +207,7 @@ impl Relations {
         unverified: Vec<Identifier>,
     ) -> Self {
         let author = Walk::new(view, author_domain);
-        let unknown = || {
-            author
-                .steps
-                .iter()
-                .filter(|(_, state)| !matches!(state, State::Known(_)))
-                .map(|(domain, _)| domain)
-        };
-        let records = unknown().flat_map(|domain| {
+        let records = author.unknown().flat_map(|(domain, _)| {
             [Psd::Unstated, Psd::No, Psd::Yes].map(|psd| Some((domain.clone(), psd)))
         });
         let case = |record: Option<(Domain, Psd)>| {

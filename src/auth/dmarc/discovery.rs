@@ -102,12 +102,8 @@ pub(super) fn find(view: &mut View<'_>, author_domain: &Domain) -> Finding {
         },
         Err(problem) => {
             // Trouble that stays is not mended by what comes after it.
-            if walk
-                .steps
-                .iter()
-                .find(|(_, state)| !matches!(state, State::Known(_)))
-                .is_some_and(|(_, state)| *state != State::Pending)
-            {
+            let mut unknown = walk.unknown();
+            if unknown.next().is_some_and(|(_, state)| *state != State::Pending) {
                 view.withdraw(mark);
             }
             Finding::Unknown(problem)

@@ -63,6 +63,11 @@ impl Walk {
         ended
     }
 
+    /// The steps that are not known.
+    pub(super) fn unknown(&self) -> impl Iterator<Item = &(Domain, State)> {
+        self.steps.iter().filter(|(_, state)| !matches!(state, State::Known(_)))
+    }
+
     /// Whether an answer is still to come that the walk may depend on.
     pub(super) fn is_pending(&self) -> bool {
         self.steps.iter().any(|(_, state)| *state == State::Pending)

@@ -90,6 +90,14 @@ impl<'a> Parser<'a> {
         found
     }
 
+    fn expect(&mut self, octet: u8) -> Result<(), Malformed> {
+        match self.accept(octet) {
+            true => Ok(()),
+            false if self.rest.is_empty() => Err(Malformed::Unterminated),
+            false => Err(Malformed::Syntax),
+        }
+    }
+
     /// The octets that were read since the rest was this.
     fn since(&self, earlier: &'a [u8]) -> &'a [u8] {
         // Octets are taken of the rest and none are put back: it is no longer than it was.
@@ -172,21 +180,9 @@ impl<'a> Parser<'a> {
         let local_part = self.word()?;
         self.local_part(&local_part)?;
         self.skip_cfws()?;
-        if !self.accept(b'@') {
-            return Err(if self.rest.is_empty() {
-                Malformed::Unterminated
-            } else {
-                Malformed::Syntax
-            });
-        }
+        self.expect(b'@')?;
         self.domain()?;
-        if !self.accept(b'>') {
-            return Err(if self.rest.is_empty() {
-                Malformed::Unterminated
-            } else {
-                Malformed::Syntax
-            });
-        }
+        self.expect(b'>')?;
         self.skip_cfws()
     }
 
