@@ -56,7 +56,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_that_are_no_files_are_known() {
+    fn names_that_are_not_files_are_known() {
         let name = format!("spf-milter-test-{}", std::process::id());
         let receiver =
             UnixDatagram::bind_addr(&SocketAddr::from_abstract_name(&name).unwrap()).unwrap();

@@ -129,11 +129,11 @@ impl Workers {
 fn start(number: usize, count: Arc<AtomicUsize>, loads: Arc<Loads>) -> io::Result<Running> {
     let runtime = Builder::new_current_thread().enable_all().build()?;
     let worker = Worker { runtime: runtime.handle().clone(), loads, count };
-    let (running, told_to_end) = oneshot::channel();
+    let (running, to_end) = oneshot::channel();
     let (end, ended) = oneshot::channel();
     thread::Builder::new().name(format!("worker-{number}")).spawn(move || {
         // An error, that the other end is gone, is the end as well.
-        let _ = runtime.block_on(told_to_end);
+        let _ = runtime.block_on(to_end);
         drop(runtime);
         drop(end);
     })?;
@@ -182,7 +182,7 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn whoever_has_many_more_waits() {
+    async fn a_thread_with_many_more_waits() {
         let workers = Workers::start_some(3).unwrap();
         let [first, second, third] =
             workers.iter().cloned().collect::<Vec<_>>().try_into().unwrap();
@@ -219,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_served_ends_with_the_workers() {
+    fn connections_end_with_the_workers() {
         let workers = Workers::start_some(2).unwrap();
         let (sender, receiver) = mpsc::channel::<()>();
         for worker in workers.iter() {
@@ -234,9 +234,9 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_end_of_what_is_served_is_waited_for() {
-        struct Told(mpsc::Sender<()>);
-        impl Drop for Told {
+    async fn the_end_of_connections_is_waited_for() {
+        struct Notifier(mpsc::Sender<()>);
+        impl Drop for Notifier {
             fn drop(&mut self) {
                 self.0.send(()).unwrap();
             }
@@ -245,9 +245,9 @@ mod tests {
         let (sender, receiver) = mpsc::channel();
         let (begun, mut has_begun) = tokio::sync::mpsc::unbounded_channel();
         for worker in workers.iter() {
-            let (told, begun) = (Told(sender.clone()), begun.clone());
+            let (notifier, begun) = (Notifier(sender.clone()), begun.clone());
             worker.runtime().spawn(async move {
-                let _told = told;
+                let _notifier = notifier;
                 begun.send(()).unwrap();
                 std::future::pending::<()>().await;
             });

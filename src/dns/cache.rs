@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn room_is_bounded() {
+    fn size_is_bounded() {
         let cache = Cache::new(100);
         for number in 0..1000 {
             cache.keep(&key(&format!("{number}.example")), &Err(Failure::NoData), TTL);
@@ -226,7 +226,7 @@ mod tests {
         }
     }
     #[test]
-    fn what_was_parsed_is_kept_with_the_texts() {
+    fn parsed_records_are_kept_with_the_texts() {
         let (cache, name) = (Cache::new(100), Name::new("a.example").unwrap());
         let key = Key { name: name.clone(), record_type: RecordType::Txt };
         let answer = |size: usize| Texts::from([vec![b'x'; size].into()]);

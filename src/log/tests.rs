@@ -105,7 +105,7 @@ fn an_absent_syslog_is_waited_for() {
 
 #[test]
 fn a_stuck_syslog_is_reported_once() {
-    let directory = directory("told");
+    let directory = directory("reported");
     let path = directory.join("log");
     let _never_read = UnixDatagram::bind(&path).unwrap();
     let mut writer = Writer::new(syslog_target(&path));

@@ -289,7 +289,7 @@ mod tests {
     }
 
     #[test]
-    fn printable_text_is_left_alone() {
+    fn printable_text_stays() {
         assert!(matches!(encoded("a \"b\" (c) \\d"), Cow::Borrowed(_)));
         assert_eq!(encoded("bücher\n"), "b\\x{FC}cher\\x{A}");
         assert_eq!(encoded("\\x{41}"), "\\x{5C}x{41}");

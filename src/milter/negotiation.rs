@@ -245,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_negotiation() {
+    fn octets_that_are_not_a_negotiation() {
         let needs = Needs::default();
         for version in [0, 1] {
             assert!(settle(&needs, [version, 0x1ff, 0]).0.is_err());

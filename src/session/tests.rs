@@ -264,7 +264,7 @@ async fn events_out_of_order_do_nothing() {
 }
 
 #[tokio::test]
-async fn exempt_clients_are_left_alone() {
+async fn exempt_clients_are_not_verified() {
     let host = Host::new(ZONE, ALL);
     let (mut session, answer) = host.connect_from("203.0.113.7");
     assert_eq!(answer.verdict, Verdict::Accept);
@@ -464,7 +464,7 @@ async fn dry_runs_go_on_and_are_recorded() {
 }
 
 #[tokio::test]
-async fn what_is_refused_is_not_changed() {
+async fn refused_messages_are_not_changed() {
     let host = Host::new(ZONE, &format!("{ALL}enforce_dmarc_policies = reject\n"));
     let mut session = host.connect();
     session.mail(b"<a@elsewhere.example>", false, None).await;

@@ -157,8 +157,8 @@ impl Daemon {
         line.trim().trim_end_matches("kB").trim().parse().unwrap()
     }
 
-    /// Writes a new configuration file, with the same additions as at the start; the daemon is not
-    /// told.
+    /// Writes a new configuration file, with the same additions as at the start; the daemon does
+    /// not learn of it.
     pub fn write_config(&self, config: &str) {
         // By renaming, so that no reload sees half a file.
         let new = self.folder.write("spf-milter.conf.new", format!("{}{config}", self.base));

@@ -162,7 +162,7 @@ pub struct Options {
     /// IPv6 addresses are sent as `IPv6:2001:db8::1`, as Sendmail does.
     pub ipv6_prefix: bool,
     /// An answer to each packet is waited for, whatever was negotiated. When none comes, the milter
-    /// is left alone and all mail goes on without it, as with milter-manager.
+    /// is asked no more and all mail goes on without it, as with milter-manager.
     pub always_waits: bool,
 }
 

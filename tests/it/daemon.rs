@@ -117,7 +117,7 @@ fn a_stale_socket_is_replaced() {
 }
 
 #[test]
-fn what_is_no_stale_socket_stays() {
+fn files_that_are_not_stale_sockets_stay() {
     let folder = Scratch::new("in-the-way");
     let path = folder.write("s", "kept");
     let failure = not_started(&format!("socket = unix:{}", path.display()));
@@ -299,7 +299,7 @@ fn a_name_and_its_address_are_one_socket() {
 }
 
 #[test]
-fn a_directory_that_is_missing_is_told() {
+fn a_directory_that_is_missing_is_reported() {
     let folder = Scratch::new("no-directory");
     let failure = not_started(&format!("socket = unix:{}", folder.join("a/s").display()));
     assert_eq!(failure.status.code(), Some(71));
@@ -351,7 +351,7 @@ fn signals_that_come_before_the_start_do_no_harm() {
 }
 
 #[test]
-fn whoever_reads_the_configuration_can_be_stopped() {
+fn a_process_that_reads_the_configuration_can_be_stopped() {
     for signal in ["TERM", "INT"] {
         let mut starting = Starting::new(&[]);
         starting.process.signal(signal);
@@ -655,7 +655,7 @@ fn the_service_manager_is_told() {
     let path = folder.join("n");
     let manager = UnixDatagram::bind(&path).unwrap();
     manager.set_read_timeout(Some(PATIENCE)).unwrap();
-    let told = || {
+    let notified = || {
         let mut buffer = [0; 500];
         let length = manager.recv(&mut buffer).unwrap();
         String::from_utf8(buffer[..length].to_vec()).unwrap()
@@ -664,16 +664,16 @@ fn the_service_manager_is_told() {
         command.env("NOTIFY_SOCKET", &path);
     })
     .unwrap();
-    assert_eq!(told(), "READY=1\n");
+    assert_eq!(notified(), "READY=1\n");
     for config in ["max_lookups = 5", "max_lookups = many"] {
         daemon.reload(config);
-        let reloading = told();
+        let reloading = notified();
         let time = reloading.strip_prefix("RELOADING=1\nMONOTONIC_USEC=").unwrap().trim_end();
         assert!(time.parse::<u64>().unwrap() > 0);
-        assert_eq!(told(), "READY=1\n");
+        assert_eq!(notified(), "READY=1\n");
     }
     daemon.stop();
-    assert_eq!(told(), "STOPPING=1\n");
+    assert_eq!(notified(), "STOPPING=1\n");
 }
 
 #[test]
@@ -863,7 +863,7 @@ fn what_an_mta_allows_is_done_where_the_rest_cannot_be() {
     }
     let (_, log) = daemon.stop();
     assert_eq!(log.matches("action=fail reason=message-not-changed").count(), 2);
-    // Told are deletions that were made.
+    // Deletions that were made are logged.
     assert_eq!(log.matches("deleted-authentication-results=1").count(), 1, "{log}");
     assert!(
         log.contains("does not let milters add header fields")

@@ -503,7 +503,7 @@ fn who_leaves_during_a_look_up_frees_the_place_at_once() {
 /// After any wait of the session in which the MTA went, it is as good as before if more is read
 /// that was sent ahead.
 #[test]
-fn who_leaves_while_a_name_for_a_reply_is_looked_up_does_no_harm() {
+fn an_mta_that_leaves_while_a_name_is_looked_up_does_no_harm() {
     let zone = Zone::parse("bad.example TXT \"v=spf1 -all\"").unwrap();
     let nameserver = NameServer::start(zone);
     let ptr = "1.2.0.192.in-addr.arpa";
@@ -543,17 +543,17 @@ fn more_connections_than_allowed_wait() {
         let mut first = MilterClient::connect_to(&scene.daemon.sockets[round % 2]).unwrap();
         connect(&mut first);
         let sockets = scene.daemon.sockets.clone();
-        let (tell, told) = std::sync::mpsc::channel();
+        let (sender, receiver) = std::sync::mpsc::channel();
         let waiting = thread::spawn(move || {
             for socket in sockets.iter().cycle().take(4) {
                 let mut stream = Stream::connect(socket).unwrap();
                 stream.write_all(OPEN).unwrap();
-                tell.send(()).unwrap();
+                sender.send(()).unwrap();
                 let mut byte = [0];
                 stream.read_exact(&mut byte).unwrap();
             }
         });
-        told.recv().unwrap();
+        receiver.recv().unwrap();
         scene.daemon.wait_for_log(&["max_connections=1 reached"]);
         // The one that has the place goes on, the other gets nothing.
         first.mail("<amy@example.com>").unwrap();

@@ -272,18 +272,18 @@ struct Row {
     what: &'static str,
     script: Script,
     tcp: bool,
-    alone: Outcome,
+    single: Outcome,
     with_second: Outcome,
 }
 
 /// A row of a server whose answer is as good as any.
 fn fine(what: &'static str, outcome: Outcome, script: Script) -> Row {
-    Row { what, script, tcp: true, alone: outcome, with_second: outcome }
+    Row { what, script, tcp: true, single: outcome, with_second: outcome }
 }
 
 /// A row of a server whose answer is none: the second one is asked.
 fn bad(what: &'static str, failure: Failure, script: Script) -> Row {
-    Row { what, script, tcp: true, alone: Trouble(failure), with_second: Good }
+    Row { what, script, tcp: true, single: Trouble(failure), with_second: Good }
 }
 
 const LAME: Failure = Failure::NoRecursion;
@@ -455,12 +455,12 @@ fn belonging() -> Vec<Row> {
             (twice.questions, twice.question) = (2, twice.question.repeat(2));
             one(&twice)
         }),
-        bad("another question alone", Failure::Timeout, |query| {
+        bad("only another question", Failure::Timeout, |query| {
             let mut other = forged(query);
             other.question = [name("other.example"), vec![0, 16, 0, 1]].concat();
             one(&other)
         }),
-        bad("another id alone", Failure::Timeout, |query| {
+        bad("only another id", Failure::Timeout, |query| {
             let mut other = forged(query);
             other.id ^= 1;
             one(&other)
@@ -477,13 +477,13 @@ fn belonging() -> Vec<Row> {
 /// Records beside those that were asked for, and odd ones among them.
 fn records() -> Vec<Row> {
     vec![
-        bad("a record of another name alone", MALFORMED, |query| {
+        bad("only a record of another name", MALFORMED, |query| {
             one(&reply(query).answer("other.example", TXT, &string("v=spf1 +all")))
         }),
-        bad("a record of another type alone", MALFORMED, |query| {
+        bad("only a record of another type", MALFORMED, |query| {
             one(&reply(query).answer(NAME, 1, &[192, 0, 2, 1]))
         }),
-        bad("a record of another class alone", MALFORMED, |query| {
+        bad("only a record of another class", MALFORMED, |query| {
             one(&reply(query).record(0, &name(NAME), [TXT, 3], 60, &string("v=spf1 +all")))
         }),
         fine("records of other names, types and classes before it", Good, |query| {
@@ -527,7 +527,7 @@ fn records() -> Vec<Row> {
             one(&(0..100)
                 .fold(good(query), |reply, _| reply.record(0, b"\xc0\x0c", [TXT, 1], 60, &[])))
         }),
-        fine("a text without strings alone", Outcome::None(Failure::NoData), |query| {
+        fine("only a text without strings", Outcome::None(Failure::NoData), |query| {
             one(&reply(query).answer(NAME, TXT, &[]))
         }),
         fine("a text of an empty string", Outcome::Texts(1), |query| {
@@ -631,7 +631,7 @@ fn aliases() -> Vec<Row> {
             let dname = reply(query).answer("example.com", 39, &name("example"));
             with_target(query, dname.alias(NAME, "target.example"))
         }),
-        bad("a DNAME alone", MALFORMED, |query| {
+        bad("only a DNAME", MALFORMED, |query| {
             one(&reply(query).answer("example.com", 39, &name("example")))
         }),
         fine("an alias whose target has none", Outcome::None(Failure::NoData), |query| {
@@ -662,7 +662,7 @@ fn aliases() -> Vec<Row> {
                 })
             },
             tcp: true,
-            alone: Trouble(SERVFAIL),
+            single: Trouble(SERVFAIL),
             with_second: Good,
         },
         fine("an alias with records of its own", Good, |query| {
@@ -785,8 +785,9 @@ async fn check(rows: Vec<Row>) {
         async move {
             let first = Server::start(row.script, row.tcp);
             let found = [outcome(&[first.address]).await, outcome(&[first.address, second]).await];
-            (found != [row.alone, row.with_second])
-                .then(|| format!("{}: {found:?}, not {:?}", row.what, [row.alone, row.with_second]))
+            (found != [row.single, row.with_second]).then(|| {
+                format!("{}: {found:?}, not {:?}", row.what, [row.single, row.with_second])
+            })
         }
     });
     let wrong: Vec<String> =

@@ -469,11 +469,11 @@ async fn play(runtime: &Arc<Runtime>, sample: &Sample, exempt: &str, row: &Row, 
         if !dry_run && content.reply.is_none() {
             let [Edit::Insert { field, .. }] = &*edits else { panic!("{context}: {edits:?}") };
             let unfolded = field.value.split_whitespace().collect::<Vec<_>>().join(" ");
-            let told = format!("dis={}", row.disposition)
+            let disposition = format!("dis={}", row.disposition)
                 + &if reason == "-" { String::new() } else { format!(" reason={reason}") };
             assert!(
-                unfolded.contains(&told) || (sample.policy == "-" && reason == "-"),
-                "{context}: {unfolded} lacks {told}"
+                unfolded.contains(&disposition) || (sample.policy == "-" && reason == "-"),
+                "{context}: {unfolded} lacks {disposition}"
             );
         }
     }

@@ -151,7 +151,7 @@ fn a_broken_configuration_changes_nothing() {
 }
 
 #[test]
-fn what_is_fixed_is_warned_of_as_long_as_it_differs() {
+fn fixed_parameters_are_warned_of_as_long_as_they_differ() {
     let daemon = Daemon::start("");
     let warned = |config: &str| {
         let mark = daemon.log().mark();
@@ -343,13 +343,13 @@ fn a_storm_of_reloads_mixes_and_loses_nothing() {
         (generation_of(&mut connect(&daemon.sockets[0])) == 'b').then_some(())
     });
     let lines = daemon.log().lines();
-    let told = |word: &str| lines.iter().filter(|line| line.contains(word)).count();
-    assert!(told(RELOADED) > 1 && told(RELOAD_FAILED) > 1);
+    let logged = |word: &str| lines.iter().filter(|line| line.contains(word)).count();
+    assert!(logged(RELOADED) > 1 && logged(RELOAD_FAILED) > 1);
     let messages = messages.load(Ordering::Relaxed);
     println!(
         "{count} signals, {} reloads, {} refused, {messages} messages: {:?}",
-        told(RELOADED),
-        told(RELOAD_FAILED),
+        logged(RELOADED),
+        logged(RELOAD_FAILED),
         seen.lock()
     );
     let (status, log) = daemon.stop();

@@ -60,7 +60,7 @@ const SMF_SPF: &str = "## From smf-spf";
 //--- Our side ---
 
 #[test]
-fn what_is_to_be_written_here_is_a_configuration() {
+fn the_lines_to_write_are_a_configuration() {
     let mut count = 0;
     for heading in [OPENDKIM, OPENDMARC, PYSPF, SMF_SPF] {
         for row in table(heading) {
@@ -226,7 +226,7 @@ fn results(sentence: &str) -> BTreeSet<String> {
 
 #[test]
 #[ignore = "needs Debian's packages: make test"]
-fn what_pyspf_rejects_is_rejected_here() {
+fn results_that_pyspf_rejects_are_rejected_here() {
     let page = debian("usr/share/man/man5/policyd-spf.conf.5.gz");
     let text = page.split_whitespace().collect::<Vec<_>>().join(" ");
     let helo = text.split("HELO check rejection policy options are:").nth(1).unwrap();

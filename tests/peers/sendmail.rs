@@ -145,7 +145,7 @@ fn a_new_configuration_between_two_messages() {
 
 #[test]
 #[ignore = "needs Sendmail and root: make test"]
-fn trusted_clients_are_left_alone() {
+fn trusted_clients_are_not_verified() {
     let setting = setting("header = Authentication-Results\n");
     let mut smtp = setting.client();
     let reply = smtp

@@ -345,7 +345,7 @@ async fn keys() {
 }
 
 #[tokio::test]
-async fn a_changed_body_fails_whatever_dns_says() {
+async fn a_changed_body_fails_with_any_failure_of_dns() {
     let mut message = Message::new().signed(TAGS, &Key::Ed25519);
     message.body[0] = b'h';
     let zone = |failure| {

@@ -161,7 +161,7 @@ fn nothing_around_a_value_becomes_a_part_of_it_in_silence() {
 }
 
 #[test]
-fn blanks_and_semicolons_are_no_commas() {
+fn blanks_and_semicolons_are_not_commas() {
     let mut problems = Vec::new();
     for parameter in parameters().iter().filter(|parameter| usual(parameter.name).contains(", ")) {
         for separator in [" ", ";", "; ", " | ", "\t"] {

@@ -72,7 +72,7 @@ fn free(permits: &Permits) -> usize {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_asks_alone_waits_for_nothing() {
+async fn the_only_session_waits_for_nothing() {
     // More than a message asks at any one time; and what it gets after it held as many for long.
     for (total, most, later) in
         [(512, 192, 128), (64, 24, 16), (8, 3, 2), (3, 2, 2), (1, 1, 1), (0, 0, 0)]
@@ -128,7 +128,7 @@ async fn a_newcomer_waits_for_nobody() {
 /// More silent sessions than permits: for a time-out they have them all, from then on they leave
 /// some to others.
 #[tokio::test(start_paused = true)]
-async fn more_silent_sessions_than_places() {
+async fn more_silent_sessions_than_permits() {
     let permits = Permits::new(TOTAL);
     let mut silent = sessions(&permits, 1000, 5);
     assert_eq!(free(&permits), 0);
@@ -201,7 +201,7 @@ async fn a_question_of_several_counts_for_one_of_them() {
 
 /// A permit that came while nobody looked any more goes to the next.
 #[tokio::test]
-async fn what_nobody_takes_is_not_lost() {
+async fn permits_that_nobody_takes_are_not_lost() {
     let permits = Permits::new(1);
     let (mut a, mut b, mut c) =
         (Session::new(&permits), Session::new(&permits), Session::new(&permits));

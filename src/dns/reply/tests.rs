@@ -137,7 +137,7 @@ fn aliases_without_their_targets() {
 }
 
 #[test]
-fn who_cannot_know_does_not_count() {
+fn servers_that_cannot_know_do_not_count() {
     let question = asked("one.example", RecordType::Txt);
     let ns = |zone: &'static str| vec![(zone, 60, RData::NS(NS(wire("ns.example"))))];
     let soa = |zone: &'static str| vec![(zone, 60, soa(30))];
@@ -176,7 +176,7 @@ fn who_cannot_know_does_not_count() {
 }
 
 #[test]
-fn records_of_others_alone() {
+fn only_records_of_others() {
     let question = asked("one.example", RecordType::A);
     for answers in [vec![("other.example", 60, a(9))], vec![("one.example", 60, text(vec![b"x"]))]]
     {

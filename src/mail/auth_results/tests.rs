@@ -137,7 +137,7 @@ fn doubtful_fields_are_ours() {
 }
 
 #[test]
-fn foreign_fields_are_left_alone() {
+fn foreign_fields_stay() {
     let long = format!("foreign.example; spf=pass ({})", "mail.receiver.example ".repeat(3000));
     for value in [
         "foreign.example; spf=pass",
@@ -206,7 +206,7 @@ fn patterns() {
 
 /// An id that is not a token is not in a field by the grammar, and is found all the same.
 #[test]
-fn ids_that_are_no_tokens() {
+fn ids_that_are_not_tokens() {
     for (id, value) in [
         ("mx example", " mx example; spf=pass"),
         ("mx example", "foreign.example mxexample; spf=pass"),

@@ -324,7 +324,7 @@ const LENIENT: &[(&str, &str)] = &[
 ];
 
 #[test]
-fn whoever_reads() {
+fn lenient_readings() {
     for (value, expected) in LENIENT {
         assert_eq!(read(value), *expected, "{value:?}");
     }

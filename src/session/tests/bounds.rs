@@ -141,7 +141,7 @@ async fn the_end_is_bounded_in_time() {
 
 /// However the time is spent, an answer comes after twice the time-out, and DMARC has some of it.
 #[tokio::test(start_paused = true)]
-async fn the_end_is_bounded_whatever_was_not_answered() {
+async fn the_end_is_bounded_with_any_silence() {
     let silent = "_dmarc.example.com TXT \"v=DMARC1; p=reject\"\nbad.example * !silence\n*.bad.example * !silence\n192.0.2.1 PTR !silence\n";
     let enforced =
         "enforce_dmarc_policies = reject\ndmarc_fail_reply_text = no %{p}\ntimeout_secs = 20\n";

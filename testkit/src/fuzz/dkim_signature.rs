@@ -66,7 +66,7 @@ pub(crate) fn check(octets: &[u8]) {
             let text = String::from_utf8_lossy(octets);
             assert!(
                 dkim::verifies(&fields, place, &body, &texts[0]),
-                "passes here alone: {outcome:?} of\n{text}"
+                "passes only here: {outcome:?} of\n{text}"
             );
         }
     }

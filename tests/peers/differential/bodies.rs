@@ -149,7 +149,7 @@ fn compare(
         )
     };
     if is_slow(message_body) {
-        differences.explained("much white space in a row: the slow twin alone");
+        differences.explained("much white space in a row: only the slow twin");
     } else if slow == theirs {
         differences.equal();
     // dkimpy takes white space away only in front of CRLF.

@@ -100,10 +100,10 @@ fn oddities() -> Vec<Oddity> {
             replaced: ("Subject:", "Subject :"),
             ..oddity("a space before the colon, signed without", PASS, PASS)
         },
-        Oddity { fields: field(b" a\n \n b"), ..oddity("a fold of white space alone", PASS, PASS) },
+        Oddity { fields: field(b" a\n \n b"), ..oddity("a fold of only white space", PASS, PASS) },
         Oddity {
             fields: field(b" a\n  "),
-            ..oddity("white space alone after a fold, at the end", PASS, PASS)
+            ..oddity("only white space after a fold, at the end", PASS, PASS)
         },
         Oddity { fields: field(b""), ..oddity("an empty field", PASS, PASS) },
         Oddity { fields: field(b"   "), ..oddity("a field of spaces", PASS, PASS) },

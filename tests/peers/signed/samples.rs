@@ -84,10 +84,10 @@ pub(crate) fn samples() -> Vec<Sample> {
             ),
         ),
         sample("an empty body", message(&[], Some(b""))),
-        sample("a header alone", message(&[], None)),
+        sample("only a header", message(&[], None)),
         sample("an empty line", message(&[], Some(b"\r\n"))),
         sample("empty lines", message(&[], Some(b"\r\n\r\n\r\n"))),
-        sample("white space alone", message(&[], Some(b" \t\r\n \r\n"))),
+        sample("only white space", message(&[], Some(b" \t\r\n \r\n"))),
         sample("a hundred kilobytes", message(&[], Some(&large(100_000)))),
     ]
 }

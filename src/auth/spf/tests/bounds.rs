@@ -179,7 +179,7 @@ fn records_of_many_macros() {
 /// As deep as a careless limit allows, with answers at hand and with answers that take their time:
 /// on a stack that a recursion would overflow, and each record is asked for once.
 #[test]
-fn deep_includes_are_no_recursion() {
+fn deep_includes_are_not_a_recursion() {
     let deep = |n: usize, latency| {
         let mut zone = Zone::new();
         zone.add_txt("example.com", b"v=spf1 include:0.deep.example -all");

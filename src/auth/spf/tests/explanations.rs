@@ -68,12 +68,12 @@ fn explanations_are_as_long_as_the_bound() {
 fn expanded_explanations_are_as_long_as_the_bound() {
     let limit = 16 * 1024;
     let zone = zone("example.com TXT \"v=spf1 -all exp=x.example\"\nx.example TXT \"%{l}%{l} .\"");
-    for (length, told) in
+    for (length, explained) in
         [(limit / 2 - 2, Some(limit - 2)), (limit / 2 - 1, Some(limit)), (limit / 2, None)]
     {
         let sender = format!("{}@example.com", "l".repeat(length));
         let outcome = Asked::new("192.0.2.1", &sender).of(&zone);
-        assert_eq!(outcome.explanation.map(|text| text.len()), told, "{length}");
+        assert_eq!(outcome.explanation.map(|text| text.len()), explained, "{length}");
     }
     let asked = Asked::new("192.0.2.1", "user@example.com");
     let query = asked.query();
