@@ -15,7 +15,7 @@
 //!   does not name at all may be repeated, except From, without which the signature is permerror.
 //! - With several key records at a name (undefined in RFC 6376 §3.6.2.2) the signature passes if it
 //!   verifies with one of the first three keys of its algorithm, in alphabetical order. Texts that
-//!   are no key records do not count.
+//!   are not key records do not count.
 //! - A signature whose key DNS gives no answer for is temperror, unless the body hash already shows
 //!   that it fails.
 //! - An `l=` larger than the body is permerror; one that is smaller is policy, if the signature is

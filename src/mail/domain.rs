@@ -14,7 +14,7 @@ const MAX_TEXT_LENGTH: usize = 4 * MAX_DOMAIN_LENGTH;
 /// A domain name: A-labels in lower case, without the last dot.
 ///
 /// At most 253 octets in labels of 1 to 63 (RFC 1035 §2.3.4). A label consists of letters, digits,
-/// hyphens and underscores: underscores are no host name characters, but names that have them
+/// hyphens and underscores: underscores are not host name characters, but names that have them
 /// exist, and senders use them.
 #[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct Domain(Arc<str>);

@@ -204,7 +204,7 @@ mod tests {
         ] {
             let opts = wanted_opts(&needs);
             assert!(opts.intersects(NO_REPLY), "{needs:?}");
-            // What is not sent at all stays so, and white space stays as it was.
+            // Events that are not sent at all stay so, and white space stays as it was.
             assert_eq!(wanted_opts(&Needs { answers: true, ..needs }), opts - NO_REPLY);
         }
     }

@@ -150,7 +150,7 @@ impl Content {
             };
             let evaluation = dmarc::evaluate(&context.dns, &self.discovery, &identifiers);
             let evaluated = timeout(context.timeout(), evaluation).await;
-            // What is certain when time is up is the outcome then: no name that its sender keeps
+            // The outcome at the time-out is made of what is certain: no name that its sender keeps
             // without an answer takes a fail away.
             findings.dmarc =
                 Some(evaluated.unwrap_or_else(|_| dmarc::conclude(&self.discovery, &identifiers)));

@@ -277,7 +277,7 @@ impl SenderIdentity {
             parsed.as_ref().and_then(|parsed| policy::sender(config, local_part, parsed));
         let exempt = exemption.map(|exemption| (format!("{local_part}@{text}"), exemption));
         let domain = shown(text, parsed.as_ref());
-        // Without a domain there is nothing that a local-part could belong to: what came is shown.
+        // Without a domain there is nothing that a local-part could belong to: the text that came is shown.
         let local_part = if domain.is_empty() { path.to_string() } else { local_part.to_owned() };
         Self { local_part, domain, parsed, exempt }
     }

@@ -474,7 +474,7 @@ async fn nobody_is_spoofed() {
             assert_eq!(names_victim(&seen.results, victim), None, "{}", case.name);
             let dmarc = seen.record.content.unwrap().dmarc.unwrap();
             // The client attack comes from a customer of the author domain itself, which SPF cannot
-            // tell from others.
+            // distinguish from others.
             let is_customer = case.json["expected"]["not"].is_null();
             assert_eq!(dmarc.result == DmarcResult::Pass, is_customer, "{}: {dmarc:?}", case.name);
             played += 1;

@@ -97,7 +97,7 @@ async fn a_newcomer_waits_for_nobody() {
             for _ in 0..100 {
                 let mut good = Session::new(&permits);
                 assert_eq!(good.ask(1), 1, "{count} {round}");
-                // What it needs beside that waits for permits that silent ones have, until these
+                // Its further look-ups wait for permits that silent ones have, until these
                 // are known as such.
                 assert!(
                     round == 0 || count > 200 || good.ask(1) == 2,
