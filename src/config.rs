@@ -4,6 +4,7 @@
 //! pure: text in, assignments and all errors out. `load` reads the files, `check` compares values
 //! with each other, and `warnings` finds values that are hardly meant.
 
+mod actions;
 mod assignment;
 mod check;
 mod compare;
@@ -22,9 +23,7 @@ pub use self::{
     load::{Loaded, Overrides, load},
     params::Config,
     types::{
-        keyword::{
-            EnforcedPolicy, ErrorAction, HeaderName, LogDestination, LogLevel, SyslogFacility,
-        },
+        keyword::{Action, ErrorAction, HeaderName, LogDestination, LogLevel, SyslogFacility},
         reply_text::{ReplySegment, ReplyText},
         socket::SocketSpec,
     },

@@ -9,16 +9,16 @@ use crate::{
         dmarc, iprev,
         spf::Problem,
     },
-    config::{Config, HeaderName},
+    config::{Action, Config, HeaderName},
     mail::{
         auth_results::{AuthenticationResults, MethodResult, Property},
         domain::with_a_labels,
         envelope::EMPTY_PATH,
-        header_field::HeaderField,
+        header_field::{Folding, HeaderField},
         received_spf::{ReceivedSpf, describe, describe_without_domain},
         results::SpfResult,
     },
-    policy::MessageDecision,
+    policy::{Cause, MessageDecision, Refusal},
 };
 
 /// The outcomes that the fields of a message record.
@@ -43,13 +43,13 @@ pub struct Results<'a> {
     /// The outcome of iprev, where it was verified.
     pub iprev: Option<&'a iprev::Outcome>,
     /// The decision on the message.
-    pub decision: MessageDecision,
+    pub decision: &'a MessageDecision,
 }
 
 impl Results<'_> {
     /// The fields to add, in the order in which each goes to the very top.
     pub fn write(&self, config: &Config) -> Vec<HeaderField> {
-        let mut fields = Vec::new();
+        let mut fields: Vec<_> = self.tags(config).collect();
         for name in &config.header {
             match name {
                 HeaderName::ReceivedSpf => {
@@ -61,6 +61,30 @@ impl Results<'_> {
             }
         }
         fields
+    }
+
+    /// The fields that mark the message, where that is the action: in each what the policy of the
+    /// author domain asks for, if it asks for something, and why the message is marked.
+    fn tags(&self, config: &Config) -> impl Iterator<Item = HeaderField> {
+        let is_marked = self.decision.action() == Action::Tag;
+        self.decision.causes().iter().filter(move |_| is_marked).map(|cause| {
+            let mut field = Folding::new(config.tag_header.clone());
+            field.push(&format!("{};", self.asked_for(*cause)));
+            field.push(&format!("reason={}", cause.refusal.as_str()));
+            if let Some(domain) = self.dmarc.and_then(|outcome| outcome.author_domain.as_ref()) {
+                field.attach(";");
+                field.push(&format!("domain={domain}"));
+            }
+            field.finish()
+        })
+    }
+
+    /// The policy of the author domain, or the action where it is not about that.
+    fn asked_for(&self, cause: Cause) -> &'static str {
+        match self.dmarc.and_then(|outcome| outcome.policy.as_ref()) {
+            Some(policy) if cause.refusal == Refusal::Dmarc => policy.effective().as_str(),
+            _ => cause.action.as_str(),
+        }
     }
 
     /// RFC 7208 §9.1.
@@ -174,7 +198,7 @@ fn dkim_result(signature: &SignatureOutcome, prefix: Option<&str>) -> MethodResu
 }
 
 /// RFC 9989 §9: the author domain, the policy that applies to it, and in a comment what was done.
-fn dmarc_result(outcome: &dmarc::Outcome, decision: MessageDecision) -> MethodResult {
+fn dmarc_result(outcome: &dmarc::Outcome, decision: &MessageDecision) -> MethodResult {
     let mut result = MethodResult::new("dmarc", outcome.result.as_str());
     let (mut words, exemption) = (Vec::new(), decision.exemption());
     if let Some(policy) = &outcome.policy {

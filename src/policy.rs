@@ -9,6 +9,6 @@ mod spf;
 pub use admission::{
     Exemption, admit, from_authentication, helo_identity, may_claim_our_ids, sender,
 };
-pub use message::{Disposition, MessageDecision, MessageFacts, at_end, at_end_of_exempt};
+pub use message::{Cause, Disposition, MessageDecision, MessageFacts, at_end, at_end_of_exempt};
 pub use refusal::Refusal;
 pub use spf::{HeloDecision, MailDecision, at_helo, at_mail, recorded};

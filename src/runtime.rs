@@ -6,7 +6,7 @@ use std::{
 };
 
 use crate::{
-    config::{Config, EnforcedPolicy, HeaderName},
+    config::{Action, Config, HeaderName},
     dns::Dns,
     mail::auth_results::AuthservIdPattern,
 };
@@ -88,25 +88,21 @@ impl Needs {
         // The texts of replies may have the macro r.
         let refuses = !config.reject_results.is_empty()
             || !config.reject_helo_results.is_empty()
-            || !config.enforce_dmarc_policies.is_empty();
+            || config.may(Action::Reject);
+        let deletes = config.delete_incoming_authentication_results
+            || !config.delete_authserv_ids.is_empty()
+            || config.may(Action::Tag);
         Self {
             connect_reply: !config.trusted_networks.is_empty(),
             helo_reply: live && config.verify_helo && !config.reject_helo_results.is_empty(),
             mail_reply: live
                 && !config.reject_results.is_empty()
                 && !(config.defer_spf_rejection && config.verify_dmarc),
-            header_fields: config.verify_dkim
-                || config.verify_dmarc
-                || config.delete_incoming_authentication_results
-                || !config.delete_authserv_ids.is_empty(),
+            header_fields: config.verify_dkim || config.verify_dmarc || deletes,
             content: config.verify_dkim,
-            quarantine: live
-                && config.verify_dmarc
-                && config.enforce_dmarc_policies.contains(&EnforcedPolicy::Quarantine),
-            add_fields: live && !config.header.is_empty(),
-            delete_fields: live
-                && (config.delete_incoming_authentication_results
-                    || !config.delete_authserv_ids.is_empty()),
+            quarantine: live && config.may(Action::Quarantine),
+            add_fields: live && (!config.header.is_empty() || config.may(Action::Tag)),
+            delete_fields: live && deletes,
             host_macro: config.hostname.is_none()
                 && (config.authserv_id.is_none() || writes(HeaderName::ReceivedSpf) || refuses),
             authentication_macro: config.trust_authenticated_senders,
@@ -201,11 +197,11 @@ mod tests {
                 && usual.host_macro
                 && !usual.quarantine
         );
-        assert!(needs("enforce_dmarc_policies = quarantine").quarantine);
-        assert!(!needs("enforce_dmarc_policies = reject").quarantine);
+        assert!(needs("dmarc_reject_action = quarantine").quarantine);
+        assert!(!needs("dmarc_quarantine_action = reject").quarantine);
         assert!(!needs("defer_spf_rejection = yes").mail_reply);
         let dry = needs(
-            "enforce_dmarc_policies = quarantine\ndry_run = yes\nheader = Authentication-Results",
+            "dmarc_quarantine_action = quarantine\ndmarc_reject_action = tag\ndry_run = yes\nheader = Authentication-Results",
         );
         assert!(dry.content && dry.header_fields);
         assert!(
@@ -216,10 +212,15 @@ mod tests {
                 && !dry.delete_fields
         );
         assert!(!usual.answers && needs("milter_no_reply = no").answers);
+        // What marks messages is deleted where it comes in.
+        let tags = needs("header =\ndmarc_temperror_action = tag");
+        assert!(tags.add_fields && tags.delete_fields);
+        let none = needs("header =\ndmarc_temperror_action = defer");
+        assert!(!none.add_fields && !none.delete_fields);
         // A name of this host is in no field and in no reply.
         let nameless = "authserv_id = x\nheader = Authentication-Results\nreject_results =\n";
         assert!(!needs(nameless).host_macro);
-        assert!(needs(&format!("{nameless}enforce_dmarc_policies = reject")).host_macro);
+        assert!(needs(&format!("{nameless}dmarc_reject_action = reject")).host_macro);
         assert!(needs(&format!("{nameless}reject_helo_results = fail")).host_macro);
     }
 

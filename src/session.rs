@@ -58,10 +58,11 @@ pub use {
 
 use crate::{
     auth::{Verified, iprev as client_name},
+    config::Action as MessageAction,
     fields::Results,
     internal_error::InternalError,
     mail::{auth_results::AuthservIdPattern, domain::Domain, envelope::ReversePath},
-    policy::{self, Exemption, MessageDecision, MessageFacts},
+    policy::{self, Cause, Exemption, MessageDecision, MessageFacts},
     runtime::Runtime,
     wording,
 };
@@ -240,7 +241,7 @@ impl Session {
             }
         };
         if let Some(forged) = forged {
-            forged.look_at(name, value, &self.own_ids);
+            forged.look_at(name, value, &self.own_ids, self.context.config().tag_name());
         }
     }
 
@@ -275,9 +276,9 @@ impl Session {
             Transaction::None => Answer::proceed(),
             Transaction::Exempt(forged) => {
                 let decision = policy::at_end_of_exempt(forged.has_too_many());
-                let verdict = self.word(decision, None, None, Instant::now()).await;
+                let verdict = self.word(&decision, None, None, Instant::now()).await;
                 self.recorder.end_of_message(Some(&forged));
-                self.settle(verdict, forged.deletions().collect())
+                self.settle(verdict, forged.deletions(self.context.config()).collect())
             }
             Transaction::Failed(forged) => self.give_up(Event::End, None, forged),
             Transaction::Verified(mut message) => match self.conclude(&mut message).await {
@@ -320,13 +321,13 @@ impl Session {
         let author_domain = facts.dmarc.and_then(|outcome| outcome.author_domain.as_ref());
         let verified = mailfrom.map(|mailfrom| &mailfrom.verified);
         let verdict = self
-            .word(decision, verified.map(|verified| &**verified), author_domain, deadline)
+            .word(&decision, verified.map(|verified| &**verified), author_domain, deadline)
             .await;
         // Nothing is awaited from here on: the record says of a message that it was received to its
         // end only if it was also decided on.
         self.recorder.end_of_message(message.forged.as_ref());
-        let edits = self.edits(message, &findings, decision, iprev.as_ref());
-        self.recorder.decided(&verdict, decision, findings, verified.cloned(), iprev);
+        let edits = self.edits(message, &findings, &decision, iprev.as_ref());
+        self.recorder.decided(&verdict, &decision, findings, verified.cloned(), iprev);
         self.recorder.pending().timings.total = Some(message.begun.elapsed());
         Ok(self.settle(verdict, edits))
     }
@@ -405,8 +406,9 @@ impl Session {
         if event == Event::End {
             // A message that does not go on needs no changes.
             let forged = forged.filter(|_| verdict == Some(Verdict::Accept));
-            self.recorder.pending().forged_fields = forged.as_ref().map_or(0, Forged::count);
-            let deletions = forged.iter().flat_map(Forged::deletions).collect();
+            self.recorder.forged(forged.as_ref());
+            let config = self.context.config();
+            let deletions = forged.iter().flat_map(|forged| forged.deletions(config)).collect();
             return self.settle(verdict.unwrap_or(Verdict::Continue), deletions);
         }
         if verdict.is_none() && event != Event::Helo {
@@ -427,17 +429,18 @@ impl Session {
     /// The verdict of a decision.
     async fn word(
         &self,
-        decision: MessageDecision,
+        decision: &MessageDecision,
         sender: Option<&Verified>,
         author_domain: Option<&Domain>,
         deadline: Instant,
     ) -> Verdict {
-        match decision {
-            MessageDecision::Accept { .. } => Verdict::Continue,
-            MessageDecision::Quarantine => {
+        let Some(Cause { refusal, action }) = decision.decisive() else { return Verdict::Continue };
+        match action {
+            MessageAction::None | MessageAction::Tag => Verdict::Continue,
+            MessageAction::Quarantine => {
                 Verdict::Quarantine(wording::quarantine_reason(author_domain))
             }
-            MessageDecision::Refuse(refusal) => {
+            MessageAction::Defer | MessageAction::Reject => {
                 let (context, helo) = (&self.context, self.helo_name());
                 Verdict::Reply(context.word(refusal, helo, sender, author_domain, deadline).await)
             }
@@ -449,7 +452,7 @@ impl Session {
         &self,
         message: &Message,
         findings: &Findings,
-        decision: MessageDecision,
+        decision: &MessageDecision,
         iprev: Option<&client_name::Outcome>,
     ) -> Vec<Edit> {
         let context = &self.context;
@@ -475,7 +478,7 @@ impl Session {
             decision,
         };
         let insert = |field| Edit::Insert { index: 0, field };
-        let deletions = message.forged.iter().flat_map(Forged::deletions);
+        let deletions = message.forged.iter().flat_map(|forged| forged.deletions(context.config()));
         deletions.chain(results.write(context.config()).into_iter().map(insert)).collect()
     }
 
@@ -487,6 +490,7 @@ impl Session {
 
     /// Whether fields in our name are deleted from the client's messages.
     fn deletes_fields(&self, authenticated: bool) -> bool {
-        !self.own_ids.is_empty() && (authenticated || !self.keeps_fields)
+        let is_any_ours = !self.own_ids.is_empty() || self.context.config().tag_name().is_some();
+        is_any_ours && (authenticated || !self.keeps_fields)
     }
 }

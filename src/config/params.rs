@@ -11,10 +11,10 @@ use super::{
     types::{
         file::{Mode, group_name, mode, path},
         keyword::{
-            EnforcedPolicy, ErrorAction, HeaderName, LogDestination, LogLevel, SyslogFacility,
+            Action, ErrorAction, HeaderName, LogDestination, LogLevel, SyslogFacility, action,
             header_name, keyword,
         },
-        names::{authserv_id, authserv_id_pattern, domain, hostname},
+        names::{authserv_id, authserv_id_pattern, domain, field_name, hostname},
         networks::{Networks, networks},
         number::{boolean, count, count_from, positive, seconds},
         reply_text::{self, ReplyText},
@@ -252,8 +252,6 @@ parameters! {
         min_dkim_key_bits: usize = Text("1024"), RELOADED, |text| count_from(text, 1024);
         /// Whether DMARC is evaluated (RFC 9989).
         verify_dmarc: bool = Text("no"), RELOADED, boolean;
-        /// Policies of author domains that are carried out.
-        enforce_dmarc_policies: Vec<EnforcedPolicy> = Text(""), RELOADED, |text| list(text, keyword);
         /// Reply code for what DMARC rejects.
         dmarc_fail_reply_code: ReplyCode = Text("550"), RELOADED, reply_code;
         /// Enhanced status code for what DMARC rejects.
@@ -261,14 +259,22 @@ parameters! {
         /// Text of the reply for what DMARC rejects.
         dmarc_fail_reply_text: ReplyText =
             Text("DMARC validation failed for %{author_domain}"), RELOADED, reply_text::with_author_domain;
-        /// Whether a DMARC temperror is answered with 451 4.7.26.
-        defer_dmarc_temperror: bool = Text("no"), RELOADED, boolean;
         /// Networks of clients for which DMARC is recorded, but not enforced.
         dmarc_exempt_networks: Networks = Text(""), RELOADED, networks;
         /// Domains with whose passing DKIM signature DMARC is recorded, but not enforced.
         dmarc_exempt_dkim_domains: Vec<Domain> = Text(""), RELOADED, |text| list(text, domain);
         /// Whether DMARC is recorded, but not enforced, for messages with a List-Id.
         dmarc_exempt_mailing_lists: bool = Text("yes"), RELOADED, boolean;
+    }
+    "Actions" {
+        /// What follows where DMARC fails and the policy is quarantine.
+        dmarc_quarantine_action: Action = Text("none"), RELOADED, |text| action(text, &OF_FAILURE);
+        /// What follows where DMARC fails and the policy is reject.
+        dmarc_reject_action: Action = Text("none"), RELOADED, |text| action(text, &OF_FAILURE);
+        /// What follows from a DMARC temperror.
+        dmarc_temperror_action: Action = Text("none"), RELOADED, |text| action(text, &OF_TROUBLE);
+        /// Name of the header field that marks messages.
+        tag_header: String = Text("X-Auth-Action"), RELOADED, field_name;
     }
     "DNS" {
         /// Name servers to ask; not set: those of /etc/resolv.conf.
@@ -300,6 +306,12 @@ impl Config {
         }
     }
 }
+
+/// The actions on a message that fails.
+const OF_FAILURE: [Action; 4] = [Action::None, Action::Tag, Action::Quarantine, Action::Reject];
+
+/// The actions on trouble that may go away.
+const OF_TROUBLE: [Action; 3] = [Action::None, Action::Tag, Action::Defer];
 
 /// Reads the sockets to listen on.
 pub(super) fn sockets(text: &str) -> Parsed<Vec<SocketSpec>> {

@@ -6,7 +6,7 @@ use super::{
     assignment::{Assignment, Assignments},
     error::{ConfigError, Errors, Origin, Position},
     params::{Parameter, parameters},
-    types::value::quote,
+    types::{number::boolean, value::quote},
 };
 
 /// One line of a file that is neither blank nor a comment.
@@ -118,13 +118,35 @@ fn check_name<'a>(
         return Err((0, None, "no name before '=' (expected name = value)".into()));
     }
     if parameter.is_none() {
-        let hint = match nearest(name) {
-            Some(known) => format!("did you mean {known}?"),
-            None => "expected one of spf-milter.conf(5)".into(),
+        let hint = match (replacement(name, value.unwrap_or_default()), nearest(name)) {
+            (Some(lines), _) => lines,
+            (None, Some(known)) => format!("did you mean {known}?"),
+            (None, None) => "expected one of spf-milter.conf(5)".into(),
         };
         return Err((0, None, format!("{} is not a parameter ({hint})", quote(name))));
     }
     Ok(())
+}
+
+/// What to write in place of a parameter that there was for some time.
+fn replacement(name: &str, value: &str) -> Option<String> {
+    let has = |policy| value.split(',').any(|item| item.trim() == policy);
+    let lines = match name {
+        "enforce_dmarc_policies" => [
+            has("quarantine").then_some("dmarc_quarantine_action = quarantine"),
+            has("reject").then_some("dmarc_reject_action = reject"),
+        ],
+        "defer_dmarc_temperror" => {
+            let is_on = boolean(value.trim()) == Ok(true);
+            [is_on.then_some("dmarc_temperror_action = defer"), None]
+        }
+        _ => return None,
+    };
+    Some(match lines {
+        [Some(one), Some(other)] => format!("write '{one}' and in another line '{other}'"),
+        [Some(line), None] | [None, Some(line)] => format!("write '{line}'"),
+        [None, None] => "leave the line out".into(),
+    })
 }
 
 /// The parameter whose name is most like this one, if any is.

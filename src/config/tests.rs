@@ -295,7 +295,7 @@ fn settings_of_what_is_switched_off_are_warned_about() {
 #[test]
 fn methods_without_a_record_or_an_effect_are_warned_about() {
     let text = format!(
-        "{SOCKET}verify_dkim = yes\ndefer_spf_rejection = yes\nenforce_dmarc_policies = reject\nverify_iprev = no\n"
+        "{SOCKET}verify_dkim = yes\ndefer_spf_rejection = yes\ndmarc_reject_action = reject\nverify_iprev = no\n"
     );
     let warnings = load_with(&text, &Overrides::default()).unwrap().warnings;
     let warnings: Vec<_> = warnings.iter().map(ToString::to_string).collect();
@@ -304,11 +304,11 @@ fn methods_without_a_record_or_an_effect_are_warned_about() {
         [
             "a.conf:2:15: verify_dkim: is not recorded in the message: header lacks Authentication-Results",
             "a.conf:3:23: defer_spf_rejection: has no effect: verify_dmarc is no",
-            "a.conf:4:26: enforce_dmarc_policies: has no effect: verify_dmarc is no",
+            "a.conf:4:23: dmarc_reject_action: has no effect: verify_dmarc is no",
         ]
     );
     let text = format!(
-        "{SOCKET}header = Authentication-Results\nverify_dkim = yes\nverify_dmarc = yes\nenforce_dmarc_policies = reject\n"
+        "{SOCKET}header = Authentication-Results\nverify_dkim = yes\nverify_dmarc = yes\ndmarc_reject_action = reject\n"
     );
     assert!(load_with(&text, &Overrides::default()).unwrap().warnings.is_empty());
 }
@@ -424,7 +424,11 @@ fn spellings(name: &str) -> Vec<&'static str> {
         "dmarc_fail_reply_code" => vec!["554"],
         "dmarc_fail_status_code" => vec!["5.7.1"],
         "dmarc_fail_reply_text" => vec!["", "%{author_domain}", "%{o}: %{author_domain}."],
-        "enforce_dmarc_policies" => vec!["", "reject", "reject, quarantine"],
+        "dmarc_quarantine_action" | "dmarc_reject_action" => {
+            vec!["none", "tag", "quarantine", "reject"]
+        }
+        "dmarc_temperror_action" => vec!["none", "tag", "defer"],
+        "tag_header" => vec!["X-Spam", "x_1"],
         "min_dkim_key_bits" => vec!["1024", "2048"],
         "dmarc_exempt_networks" => vec!["", "loopback", "192.0.2.1"],
         "dmarc_exempt_dkim_domains" => vec!["", "Example.com, bücher.example"],

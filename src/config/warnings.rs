@@ -10,7 +10,10 @@ use super::{
     error::Warning,
     params::{Config, Parameter},
     types::{
-        keyword::HeaderName, networks::oddities, socket::SocketSpec, suggestion::comment,
+        keyword::{Action, HeaderName},
+        networks::oddities,
+        socket::SocketSpec,
+        suggestion::comment,
         value::items,
     },
 };
@@ -54,6 +57,11 @@ fn without_effect(config: &Config, assignments: &Assignments) -> Vec<Warning> {
         true => (config.reject_results.is_empty(), "has no effect: reject_results is empty"),
         false => no_dmarc,
     };
+    let tag_alone = "marks messages without the results: header is empty";
+    let of_dmarc = |action| match config.verify_dmarc {
+        true => (action == Action::Tag && config.header.is_empty(), tag_alone),
+        false => no_dmarc,
+    };
     let findings = [
         ("reject_helo_results", no_helo),
         ("definitive_helo_results", no_helo),
@@ -70,14 +78,16 @@ fn without_effect(config: &Config, assignments: &Assignments) -> Vec<Warning> {
         ("defer_spf_rejection", no_deferral),
         ("max_dkim_signatures", no_dkim),
         ("min_dkim_key_bits", no_dkim),
-        ("enforce_dmarc_policies", no_dmarc),
         ("dmarc_fail_reply_code", no_dmarc),
         ("dmarc_fail_status_code", no_dmarc),
         ("dmarc_fail_reply_text", no_dmarc),
-        ("defer_dmarc_temperror", no_dmarc),
         ("dmarc_exempt_networks", no_dmarc),
         ("dmarc_exempt_dkim_domains", no_dmarc),
         ("dmarc_exempt_mailing_lists", no_dmarc),
+        ("dmarc_quarantine_action", of_dmarc(config.dmarc_quarantine_action)),
+        ("dmarc_reject_action", of_dmarc(config.dmarc_reject_action)),
+        ("dmarc_temperror_action", of_dmarc(config.dmarc_temperror_action)),
+        ("tag_header", (!config.may(Action::Tag), "has no effect: no action is tag")),
     ];
     let mut warnings = Vec::new();
     for (name, (is_found, why)) in findings {

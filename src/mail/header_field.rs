@@ -1,5 +1,7 @@
 //! Header fields as they are added to a message, and the folding of their values.
 
+use std::borrow::Cow;
+
 /// The most octets that a line should have (RFC 5322 §2.1.1).
 const PREFERRED_LINE_LENGTH: usize = 78;
 
@@ -7,7 +9,7 @@ const PREFERRED_LINE_LENGTH: usize = 78;
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct HeaderField {
     /// The name.
-    pub name: &'static str,
+    pub name: Cow<'static, str>,
     /// The value, folded with LF and a space, never CR, as in the milter protocol: the MTA makes CR
     /// LF of it.
     ///
@@ -23,7 +25,7 @@ pub struct HeaderField {
 /// where it could begin a new one.
 #[derive(Debug)]
 pub struct Folding {
-    name: &'static str,
+    name: Cow<'static, str>,
     /// The chunks, with nothing between them.
     text: String,
     /// Their lengths are that of the text in all.
@@ -41,9 +43,9 @@ struct Chunk {
 
 impl Folding {
     /// Begins the value of a field of this name.
-    pub fn new(name: &'static str) -> Self {
+    pub fn new(name: impl Into<Cow<'static, str>>) -> Self {
         Self {
-            name,
+            name: name.into(),
             text: String::with_capacity(256),
             chunks: Vec::with_capacity(32),
             begins_group: true,
@@ -142,7 +144,7 @@ mod tests {
         folding.attach("x");
         folding.attach(";");
         folding.push("y");
-        assert_eq!(folding.finish(), HeaderField { name: "Subject", value: "x; y".into() });
+        assert_eq!(folding.finish(), HeaderField { name: "Subject".into(), value: "x; y".into() });
     }
 
     proptest! {

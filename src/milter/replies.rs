@@ -98,7 +98,7 @@ impl Replies {
                 self.push_texts(
                     ReplyKind::InsertHeader,
                     &index.to_be_bytes(),
-                    &[&[field.name], &[space, &field.value]],
+                    &[&[&field.name], &[space, &field.value]],
                 )
             }
             Edit::Delete { name, index } => {
@@ -124,13 +124,15 @@ impl Replies {
 
 #[cfg(test)]
 mod tests {
+    use std::borrow::Cow;
+
     use super::*;
     use crate::mail::header_field::HeaderField;
 
-    const DELETE: Edit = Edit::Delete { name: "A-R", index: 258 };
+    const DELETE: Edit = Edit::Delete { name: Cow::Borrowed("A-R"), index: 258 };
 
     fn insert(value: &str) -> Edit {
-        Edit::Insert { index: 0, field: HeaderField { name: "X", value: value.to_owned() } }
+        Edit::Insert { index: 0, field: HeaderField { name: "X".into(), value: value.to_owned() } }
     }
 
     #[test]

@@ -7,7 +7,6 @@ use crate::{
     config::LogLevel,
     log::Log,
     mail::{ip_address::push_address, octets::first_octets, reply::Reply},
-    policy::Disposition,
     session::{ContentRecord, Failure, IdentityRecord, Record},
 };
 
@@ -39,9 +38,14 @@ pub(super) fn log_record(log: &Log, record: &Record) {
             pairs.pair("reason", "too-many-authentication-results");
             pairs.dry_run(record.dry_run);
         });
-    } else if record.forged_fields > 0 {
+    } else if record.forged_fields + record.forged_tags > 0 {
         log_pairs(LogLevel::Info, &|pairs| {
-            pairs.pair("deleted-authentication-results", &record.forged_fields.to_string());
+            if record.forged_fields > 0 {
+                pairs.pair("deleted-authentication-results", &record.forged_fields.to_string());
+            }
+            if record.forged_tags > 0 {
+                pairs.pair("deleted-tags", &record.forged_tags.to_string());
+            }
             pairs.dry_run(record.dry_run);
         });
     }
@@ -118,8 +122,7 @@ fn content_pairs(pairs: &mut Pairs<'_>, record: &Record, content: &ContentRecord
         pairs.optional("client-name", outcome.name.as_ref().map(|name| name.as_str()));
     }
     pairs.pair("action", content.action());
-    let is_something_done = content.reply.is_some() || content.disposition != Disposition::None;
-    pairs.dry_run(record.dry_run && is_something_done);
+    pairs.dry_run(record.dry_run && content.action() != "accept");
     if let Some(outcome) = &content.dmarc {
         let author_domain = outcome.author_domain.as_ref();
         pairs.optional("author-domain", author_domain.map(|domain| domain.as_str()));
@@ -129,6 +132,11 @@ fn content_pairs(pairs: &mut Pairs<'_>, record: &Record, content: &ContentRecord
         }
         pairs.pair("disposition", content.disposition.as_str());
         pairs.optional("reason", content.exemption.map(|exemption| exemption.as_str()));
+    }
+    for cause in &content.causes {
+        pairs.pair("cause", &format!("{}:{}", cause.refusal.as_str(), cause.action));
+    }
+    if let Some(outcome) = &content.dmarc {
         if let Some(verified) = &content.mailfrom {
             pairs.pair("spf", verified.outcome.result.as_str());
             pairs.pair("spf-domain", &verified.domain);
@@ -287,7 +295,7 @@ mod tests {
             spf::Outcome,
         },
         mail::{domain::Domain, results::SpfResult},
-        policy::Exemption,
+        policy::{Disposition, Exemption},
         session::{Action, Permission},
     };
 
@@ -381,6 +389,7 @@ mod tests {
             })),
             iprev: Some(iprev::Outcome::out_of_time(IpAddr::from([192, 0, 2, 1]))),
             disposition: Disposition::Quarantine,
+            causes: Vec::new(),
             exemption: None,
             reply: None,
         };
@@ -416,6 +425,7 @@ mod tests {
             mailfrom: None,
             iprev: None,
             disposition: Disposition::None,
+            causes: Vec::new(),
             exemption: None,
             reply: None,
         };
@@ -443,6 +453,9 @@ mod tests {
         record = Record { complete: true, forged_fields: 2, ..Record::default() };
         log_record(&log, &record);
         assert_eq!(log.take_kept(), ["deleted-authentication-results=2"]);
+        record.forged_tags = 1;
+        log_record(&log, &record);
+        assert_eq!(log.take_kept(), ["deleted-authentication-results=2 deleted-tags=1"]);
         record.has_too_many_forged = true;
         log_record(&log, &record);
         assert_eq!(log.take_kept(), ["action=reject reason=too-many-authentication-results"]);

@@ -30,7 +30,8 @@ words! {
         DmarcDkimDomain = "exempt-dkim-domain",
         /// From DMARC: the message has a List-Id (`dmarc_exempt_mailing_lists`).
         MailingList = "mailing-list",
-        /// From DMARC: the policy is not in `enforce_dmarc_policies`; nothing else exempts the message.
+        /// From DMARC: the action on the policy neither keeps the message back nor refuses it;
+        /// nothing else exempts the message.
         NotEnforced = "not-enforced",
     }
 }

@@ -11,40 +11,62 @@ use crate::{
         dkim::SignatureOutcome,
         dmarc::{self, DmarcResult, Policy},
     },
-    config::{Config, EnforcedPolicy},
+    config::{Action, Config},
     mail::results::words,
 };
 
-/// A decision on a message.
+/// A decision on a message: what is called for. The strictest action is carried out.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct MessageDecision {
+    causes: Vec<Cause>,
+    /// Why DMARC has no consequence, where it would have one.
+    exemption: Option<Exemption>,
+}
+
+/// Something about a message that calls for an action.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum MessageDecision {
-    /// The message goes on.
-    Accept {
-        /// Why DMARC has no consequence, where it would have one.
-        exemption: Option<Exemption>,
-    },
-    /// The MTA keeps the message back, as the DMARC policy of the author domain asks for.
-    Quarantine,
-    /// The message is refused.
-    Refuse(Refusal),
+pub struct Cause {
+    /// What it is.
+    pub refusal: Refusal,
+    /// The action, which is not none.
+    pub action: Action,
 }
 
 impl MessageDecision {
-    /// The disposition by SPF or DMARC.
-    pub fn disposition(self) -> Disposition {
-        match self {
-            Self::Accept { .. } | Self::Refuse(Refusal::ForgedResults) => Disposition::None,
-            Self::Quarantine => Disposition::Quarantine,
-            Self::Refuse(_) => Disposition::Reject,
+    fn call_for(&mut self, refusal: Refusal, action: Action) {
+        if action != Action::None {
+            self.causes.push(Cause { refusal, action });
         }
     }
 
-    /// Why DMARC has no consequence, where it would have one.
-    pub fn exemption(self) -> Option<Exemption> {
-        match self {
-            Self::Accept { exemption } => exemption,
-            Self::Quarantine | Self::Refuse(_) => None,
+    /// All that calls for an action.
+    pub fn causes(&self) -> &[Cause] {
+        &self.causes
+    }
+
+    /// The cause of the action that is carried out: the first of those with the strictest.
+    pub fn decisive(&self) -> Option<Cause> {
+        self.causes.iter().rev().max_by_key(|cause| cause.action).copied()
+    }
+
+    /// The action that is carried out.
+    pub fn action(&self) -> Action {
+        self.decisive().map_or(Action::None, |cause| cause.action)
+    }
+
+    /// The disposition by SPF or DMARC.
+    pub fn disposition(&self) -> Disposition {
+        match self.decisive() {
+            Some(Cause { refusal: Refusal::ForgedResults, .. }) => Disposition::None,
+            Some(Cause { action: Action::Quarantine, .. }) => Disposition::Quarantine,
+            Some(Cause { action: Action::Defer | Action::Reject, .. }) => Disposition::Reject,
+            _ => Disposition::None,
         }
+    }
+
+    /// Why DMARC has no consequence, where it would have one and the message goes on.
+    pub fn exemption(&self) -> Option<Exemption> {
+        self.exemption.filter(|_| self.action() < Action::Quarantine)
     }
 }
 
@@ -79,59 +101,58 @@ pub struct MessageFacts<'a> {
 
 /// Decides at the end of a message of which nothing is verified.
 pub fn at_end_of_exempt(has_too_many_forged: bool) -> MessageDecision {
+    let mut decision = MessageDecision::default();
     if has_too_many_forged {
-        MessageDecision::Refuse(Refusal::ForgedResults)
-    } else {
-        MessageDecision::Accept { exemption: None }
+        decision.call_for(Refusal::ForgedResults, Action::Reject);
     }
+    decision
 }
 
 /// Decides at the end of the message. `spf-milter(8)` shows the same as a table.
 ///
 /// A message with more forged fields than are deleted is refused, whatever it is: one of them would
-/// stay. Else:
+/// stay. Else the strictest action of these is carried out, of equal ones the first:
 ///
-/// 1. A DMARC temperror is answered with a temporary reply where that is wanted and nothing exempts
-///    the message. That comes before the result of SPF: the next attempt may bring a pass.
-/// 2. An SPF rejection that was deferred is carried out, unless DMARC passes.
-/// 3. The policy of the author domain is carried out where DMARC fails, it is to be enforced and
-///    nothing exempts the message.
+/// 1. An SPF rejection that was deferred, unless DMARC passes, or is to be tried again: the next
+///    attempt may bring a pass.
+/// 2. The action on the result of DMARC, where nothing exempts the message.
 pub fn at_end(config: &Config, facts: &MessageFacts<'_>) -> MessageDecision {
-    let result = facts.dmarc.map(|outcome| outcome.result);
+    let mut decision = at_end_of_exempt(facts.has_too_many_forged);
     if facts.has_too_many_forged {
-        return MessageDecision::Refuse(Refusal::ForgedResults);
+        return decision;
     }
-    let may_retry = config.defer_dmarc_temperror && result == Some(DmarcResult::Temperror);
-    let exemption = admission::from_dmarc(config, facts.client, facts.dkim, facts.is_list);
-    if may_retry && exemption.is_none() {
-        return MessageDecision::Refuse(Refusal::DmarcTemperror);
-    }
+    let (cause, exemption) = from_dmarc(config, facts).unzip();
     if let Some(refusal) = facts.deferred
-        && result != Some(DmarcResult::Pass)
+        && facts.dmarc.is_none_or(|outcome| outcome.result != DmarcResult::Pass)
+        && cause.is_none_or(|cause: Cause| cause.action != Action::Defer)
     {
-        return MessageDecision::Refuse(refusal);
+        decision.call_for(refusal, Action::Reject);
     }
-    let applied = facts.dmarc.and_then(|outcome| outcome.policy.as_ref());
-    match (result, applied.map_or(Policy::None, dmarc::AppliedPolicy::effective)) {
-        (Some(DmarcResult::Fail), policy) if policy != Policy::None => {
-            // Other exemptions come first: a site that does not enforce policies yet sees from them
-            // what enforcing would do.
-            let exemption = exemption
-                .or_else(|| (!is_enforced(config, policy)).then_some(Exemption::NotEnforced));
-            match policy {
-                _ if exemption.is_some() => MessageDecision::Accept { exemption },
-                Policy::Quarantine => MessageDecision::Quarantine,
-                _ => MessageDecision::Refuse(Refusal::Dmarc),
-            }
-        }
-        (Some(DmarcResult::Temperror), _) if may_retry => MessageDecision::Accept { exemption },
-        _ => MessageDecision::Accept { exemption: None },
+    if let Some(Cause { refusal, action }) = cause {
+        decision.call_for(refusal, action);
     }
+    decision.exemption = exemption.flatten();
+    decision
 }
 
-fn is_enforced(config: &Config, policy: Policy) -> bool {
-    config.enforce_dmarc_policies.iter().any(|enforced| match enforced {
-        EnforcedPolicy::Quarantine => policy == Policy::Quarantine,
-        EnforcedPolicy::Reject => policy == Policy::Reject,
-    })
+/// The action on the result of DMARC, and why it is not that of the policy.
+fn from_dmarc(config: &Config, facts: &MessageFacts<'_>) -> Option<(Cause, Option<Exemption>)> {
+    let outcome = facts.dmarc?;
+    let policy = outcome.policy.as_ref().map_or(Policy::None, dmarc::AppliedPolicy::effective);
+    let (refusal, action) = match (outcome.result, policy) {
+        (DmarcResult::Fail, Policy::Quarantine) => (Refusal::Dmarc, config.dmarc_quarantine_action),
+        (DmarcResult::Fail, Policy::Reject) => (Refusal::Dmarc, config.dmarc_reject_action),
+        (DmarcResult::Temperror, _) if config.dmarc_temperror_action != Action::None => {
+            (Refusal::DmarcTemperror, config.dmarc_temperror_action)
+        }
+        _ => return None,
+    };
+    // Exemptions come first: a site that does not enforce policies yet sees from them what enforcing
+    // would do.
+    let exemption = admission::from_dmarc(config, facts.client, facts.dkim, facts.is_list);
+    if exemption.is_some() {
+        return Some((Cause { refusal, action: Action::None }, exemption));
+    }
+    let is_enforced = refusal == Refusal::DmarcTemperror || action >= Action::Quarantine;
+    Some((Cause { refusal, action }, (!is_enforced).then_some(Exemption::NotEnforced)))
 }

@@ -1,6 +1,6 @@
-//! Decisions that need a reply.
+//! What actions are called for.
 
-/// Why something is refused.
+/// Why something is refused, or has another action.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Refusal {
     /// The SPF result of the identity is one that is rejected.
@@ -11,4 +11,16 @@ pub enum Refusal {
     DmarcTemperror,
     /// More fields claim to be ours than are deleted: one of them would stay.
     ForgedResults,
+}
+
+impl Refusal {
+    /// The word for it, in the log and in the field that marks a message.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Spf => "spf",
+            Self::Dmarc => "dmarc",
+            Self::DmarcTemperror => "dmarc-temperror",
+            Self::ForgedResults => "too-many-authentication-results",
+        }
+    }
 }

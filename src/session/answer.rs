@@ -1,6 +1,6 @@
 //! The answers of a session to events.
 
-use std::sync::Arc;
+use std::{borrow::Cow, sync::Arc};
 
 use super::{peer::Permission, record::Record};
 use crate::mail::{header_field::HeaderField, reply::Reply};
@@ -63,7 +63,7 @@ pub enum Edit {
     /// Delete a field.
     Delete {
         /// Its name.
-        name: &'static str,
+        name: Cow<'static, str>,
         /// Which of the fields of that name, counted from 1 at the top.
         index: i32,
     },

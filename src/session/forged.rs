@@ -1,8 +1,11 @@
 //! Incoming fields that claim to be ours.
 
+use std::borrow::Cow;
+
 use super::answer::Edit;
-use crate::mail::auth_results::{
-    self, AuthservIdPattern, arc_claims_authserv_id, claims_authserv_id,
+use crate::{
+    config::Config,
+    mail::auth_results::{self, AuthservIdPattern, arc_claims_authserv_id, claims_authserv_id},
 };
 
 /// Forged fields that are deleted from a message. A message with more is refused: what each
@@ -20,14 +23,23 @@ pub(super) struct Forged {
     /// The fields that claim to be ours, as far as they are deleted: name, and number among the
     /// fields of that name.
     found: Vec<(&'static str, i32)>,
+    /// Incoming fields that mark messages as ours do (`tag_header`), as far as they are deleted.
+    tags: i32,
     /// There are more of them.
     has_too_many: bool,
 }
 
 impl Forged {
     /// Looks at the next field of the header.
-    pub(super) fn look_at(&mut self, name: &[u8], value: &[u8], own_ids: &[AuthservIdPattern]) {
+    pub(super) fn look_at(
+        &mut self,
+        name: &[u8],
+        value: &[u8],
+        own_ids: &[AuthservIdPattern],
+        tag_name: Option<&str>,
+    ) {
         let name = name.trim_ascii_end();
+        let has_room = self.has_room();
         let (name, seen, is_forged) = if name.eq_ignore_ascii_case(auth_results::NAME.as_bytes()) {
             (auth_results::NAME, &mut self.results_seen, claims_authserv_id(value, own_ids))
         } else if name.eq_ignore_ascii_case(auth_results::ARC_NAME.as_bytes()) {
@@ -36,21 +48,37 @@ impl Forged {
                 &mut self.arc_results_seen,
                 arc_claims_authserv_id(value, own_ids),
             )
+        } else if tag_name.is_some_and(|tag| name.eq_ignore_ascii_case(tag.as_bytes())) {
+            if has_room {
+                self.tags += 1;
+            } else {
+                self.has_too_many = true;
+            }
+            return;
         } else {
             return;
         };
         *seen = seen.saturating_add(1);
         if !is_forged {
-        } else if self.found.len() < MAX_FORGED_FIELDS {
+        } else if has_room {
             self.found.push((name, *seen));
         } else {
             self.has_too_many = true;
         }
     }
 
-    /// How many are deleted.
+    fn has_room(&self) -> bool {
+        self.found.len() + self.tag_count() < MAX_FORGED_FIELDS
+    }
+
+    /// How many of Authentication-Results are deleted.
     pub(super) fn count(&self) -> usize {
         self.found.len()
+    }
+
+    /// How many fields that mark messages are deleted.
+    pub(super) fn tag_count(&self) -> usize {
+        usize::try_from(self.tags).unwrap_or(0)
     }
 
     /// Whether there are more than are deleted.
@@ -59,7 +87,11 @@ impl Forged {
     }
 
     /// The deletions, from last to first: so none of them changes the number of another.
-    pub(super) fn deletions(&self) -> impl Iterator<Item = Edit> {
-        self.found.iter().rev().map(|&(name, index)| Edit::Delete { name, index })
+    pub(super) fn deletions(&self, config: &Config) -> impl Iterator<Item = Edit> {
+        let delete = |name, index| Edit::Delete { name, index };
+        let tag = &config.tag_header;
+        let tags = (1..=self.tags).rev().map(move |index| delete(Cow::Owned(tag.clone()), index));
+        let results = self.found.iter().rev().map(move |&(name, index)| delete(name.into(), index));
+        results.chain(tags)
     }
 }

@@ -5,9 +5,10 @@ use std::{net::IpAddr, sync::Arc, time::Duration};
 use super::peer::Permission;
 use crate::{
     auth::{Identity, Verified, dkim, dmarc, iprev},
+    config::Action as MessageAction,
     internal_error::InternalError,
     mail::{reply::Reply, results::words},
-    policy::{Disposition, Exemption},
+    policy::{Cause, Disposition, Exemption},
 };
 
 words! {
@@ -53,6 +54,8 @@ pub struct ContentRecord {
     pub mailfrom: Option<Arc<Verified>>,
     /// The outcome of iprev, where it was verified.
     pub iprev: Option<iprev::Outcome>,
+    /// All that called for an action; the strictest was carried out.
+    pub causes: Vec<Cause>,
     /// The disposition, which a dry run only records.
     pub disposition: Disposition,
     /// Why DMARC had no consequence, where it would have had one.
@@ -67,6 +70,7 @@ impl ContentRecord {
         match &self.reply {
             Some(reply) => Action::of(reply).as_str(),
             None if self.disposition == Disposition::Quarantine => self.disposition.as_str(),
+            None if !self.causes.is_empty() => MessageAction::Tag.as_str(),
             None => Action::Accept.as_str(),
         }
     }
@@ -91,6 +95,8 @@ pub struct Record {
     pub skipped: Vec<Skipped>,
     /// How many incoming fields claimed to be ours, of a message that went on.
     pub forged_fields: usize,
+    /// How many incoming fields marked the message as ours do, of a message that went on.
+    pub forged_tags: usize,
     /// There were more of them than are deleted: the message was refused for that.
     pub has_too_many_forged: bool,
     /// All of this was only recorded (`dry_run`).

@@ -49,17 +49,24 @@ impl Recorder {
 
     /// A message was received to its end, with these fields that claim to be ours.
     pub(super) fn end_of_message(&mut self, forged: Option<&Forged>) {
+        self.forged(forged);
         let record = self.pending();
-        record.forged_fields = forged.map_or(0, Forged::count);
         record.has_too_many_forged = forged.is_some_and(Forged::has_too_many);
         record.complete = true;
+    }
+
+    /// These fields are deleted from a message.
+    pub(super) fn forged(&mut self, forged: Option<&Forged>) {
+        let record = self.pending();
+        record.forged_fields = forged.map_or(0, Forged::count);
+        record.forged_tags = forged.map_or(0, Forged::tag_count);
     }
 
     /// A message was decided on.
     pub(super) fn decided(
         &mut self,
         verdict: &Verdict,
-        decision: MessageDecision,
+        decision: &MessageDecision,
         findings: Findings,
         mailfrom: Option<Arc<Verified>>,
         iprev: Option<iprev::Outcome>,
@@ -70,7 +77,8 @@ impl Recorder {
         };
         let record = self.pending();
         // A refusal that was put off is one of the MAIL FROM identity after all.
-        if let (Some(reply), MessageDecision::Refuse(Refusal::Spf)) = (&reply, decision)
+        if let Some(reply) = &reply
+            && decision.decisive().is_some_and(|cause| cause.refusal == Refusal::Spf)
             && let Some(last) = record
                 .identities
                 .iter_mut()
@@ -83,9 +91,16 @@ impl Recorder {
         record.timings.dkim = dkim_took;
         record.timings.dmarc = dmarc_took;
         if dkim.is_some() || dmarc.is_some() || iprev.is_some() {
-            let (disposition, exemption) = (decision.disposition(), decision.exemption());
-            record.content =
-                Some(ContentRecord { dkim, dmarc, mailfrom, iprev, disposition, exemption, reply });
+            record.content = Some(ContentRecord {
+                dkim,
+                dmarc,
+                mailfrom,
+                iprev,
+                causes: decision.causes().to_vec(),
+                disposition: decision.disposition(),
+                exemption: decision.exemption(),
+                reply,
+            });
         }
     }
 

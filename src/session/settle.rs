@@ -38,7 +38,7 @@ pub(super) fn settle(
     if matches!(verdict, Verdict::Reply(_)) {
         // A message that is refused needs no changes.
         edits.clear();
-        recorder.pending().forged_fields = 0;
+        recorder.forged(None);
     }
     let keeps_back = matches!(verdict, Verdict::Quarantine(_)).then_some(Permission::Quarantine);
     let mut wanted = edits.iter().map(Edit::permission).chain(keeps_back);
@@ -47,7 +47,7 @@ pub(super) fn settle(
         let record = recorder.pending();
         record.failure = Some(Failure::NotGranted(missing));
         if !granted.delete_fields {
-            record.forged_fields = 0;
+            (record.forged_fields, record.forged_tags) = (0, 0);
         }
         let is_kept_back = keeps_back.is_some_and(|permission| granted.has(permission));
         match config.error_action {

@@ -289,11 +289,13 @@ async fn exempt_clients_are_not_verified() {
 
 /// The numbers of the fields that edits delete, by name.
 fn deleted(edits: &[Edit]) -> Vec<(&str, i32)> {
-    let deletion = |edit| match edit {
-        &Edit::Delete { name, index } => Some((name, index)),
-        Edit::Insert { .. } => None,
-    };
-    edits.iter().filter_map(deletion).collect()
+    let mut deleted = Vec::new();
+    for edit in edits {
+        if let Edit::Delete { name, index } = edit {
+            deleted.push((&**name, *index));
+        }
+    }
+    deleted
 }
 
 const FORGED: [(&str, &str); 6] = [
@@ -440,9 +442,7 @@ async fn local_submission_counts_as_loopback() {
 async fn dry_runs_go_on_and_are_recorded() {
     let host = Host::new(
         ZONE,
-        &format!(
-            "{ALL}dry_run = yes\nenforce_dmarc_policies = reject\nreject_helo_results = fail\n"
-        ),
+        &format!("{ALL}dry_run = yes\ndmarc_reject_action = reject\nreject_helo_results = fail\n"),
     );
     let mut session = host.connect();
     assert_eq!(session.helo("bad.example").await, Answer::proceed());
@@ -465,13 +465,38 @@ async fn dry_runs_go_on_and_are_recorded() {
 
 #[tokio::test]
 async fn refused_messages_are_not_changed() {
-    let host = Host::new(ZONE, &format!("{ALL}enforce_dmarc_policies = reject\n"));
+    let host = Host::new(ZONE, &format!("{ALL}dmarc_reject_action = reject\n"));
     let mut session = host.connect();
     session.mail(b"<a@elsewhere.example>", false, None).await;
     let forged = ("Authentication-Results", " mx.example.net; dmarc=pass");
     let finished = session.message(&[forged, ("From", " a@example.com")], "x\r\n").await;
     assert!(matches!(finished.verdict, Verdict::Reply(_)) && finished.edits.is_empty());
     assert_eq!(finished.records.latest().cloned().unwrap().forged_fields, 0);
+}
+
+#[tokio::test]
+async fn marks_are_deleted_where_an_action_adds_them() {
+    let mark = ("x-auth-action", " tag");
+    for (action, count) in [("tag", 2), ("reject", 0)] {
+        let host = Host::new(ZONE, &format!("{ALL}dmarc_quarantine_action = {action}\n"));
+        let mut session = host.connect();
+        session.mail(b"<a@example.com>", false, None).await;
+        let Answer { verdict, edits, records } = session.message(&[mark, FROM, mark], "x").await;
+        assert_eq!(verdict, Verdict::Continue);
+        let expected = [("X-Auth-Action", 2), ("X-Auth-Action", 1)];
+        assert_eq!(deleted(&edits), &expected[..count]);
+        assert_eq!(records.latest().unwrap().forged_tags, count);
+    }
+    // Together with Authentication-Results in our name they are not more than are deleted.
+    let host = Host::new(ZONE, &format!("{ALL}dmarc_quarantine_action = tag\n"));
+    let forged = ("Authentication-Results", " mx.example.net; dmarc=pass");
+    for (count, is_refused) in [(MAX_FORGED_FIELDS / 2, false), (MAX_FORGED_FIELDS / 2 + 1, true)] {
+        let fields = [vec![mark; MAX_FORGED_FIELDS / 2], vec![forged; count], vec![FROM]].concat();
+        let mut session = host.connect();
+        session.mail(b"<a@example.com>", false, None).await;
+        let answer = session.message(&fields, "x").await;
+        assert_eq!(matches!(answer.verdict, Verdict::Reply(_)), is_refused);
+    }
 }
 
 #[tokio::test]
@@ -538,7 +563,7 @@ const FROM: (&str, &str) = ("From", " a@example.com");
 /// The MTA grants a part; what is left is done, and `error_action` follows.
 #[tokio::test]
 async fn nothing_is_done_that_the_mta_does_not_grant() {
-    let enforced = "enforce_dmarc_policies = quarantine, reject\n";
+    let enforced = "dmarc_quarantine_action = quarantine\ndmarc_reject_action = reject\n";
     let zone = ZONE.replace("p=reject", "p=quarantine");
     let own = ("Authentication-Results", " mx.example.net; dmarc=pass");
     for (add_fields, delete_fields, quarantine, missing) in [

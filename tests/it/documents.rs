@@ -17,13 +17,16 @@ use spf_milter::{
         iprev,
         spf::{Outcome, Problem, ProblemKind},
     },
-    config::{DefaultValue, LogLevel, Overrides, Parameter, load_text, parameters},
+    config::{
+        Action as MessageAction, DefaultValue, LogLevel, Overrides, Parameter, load_text,
+        parameters,
+    },
     dns::{self, Name},
     internal_error::InternalError,
     log::Log,
     mail::{domain::Domain, reply::Reply, results::SpfResult},
     observe::Observer,
-    policy::{Disposition, Exemption},
+    policy::{Cause, Disposition, Exemption, Refusal},
     session::{Action, ContentRecord, Failure, IdentityRecord, Permission, Record, Skipped},
 };
 use testkit::auth_results;
@@ -393,6 +396,7 @@ fn full_content(reply: Reply) -> ContentRecord {
             name: Name::new("mail.example.org"),
             ..iprev::Outcome::out_of_time(address)
         }),
+        causes: vec![Cause { refusal: Refusal::Dmarc, action: MessageAction::Reject }],
         disposition: Disposition::Reject,
         exemption: Some(Exemption::MailingList),
         reply: Some(reply),
@@ -439,6 +443,7 @@ fn full_record() -> Record {
         skipped: vec![skipped(Identity::Helo), skipped(Identity::Mailfrom)],
         content: Some(full_content(reply.clone())),
         forged_fields: 2,
+        forged_tags: 1,
         dry_run: true,
         complete: true,
         ..Record::default()
@@ -507,6 +512,7 @@ fn the_manual_has_the_words_of_the_log() {
         [Disposition::None, Disposition::Quarantine, Disposition::Reject].map(Disposition::as_str);
     let from_dmarc =
         [DmarcNetwork, DmarcDkimDomain, MailingList, NotEnforced].map(Exemption::as_str);
+    let of_messages = [Refusal::Dmarc, Refusal::DmarcTemperror, Refusal::Spf].map(Refusal::as_str);
     let failures = [
         Failure::NotGranted(Permission::AddFields),
         Failure::Internal(InternalError::new("a test")),
@@ -520,6 +526,8 @@ fn the_manual_has_the_words_of_the_log() {
         .chain(results)
         .chain(dispositions)
         .chain(from_dmarc)
+        .chain(of_messages)
+        .chain(["tag", "defer"])
     {
         assert!(has(word), "{word}");
     }

@@ -8,7 +8,7 @@ use spf_milter::{
         dkim::{BodyCoverage, SignatureOutcome},
         dmarc::{AppliedPolicy, DmarcResult, Outcome, Policy, PolicyTag},
     },
-    config::{Config, Overrides, load_text},
+    config::{Action, Config, Overrides, load_text},
     dns::{Dns, zone::Zone},
     mail::{domain::Domain, results::SpfResult},
     policy::{self, Exemption, MailDecision, MessageDecision, MessageFacts, Refusal},
@@ -25,7 +25,7 @@ const TABLE: &str = include_str!("../../man/policy-table.in");
 /// A row: what it fits, and what follows.
 struct Row {
     line: &'static str,
-    conditions: [&'static str; 6],
+    conditions: [&'static str; 5],
     answer: &'static str,
     disposition: &'static str,
     reason: &'static str,
@@ -35,15 +35,15 @@ fn rows() -> Vec<Row> {
     let lines = TABLE.lines().filter(|line| !line.starts_with('#'));
     let read = |line: &'static str| {
         let cells: Vec<&str> = line.split('|').collect();
-        assert_eq!(cells.len(), 9, "{line}");
-        let conditions = cells[..6].try_into().unwrap();
-        Row { line, conditions, answer: cells[6], disposition: cells[7], reason: cells[8] }
+        assert_eq!(cells.len(), 8, "{line}");
+        let conditions = cells[..5].try_into().unwrap();
+        Row { line, conditions, answer: cells[5], disposition: cells[6], reason: cells[7] }
     };
     lines.map(read).collect()
 }
 
 /// The number of the first row that fits.
-fn find(rows: &[Row], situation: [&str; 6]) -> usize {
+fn find(rows: &[Row], situation: [&str; 5]) -> usize {
     let fits = |row: &Row| {
         row.conditions
             .iter()
@@ -67,14 +67,56 @@ fn config(lines: &str) -> Config {
     loaded.unwrap_or_else(|errors| panic!("{errors}")).config
 }
 
-const ENFORCED: [&str; 4] = ["", "quarantine", "reject", "quarantine, reject"];
+/// The settings of SPF and of the actions on DMARC.
+#[derive(Clone, Copy)]
+struct Settings {
+    defers_spf: bool,
+    on_quarantine: &'static str,
+    on_reject: &'static str,
+    on_temperror: &'static str,
+}
+
+impl Settings {
+    fn lines(self) -> String {
+        format!(
+            "defer_spf_rejection = {}\ndmarc_quarantine_action = {}\ndmarc_reject_action = {}\n\
+             dmarc_temperror_action = {}\n",
+            yes_no(self.defers_spf),
+            self.on_quarantine,
+            self.on_reject,
+            self.on_temperror
+        )
+    }
+
+    /// The action on a result and a policy.
+    fn action(self, dmarc: &str, policy: &str) -> &'static str {
+        match (dmarc, policy) {
+            ("fail", "quarantine") => self.on_quarantine,
+            ("fail", "reject") => self.on_reject,
+            ("temperror", _) => self.on_temperror,
+            _ => "-",
+        }
+    }
+}
+
+const ON_FAILURE: [&str; 4] = ["none", "tag", "quarantine", "reject"];
+
+fn settings() -> Vec<Settings> {
+    let mut all = Vec::new();
+    for defers_spf in [false, true] {
+        for on_quarantine in ON_FAILURE {
+            for on_reject in ON_FAILURE {
+                for on_temperror in ["none", "tag", "defer"] {
+                    all.push(Settings { defers_spf, on_quarantine, on_reject, on_temperror });
+                }
+            }
+        }
+    }
+    all
+}
 
 fn domain(text: &str) -> Domain {
     Domain::parse(text).unwrap()
-}
-
-fn is_enforced(enforced: &str, policy: Policy) -> bool {
-    enforced.split(", ").any(|word| word == policy.as_str())
 }
 
 /// The outcomes, with all policies that may go with them.
@@ -105,7 +147,7 @@ fn dmarc_outcomes() -> Vec<Option<Outcome>> {
     outcomes
 }
 
-/// Pure policy: 7 SPF results x 4 settings of SPF x 22 DMARC outcomes x 4 x 8 x 2.
+/// Pure policy: 7 SPF results x 4 settings of SPF x 22 DMARC outcomes x 48 settings of actions x 8.
 #[test]
 fn every_combination_is_in_the_table() {
     let rows = rows();
@@ -129,14 +171,12 @@ fn every_combination_is_in_the_table() {
     }];
     let outcomes = dmarc_outcomes();
     for rejected in ["", "fail, softfail, temperror, permerror"] {
-        for (defer_spf, retry, enforced) in settings() {
+        for settings in settings() {
             for exempt in 0..8 {
                 let [network, signature, list] = [1, 2, 4].map(|bit| exempt & bit != 0);
                 let lines = format!(
-                    "reject_results = {rejected}\ndefer_spf_rejection = {}\ndefer_dmarc_temperror = {}\n\
-                     enforce_dmarc_policies = {enforced}\ndmarc_exempt_networks = {}\ndmarc_exempt_dkim_domains = {}",
-                    yes_no(defer_spf),
-                    yes_no(retry),
+                    "reject_results = {rejected}\n{}dmarc_exempt_networks = {}\ndmarc_exempt_dkim_domains = {}",
+                    settings.lines(),
                     if network { "192.0.2.0/24" } else { "" },
                     if signature { "exempt.example" } else { "" },
                 );
@@ -149,23 +189,16 @@ fn every_combination_is_in_the_table() {
                     let spf = if !is_rejected {
                         "accepted"
                     } else {
-                        ["rejected", "deferred"][usize::from(defer_spf)]
+                        ["rejected", "deferred"][usize::from(settings.defers_spf)]
                     };
                     let effective = dmarc
                         .as_ref()
                         .and_then(|outcome| outcome.policy.as_ref())
                         .map(AppliedPolicy::effective);
-                    let row = find(
-                        &rows,
-                        [
-                            spf,
-                            dmarc.as_ref().map_or("-", |outcome| outcome.result.as_str()),
-                            effective.map_or("-", Policy::as_str),
-                            yes_no(effective.is_some_and(|policy| is_enforced(enforced, policy))),
-                            yes_no(exempt != 0),
-                            yes_no(retry),
-                        ],
-                    );
+                    let found = dmarc.as_ref().map_or("-", |outcome| outcome.result.as_str());
+                    let policy = effective.map_or("-", Policy::as_str);
+                    let action = settings.action(found, policy);
+                    let row = find(&rows, [spf, found, policy, action, yes_no(exempt != 0)]);
                     used.insert(row);
                     combinations += 1;
                     let row = &rows[row];
@@ -200,7 +233,7 @@ fn every_combination_is_in_the_table() {
                     let exemption = exemption.iter().find(|(applies, _)| *applies).unwrap().1;
                     let reason = if row.reason == "exemption" { exemption } else { row.reason };
                     assert_eq!(
-                        in_words(decision),
+                        in_words(&decision),
                         (row.answer.to_owned(), row.disposition.to_owned(), reason.to_owned()),
                         "{spf} {dmarc:?} with\n{lines}\n{}",
                         row.line
@@ -217,24 +250,16 @@ fn every_combination_is_in_the_table() {
     );
 }
 
-fn settings() -> impl Iterator<Item = (bool, bool, &'static str)> {
-    let bools = [false, true];
-    bools.into_iter().flat_map(move |spf| {
-        bools
-            .into_iter()
-            .flat_map(move |retry| ENFORCED.into_iter().map(move |enforced| (spf, retry, enforced)))
-    })
-}
-
 /// A decision in the words of the table.
-fn in_words(decision: MessageDecision) -> (String, String, String) {
-    let answer = match decision {
-        MessageDecision::Accept { .. } => "accept",
-        MessageDecision::Quarantine => "quarantine",
-        MessageDecision::Refuse(Refusal::Spf) => "SPF reply at end",
-        MessageDecision::Refuse(Refusal::Dmarc) => "DMARC reply",
-        MessageDecision::Refuse(Refusal::DmarcTemperror) => "451 4.7.26",
-        MessageDecision::Refuse(Refusal::ForgedResults) => "forged",
+fn in_words(decision: &MessageDecision) -> (String, String, String) {
+    let answer = match decision.decisive().map(|cause| (cause.action, cause.refusal)) {
+        None => "accept",
+        Some((Action::Tag, Refusal::Dmarc | Refusal::DmarcTemperror)) => "tag",
+        Some((Action::Quarantine, Refusal::Dmarc)) => "quarantine",
+        Some((Action::Reject, Refusal::Spf)) => "SPF reply at end",
+        Some((Action::Reject, Refusal::Dmarc)) => "DMARC reply",
+        Some((Action::Defer, Refusal::DmarcTemperror)) => "451 4.7.26",
+        Some(other) => panic!("{other:?}"),
     };
     (
         answer.to_owned(),
@@ -363,14 +388,13 @@ async fn sessions_follow_the_table() {
         zone.add_txt(name, ed25519_record().as_bytes());
     }
     let dns = Dns::from_zone(Arc::new(zone));
-    for (defer_spf, retry, enforced) in settings() {
+    // One action for both policies: what tells them apart is pure.
+    for settings in settings().into_iter().filter(|it| it.on_quarantine == it.on_reject) {
         for exempt in ["", "exempt-network", "exempt-dkim-domain", "mailing-list"] {
             for dry_run in [false, true] {
                 let lines = format!(
-                    "reject_results = fail\ndefer_spf_rejection = {}\ndefer_dmarc_temperror = {}\n\
-                     enforce_dmarc_policies = {enforced}\ndmarc_exempt_networks = {}\ndmarc_exempt_dkim_domains = {}\ndry_run = {}",
-                    yes_no(defer_spf),
-                    yes_no(retry),
+                    "reject_results = fail\n{}dmarc_exempt_networks = {}\ndmarc_exempt_dkim_domains = {}\ndry_run = {}",
+                    settings.lines(),
                     if exempt == "exempt-network" { "192.0.2.0/24" } else { "" },
                     if exempt == "exempt-dkim-domain" { "exempt.example" } else { "" },
                     yes_no(dry_run),
@@ -381,16 +405,14 @@ async fn sessions_follow_the_table() {
                     let spf = if sample.spf == "pass" {
                         "accepted"
                     } else {
-                        ["rejected", "deferred"][usize::from(defer_spf)]
+                        ["rejected", "deferred"][usize::from(settings.defers_spf)]
                     };
-                    let is_enforced = enforced.split(", ").any(|word| word == sample.policy);
                     let situation = [
                         spf,
                         sample.dmarc,
                         sample.policy,
-                        yes_no(is_enforced),
+                        settings.action(sample.dmarc, sample.policy),
                         yes_no(!exempt.is_empty()),
-                        yes_no(retry),
                     ];
                     let row = &rows[find(&rows, situation)];
                     play(&runtime, sample, exempt, row, dry_run).await;
@@ -450,7 +472,7 @@ async fn play(runtime: &Arc<Runtime>, sample: &Sample, exempt: &str, row: &Row, 
     let Answer { verdict, edits, records } = session.end_of_message(None).await;
     let record = records.latest().unwrap();
     let content = record.content.clone().unwrap();
-    assert_eq!(content.dmarc.unwrap().result.as_str(), sample.dmarc, "{context}");
+    assert_eq!(content.dmarc.as_ref().unwrap().result.as_str(), sample.dmarc, "{context}");
     assert_eq!(record.dry_run, dry_run);
     // A sender that was refused at MAIL FROM, if the run is dry, goes on as if nothing had been.
     if row.answer != "SPF reply at MAIL FROM" {
@@ -462,12 +484,23 @@ async fn play(runtime: &Arc<Runtime>, sample: &Sample, exempt: &str, row: &Row, 
                 &format!("{} {} {}", reply.code(), reply.status(), reply.text())
                     .replace(sample.from, "author.example"),
             ),
-            None if row.disposition == "quarantine" => "quarantine".into(),
-            None => "accept".into(),
+            None => content.action().into(),
         };
         assert_eq!(answer, row.answer, "{context}");
         if !dry_run && content.reply.is_none() {
-            let [Edit::Insert { field, .. }] = &*edits else { panic!("{context}: {edits:?}") };
+            let [tags @ .., Edit::Insert { field, .. }] = &*edits else {
+                panic!("{context}: {edits:?}")
+            };
+            let is_tagged = usize::from(row.answer == "tag");
+            assert_eq!(tags.len(), is_tagged, "{context}: {edits:?}");
+            for tag in tags {
+                let Edit::Insert { field, .. } = tag else { panic!("{context}: {tag:?}") };
+                let value = match sample.dmarc {
+                    "fail" => format!("{}; reason=dmarc; domain={}", sample.policy, sample.from),
+                    _ => format!("tag; reason=dmarc-temperror; domain={}", sample.from),
+                };
+                assert_eq!((&*field.name, &field.value), ("X-Auth-Action", &value), "{context}");
+            }
             let unfolded = field.value.split_whitespace().collect::<Vec<_>>().join(" ");
             let disposition = format!("dis={}", row.disposition)
                 + &if reason == "-" { String::new() } else { format!(" reason={reason}") };
@@ -488,7 +521,8 @@ async fn play(runtime: &Arc<Runtime>, sample: &Sample, exempt: &str, row: &Row, 
     };
     let expected = match row.answer {
         _ if dry_run => "accept",
-        "accept" | "quarantine" => row.answer,
+        "accept" | "tag" => "accept",
+        "quarantine" => row.answer,
         _ => "reply",
     };
     assert_eq!(seen, expected, "{context}");
@@ -532,14 +566,14 @@ fn manual_rows() -> Vec<String> {
     let row = |line: &&str| {
         let cells: Vec<&str> =
             line.split("  ").map(str::trim).filter(|cell| !cell.is_empty()).collect();
-        let (answer, reason) = cells[6].split_once(", ").unwrap_or((cells[6], "-"));
+        let (answer, reason) = cells[5].split_once(", ").unwrap_or((cells[5], "-"));
         let disposition = match answer {
             "SPF reply at MAIL FROM" => "-",
-            "accept" => "none",
+            "accept" | "tag" => "none",
             "quarantine" => "quarantine",
             _ => "reject",
         };
-        [&cells[..6], &[answer, disposition, reason]].concat().join("|")
+        [&cells[..5], &[answer, disposition, reason]].concat().join("|")
     };
     lines[1..].iter().map(row).collect()
 }

@@ -25,7 +25,9 @@ fn usual(name: &str) -> &'static str {
         "reject_results" | "reject_helo_results" => "softfail, permerror",
         "header" => "Authentication-Results, Received-SPF",
         "delete_authserv_ids" => "a.example.com, .b.example.com",
-        "enforce_dmarc_policies" => "quarantine, reject",
+        "dmarc_temperror_action" => "defer",
+        "tag_header" => "X-Spam",
+        name if name.ends_with("_action") => "reject",
         "nameservers" => "192.0.2.1, [2001:db8::1]:5353",
         name if name.ends_with("_networks") => "loopback, 192.0.2.7",
         name if name.ends_with("_domains") => "example.com, example.net",
@@ -186,7 +188,7 @@ fn blanks_and_semicolons_are_not_commas() {
 }
 
 /// Mistakes, and a part of the error.
-const WRITTEN: [(&str, &str, &str); 85] = [
+const WRITTEN: [(&str, &str, &str); 88] = [
     ("socket", "unix:/p.sock # comment", ":1:23: socket: '# comment' would be a part of the value"),
     ("socket", "unix:/p.sock;", "did you mean unix:/p.sock?"),
     ("socket", "\"unix:/p.sock\"", "a value has no quotes; did you mean unix:/p.sock?"),
@@ -277,7 +279,10 @@ const WRITTEN: [(&str, &str, &str); 85] = [
         "a.example.com b.example.com",
         "did you mean a.example.com, b.example.com?",
     ),
-    ("enforce_dmarc_policies", "Reject", "did you mean reject?"),
+    ("dmarc_reject_action", "Reject", "did you mean reject?"),
+    ("dmarc_reject_action", "defer", "expected none, tag, quarantine or reject"),
+    ("tag_header", "Subject", "messages have such fields for something else"),
+    ("tag_header", "X-Auth-Action:", "it can have only letters"),
     ("nameservers", "192.0.2.1#5353", "did you mean 192.0.2.1:5353?"),
     ("dns_timeout_secs", "2147484", "expected an integer from 1 to 3600"),
     (

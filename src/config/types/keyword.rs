@@ -76,11 +76,17 @@ words! {
         Local7 = "local7",
     }
 
-    /// A policy of an author domain that can be carried out (RFC 9989).
-    EnforcedPolicy {
-        /// The MTA sets the message aside.
+    /// What follows from something about a message, from mild to strict.
+    Action {
+        /// It is recorded.
+        None = "none",
+        /// It is recorded, and a header field marks the message (`tag_header`).
+        Tag = "tag",
+        /// The MTA keeps the message back.
         Quarantine = "quarantine",
-        /// The message is rejected.
+        /// The message is refused for now: the client may try again.
+        Defer = "defer",
+        /// The message is refused.
         Reject = "reject",
     }
 
@@ -93,14 +99,7 @@ words! {
     }
 }
 
-spell_as_displayed!(
-    ErrorAction,
-    LogDestination,
-    LogLevel,
-    SyslogFacility,
-    EnforcedPolicy,
-    HeaderName
-);
+spell_as_displayed!(ErrorAction, LogDestination, LogLevel, SyslogFacility, Action, HeaderName);
 
 impl SyslogFacility {
     /// The numerical code (RFC 5424 §6.2.1); 12 to 15, before `local0`, belong to no keyword here.
@@ -112,22 +111,32 @@ impl SyslogFacility {
 
 /// Reads a keyword.
 pub(crate) fn keyword<T: Words>(text: &str) -> Parsed<T> {
-    find(text, |word| word == text)
+    find(text, T::ALL, |word| word == text)
+}
+
+/// Reads an action, one of those that a parameter allows.
+pub(crate) fn action(text: &str, allowed: &[Action]) -> Parsed<Action> {
+    let all = Action::ALL.iter().filter(|(action, _)| allowed.contains(action));
+    find(text, &all.copied().collect::<Vec<_>>(), |word| word == text)
 }
 
 /// Reads the name of a header field, in upper or lower case.
 pub(crate) fn header_name(text: &str) -> Parsed<HeaderName> {
-    find(text, |word| word.eq_ignore_ascii_case(text))
+    find(text, HeaderName::ALL, |word| word.eq_ignore_ascii_case(text))
 }
 
-fn find<T: Words>(text: &str, condition: impl Fn(&str) -> bool) -> Parsed<T> {
-    T::find(condition).map_or_else(
-        || {
-            let words: Vec<_> = T::ALL.iter().map(|(_, word)| *word).collect();
+fn find<T: Words>(
+    text: &str,
+    allowed: &[(T, &'static str)],
+    condition: impl Fn(&str) -> bool,
+) -> Parsed<T> {
+    match allowed.iter().find(|(_, word)| condition(word)) {
+        Some((value, _)) => Ok(*value),
+        None => {
+            let words: Vec<_> = allowed.iter().map(|(_, word)| *word).collect();
             refuse(text, "is unknown", one_of(&words))
-        },
-        Ok,
-    )
+        }
+    }
 }
 
 /// Joins words as a sentence does: `a, b or c`.
@@ -152,6 +161,12 @@ mod tests {
         );
         assert_eq!(header_name("received-spf"), Ok(HeaderName::ReceivedSpf));
         assert!(LogLevel::Error < LogLevel::Debug);
+        assert!(Action::Tag < Action::Quarantine && Action::Quarantine < Action::Defer);
+        assert_eq!(action("tag", &[Action::None, Action::Tag]), Ok(Action::Tag));
+        assert_eq!(
+            action("reject", &[Action::None, Action::Tag]).unwrap_err()[0].message,
+            "'reject' is unknown (expected none or tag)"
+        );
     }
 
     #[test]

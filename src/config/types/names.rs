@@ -15,6 +15,38 @@ use crate::mail::{
 /// whole.
 const MAX_AUTHSERV_ID: usize = 255;
 
+/// The most octets of the name of a header field of our own.
+const MAX_FIELD_NAME: usize = 64;
+
+/// Fields that messages have for something else; a hyphen at the end stands for any end.
+const OTHER_FIELDS: [&str; 25] = [
+    "arc-",
+    "authentication-results",
+    "bcc",
+    "cc",
+    "comments",
+    "content-",
+    "date",
+    "delivered-to",
+    "dkim-signature",
+    "domainkey-signature",
+    "from",
+    "in-reply-to",
+    "keywords",
+    "list-",
+    "message-id",
+    "mime-version",
+    "received",
+    "received-spf",
+    "references",
+    "reply-to",
+    "resent-",
+    "return-path",
+    "sender",
+    "subject",
+    "to",
+];
+
 /// Refuses the keywords that stand for the name of the host in the configurations of other programs:
 /// here a name is a name.
 fn refuse_keyword(text: &str) -> Parsed<()> {
@@ -50,6 +82,28 @@ pub(crate) fn domain(text: &str) -> Parsed<Domain> {
     Domain::parse(text).or_else(|error| {
         refuse(text, format_args!("is not a domain: {error}"), "one such as example.com")
     })
+}
+
+/// Reads the name of a header field of our own, whose incoming fields may be deleted.
+pub(crate) fn field_name(text: &str) -> Parsed<String> {
+    let bad = |why: &str| {
+        let fault = format_args!("cannot be the name of the field: {why}");
+        refuse(text, fault, "a name of its own, such as X-Auth-Action")
+    };
+    let lower = text.to_ascii_lowercase();
+    let is_other = |other: &&str| match other.strip_suffix('-') {
+        Some(_) => lower.starts_with(*other),
+        None => lower == **other,
+    };
+    if text.is_empty() || text.len() > MAX_FIELD_NAME {
+        bad(&format!("it must have 1 to {MAX_FIELD_NAME} octets"))
+    } else if !text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_')) {
+        bad("it can have only letters, digits, '-' and '_'")
+    } else if OTHER_FIELDS.iter().any(|other| is_other(other)) {
+        bad("messages have such fields for something else")
+    } else {
+        Ok(text.to_owned())
+    }
 }
 
 /// Reads an authserv-id: a token or a domain name (RFC 8601 §2.2, §2.5). ASCII stays as it is
@@ -171,6 +225,19 @@ mod tests {
                 .message
                 .contains("expected the name itself, such as ")
         );
+    }
+
+    #[test]
+    fn names_of_fields() {
+        for good in ["X-Auth-Action", "x_1", "Content", "X-From"] {
+            assert_eq!(field_name(good), Ok(good.into()));
+        }
+        for bad in ["", "From", "SUBJECT", "received-spf", "ARC-Seal", "List-Id", "X-A:", "X A"] {
+            assert!(field_name(bad).is_err(), "{bad}");
+        }
+        for (length, is_good) in [(63, true), (64, true), (65, false)] {
+            assert_eq!(field_name(&"x".repeat(length)).is_ok(), is_good, "{length}");
+        }
     }
 
     #[test]

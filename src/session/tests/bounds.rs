@@ -144,7 +144,7 @@ async fn the_end_is_bounded_in_time() {
 async fn the_end_is_bounded_with_any_silence() {
     let silent = "_dmarc.example.com TXT \"v=DMARC1; p=reject\"\nbad.example * !silence\n*.bad.example * !silence\n192.0.2.1 PTR !silence\n";
     let enforced =
-        "enforce_dmarc_policies = reject\ndmarc_fail_reply_text = no %{p}\ntimeout_secs = 20\n";
+        "dmarc_reject_action = reject\ndmarc_fail_reply_text = no %{p}\ntimeout_secs = 20\n";
     let signature = SIGNATURE.replace("example.com", "bad.example");
     for (config, pause, mail, end) in [
         // MAIL FROM was not answered, and the message came at once, after a while, after a long
@@ -188,7 +188,7 @@ async fn messages_given_up_take_no_time() {
     for config in ["reject_results =\n", "reject_results =\nreject_helo_results =\n"] {
         let host = Host::new(
             silent,
-            &format!("{ALL}enforce_dmarc_policies = reject\ntimeout_secs = 20\n{config}"),
+            &format!("{ALL}dmarc_reject_action = reject\ntimeout_secs = 20\n{config}"),
         );
         let mut session = host.connect();
         let start = Instant::now();
@@ -370,7 +370,7 @@ async fn a_name_for_a_reply_has_its_bounds() {
 #[tokio::test(start_paused = true)]
 async fn a_name_for_a_reply_of_dmarc_has_its_bounds() {
     let zone = "_dmarc.example.com TXT \"v=DMARC1; p=reject\"\n192.0.2.1 PTR a.example\na.example A 192.0.2.1";
-    let dmarc = "header =\nverify_helo = no\nverify_dkim = yes\nverify_dmarc = yes\nenforce_dmarc_policies = reject\n";
+    let dmarc = "header =\nverify_helo = no\nverify_dkim = yes\nverify_dmarc = yes\ndmarc_reject_action = reject\n";
     for (more, latency, expected) in [
         ("", 2, Some("no a.example")),
         ("", 4, Some("no unknown")),

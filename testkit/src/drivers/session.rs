@@ -217,10 +217,10 @@ fn in_protocol(edit: Edit) -> milter_client::Edit {
     let index = |index: i32| u32::try_from(index).unwrap();
     match edit {
         Edit::Delete { name, index: at } => {
-            milter_client::Edit::Change(index(at), Field::new(name, ""))
+            milter_client::Edit::Change(index(at), Field::new(&name, ""))
         }
         Edit::Insert { index: at, field } => {
-            milter_client::Edit::Insert(index(at), Field::new(field.name, field.value))
+            milter_client::Edit::Insert(index(at), Field::new(&field.name, field.value))
         }
     }
 }

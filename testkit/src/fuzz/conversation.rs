@@ -24,10 +24,10 @@ use tokio::{
 use super::Input;
 
 const CONFIGS: [&str; 4] = [
-    "verify_dkim = yes\nverify_dmarc = yes\nheader = Received-SPF, Authentication-Results\nenforce_dmarc_policies = reject, quarantine\n",
+    "verify_dkim = yes\nverify_dmarc = yes\nheader = Received-SPF, Authentication-Results\ndmarc_quarantine_action = quarantine\ndmarc_reject_action = reject\n",
     "header = Authentication-Results\nreject_helo_results = fail, permerror\n",
     "verify_dkim = yes\ntrusted_networks = 192.0.2.128/25\ndelete_incoming_authentication_results = yes\ndry_run = yes\n",
-    "verify_dkim = yes\nverify_dmarc = yes\ndefer_spf_rejection = yes\nheader = Authentication-Results\nenforce_dmarc_policies = reject\nfail_reply_text_exp = %{exp} %{s} %{p}\n",
+    "verify_dkim = yes\nverify_dmarc = yes\ndefer_spf_rejection = yes\nheader = Authentication-Results\ndmarc_reject_action = reject\nfail_reply_text_exp = %{exp} %{s} %{p}\n",
 ];
 
 /// Another configuration, to be put in force while the conversation is under way.

@@ -1,0 +1,17 @@
+//! The actions of a configuration as a whole.
+
+use super::{params::Config, types::keyword::Action};
+
+impl Config {
+    /// Whether something about a message may lead to this action.
+    pub fn may(&self, action: Action) -> bool {
+        let dmarc =
+            [self.dmarc_quarantine_action, self.dmarc_reject_action, self.dmarc_temperror_action];
+        self.verify_dmarc && dmarc.contains(&action)
+    }
+
+    /// The name of the fields that mark messages, where an action in force adds them.
+    pub fn tag_name(&self) -> Option<&str> {
+        self.may(Action::Tag).then_some(&*self.tag_header)
+    }
+}
