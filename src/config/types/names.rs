@@ -99,7 +99,7 @@ pub(crate) fn field_name(text: &str) -> Parsed<String> {
         bad(&format!("it must have 1 to {MAX_FIELD_NAME} octets"))
     } else if !text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_')) {
         bad("it can have only letters, digits, '-' and '_'")
-    } else if OTHER_FIELDS.iter().any(|other| is_other(other)) {
+    } else if OTHER_FIELDS.iter().any(is_other) {
         bad("messages have such fields for something else")
     } else {
         Ok(text.to_owned())
