@@ -88,7 +88,8 @@ impl Needs {
         // The texts of replies may have the macro r.
         let refuses = !config.reject_results.is_empty()
             || !config.reject_helo_results.is_empty()
-            || config.may(Action::Reject);
+            || config.may(Action::Reject)
+            || config.may(Action::Defer);
         let deletes = config.delete_incoming_authentication_results
             || !config.delete_authserv_ids.is_empty()
             || config.may(Action::Tag);

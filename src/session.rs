@@ -57,11 +57,11 @@ pub use {
 };
 
 use crate::{
-    auth::{Verified, iprev as client_name},
+    auth::{Verified, dmarc, iprev as client_name},
     config::Action as MessageAction,
     fields::Results,
     internal_error::InternalError,
-    mail::{auth_results::AuthservIdPattern, domain::Domain, envelope::ReversePath},
+    mail::{auth_results::AuthservIdPattern, envelope::ReversePath},
     policy::{self, Cause, Exemption, MessageDecision, MessageFacts},
     runtime::Runtime,
     wording,
@@ -312,17 +312,17 @@ impl Session {
         let facts = MessageFacts {
             client: self.context.client,
             deferred: mailfrom.and_then(|mailfrom| mailfrom.deferred),
+            spf: mailfrom.map(|mailfrom| mailfrom.verified.outcome.result),
             dkim: findings.dkim.as_deref().unwrap_or_default(),
             dmarc: findings.dmarc.as_ref(),
+            iprev: iprev.as_ref(),
             is_list: findings.is_list,
             has_too_many_forged,
         };
         let decision = policy::at_end(self.context.config(), &facts);
-        let author_domain = facts.dmarc.and_then(|outcome| outcome.author_domain.as_ref());
         let verified = mailfrom.map(|mailfrom| &mailfrom.verified);
-        let verdict = self
-            .word(&decision, verified.map(|verified| &**verified), author_domain, deadline)
-            .await;
+        let verdict =
+            self.word(&decision, verified.map(|verified| &**verified), facts.dmarc, deadline).await;
         // Nothing is awaited from here on: the record says of a message that it was received to its
         // end only if it was also decided on.
         self.recorder.end_of_message(message.forged.as_ref());
@@ -431,18 +431,18 @@ impl Session {
         &self,
         decision: &MessageDecision,
         sender: Option<&Verified>,
-        author_domain: Option<&Domain>,
+        dmarc: Option<&dmarc::Outcome>,
         deadline: Instant,
     ) -> Verdict {
         let Some(Cause { refusal, action }) = decision.decisive() else { return Verdict::Continue };
         match action {
             MessageAction::None | MessageAction::Tag => Verdict::Continue,
             MessageAction::Quarantine => {
-                Verdict::Quarantine(wording::quarantine_reason(author_domain))
+                Verdict::Quarantine(wording::quarantine_reason(refusal, dmarc))
             }
             MessageAction::Defer | MessageAction::Reject => {
                 let (context, helo) = (&self.context, self.helo_name());
-                Verdict::Reply(context.word(refusal, helo, sender, author_domain, deadline).await)
+                Verdict::Reply(context.word(refusal, helo, sender, dmarc, deadline).await)
             }
         }
     }

@@ -4,13 +4,12 @@ use std::{net::IpAddr, time::Duration};
 
 use crate::{
     auth::{
-        Identity, Verified,
+        Identity, Verified, dmarc,
         spf::{self, Variables, expand_explain_string},
     },
-    config::{Config, ReplySegment, ReplyText},
+    config::{Action, Config, ReplySegment, ReplyText},
     dns::Dns,
     mail::{
-        domain::Domain,
         reply::{EnhancedStatusCode, Reply, ReplyCode},
         results::SpfResult,
     },
@@ -30,8 +29,8 @@ pub struct Facts<'a> {
     pub timestamp: u64,
     /// The identity that is refused, or the MAIL FROM identity of the message that is.
     pub identity: Option<&'a Verified>,
-    /// The author domain, where there is one.
-    pub author_domain: Option<&'a Domain>,
+    /// What DMARC found, where it was evaluated.
+    pub dmarc: Option<&'a dmarc::Outcome>,
 }
 
 /// Words a refusal. A text with `%{p}` has the client's name looked up, within `limit` at most,
@@ -55,6 +54,21 @@ pub async fn word(
             let status = EnhancedStatusCode::DMARC_TEMPERROR;
             return Reply::new(ReplyCode::TRY_AGAIN, status, "DMARC validation error");
         }
+        Refusal::MalformedAuthor => (
+            config.malformed_author_reply_code,
+            config.malformed_author_status_code,
+            &config.malformed_author_reply_text,
+        ),
+        Refusal::Unauthenticated => for_action(
+            config.unauthenticated_action,
+            (config.unauthenticated_reply_code, config.unauthenticated_status_code),
+            &config.unauthenticated_reply_text,
+        ),
+        Refusal::Iprev => for_action(
+            config.iprev_fail_action,
+            (config.iprev_fail_reply_code, config.iprev_fail_status_code),
+            &config.iprev_fail_reply_text,
+        ),
         Refusal::ForgedResults => {
             let text = "Too many Authentication-Results fields in the name of this host";
             return Reply::new(ReplyCode::REFUSED, EnhancedStatusCode::NOT_AUTHORIZED, text);
@@ -68,12 +82,39 @@ pub async fn word(
         }
         _ => None,
     };
-    Reply::new(code, status, &expand(text, facts, name.as_deref()))
+    Reply::new(code, status, &expand(text, refusal, facts, name.as_deref()))
 }
 
 /// Words why a message is kept back.
-pub fn quarantine_reason(author_domain: Option<&Domain>) -> String {
-    format!("DMARC policy of {}", author_domain.map_or("", |domain| domain.as_str()))
+pub fn quarantine_reason(refusal: Refusal, dmarc: Option<&dmarc::Outcome>) -> String {
+    match refusal {
+        Refusal::Dmarc => format!("DMARC policy of {}", author_domain(dmarc)),
+        Refusal::MalformedAuthor => problem_of(dmarc),
+        _ => "neither SPF nor DKIM passes".into(),
+    }
+}
+
+/// The author domain, or nothing.
+fn author_domain(dmarc: Option<&dmarc::Outcome>) -> &str {
+    dmarc.and_then(|outcome| outcome.author_domain.as_ref()).map_or("", |domain| domain.as_str())
+}
+
+/// What is wrong with From.
+fn problem_of(dmarc: Option<&dmarc::Outcome>) -> String {
+    let problem = dmarc.and_then(|outcome| outcome.problem.as_ref());
+    problem.map_or("unknown".to_owned(), ToString::to_string)
+}
+
+/// A reply with its own codes; where the action is to defer, with codes for that.
+fn for_action(
+    action: Action,
+    (code, status): (ReplyCode, EnhancedStatusCode),
+    text: &ReplyText,
+) -> (ReplyCode, EnhancedStatusCode, &ReplyText) {
+    match action {
+        Action::Defer => (ReplyCode::TRY_AGAIN, status.for_now(), text),
+        _ => (code, status, text),
+    }
 }
 
 /// The reply to a result of SPF.
@@ -100,7 +141,12 @@ fn has_client_name(text: &ReplyText) -> bool {
 }
 
 /// A reply text with the values of its macros.
-fn expand(text: &ReplyText, facts: &Facts<'_>, client_name: Option<&str>) -> String {
+fn expand(
+    text: &ReplyText,
+    refusal: Refusal,
+    facts: &Facts<'_>,
+    client_name: Option<&str>,
+) -> String {
     let identity = facts.identity;
     let domain = identity.map_or("", |identity| identity.domain.as_str());
     let variables = Variables {
@@ -125,13 +171,16 @@ fn expand(text: &ReplyText, facts: &Facts<'_>, client_name: Option<&str>) -> Str
             }
             ReplySegment::Exp => expanded
                 .push_str(outcome.and_then(|outcome| outcome.explanation.as_deref()).unwrap_or("")),
+            ReplySegment::Reason if refusal == Refusal::MalformedAuthor => {
+                expanded.push_str(&problem_of(facts.dmarc));
+            }
             ReplySegment::Reason => expanded.push_str(
                 outcome
                     .and_then(|outcome| outcome.problem.as_ref())
                     .map_or("unknown", |problem| problem.kind.as_str()),
             ),
             ReplySegment::AuthorDomain => {
-                expanded.push_str(facts.author_domain.map_or("", |domain| domain.as_str()));
+                expanded.push_str(author_domain(facts.dmarc));
             }
         }
     }

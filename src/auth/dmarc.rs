@@ -41,11 +41,11 @@ mod walk;
 pub use discovery::Discovery;
 pub use evaluation::{conclude, evaluate};
 pub use identifiers::{DkimIdentifier, DkimStatus, Identifiers};
-pub use outcome::{AppliedPolicy, DmarcResult, Identifier, Outcome};
+pub use outcome::{AppliedPolicy, DmarcResult, Identifier, Outcome, Problem};
 pub use record::Policy;
 #[cfg(any(test, feature = "testing"))]
 pub use {
-    outcome::{AppliedRecord, DiscoveryStep, IdentifierAlignment, PolicyTag, Problem},
+    outcome::{AppliedRecord, DiscoveryStep, IdentifierAlignment, PolicyTag},
     record::{Alignment, FailureOptions, Policies, Psd, Record},
     walk::organizational_domain,
 };

@@ -5,9 +5,15 @@ use super::{params::Config, types::keyword::Action};
 impl Config {
     /// Whether something about a message may lead to this action.
     pub fn may(&self, action: Action) -> bool {
-        let dmarc =
-            [self.dmarc_quarantine_action, self.dmarc_reject_action, self.dmarc_temperror_action];
-        self.verify_dmarc && dmarc.contains(&action)
+        let of_dmarc = [
+            self.dmarc_quarantine_action,
+            self.dmarc_reject_action,
+            self.dmarc_temperror_action,
+            self.malformed_author_action,
+            self.unauthenticated_action,
+        ];
+        self.verify_dmarc && of_dmarc.contains(&action)
+            || self.verify_iprev && self.iprev_fail_action == action
     }
 
     /// The name of the fields that mark messages, where an action in force adds them.

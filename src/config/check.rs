@@ -9,7 +9,16 @@ use super::{
 use crate::mail::reply::{EnhancedStatusCode, ReplyCode};
 
 /// The beginnings of the names of the parameters that make a reply.
-const REPLIES: [&str; 5] = ["fail", "softfail", "temperror", "permerror", "dmarc_fail"];
+const REPLIES: [&str; 8] = [
+    "fail",
+    "softfail",
+    "temperror",
+    "permerror",
+    "dmarc_fail",
+    "malformed_author",
+    "unauthenticated",
+    "iprev_fail",
+];
 
 /// Finds values that contradict each other.
 pub(super) fn contradictions(assignments: &Assignments) -> Errors {

@@ -273,6 +273,37 @@ parameters! {
         dmarc_reject_action: Action = Text("none"), RELOADED, |text| action(text, &OF_FAILURE);
         /// What follows from a DMARC temperror.
         dmarc_temperror_action: Action = Text("none"), RELOADED, |text| action(text, &OF_TROUBLE);
+        /// What follows where there is no From that can be read, or several.
+        malformed_author_action: Action = Text("none"), RELOADED, |text| action(text, &OF_FAILURE);
+        /// Reply code for such messages.
+        malformed_author_reply_code: ReplyCode = Text("550"), RELOADED, reply_code;
+        /// Enhanced status code for such messages.
+        malformed_author_status_code: EnhancedStatusCode = Text("5.7.1"), RELOADED, status_code;
+        /// Text of the reply for such messages.
+        malformed_author_reply_text: ReplyText =
+            Text("message refused: %{reason}"), RELOADED, reply_text::with_reason;
+        /// What follows where neither SPF nor DKIM passes.
+        unauthenticated_action: Action = Text("none"), RELOADED, |text| action(text, &[
+            Action::None, Action::Tag, Action::Quarantine, Action::Defer, Action::Reject,
+        ]);
+        /// Reply code for such messages.
+        unauthenticated_reply_code: ReplyCode = Text("550"), RELOADED, reply_code;
+        /// Enhanced status code for such messages.
+        unauthenticated_status_code: EnhancedStatusCode = Text("5.7.26"), RELOADED, status_code;
+        /// Text of the reply for such messages.
+        unauthenticated_reply_text: ReplyText =
+            Text("neither SPF nor DKIM passes for this message"), RELOADED, reply_text::plain;
+        /// What follows where the client's reverse name does not lead back to it, or is missing.
+        iprev_fail_action: Action = Text("none"), RELOADED, |text| action(text, &[
+            Action::None, Action::Tag, Action::Defer, Action::Reject,
+        ]);
+        /// Reply code for such clients.
+        iprev_fail_reply_code: ReplyCode = Text("550"), RELOADED, reply_code;
+        /// Enhanced status code for such clients.
+        iprev_fail_status_code: EnhancedStatusCode = Text("5.7.25"), RELOADED, status_code;
+        /// Text of the reply for such clients.
+        iprev_fail_reply_text: ReplyText =
+            Text("reverse DNS validation failed for %{c}"), RELOADED, reply_text::plain;
         /// Name of the header field that marks messages.
         tag_header: String = Text("X-Auth-Action"), RELOADED, field_name;
     }

@@ -422,12 +422,22 @@ fn spellings(name: &str) -> Vec<&'static str> {
             vec!["550", "500", "559"]
         }
         "dmarc_fail_reply_code" => vec!["554"],
+        "malformed_author_reply_code" | "unauthenticated_reply_code" | "iprev_fail_reply_code" => {
+            vec!["554"]
+        }
+        "malformed_author_status_code"
+        | "unauthenticated_status_code"
+        | "iprev_fail_status_code" => vec!["5.7.0"],
         "dmarc_fail_status_code" => vec!["5.7.1"],
         "dmarc_fail_reply_text" => vec!["", "%{author_domain}", "%{o}: %{author_domain}."],
-        "dmarc_quarantine_action" | "dmarc_reject_action" => {
+        "dmarc_quarantine_action" | "dmarc_reject_action" | "malformed_author_action" => {
             vec!["none", "tag", "quarantine", "reject"]
         }
         "dmarc_temperror_action" => vec!["none", "tag", "defer"],
+        "unauthenticated_action" => vec!["none", "tag", "quarantine", "defer", "reject"],
+        "iprev_fail_action" => vec!["none", "tag", "defer", "reject"],
+        "malformed_author_reply_text" => vec!["", "%{reason}", "%{i}: %{reason}."],
+        "unauthenticated_reply_text" | "iprev_fail_reply_text" => vec!["", "%{c} %{h}"],
         "tag_header" => vec!["X-Spam", "x_1"],
         "min_dkim_key_bits" => vec!["1024", "2048"],
         "dmarc_exempt_networks" => vec!["", "loopback", "192.0.2.1"],

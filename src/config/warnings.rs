@@ -58,10 +58,13 @@ fn without_effect(config: &Config, assignments: &Assignments) -> Vec<Warning> {
         false => no_dmarc,
     };
     let tag_alone = "marks messages without the results: header is empty";
-    let of_dmarc = |action| match config.verify_dmarc {
+    let of = |is_verified, missing, action| match is_verified {
         true => (action == Action::Tag && config.header.is_empty(), tag_alone),
-        false => no_dmarc,
+        false => (true, missing),
     };
+    let of_dmarc = |action| of(config.verify_dmarc, no_dmarc.1, action);
+    let no_iprev = "has no effect: verify_iprev is no";
+    let of_iprev = |action| of(config.verify_iprev, no_iprev, action);
     let findings = [
         ("reject_helo_results", no_helo),
         ("definitive_helo_results", no_helo),
@@ -87,6 +90,9 @@ fn without_effect(config: &Config, assignments: &Assignments) -> Vec<Warning> {
         ("dmarc_quarantine_action", of_dmarc(config.dmarc_quarantine_action)),
         ("dmarc_reject_action", of_dmarc(config.dmarc_reject_action)),
         ("dmarc_temperror_action", of_dmarc(config.dmarc_temperror_action)),
+        ("malformed_author_action", of_dmarc(config.malformed_author_action)),
+        ("unauthenticated_action", of_dmarc(config.unauthenticated_action)),
+        ("iprev_fail_action", of_iprev(config.iprev_fail_action)),
         ("tag_header", (!config.may(Action::Tag), "has no effect: no action is tag")),
     ];
     let mut warnings = Vec::new();

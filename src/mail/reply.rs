@@ -72,6 +72,11 @@ impl EnhancedStatusCode {
     pub fn class(self) -> u8 {
         self.class
     }
+
+    /// The same for now: the next attempt may be successful.
+    pub fn for_now(self) -> Self {
+        Self { class: 4, ..self }
+    }
 }
 
 impl FromStr for EnhancedStatusCode {

@@ -9,6 +9,12 @@ pub enum Refusal {
     Dmarc,
     /// DMARC had DNS trouble: the next attempt may bring a pass.
     DmarcTemperror,
+    /// There is no From that can be read, or several.
+    MalformedAuthor,
+    /// Neither SPF of MAIL FROM nor a signature passes.
+    Unauthenticated,
+    /// The client's name does not lead back to it, or it has none.
+    Iprev,
     /// More fields claim to be ours than are deleted: one of them would stay.
     ForgedResults,
 }
@@ -20,6 +26,9 @@ impl Refusal {
             Self::Spf => "spf",
             Self::Dmarc => "dmarc",
             Self::DmarcTemperror => "dmarc-temperror",
+            Self::MalformedAuthor => "malformed-author",
+            Self::Unauthenticated => "unauthenticated",
+            Self::Iprev => "iprev",
             Self::ForgedResults => "too-many-authentication-results",
         }
     }

@@ -9,10 +9,10 @@ use std::{
 use tokio::time::Instant;
 
 use crate::{
-    auth::Verified,
+    auth::{Verified, dmarc},
     config::Config,
     dns::Dns,
-    mail::{domain::Domain, reply::Reply},
+    mail::reply::Reply,
     policy::Refusal,
     runtime::Runtime,
     wording,
@@ -51,7 +51,7 @@ impl Context {
         refusal: Refusal,
         helo: Option<&str>,
         identity: Option<&Verified>,
-        author_domain: Option<&Domain>,
+        dmarc: Option<&dmarc::Outcome>,
         deadline: Instant,
     ) -> Reply {
         let facts = wording::Facts {
@@ -60,7 +60,7 @@ impl Context {
             receiver: &self.host_name,
             timestamp: self.runtime.clock.now(),
             identity,
-            author_domain,
+            dmarc,
         };
         let limit = deadline.saturating_duration_since(Instant::now());
         // No reply of a dry run is sent.

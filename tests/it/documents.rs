@@ -512,7 +512,15 @@ fn the_manual_has_the_words_of_the_log() {
         [Disposition::None, Disposition::Quarantine, Disposition::Reject].map(Disposition::as_str);
     let from_dmarc =
         [DmarcNetwork, DmarcDkimDomain, MailingList, NotEnforced].map(Exemption::as_str);
-    let of_messages = [Refusal::Dmarc, Refusal::DmarcTemperror, Refusal::Spf].map(Refusal::as_str);
+    let of_messages = [
+        Refusal::Dmarc,
+        Refusal::DmarcTemperror,
+        Refusal::Iprev,
+        Refusal::MalformedAuthor,
+        Refusal::Spf,
+        Refusal::Unauthenticated,
+    ]
+    .map(Refusal::as_str);
     let failures = [
         Failure::NotGranted(Permission::AddFields),
         Failure::Internal(InternalError::new("a test")),

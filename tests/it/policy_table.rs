@@ -6,7 +6,8 @@ use std::{collections::BTreeSet, net::IpAddr, path::Path, sync::Arc};
 use spf_milter::{
     auth::{
         dkim::{BodyCoverage, SignatureOutcome},
-        dmarc::{AppliedPolicy, DmarcResult, Outcome, Policy, PolicyTag},
+        dmarc::{AppliedPolicy, DmarcResult, Outcome, Policy, PolicyTag, Problem},
+        iprev,
     },
     config::{Action, Config, Overrides, load_text},
     dns::{Dns, zone::Zone},
@@ -218,8 +219,10 @@ fn every_combination_is_in_the_table() {
                         &MessageFacts {
                             client,
                             deferred,
+                            spf: Some(SpfResult::Pass),
                             dkim: &dkim,
                             dmarc: dmarc.as_ref(),
+                            iprev: None,
                             is_list: list,
                             has_too_many_forged: false,
                         },
@@ -527,6 +530,93 @@ async fn play(runtime: &Arc<Runtime>, sample: &Sample, exempt: &str, row: &Row, 
     };
     assert_eq!(seen, expected, "{context}");
     assert!(edits.is_empty() == (dry_run || expected == "reply"), "{context}: {edits:?}");
+}
+
+/// Every cell of the table of exemptions.
+#[test]
+fn every_exemption_holds_for_what_the_table_says() {
+    let section = document("docs/policy.md");
+    let table = section.split("## Which exemption holds for what").nth(1).unwrap();
+    let rows = markdown_rows(table);
+    let page = document("man/spf-milter.8");
+    let shown = page.split(".\\\" exemption table\n.Bd -literal\n").nth(1).unwrap();
+    let shown: Vec<String> = shown
+        .split(".Ed\n")
+        .next()
+        .unwrap()
+        .lines()
+        .skip(1)
+        .map(|line| line.split_whitespace().collect::<Vec<_>>().join("|"))
+        .collect();
+    assert_eq!(rows.iter().map(|row| row.replace('`', "")).collect::<Vec<_>>(), shown);
+    for row in &shown {
+        let (exemption, cells) = row.split_once('|').unwrap();
+        assert_eq!(exempt_from(exemption).join("|"), cells, "{exemption}");
+    }
+    assert!(shown.len() >= 6, "{shown:?}");
+}
+
+/// For each column, whether an exemption is one from that.
+fn exempt_from(exemption: &str) -> Vec<&'static str> {
+    let value = match exemption {
+        "trusted_networks" | "dmarc_exempt_networks" => "192.0.2.1",
+        "dmarc_exempt_dkim_domains" => "exempt.example",
+        "skip_senders" => "bad.example",
+        _ => "yes",
+    };
+    let config = config(&format!(
+        "{exemption} = {value}\nverify_iprev = yes\ndefer_spf_rejection = yes\n\
+         dmarc_reject_action = reject\nmalformed_author_action = reject\n\
+         unauthenticated_action = reject\niprev_fail_action = reject\n"
+    ));
+    let client: IpAddr = "192.0.2.1".parse().unwrap();
+    let is_verified = policy::admit(&config, Some(client), 25, "client.example").is_ok()
+        && !(exemption == "trust_authenticated_senders"
+            && policy::from_authentication(&config, true).is_some());
+    let skipped = policy::sender(&config, "a", &domain("bad.example")).is_some();
+    let deferred = match policy::at_mail(&config, SpfResult::Fail, skipped) {
+        MailDecision::Defer(refusal) => Some(refusal),
+        _ => None,
+    };
+    let is_reject = |outcome: &Outcome| {
+        let policy = outcome.policy.as_ref().map(AppliedPolicy::effective);
+        outcome.result == DmarcResult::Fail && policy == Some(Policy::Reject)
+    };
+    let mut dmarc = dmarc_outcomes().into_iter().flatten().find(is_reject).unwrap();
+    dmarc.problem = Some(Problem::SeveralFromFields);
+    let dkim = [SignatureOutcome {
+        domain: Some(domain("exempt.example")),
+        body: Some(BodyCoverage { covered: 5, total: 5 }),
+        ..SignatureOutcome::default()
+    }];
+    let iprev = iprev::Outcome {
+        result: iprev::IprevResult::Fail,
+        failure: None,
+        ..iprev::Outcome::out_of_time(client)
+    };
+    let decision = policy::at_end(
+        &config,
+        &MessageFacts {
+            client,
+            deferred,
+            spf: Some(SpfResult::Fail),
+            dkim: if exemption == "dmarc_exempt_dkim_domains" { &dkim } else { &[] },
+            dmarc: Some(&dmarc),
+            iprev: Some(&iprev),
+            is_list: exemption == "dmarc_exempt_mailing_lists",
+            has_too_many_forged: false,
+        },
+    );
+    let causes: Vec<Refusal> = decision.causes().iter().map(|cause| cause.refusal).collect();
+    let columns = [
+        Refusal::Spf,
+        Refusal::Dmarc,
+        Refusal::MalformedAuthor,
+        Refusal::Unauthenticated,
+        Refusal::Iprev,
+    ];
+    let cell = |refusal| if is_verified && causes.contains(&refusal) { "holds" } else { "exempt" };
+    columns.map(cell).to_vec()
 }
 
 fn document(name: &str) -> String {
