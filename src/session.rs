@@ -36,7 +36,10 @@ mod task;
 #[cfg(test)]
 mod tests;
 
-use std::sync::Arc;
+use std::{
+    panic::{AssertUnwindSafe, resume_unwind},
+    sync::Arc,
+};
 
 pub use answer::{Answer, Edit, Records, Verdict};
 use content::{Content, Findings};
@@ -281,10 +284,17 @@ impl Session {
                 self.settle(verdict, forged.deletions(self.context.config()).collect())
             }
             Transaction::Failed(forged) => self.give_up(Event::End, None, forged),
-            Transaction::Verified(mut message) => match self.conclude(&mut message).await {
-                Ok(answer) => answer,
-                Err(error) => self.give_up(Event::End, Some(error), message.forged),
-            },
+            Transaction::Verified(mut message) => {
+                match AssertUnwindSafe(self.conclude(&mut message)).catch_unwind().await {
+                    Ok(Ok(answer)) => answer,
+                    Ok(Err(error)) => self.give_up(Event::End, Some(error), message.forged),
+                    Err(panic) => {
+                        // For `fail`, which has the fields deleted.
+                        self.transaction = Transaction::Failed(message.forged);
+                        resume_unwind(panic)
+                    }
+                }
+            }
         }
     }
 

@@ -16,9 +16,14 @@ pub(super) enum Iprev {
 }
 
 impl Iprev {
-    /// Begins the verification, if it is wanted, once in a session.
+    /// Begins the verification, if it is wanted, once in a session; again if it panicked.
     pub(super) fn begin(&mut self, context: &Context) {
-        if context.config().verify_iprev && matches!(self, Self::NotBegun) {
+        let is_due = match self {
+            Self::NotBegun => true,
+            Self::UnderWay(task) => task.is_over(),
+            Self::Done(_) => false,
+        };
+        if context.config().verify_iprev && is_due {
             let (dns, client, limit) = (context.dns.clone(), context.client, context.timeout());
             *self = Self::UnderWay(Task::start(async move {
                 let begin = Instant::now();

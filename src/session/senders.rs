@@ -102,9 +102,10 @@ impl Helo {
         self.reply.clone().map_or(Verdict::Continue, Verdict::Reply)
     }
 
-    /// Whether the check is still under way.
+    /// Whether the check is still under way. One that panicked is not: what it cost is one message,
+    /// and the name goes on as one that is not verified.
     fn is_pending(&self) -> bool {
-        matches!(self.state, HeloState::UnderWay(..))
+        matches!(&self.state, HeloState::UnderWay(_, check) if !check.is_over())
     }
 
     /// Whether the result holds for MAIL FROM too.
@@ -119,6 +120,16 @@ impl Helo {
                 Some(verified)
             }
             _ => None,
+        }
+    }
+}
+
+#[cfg(test)]
+impl Helo {
+    /// Has the check that is under way panic.
+    pub(super) fn provoke_panic(&mut self) {
+        if let HeloState::UnderWay(_, check) = &mut self.state {
+            *check = Task::panicking();
         }
     }
 }

@@ -70,6 +70,11 @@ impl<T: Send + 'static> Task<T> {
         self.take().ok_or_else(taken)
     }
 
+    /// Whether there is no outcome to wait for: it was taken, or the work panicked.
+    pub(super) fn is_over(&self) -> bool {
+        matches!(self, Self::Over)
+    }
+
     /// Takes the outcome, if the work is done by now; a failure of it is not an outcome.
     pub(super) fn take(&mut self) -> Option<T> {
         if let Self::UnderWay(handle) = self {
@@ -84,6 +89,17 @@ impl<T: Send + 'static> Task<T> {
             Self::Done(outcome) => Some(outcome),
             Self::UnderWay(_) | Self::Held(_) | Self::Over => None,
         }
+    }
+}
+
+#[cfg(test)]
+impl<T: Send + 'static> Task<T> {
+    /// Work that panics when it has been waited for.
+    pub(super) fn panicking() -> Self {
+        Self::start(async {
+            tokio::task::yield_now().await;
+            panic!("provoked")
+        })
     }
 }
 

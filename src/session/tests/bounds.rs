@@ -466,3 +466,32 @@ async fn outcomes_are_taken_once() {
     assert_eq!(task.take(), None::<u8>);
     assert!(task.wait().await.is_err());
 }
+
+/// A panic beside the session fails one message, not those behind it; fields that claim to be ours
+/// do not get through.
+#[tokio::test(start_paused = true)]
+async fn a_panic_costs_one_message() {
+    const FORGED: (&str, &str) = ("Authentication-Results", " mx.example.net; dmarc=pass");
+    let config = format!("{ALL}reject_results =\nerror_action = accept\n");
+    for is_in_helo in [true, false] {
+        let host = Host::with_latency(ZONE, &config, Duration::from_secs(1));
+        let mut session = host.connect();
+        session.helo("mail.example.com").await;
+        session.mail(b"<a@example.com>", false, None).await;
+        if is_in_helo {
+            session.helo.as_mut().unwrap().provoke_panic();
+        } else {
+            session.iprev = Iprev::UnderWay(Task::panicking());
+        }
+        let message = AssertUnwindSafe(session.message(&[FORGED], "x")).catch_unwind().await;
+        assert!(message.is_err());
+        let failed = session.fail(Event::End);
+        assert_eq!((failed.verdict, failed.edits.len()), (Verdict::Accept, 1));
+        session.mail(b"<a@example.com>", false, None).await;
+        let answer = session.message(&[("From", " a@example.com")], "x").await;
+        assert_eq!(answer.verdict, Verdict::Continue);
+        let record = answer.records.latest().unwrap();
+        assert_eq!((record.failure, record.complete), (None, true));
+        assert!(inserted(&answer.edits)[0].contains("; iprev=pass "), "{:?}", answer.edits);
+    }
+}
