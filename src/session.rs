@@ -322,7 +322,8 @@ impl Session {
         let facts = MessageFacts {
             client: self.context.client,
             deferred: mailfrom.and_then(|mailfrom| mailfrom.deferred),
-            spf: mailfrom.map(|mailfrom| mailfrom.verified.outcome.result),
+            author: findings.author.as_ref(),
+            identifiers: findings.identifiers.as_ref(),
             dkim: findings.dkim.as_deref().unwrap_or_default(),
             dmarc: findings.dmarc.as_ref(),
             iprev: iprev.as_ref(),

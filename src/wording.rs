@@ -54,6 +54,11 @@ pub async fn word(
             let status = EnhancedStatusCode::DMARC_TEMPERROR;
             return Reply::new(ReplyCode::TRY_AGAIN, status, "DMARC validation error");
         }
+        Refusal::LocalDomain => (
+            config.local_domain_reply_code,
+            config.local_domain_status_code,
+            &config.local_domain_reply_text,
+        ),
         Refusal::MalformedAuthor => (
             config.malformed_author_reply_code,
             config.malformed_author_status_code,
@@ -89,6 +94,7 @@ pub async fn word(
 pub fn quarantine_reason(refusal: Refusal, dmarc: Option<&dmarc::Outcome>) -> String {
     match refusal {
         Refusal::Dmarc => format!("DMARC policy of {}", author_domain(dmarc)),
+        Refusal::LocalDomain => "in the name of this site".into(),
         Refusal::MalformedAuthor => problem_of(dmarc),
         _ => "neither SPF nor DKIM passes".into(),
     }

@@ -11,6 +11,7 @@ impl Config {
             self.dmarc_temperror_action,
             self.malformed_author_action,
             self.unauthenticated_action,
+            self.local_domain_action,
         ];
         self.verify_dmarc && of_dmarc.contains(&action)
             || self.verify_iprev && self.iprev_fail_action == action

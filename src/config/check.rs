@@ -9,7 +9,7 @@ use super::{
 use crate::mail::reply::{EnhancedStatusCode, ReplyCode};
 
 /// The beginnings of the names of the parameters that make a reply.
-const REPLIES: [&str; 8] = [
+const REPLIES: [&str; 9] = [
     "fail",
     "softfail",
     "temperror",
@@ -18,6 +18,7 @@ const REPLIES: [&str; 8] = [
     "malformed_author",
     "unauthenticated",
     "iprev_fail",
+    "local_domain",
 ];
 
 /// Finds values that contradict each other.

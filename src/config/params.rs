@@ -9,6 +9,7 @@ use std::{net::SocketAddr, path::PathBuf};
 use super::{
     assignment::ValueReader,
     types::{
+        domain_map::{DomainList, domain_list},
         file::{Mode, group_name, mode, path},
         keyword::{
             Action, ErrorAction, HeaderName, LogDestination, LogLevel, SyslogFacility, action,
@@ -304,6 +305,18 @@ parameters! {
         /// Text of the reply for such clients.
         iprev_fail_reply_text: ReplyText =
             Text("reverse DNS validation failed for %{c}"), RELOADED, reply_text::plain;
+        /// Author domains that are ours.
+        local_domains: DomainList = Text(""), RELOADED, domain_list;
+        /// What follows where a message from outside has such an author and nothing authenticates
+        /// it.
+        local_domain_action: Action = Text("none"), RELOADED, |text| action(text, &OF_FAILURE);
+        /// Reply code for such messages.
+        local_domain_reply_code: ReplyCode = Text("550"), RELOADED, reply_code;
+        /// Enhanced status code for such messages.
+        local_domain_status_code: EnhancedStatusCode = Text("5.7.26"), RELOADED, status_code;
+        /// Text of the reply for such messages.
+        local_domain_reply_text: ReplyText =
+            Text("not accepted from outside in the name of this site"), RELOADED, reply_text::with_author_domain;
         /// Name of the header field that marks messages.
         tag_header: String = Text("X-Auth-Action"), RELOADED, field_name;
     }

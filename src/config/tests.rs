@@ -422,15 +422,24 @@ fn spellings(name: &str) -> Vec<&'static str> {
             vec!["550", "500", "559"]
         }
         "dmarc_fail_reply_code" => vec!["554"],
-        "malformed_author_reply_code" | "unauthenticated_reply_code" | "iprev_fail_reply_code" => {
+        "local_domain_reply_code"
+        | "malformed_author_reply_code"
+        | "unauthenticated_reply_code"
+        | "iprev_fail_reply_code" => {
             vec!["554"]
         }
-        "malformed_author_status_code"
+        "local_domain_status_code"
+        | "malformed_author_status_code"
         | "unauthenticated_status_code"
         | "iprev_fail_status_code" => vec!["5.7.0"],
         "dmarc_fail_status_code" => vec!["5.7.1"],
         "dmarc_fail_reply_text" => vec!["", "%{author_domain}", "%{o}: %{author_domain}."],
-        "dmarc_quarantine_action" | "dmarc_reject_action" | "malformed_author_action" => {
+        "local_domains" => vec!["", ".example.com, Example.com", "bücher.example"],
+        "local_domain_reply_text" => vec!["", "%{author_domain} is ours"],
+        "local_domain_action"
+        | "dmarc_quarantine_action"
+        | "dmarc_reject_action"
+        | "malformed_author_action" => {
             vec!["none", "tag", "quarantine", "reject"]
         }
         "dmarc_temperror_action" => vec!["none", "tag", "defer"],

@@ -1,5 +1,6 @@
 //! The types of values: each with its reader, and with its spelling in a configuration file.
 
+pub(super) mod domain_map;
 pub(super) mod file;
 pub(super) mod keyword;
 pub(super) mod names;

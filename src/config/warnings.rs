@@ -65,6 +65,12 @@ fn without_effect(config: &Config, assignments: &Assignments) -> Vec<Warning> {
     let of_dmarc = |action| of(config.verify_dmarc, no_dmarc.1, action);
     let no_iprev = "has no effect: verify_iprev is no";
     let of_iprev = |action| of(config.verify_iprev, no_iprev, action);
+    let no_local_action = "has no effect: local_domain_action is none";
+    let no_local_domains = "has no effect: local_domains is empty";
+    let of_local = |is_without, why| match of_dmarc(config.local_domain_action) {
+        (false, _) => (is_without, why),
+        found => found,
+    };
     let findings = [
         ("reject_helo_results", no_helo),
         ("definitive_helo_results", no_helo),
@@ -93,6 +99,8 @@ fn without_effect(config: &Config, assignments: &Assignments) -> Vec<Warning> {
         ("malformed_author_action", of_dmarc(config.malformed_author_action)),
         ("unauthenticated_action", of_dmarc(config.unauthenticated_action)),
         ("iprev_fail_action", of_iprev(config.iprev_fail_action)),
+        ("local_domains", of_local(config.local_domain_action == Action::None, no_local_action)),
+        ("local_domain_action", of_local(config.local_domains.is_empty(), no_local_domains)),
         ("tag_header", (!config.may(Action::Tag), "has no effect: no action is tag")),
     ];
     let mut warnings = Vec::new();

@@ -7,8 +7,13 @@ use crate::{
     config::LogLevel,
     log::Log,
     mail::{ip_address::push_address, octets::first_octets, reply::Reply},
+    policy::Refusal,
     session::{ContentRecord, Failure, IdentityRecord, Record},
 };
+
+/// What to do where a message in the name of this site is one of its own.
+const LOCAL_DOMAIN_HINT: &str = "if it is yours: permit the client in the SPF record of the domain, sign with a DKIM key of it, \
+                                 or list a host of your own in trusted_networks";
 
 /// Logs a record: one line for each identity, one for the content, and more for rare events and
 /// for debugging.
@@ -135,6 +140,9 @@ fn content_pairs(pairs: &mut Pairs<'_>, record: &Record, content: &ContentRecord
     }
     for cause in &content.causes {
         pairs.pair("cause", &format!("{}:{}", cause.refusal.as_str(), cause.action));
+    }
+    if content.causes.iter().any(|cause| cause.refusal == Refusal::LocalDomain) {
+        pairs.pair("hint", LOCAL_DOMAIN_HINT);
     }
     if let Some(outcome) = &content.dmarc {
         if let Some(verified) = &content.mailfrom {

@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use super::{facts::MessageFacts, refusal::Refusal};
 use crate::{
     auth::dkim::SignatureOutcome,
     config::Config,
@@ -95,21 +96,36 @@ pub fn sender(config: &Config, local_part: &str, domain: &Domain) -> Option<Exem
 /// Whether a message is exempt from the consequences of DMARC.
 pub(super) fn from_dmarc(
     config: &Config,
-    client: IpAddr,
-    signatures: &[SignatureOutcome],
+    facts: &MessageFacts<'_>,
     is_list: bool,
 ) -> Option<Exemption> {
+    let is_exempt_list = config.dmarc_exempt_mailing_lists && is_list;
+    from_signer(config, facts).or_else(|| is_exempt_list.then_some(Exemption::MailingList))
+}
+
+/// Whether a message is exempt from the action on something else that is wrong with it.
+pub(super) fn from_failure(
+    config: &Config,
+    facts: &MessageFacts<'_>,
+    refusal: Refusal,
+) -> Option<Exemption> {
+    if refusal == Refusal::LocalDomain {
+        from_signer(config, facts)
+    } else {
+        from_network(config, facts)
+    }
+}
+
+fn from_network(config: &Config, facts: &MessageFacts<'_>) -> Option<Exemption> {
+    config.dmarc_exempt_networks.contains(facts.client).then_some(Exemption::DmarcNetwork)
+}
+
+/// The exemption of a client, else that of a signature over the whole message.
+fn from_signer(config: &Config, facts: &MessageFacts<'_>) -> Option<Exemption> {
     let is_exempt = |signature: &SignatureOutcome| {
         let domain = signature.domain.as_ref().filter(|_| signature.covers_message());
         domain.is_some_and(|domain| config.dmarc_exempt_dkim_domains.contains(domain))
     };
-    if config.dmarc_exempt_networks.contains(client) {
-        Some(Exemption::DmarcNetwork)
-    } else if signatures.iter().any(is_exempt) {
-        Some(Exemption::DmarcDkimDomain)
-    } else if config.dmarc_exempt_mailing_lists && is_list {
-        Some(Exemption::MailingList)
-    } else {
-        None
-    }
+    from_network(config, facts)
+        .or_else(|| facts.dkim.iter().any(is_exempt).then_some(Exemption::DmarcDkimDomain))
 }

@@ -1,19 +1,15 @@
 //! Decisions on a message as a whole, at its end.
 
-use std::net::IpAddr;
-
 use super::{
     admission::{self, Exemption},
+    facts::MessageFacts,
+    failures::{failures, is_local},
     refusal::Refusal,
 };
 use crate::{
-    auth::{
-        dkim::{DkimResult, SignatureOutcome},
-        dmarc::{self, DmarcResult, Policy, Problem},
-        iprev::{self, IprevResult},
-    },
+    auth::dmarc::{self, DmarcResult, Policy},
     config::{Action, Config},
-    mail::results::{SpfResult, words},
+    mail::results::words,
 };
 
 /// A decision on a message: what is called for. The strictest action is carried out.
@@ -83,27 +79,6 @@ words! {
     }
 }
 
-/// The facts that decide on a message.
-#[derive(Clone, Copy, Debug)]
-pub struct MessageFacts<'a> {
-    /// The client's address.
-    pub client: IpAddr,
-    /// The refusal of its sender that was put off.
-    pub deferred: Option<Refusal>,
-    /// The result of SPF for MAIL FROM, where it was verified.
-    pub spf: Option<SpfResult>,
-    /// The signatures.
-    pub dkim: &'a [SignatureOutcome],
-    /// The outcome of DMARC, where it was evaluated.
-    pub dmarc: Option<&'a dmarc::Outcome>,
-    /// What iprev found, where it was verified.
-    pub iprev: Option<&'a iprev::Outcome>,
-    /// The message has a List-Id.
-    pub is_list: bool,
-    /// More fields claim to be ours than are deleted.
-    pub has_too_many_forged: bool,
-}
-
 /// Decides at the end of a message of which nothing is verified.
 pub fn at_end_of_exempt(has_too_many_forged: bool) -> MessageDecision {
     let mut decision = MessageDecision::default();
@@ -121,8 +96,9 @@ pub fn at_end_of_exempt(has_too_many_forged: bool) -> MessageDecision {
 /// 1. An SPF rejection that was deferred, unless DMARC passes, or is to be tried again: the next
 ///    attempt may bring a pass.
 /// 2. The action on the result of DMARC, where nothing exempts the message.
-/// 3. The actions on a From that cannot be read, on a message that nothing authenticates, and on the
-///    client's name, where the client is not exempt. Trouble that may go away calls for none.
+/// 3. The actions on an author domain of ours, on a From that cannot be read, on a message that
+///    nothing authenticates, and on the client's name, where the client is not exempt. Trouble that
+///    may go away calls for none.
 pub fn at_end(config: &Config, facts: &MessageFacts<'_>) -> MessageDecision {
     let mut decision = at_end_of_exempt(facts.has_too_many_forged);
     if facts.has_too_many_forged {
@@ -139,56 +115,15 @@ pub fn at_end(config: &Config, facts: &MessageFacts<'_>) -> MessageDecision {
         decision.call_for(refusal, action);
     }
     decision.exemption = exemption.flatten();
-    for (refusal, action) in others(config, facts) {
+    for (refusal, action) in failures(config, facts) {
         if action == Action::None {
-        } else if config.dmarc_exempt_networks.contains(facts.client) {
-            decision.exemption = Some(Exemption::DmarcNetwork);
+        } else if let Some(exemption) = admission::from_failure(config, facts, refusal) {
+            decision.exemption = Some(exemption);
         } else {
             decision.call_for(refusal, action);
         }
     }
     decision
-}
-
-/// What else calls for actions, and for which.
-fn others(config: &Config, facts: &MessageFacts<'_>) -> impl Iterator<Item = (Refusal, Action)> {
-    let is_failure = |outcome: &iprev::Outcome| {
-        matches!(outcome.result, IprevResult::Fail | IprevResult::Permerror)
-    };
-    [
-        (
-            facts.dmarc.is_some_and(is_malformed),
-            Refusal::MalformedAuthor,
-            config.malformed_author_action,
-        ),
-        (
-            facts.dmarc.is_some() && is_unauthenticated(facts),
-            Refusal::Unauthenticated,
-            config.unauthenticated_action,
-        ),
-        (facts.iprev.is_some_and(is_failure), Refusal::Iprev, config.iprev_fail_action),
-    ]
-    .into_iter()
-    .filter_map(|(applies, refusal, action)| applies.then_some((refusal, action)))
-}
-
-/// Whether there is no From, none that can be read, or several.
-fn is_malformed(outcome: &dmarc::Outcome) -> bool {
-    let is_about_from = matches!(
-        outcome.problem,
-        Some(Problem::NoFrom | Problem::MalformedFrom(_) | Problem::SeveralFromFields)
-    );
-    is_about_from && outcome.result != DmarcResult::Temperror
-}
-
-/// Whether neither SPF of MAIL FROM nor a signature over the whole message passes, or may pass at
-/// the next attempt.
-fn is_unauthenticated(facts: &MessageFacts<'_>) -> bool {
-    let may_pass = |signature: &SignatureOutcome| {
-        signature.covers_message() || signature.result() == DkimResult::Temperror
-    };
-    !matches!(facts.spf, Some(SpfResult::Pass | SpfResult::Temperror))
-        && !facts.dkim.iter().any(may_pass)
 }
 
 /// The action on the result of DMARC, and why it is not that of the policy.
@@ -205,7 +140,8 @@ fn from_dmarc(config: &Config, facts: &MessageFacts<'_>) -> Option<(Cause, Optio
     };
     // Exemptions come first: a site that does not enforce policies yet sees from them what enforcing
     // would do.
-    let exemption = admission::from_dmarc(config, facts.client, facts.dkim, facts.is_list);
+    let is_list = facts.is_list && !is_local(config, facts);
+    let exemption = admission::from_dmarc(config, facts, is_list);
     if exemption.is_some() {
         return Some((Cause { refusal, action: Action::None }, exemption));
     }

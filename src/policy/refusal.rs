@@ -9,6 +9,8 @@ pub enum Refusal {
     Dmarc,
     /// DMARC had DNS trouble: the next attempt may bring a pass.
     DmarcTemperror,
+    /// The author domain is ours, and nothing authenticates the message, which is from outside.
+    LocalDomain,
     /// There is no From that can be read, or several.
     MalformedAuthor,
     /// Neither SPF of MAIL FROM nor a signature passes.
@@ -26,6 +28,7 @@ impl Refusal {
             Self::Spf => "spf",
             Self::Dmarc => "dmarc",
             Self::DmarcTemperror => "dmarc-temperror",
+            Self::LocalDomain => "local-domain",
             Self::MalformedAuthor => "malformed-author",
             Self::Unauthenticated => "unauthenticated",
             Self::Iprev => "iprev",

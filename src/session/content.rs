@@ -49,6 +49,10 @@ pub(super) struct Findings {
     pub(super) dkim: Option<Vec<dkim::SignatureOutcome>>,
     /// `None` where DMARC is not evaluated.
     pub(super) dmarc: Option<dmarc::Outcome>,
+    /// The author, where DMARC is evaluated.
+    pub(super) author: Option<Author>,
+    /// What DMARC was evaluated on.
+    pub(super) identifiers: Option<Identifiers>,
     /// The message comes from a mailing list, by its own word (RFC 2919).
     pub(super) is_list: bool,
     /// How long DKIM was waited for.
@@ -155,6 +159,8 @@ impl Content {
             findings.dmarc =
                 Some(evaluated.unwrap_or_else(|_| dmarc::conclude(&self.discovery, &identifiers)));
             findings.dmarc_took = Some(begin.elapsed());
+            findings.author = Some(self.discovery.into_author());
+            findings.identifiers = Some(identifiers);
         }
         Ok(findings)
     }

@@ -396,7 +396,7 @@ fn full_content(reply: Reply) -> ContentRecord {
             name: Name::new("mail.example.org"),
             ..iprev::Outcome::out_of_time(address)
         }),
-        causes: vec![Cause { refusal: Refusal::Dmarc, action: MessageAction::Reject }],
+        causes: vec![Cause { refusal: Refusal::LocalDomain, action: MessageAction::Reject }],
         disposition: Disposition::Reject,
         exemption: Some(Exemption::MailingList),
         reply: Some(reply),
@@ -516,6 +516,7 @@ fn the_manual_has_the_words_of_the_log() {
         Refusal::Dmarc,
         Refusal::DmarcTemperror,
         Refusal::Iprev,
+        Refusal::LocalDomain,
         Refusal::MalformedAuthor,
         Refusal::Spf,
         Refusal::Unauthenticated,

@@ -6,12 +6,15 @@ use std::{collections::BTreeSet, net::IpAddr, path::Path, sync::Arc};
 use spf_milter::{
     auth::{
         dkim::{BodyCoverage, SignatureOutcome},
-        dmarc::{AppliedPolicy, DmarcResult, Outcome, Policy, PolicyTag, Problem},
+        dmarc::{
+            AppliedPolicy, DkimIdentifier, DkimStatus, DmarcResult, Identifiers, Outcome, Policy,
+            PolicyTag, Problem,
+        },
         iprev,
     },
     config::{Action, Config, Overrides, load_text},
     dns::{Dns, zone::Zone},
-    mail::{domain::Domain, results::SpfResult},
+    mail::{author::Author, domain::Domain, results::SpfResult},
     policy::{self, Exemption, MailDecision, MessageDecision, MessageFacts, Refusal},
     runtime::Runtime,
     session::{Answer, Client, Edit, Granted, Session, Verdict},
@@ -219,7 +222,8 @@ fn every_combination_is_in_the_table() {
                         &MessageFacts {
                             client,
                             deferred,
-                            spf: Some(SpfResult::Pass),
+                            author: None,
+                            identifiers: None,
                             dkim: &dkim,
                             dmarc: dmarc.as_ref(),
                             iprev: None,
@@ -551,23 +555,28 @@ fn every_exemption_holds_for_what_the_table_says() {
     assert_eq!(rows.iter().map(|row| row.replace('`', "")).collect::<Vec<_>>(), shown);
     for row in &shown {
         let (exemption, cells) = row.split_once('|').unwrap();
-        assert_eq!(exempt_from(exemption).join("|"), cells, "{exemption}");
+        let found = exempt_from(exemption.trim_end_matches('*'), exemption.ends_with('*'));
+        assert_eq!(found.join("|"), cells, "{exemption}");
     }
     assert!(shown.len() >= 6, "{shown:?}");
 }
 
 /// For each column, whether an exemption is one from that.
-fn exempt_from(exemption: &str) -> Vec<&'static str> {
+fn exempt_from(exemption: &str, with_local: bool) -> Vec<&'static str> {
     let value = match exemption {
         "trusted_networks" | "dmarc_exempt_networks" => "192.0.2.1",
         "dmarc_exempt_dkim_domains" => "exempt.example",
         "skip_senders" => "bad.example",
         _ => "yes",
     };
+    // That of lists is another for domains of our own.
+    let is_list = exemption == "dmarc_exempt_mailing_lists";
+    let local = if is_list && !with_local { "" } else { "local_domains = author.example\n" };
     let config = config(&format!(
         "{exemption} = {value}\nverify_iprev = yes\ndefer_spf_rejection = yes\n\
          dmarc_reject_action = reject\nmalformed_author_action = reject\n\
-         unauthenticated_action = reject\niprev_fail_action = reject\n"
+         unauthenticated_action = reject\niprev_fail_action = reject\n\
+         local_domain_action = reject\n{local}"
     ));
     let client: IpAddr = "192.0.2.1".parse().unwrap();
     let is_verified = policy::admit(&config, Some(client), 25, "client.example").is_ok()
@@ -589,6 +598,13 @@ fn exempt_from(exemption: &str) -> Vec<&'static str> {
         body: Some(BodyCoverage { covered: 5, total: 5 }),
         ..SignatureOutcome::default()
     }];
+    let is_signed = exemption == "dmarc_exempt_dkim_domains";
+    let dkim: &[SignatureOutcome] = if is_signed { &dkim } else { &[] };
+    let signature = DkimIdentifier { domain: domain("exempt.example"), status: DkimStatus::Pass };
+    let identifiers = Identifiers {
+        spf: Some((domain("bad.example"), SpfResult::Fail)),
+        dkim: dkim.iter().map(|_| signature.clone()).collect(),
+    };
     let iprev = iprev::Outcome {
         result: iprev::IprevResult::Fail,
         failure: None,
@@ -599,11 +615,12 @@ fn exempt_from(exemption: &str) -> Vec<&'static str> {
         &MessageFacts {
             client,
             deferred,
-            spf: Some(SpfResult::Fail),
-            dkim: if exemption == "dmarc_exempt_dkim_domains" { &dkim } else { &[] },
+            author: Some(&Author::One(domain("author.example"))),
+            identifiers: Some(&identifiers),
+            dkim,
             dmarc: Some(&dmarc),
             iprev: Some(&iprev),
-            is_list: exemption == "dmarc_exempt_mailing_lists",
+            is_list,
             has_too_many_forged: false,
         },
     );
@@ -611,6 +628,7 @@ fn exempt_from(exemption: &str) -> Vec<&'static str> {
     let columns = [
         Refusal::Spf,
         Refusal::Dmarc,
+        Refusal::LocalDomain,
         Refusal::MalformedAuthor,
         Refusal::Unauthenticated,
         Refusal::Iprev,

@@ -37,6 +37,11 @@ impl Discovery {
         &self.author
     }
 
+    /// The same, where nothing else is needed.
+    pub fn into_author(self) -> Author {
+        self.author
+    }
+
     /// Looks up the policies of all of the author's domains, at the same time.
     ///
     /// Nothing is looked up for an author without a domain. For the number of queries see the

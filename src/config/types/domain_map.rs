@@ -1,0 +1,160 @@
+//! Domains, and values for them.
+
+use std::collections::HashMap;
+
+use super::value::{Parsed, Spell, list_with, quote, wrong};
+use crate::mail::domain::Domain;
+
+/// Values for domains, each kind of entry in a table of its own, so that a look-up costs the same
+/// however many there are.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct DomainMap<T> {
+    domains: HashMap<Box<str>, T>,
+    /// Values for the subdomains of domains.
+    parents: HashMap<Box<str>, T>,
+}
+
+/// `example.com`, the domain itself, or `.example.com`, its subdomains.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum DomainEntry {
+    Domain(Domain),
+    Subdomains(Domain),
+}
+
+impl<T> Default for DomainMap<T> {
+    fn default() -> Self {
+        Self { domains: HashMap::new(), parents: HashMap::new() }
+    }
+}
+
+impl<T> DomainMap<T> {
+    /// Whether there is nothing.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.domains.is_empty() && self.parents.is_empty()
+    }
+
+    /// Adds a value, in place of the one that is there: then that is returned.
+    pub(crate) fn insert(&mut self, entry: &DomainEntry, value: T) -> Option<T> {
+        match entry {
+            DomainEntry::Domain(domain) => self.domains.insert(domain.as_str().into(), value),
+            DomainEntry::Subdomains(domain) => self.parents.insert(domain.as_str().into(), value),
+        }
+    }
+
+    /// The value for a domain: its own, else that of the nearest domain above.
+    pub(crate) fn get(&self, domain: &Domain) -> Option<&T> {
+        let mut rest = domain.as_str();
+        let own = self.domains.get(rest);
+        if own.is_some() || self.parents.is_empty() {
+            return own;
+        }
+        while let Some((_, parent)) = rest.split_once('.') {
+            let value = self.parents.get(parent);
+            if value.is_some() {
+                return value;
+            }
+            rest = parent;
+        }
+        None
+    }
+}
+
+impl Spell for DomainEntry {
+    fn spell(&self) -> String {
+        match self {
+            Self::Domain(domain) => domain.to_string(),
+            Self::Subdomains(domain) => format!(".{domain}"),
+        }
+    }
+}
+
+/// A list of domains, and of domains whose subdomains are meant.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct DomainList {
+    /// As it is spelt.
+    listed: Vec<DomainEntry>,
+    map: DomainMap<()>,
+}
+
+impl DomainList {
+    /// Whether there is nothing in it.
+    pub fn is_empty(&self) -> bool {
+        self.map.is_empty()
+    }
+
+    /// Whether the domain is in it, by itself or as a subdomain.
+    pub fn contains(&self, domain: &Domain) -> bool {
+        self.map.get(domain).is_some()
+    }
+}
+
+impl Spell for DomainList {
+    const LIST: bool = true;
+
+    fn spell(&self) -> String {
+        self.listed.spell()
+    }
+}
+
+/// Reads a list of domains.
+pub(crate) fn domain_list(text: &str) -> Parsed<DomainList> {
+    let mut map = DomainMap::default();
+    let listed = list_with(text, domain_entry, |_, entry| map.insert(entry, ()).is_some())?;
+    Ok(DomainList { listed, map })
+}
+
+/// Reads one entry.
+pub(crate) fn domain_entry(text: &str) -> Parsed<DomainEntry> {
+    let bad = |why: &dyn std::fmt::Display| {
+        wrong(format!(
+            "{} is not a domain: {why} (expected example.com, or .example.com for subdomains)",
+            quote(text)
+        ))
+    };
+    match text.strip_prefix('.') {
+        Some(parent) => {
+            Domain::parse(parent).map(DomainEntry::Subdomains).or_else(|error| bad(&error))
+        }
+        None => match Domain::parse(text) {
+            Ok(domain) if !domain.is_qualified() => bad(&"domain name of one label"),
+            Ok(domain) => Ok(DomainEntry::Domain(domain)),
+            Err(error) => bad(&error),
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn domains_and_subdomains() {
+        let has = |list: &str, domain: &str| {
+            domain_list(list).unwrap().contains(&Domain::parse(domain).unwrap())
+        };
+        assert!(has("Example.COM", "example.com") && !has("example.com", "a.example.com"));
+        assert!(has(".example.com", "a.b.example.com") && !has(".example.com", "example.com"));
+        assert!(!has(".example.com", "badexample.com") && !has("", "example.com"));
+        assert!(has("b\u{fc}cher.example", "xn--bcher-kva.example"));
+        for bad in ["com", "a..b", "amy@example.com", "*.example.com", "example.com, EXAMPLE.com"] {
+            assert!(domain_list(bad).is_err(), "{bad}");
+        }
+        assert_eq!(domain_list(".a.example, B.example").unwrap().spell(), ".a.example, b.example");
+    }
+
+    #[test]
+    fn the_nearest_entry_counts() {
+        let mut map = DomainMap::default();
+        for (entry, value) in [("example.com", 1), (".example.com", 2), (".a.example.com", 3)] {
+            map.insert(&domain_entry(entry).unwrap(), value);
+        }
+        for (domain, value) in [
+            ("example.com", Some(1)),
+            ("a.example.com", Some(2)),
+            ("b.a.example.com", Some(3)),
+            ("example.org", None),
+        ] {
+            assert_eq!(map.get(&Domain::parse(domain).unwrap()).copied(), value, "{domain}");
+        }
+    }
+}

@@ -1,0 +1,36 @@
+//! The facts about a message that decisions need.
+
+use std::net::IpAddr;
+
+use super::refusal::Refusal;
+use crate::{
+    auth::{
+        dkim::SignatureOutcome,
+        dmarc::{self, Identifiers},
+        iprev,
+    },
+    mail::author::Author,
+};
+
+/// The facts that decide on a message.
+#[derive(Clone, Copy, Debug)]
+pub struct MessageFacts<'a> {
+    /// The client's address.
+    pub client: IpAddr,
+    /// The refusal of its sender that was put off.
+    pub deferred: Option<Refusal>,
+    /// The author, where DMARC was evaluated.
+    pub author: Option<&'a Author>,
+    /// What SPF and DKIM found of identifiers, where DMARC was evaluated.
+    pub identifiers: Option<&'a Identifiers>,
+    /// The signatures.
+    pub dkim: &'a [SignatureOutcome],
+    /// What DMARC found, where it was evaluated.
+    pub dmarc: Option<&'a dmarc::Outcome>,
+    /// What iprev found, where it was verified.
+    pub iprev: Option<&'a iprev::Outcome>,
+    /// The message has a List-Id.
+    pub is_list: bool,
+    /// More fields claim to be ours than are deleted.
+    pub has_too_many_forged: bool,
+}

@@ -1,0 +1,85 @@
+//! What calls for actions at the end of a message, beside SPF and DMARC.
+
+use super::{facts::MessageFacts, refusal::Refusal};
+use crate::{
+    auth::{
+        dmarc::{self, DkimStatus, DmarcResult, Identifiers, Problem},
+        iprev::IprevResult,
+    },
+    config::{Action, Config},
+    mail::{author::Author, domain::Domain, results::SpfResult},
+};
+
+/// What fails, with the action for it, which may be none. Trouble that may go away is no failure.
+pub(super) fn failures(
+    config: &Config,
+    facts: &MessageFacts<'_>,
+) -> impl Iterator<Item = (Refusal, Action)> {
+    let iprev = facts.iprev.map(|outcome| outcome.result);
+    let iprev_fails = matches!(iprev, Some(IprevResult::Fail | IprevResult::Permerror));
+    [
+        (is_forged_local(config, facts), Refusal::LocalDomain, config.local_domain_action),
+        (
+            facts.dmarc.is_some_and(is_malformed),
+            Refusal::MalformedAuthor,
+            config.malformed_author_action,
+        ),
+        (
+            facts.identifiers.is_some_and(|all| !may_pass(all, |_| true)),
+            Refusal::Unauthenticated,
+            config.unauthenticated_action,
+        ),
+        (iprev_fails, Refusal::Iprev, config.iprev_fail_action),
+    ]
+    .into_iter()
+    .filter_map(|(applies, refusal, action)| applies.then_some((refusal, action)))
+}
+
+/// Whether the author domain is ours.
+pub(super) fn is_local(config: &Config, facts: &MessageFacts<'_>) -> bool {
+    let domains = facts.author.map_or(&[][..], Author::domains);
+    !config.local_domains.is_empty()
+        && domains.iter().any(|domain| config.local_domains.contains(domain))
+}
+
+/// Whether the author domain is ours, and nothing authenticates it, or may at the next attempt:
+/// neither DMARC, whatever it asks for, nor a pass that is aligned without regard to records. A
+/// message with several authors is never authenticated.
+fn is_forged_local(config: &Config, facts: &MessageFacts<'_>) -> bool {
+    let (true, Some(outcome)) = (is_local(config, facts), facts.dmarc) else { return false };
+    match (outcome.result, facts.author, facts.identifiers) {
+        (DmarcResult::Pass | DmarcResult::Temperror, ..) => false,
+        (_, Some(Author::One(author)), Some(identifiers)) => {
+            !may_pass(identifiers, |domain| is_related(domain, author))
+        }
+        _ => true,
+    }
+}
+
+/// Whether one of two domains is, or is above, the other. Nobody has a domain of one label.
+fn is_related(domain: &Domain, author: &Domain) -> bool {
+    domain == author
+        || domain.is_subdomain_of(author)
+        || domain.is_qualified() && author.is_subdomain_of(domain)
+}
+
+/// Whether there is no From, none that can be read, or several.
+fn is_malformed(outcome: &dmarc::Outcome) -> bool {
+    let is_about_from = matches!(
+        outcome.problem,
+        Some(Problem::NoFrom | Problem::MalformedFrom(_) | Problem::SeveralFromFields)
+    );
+    is_about_from && outcome.result != DmarcResult::Temperror
+}
+
+/// Whether SPF of MAIL FROM or a signature over the whole message passes for such a domain, or may
+/// pass at the next attempt.
+fn may_pass(identifiers: &Identifiers, counts: impl Fn(&Domain) -> bool) -> bool {
+    let spf = identifiers.spf.as_ref().is_some_and(|(domain, result)| {
+        matches!(result, SpfResult::Pass | SpfResult::Temperror) && counts(domain)
+    });
+    spf || identifiers
+        .dkim
+        .iter()
+        .any(|signature| signature.status != DkimStatus::Other && counts(&signature.domain))
+}
