@@ -18,7 +18,7 @@ use crate::{
         received_spf::{ReceivedSpf, describe, describe_without_domain},
         results::SpfResult,
     },
-    policy::{Cause, MessageDecision, Refusal},
+    policy::{Cause, MessageDecision, Recorded, Refusal},
 };
 
 /// The outcomes that the fields of a message record.
@@ -33,7 +33,7 @@ pub struct Results<'a> {
     /// The authserv-id of this host.
     pub authserv_id: &'a str,
     /// The identities that SPF's rules record.
-    pub recorded: Vec<&'a Verified>,
+    pub recorded: Vec<Recorded<'a>>,
     /// The MAIL FROM identity, where only DMARC asked for it.
     pub for_dmarc: Option<&'a Verified>,
     /// The signatures, from the top of the header; `None` where DKIM was not verified.
@@ -53,7 +53,7 @@ impl Results<'_> {
         for name in &config.header {
             match name {
                 HeaderName::ReceivedSpf => {
-                    fields.extend(self.recorded.iter().map(|verified| self.received_spf(verified)));
+                    fields.extend(self.recorded.iter().map(|recorded| self.received_spf(recorded)));
                 }
                 HeaderName::AuthenticationResults => {
                     fields.extend(self.authentication_results(config).map(|field| field.write()));
@@ -88,19 +88,23 @@ impl Results<'_> {
     }
 
     /// RFC 7208 §9.1.
-    fn received_spf(&self, verified: &Verified) -> HeaderField {
+    fn received_spf(&self, recorded: &Recorded<'_>) -> HeaderField {
+        let verified = recorded.verified;
         let outcome = &verified.outcome;
         let client_ip = Some(self.client);
         let is_mailfrom = verified.identity == Identity::Mailfrom;
         let described: Cow<'_, str> =
             if is_mailfrom { verified.sender().into() } else { verified.domain.as_str().into() };
+        let mut comment = if verified.domain.is_empty() {
+            describe_without_domain(&described, self.receiver)
+        } else {
+            describe(outcome.result, verified.identity, &described, client_ip, self.receiver)
+        };
+        if let Some(exemption) = recorded.exemption {
+            comment.extend([", reason=", exemption.as_str()]);
+        }
         let field = ReceivedSpf {
-            comment: Some(if verified.domain.is_empty() {
-                describe_without_domain(&described, self.receiver).into()
-            } else {
-                describe(outcome.result, verified.identity, &described, client_ip, self.receiver)
-                    .into()
-            }),
+            comment: Some(comment.into()),
             receiver: Some(self.receiver.into()),
             client_ip,
             helo: self.helo.map(with_a_labels),
@@ -120,7 +124,7 @@ impl Results<'_> {
     fn authentication_results(&self, config: &Config) -> Option<AuthenticationResults> {
         let with_local_part = config.include_mailfrom_local_part;
         let mut methods: Vec<MethodResult> =
-            self.recorded.iter().map(|verified| spf_result(verified, with_local_part)).collect();
+            self.recorded.iter().map(|recorded| recorded_spf(recorded, with_local_part)).collect();
         methods.extend(
             self.for_dmarc.map(|verified| {
                 spf_result(verified, with_local_part).with_comment("for DMARC alone")
@@ -140,6 +144,14 @@ impl Results<'_> {
         let mut field = AuthenticationResults::new(self.authserv_id);
         field.results = methods;
         Some(field)
+    }
+}
+
+fn recorded_spf(recorded: &Recorded<'_>, with_local_part: bool) -> MethodResult {
+    let result = spf_result(recorded.verified, with_local_part);
+    match recorded.exemption {
+        Some(exemption) => result.with_comment(format!("reason={}", exemption.as_str())),
+        None => result,
     }
 }
 

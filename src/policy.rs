@@ -14,4 +14,4 @@ pub use admission::{
 pub use facts::MessageFacts;
 pub use message::{Cause, Disposition, MessageDecision, at_end, at_end_of_exempt};
 pub use refusal::Refusal;
-pub use spf::{HeloDecision, MailDecision, at_helo, at_mail, recorded};
+pub use spf::{HeloDecision, MailDecision, Recorded, at_helo, at_mail, recorded};

@@ -65,7 +65,7 @@ use crate::{
     fields::Results,
     internal_error::InternalError,
     mail::{auth_results::AuthservIdPattern, envelope::ReversePath},
-    policy::{self, Cause, Exemption, MessageDecision, MessageFacts},
+    policy::{self, Cause, Exemption, MessageDecision, MessageFacts, Recorded},
     runtime::Runtime,
     wording,
 };
@@ -470,9 +470,8 @@ impl Session {
         let helo = self.helo.as_deref();
         let mailfrom = message.sender.mailfrom();
         let [for_spf, for_dmarc] = [false, true].map(|for_dmarc| {
-            mailfrom
-                .filter(|mailfrom| mailfrom.for_dmarc == for_dmarc)
-                .map(|mailfrom| &*mailfrom.verified)
+            let mailfrom = mailfrom.filter(|mailfrom| mailfrom.for_dmarc == for_dmarc)?;
+            Some(Recorded { verified: &mailfrom.verified, exemption: mailfrom.exemption })
         });
         let is_definitive = helo.is_some_and(Helo::is_definitive);
         let helo = helo.and_then(Helo::accepted);
@@ -482,7 +481,7 @@ impl Session {
             receiver: &context.host_name,
             authserv_id: context.runtime.authserv_id(&context.host_name),
             recorded: policy::recorded(context.config(), helo, is_definitive, for_spf).collect(),
-            for_dmarc,
+            for_dmarc: for_dmarc.map(|recorded| recorded.verified),
             dkim: findings.dkim.as_deref(),
             dmarc: findings.dmarc.as_ref(),
             iprev,

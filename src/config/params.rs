@@ -320,6 +320,10 @@ parameters! {
         /// Name of the header field that marks messages.
         tag_header: String = Text("X-Auth-Action"), RELOADED, field_name;
     }
+    "Relays" {
+        /// Networks of clients for which SPF is recorded, but that are never refused for it.
+        spf_exempt_networks: Networks = Text(""), RELOADED, networks;
+    }
     "DNS" {
         /// Name servers to ask; not set: those of /etc/resolv.conf.
         nameservers: Option<Vec<SocketAddr>> = Text(""), RELOADED, nameservers;

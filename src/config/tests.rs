@@ -449,7 +449,7 @@ fn spellings(name: &str) -> Vec<&'static str> {
         "unauthenticated_reply_text" | "iprev_fail_reply_text" => vec!["", "%{c} %{h}"],
         "tag_header" => vec!["X-Spam", "x_1"],
         "min_dkim_key_bits" => vec!["1024", "2048"],
-        "dmarc_exempt_networks" => vec!["", "loopback", "192.0.2.1"],
+        "dmarc_exempt_networks" | "spf_exempt_networks" => vec!["", "loopback", "192.0.2.1"],
         "dmarc_exempt_dkim_domains" => vec!["", "Example.com, bücher.example"],
         "verify_dkim" => vec!["yes"],
         "verify_dmarc" => vec!["no"],

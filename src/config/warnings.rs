@@ -71,6 +71,9 @@ fn without_effect(config: &Config, assignments: &Assignments) -> Vec<Warning> {
         (false, _) => (is_without, why),
         found => found,
     };
+    let refuses_senders = !config.reject_results.is_empty()
+        || config.verify_helo && !config.reject_helo_results.is_empty();
+    let no_refusal = (!refuses_senders, "has no effect: nothing is refused for SPF");
     let findings = [
         ("reject_helo_results", no_helo),
         ("definitive_helo_results", no_helo),
@@ -102,6 +105,7 @@ fn without_effect(config: &Config, assignments: &Assignments) -> Vec<Warning> {
         ("local_domains", of_local(config.local_domain_action == Action::None, no_local_action)),
         ("local_domain_action", of_local(config.local_domains.is_empty(), no_local_domains)),
         ("tag_header", (!config.may(Action::Tag), "has no effect: no action is tag")),
+        ("spf_exempt_networks", no_refusal),
     ];
     let mut warnings = Vec::new();
     for (name, (is_found, why)) in findings {

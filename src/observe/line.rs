@@ -91,6 +91,9 @@ fn identity_pairs(pairs: &mut Pairs<'_>, record: &Record, identity: &IdentityRec
         pairs.pair("purpose", "dmarc");
     }
     pairs.dry_run(record.dry_run && identity.reply.is_some());
+    if let Some(exemption) = identity.exemption {
+        pairs.pair("reason", exemption.as_str());
+    }
     pairs.client(record);
     pairs.pair("domain", &verified.domain);
     if verified.identity == Identity::Mailfrom {
@@ -322,6 +325,7 @@ mod tests {
             verified: verified.into(),
             action: Action::Reject,
             reply: None,
+            exemption: None,
             for_dmarc: false,
         };
         let record = Record {

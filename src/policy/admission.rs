@@ -24,6 +24,8 @@ words! {
         NoDomainName = "no-domain-name",
         /// The identity is in `skip_senders`.
         SkippedSender = "skip-senders",
+        /// From SPF refusals: the client is in `spf_exempt_networks`.
+        SpfNetwork = "spf-exempt-network",
         /// From DMARC: the client is in `dmarc_exempt_networks`.
         DmarcNetwork = "exempt-network",
         /// From DMARC: the message has a passing signature, of all of its body, of a domain in
@@ -91,6 +93,11 @@ pub fn helo_identity(config: &Config, name: &str) -> Result<Domain, Exemption> {
 /// Whether a sender is exempt from SPF's own rules.
 pub fn sender(config: &Config, local_part: &str, domain: &Domain) -> Option<Exemption> {
     config.skip_senders.matches(Some(local_part), domain).then_some(Exemption::SkippedSender)
+}
+
+/// Whether a client is exempt from the consequences of SPF.
+pub(super) fn from_spf(config: &Config, client: IpAddr) -> Option<Exemption> {
+    config.spf_exempt_networks.contains(client).then_some(Exemption::SpfNetwork)
 }
 
 /// Whether a message is exempt from the consequences of DMARC.

@@ -1,6 +1,11 @@
 //! Decisions on the results of SPF.
 
-use super::refusal::Refusal;
+use std::net::IpAddr;
+
+use super::{
+    admission::{self, Exemption},
+    refusal::Refusal,
+};
 use crate::{auth::Verified, config::Config, mail::results::SpfResult};
 
 /// A decision on a HELO identity.
@@ -8,20 +13,24 @@ use crate::{auth::Verified, config::Config, mail::results::SpfResult};
 pub enum HeloDecision {
     /// The client is refused.
     Refuse(Refusal),
-    /// The result holds for MAIL FROM too, which is not verified.
-    Definitive,
-    /// MAIL FROM decides.
-    Open,
+    /// The client goes on.
+    Accept {
+        /// The result holds for MAIL FROM too, which is not verified; else MAIL FROM decides.
+        is_definitive: bool,
+        /// Why the result has no consequence, where it would have one.
+        exemption: Option<Exemption>,
+    },
 }
 
 /// Decides at HELO: refuse, else definitive, else open.
-pub fn at_helo(config: &Config, result: SpfResult) -> HeloDecision {
-    if config.reject_helo_results.contains(&result) {
-        HeloDecision::Refuse(Refusal::Spf)
-    } else if config.definitive_helo_results.contains(&result) {
-        HeloDecision::Definitive
-    } else {
-        HeloDecision::Open
+pub fn at_helo(config: &Config, client: IpAddr, result: SpfResult) -> HeloDecision {
+    let is_rejected = config.reject_helo_results.contains(&result);
+    match exemption(config, client, is_rejected) {
+        None if is_rejected => HeloDecision::Refuse(Refusal::Spf),
+        exemption => HeloDecision::Accept {
+            is_definitive: config.definitive_helo_results.contains(&result),
+            exemption,
+        },
     }
 }
 
@@ -29,7 +38,10 @@ pub fn at_helo(config: &Config, result: SpfResult) -> HeloDecision {
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum MailDecision {
     /// The message goes on.
-    Accept,
+    Accept {
+        /// Why the result has no consequence, where it would have one.
+        exemption: Option<Exemption>,
+    },
     /// The sender is refused.
     Refuse(Refusal),
     /// The sender is refused at the end of the message, unless DMARC passes.
@@ -37,23 +49,44 @@ pub enum MailDecision {
 }
 
 /// Decides at MAIL FROM. A result that only DMARC asked for refuses nobody.
-pub fn at_mail(config: &Config, result: SpfResult, for_dmarc: bool) -> MailDecision {
-    if for_dmarc || !config.reject_results.contains(&result) {
-        MailDecision::Accept
-    } else if config.defer_spf_rejection && config.verify_dmarc {
-        MailDecision::Defer(Refusal::Spf)
-    } else {
-        MailDecision::Refuse(Refusal::Spf)
+pub fn at_mail(
+    config: &Config,
+    client: IpAddr,
+    result: SpfResult,
+    for_dmarc: bool,
+) -> MailDecision {
+    let is_rejected = !for_dmarc && config.reject_results.contains(&result);
+    match exemption(config, client, is_rejected) {
+        None if !is_rejected => MailDecision::Accept { exemption: None },
+        None if config.defer_spf_rejection && config.verify_dmarc => {
+            MailDecision::Defer(Refusal::Spf)
+        }
+        None => MailDecision::Refuse(Refusal::Spf),
+        exemption => MailDecision::Accept { exemption },
     }
+}
+
+/// Why a client is not refused, where it would be.
+fn exemption(config: &Config, client: IpAddr, is_rejected: bool) -> Option<Exemption> {
+    is_rejected.then(|| admission::from_spf(config, client)).flatten()
+}
+
+/// An identity that was verified and not refused, as the header has it.
+#[derive(Clone, Copy, Debug)]
+pub struct Recorded<'a> {
+    /// The identity and what was found.
+    pub verified: &'a Verified,
+    /// Why the result has no consequence, where it would have one.
+    pub exemption: Option<Exemption>,
 }
 
 /// The results that go into the header, in order.
 pub fn recorded<'a>(
     config: &Config,
-    helo: Option<&'a Verified>,
+    helo: Option<Recorded<'a>>,
     is_definitive: bool,
-    mailfrom: Option<&'a Verified>,
-) -> impl Iterator<Item = &'a Verified> {
+    mailfrom: Option<Recorded<'a>>,
+) -> impl Iterator<Item = Recorded<'a>> {
     let helo = helo.filter(|_| is_definitive || config.include_all_results);
     helo.into_iter().chain(mailfrom)
 }

@@ -39,6 +39,8 @@ pub struct IdentityRecord {
     pub action: Action,
     /// The reply, where there was one.
     pub reply: Option<Reply>,
+    /// Why the result had no consequence, where it would have had one.
+    pub exemption: Option<Exemption>,
     /// Only DMARC asked for it: SPF's own rules would have left it out.
     pub for_dmarc: bool,
 }

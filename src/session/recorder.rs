@@ -36,15 +36,17 @@ impl Recorder {
         Arc::make_mut(self.pending.get_or_insert_default())
     }
 
-    /// An identity was verified, and perhaps refused with a reply.
+    /// An identity was verified, and perhaps refused with a reply, or exempt from that.
     pub(super) fn identity(
         &mut self,
         verified: Arc<Verified>,
         reply: Option<Reply>,
+        exemption: Option<Exemption>,
         for_dmarc: bool,
     ) {
         let action = reply.as_ref().map_or(Action::Accept, Action::of);
-        self.pending().identities.push(IdentityRecord { verified, action, reply, for_dmarc });
+        let record = IdentityRecord { verified, action, reply, exemption, for_dmarc };
+        self.pending().identities.push(record);
     }
 
     /// A message was received to its end, with these fields that claim to be ours.

@@ -18,7 +18,7 @@ use crate::{
         envelope::{ReversePath, helo_domain},
         reply::Reply,
     },
-    policy::{self, Exemption, HeloDecision, MailDecision, Refusal},
+    policy::{self, Exemption, HeloDecision, MailDecision, Recorded, Refusal},
 };
 
 /// The HELO name in force.
@@ -76,13 +76,13 @@ impl Helo {
         if let HeloState::UnderWay(domain, check) = &mut self.state
             && let Some(Checked { outcome, trace, took }) = check.take()
         {
-            let decision = policy::at_helo(context.config(), outcome.result);
+            let decision = policy::at_helo(context.config(), context.client, outcome.result);
             let (local_part, domain) = (POSTMASTER.to_owned(), std::mem::take(domain));
             let verified =
                 Arc::new(Verified { identity: Identity::Helo, local_part, domain, outcome, trace });
             recorder.pending().timings.helo = Some(took);
-            if !matches!(decision, HeloDecision::Refuse(_)) {
-                recorder.identity(Arc::clone(&verified), None, false);
+            if let HeloDecision::Accept { exemption, .. } = decision {
+                recorder.identity(Arc::clone(&verified), None, exemption, false);
             }
             self.state = HeloState::Verified(verified, decision);
         }
@@ -92,7 +92,7 @@ impl Helo {
             let deadline = self.begun + context.timeout();
             let name = Some(&*self.name);
             let reply = context.word(*refusal, name, Some(verified), None, deadline).await;
-            recorder.identity(Arc::clone(verified), Some(reply.clone()), false);
+            recorder.identity(Arc::clone(verified), Some(reply.clone()), None, false);
             self.reply = Some(reply);
         }
     }
@@ -110,14 +110,17 @@ impl Helo {
 
     /// Whether the result holds for MAIL FROM too.
     pub(super) fn is_definitive(&self) -> bool {
-        matches!(self.state, HeloState::Verified(_, HeloDecision::Definitive))
+        let HeloState::Verified(_, HeloDecision::Accept { is_definitive, .. }) = self.state else {
+            return false;
+        };
+        is_definitive
     }
 
     /// The identity that was verified and not refused.
-    pub(super) fn accepted(&self) -> Option<&Verified> {
+    pub(super) fn accepted(&self) -> Option<Recorded<'_>> {
         match &self.state {
-            HeloState::Verified(verified, HeloDecision::Definitive | HeloDecision::Open) => {
-                Some(verified)
+            &HeloState::Verified(ref verified, HeloDecision::Accept { exemption, .. }) => {
+                Some(Recorded { verified, exemption })
             }
             _ => None,
         }
@@ -156,6 +159,8 @@ pub(super) struct Mailfrom {
     pub(super) verified: Arc<Verified>,
     /// SPF's own rules leave it out; DMARC wants its result all the same.
     pub(super) for_dmarc: bool,
+    /// Why the result has no consequence, where it would have one.
+    pub(super) exemption: Option<Exemption>,
     /// The refusal that is put off until the end of the message.
     pub(super) deferred: Option<Refusal>,
 }
@@ -241,10 +246,11 @@ impl Sender {
         let checked = checked.flatten().filter(|_| !for_dmarc || config.verify_dmarc);
         let Some(Checked { outcome, trace, took }) = checked else { return Verdict::Continue };
         recorder.pending().timings.mail_from = Some(took);
-        let (reply, deferred) = match policy::at_mail(config, outcome.result, for_dmarc) {
-            MailDecision::Accept => (None, None),
-            MailDecision::Defer(refusal) => (None, Some(refusal)),
-            MailDecision::Refuse(refusal) => (Some(refusal), None),
+        let decision = policy::at_mail(config, context.client, outcome.result, for_dmarc);
+        let (reply, deferred, exemption) = match decision {
+            MailDecision::Accept { exemption } => (None, None, exemption),
+            MailDecision::Defer(refusal) => (None, Some(refusal), None),
+            MailDecision::Refuse(refusal) => (Some(refusal), None, None),
         };
         let verified = Arc::new(Verified { identity, local_part, domain, outcome, trace });
         let reply = match reply {
@@ -255,8 +261,8 @@ impl Sender {
             }
             None => None,
         };
-        recorder.identity(Arc::clone(&verified), reply.clone(), for_dmarc);
-        self.state = SenderState::Verified(Mailfrom { verified, for_dmarc, deferred });
+        recorder.identity(Arc::clone(&verified), reply.clone(), exemption, for_dmarc);
+        self.state = SenderState::Verified(Mailfrom { verified, for_dmarc, exemption, deferred });
         reply.map_or(Verdict::Continue, Verdict::Reply)
     }
 

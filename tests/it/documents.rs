@@ -430,6 +430,7 @@ fn full_record() -> Record {
         verified: verified(identity).into(),
         action: Action::Reject,
         reply: Some(reply.clone()),
+        exemption: Some(Exemption::SpfNetwork),
         for_dmarc: true,
     };
     let skipped =
@@ -501,11 +502,11 @@ fn the_manual_has_the_words_of_the_log() {
     };
     use Exemption::{
         Authenticated, DmarcDkimDomain, DmarcNetwork, LocalSubmission, MailingList, NoAddress,
-        NoDomainName, NotEnforced, SkippedSender, TrustedNetwork,
+        NoDomainName, NotEnforced, SkippedSender, SpfNetwork, TrustedNetwork,
     };
     let of_clients =
         [Authenticated, LocalSubmission, NoAddress, TrustedNetwork].map(Exemption::as_str);
-    let of_identities = [NoDomainName, SkippedSender].map(Exemption::as_str);
+    let of_identities = [NoDomainName, SkippedSender, SpfNetwork].map(Exemption::as_str);
     let actions = [Action::Accept, Action::Reject, Action::Tempfail].map(Action::as_str);
     let results = ["none", "neutral", "pass", "fail", "softfail", "temperror", "permerror"];
     let dispositions =
