@@ -1,7 +1,7 @@
 //! The configuration: plain values, checked once, never changed.
 //!
 //! `params` is the one table of parameters, and `types` has the types of their values. `parse` is
-//! pure: text in, assignments and all errors out. `load` reads the files, `check` compares values
+//! pure: text in, assignments and all errors out. `source` and `load` read files, `check` compares values
 //! with each other, and `warnings` finds values that are hardly meant.
 
 mod actions;
@@ -12,6 +12,7 @@ mod error;
 mod load;
 mod params;
 mod parse;
+mod source;
 mod types;
 mod warnings;
 
@@ -33,5 +34,7 @@ pub use self::{
     error::{ConfigError, Warning},
     load::load_text,
     params::{DefaultValue, Parameter, parameters},
-    types::{file::Mode, networks::Networks, skip_senders::SkipSenders},
+    types::{
+        domains::Domains, file::Mode, listed::Listed, networks::Networks, skip_senders::SkipSenders,
+    },
 };

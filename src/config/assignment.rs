@@ -1,8 +1,14 @@
 //! Assignments: the values that a configuration sets, and their positions.
 
+use std::path::Path;
+
 use super::{
     error::{ConfigError, Errors, Position},
-    types::value::{Parsed, Spell, ValueErrors, read_value},
+    source::read_entries,
+    types::{
+        listed::file_of,
+        value::{Parsed, Spell, ValueErrors, items, read_value},
+    },
 };
 
 /// One `name = value`.
@@ -57,6 +63,17 @@ impl Assignments {
     }
 }
 
+/// Adds the lines of the files that a list names.
+fn read_files(assignment: &Assignment, text: &str, value: &mut impl Spell, errors: &mut Errors) {
+    for (offset, item) in items(text) {
+        let Some(path) = file_of(item) else { continue };
+        let add = |line: &str| value.add_line(line);
+        if let Err(message) = read_entries(Path::new(path), assignment.name, errors, add) {
+            errors.push(assignment.error(offset, message));
+        }
+    }
+}
+
 /// Reads the values of a configuration, and gathers what is wrong with them.
 pub(super) struct ValueReader<'a> {
     pub(super) assignments: &'a Assignments,
@@ -82,7 +99,13 @@ impl ValueReader<'_> {
             let error = |message| ConfigError::new(self.file.clone(), Some(name), message);
             return read.map_err(|message| self.errors.push(error(message))).ok();
         };
-        let read = read_value(assignment.value.as_deref()?, parse);
-        read.map_err(|errors| self.errors.extend(assignment.errors(errors))).ok()
+        let text = assignment.value.as_deref()?;
+        let read = read_value(text, parse);
+        let mut value =
+            read.map_err(|errors| self.errors.extend(assignment.errors(errors))).ok()?;
+        if T::FILES {
+            read_files(assignment, text, &mut value, &mut self.errors);
+        }
+        Some(value)
     }
 }

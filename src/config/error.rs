@@ -44,14 +44,15 @@ impl Position {
         Self { column: before + 1, ..self.clone() }
     }
 
-    /// Orders the positions of one reading: by origin, then from top to bottom.
-    pub(super) fn order(&self, config_file: &Path) -> (u8, usize, usize) {
-        let origin = match &self.origin {
-            Origin::File(path) if **path == *config_file => 0,
-            Origin::File(_) => 1,
-            Origin::Option(_) => 2,
+    /// Orders the positions of one reading: the configuration file, other files one after the
+    /// other, then the command line; each from top to bottom.
+    pub(super) fn order(&self, config_file: &Path) -> (u8, Option<Arc<Path>>, usize, usize) {
+        let (origin, path) = match &self.origin {
+            Origin::File(path) if **path == *config_file => (0, None),
+            Origin::File(path) => (1, Some(Arc::clone(path))),
+            Origin::Option(_) => (2, None),
         };
-        (origin, self.line, self.column)
+        (origin, path, self.line, self.column)
     }
 }
 

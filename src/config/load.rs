@@ -1,11 +1,6 @@
 //! From files and the command line to a configuration.
 
-use std::{
-    fs::File,
-    io::{self, Read},
-    path::Path,
-    sync::Arc,
-};
+use std::{path::Path, sync::Arc};
 
 use nix::unistd::Group;
 
@@ -14,18 +9,17 @@ use super::{
     check::contradictions,
     error::{ConfigError, Errors, Origin, Position, Warning},
     params::{Config, Parameter, parameters, read_values, sockets},
-    parse::{control_character, lines, parse},
+    parse::parse,
+    source::{control_character, read_entries, read_file},
     types::{
         file::group_name,
-        skip_senders::{SenderSet, line_entry},
+        listed::{Entries as _, read_line},
+        skip_senders::SenderSet,
         socket::SocketSpec,
         value::quote,
     },
     warnings::warnings,
 };
-
-/// The most octets of a file: a longer one is not a configuration, but perhaps a device.
-const MAX_FILE: u64 = 1 << 26;
 
 /// Options of the command line that win over the configuration file, in the same spelling.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
@@ -201,60 +195,17 @@ fn complete(config: &mut Config, assignments: &Assignments) {
     }
 }
 
-/// Reads `skip_senders_file`: one entry in a line. Entries that are there twice do no harm in a
-/// list that programs write.
+/// Reads `skip_senders_file`.
 fn read_senders(assignment: &Assignment, errors: &mut Errors) -> Option<SenderSet> {
     let path = Path::new(assignment.value.as_deref().filter(|value| !value.is_empty())?);
-    let text = match read_file(path) {
-        Ok(text) => text,
-        Err(error) => {
-            let message = format!("{}: {error} (expected a file of senders)", path.display());
-            errors.push(assignment.error(0, message));
-            return None;
-        }
-    };
     let mut set = SenderSet::default();
-    for line in lines(&text, path) {
-        let mut refuse = |offset, message| {
-            errors.push(ConfigError::new(line.position.at(offset), Some(assignment.name), message));
-        };
-        match (&line.problem, line_entry(&line.text)) {
-            (Some((offset, problem)), _) => refuse(*offset, problem.clone()),
-            (None, Ok(entry)) => {
-                set.insert(&entry);
-            }
-            (None, Err(wrong)) => wrong
-                .into_iter()
-                .for_each(|error| refuse(line.offset + error.offset, error.message)),
-        }
+    let add = |line: &str| {
+        set.insert(&read_line::<SenderSet>(line)?);
+        Ok(())
+    };
+    if let Err(message) = read_entries(path, assignment.name, errors, add) {
+        errors.push(assignment.error(0, message));
+        return None;
     }
     Some(set)
-}
-
-/// Reads a file of bounded size.
-fn read_file(path: &Path) -> io::Result<Vec<u8>> {
-    let mut text = Vec::new();
-    File::open(path)?.take(MAX_FILE + 1).read_to_end(&mut text)?;
-    if u64::try_from(text.len()).is_ok_and(|length| length > MAX_FILE) {
-        return Err(io::Error::other(format!("longer than {MAX_FILE} octets")));
-    }
-    Ok(text)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn files_up_to_the_bound() {
-        let path =
-            std::env::temp_dir().join(format!("spf-milter-{}-large.conf", std::process::id()));
-        for (length, is_read) in [(MAX_FILE - 1, true), (MAX_FILE, true), (MAX_FILE + 1, false)] {
-            // A file of holes, which takes no room.
-            File::create(&path).unwrap().set_len(length).unwrap();
-            let found = read_file(&path).map(|text| u64::try_from(text.len()).unwrap());
-            assert_eq!(found.ok(), is_read.then_some(length));
-        }
-        std::fs::remove_file(&path).unwrap();
-    }
 }

@@ -9,13 +9,15 @@ use std::{net::SocketAddr, path::PathBuf};
 use super::{
     assignment::ValueReader,
     types::{
-        domain_map::{DomainList, domain_list},
+        domain_map::DomainList,
+        domains::Domains,
         file::{Mode, group_name, mode, path},
         keyword::{
             Action, ErrorAction, HeaderName, LogDestination, LogLevel, SyslogFacility, action,
             header_name, keyword,
         },
-        names::{authserv_id, authserv_id_pattern, domain, field_name, hostname},
+        listed::listed,
+        names::{authserv_id, authserv_id_pattern, field_name, hostname},
         networks::{Networks, networks},
         number::{boolean, count, count_from, positive, seconds},
         reply_text::{self, ReplyText},
@@ -27,7 +29,6 @@ use super::{
 };
 use crate::mail::{
     auth_results::AuthservIdPattern,
-    domain::Domain,
     reply::{EnhancedStatusCode, ReplyCode},
     results::SpfResult,
 };
@@ -46,6 +47,8 @@ pub struct Parameter {
     /// Its description, in one line.
     #[cfg(any(test, feature = "testing"))]
     doc: &'static str,
+    /// Whether it is a list that may name files of values.
+    pub(super) takes_files: bool,
     /// The faults of a value.
     pub(super) check: fn(&str) -> ValueErrors,
     pub(super) spell: fn(&Config) -> String,
@@ -117,6 +120,7 @@ macro_rules! parameters {
             fixed: $fixed,
             #[cfg(any(test, feature = "testing"))]
             doc: concat!($($doc),+),
+            takes_files: <$type as Spell>::FILES,
             check: |text| {
                 let value: Parsed<$type> = read_value(text, $parse);
                 value.err().unwrap_or_default()
@@ -263,7 +267,7 @@ parameters! {
         /// Networks of clients for which DMARC is recorded, but not enforced.
         dmarc_exempt_networks: Networks = Text(""), RELOADED, networks;
         /// Domains with whose passing DKIM signature DMARC is recorded, but not enforced.
-        dmarc_exempt_dkim_domains: Vec<Domain> = Text(""), RELOADED, |text| list(text, domain);
+        dmarc_exempt_dkim_domains: Domains = Text(""), RELOADED, listed;
         /// Whether DMARC is recorded, but not enforced, for messages with a List-Id.
         dmarc_exempt_mailing_lists: bool = Text("yes"), RELOADED, boolean;
     }
@@ -306,7 +310,7 @@ parameters! {
         iprev_fail_reply_text: ReplyText =
             Text("reverse DNS validation failed for %{c}"), RELOADED, reply_text::plain;
         /// Author domains that are ours.
-        local_domains: DomainList = Text(""), RELOADED, domain_list;
+        local_domains: DomainList = Text(""), RELOADED, listed;
         /// What follows where a message from outside has such an author and nothing authenticates
         /// it.
         local_domain_action: Action = Text("none"), RELOADED, |text| action(text, &OF_FAILURE);

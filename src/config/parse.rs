@@ -1,56 +1,14 @@
 //! The format of configuration files: text in, assignments and all errors out.
 
-use std::{path::Path, sync::Arc};
+use std::path::Path;
 
 use super::{
     assignment::{Assignment, Assignments},
-    error::{ConfigError, Errors, Origin, Position},
+    error::{ConfigError, Errors},
     params::{Parameter, parameters},
+    source::lines,
     types::{number::boolean, value::quote},
 };
-
-/// One line of a file that is neither blank nor a comment.
-pub(super) struct SourceLine {
-    pub(super) position: Position,
-    /// Without white space around it; octets that are not UTF-8 are replaced, and `problem` says
-    /// so.
-    pub(super) text: String,
-    /// Where in the line the text begins, in octets.
-    pub(super) offset: usize,
-    /// A fault of the characters of the line, and its position in octets.
-    pub(super) problem: Option<(usize, String)>,
-}
-
-/// Cuts a file into lines, without blank lines and comments.
-///
-/// Lines end with LF or CRLF. A byte order mark at the very beginning is skipped: some editors
-/// write one that nobody can see. Control characters other than tabs are errors, but for comments.
-/// Octets that are not UTF-8 are an error there too: the file may not be what it seems.
-pub(super) fn lines<'a>(text: &'a [u8], path: &Path) -> impl Iterator<Item = SourceLine> + use<'a> {
-    let origin = Origin::File(path.into());
-    let text = text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text);
-    text.split(|byte| *byte == b'\n').enumerate().filter_map(move |(index, octets)| {
-        let line = String::from_utf8_lossy(octets);
-        let trimmed = line.trim();
-        let offset = line.len() - line.trim_start().len();
-        let problem = match std::str::from_utf8(octets) {
-            Err(error) => Some((error.valid_up_to(), "not UTF-8 (expected UTF-8)".to_owned())),
-            Ok(_) if trimmed.starts_with('#') => None,
-            Ok(_) => control_character(trimmed).map(|(found, problem)| (offset + found, problem)),
-        };
-        if problem.is_none() && (trimmed.is_empty() || trimmed.starts_with('#')) {
-            return None;
-        }
-        let position = Position::line(&origin, index + 1, &Arc::from(line.trim_end()));
-        Some(SourceLine { position, text: trimmed.to_owned(), offset, problem })
-    })
-}
-
-/// Finds a control character other than a tab: its position in octets, and the message.
-pub(super) fn control_character(text: &str) -> Option<(usize, String)> {
-    let (offset, character) = text.char_indices().find(|(_, c)| c.is_control() && *c != '\t')?;
-    Some((offset, format!("control character U+{:04X} (expected text)", u32::from(character))))
-}
 
 /// Reads a configuration file that was read into memory.
 pub(super) fn parse(text: &[u8], path: &Path) -> (Assignments, Errors) {

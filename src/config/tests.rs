@@ -176,6 +176,77 @@ fn fixed_values_stay() {
 }
 
 #[test]
+fn entries_come_from_files() {
+    let directory = std::env::temp_dir().join(format!("spf-milter-lists-{}", std::process::id()));
+    fs::create_dir_all(&directory).unwrap();
+    let write = |name: &str, text: &str| {
+        let path = directory.join(name);
+        fs::write(&path, text).unwrap();
+        path.display().to_string()
+    };
+    let networks =
+        write("networks", "\u{feff}# ours\r\n\r\n 192.0.2.0/24 \r\n10.0.0.1\n10.0.0.1\n");
+    let more = write("more", "198.51.100.1");
+    let domains = write("domains", "a.example\nBücher.example\n");
+    let senders = write("senders", ".b.example\nAmy@c.example\n");
+    let text = format!(
+        "trusted_networks = loopback, file:{networks}, 10.0.0.1, file:{more}\n\
+         dmarc_exempt_dkim_domains = file:{domains}\nskip_senders = d.example, file:{senders}\n"
+    );
+    let before = config(&text);
+    let trusts =
+        |config: &Config, address: &str| config.trusted_networks.contains(address.parse().unwrap());
+    for (address, is_trusted) in [
+        ("127.0.0.1", true),
+        ("192.0.2.77", true),
+        ("198.51.100.1", true),
+        ("10.0.0.1", true),
+        ("10.0.0.2", false),
+    ] {
+        assert_eq!(trusts(&before, address), is_trusted, "{address}");
+    }
+    // What follows from a list follows from its files.
+    assert_eq!(before.trusted_authentication_results, before.trusted_networks);
+    let domain = |name| Domain::parse(name).unwrap();
+    assert!(before.dmarc_exempt_dkim_domains.contains(&domain("bücher.example")));
+    assert!(!before.dmarc_exempt_dkim_domains.contains(&domain("x.a.example")));
+    assert!(before.skip_senders.matches(Some("amy"), &domain("c.example")));
+    assert!(before.skip_senders.matches(None, &domain("x.b.example")));
+    // It is shown as it was written, and reads back.
+    assert!(before.show(false).contains(&format!(
+        "\ntrusted_networks = loopback, file:{networks}, 10.0.0.1, file:{more}\n"
+    )));
+    assert_eq!(load_with(&before.show(true), &Overrides::default()).unwrap().config, before);
+
+    write("networks", "192.0.2.1\n");
+    write("senders", "amy@c.example\n");
+    let after = config(&text);
+    assert!(trusts(&after, "192.0.2.1") && !trusts(&after, "192.0.2.77"));
+    assert_eq!(
+        after.changed(&before),
+        ["trusted_networks", "skip_senders", "trusted_authentication_results"]
+    );
+
+    write("networks", "10.0.0.1\n x\nfile:y\n");
+    write("domains", "a..b\n");
+    let found = errors(&format!(
+        "{text}spf_exempt_networks = loopback, file:{networks}.not\nlog_level = x\n"
+    ));
+    let expected = [
+        format!("a.conf:5:33: spf_exempt_networks: {networks}.not: No such file or directory"),
+        "a.conf:6:13: log_level: ".to_owned(),
+        format!("{domains}:1:1: dmarc_exempt_dkim_domains: 'a..b' is not a domain"),
+        format!("{networks}:2:2: trusted_networks: 'x' is not a network"),
+        format!("{networks}:3:1: trusted_networks: 'file:y' is not a network"),
+    ];
+    assert_eq!(found.len(), expected.len(), "{found:?}");
+    for (found, expected) in found.iter().zip(&expected) {
+        assert!(found.starts_with(expected), "{found} is not {expected}");
+    }
+    fs::remove_dir_all(&directory).unwrap();
+}
+
+#[test]
 fn senders_come_from_both_places() {
     let directory = std::env::temp_dir().join(format!("spf-milter-config-{}", std::process::id()));
     fs::create_dir_all(&directory).unwrap();

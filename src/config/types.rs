@@ -1,8 +1,10 @@
 //! The types of values: each with its reader, and with its spelling in a configuration file.
 
 pub(super) mod domain_map;
+pub(super) mod domains;
 pub(super) mod file;
 pub(super) mod keyword;
+pub(super) mod listed;
 pub(super) mod names;
 pub(super) mod networks;
 pub(super) mod number;

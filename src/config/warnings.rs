@@ -11,6 +11,7 @@ use super::{
     params::{Config, Parameter},
     types::{
         keyword::{Action, HeaderName},
+        listed::file_of,
         networks::oddities,
         socket::SocketSpec,
         suggestion::comment,
@@ -126,6 +127,9 @@ fn unlikely_values(config: &Config, assignments: &Assignments) -> Vec<Warning> {
         let Some(value) = assignment.value.as_deref() else { continue };
         let mut warn =
             |offset: usize, message: &str| warnings.push(assignment.error(offset, message));
+        if Parameter::find(assignment.name).is_some_and(|parameter| parameter.takes_files) {
+            files(value, &mut warn);
+        }
         match assignment.name {
             "socket" => sockets(config, &mut warn),
             "skip_senders_file" => path(Path::new(value), "", &mut warn),
@@ -170,6 +174,16 @@ fn sockets(config: &Config, warn: &mut impl FnMut(usize, &str)) {
     for socket in &config.socket {
         if let SocketSpec::Unix(file) = socket {
             path(file, &format!("{socket} "), warn);
+        }
+    }
+}
+
+/// Looks at the paths of the files that a list names.
+fn files(text: &str, warn: &mut impl FnMut(usize, &str)) {
+    for (offset, item) in items(text) {
+        if let Some(file) = file_of(item) {
+            let mut warn = |_, message: &str| warn(offset, message);
+            path(Path::new(file), &format!("{item} "), &mut warn);
         }
     }
 }

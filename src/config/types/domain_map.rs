@@ -2,13 +2,16 @@
 
 use std::collections::HashMap;
 
-use super::value::{Parsed, Spell, list_with, quote, wrong};
+use super::{
+    listed::{Entries, Listed},
+    value::{Parsed, Spell, refuse},
+};
 use crate::mail::domain::Domain;
 
 /// Values for domains, each kind of entry in a table of its own, so that a look-up costs the same
 /// however many there are.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) struct DomainMap<T> {
+pub struct DomainMap<T> {
     domains: HashMap<Box<str>, T>,
     /// Values for the subdomains of domains.
     parents: HashMap<Box<str>, T>,
@@ -29,7 +32,7 @@ impl<T> Default for DomainMap<T> {
 
 impl<T> DomainMap<T> {
     /// Whether there is nothing.
-    pub(crate) fn is_empty(&self) -> bool {
+    pub fn is_empty(&self) -> bool {
         self.domains.is_empty() && self.parents.is_empty()
     }
 
@@ -69,47 +72,34 @@ impl Spell for DomainEntry {
 }
 
 /// A list of domains, and of domains whose subdomains are meant.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct DomainList {
-    /// As it is spelt.
-    listed: Vec<DomainEntry>,
-    map: DomainMap<()>,
-}
+pub(crate) type DomainList = Listed<DomainMap<()>>;
 
-impl DomainList {
-    /// Whether there is nothing in it.
-    pub fn is_empty(&self) -> bool {
-        self.map.is_empty()
-    }
-
+impl DomainMap<()> {
     /// Whether the domain is in it, by itself or as a subdomain.
     pub fn contains(&self, domain: &Domain) -> bool {
-        self.map.get(domain).is_some()
+        self.get(domain).is_some()
     }
 }
 
-impl Spell for DomainList {
-    const LIST: bool = true;
+impl Entries for DomainMap<()> {
+    type Entry = DomainEntry;
 
-    fn spell(&self) -> String {
-        self.listed.spell()
+    const REFUSES_OTHER_SPELLINGS: bool = true;
+
+    fn read(text: &str) -> Parsed<DomainEntry> {
+        domain_entry(text)
     }
-}
 
-/// Reads a list of domains.
-pub(crate) fn domain_list(text: &str) -> Parsed<DomainList> {
-    let mut map = DomainMap::default();
-    let listed = list_with(text, domain_entry, |_, entry| map.insert(entry, ()).is_some())?;
-    Ok(DomainList { listed, map })
+    fn insert(&mut self, entry: &DomainEntry) -> bool {
+        self.insert(entry, ()).is_none()
+    }
 }
 
 /// Reads one entry.
 pub(crate) fn domain_entry(text: &str) -> Parsed<DomainEntry> {
     let bad = |why: &dyn std::fmt::Display| {
-        wrong(format!(
-            "{} is not a domain: {why} (expected example.com, or .example.com for subdomains)",
-            quote(text)
-        ))
+        let expected = "example.com, or .example.com for subdomains";
+        refuse(text, format_args!("is not a domain: {why}"), expected)
     };
     match text.strip_prefix('.') {
         Some(parent) => {
@@ -125,21 +115,24 @@ pub(crate) fn domain_entry(text: &str) -> Parsed<DomainEntry> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::listed::listed, *};
 
     #[test]
     fn domains_and_subdomains() {
         let has = |list: &str, domain: &str| {
-            domain_list(list).unwrap().contains(&Domain::parse(domain).unwrap())
+            listed::<DomainMap<()>>(list).unwrap().contains(&Domain::parse(domain).unwrap())
         };
         assert!(has("Example.COM", "example.com") && !has("example.com", "a.example.com"));
         assert!(has(".example.com", "a.b.example.com") && !has(".example.com", "example.com"));
         assert!(!has(".example.com", "badexample.com") && !has("", "example.com"));
         assert!(has("b\u{fc}cher.example", "xn--bcher-kva.example"));
         for bad in ["com", "a..b", "amy@example.com", "*.example.com", "example.com, EXAMPLE.com"] {
-            assert!(domain_list(bad).is_err(), "{bad}");
+            assert!(listed::<DomainMap<()>>(bad).is_err(), "{bad}");
         }
-        assert_eq!(domain_list(".a.example, B.example").unwrap().spell(), ".a.example, b.example");
+        assert_eq!(
+            listed::<DomainMap<()>>(".a.example, B.example").unwrap().spell(),
+            ".a.example, b.example"
+        );
     }
 
     #[test]

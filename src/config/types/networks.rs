@@ -1,51 +1,89 @@
 //! Networks of clients.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeSet, HashMap, HashSet},
     fmt,
     net::IpAddr,
 };
 
 use ipnet::{IpNet, Ipv4Net};
 
-use super::value::{Parsed, ValueError, ValueErrors, items, list_with, refuse, spell_as_displayed};
+use super::{
+    listed::{Entries, Listed, listed},
+    value::{Parsed, ValueError, ValueErrors, items, refuse, spell_as_displayed},
+};
 
-/// A set of networks. IPv4-mapped IPv6 addresses (RFC 4291 §2.5.5.2) count as IPv4.
+/// A list of networks.
+pub type Networks = Listed<NetworkSet>;
+
+/// Networks in a table. IPv4-mapped IPv6 addresses (RFC 4291 §2.5.5.2) count as IPv4.
+///
+/// A look-up asks for one network of each length that there is, 33 or 129 at most, however many
+/// networks there are.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Networks(Vec<Network>);
+pub struct NetworkSet {
+    has_loopback: bool,
+    networks: HashSet<IpNet>,
+    /// The lengths of prefixes, of IPv4 and of IPv6.
+    v4_lengths: BTreeSet<u8>,
+    v6_lengths: BTreeSet<u8>,
+}
 
+/// A network.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
-enum Network {
+pub(crate) enum Network {
     /// 127.0.0.0/8 and ::1.
     Loopback,
     /// Without host bits, and IPv4 where it can be.
     Net(IpNet),
 }
 
-impl Networks {
+impl NetworkSet {
     /// Whether the address lies in one of the networks.
     pub fn contains(&self, address: IpAddr) -> bool {
         let address = address.to_canonical();
-        self.0.iter().any(|network| match network {
-            Network::Loopback => address.is_loopback(),
-            Network::Net(network) => network.contains(&address),
-        })
+        let lengths = if address.is_ipv4() { &self.v4_lengths } else { &self.v6_lengths };
+        let has = |length: &u8| {
+            let network = IpNet::new(address, *length);
+            network.is_ok_and(|network| self.networks.contains(&network.trunc()))
+        };
+        self.has_loopback && address.is_loopback() || lengths.iter().any(has)
     }
 
     /// Whether there are no networks.
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        !self.has_loopback && self.networks.is_empty()
     }
 }
 
-/// Reads a set of networks. One that is there in two spellings is there once; see [`oddities`].
+impl Entries for NetworkSet {
+    type Entry = Network;
+
+    /// See [`oddities`].
+    const REFUSES_OTHER_SPELLINGS: bool = false;
+
+    fn read(text: &str) -> Parsed<Network> {
+        network(text)
+    }
+
+    fn insert(&mut self, entry: &Network) -> bool {
+        match *entry {
+            Network::Loopback => !std::mem::replace(&mut self.has_loopback, true),
+            Network::Net(network) => {
+                let lengths = match network {
+                    IpNet::V4(_) => &mut self.v4_lengths,
+                    IpNet::V6(_) => &mut self.v6_lengths,
+                };
+                lengths.insert(network.prefix_len());
+                self.networks.insert(network)
+            }
+        }
+    }
+}
+
+/// Reads a list of networks. One that is there in two spellings is there once; see [`oddities`].
 pub(crate) fn networks(text: &str) -> Parsed<Networks> {
-    let mut seen = HashSet::new();
-    let mut spellings = HashSet::new();
-    let spelt = |text: &str| Ok((text.to_owned(), network(text)?));
-    let found = list_with(text, spelt, |_, (spelling, _)| !spellings.insert(spelling.clone()))?;
-    let networks = found.into_iter().map(|(_, network)| network);
-    Ok(Networks(networks.filter(|network| seen.insert(*network)).collect()))
+    listed(text)
 }
 
 /// Finds networks that are not an error, but hardly meant, in a text that [`networks`] reads.
@@ -121,27 +159,25 @@ fn canonical(network: IpNet) -> IpNet {
     network
 }
 
-impl fmt::Display for Networks {
+impl fmt::Display for Network {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (index, network) in self.0.iter().enumerate() {
-            f.write_str(if index == 0 { "" } else { ", " })?;
-            match network {
-                Network::Loopback => f.write_str("loopback")?,
-                Network::Net(network) if network.prefix_len() == network.max_prefix_len() => {
-                    write!(f, "{}", network.addr())?
-                }
-                Network::Net(network) => write!(f, "{network}")?,
+        match self {
+            Self::Loopback => f.write_str("loopback"),
+            Self::Net(network) if network.prefix_len() == network.max_prefix_len() => {
+                write!(f, "{}", network.addr())
             }
+            Self::Net(network) => write!(f, "{network}"),
         }
-        Ok(())
     }
 }
 
-spell_as_displayed!(Networks: LIST);
+spell_as_displayed!(Network);
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use proptest::{collection::vec, prelude::*};
+
+    use super::{super::value::Spell as _, *};
 
     fn has(networks_text: &str, address: &str) -> bool {
         networks(networks_text).unwrap().contains(address.parse().unwrap())
@@ -169,7 +205,7 @@ mod tests {
     fn networks_are_spelt_without_host_bits() {
         let text = "loopback, 10.1.2.3/8, 192.0.2.1/32, ::ffff:0:0/96, 2001:db8::1/32, ::1";
         assert_eq!(
-            networks(text).unwrap().to_string(),
+            networks(text).unwrap().spell(),
             "loopback, 10.0.0.0/8, 192.0.2.1, 0.0.0.0/0, 2001:db8::/32, ::1"
         );
     }
@@ -211,7 +247,7 @@ mod tests {
     #[test]
     fn a_network_in_two_spellings_is_one() {
         let text = "127.0.0.0/8,::ffff:127.0.0.0/104,::1, 10.0.0.1, 10.0.0.1/32, 192.0.2.7/24";
-        assert_eq!(networks(text).unwrap().to_string(), "127.0.0.0/8, ::1, 10.0.0.1, 192.0.2.0/24");
+        assert_eq!(networks(text).unwrap().spell(), "127.0.0.0/8, ::1, 10.0.0.1, 192.0.2.0/24");
         let found: Vec<_> =
             oddities(text).into_iter().map(|oddity| (oddity.offset, oddity.message)).collect();
         assert_eq!(
@@ -223,5 +259,64 @@ mod tests {
             ]
         );
         assert_eq!(oddities("loopback, 127.0.0.0/8, ::1, 10.0.0.0/8"), []);
+    }
+
+    /// One network after the other, as they are written.
+    fn contains_slowly(all: &[Network], address: IpAddr) -> bool {
+        all.iter().any(|network| match network {
+            Network::Loopback => address.is_loopback(),
+            Network::Net(network) => network.contains(&address),
+        })
+    }
+
+    proptest! {
+        /// Addresses and networks of few bits, so that they often meet.
+        #[test]
+        fn look_ups_are_those_of_the_slow_twin(
+            nets in vec((any::<bool>(), any::<[u8; 2]>(), 0_u8..=128), 0..8),
+            loopback in any::<bool>(),
+            addresses in vec((any::<bool>(), any::<[u8; 2]>()), 16),
+        ) {
+            let address = |is_v4: bool, [first, last]: [u8; 2]| {
+                let (first, last) = (first % 4 + 126, last % 4);
+                if is_v4 {
+                    IpAddr::from([first, 0, 0, last])
+                } else {
+                    IpAddr::from([u16::from(first % 2), 0, 0, 0, 0, 0, 0, u16::from(last)])
+                }
+            };
+            let mut all: Vec<Network> = nets
+                .into_iter()
+                .map(|(is_v4, octets, length)| {
+                    let length = if is_v4 { length % 33 } else { length };
+                    Network::Net(IpNet::new(address(is_v4, octets), length).unwrap().trunc())
+                })
+                .collect();
+            all.extend(loopback.then_some(Network::Loopback));
+            let mut set = NetworkSet::default();
+            for network in &all {
+                set.insert(network);
+            }
+            prop_assert_eq!(set.is_empty(), all.is_empty());
+            for (is_v4, octets) in addresses {
+                let address = address(is_v4, octets);
+                prop_assert_eq!(set.contains(address), contains_slowly(&all, address), "{}", address);
+            }
+        }
+    }
+
+    #[test]
+    fn many_networks_are_no_burden() {
+        let mut networks = Networks::default();
+        for n in 0..100_000_u32 {
+            networks
+                .add_line(&format!("{}/{}", std::net::Ipv4Addr::from(n << 12), 20 + n % 13))
+                .unwrap();
+        }
+        // In a list that is gone through a million look-ups would take minutes.
+        let hits = (0..1_000_000_u32)
+            .filter(|n| networks.contains(std::net::Ipv4Addr::from(n << 12).into()))
+            .count();
+        assert_eq!(hits, 100_000);
     }
 }

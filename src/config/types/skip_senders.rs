@@ -8,23 +8,23 @@ use std::{
 };
 
 use super::{
-    suggestion::explain,
-    value::{Parsed, Spell, list_with, quote, refuse, refuse_comment, refuse_quotes},
+    listed::{Entries, Listed, listed},
+    value::{Parsed, Spell, quote, refuse},
 };
 use crate::mail::domain::Domain;
 
 /// Senders that are not verified, from `skip_senders` and `skip_senders_file`. Cheap to clone.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct SkipSenders {
-    /// From the parameter, as it is spelt.
-    listed: Vec<Entry>,
-    listed_set: Arc<SenderSet>,
+    /// From the parameter.
+    listed: Listed<SenderSet>,
+    /// From `skip_senders_file`.
     file_set: Arc<SenderSet>,
 }
 
 /// Entries, each kind in a table of its own, so that a look-up costs the same however many there
 /// are.
-#[derive(Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct SenderSet {
     domains: HashSet<Box<str>>,
     /// Domains whose subdomains are meant.
@@ -50,12 +50,12 @@ impl SkipSenders {
     /// A HELO identity has no local-part, and is matched only by domains. Local-parts are compared
     /// as they are written, quotes and all, but for the case of ASCII letters.
     pub fn matches(&self, local_part: Option<&str>, domain: &Domain) -> bool {
-        self.listed_set.matches(local_part, domain) || self.file_set.matches(local_part, domain)
+        self.listed.matches(local_part, domain) || self.file_set.matches(local_part, domain)
     }
 
     /// Whether the parameter `skip_senders` is the same in both.
     pub(crate) fn same_list(&self, other: &Self) -> bool {
-        self.listed_set == other.listed_set
+        self.listed == other.listed
     }
 
     /// Whether the file had the same entries in both.
@@ -71,15 +71,27 @@ impl SkipSenders {
 
 impl Spell for SkipSenders {
     const LIST: bool = true;
+    const FILES: bool = true;
 
     fn spell(&self) -> String {
         self.listed.spell()
     }
+
+    fn add_line(&mut self, line: &str) -> Parsed<()> {
+        self.listed.add_line(line)
+    }
 }
 
-impl SenderSet {
-    /// Adds an entry, unless it is there already: then the answer is `false`.
-    pub(crate) fn insert(&mut self, entry: &Entry) -> bool {
+impl Entries for SenderSet {
+    type Entry = Entry;
+
+    const REFUSES_OTHER_SPELLINGS: bool = true;
+
+    fn read(text: &str) -> Parsed<Entry> {
+        entry(text)
+    }
+
+    fn insert(&mut self, entry: &Entry) -> bool {
         match entry {
             Entry::Domain(domain) => self.domains.insert(domain.as_str().into()),
             Entry::Subdomains(domain) => self.parents.insert(domain.as_str().into()),
@@ -88,7 +100,9 @@ impl SenderSet {
             }
         }
     }
+}
 
+impl SenderSet {
     fn matches(&self, local_part: Option<&str>, domain: &Domain) -> bool {
         let domain = domain.as_str();
         if self.domains.contains(domain) {
@@ -126,9 +140,7 @@ impl Spell for Entry {
 
 /// Reads the value of `skip_senders`.
 pub(crate) fn skip_senders(text: &str) -> Parsed<SkipSenders> {
-    let mut set = SenderSet::default();
-    let listed = list_with(text, entry, |_, entry| !set.insert(entry))?;
-    Ok(SkipSenders { listed, listed_set: Arc::new(set), file_set: Arc::default() })
+    Ok(SkipSenders { listed: listed(text)?, file_set: Arc::default() })
 }
 
 /// Reads one entry.
@@ -158,25 +170,6 @@ pub(crate) fn entry(text: &str) -> Parsed<Entry> {
             Err(error) => bad(&error),
         },
     }
-}
-
-/// Reads a line of a file of senders: one entry, and nothing behind it.
-pub(crate) fn line_entry(text: &str) -> Parsed<Entry> {
-    refuse_comment(text, |guess| entry(guess).is_ok())?;
-    refuse_quotes(text, false, |guess| entry(guess).is_ok())?;
-    entry(text).map_err(|mut errors| {
-        for error in &mut errors {
-            let several = text
-                .split(|c: char| c == ',' || c == ';' || c.is_whitespace())
-                .filter(|part| !part.is_empty());
-            if several.clone().count() > 1 && several.clone().all(|part| entry(part).is_ok()) {
-                error.message.push_str(", one in each line");
-            } else {
-                explain(&mut error.message, text, false, |guess| entry(guess).is_ok());
-            }
-        }
-        errors
-    })
 }
 
 /// Whether a text can be a local-part (RFC 5321 §4.1.2): of any characters in quotes, else without

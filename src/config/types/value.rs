@@ -52,8 +52,16 @@ pub(crate) trait Spell {
     /// Whether there may be several values with commas between them.
     const LIST: bool = false;
 
+    /// Whether items may name files, whose lines are values too.
+    const FILES: bool = false;
+
     /// The value as it may stand in a configuration file.
     fn spell(&self) -> String;
+
+    /// Adds a line of a file that the list names.
+    fn add_line(&mut self, _line: &str) -> Parsed<()> {
+        Ok(())
+    }
 }
 
 /// Spells values that [`std::fmt::Display`] writes in the form of a configuration file. Constants of

@@ -6,7 +6,9 @@ use spf_milter::config::{Loaded, Overrides, load_text};
 
 pub(crate) fn check(octets: &[u8]) {
     // Would have other files read.
-    if octets.windows(5).any(|window| window.eq_ignore_ascii_case(b"_file")) {
+    if octets.windows(5).any(|window| {
+        window.eq_ignore_ascii_case(b"_file") || window.eq_ignore_ascii_case(b"file:")
+    }) {
         return;
     }
     let load = |text: &[u8]| load_text(text, Path::new("fuzzed"), &Overrides::default());

@@ -1,0 +1,121 @@
+//! Files, and their lines.
+
+use std::{
+    fs::File,
+    io::{self, Read},
+    path::Path,
+    sync::Arc,
+};
+
+use super::{
+    error::{ConfigError, Errors, Origin, Position},
+    types::value::Parsed,
+};
+
+/// The most octets of a file: a longer one is not a configuration, but perhaps a device.
+const MAX_FILE: u64 = 1 << 26;
+
+/// Reads a file of bounded size.
+///
+/// # Errors
+///
+/// It cannot be read, or is too long.
+pub(super) fn read_file(path: &Path) -> io::Result<Vec<u8>> {
+    let mut text = Vec::new();
+    File::open(path)?.take(MAX_FILE + 1).read_to_end(&mut text)?;
+    if u64::try_from(text.len()).is_ok_and(|length| length > MAX_FILE) {
+        return Err(io::Error::other(format!("longer than {MAX_FILE} octets")));
+    }
+    Ok(text)
+}
+
+/// One line of a file that is neither blank nor a comment.
+pub(super) struct SourceLine {
+    pub(super) position: Position,
+    /// Without white space around it; octets that are not UTF-8 are replaced, and `problem` says
+    /// so.
+    pub(super) text: String,
+    /// Where in the line the text begins, in octets.
+    pub(super) offset: usize,
+    /// A fault of the characters of the line, and its position in octets.
+    pub(super) problem: Option<(usize, String)>,
+}
+
+/// Cuts a file into lines, without blank lines and comments.
+///
+/// Lines end with LF or CRLF. A byte order mark at the very beginning is skipped: some editors
+/// write one that nobody can see. Control characters other than tabs are errors, but for comments.
+/// Octets that are not UTF-8 are an error there too: the file may not be what it seems.
+pub(super) fn lines<'a>(text: &'a [u8], path: &Path) -> impl Iterator<Item = SourceLine> + use<'a> {
+    let origin = Origin::File(path.into());
+    let text = text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text);
+    text.split(|byte| *byte == b'\n').enumerate().filter_map(move |(index, octets)| {
+        let line = String::from_utf8_lossy(octets);
+        let trimmed = line.trim();
+        let offset = line.len() - line.trim_start().len();
+        let problem = match std::str::from_utf8(octets) {
+            Err(error) => Some((error.valid_up_to(), "not UTF-8 (expected UTF-8)".to_owned())),
+            Ok(_) if trimmed.starts_with('#') => None,
+            Ok(_) => control_character(trimmed).map(|(found, problem)| (offset + found, problem)),
+        };
+        if problem.is_none() && (trimmed.is_empty() || trimmed.starts_with('#')) {
+            return None;
+        }
+        let position = Position::line(&origin, index + 1, &Arc::from(line.trim_end()));
+        Some(SourceLine { position, text: trimmed.to_owned(), offset, problem })
+    })
+}
+
+/// Finds a control character other than a tab: its position in octets, and the message.
+pub(super) fn control_character(text: &str) -> Option<(usize, String)> {
+    let (offset, character) = text.char_indices().find(|(_, c)| c.is_control() && *c != '\t')?;
+    Some((offset, format!("control character U+{:04X} (expected text)", u32::from(character))))
+}
+
+/// Reads a file that has one entry of a parameter in each line. Entries that are there twice do no
+/// harm in a list that programs write.
+///
+/// # Errors
+///
+/// The file cannot be read. What is wrong with its lines goes to `errors`.
+pub(super) fn read_entries(
+    path: &Path,
+    parameter: &'static str,
+    errors: &mut Errors,
+    mut add: impl FnMut(&str) -> Parsed<()>,
+) -> Result<(), String> {
+    let text = read_file(path)
+        .map_err(|error| format!("{}: {error} (expected a file of entries)", path.display()))?;
+    for line in lines(&text, path) {
+        let mut refuse = |offset, message| {
+            errors.push(ConfigError::new(line.position.at(offset), Some(parameter), message));
+        };
+        match &line.problem {
+            Some((offset, problem)) => refuse(*offset, problem.clone()),
+            None => add(&line.text)
+                .err()
+                .into_iter()
+                .flatten()
+                .for_each(|error| refuse(line.offset + error.offset, error.message)),
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_up_to_the_bound() {
+        let path =
+            std::env::temp_dir().join(format!("spf-milter-{}-large.conf", std::process::id()));
+        for (length, is_read) in [(MAX_FILE - 1, true), (MAX_FILE, true), (MAX_FILE + 1, false)] {
+            // A file of holes, which takes no room.
+            File::create(&path).unwrap().set_len(length).unwrap();
+            let found = read_file(&path).map(|text| u64::try_from(text.len()).unwrap());
+            assert_eq!(found.ok(), is_read.then_some(length));
+        }
+        std::fs::remove_file(&path).unwrap();
+    }
+}
