@@ -106,7 +106,7 @@ impl Pending {
             let Some(under_way) = &mut lookup else { return };
             tokio::select! {
                 biased;
-                outcome = under_way => break outcome,
+                // First, so that nothing is asked where all waiters have left by now.
                 () = deserted.notified() => {
                     let table = self.lock();
                     // Unless a waiter has come since, it ends here; before another look-up of the
@@ -116,6 +116,7 @@ impl Pending {
                         registration.clear(table);
                     }
                 }
+                outcome = under_way => break outcome,
             }
         };
         drop(registration);
@@ -163,5 +164,42 @@ impl Registration<'_> {
 impl Drop for Registration<'_> {
     fn drop(&mut self) {
         self.clear(self.pending.lock());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use futures_util::FutureExt as _;
+    use tokio::task::yield_now;
+
+    use super::*;
+    use crate::dns::{answer::RecordType, name::Name, permits::Permits};
+
+    #[tokio::test]
+    async fn nothing_is_asked_where_the_waiter_has_left() {
+        let (pending, share) = (Pending::default(), Permits::new(1).share());
+        let key = Key { name: Name::new("a.example").unwrap(), record_type: RecordType::A };
+        let asked = Arc::new(AtomicUsize::new(0));
+        let join = || {
+            let asked = Arc::clone(&asked);
+            let ask = async move {
+                asked.fetch_add(1, Ordering::Relaxed);
+                Err(Failure::NoData)
+            };
+            pending.join(key.clone(), &share, |_| ask, || ())
+        };
+        for returns in [false, true] {
+            assert!(join().now_or_never().is_none());
+            if returns {
+                assert_eq!(join().await, Err(Failure::NoData));
+            }
+            for _ in 0..10 {
+                yield_now().await;
+            }
+            assert_eq!(asked.load(Ordering::Relaxed), usize::from(returns));
+            assert!(pending.lock().is_empty());
+        }
     }
 }
