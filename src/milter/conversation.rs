@@ -45,6 +45,10 @@ const IDLE_LIMIT: Duration = Duration::from_secs(7210);
 /// have their turn.
 const READS_IN_A_ROW: u32 = 16;
 
+/// Packets with which work ends; then others of the thread have their turn.
+const ENDS_OF_WORK: [CommandKind; 3] =
+    [CommandKind::BodyEnd, CommandKind::Abort, CommandKind::Helo];
+
 /// The state of one connection.
 #[derive(Debug)]
 pub(super) struct Conversation<'a> {
@@ -106,8 +110,8 @@ impl<'a> Conversation<'a> {
                 self.take(packet).await?;
                 packet_ended |= packet.is_whole;
                 // An MTA that is quick would keep the thread to itself: its octets are there
-                // whenever it is answered.
-                if packet.is_whole && packet.command == CommandKind::BodyEnd {
+                // whenever it is answered. Nor would look-ups end that were given up.
+                if packet.is_whole && ENDS_OF_WORK.contains(&packet.command) {
                     yield_now().await;
                 }
             }

@@ -1,7 +1,7 @@
 //! The memory that answers of name servers can make the daemon take: it is measured, not
 //! reckoned.
 
-use std::{fs, net::SocketAddr};
+use std::{fs, io::Write as _, net::SocketAddr};
 
 use spf_milter::dns::{RecordType, zone::Zone};
 use testkit::{
@@ -162,4 +162,31 @@ fn large_answers() {
         }
     });
     measure("addresses", addresses, false);
+}
+
+/// The look-ups of messages that are given up end while more such messages come.
+#[test]
+fn messages_given_up() {
+    let nameserver = NameServer::start(Zone::new());
+    nameserver.behave("*", Behaviour { drop: true, ..Behaviour::default() });
+    let daemon = Daemon::start(&format!(
+        "nameservers = {}\nverify_helo = no\nreject_results =\n",
+        nameserver.address()
+    ));
+    let mut client = daemon.client();
+    let address = SocketAddr::from(([192, 0, 2, 9], 40025));
+    client.connect("mail.example.com", Some(address)).unwrap();
+    let before = daemon.memory();
+    let packet = |command: u8, content: &str| {
+        let length = u32::try_from(content.len() + 1).unwrap();
+        [&length.to_be_bytes(), [command].as_slice(), content.as_bytes()].concat()
+    };
+    for number in 0..20_000 {
+        let mail = packet(b'M', &format!("<a@{number}.example>\0"));
+        client.stream().write_all(&[mail, packet(b'A', "")].concat()).unwrap();
+    }
+    client.send(b'E', b"").unwrap();
+    client.receive().unwrap();
+    let most = peak(&daemon);
+    assert!(most <= before + WASTE, "from {before} to {most} KiB");
 }
