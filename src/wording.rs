@@ -41,9 +41,8 @@ pub async fn word(
     facts: &Facts<'_>,
     dns: Option<(&Dns, Duration)>,
 ) -> Reply {
-    let outcome = facts.identity.map(|identity| &identity.outcome);
     let (code, status, text) = match refusal {
-        Refusal::Spf => spf_reply(config, outcome),
+        Refusal::Spf => spf_reply(config, facts.identity),
         Refusal::Dmarc => {
             let (code, status) = (config.dmarc_fail_reply_code, config.dmarc_fail_status_code);
             (code, status, &config.dmarc_fail_reply_text)
@@ -123,21 +122,40 @@ fn for_action(
     }
 }
 
-/// The reply to a result of SPF.
+/// The reply to a result of SPF. A text of HELO's own comes before all others.
 fn spf_reply<'a>(
     c: &'a Config,
-    outcome: Option<&spf::Outcome>,
+    identity: Option<&Verified>,
 ) -> (ReplyCode, EnhancedStatusCode, &'a ReplyText) {
     use SpfResult::{Permerror, Softfail, Temperror};
-    match outcome.map_or(SpfResult::Fail, |outcome| outcome.result) {
-        Softfail => (c.softfail_reply_code, c.softfail_status_code, &c.softfail_reply_text),
-        Temperror => (c.temperror_reply_code, c.temperror_status_code, &c.temperror_reply_text),
-        Permerror => (c.permerror_reply_code, c.permerror_status_code, &c.permerror_reply_text),
-        _ if outcome.is_some_and(|outcome| outcome.explanation.is_some()) => {
-            (c.fail_reply_code, c.fail_status_code, &c.fail_reply_text_exp)
-        }
-        _ => (c.fail_reply_code, c.fail_status_code, &c.fail_reply_text),
-    }
+    let outcome = identity.map(|identity| &identity.outcome);
+    let fail_text = match outcome {
+        Some(outcome) if outcome.explanation.is_some() => &c.fail_reply_text_exp,
+        _ => &c.fail_reply_text,
+    };
+    let (code, status, text, for_helo) = match outcome.map_or(SpfResult::Fail, |o| o.result) {
+        Softfail => (
+            c.softfail_reply_code,
+            c.softfail_status_code,
+            &c.softfail_reply_text,
+            &c.helo_softfail_reply_text,
+        ),
+        Temperror => (
+            c.temperror_reply_code,
+            c.temperror_status_code,
+            &c.temperror_reply_text,
+            &c.helo_temperror_reply_text,
+        ),
+        Permerror => (
+            c.permerror_reply_code,
+            c.permerror_status_code,
+            &c.permerror_reply_text,
+            &c.helo_permerror_reply_text,
+        ),
+        _ => (c.fail_reply_code, c.fail_status_code, fail_text, &c.helo_fail_reply_text),
+    };
+    let is_helo = identity.is_some_and(|identity| identity.identity == Identity::Helo);
+    (code, status, for_helo.as_ref().filter(|_| is_helo).unwrap_or(text))
 }
 
 fn has_client_name(text: &ReplyText) -> bool {
@@ -185,6 +203,13 @@ fn expand(
                     .and_then(|outcome| outcome.problem.as_ref())
                     .map_or("unknown", |problem| problem.kind.as_str()),
             ),
+            ReplySegment::Identity => match identity {
+                Some(identity) if identity.identity == Identity::Helo => {
+                    expanded.extend([domain, " (HELO)"]);
+                }
+                Some(identity) => expanded.push_str(&identity.sender()),
+                None => {}
+            },
             ReplySegment::AuthorDomain => {
                 expanded.push_str(author_domain(facts.dmarc));
             }

@@ -224,6 +224,14 @@ parameters! {
         permerror_status_code: EnhancedStatusCode = Text("5.7.24"), RELOADED, status_code;
         /// Text of the reply for the result permerror.
         permerror_reply_text: ReplyText = Text("SPF validation error: %{reason}"), RELOADED, reply_text::with_reason;
+        /// Text of the reply to HELO for the result fail; not set: as for MAIL FROM.
+        helo_fail_reply_text: Option<ReplyText> = Text(""), RELOADED, |text| optional(text, reply_text::plain);
+        /// Text of the reply to HELO for the result softfail; not set: as for MAIL FROM.
+        helo_softfail_reply_text: Option<ReplyText> = Text(""), RELOADED, |text| optional(text, reply_text::plain);
+        /// Text of the reply to HELO for the result temperror; not set: as for MAIL FROM.
+        helo_temperror_reply_text: Option<ReplyText> = Text(""), RELOADED, |text| optional(text, reply_text::with_reason);
+        /// Text of the reply to HELO for the result permerror; not set: as for MAIL FROM.
+        helo_permerror_reply_text: Option<ReplyText> = Text(""), RELOADED, |text| optional(text, reply_text::with_reason);
     }
     "Header fields" {
         /// Header fields to add, each above the one before it.

@@ -531,6 +531,8 @@ fn spellings(name: &str) -> Vec<&'static str> {
         "temperror_status_code" => vec!["4.0.0", "4.7.24"],
         "fail_reply_text" | "softfail_reply_text" => vec!["", "a  b # c = %% %_%-", "%{d1r.}%{S}"],
         "fail_reply_text_exp" => vec!["", "%{exp}", "x %{exp}%{i} y", "%%{exp}"],
+        "helo_fail_reply_text" | "helo_softfail_reply_text" => vec!["", "%{identity}: no"],
+        "helo_temperror_reply_text" | "helo_permerror_reply_text" => vec!["", "%{reason}"],
         "temperror_reply_text" | "permerror_reply_text" => {
             vec!["%{reason}", "no", "%{h}: %{reason}!"]
         }

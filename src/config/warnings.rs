@@ -78,6 +78,10 @@ fn without_effect(config: &Config, assignments: &Assignments) -> Vec<Warning> {
     let findings = [
         ("reject_helo_results", no_helo),
         ("definitive_helo_results", no_helo),
+        ("helo_fail_reply_text", no_helo),
+        ("helo_softfail_reply_text", no_helo),
+        ("helo_temperror_reply_text", no_helo),
+        ("helo_permerror_reply_text", no_helo),
         ("authserv_id", no_name),
         ("socket_mode", no_unix),
         ("socket_group", no_unix),
@@ -163,6 +167,7 @@ fn unlikely_values(config: &Config, assignments: &Assignments) -> Vec<Warning> {
                 reply_text(value, &mut warn);
                 explained(config, assignments, assignment, &mut warn);
             }
+            name if name.starts_with("helo_") && value.is_empty() => {}
             name if name.contains("_reply_text") => reply_text(value, &mut warn),
             _ => {}
         }
@@ -292,7 +297,8 @@ fn explained(
     let default = Parameter::find(assignment.name).and_then(|parameter| parameter.default.text());
     let is_default = default == assignment.value.as_deref();
     let is_used = config.reject_results.contains(&SpfResult::Fail)
-        || config.reject_helo_results.contains(&SpfResult::Fail);
+        || config.helo_fail_reply_text.is_none()
+            && config.reject_helo_results.contains(&SpfResult::Fail);
     if !is_set && !is_default && is_used {
         warn(
             0,

@@ -24,6 +24,8 @@ pub enum ReplySegment {
     Reason,
     /// `%{author_domain}`: the domain in From.
     AuthorDomain,
+    /// `%{identity}`: the HELO name, marked as such, or the sender.
+    Identity,
 }
 
 impl ReplyText {
@@ -41,7 +43,7 @@ impl fmt::Display for ReplyText {
 
 spell_as_displayed!(ReplyText: FREE_TEXT);
 
-/// Reads a text without macros of our own.
+/// Reads a text without macros of our own but `%{identity}`, which may stand in all texts.
 pub(crate) fn plain(text: &str) -> Parsed<ReplyText> {
     reply_text(text, None)
 }
@@ -62,10 +64,11 @@ pub(crate) fn with_author_domain(text: &str) -> Parsed<ReplyText> {
 }
 
 /// The macros of our own.
-static OWN_MACROS: [(&str, ReplySegment); 3] = [
+static OWN_MACROS: [(&str, ReplySegment); 4] = [
     ("%{exp}", ReplySegment::Exp),
     ("%{reason}", ReplySegment::Reason),
     ("%{author_domain}", ReplySegment::AuthorDomain),
+    ("%{identity}", ReplySegment::Identity),
 ];
 
 // explain-string   = *( macro-string / SP )
@@ -84,7 +87,7 @@ fn reply_text(text: &str, allowed: Option<&ReplySegment>) -> Parsed<ReplyText> {
     loop {
         let offset = text.len() - rest.len();
         if let Some((name, segment, behind)) = own_macro(rest) {
-            if allowed != Some(segment) {
+            if !is_allowed(segment, allowed) {
                 errors.push(ValueError {
                     offset,
                     message: format!("{name} cannot be used here (expected {})", expected(allowed)),
@@ -175,9 +178,14 @@ fn read_macro(after: &str) -> Result<(String, &str), (String, &str)> {
 
 /// The macros that a text may contain.
 fn expected(allowed: Option<&ReplySegment>) -> String {
-    let own = OWN_MACROS.iter().find(|(_, segment)| allowed == Some(segment));
-    let own = own.map(|(name, _)| format!(", {name} once")).unwrap_or_default();
+    let own = OWN_MACROS.iter().filter(|(_, segment)| is_allowed(segment, allowed));
+    let own: String = own.map(|(name, _)| format!(", {name} once")).collect();
     format!("%% for '%', or a macro of RFC 7208 such as %{{o}}{own}")
+}
+
+/// Whether a macro of our own may stand in a text for which one is allowed.
+fn is_allowed(segment: &ReplySegment, allowed: Option<&ReplySegment>) -> bool {
+    *segment == ReplySegment::Identity || allowed == Some(segment)
 }
 
 #[cfg(test)]
@@ -241,6 +249,10 @@ mod tests {
         assert_eq!(with_exp("%{exp} %{reason} % %{exp1r}").unwrap_err().len(), 3);
         assert!(with_reason("%{reason} %{reason}").is_err());
         assert!(with_author_domain("%{author_domain} of %{o}").is_ok());
+        for read in [plain, with_exp, with_reason, with_author_domain] {
+            assert_eq!(read("%{identity}").unwrap().segments(), [ReplySegment::Identity]);
+            assert_eq!(read("%{identity} %{identity}").unwrap_err()[0].offset, 12);
+        }
         assert!(with_author_domain("%{author_domain} %{author_domain}").is_err());
     }
 }
