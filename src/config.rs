@@ -24,7 +24,9 @@ pub use self::{
     load::{Loaded, Overrides, load},
     params::Config,
     types::{
-        keyword::{Action, ErrorAction, HeaderName, LogDestination, LogLevel, SyslogFacility},
+        keyword::{
+            Action, ErrorAction, HeaderName, LogDestination, LogLevel, MailingLists, SyslogFacility,
+        },
         reply_text::{ReplySegment, ReplyText},
         socket::SocketSpec,
     },

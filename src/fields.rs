@@ -12,13 +12,13 @@ use crate::{
     config::{Action, Config, HeaderName},
     mail::{
         auth_results::{AuthenticationResults, MethodResult, Property},
-        domain::with_a_labels,
+        domain::{Domain, with_a_labels},
         envelope::EMPTY_PATH,
         header_field::{Folding, HeaderField},
         received_spf::{ReceivedSpf, describe, describe_without_domain},
         results::SpfResult,
     },
-    policy::{Cause, MessageDecision, Recorded, Refusal},
+    policy::{Cause, Exemption, MessageDecision, Recorded, Refusal},
 };
 
 /// The outcomes that the fields of a message record.
@@ -42,6 +42,8 @@ pub struct Results<'a> {
     pub dmarc: Option<&'a dmarc::Outcome>,
     /// The outcome of iprev, where it was verified.
     pub iprev: Option<&'a iprev::Outcome>,
+    /// The domain of the mailing list, where the message is of one that may be exempt.
+    pub list: Option<&'a Domain>,
     /// The decision on the message.
     pub decision: &'a MessageDecision,
 }
@@ -133,7 +135,7 @@ impl Results<'_> {
         if let Some(signatures) = self.dkim {
             methods.extend(dkim_results(signatures));
         }
-        methods.extend(self.dmarc.map(|outcome| dmarc_result(outcome, self.decision)));
+        methods.extend(self.dmarc.map(|outcome| dmarc_result(outcome, self.decision, self.list)));
         methods.extend(self.iprev.map(iprev_result));
         if methods.is_empty() {
             return None;
@@ -210,7 +212,11 @@ fn dkim_result(signature: &SignatureOutcome, prefix: Option<&str>) -> MethodResu
 }
 
 /// RFC 9989 §9: the author domain, the policy that applies to it, and in a comment what was done.
-fn dmarc_result(outcome: &dmarc::Outcome, decision: &MessageDecision) -> MethodResult {
+fn dmarc_result(
+    outcome: &dmarc::Outcome,
+    decision: &MessageDecision,
+    list: Option<&Domain>,
+) -> MethodResult {
     let mut result = MethodResult::new("dmarc", outcome.result.as_str());
     let (mut words, exemption) = (Vec::new(), decision.exemption());
     if let Some(policy) = &outcome.policy {
@@ -220,6 +226,8 @@ fn dmarc_result(outcome: &dmarc::Outcome, decision: &MessageDecision) -> MethodR
     if outcome.policy.is_some() || exemption.is_some() {
         words.push(format!("dis={}", decision.disposition().as_str()));
         words.extend(exemption.map(|exemption| format!("reason={}", exemption.as_str())));
+        let list = list.filter(|_| exemption == Some(Exemption::MailingList));
+        words.extend(list.map(|domain| format!("list={domain}")));
         result = result.with_comment(words.join(" "));
     }
     result.reason = outcome.problem.as_ref().map(ToString::to_string);

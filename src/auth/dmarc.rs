@@ -39,7 +39,7 @@ mod tests;
 mod walk;
 
 pub use discovery::Discovery;
-pub use evaluation::{conclude, evaluate};
+pub use evaluation::{conclude, evaluate, first_aligned};
 pub use identifiers::{DkimIdentifier, DkimStatus, Identifiers};
 pub use outcome::{AppliedPolicy, DmarcResult, Identifier, Outcome, Problem};
 pub use record::Policy;

@@ -13,8 +13,8 @@ use super::{
         domains::Domains,
         file::{Mode, group_name, mode, path},
         keyword::{
-            Action, ErrorAction, HeaderName, LogDestination, LogLevel, SyslogFacility, action,
-            header_name, keyword,
+            Action, ErrorAction, HeaderName, LogDestination, LogLevel, MailingLists,
+            SyslogFacility, action, header_name, keyword,
         },
         listed::listed,
         names::{authserv_id, authserv_id_pattern, field_name, hostname},
@@ -276,8 +276,8 @@ parameters! {
         dmarc_exempt_networks: Networks = Text(""), RELOADED, networks;
         /// Domains with whose passing DKIM signature DMARC is recorded, but not enforced.
         dmarc_exempt_dkim_domains: Domains = Text(""), RELOADED, listed;
-        /// Whether DMARC is recorded, but not enforced, for messages with a List-Id.
-        dmarc_exempt_mailing_lists: bool = Text("yes"), RELOADED, boolean;
+        /// Mailing lists for whose messages DMARC is recorded, but not enforced.
+        dmarc_exempt_mailing_lists: MailingLists = Text("no"), RELOADED, keyword;
     }
     "Actions" {
         /// What follows where DMARC fails and the policy is quarantine.

@@ -505,6 +505,7 @@ fn spellings(name: &str) -> Vec<&'static str> {
         | "iprev_fail_status_code" => vec!["5.7.0"],
         "dmarc_fail_status_code" => vec!["5.7.1"],
         "dmarc_fail_reply_text" => vec!["", "%{author_domain}", "%{o}: %{author_domain}."],
+        "dmarc_exempt_mailing_lists" => vec!["no", "authenticated", "yes"],
         "local_domains" => vec!["", ".example.com, Example.com", "bücher.example"],
         "local_domain_reply_text" => vec!["", "%{author_domain} is ours"],
         "local_domain_action"

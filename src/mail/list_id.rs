@@ -1,9 +1,11 @@
-//! The List-Id header field, which identifies a mailing list (RFC 2919).
+//! The List-Id header field, which identifies a mailing list (RFC 2919), and List-Post (RFC 2369).
+
+use super::domain::Domain;
 
 /// The most octets of a list identifier (RFC 2919 §3).
 const MAX_LIST_ID: usize = 255;
 
-/// Whether the value of a List-Id field has a list identifier.
+/// The list identifier in the value of a List-Id field.
 ///
 /// ```text
 /// list-id-header    = "List-ID:" [phrase] "<" list-id ">" CRLF   ; RFC 2919 §3
@@ -15,12 +17,33 @@ const MAX_LIST_ID: usize = 255;
 /// The identifier is read to the letter. Any text may stand before it: list software puts
 /// descriptions there as people wrote them, with colons and brackets. White space and one comment
 /// may follow.
-pub fn has_list_id(value: &[u8]) -> bool {
+pub fn list_id(value: &[u8]) -> Option<&str> {
     let mut parts = value.rsplitn(2, |octet| *octet == b'<');
-    let (Some(last), Some(_)) = (parts.next(), parts.next()) else { return false };
+    let (last, _) = (parts.next()?, parts.next()?);
     let mut parts = last.splitn(2, |octet| *octet == b'>');
-    let (Some(list_id), Some(rest)) = (parts.next(), parts.next()) else { return false };
-    is_list_id(list_id.trim_ascii()) && is_comment(rest.trim_ascii())
+    let (list_id, rest) = (parts.next()?.trim_ascii(), parts.next()?);
+    let is_whole = is_list_id(list_id) && is_comment(rest.trim_ascii());
+    std::str::from_utf8(list_id).ok().filter(|_| is_whole)
+}
+
+/// The domains that a list identifier may be one of: itself, and its namespace.
+pub fn domains_of_list_id(list_id: &str) -> impl Iterator<Item = Domain> {
+    let namespace = list_id.split_once('.').map(|(_, namespace)| namespace);
+    let domains = [Some(list_id), namespace].into_iter().flatten();
+    domains.filter_map(|text| Domain::parse(text).ok()).filter(Domain::is_qualified)
+}
+
+/// The domain of the address in a List-Post field (RFC 2369 §3.4): of the first `mailto` in angle
+/// brackets.
+pub fn list_post_domain(value: &[u8]) -> Option<Domain> {
+    let text = std::str::from_utf8(value).ok()?;
+    let mut urls = text.split('<').skip(1).filter_map(|rest| rest.split('>').next());
+    let address = urls.find_map(|url| {
+        let (scheme, address) = url.trim().split_once(':')?;
+        scheme.eq_ignore_ascii_case("mailto").then_some(address)
+    })?;
+    let (_, domain) = address.split('?').next()?.rsplit_once('@')?;
+    Domain::parse(domain).ok().filter(Domain::is_qualified)
 }
 
 fn is_list_id(text: &[u8]) -> bool {
@@ -44,6 +67,28 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    fn has_list_id(value: &[u8]) -> bool {
+        list_id(value).is_some()
+    }
+
+    #[test]
+    fn domains_of_lists() {
+        let domains = |text| domains_of_list_id(text).map(|it| it.to_string()).collect::<Vec<_>>();
+        assert_eq!(list_id(b" A list < Users.Lists.example >"), Some("Users.Lists.example"));
+        assert_eq!(domains("Users.lists.example"), ["users.lists.example", "lists.example"]);
+        assert_eq!(domains("a+b.lists.example"), ["lists.example"]);
+        assert_eq!(domains("x.example"), ["x.example"]);
+        assert_eq!(domains("05nm.localhost"), ["05nm.localhost"]);
+        let post = |text: &str| list_post_domain(text.as_bytes()).map(|it| it.to_string());
+        assert_eq!(post(" <mailto:users@Lists.example>").as_deref(), Some("lists.example"));
+        let several =
+            "<https://x.example/a@b.example>, <MAILTO:a@lists.example?subject=x> (moderated)";
+        assert_eq!(post(several).as_deref(), Some("lists.example"));
+        for bad in ["NO", "", "<mailto:users>", "users@lists.example", "<mailto:a@b>", "\u{fc}<"] {
+            assert_eq!(post(bad), None, "{bad}");
+        }
+    }
 
     #[test]
     fn list_ids() {
@@ -126,7 +171,8 @@ mod tests {
 
         #[test]
         fn octets_never_panic(value in prop::collection::vec(any::<u8>(), 0..50)) {
-            let _ = has_list_id(&value);
+            let _ = list_id(&value).map(|text| domains_of_list_id(text).count());
+            let _ = list_post_domain(&value);
         }
     }
 }

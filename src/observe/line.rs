@@ -140,6 +140,7 @@ fn content_pairs(pairs: &mut Pairs<'_>, record: &Record, content: &ContentRecord
         }
         pairs.pair("disposition", content.disposition.as_str());
         pairs.optional("reason", content.exemption.map(|exemption| exemption.as_str()));
+        pairs.optional("list", content.list.as_ref().map(|list| list.as_str()));
     }
     for cause in &content.causes {
         pairs.pair("cause", &format!("{}:{}", cause.refusal.as_str(), cause.action));
@@ -403,6 +404,7 @@ mod tests {
             disposition: Disposition::Quarantine,
             causes: Vec::new(),
             exemption: None,
+            list: None,
             reply: None,
         };
         assert_eq!(
@@ -439,6 +441,7 @@ mod tests {
             disposition: Disposition::None,
             causes: Vec::new(),
             exemption: None,
+            list: None,
             reply: None,
         };
         let line = content_line_of(content, false);

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use super::{facts::MessageFacts, refusal::Refusal};
 use crate::{
     auth::dkim::SignatureOutcome,
-    config::Config,
+    config::{Config, MailingLists},
     mail::{domain::Domain, envelope::helo_domain, results::words},
 };
 
@@ -31,7 +31,7 @@ words! {
         /// From DMARC: the message has a passing signature, of all of its body, of a domain in
         /// `dmarc_exempt_dkim_domains`.
         DmarcDkimDomain = "exempt-dkim-domain",
-        /// From DMARC: the message has a List-Id (`dmarc_exempt_mailing_lists`).
+        /// From DMARC: the message is of a mailing list (`dmarc_exempt_mailing_lists`).
         MailingList = "mailing-list",
         /// From DMARC: the action on the policy neither keeps the message back nor refuses it;
         /// nothing else exempts the message.
@@ -106,7 +106,7 @@ pub(super) fn from_dmarc(
     facts: &MessageFacts<'_>,
     is_list: bool,
 ) -> Option<Exemption> {
-    let is_exempt_list = config.dmarc_exempt_mailing_lists && is_list;
+    let is_exempt_list = config.dmarc_exempt_mailing_lists != MailingLists::No && is_list;
     from_signer(config, facts).or_else(|| is_exempt_list.then_some(Exemption::MailingList))
 }
 

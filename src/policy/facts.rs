@@ -29,7 +29,7 @@ pub struct MessageFacts<'a> {
     pub dmarc: Option<&'a dmarc::Outcome>,
     /// What iprev found, where it was verified.
     pub iprev: Option<&'a iprev::Outcome>,
-    /// The message has a List-Id.
+    /// The message is of a mailing list that may be exempt.
     pub is_list: bool,
     /// More fields claim to be ours than are deleted.
     pub has_too_many_forged: bool,

@@ -8,14 +8,15 @@ use super::{context::Context, task::Task};
 use crate::{
     auth::{
         Verified, dkim,
-        dmarc::{self, Discovery, DkimIdentifier, DkimStatus, Identifiers},
+        dmarc::{self, Discovery, DkimIdentifier, DkimStatus, DmarcResult, Identifiers},
     },
+    config::MailingLists,
     dns::Dns,
     internal_error::InternalError,
     mail::{
         author::{Author, is_from},
         domain::Domain,
-        list_id::has_list_id,
+        list_id::{domains_of_list_id, list_id, list_post_domain},
     },
 };
 
@@ -27,11 +28,23 @@ const MAX_FROM_LENGTH: usize = 1 << 20;
 pub(super) struct Content {
     dkim: Dkim,
     dmarc: bool,
-    is_list: bool,
+    lists: MailingLists,
+    list: List,
     /// The author, and what is known of the policies.
     discovery: Discovery,
     /// Their look-ups, under way since From arrived.
     lookups: Option<Task<()>>,
+}
+
+/// A mailing list, by the word of the message.
+#[derive(Debug, Default)]
+struct List {
+    /// There is a List-Id with a list identifier.
+    has_id: bool,
+    /// The domains that this may be one of.
+    domains: Vec<Domain>,
+    /// The domain of List-Post.
+    post: Option<Domain>,
 }
 
 /// How far DKIM is.
@@ -53,8 +66,10 @@ pub(super) struct Findings {
     pub(super) author: Option<Author>,
     /// What DMARC was evaluated on.
     pub(super) identifiers: Option<Identifiers>,
-    /// The message comes from a mailing list, by its own word (RFC 2919).
+    /// The message comes from a mailing list that may be exempt.
     pub(super) is_list: bool,
+    /// The domain of that list.
+    pub(super) list: Option<Domain>,
     /// How long DKIM was waited for.
     pub(super) dkim_took: Option<Duration>,
     /// How long DMARC was waited for.
@@ -77,7 +92,8 @@ impl Content {
         Self {
             dkim,
             dmarc: config.verify_dmarc,
-            is_list: false,
+            lists: config.dmarc_exempt_mailing_lists,
+            list: List::default(),
             discovery: Discovery::new(Author::Missing),
             lookups: None,
         }
@@ -102,8 +118,16 @@ impl Content {
                 let (dns, discovery) = (dns.clone(), self.discovery.clone());
                 Task::start(async move { discovery.advance(&dns).await })
             });
+        } else if self.lists == MailingLists::No {
         } else if name.trim_ascii_end().eq_ignore_ascii_case(b"List-Id") {
-            self.is_list |= has_list_id(value);
+            if let Some(id) = list_id(value).filter(|_| !self.list.has_id) {
+                self.list.has_id = true;
+                self.list.domains.extend(domains_of_list_id(id));
+            }
+        } else if self.list.post.is_none()
+            && name.trim_ascii_end().eq_ignore_ascii_case(b"List-Post")
+        {
+            self.list.post = list_post_domain(value);
         }
     }
 
@@ -137,7 +161,7 @@ impl Content {
         spf: Option<&Verified>,
     ) -> Result<Findings, InternalError> {
         self.end_of_header(&context.dns);
-        let mut findings = Findings { is_list: self.is_list, ..Findings::default() };
+        let mut findings = Findings::default();
         let mut begin = Instant::now();
         if let Dkim::Body(verification) = std::mem::replace(&mut self.dkim, Dkim::Off) {
             findings.dkim = Some(verification.finish().await?);
@@ -158,11 +182,45 @@ impl Content {
             // without an answer takes a fail away.
             findings.dmarc =
                 Some(evaluated.unwrap_or_else(|_| dmarc::conclude(&self.discovery, &identifiers)));
+            self.find_list(context, &identifiers, begin, &mut findings).await;
             findings.dmarc_took = Some(begin.elapsed());
             findings.author = Some(self.discovery.into_author());
             findings.identifiers = Some(identifiers);
         }
         Ok(findings)
+    }
+}
+
+impl Content {
+    /// Whether the message is of a mailing list that may be exempt, where that matters: within the
+    /// time of DMARC, which began at `begin`.
+    async fn find_list(
+        &self,
+        context: &Context,
+        identifiers: &Identifiers,
+        begin: Instant,
+        findings: &mut Findings,
+    ) {
+        let result = findings.dmarc.as_ref().map(|outcome| outcome.result);
+        if !matches!(result, Some(DmarcResult::Fail | DmarcResult::Temperror)) {
+            return;
+        }
+        match self.lists {
+            MailingLists::No => {}
+            MailingLists::Yes => {
+                findings.is_list = self.list.has_id;
+                findings.list = self.list.domains.first().cloned();
+            }
+            MailingLists::Authenticated => {
+                let domains: Vec<Domain> =
+                    self.list.domains.iter().chain(&self.list.post).cloned().collect();
+                let limit = context.timeout().saturating_sub(begin.elapsed());
+                let aligned =
+                    dmarc::first_aligned(&context.dns, &self.discovery, &domains, identifiers);
+                findings.list = timeout(limit, aligned).await.ok().flatten();
+                findings.is_list = findings.list.is_some();
+            }
+        }
     }
 }
 

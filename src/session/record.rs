@@ -7,7 +7,7 @@ use crate::{
     auth::{Identity, Verified, dkim, dmarc, iprev},
     config::Action as MessageAction,
     internal_error::InternalError,
-    mail::{reply::Reply, results::words},
+    mail::{domain::Domain, reply::Reply, results::words},
     policy::{Cause, Disposition, Exemption},
 };
 
@@ -62,6 +62,8 @@ pub struct ContentRecord {
     pub disposition: Disposition,
     /// Why DMARC had no consequence, where it would have had one.
     pub exemption: Option<Exemption>,
+    /// The domain of the mailing list, where that is why.
+    pub list: Option<Domain>,
     /// The reply, where there was one.
     pub reply: Option<Reply>,
 }

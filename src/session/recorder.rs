@@ -89,7 +89,7 @@ impl Recorder {
             last.action = Action::of(reply);
             last.reply = Some(reply.clone());
         }
-        let Findings { dkim, dmarc, dkim_took, dmarc_took, .. } = findings;
+        let Findings { dkim, dmarc, list, dkim_took, dmarc_took, .. } = findings;
         record.timings.dkim = dkim_took;
         record.timings.dmarc = dmarc_took;
         if dkim.is_some() || dmarc.is_some() || iprev.is_some() {
@@ -101,6 +101,7 @@ impl Recorder {
                 causes: decision.causes().to_vec(),
                 disposition: decision.disposition(),
                 exemption: decision.exemption(),
+                list: list.filter(|_| decision.exemption() == Some(Exemption::MailingList)),
                 reply,
             });
         }

@@ -399,6 +399,7 @@ fn full_content(reply: Reply) -> ContentRecord {
         causes: vec![Cause { refusal: Refusal::LocalDomain, action: MessageAction::Reject }],
         disposition: Disposition::Reject,
         exemption: Some(Exemption::MailingList),
+        list: Domain::parse("lists.example.org").ok(),
         reply: Some(reply),
     }
 }

@@ -64,7 +64,7 @@ fn yes_no(value: bool) -> &'static str {
 fn config(lines: &str) -> Config {
     let text = format!(
         "socket = unix:/nowhere\nverify_dkim = yes\nverify_dmarc = yes\nhostname = mx.example.net\n\
-         header = Authentication-Results\nfail_reply_text = SPF\nsoftfail_reply_text = SPF\ntemperror_reply_text = SPF\n\
+         header = Authentication-Results\ndmarc_exempt_mailing_lists = yes\nfail_reply_text = SPF\nsoftfail_reply_text = SPF\ntemperror_reply_text = SPF\n\
          permerror_reply_text = SPF\ndmarc_fail_reply_text = DMARC %{{author_domain}}\n{lines}"
     );
     let loaded = load_text(text.as_bytes(), Path::new("test"), &Overrides::default());
@@ -574,8 +574,10 @@ fn exempt_from(exemption: &str, with_local: bool) -> Vec<&'static str> {
     // That of lists is another for domains of our own.
     let is_list = exemption == "dmarc_exempt_mailing_lists";
     let local = if is_list && !with_local { "" } else { "local_domains = author.example\n" };
+    // That is set in any case.
+    let setting = if is_list { String::new() } else { format!("{exemption} = {value}\n") };
     let config = config(&format!(
-        "{exemption} = {value}\nverify_iprev = yes\ndefer_spf_rejection = yes\n\
+        "{setting}verify_iprev = yes\ndefer_spf_rejection = yes\n\
          dmarc_reject_action = reject\nmalformed_author_action = reject\n\
          unauthenticated_action = reject\niprev_fail_action = reject\n\
          local_domain_action = reject\n{local}"

@@ -52,6 +52,31 @@ pub(super) fn align(
     alignments
 }
 
+/// The first of some domains with which an identifier that passed is aligned, in relaxed mode,
+/// whatever their records say.
+pub(super) fn first_aligned(
+    view: &mut View<'_>,
+    domains: &[Domain],
+    identifiers: &Identifiers,
+) -> Option<Domain> {
+    let (passed, _) = candidates(identifiers);
+    let passed: Vec<&Domain> = passed.iter().map(Identifier::domain).collect();
+    // What needs no look-up comes first.
+    if let Some(same) = domains.iter().find(|domain| passed.contains(domain)) {
+        return Some(same.clone());
+    }
+    let is_wanted = |view: &mut View<'_>, domain: &Domain| {
+        let near: Vec<_> = passed.iter().filter(|passed| is_near(passed, domain)).collect();
+        let climb = (!near.is_empty()).then(|| Walk::new(view, domain).climb().ok())??;
+        let organizational_domain = Some(&climb.organizational_domain);
+        let mode = Alignment::Relaxed;
+        near.into_iter().find_map(|passed| {
+            is_aligned(view, domain, organizational_domain, passed, mode).filter(|is| *is)
+        })
+    };
+    domains.iter().find(|domain| is_wanted(view, domain).is_some()).cloned()
+}
+
 /// Whether a domain is aligned with the author domain; `None` where that is not known.
 fn is_aligned(
     view: &mut View<'_>,

@@ -27,6 +27,22 @@ pub async fn evaluate(dns: &Dns, discovery: &Discovery, identifiers: &Identifier
     discovery.lookups.advance(dns, |view| judge(view, &discovery.author, identifiers)).await
 }
 
+/// The first of some domains with which an identifier that passed is aligned, in relaxed mode,
+/// whatever their records say: at most 8 queries for each of these, and 7 for each identifier.
+///
+/// The future may be dropped at any time.
+pub async fn first_aligned(
+    dns: &Dns,
+    discovery: &Discovery,
+    domains: &[Domain],
+    identifiers: &Identifiers,
+) -> Option<Domain> {
+    discovery
+        .lookups
+        .advance(dns, |view| super::alignment::first_aligned(view, domains, identifiers))
+        .await
+}
+
 /// The outcome when time is up: names that have not been answered by now count as trouble.
 pub fn conclude(discovery: &Discovery, identifiers: &Identifiers) -> Outcome {
     judge(&mut discovery.lookups.view(), &discovery.author, identifiers)

@@ -90,6 +90,16 @@ words! {
         Reject = "reject",
     }
 
+    /// The mailing lists whose messages are exempt from the actions on DMARC.
+    MailingLists {
+        /// None.
+        No = "no",
+        /// Those that authenticate themselves.
+        Authenticated = "authenticated",
+        /// All that say they are one.
+        Yes = "yes",
+    }
+
     /// A header field that the milter can add.
     HeaderName {
         /// RFC 7208 §9.1.
@@ -99,7 +109,15 @@ words! {
     }
 }
 
-spell_as_displayed!(ErrorAction, LogDestination, LogLevel, SyslogFacility, Action, HeaderName);
+spell_as_displayed!(
+    ErrorAction,
+    LogDestination,
+    LogLevel,
+    SyslogFacility,
+    Action,
+    MailingLists,
+    HeaderName
+);
 
 impl SyslogFacility {
     /// The numerical code (RFC 5424 §6.2.1); 12 to 15, before `local0`, belong to no keyword here.
