@@ -25,7 +25,8 @@ pub use self::{
     params::Config,
     types::{
         keyword::{
-            Action, ErrorAction, HeaderName, LogDestination, LogLevel, MailingLists, SyslogFacility,
+            Action, ErrorAction, HeaderName, LogDestination, LogLevel, MailingLists, OwnPolicy,
+            SyslogFacility,
         },
         reply_text::{ReplySegment, ReplyText},
         socket::SocketSpec,

@@ -83,8 +83,10 @@ impl Results<'_> {
 
     /// The policy of the author domain, or the action where it is not about that.
     fn asked_for(&self, cause: Cause) -> &'static str {
-        match self.dmarc.and_then(|outcome| outcome.policy.as_ref()) {
-            Some(policy) if cause.refusal == Refusal::Dmarc => policy.effective().as_str(),
+        let published = self.dmarc.and_then(|outcome| outcome.policy.as_ref());
+        let published = published.map(dmarc::AppliedPolicy::effective);
+        match self.decision.own_policy().or(published) {
+            Some(policy) if cause.refusal == Refusal::Dmarc => policy.as_str(),
             _ => cause.action.as_str(),
         }
     }
@@ -223,8 +225,10 @@ fn dmarc_result(
         words.push(format!("p={}", policy.published));
         words.extend(policy.testing.then(|| "t=y".to_owned()));
     }
-    if outcome.policy.is_some() || exemption.is_some() {
+    let own_policy = decision.own_policy();
+    if outcome.policy.is_some() || exemption.is_some() || own_policy.is_some() {
         words.push(format!("dis={}", decision.disposition().as_str()));
+        words.extend(own_policy.map(|policy| format!("override={policy}")));
         words.extend(exemption.map(|exemption| format!("reason={}", exemption.as_str())));
         let list = list.filter(|_| exemption == Some(Exemption::MailingList));
         words.extend(list.map(|domain| format!("list={domain}")));

@@ -12,11 +12,14 @@ use super::{
     parse::parse,
     source::{control_character, read_entries, read_file},
     types::{
+        domain_map::DomainMap,
         file::group_name,
+        keyword::OwnPolicy,
         listed::{Entries as _, read_line},
+        policy_overrides::override_line,
         skip_senders::SenderSet,
         socket::SocketSpec,
-        value::quote,
+        value::{Parsed, quote, wrong},
     },
     warnings::warnings,
 };
@@ -122,6 +125,8 @@ fn load_on(
     }
     let senders = assignments.find("skip_senders_file");
     let senders = senders.and_then(|assignment| read_senders(assignment, &mut errors));
+    let overrides = assignments.find("dmarc_override_file");
+    let overrides = overrides.and_then(|assignment| read_overrides(assignment, &mut errors));
     errors.extend(check_group(&assignments, find_group));
     let (file, read_errors) = (Position::file(path), Errors::default());
     let mut reader = ValueReader { assignments: &assignments, file, errors: read_errors };
@@ -132,6 +137,7 @@ fn load_on(
     match config {
         Some(mut config) if errors.is_empty() => {
             config.skip_senders.set_file(senders.unwrap_or_default());
+            config.dmarc_override_file.set(overrides.unwrap_or_default());
             complete(&mut config, &assignments);
             let warnings = warnings(&config, &assignments);
             Ok(Loaded { config, warnings })
@@ -197,15 +203,41 @@ fn complete(config: &mut Config, assignments: &Assignments) {
 
 /// Reads `skip_senders_file`.
 fn read_senders(assignment: &Assignment, errors: &mut Errors) -> Option<SenderSet> {
-    let path = Path::new(assignment.value.as_deref().filter(|value| !value.is_empty())?);
     let mut set = SenderSet::default();
-    let add = |line: &str| {
+    read_lines(assignment, errors, |line| {
         set.insert(&read_line::<SenderSet>(line)?);
         Ok(())
-    };
-    if let Err(message) = read_entries(path, assignment.name, errors, add) {
-        errors.push(assignment.error(0, message));
-        return None;
-    }
+    })?;
     Some(set)
+}
+
+/// Reads `dmarc_override_file`. A domain that is there twice must have the same policy.
+fn read_overrides(assignment: &Assignment, errors: &mut Errors) -> Option<DomainMap<OwnPolicy>> {
+    let mut map = DomainMap::default();
+    read_lines(assignment, errors, |line| {
+        let (entry, policy) = override_line(line)?;
+        match map.insert(&entry, policy) {
+            Some(former) if former != policy => {
+                wrong(format!("contradicts the policy {former} above (expected one policy)"))
+            }
+            _ => Ok(()),
+        }
+    })?;
+    Some(map)
+}
+
+/// Reads the file that a parameter names: one entry in a line.
+fn read_lines(
+    assignment: &Assignment,
+    errors: &mut Errors,
+    read: impl FnMut(&str) -> Parsed<()>,
+) -> Option<()> {
+    let path = Path::new(assignment.value.as_deref().filter(|value| !value.is_empty())?);
+    match read_entries(path, assignment.name, errors, read) {
+        Ok(()) => Some(()),
+        Err(message) => {
+            errors.push(assignment.error(0, message));
+            None
+        }
+    }
 }

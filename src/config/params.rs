@@ -20,6 +20,7 @@ use super::{
         names::{authserv_id, authserv_id_pattern, field_name, hostname},
         networks::{Networks, networks},
         number::{boolean, count, count_from, positive, seconds},
+        policy_overrides::{PolicyOverrides, policy_overrides},
         reply_text::{self, ReplyText},
         skip_senders::{SkipSenders, skip_senders},
         socket::{SocketSpec, nameserver, socket},
@@ -286,6 +287,8 @@ parameters! {
         dmarc_reject_action: Action = Text("none"), RELOADED, |text| action(text, &OF_FAILURE);
         /// What follows from a DMARC temperror.
         dmarc_temperror_action: Action = Text("none"), RELOADED, |text| action(text, &OF_TROUBLE);
+        /// File of policies that hold for author domains instead of the published ones.
+        dmarc_override_file: PolicyOverrides = Text(""), RELOADED, policy_overrides;
         /// What follows where there is no From that can be read, or several.
         malformed_author_action: Action = Text("none"), RELOADED, |text| action(text, &OF_FAILURE);
         /// Reply code for such messages.

@@ -462,6 +462,30 @@ fn a_group_is_looked_for_with_everything_else() {
     fs::remove_dir_all(&folder).unwrap();
 }
 
+#[test]
+fn policies_of_the_site_are_read_from_their_file() {
+    let folder = std::env::temp_dir().join(format!("spf-milter-policies-{}", std::process::id()));
+    fs::create_dir_all(&folder).unwrap();
+    let path = folder.join("policies");
+    let text = format!("{SOCKET}dmarc_override_file = {}\n", path.display());
+    let load = |policies: &str| {
+        fs::write(&path, policies).unwrap();
+        load_with(&text, &Overrides::default()).unwrap().config
+    };
+    let get = |config: &Config, domain| {
+        config.dmarc_override_file.get(&crate::mail::domain::Domain::parse(domain).unwrap())
+    };
+    let before = load("# ours\nexample.org none\n.example.org quarantine\nexample.org none\n");
+    assert_eq!(get(&before, "example.org"), Some(OwnPolicy::None));
+    assert_eq!(get(&before, "a.b.example.org"), Some(OwnPolicy::Quarantine));
+    assert_eq!(get(&before, "example.net"), None);
+    let after = load("example.org reject\n");
+    assert_eq!(get(&after, "example.org"), Some(OwnPolicy::Reject));
+    assert_eq!(after.changed(&before), ["dmarc_override_file"]);
+    assert!(load("").dmarc_override_file.is_empty());
+    fs::remove_dir_all(&folder).unwrap();
+}
+
 /// Values for each parameter, in spellings that people use.
 fn spellings(name: &str) -> Vec<&'static str> {
     match name {
@@ -486,7 +510,7 @@ fn spellings(name: &str) -> Vec<&'static str> {
             ".example.com,example.com",
             "\"a b\"@Example.COM, b#@x.example, Ü@bücher.example",
         ],
-        "skip_senders_file" => vec![""],
+        "skip_senders_file" | "dmarc_override_file" => vec![""],
         "definitive_helo_results" => vec!["", "pass", "permerror,pass"],
         "reject_results" | "reject_helo_results" => vec!["", "softfail,fail", "temperror"],
         "fail_reply_code" | "softfail_reply_code" | "permerror_reply_code" => {
@@ -575,7 +599,7 @@ proptest! {
     #[test]
     fn any_value_is_read_without_a_panic(index in 0..parameters().len(), value in any::<String>()) {
         let name = parameters()[index].name;
-        if name != "skip_senders_file"
+        if !name.ends_with("_file")
             && let Err(errors) = load_with(&format!("{name} = {value}\n"), &Overrides::default())
         {
             errors.render(true);
@@ -585,7 +609,7 @@ proptest! {
     #[test]
     fn likely_values_are_read_without_a_panic(index in 0..parameters().len(), value in "[%{}a-z0-9:@\\[\\].,/ é\u{0}-]{0,40}") {
         let name = parameters()[index].name;
-        if name != "skip_senders_file" {
+        if !name.ends_with("_file") {
             let text = format!("{name} = {value}\n");
             match load_text(format!("{SOCKET}{text}").as_bytes(), Path::new("a.conf"), &Overrides::default()) {
                 Err(errors) => assert!(!errors.render(true).is_empty()),

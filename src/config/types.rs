@@ -8,6 +8,7 @@ pub(super) mod listed;
 pub(super) mod names;
 pub(super) mod networks;
 pub(super) mod number;
+pub(super) mod policy_overrides;
 pub(super) mod reply_text;
 pub(super) mod skip_senders;
 pub(super) mod socket;

@@ -104,6 +104,7 @@ fn without_effect(config: &Config, assignments: &Assignments) -> Vec<Warning> {
         ("dmarc_quarantine_action", of_dmarc(config.dmarc_quarantine_action)),
         ("dmarc_reject_action", of_dmarc(config.dmarc_reject_action)),
         ("dmarc_temperror_action", of_dmarc(config.dmarc_temperror_action)),
+        ("dmarc_override_file", no_dmarc),
         ("malformed_author_action", of_dmarc(config.malformed_author_action)),
         ("unauthenticated_action", of_dmarc(config.unauthenticated_action)),
         ("iprev_fail_action", of_iprev(config.iprev_fail_action)),
@@ -136,7 +137,7 @@ fn unlikely_values(config: &Config, assignments: &Assignments) -> Vec<Warning> {
         }
         match assignment.name {
             "socket" => sockets(config, &mut warn),
-            "skip_senders_file" => path(Path::new(value), "", &mut warn),
+            "skip_senders_file" | "dmarc_override_file" => path(Path::new(value), "", &mut warn),
             "hostname" if value.parse::<IpAddr>().is_ok() => {
                 warn(0, "is an address, not a name (expected one such as mx.example.com)")
             }

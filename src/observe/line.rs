@@ -138,6 +138,9 @@ fn content_pairs(pairs: &mut Pairs<'_>, record: &Record, content: &ContentRecord
             pairs.pair("policy", policy.effective().as_str());
             pairs.pair("policy-domain", policy.domain.as_str());
         }
+        if let Some(policy) = content.own_policy {
+            pairs.pair("override", policy.as_str());
+        }
         pairs.pair("disposition", content.disposition.as_str());
         pairs.optional("reason", content.exemption.map(|exemption| exemption.as_str()));
         pairs.optional("list", content.list.as_ref().map(|list| list.as_str()));
@@ -402,6 +405,7 @@ mod tests {
             })),
             iprev: Some(iprev::Outcome::out_of_time(IpAddr::from([192, 0, 2, 1]))),
             disposition: Disposition::Quarantine,
+            own_policy: None,
             causes: Vec::new(),
             exemption: None,
             list: None,
@@ -439,6 +443,7 @@ mod tests {
             mailfrom: None,
             iprev: None,
             disposition: Disposition::None,
+            own_policy: None,
             causes: Vec::new(),
             exemption: None,
             list: None,

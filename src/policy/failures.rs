@@ -3,10 +3,10 @@
 use super::{facts::MessageFacts, refusal::Refusal};
 use crate::{
     auth::{
-        dmarc::{self, DkimStatus, DmarcResult, Identifiers, Problem},
+        dmarc::{self, DkimStatus, DmarcResult, Identifiers, Policy, Problem},
         iprev::IprevResult,
     },
-    config::{Action, Config},
+    config::{Action, Config, OwnPolicy},
     mail::{author::Author, domain::Domain, results::SpfResult},
 };
 
@@ -42,18 +42,36 @@ pub(super) fn is_local(config: &Config, facts: &MessageFacts<'_>) -> bool {
         && domains.iter().any(|domain| config.local_domains.contains(domain))
 }
 
+/// The policy of the site for the author domain; of several authors the strictest.
+pub(super) fn own_policy(config: &Config, facts: &MessageFacts<'_>) -> Option<Policy> {
+    if config.dmarc_override_file.is_empty() {
+        return None;
+    }
+    let own = |domain| match config.dmarc_override_file.get(domain)? {
+        OwnPolicy::None => Some(Policy::None),
+        OwnPolicy::Quarantine => Some(Policy::Quarantine),
+        OwnPolicy::Reject => Some(Policy::Reject),
+    };
+    facts.author.map_or(&[][..], Author::domains).iter().filter_map(own).max()
+}
+
+/// Whether a policy of the site is violated where no record applies: nothing passes, or may at the
+/// next attempt, that is aligned without regard to records.
+pub(super) fn is_unaligned(facts: &MessageFacts<'_>) -> bool {
+    match (facts.author, facts.identifiers) {
+        (Some(Author::One(author)), Some(identifiers)) => {
+            !may_pass(identifiers, |domain| is_related(domain, author))
+        }
+        _ => true,
+    }
+}
+
 /// Whether the author domain is ours, and nothing authenticates it, or may at the next attempt:
 /// neither DMARC, whatever it asks for, nor a pass that is aligned without regard to records. A
 /// message with several authors is never authenticated.
 fn is_forged_local(config: &Config, facts: &MessageFacts<'_>) -> bool {
     let (true, Some(outcome)) = (is_local(config, facts), facts.dmarc) else { return false };
-    match (outcome.result, facts.author, facts.identifiers) {
-        (DmarcResult::Pass | DmarcResult::Temperror, ..) => false,
-        (_, Some(Author::One(author)), Some(identifiers)) => {
-            !may_pass(identifiers, |domain| is_related(domain, author))
-        }
-        _ => true,
-    }
+    !matches!(outcome.result, DmarcResult::Pass | DmarcResult::Temperror) && is_unaligned(facts)
 }
 
 /// Whether one of two domains is, or is above, the other. Nobody has a domain of one label.

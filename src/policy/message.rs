@@ -3,13 +3,13 @@
 use super::{
     admission::{self, Exemption},
     facts::MessageFacts,
-    failures::{failures, is_local},
+    failures::{failures, is_local, is_unaligned, own_policy},
     refusal::Refusal,
 };
 use crate::{
     auth::dmarc::{self, DmarcResult, Policy},
     config::{Action, Config},
-    mail::results::words,
+    mail::{author::Author, results::words},
 };
 
 /// A decision on a message: what is called for. The strictest action is carried out.
@@ -18,6 +18,8 @@ pub struct MessageDecision {
     causes: Vec<Cause>,
     /// Why DMARC has no consequence, where it would have one.
     exemption: Option<Exemption>,
+    /// The policy of the site, where it holds instead of the published one.
+    own_policy: Option<Policy>,
 }
 
 /// Something about a message that calls for an action.
@@ -39,6 +41,11 @@ impl MessageDecision {
     /// All that calls for an action.
     pub fn causes(&self) -> &[Cause] {
         &self.causes
+    }
+
+    /// The policy of the site for the author domain, which holds instead of the published one.
+    pub fn own_policy(&self) -> Option<Policy> {
+        self.own_policy
     }
 
     /// The cause of the action that is carried out: the first of those with the strictest.
@@ -115,6 +122,7 @@ pub fn at_end(config: &Config, facts: &MessageFacts<'_>) -> MessageDecision {
         decision.call_for(refusal, action);
     }
     decision.exemption = exemption.flatten();
+    decision.own_policy = own_policy(config, facts);
     for (refusal, action) in failures(config, facts) {
         if action == Action::None {
         } else if let Some(exemption) = admission::from_failure(config, facts, refusal) {
@@ -129,10 +137,20 @@ pub fn at_end(config: &Config, facts: &MessageFacts<'_>) -> MessageDecision {
 /// The action on the result of DMARC, and why it is not that of the policy.
 fn from_dmarc(config: &Config, facts: &MessageFacts<'_>) -> Option<(Cause, Option<Exemption>)> {
     let outcome = facts.dmarc?;
-    let policy = outcome.policy.as_ref().map_or(Policy::None, dmarc::AppliedPolicy::effective);
+    let published = outcome.policy.as_ref().map_or(Policy::None, dmarc::AppliedPolicy::effective);
+    let own = own_policy(config, facts);
+    let is_one = matches!(facts.author, Some(Author::One(_)));
+    // What a site says of one of several authors makes the policy stricter, never milder.
+    let policy = own.map_or(published, |own| if is_one { own } else { own.max(published) });
+    let fails = match outcome.result {
+        DmarcResult::Fail => true,
+        DmarcResult::None | DmarcResult::Permerror => own.is_some() && is_unaligned(facts),
+        DmarcResult::Pass | DmarcResult::Temperror => false,
+    };
     let (refusal, action) = match (outcome.result, policy) {
-        (DmarcResult::Fail, Policy::Quarantine) => (Refusal::Dmarc, config.dmarc_quarantine_action),
-        (DmarcResult::Fail, Policy::Reject) => (Refusal::Dmarc, config.dmarc_reject_action),
+        (_, Policy::Quarantine) if fails => (Refusal::Dmarc, config.dmarc_quarantine_action),
+        (_, Policy::Reject) if fails => (Refusal::Dmarc, config.dmarc_reject_action),
+        (DmarcResult::Temperror, Policy::None) if own.is_some() && is_one => return None,
         (DmarcResult::Temperror, _) if config.dmarc_temperror_action != Action::None => {
             (Refusal::DmarcTemperror, config.dmarc_temperror_action)
         }

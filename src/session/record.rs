@@ -56,6 +56,8 @@ pub struct ContentRecord {
     pub mailfrom: Option<Arc<Verified>>,
     /// The outcome of iprev, where it was verified.
     pub iprev: Option<iprev::Outcome>,
+    /// The policy of the site, where it holds instead of the published one.
+    pub own_policy: Option<dmarc::Policy>,
     /// All that called for an action; the strictest was carried out.
     pub causes: Vec<Cause>,
     /// The disposition, which a dry run only records.

@@ -98,6 +98,7 @@ impl Recorder {
                 dmarc,
                 mailfrom,
                 iprev,
+                own_policy: decision.own_policy(),
                 causes: decision.causes().to_vec(),
                 disposition: decision.disposition(),
                 exemption: decision.exemption(),

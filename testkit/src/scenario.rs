@@ -165,6 +165,8 @@ impl Scenario {
             }
         }
         scenario.zone = signer::fill_in_keys(&scenario.zone);
+        let folder = crate::root().join("tests/scenarios");
+        scenario.config = scenario.config.replace("${scenarios}", &folder.to_string_lossy());
         scenario.steps.iter_mut().for_each(Step::sign);
         if scenario.steps.is_empty() { Err("no session".into()) } else { Ok(scenario) }
     }

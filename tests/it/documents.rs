@@ -396,6 +396,7 @@ fn full_content(reply: Reply) -> ContentRecord {
             name: Name::new("mail.example.org"),
             ..iprev::Outcome::out_of_time(address)
         }),
+        own_policy: Some(Policy::Reject),
         causes: vec![Cause { refusal: Refusal::LocalDomain, action: MessageAction::Reject }],
         disposition: Disposition::Reject,
         exemption: Some(Exemption::MailingList),

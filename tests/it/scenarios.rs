@@ -35,7 +35,7 @@
 //! ```
 //!
 //! In zones, `${ed25519}` and `${rsa}` stand for the records of the keys that messages are signed
-//! with.
+//! with; in configurations, `${scenarios}` stands for the folder of the files.
 //!
 //! Indented lines belong to the event above them: `|` gives a line of the message or of a
 //! configuration; `+` a field that should be at the very top afterwards, from top to bottom; `-` a

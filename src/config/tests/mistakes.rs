@@ -20,7 +20,7 @@ fn usual(name: &str) -> &'static str {
         "hostname" | "authserv_id" => "mx.example.com",
         "trusted_networks" | "trusted_authentication_results" => "loopback, 192.0.2.0/24",
         "skip_senders" => "example.com, .example.net, amy@example.org",
-        "skip_senders_file" => "/dev/null",
+        "skip_senders_file" | "dmarc_override_file" => "/dev/null",
         "definitive_helo_results" => "pass, fail",
         "reject_results" | "reject_helo_results" => "softfail, permerror",
         "header" => "Authentication-Results, Received-SPF",

@@ -90,6 +90,16 @@ words! {
         Reject = "reject",
     }
 
+    /// A policy that holds for an author domain instead of the published one.
+    OwnPolicy {
+        /// Nothing is asked for.
+        None = "none",
+        /// The message is to be treated as suspicious.
+        Quarantine = "quarantine",
+        /// The message is to be rejected.
+        Reject = "reject",
+    }
+
     /// The mailing lists whose messages are exempt from the actions on DMARC.
     MailingLists {
         /// None.
@@ -116,6 +126,7 @@ spell_as_displayed!(
     SyslogFacility,
     Action,
     MailingLists,
+    OwnPolicy,
     HeaderName
 );
 
