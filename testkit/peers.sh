@@ -2,12 +2,14 @@
 # Puts in place the Debian programs that the tests need beside Rust, as root; else says which are missing.
 #
 # Postfix and Sendmail cannot both be installed: Sendmail is unpacked into the folder given. So is OpenDMARC, into the folder
-# `opendmarc` beside it: its package wants a database. The folder `moving` gets the documents of the programs that people come from.
+# `opendmarc` beside it: its package wants a database. Dovecot's Sieve goes into `sieve`: its package has a server. The folder `moving` gets
+# the documents of the programs that people come from.
 set -eu
 
 sendmail=${1:?usage: peers.sh FOLDER}
 opendmarc=$(dirname "$sendmail")/opendmarc
 moving=$(dirname "$sendmail")/moving
+sieve=$(dirname "$sendmail")/sieve
 
 missing=
 need() {
@@ -43,7 +45,7 @@ if ! cargo deny --version >/dev/null 2>&1; then
     cargo install --locked --version "${CARGO_DENY:-0.20.2}" cargo-deny
 fi
 if [ -z "$missing" ] && [ -x "$sendmail/usr/libexec/sendmail/sendmail" ] && [ -x "$opendmarc/usr/sbin/opendmarc" ] &&
-    [ -e "$moving/etc/opendkim.conf" ]; then
+    [ -e "$moving/etc/opendkim.conf" ] && [ -x "$sieve/usr/bin/sieve-test" ]; then
     exit 0
 fi
 
@@ -84,4 +86,7 @@ if [ ! -x "$opendmarc/usr/sbin/opendmarc" ]; then
 fi
 if [ ! -e "$moving/etc/opendkim.conf" ]; then
     unpack "$moving" opendkim opendmarc pyspf-milter postfix-policyd-spf-python
+fi
+if [ ! -x "$sieve/usr/bin/sieve-test" ]; then
+    unpack "$sieve" dovecot-core dovecot-sieve
 fi

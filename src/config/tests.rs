@@ -385,6 +385,48 @@ fn methods_without_a_record_or_an_effect_are_warned_about() {
 }
 
 #[test]
+fn actions_that_contradict_other_settings_are_warned_about() {
+    let warnings = |lines: &str| -> Vec<String> {
+        let loaded = load_with(&format!("{SOCKET}{lines}"), &Overrides::default()).unwrap();
+        loaded.warnings.iter().map(|warning| warning.to_string()).collect()
+    };
+    let dmarc = "verify_dkim = yes\nverify_dmarc = yes\nheader = Authentication-Results\n";
+    let no_dmarc = "has no effect: verify_dmarc is no";
+    let alone = "marks messages without the results: header is empty";
+    for (lines, said) in [
+        ("local_domains = example.org\n", no_dmarc),
+        ("local_domain_action = reject\n", no_dmarc),
+        ("malformed_author_action = tag\n", no_dmarc),
+        ("unauthenticated_action = defer\n", no_dmarc),
+        ("dmarc_override_file = /dev/null\n", no_dmarc),
+        ("iprev_fail_action = reject\n", "has no effect: verify_iprev is no"),
+        ("tag_header = X-Mark\n", "has no effect: no action is tag"),
+        ("header =\nverify_iprev = yes\niprev_fail_action = tag\n", alone),
+    ] {
+        let found = warnings(lines);
+        assert!(found.iter().any(|warning| warning.ends_with(said)), "{lines}: {found:?}");
+    }
+    for (lines, said) in [
+        ("local_domains = example.org\n", "has no effect: local_domain_action is none"),
+        ("local_domain_action = reject\n", "has no effect: local_domains is empty"),
+        ("dmarc_exempt_mailing_lists = yes\n", "and dmarc_exempt_dkim_domains)"),
+    ] {
+        let [found] = warnings(&format!("{dmarc}{lines}")).try_into().unwrap();
+        assert!(found.ends_with(said), "{lines}: {found}");
+    }
+    let headless = dmarc.replace(" Authentication-Results", "");
+    let found = warnings(&format!("{headless}dmarc_reject_action = tag\n"));
+    assert!(found.iter().any(|warning| warning.ends_with(alone)), "{found:?}");
+    for good in [
+        "local_domains = example.org\nlocal_domain_action = tag\ntag_header = X-Mark\n",
+        "dmarc_exempt_mailing_lists = authenticated\ndmarc_reject_action = quarantine\n",
+        "verify_iprev = yes\niprev_fail_action = defer\n",
+    ] {
+        assert_eq!(warnings(&format!("{dmarc}{good}")), [""; 0]);
+    }
+}
+
+#[test]
 fn unlikely_values_are_warned_about() {
     let warnings = |text: &str| -> Vec<String> {
         let loaded = load_with(text, &Overrides::default()).unwrap();

@@ -163,6 +163,10 @@ fn unlikely_values(config: &Config, assignments: &Assignments) -> Vec<Warning> {
                 );
                 warn(0, &format!("{why} (milter_command_timeout, T=R:)"));
             }
+            "dmarc_exempt_mailing_lists" if value == "yes" && config.verify_dmarc => warn(
+                0,
+                "exempts every message with a List-Id, which anyone can write (expected authenticated, or no and dmarc_exempt_dkim_domains)",
+            ),
             "dry_run" if config.dry_run => warn(0, "nothing is refused and no message is changed"),
             "fail_reply_text" => {
                 reply_text(value, &mut warn);

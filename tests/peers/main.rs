@@ -11,6 +11,7 @@
 )]
 
 mod differential;
+mod marks;
 mod moving;
 mod nameservers;
 mod postfix;
