@@ -86,6 +86,48 @@ fn dmarc(zone: &str, from: &str, text: &str) -> String {
 }
 
 #[test]
+fn lists_are_aligned_by_passes_alone() {
+    let zone = "_dmarc.x.example TXT v=DMARC1; p=none\n_dmarc.broken.example * !servfail\n\
+                _dmarc.a.example TXT v=DMARC1; p=none; psd=y\n";
+    let first = |domains: &str, text: &str| {
+        let zone = Arc::new(Zone::parse(zone).unwrap());
+        let dns = Dns::from_zone(zone.clone());
+        let domains: Vec<_> = domains.split(' ').map(domain).collect();
+        let found = block_on(async {
+            let discovery = discover(&dns, &Author::Missing).await;
+            first_aligned(&dns, &discovery, &domains, &identifiers(text)).await
+        });
+        (found.map(|domain| domain.to_string()), zone.queries())
+    };
+    let aligned = |domains: &str, text: &str| first(domains, text).0;
+    // The same domain costs nothing, nor do messages without a pass, or with passes far away.
+    assert_eq!(first("l.x.example", "spf=pass:l.x.example"), (Some("l.x.example".into()), 0));
+    assert_eq!(first("l.x.example", "spf=fail:l.x.example dkim=other:x.example"), (None, 0));
+    assert_eq!(first("l.x.example", "spf=temperror:l.x.example"), (None, 0));
+    assert_eq!(first("l.x.example", "dkim=pass:x.test"), (None, 0));
+    // The organizational domain that a record says.
+    assert_eq!(
+        aligned("l.x.example", "dkim=pass:bounce.x.example").as_deref(),
+        Some("l.x.example")
+    );
+    assert_eq!(aligned("l.x.example", "dkim=pass:x.example").as_deref(), Some("l.x.example"));
+    assert_eq!(aligned("l.y.example", "dkim=pass:bounce.y.example"), None);
+    assert_eq!(aligned("l.x.example", "dkim=pass:y.example"), None);
+    assert_eq!(aligned("b.a.example", "dkim=pass:c.a.example"), None, "a public suffix");
+    assert_eq!(aligned("l.broken.example", "dkim=pass:b.broken.example"), None, "trouble");
+    let (found, _) = first("l.y.example l.x.example", "spf=pass:evil.example dkim=pass:x.example");
+    assert_eq!(found.as_deref(), Some("l.x.example"));
+    // Eleven identifiers and three domains, each with a walk of its own.
+    let long = |name: &str| format!("a.b.c.d.e.f.{name}.x.example");
+    let passes: Vec<_> = (0..10).map(|n| format!("dkim=pass:{}", long(&format!("k{n}")))).collect();
+    let domains = ["l", "m", "n"].map(|name| format!("a.b.c.d.e.f.{name}.y.example")).join(" ");
+    let text = format!("spf=pass:{} {}", long("s"), passes.join(" "));
+    let (found, queries) = first(&domains, &text);
+    assert_eq!(found, None);
+    assert!(queries <= 3 * 8 + 11 * 7, "{queries}");
+}
+
+#[test]
 fn alignment_in_both_directions() {
     // The mode of both methods, the domain that passes, whether it is aligned to a@x.example and to
     // a@sub.x.example.
