@@ -42,8 +42,13 @@ pub(super) fn is_local(config: &Config, facts: &MessageFacts<'_>) -> bool {
         && domains.iter().any(|domain| config.local_domains.contains(domain))
 }
 
-/// The policy of the site for the author domain; of several authors the strictest.
-pub(super) fn own_policy(config: &Config, facts: &MessageFacts<'_>) -> Option<Policy> {
+/// The policy of the site for the author domain, where it holds instead of the published one. That
+/// for one of several authors makes the policy stricter, never milder.
+pub(super) fn own_policy(
+    config: &Config,
+    facts: &MessageFacts<'_>,
+    published: Policy,
+) -> Option<Policy> {
     if config.dmarc_override_file.is_empty() {
         return None;
     }
@@ -52,7 +57,10 @@ pub(super) fn own_policy(config: &Config, facts: &MessageFacts<'_>) -> Option<Po
         OwnPolicy::Quarantine => Some(Policy::Quarantine),
         OwnPolicy::Reject => Some(Policy::Reject),
     };
-    facts.author.map_or(&[][..], Author::domains).iter().filter_map(own).max()
+    match facts.author? {
+        Author::One(author) => own(author),
+        several => several.domains().iter().filter_map(own).filter(|own| *own > published).max(),
+    }
 }
 
 /// Whether a policy of the site is violated where no record applies: nothing passes, or may at the

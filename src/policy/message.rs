@@ -7,9 +7,9 @@ use super::{
     refusal::Refusal,
 };
 use crate::{
-    auth::dmarc::{self, DmarcResult, Policy},
+    auth::dmarc::{AppliedPolicy, DmarcResult, Policy},
     config::{Action, Config},
-    mail::{author::Author, results::words},
+    mail::results::words,
 };
 
 /// A decision on a message: what is called for. The strictest action is carried out.
@@ -111,7 +111,10 @@ pub fn at_end(config: &Config, facts: &MessageFacts<'_>) -> MessageDecision {
     if facts.has_too_many_forged {
         return decision;
     }
-    let (cause, exemption) = from_dmarc(config, facts).unzip();
+    let published = facts.dmarc.and_then(|outcome| outcome.policy.as_ref());
+    let published = published.map_or(Policy::None, AppliedPolicy::effective);
+    decision.own_policy = own_policy(config, facts, published);
+    let (cause, exemption) = from_dmarc(config, facts, decision.own_policy, published).unzip();
     if let Some(refusal) = facts.deferred
         && facts.dmarc.is_none_or(|outcome| outcome.result != DmarcResult::Pass)
         && cause.is_none_or(|cause: Cause| cause.action != Action::Defer)
@@ -122,7 +125,6 @@ pub fn at_end(config: &Config, facts: &MessageFacts<'_>) -> MessageDecision {
         decision.call_for(refusal, action);
     }
     decision.exemption = exemption.flatten();
-    decision.own_policy = own_policy(config, facts);
     for (refusal, action) in failures(config, facts) {
         if action == Action::None {
         } else if let Some(exemption) = admission::from_failure(config, facts, refusal) {
@@ -135,22 +137,22 @@ pub fn at_end(config: &Config, facts: &MessageFacts<'_>) -> MessageDecision {
 }
 
 /// The action on the result of DMARC, and why it is not that of the policy.
-fn from_dmarc(config: &Config, facts: &MessageFacts<'_>) -> Option<(Cause, Option<Exemption>)> {
-    let outcome = facts.dmarc?;
-    let published = outcome.policy.as_ref().map_or(Policy::None, dmarc::AppliedPolicy::effective);
-    let own = own_policy(config, facts);
-    let is_one = matches!(facts.author, Some(Author::One(_)));
-    // What a site says of one of several authors makes the policy stricter, never milder.
-    let policy = own.map_or(published, |own| if is_one { own } else { own.max(published) });
-    let fails = match outcome.result {
+fn from_dmarc(
+    config: &Config,
+    facts: &MessageFacts<'_>,
+    own: Option<Policy>,
+    published: Policy,
+) -> Option<(Cause, Option<Exemption>)> {
+    let result = facts.dmarc?.result;
+    let fails = match result {
         DmarcResult::Fail => true,
         DmarcResult::None | DmarcResult::Permerror => own.is_some() && is_unaligned(facts),
         DmarcResult::Pass | DmarcResult::Temperror => false,
     };
-    let (refusal, action) = match (outcome.result, policy) {
+    let (refusal, action) = match (result, own.unwrap_or(published)) {
         (_, Policy::Quarantine) if fails => (Refusal::Dmarc, config.dmarc_quarantine_action),
         (_, Policy::Reject) if fails => (Refusal::Dmarc, config.dmarc_reject_action),
-        (DmarcResult::Temperror, Policy::None) if own.is_some() && is_one => return None,
+        (DmarcResult::Temperror, Policy::None) if own.is_some() => return None,
         (DmarcResult::Temperror, _) if config.dmarc_temperror_action != Action::None => {
             (Refusal::DmarcTemperror, config.dmarc_temperror_action)
         }

@@ -201,8 +201,13 @@ impl Content {
         begin: Instant,
         findings: &mut Findings,
     ) {
-        let result = findings.dmarc.as_ref().map(|outcome| outcome.result);
-        if !matches!(result, Some(DmarcResult::Fail | DmarcResult::Temperror)) {
+        let matters = match findings.dmarc.as_ref().map(|outcome| outcome.result) {
+            None | Some(DmarcResult::Pass) => false,
+            Some(DmarcResult::Fail | DmarcResult::Temperror) => true,
+            // Where a policy of the site may hold.
+            Some(_) => !context.config().dmarc_override_file.is_empty(),
+        };
+        if !matters {
             return;
         }
         match self.lists {
