@@ -11,6 +11,7 @@ pub mod ip_address;
 pub mod lexer;
 pub mod list_id;
 pub mod octets;
+pub mod received;
 pub mod received_spf;
 pub mod reply;
 pub mod results;

@@ -16,6 +16,8 @@ mod dns_reply;
 mod from;
 mod identity;
 mod macros;
+mod received;
+mod relays;
 mod spf;
 mod written;
 
@@ -36,6 +38,8 @@ pub const TARGETS: &[Target] = &[
     ("from", from::check),
     ("identity", identity::check),
     ("macros", macros::check),
+    ("received", received::check),
+    ("relays", relays::check),
     ("spf", spf::check),
     ("written", written::check),
 ];

@@ -12,6 +12,7 @@
 mod content;
 mod dkim;
 mod dmarc;
+mod received;
 mod spf;
 mod spf_milter;
 

@@ -24,5 +24,6 @@ mod odd_servers;
 mod policy_table;
 mod read_back;
 mod received_spf;
+mod relays;
 mod reload;
 mod scenarios;
