@@ -38,6 +38,12 @@ pub use self::{
     load::load_text,
     params::{DefaultValue, Parameter, parameters},
     types::{
-        domains::Domains, file::Mode, listed::Listed, networks::Networks, skip_senders::SkipSenders,
+        client_map::{ClientMap, Mapping},
+        domains::Domains,
+        file::Mode,
+        listed::Listed,
+        networks::Networks,
+        recipients::Recipients,
+        skip_senders::SkipSenders,
     },
 };

@@ -15,7 +15,7 @@ use crate::{
         domain::{Domain, with_a_labels},
         envelope::EMPTY_PATH,
         header_field::{Folding, HeaderField},
-        received_spf::{ReceivedSpf, describe, describe_without_domain},
+        received_spf::{ReceivedSpf, describe, describe_without_client, describe_without_domain},
         results::SpfResult,
     },
     policy::{Cause, Exemption, MessageDecision, Recorded, Refusal},
@@ -24,8 +24,8 @@ use crate::{
 /// The outcomes that the fields of a message record.
 #[derive(Debug)]
 pub struct Results<'a> {
-    /// The client's address.
-    pub client: IpAddr,
+    /// The client's address; `None` where a relay's message does not name it.
+    pub client: Option<IpAddr>,
     /// The HELO name, where there was one.
     pub helo: Option<&'a str>,
     /// This host.
@@ -95,12 +95,14 @@ impl Results<'_> {
     fn received_spf(&self, recorded: &Recorded<'_>) -> HeaderField {
         let verified = recorded.verified;
         let outcome = &verified.outcome;
-        let client_ip = Some(self.client);
+        let client_ip = self.client;
         let is_mailfrom = verified.identity == Identity::Mailfrom;
         let described: Cow<'_, str> =
             if is_mailfrom { verified.sender().into() } else { verified.domain.as_str().into() };
         let mut comment = if verified.domain.is_empty() {
             describe_without_domain(&described, self.receiver)
+        } else if client_ip.is_none() {
+            describe_without_client(&described, self.receiver)
         } else {
             describe(outcome.result, verified.identity, &described, client_ip, self.receiver)
         };

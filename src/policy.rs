@@ -6,12 +6,15 @@ mod facts;
 mod failures;
 mod message;
 mod refusal;
+mod relays;
 mod spf;
 
 pub use admission::{
-    Exemption, admit, from_authentication, helo_identity, may_claim_our_ids, sender,
+    Admitted, Exemption, admit, from_authentication, helo_identity, is_exempt_recipient,
+    may_claim_our_ids, sender,
 };
 pub use facts::MessageFacts;
 pub use message::{Cause, Disposition, MessageDecision, at_end, at_end_of_exempt};
 pub use refusal::Refusal;
-pub use spf::{HeloDecision, MailDecision, Recorded, at_helo, at_mail, recorded};
+pub use relays::{is_inside, of_exempt_recipients, of_relayed};
+pub use spf::{HeloDecision, MailDecision, Recorded, SpfClient, at_helo, at_mail, recorded};

@@ -63,6 +63,8 @@ pub struct Needs {
     pub helo_reply: bool,
     /// MAIL FROM may be refused.
     pub mail_reply: bool,
+    /// The recipients, who are refused in place of HELO and MAIL FROM.
+    pub recipients: bool,
     /// The header fields of messages.
     pub header_fields: bool,
     /// Header fields exactly as the client sent them, the end of the header, and the body.
@@ -84,6 +86,9 @@ pub struct Needs {
 impl Needs {
     fn new(config: &Config) -> Self {
         let live = !config.dry_run;
+        // Where recipients are exempt, each is answered by itself.
+        let recipients = !config.exempt_recipients.is_empty();
+        let at_once = live && !recipients;
         let writes = |name| config.header.contains(&name);
         // The texts of replies may have the macro r.
         let refuses = !config.reject_results.is_empty()
@@ -95,11 +100,15 @@ impl Needs {
             || config.may(Action::Tag);
         Self {
             connect_reply: !config.trusted_networks.is_empty(),
-            helo_reply: live && config.verify_helo && !config.reject_helo_results.is_empty(),
-            mail_reply: live
+            helo_reply: at_once && config.verify_helo && !config.reject_helo_results.is_empty(),
+            recipients,
+            mail_reply: at_once
                 && !config.reject_results.is_empty()
                 && !(config.defer_spf_rejection && config.verify_dmarc),
-            header_fields: config.verify_dkim || config.verify_dmarc || deletes,
+            header_fields: !config.trusted_relays.is_empty()
+                || config.verify_dkim
+                || config.verify_dmarc
+                || deletes,
             content: config.verify_dkim,
             quarantine: live && config.may(Action::Quarantine),
             add_fields: live && (!config.header.is_empty() || config.may(Action::Tag)),

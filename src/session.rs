@@ -26,18 +26,23 @@
 mod answer;
 mod content;
 mod context;
+mod edits;
 mod forged;
 mod iprev;
 mod peer;
+mod recipients;
 mod record;
 mod recorder;
+mod relayed;
 mod senders;
 mod settle;
 mod task;
 #[cfg(test)]
 mod tests;
+mod transaction;
 
 use std::{
+    net::IpAddr,
     panic::{AssertUnwindSafe, resume_unwind},
     sync::Arc,
 };
@@ -45,15 +50,19 @@ use std::{
 pub use answer::{Answer, Edit, Records, Verdict};
 use content::{Content, Findings};
 use context::Context;
+use edits::insertions;
 use forged::Forged;
 use futures_util::FutureExt as _;
 use iprev::Iprev;
 pub use peer::{Client, Granted};
+use recipients::Recipients;
 pub use record::{ContentRecord, Failure, IdentityRecord, Record};
 use recorder::Recorder;
+use relayed::Relayed;
 use senders::{Helo, Sender, cut};
 pub use settle::Event;
 use tokio::time::Instant;
+use transaction::{Message, Transaction};
 #[cfg(any(test, feature = "testing"))]
 pub use {
     peer::Permission,
@@ -61,14 +70,10 @@ pub use {
 };
 
 use crate::{
-    auth::{Verified, dmarc, iprev as client_name},
-    config::Action as MessageAction,
-    fields::Results,
     internal_error::InternalError,
     mail::{auth_results::AuthservIdPattern, envelope::ReversePath},
-    policy::{self, Cause, Exemption, MessageDecision, MessageFacts, Recorded},
+    policy::{self, Admitted, Exemption, MessageFacts},
     runtime::Runtime,
-    wording,
 };
 
 /// A session.
@@ -90,33 +95,6 @@ pub struct Session {
     recorder: Recorder,
 }
 
-/// The message under way.
-#[derive(Debug, Default)]
-enum Transaction {
-    /// No message.
-    #[default]
-    None,
-    /// A message of which nothing is verified: it is there to have fields deleted that claim to be
-    /// ours.
-    Exempt(Forged),
-    /// A message that is verified.
-    Verified(Box<Message>),
-    /// A message on which the work was given up where the MTA takes no answer: its end has that
-    /// answer. Fields that claim to be ours are deleted all the same.
-    Failed(Option<Forged>),
-}
-
-/// A message that is verified.
-#[derive(Debug)]
-struct Message {
-    begun: Instant,
-    sender: Sender,
-    /// `None` where nothing of the content is looked at.
-    content: Option<Content>,
-    /// Fields that claim to be ours; `None` where they are kept.
-    forged: Option<Forged>,
-}
-
 impl Session {
     /// Begins a session when a client connects, with what the MTA grants.
     pub fn new(
@@ -125,9 +103,12 @@ impl Session {
         client: &Client,
         mta_host: Option<&str>,
     ) -> (Self, Answer) {
-        let context = Context::new(runtime, client.address, mta_host);
-        let config = context.config();
-        let exemption = policy::admit(config, client.address, client.port, &client.host).err();
+        let mut context = Context::new(runtime, client.address, mta_host);
+        let admitted = policy::admit(context.config(), client.address, client.port, &client.host);
+        context.relay = (admitted == Ok(Admitted::Relay)).then_some(context.client);
+        let inner = (admitted == Ok(Admitted::Client)).then(|| context.map_client()).flatten();
+        let (config, exemption) = (context.config(), admitted.err());
+        let address = client.address.filter(|_| context.relay.is_none()).map(|_| context.client);
         let mut session = Self {
             granted,
             exemption,
@@ -136,7 +117,7 @@ impl Session {
             helo: None,
             iprev: Iprev::NotBegun,
             transaction: Transaction::None,
-            recorder: Recorder::new(client.address.map(|_| context.client), config.dry_run),
+            recorder: Recorder::new(address, inner, context.relay, config.dry_run),
             context,
         };
         let answer = match exemption {
@@ -146,19 +127,19 @@ impl Session {
         (session, answer)
     }
 
-    /// Whether the client is one that is verified; not so where that of a message authenticates.
-    pub fn verifies_client(&self) -> bool {
-        self.exemption.is_none()
+    /// The address of the client, where it is verified itself; also where one authenticates later.
+    pub fn verified_client(&self) -> Option<IpAddr> {
+        (self.exemption.is_none() && self.context.relay.is_none()).then_some(self.context.client)
     }
 
     /// HELO or EHLO. Comes again after STARTTLS; a name is verified once.
     pub async fn helo(&mut self, name: &str) -> Answer {
         // HELO ends a message that is under way (RFC 5321 §4.1.4).
         let mut earlier = self.end_transaction();
-        if self.exemption.is_some() {
+        if self.verified_client().is_none() {
             return Answer::proceed().after(earlier);
         }
-        let name = cut(name);
+        let name = cut(self.context.mapped_helo.as_deref().unwrap_or(name));
         if self.helo.as_ref().is_none_or(|helo| *helo.name != *name) {
             // The record so far belongs to the former name.
             earlier = earlier.or_else(|| self.recorder.take());
@@ -191,14 +172,18 @@ impl Session {
         let earlier = self.end_transaction();
         self.recorder.pending().queue_id = queue_id.map(str::to_owned);
         let forged = self.deletes_fields(authenticated).then(Forged::default);
-        let authentication = policy::from_authentication(self.context.config(), authenticated);
+        // That a relay authenticates says nothing about the clients of its messages.
+        let authentication = policy::from_authentication(
+            self.context.config(),
+            authenticated && self.context.relay.is_none(),
+        );
         let answer = match (self.exemption, authentication) {
             (None, None) => return self.begin_message(reverse_path, forged).await.after(earlier),
             // Of an exempt client that was recorded when it connected.
             (Some(_), _) => Answer::proceed(),
             (None, Some(exemption)) => self.exempt(exemption, true, self.granted.mail_answer),
         };
-        if let Some(forged) = forged {
+        if forged.is_some() {
             self.recorder.pending().queue_id = queue_id.map(str::to_owned);
             self.transaction = Transaction::Exempt(forged);
         }
@@ -207,18 +192,29 @@ impl Session {
 
     /// Begins a message that is verified.
     async fn begin_message(&mut self, reverse_path: &[u8], forged: Option<Forged>) -> Answer {
+        let relayed = self.context.relay.is_some().then(|| {
+            (self.helo, self.iprev) = (None, Iprev::NotBegun);
+            Box::new(Relayed::new(reverse_path, &mut self.context, &mut self.recorder))
+        });
         let (context, config) = (&self.context, self.context.config());
-        self.iprev.begin(context);
+        let sender = if relayed.is_some() {
+            Sender::open()
+        } else {
+            self.iprev.begin(context);
+            Sender::begin(context, &ReversePath::parse(reverse_path), self.helo.as_deref())
+        };
         let looks_at_content = config.verify_dkim || config.verify_dmarc;
         let mut message = Box::new(Message {
             begun: Instant::now(),
-            sender: Sender::begin(context, &ReversePath::parse(reverse_path), self.helo.as_deref()),
+            relayed,
+            sender,
+            recipients: Recipients::default(),
             content: looks_at_content.then(|| Content::new(context)),
             forged,
         });
         // Where MAIL FROM cannot be refused, its check goes on until the end of the message: an MTA
         // that begins message after message does not wait for them one by one.
-        if context.runtime.needs.mail_reply {
+        if context.runtime.needs.mail_reply && message.relayed.is_none() {
             let answer = match self.join_senders(&mut message).await {
                 Ok(verdict) => self.settle(verdict, Vec::new()),
                 Err(error) => return self.give_up(Event::Mail, Some(error), message.forged),
@@ -231,13 +227,31 @@ impl Session {
         Answer::proceed()
     }
 
+    /// RCPT TO: another recipient. Only where some are exempt there may be a reply.
+    pub async fn rcpt(&mut self, path: &[u8]) -> Answer {
+        let transaction = std::mem::take(&mut self.transaction);
+        let Transaction::Verified(mut message) = transaction else {
+            self.transaction = transaction;
+            return Answer::proceed();
+        };
+        if let Err(error) = self.join_senders(&mut message).await {
+            return self.give_up(Event::Content, Some(error), message.forged);
+        }
+        let (helo, recorder) = (self.helo.as_deref(), &mut self.recorder);
+        let Message { recipients, sender, .. } = &mut *message;
+        let verdict = recipients.decide(&self.context, path, helo, sender, recorder);
+        self.transaction = Transaction::Verified(message);
+        self.settle(verdict, Vec::new())
+    }
+
     /// A header field, as the client sent it: the value begins right behind the colon.
     pub fn header(&mut self, name: &[u8], value: &[u8]) {
+        let mut is_found = false;
         let forged = match &mut self.transaction {
             Transaction::None => None,
-            Transaction::Exempt(forged) => Some(forged),
-            Transaction::Failed(forged) => forged.as_mut(),
+            Transaction::Exempt(forged) | Transaction::Failed(forged) => forged.as_mut(),
             Transaction::Verified(message) => {
+                is_found = Relayed::look_at(&mut message.relayed, &self.context, name, value);
                 if let Some(content) = &mut message.content {
                     content.header(&self.context.dns, name, value);
                 }
@@ -247,10 +261,14 @@ impl Session {
         if let Some(forged) = forged {
             forged.look_at(name, value, &self.own_ids, self.context.config().tag_name());
         }
+        if is_found {
+            self.find_client();
+        }
     }
 
     /// The end of the header.
     pub fn end_of_header(&mut self) {
+        self.find_client();
         if let Transaction::Verified(message) = &mut self.transaction
             && let Some(content) = &mut message.content
         {
@@ -269,6 +287,8 @@ impl Session {
 
     /// The end of the message.
     pub async fn end_of_message(&mut self, queue_id: Option<&str>) -> Answer {
+        // The MTA need not send the end of the header.
+        self.find_client();
         let transaction = std::mem::take(&mut self.transaction);
         if matches!(transaction, Transaction::None) {
             return Answer::proceed();
@@ -279,8 +299,10 @@ impl Session {
         match transaction {
             Transaction::None => Answer::proceed(),
             Transaction::Exempt(forged) => {
+                let forged = forged.unwrap_or_default();
                 let decision = policy::at_end_of_exempt(forged.has_too_many());
-                let verdict = self.word(&decision, None, None, Instant::now()).await;
+                let (now, helo) = (Instant::now(), self.helo_name());
+                let verdict = self.context.verdict(&decision, helo, None, None, now).await;
                 self.recorder.end_of_message(Some(&forged));
                 self.settle(verdict, forged.deletions(self.context.config()).collect())
             }
@@ -331,14 +353,24 @@ impl Session {
             is_list: findings.is_list,
             has_too_many_forged,
         };
-        let decision = policy::at_end(self.context.config(), &facts);
+        let mut decision = policy::at_end(self.context.config(), &facts);
+        if self.context.relay.is_some() {
+            decision = policy::of_relayed(decision);
+        }
+        if message.recipients.are_exempt() {
+            decision = policy::of_exempt_recipients(decision);
+        }
         let verified = mailfrom.map(|mailfrom| &mailfrom.verified);
-        let verdict =
-            self.word(&decision, verified.map(|verified| &**verified), facts.dmarc, deadline).await;
+        let sender = verified.map(|verified| &**verified);
+        let (context, helo) = (&self.context, self.helo_name());
+        let verdict = context.verdict(&decision, helo, sender, facts.dmarc, deadline).await;
         // Nothing is awaited from here on: the record says of a message that it was received to its
         // end only if it was also decided on.
         self.recorder.end_of_message(message.forged.as_ref());
-        let edits = self.edits(message, &findings, &decision, iprev.as_ref());
+        let helo = self.helo.as_deref();
+        let added = insertions(context, helo, mailfrom, &findings, &decision, iprev.as_ref());
+        let deletions = message.forged.iter().flat_map(|forged| forged.deletions(context.config()));
+        let edits = deletions.chain(added).collect();
         self.recorder.decided(&verdict, &decision, findings, verified.cloned(), iprev);
         self.recorder.pending().timings.total = Some(message.begun.elapsed());
         Ok(self.settle(verdict, edits))
@@ -358,14 +390,31 @@ impl Session {
     pub fn fail(&mut self, event: Event) -> Answer {
         let forged = match std::mem::take(&mut self.transaction) {
             Transaction::None => self.deletes_fields(false).then(Forged::default),
-            Transaction::Exempt(forged) => Some(forged),
-            Transaction::Failed(forged) => forged,
+            Transaction::Exempt(forged) | Transaction::Failed(forged) => forged,
             Transaction::Verified(message) => message.forged,
         };
         self.give_up(event, None, forged)
     }
 
     //--- Decisions ---
+
+    /// The header of a relay's message has named the client, or has ended without: verification
+    /// begins, if it is to.
+    fn find_client(&mut self) {
+        let Transaction::Verified(message) = &mut self.transaction else { return };
+        let Some(relayed) = message.relayed.take() else { return };
+        match relayed.begin(&mut self.context, &mut self.recorder) {
+            Ok((helo, sender)) => {
+                self.helo = helo.map(Box::new);
+                message.sender = sender;
+                self.iprev.begin(&self.context);
+            }
+            Err(exemption) => {
+                self.recorder.pending().exemption = Some(exemption);
+                self.transaction = Transaction::Exempt(message.forged.take());
+            }
+        }
+    }
 
     /// Ends the message under way: its record, if there is one.
     fn end_transaction(&mut self) -> Option<Arc<Record>> {
@@ -436,62 +485,6 @@ impl Session {
         let is_over = takes_answer && !self.deletes_fields(authenticated);
         let verdict = if is_over { Verdict::Accept } else { Verdict::Continue };
         Answer { verdict, edits: Vec::new(), records: self.recorder.take().into() }
-    }
-
-    /// The verdict of a decision.
-    async fn word(
-        &self,
-        decision: &MessageDecision,
-        sender: Option<&Verified>,
-        dmarc: Option<&dmarc::Outcome>,
-        deadline: Instant,
-    ) -> Verdict {
-        let Some(Cause { refusal, action }) = decision.decisive() else { return Verdict::Continue };
-        match action {
-            MessageAction::None | MessageAction::Tag => Verdict::Continue,
-            MessageAction::Quarantine => {
-                Verdict::Quarantine(wording::quarantine_reason(refusal, dmarc))
-            }
-            MessageAction::Defer | MessageAction::Reject => {
-                let (context, helo) = (&self.context, self.helo_name());
-                Verdict::Reply(context.word(refusal, helo, sender, dmarc, deadline).await)
-            }
-        }
-    }
-
-    /// The fields to delete, from last to first, then those to insert.
-    fn edits(
-        &self,
-        message: &Message,
-        findings: &Findings,
-        decision: &MessageDecision,
-        iprev: Option<&client_name::Outcome>,
-    ) -> Vec<Edit> {
-        let context = &self.context;
-        let helo = self.helo.as_deref();
-        let mailfrom = message.sender.mailfrom();
-        let [for_spf, for_dmarc] = [false, true].map(|for_dmarc| {
-            let mailfrom = mailfrom.filter(|mailfrom| mailfrom.for_dmarc == for_dmarc)?;
-            Some(Recorded { verified: &mailfrom.verified, exemption: mailfrom.exemption })
-        });
-        let is_definitive = helo.is_some_and(Helo::is_definitive);
-        let helo = helo.and_then(Helo::accepted);
-        let results = Results {
-            client: context.client,
-            helo: self.helo_name(),
-            receiver: &context.host_name,
-            authserv_id: context.runtime.authserv_id(&context.host_name),
-            recorded: policy::recorded(context.config(), helo, is_definitive, for_spf).collect(),
-            for_dmarc: for_dmarc.map(|recorded| recorded.verified),
-            dkim: findings.dkim.as_deref(),
-            dmarc: findings.dmarc.as_ref(),
-            iprev,
-            list: findings.list.as_ref(),
-            decision,
-        };
-        let insert = |field| Edit::Insert { index: 0, field };
-        let deletions = message.forged.iter().flat_map(|forged| forged.deletions(context.config()));
-        deletions.chain(results.write(context.config()).into_iter().map(insert)).collect()
     }
 
     //--- What the session knows ---

@@ -9,6 +9,7 @@ use std::{net::SocketAddr, path::PathBuf};
 use super::{
     assignment::ValueReader,
     types::{
+        client_map::{ClientMap, client_map},
         domain_map::DomainList,
         domains::Domains,
         file::{Mode, group_name, mode, path},
@@ -21,6 +22,7 @@ use super::{
         networks::{Networks, networks},
         number::{boolean, count, count_from, positive, seconds},
         policy_overrides::{PolicyOverrides, policy_overrides},
+        recipients::Recipients,
         reply_text::{self, ReplyText},
         skip_senders::{SkipSenders, skip_senders},
         socket::{SocketSpec, nameserver, socket},
@@ -174,6 +176,8 @@ parameters! {
         skip_senders: SkipSenders = Text(""), RELOADED, skip_senders;
         /// File of more `skip_senders`, one in a line.
         skip_senders_file: Option<PathBuf> = Text(""), RELOADED, |text| optional(text, path);
+        /// Recipients for whom nothing is refused.
+        exempt_recipients: Recipients = Text(""), RELOADED, listed;
     }
     "SPF verification" {
         /// Whether the HELO identity is verified.
@@ -336,8 +340,12 @@ parameters! {
         tag_header: String = Text("X-Auth-Action"), RELOADED, field_name;
     }
     "Relays" {
+        /// Networks of hosts that hand over mail of others; clients come from the Received fields.
+        trusted_relays: Networks = Text(""), RELOADED, networks;
         /// Networks of clients for which SPF is recorded, but that are never refused for it.
         spf_exempt_networks: Networks = Text(""), RELOADED, networks;
+        /// Clients that are verified with another address, and perhaps another HELO name.
+        client_map: ClientMap = Text(""), RELOADED, client_map;
     }
     "DNS" {
         /// Name servers to ask; not set: those of /etc/resolv.conf.

@@ -351,6 +351,24 @@ fn settings_of_what_is_switched_off_are_warned_about() {
         ["reject_helo_results", "definitive_helo_results"]
     );
     assert_eq!(warnings(helo), [""; 0]);
+    let texts =
+        "helo_fail_reply_text = x\nhelo_softfail_reply_text = x\nhelo_temperror_reply_text =\n";
+    assert_eq!(
+        warnings(&format!("{texts}verify_helo = no\n")),
+        ["helo_fail_reply_text", "helo_softfail_reply_text"]
+    );
+    assert_eq!(warnings(texts), [""; 0]);
+    let own = "fail_reply_text = x\nreject_results =\nreject_helo_results = fail\n";
+    assert_eq!(warnings(own), ["fail_reply_text"]);
+    assert_eq!(warnings(&format!("{own}{texts}")), [""; 0]);
+    let exempt = "spf_exempt_networks = 192.0.2.1\nreject_results =\n";
+    assert_eq!(warnings(exempt), ["spf_exempt_networks"]);
+    assert_eq!(warnings(&format!("{exempt}reject_helo_results = fail\n")), [""; 0]);
+    assert_eq!(
+        warnings(&format!("{exempt}reject_helo_results = fail\nverify_helo = no\n")),
+        ["reject_helo_results", "spf_exempt_networks"]
+    );
+    assert_eq!(warnings("trusted_relays = 192.0.2.7/24\n"), ["trusted_relays"]);
     assert_eq!(warnings("authserv_id = a\n"), ["authserv_id"]);
     assert_eq!(
         warnings("authserv_id = a\ndelete_incoming_authentication_results = yes\n"),
@@ -553,6 +571,10 @@ fn spellings(name: &str) -> Vec<&'static str> {
             "\"a b\"@Example.COM, b#@x.example, Ü@bücher.example",
         ],
         "skip_senders_file" | "dmarc_override_file" => vec![""],
+        "exempt_recipients" => vec!["", "Postmaster@,a@bücher.example , .example.com, x.example"],
+        "client_map" => {
+            vec!["", "10.1.2.3/8=192.0.2.1", "loopback=::1,::2=::ffff:192.0.2.1 Mail.example"]
+        }
         "definitive_helo_results" => vec!["", "pass", "permerror,pass"],
         "reject_results" | "reject_helo_results" => vec!["", "softfail,fail", "temperror"],
         "fail_reply_code" | "softfail_reply_code" | "permerror_reply_code" => {
@@ -587,7 +609,9 @@ fn spellings(name: &str) -> Vec<&'static str> {
         "unauthenticated_reply_text" | "iprev_fail_reply_text" => vec!["", "%{c} %{h}"],
         "tag_header" => vec!["X-Spam", "x_1"],
         "min_dkim_key_bits" => vec!["1024", "2048"],
-        "dmarc_exempt_networks" | "spf_exempt_networks" => vec!["", "loopback", "192.0.2.1"],
+        "dmarc_exempt_networks" | "spf_exempt_networks" | "trusted_relays" => {
+            vec!["", "loopback", "192.0.2.1"]
+        }
         "dmarc_exempt_dkim_domains" => vec!["", "Example.com, bücher.example"],
         "verify_dkim" => vec!["yes"],
         "verify_dmarc" => vec!["no"],

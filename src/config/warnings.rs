@@ -156,7 +156,9 @@ fn unlikely_values(config: &Config, assignments: &Assignments) -> Vec<Warning> {
                 without_loopback(config, &mut warn);
             }
             "nameservers" => nameservers(value, &mut warn),
-            name if name.ends_with("_networks") => networks(value, &mut warn),
+            name if name.ends_with("_networks") || name == "trusted_relays" => {
+                networks(value, &mut warn);
+            }
             "timeout_secs" if config.timeout_secs >= POSTFIX_COMMAND_TIMEOUT => {
                 let why = format!(
                     "Postfix waits {POSTFIX_COMMAND_TIMEOUT} seconds for an answer, Sendmail 10, unless they are told to wait longer"

@@ -27,7 +27,9 @@ mod rest;
 use std::net::IpAddr;
 
 use self::field::Hop;
-pub use self::{field::Client, pieces::MAX_FIELD_LENGTH, reason::Unreadable};
+#[cfg(any(test, feature = "testing"))]
+pub use self::pieces::MAX_FIELD_LENGTH;
+pub use self::{field::Client, reason::Unreadable};
 
 /// The most Received fields that are read of a message. RFC 5321 §6.3 has 100 fields as the sign of
 /// a loop; within a site there are few.
@@ -119,6 +121,7 @@ impl Walk {
     }
 
     /// How many fields were read; the last of them decided, if the chain did not end.
+    #[cfg(any(test, feature = "testing"))]
     pub fn fields(&self) -> usize {
         self.fields
     }
@@ -141,6 +144,7 @@ fn is_link_local(address: IpAddr) -> bool {
 ///
 /// The fields are the values of the Received fields from the top. A host that is both a relay and
 /// trusted is a relay.
+#[cfg(any(test, feature = "testing"))]
 pub fn find_client<'a>(
     connecting: IpAddr,
     fields: impl IntoIterator<Item = &'a [u8]>,

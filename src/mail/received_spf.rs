@@ -158,6 +158,12 @@ pub fn describe_without_domain(sender: &str, receiver: &str) -> String {
     [&receiver, &*tokens::shorten(sender), " has no domain to go by"].concat()
 }
 
+/// Words for people about a sender whose client is not known, so that there is nothing to verify.
+pub fn describe_without_client(sender: &str, receiver: &str) -> String {
+    let receiver = if receiver.is_empty() { String::new() } else { [receiver, ": "].concat() };
+    [&receiver, "the client that sent for ", &*tokens::shorten(sender), " is not known"].concat()
+}
+
 /// Adds a value: a dot-atom as it is, anything else as a quoted string.
 fn push_value(chunk: &mut String, value: &str) {
     let value = tokens::shorten(value);

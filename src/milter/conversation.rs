@@ -178,6 +178,7 @@ impl<'a> Conversation<'a> {
             CommandKind::ConnInfo => self.connect(content)?,
             CommandKind::Helo => self.helo(content).await?,
             CommandKind::Mail => self.mail(content).await?,
+            CommandKind::Rcpt => self.rcpt(content).await?,
             CommandKind::Header => self.header(content)?,
             CommandKind::Eoh if is_whole => {
                 self.work(Session::end_of_header);
@@ -196,14 +197,9 @@ impl<'a> Conversation<'a> {
             CommandKind::Abort => self.abort(),
             CommandKind::QuitNc => self.end_session(),
             // Not asked for. An MTA that sends it all the same waits for an answer.
-            CommandKind::Rcpt if is_whole => self.proceed(ProtoOpts::NOREPLY_RCPT),
             CommandKind::Data if is_whole => self.proceed(ProtoOpts::NOREPLY_DATA),
             CommandKind::Unknown if is_whole => self.proceed(ProtoOpts::NOREPLY_UNKNOWN),
-            CommandKind::Eoh
-            | CommandKind::Rcpt
-            | CommandKind::Data
-            | CommandKind::Unknown
-            | CommandKind::Quit => {}
+            CommandKind::Eoh | CommandKind::Data | CommandKind::Unknown | CommandKind::Quit => {}
         }
         let replies = self.replies.take();
         if replies.is_empty() { Ok(()) } else { self.socket.write(&replies).await }
@@ -239,7 +235,7 @@ impl<'a> Conversation<'a> {
             &client,
             mta_host.as_deref(),
         );
-        if let (Some(address), true) = (client.address, session.verifies_client()) {
+        if let Some(address) = session.verified_client() {
             self.server.observer.private_client(address);
         }
         self.session = Some(session);
@@ -272,6 +268,17 @@ impl<'a> Conversation<'a> {
         let answer = answer.unwrap_or_else(|| session.fail(Event::Mail));
         self.is_busy = answer.verdict == Verdict::Continue;
         self.carry_out(answer, ProtoOpts::NOREPLY_MAIL)
+    }
+
+    async fn rcpt(&mut self, content: &[u8]) -> io::Result<()> {
+        // ESMTP parameters may follow.
+        let (path, _) = split_text(content).ok_or_else(|| unreadable("recipient"))?;
+        let Some(session) = &mut self.session else {
+            return self.out_of_order(ProtoOpts::NOREPLY_RCPT);
+        };
+        let answer = while_connected(self.socket, self.server, pin!(session.rcpt(path))).await;
+        let answer = answer.unwrap_or_else(|| session.fail(Event::Content));
+        self.carry_out(answer, ProtoOpts::NOREPLY_RCPT)
     }
 
     fn header(&mut self, content: &[u8]) -> io::Result<()> {

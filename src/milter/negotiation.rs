@@ -121,7 +121,8 @@ const NO_REPLY: ProtoOpts = ProtoOpts::NOREPLY_CONNECT
     .union(ProtoOpts::NOREPLY_UNKNOWN);
 
 fn wanted_opts(needs: &Needs) -> ProtoOpts {
-    let mut opts = ProtoOpts::NO_RCPT | ProtoOpts::NO_DATA | ProtoOpts::NO_UNKNOWN;
+    let mut opts = ProtoOpts::NO_DATA | ProtoOpts::NO_UNKNOWN;
+    opts.set(ProtoOpts::NO_RCPT, !needs.recipients);
     opts.set(ProtoOpts::NO_EOH | ProtoOpts::NO_BODY, !needs.content);
     opts.set(
         ProtoOpts::NOREPLY_EOH | ProtoOpts::NOREPLY_BODY | ProtoOpts::LEADING_SPACE,
@@ -184,6 +185,9 @@ mod tests {
         let opts = wanted_opts(&needs);
         assert!(opts.contains(ProtoOpts::NOREPLY_HEADER));
         assert!(!opts.intersects(ProtoOpts::NO_HEADER | ProtoOpts::NOREPLY_MAIL));
+        assert!(opts.contains(ProtoOpts::NO_RCPT));
+        let opts = wanted_opts(&Needs { recipients: true, ..needs });
+        assert!(!opts.intersects(ProtoOpts::NO_RCPT | ProtoOpts::NOREPLY_RCPT));
     }
 
     #[test]

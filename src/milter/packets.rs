@@ -151,6 +151,7 @@ fn is_taken_in_parts(command: CommandKind) -> bool {
             | CommandKind::ConnInfo
             | CommandKind::Helo
             | CommandKind::Mail
+            | CommandKind::Rcpt
             | CommandKind::Header
             | CommandKind::OptNeg
     )

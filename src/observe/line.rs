@@ -1,6 +1,6 @@
 //! Records as lines of the log (`spf-milter(8)`, LOGGING).
 
-use std::fmt::Write as _;
+use std::{fmt::Write as _, net::IpAddr};
 
 use crate::{
     auth::{Identity, dkim::SignatureOutcome, dmarc::Identifier},
@@ -266,9 +266,13 @@ impl Pairs<'_> {
 
     fn client(&mut self, record: &Record) {
         if let Some(client) = record.client {
-            let mut address = String::with_capacity(40);
-            push_address(&mut address, client);
-            self.pair("client-ip", &address);
+            self.pair("client-ip", &spelt(client));
+        }
+        if let Some(inner) = record.inner {
+            self.pair("inner-ip", &spelt(inner));
+        }
+        if let Some(relay) = record.relay {
+            self.pair("relay-ip", &spelt(relay));
         }
     }
 
@@ -276,6 +280,12 @@ impl Pairs<'_> {
         self.client(record);
         self.optional("queue-id", record.queue_id.as_deref());
     }
+}
+
+fn spelt(address: IpAddr) -> String {
+    let mut text = String::with_capacity(40);
+    push_address(&mut text, address);
+    text
 }
 
 /// Values that the network made long are cut, so that the pairs behind them are not lost.
@@ -298,7 +308,7 @@ fn push_limited(text: &mut String, value: &str) {
 
 #[cfg(test)]
 mod tests {
-    use std::{net::IpAddr, sync::Arc};
+    use std::sync::Arc;
 
     use super::*;
     use crate::{

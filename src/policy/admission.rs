@@ -6,40 +6,83 @@ use super::{facts::MessageFacts, refusal::Refusal};
 use crate::{
     auth::dkim::SignatureOutcome,
     config::{Config, MailingLists},
-    mail::{domain::Domain, envelope::helo_domain, results::words},
+    mail::{
+        domain::Domain,
+        envelope::{ReversePath, helo_domain},
+    },
 };
 
-words! {
-    /// Why something is not verified, or not enforced.
-    Exemption {
-        /// The client has no address.
-        NoAddress = "no-address",
-        /// The message does not come from an SMTP client, but from this host itself.
-        LocalSubmission = "local-submission",
-        /// The client is in `trusted_networks`.
-        TrustedNetwork = "trusted-network",
-        /// The client authenticated (`trust_authenticated_senders`).
-        Authenticated = "authenticated",
-        /// The HELO name is not a domain name that can be verified.
-        NoDomainName = "no-domain-name",
-        /// The identity is in `skip_senders`.
-        SkippedSender = "skip-senders",
-        /// From SPF refusals: the client is in `spf_exempt_networks`.
-        SpfNetwork = "spf-exempt-network",
-        /// From DMARC: the client is in `dmarc_exempt_networks`.
-        DmarcNetwork = "exempt-network",
-        /// From DMARC: the message has a passing signature, of all of its body, of a domain in
-        /// `dmarc_exempt_dkim_domains`.
-        DmarcDkimDomain = "exempt-dkim-domain",
-        /// From DMARC: the message is of a mailing list (`dmarc_exempt_mailing_lists`).
-        MailingList = "mailing-list",
-        /// From DMARC: the action on the policy neither keeps the message back nor refuses it;
-        /// nothing else exempts the message.
-        NotEnforced = "not-enforced",
+/// Why something is not verified, or not enforced.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Exemption {
+    /// The client has no address.
+    NoAddress,
+    /// The message does not come from an SMTP client, but from this host itself.
+    LocalSubmission,
+    /// The client is in `trusted_networks`.
+    TrustedNetwork,
+    /// The client authenticated (`trust_authenticated_senders`).
+    Authenticated,
+    /// The client authenticated at a relay (`trusted_relays`).
+    AuthenticatedAtRelay,
+    /// The HELO name is not a domain name that can be verified.
+    NoDomainName,
+    /// The identity is in `skip_senders`.
+    SkippedSender,
+    /// From SPF: the Received fields of a relay's message do not name a client, for this reason.
+    UnknownClient(&'static str),
+    /// From refusals: a relay has accepted the message already.
+    Relayed,
+    /// From SPF refusals: the client is in `spf_exempt_networks`.
+    SpfNetwork,
+    /// From refusals: the recipients are in `exempt_recipients`.
+    ExemptRecipient,
+    /// From DMARC: the client is in `dmarc_exempt_networks`.
+    DmarcNetwork,
+    /// From DMARC: the message has a passing signature, of all of its body, of a domain in
+    /// `dmarc_exempt_dkim_domains`.
+    DmarcDkimDomain,
+    /// From DMARC: the message is of a mailing list (`dmarc_exempt_mailing_lists`).
+    MailingList,
+    /// From DMARC: the action on the policy neither keeps the message back nor refuses it; nothing
+    /// else exempts the message.
+    NotEnforced,
+}
+
+impl Exemption {
+    /// The exemption's word, in header fields and in the log.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::NoAddress => "no-address",
+            Self::LocalSubmission => "local-submission",
+            Self::TrustedNetwork => "trusted-network",
+            Self::Authenticated => "authenticated",
+            Self::AuthenticatedAtRelay => "authenticated-at-relay",
+            Self::NoDomainName => "no-domain-name",
+            Self::SkippedSender => "skip-senders",
+            Self::UnknownClient(reason) => reason,
+            Self::Relayed => "relayed",
+            Self::SpfNetwork => "spf-exempt-network",
+            Self::ExemptRecipient => "exempt-recipient",
+            Self::DmarcNetwork => "exempt-network",
+            Self::DmarcDkimDomain => "exempt-dkim-domain",
+            Self::MailingList => "mailing-list",
+            Self::NotEnforced => "not-enforced",
+        }
     }
 }
 
-/// Decides on a client, of which the MTA gave an address, a port and a name: the address to verify.
+/// A client of which something is verified.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Admitted {
+    /// The client itself is verified.
+    Client,
+    /// It is a relay, for whose messages the clients are verified that their Received fields name.
+    Relay,
+}
+
+/// Decides on a client, of which the MTA gave an address, a port and a name. One that is both a relay
+/// and trusted is a relay.
 ///
 /// # Errors
 ///
@@ -49,7 +92,7 @@ pub fn admit(
     address: Option<IpAddr>,
     port: u16,
     host: &str,
-) -> Result<IpAddr, Exemption> {
+) -> Result<Admitted, Exemption> {
     let address = address.ok_or(Exemption::NoAddress)?.to_canonical();
     // Postfix passes mail that did not come by SMTP (`non_smtpd_milters`) as from this host itself,
     // without a port. Refusing that would not reach any client.
@@ -59,10 +102,12 @@ pub fn admit(
     } else if address.is_unspecified() {
         // It stands for an address that is not known.
         Err(Exemption::NoAddress)
+    } else if config.trusted_relays.contains(address) {
+        Ok(Admitted::Relay)
     } else if config.trusted_networks.contains(address) {
         Err(Exemption::TrustedNetwork)
     } else {
-        Ok(address)
+        Ok(Admitted::Client)
     }
 }
 
@@ -95,9 +140,24 @@ pub fn sender(config: &Config, local_part: &str, domain: &Domain) -> Option<Exem
     config.skip_senders.matches(Some(local_part), domain).then_some(Exemption::SkippedSender)
 }
 
+/// Whether nothing is refused for a recipient.
+pub fn is_exempt_recipient(config: &Config, recipient: &ReversePath) -> bool {
+    let (local_part, domain) = match recipient {
+        ReversePath::Mailbox { local_part, domain } => (local_part, Domain::parse(domain).ok()),
+        // Postmaster needs no domain (RFC 5321 §4.5.1).
+        ReversePath::Other(text) => (text, None),
+        ReversePath::Empty => return false,
+    };
+    config.exempt_recipients.contains(local_part, domain.as_ref())
+}
+
 /// Whether a client is exempt from the consequences of SPF.
-pub(super) fn from_spf(config: &Config, client: IpAddr) -> Option<Exemption> {
-    config.spf_exempt_networks.contains(client).then_some(Exemption::SpfNetwork)
+pub(super) fn from_spf(config: &Config, client: IpAddr, is_relayed: bool) -> Option<Exemption> {
+    if config.spf_exempt_networks.contains(client) {
+        Some(Exemption::SpfNetwork)
+    } else {
+        is_relayed.then_some(Exemption::Relayed)
+    }
 }
 
 /// Whether a message is exempt from the consequences of DMARC.

@@ -38,6 +38,22 @@ impl MessageDecision {
         }
     }
 
+    /// The same without the actions for which a condition holds, for the reason given. Too many forged
+    /// fields are refused all the same.
+    pub(super) fn without(
+        mut self,
+        exemption: Exemption,
+        condition: impl Fn(Action) -> bool,
+    ) -> Self {
+        let count = self.causes.len();
+        self.causes
+            .retain(|cause| cause.refusal == Refusal::ForgedResults || !condition(cause.action));
+        if self.causes.len() < count {
+            self.exemption = Some(exemption);
+        }
+        self
+    }
+
     /// All that calls for an action.
     pub fn causes(&self) -> &[Cause] {
         &self.causes

@@ -22,8 +22,17 @@ pub enum HeloDecision {
     },
 }
 
+/// The client whose identities are decided on.
+#[derive(Clone, Copy, Debug)]
+pub struct SpfClient {
+    /// Its address.
+    pub address: IpAddr,
+    /// Its message came by a relay.
+    pub is_relayed: bool,
+}
+
 /// Decides at HELO: refuse, else definitive, else open.
-pub fn at_helo(config: &Config, client: IpAddr, result: SpfResult) -> HeloDecision {
+pub fn at_helo(config: &Config, client: SpfClient, result: SpfResult) -> HeloDecision {
     let is_rejected = config.reject_helo_results.contains(&result);
     match exemption(config, client, is_rejected) {
         None if is_rejected => HeloDecision::Refuse(Refusal::Spf),
@@ -51,7 +60,7 @@ pub enum MailDecision {
 /// Decides at MAIL FROM. A result that only DMARC asked for refuses nobody.
 pub fn at_mail(
     config: &Config,
-    client: IpAddr,
+    client: SpfClient,
     result: SpfResult,
     for_dmarc: bool,
 ) -> MailDecision {
@@ -67,8 +76,8 @@ pub fn at_mail(
 }
 
 /// Why a client is not refused, where it would be.
-fn exemption(config: &Config, client: IpAddr, is_rejected: bool) -> Option<Exemption> {
-    is_rejected.then(|| admission::from_spf(config, client)).flatten()
+fn exemption(config: &Config, client: SpfClient, is_rejected: bool) -> Option<Exemption> {
+    is_rejected.then(|| admission::from_spf(config, client.address, client.is_relayed)).flatten()
 }
 
 /// An identity that was verified and not refused, as the header has it.

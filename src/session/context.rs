@@ -8,24 +8,33 @@ use std::{
 
 use tokio::time::Instant;
 
+use super::answer::Verdict;
+
 use crate::{
     auth::{Verified, dmarc},
+    config::Action,
     config::Config,
     dns::Dns,
     mail::reply::Reply,
-    policy::Refusal,
+    policy::{Cause, MessageDecision, Refusal, SpfClient},
     runtime::Runtime,
     wording,
 };
 
-/// The configuration, the DNS client, the client and this host; they do not change.
+/// The configuration, the DNS client, the client and this host. They do not change, but for the
+/// client of a relay, which is another for each message.
 #[derive(Clone, Debug)]
 pub(super) struct Context {
     pub(super) runtime: Arc<Runtime>,
     /// The DNS client, for this session: all that is asked for it counts together.
     pub(super) dns: Dns,
-    /// The client's address, whether it is verified or not; the unspecified one where it has none.
+    /// The client's address, whether it is verified or not; the unspecified one where it has none,
+    /// and while the client of a relay is not known.
     pub(super) client: IpAddr,
+    /// The relay that hands over messages of the client.
+    pub(super) relay: Option<IpAddr>,
+    /// The HELO name that counts for that of the client (`client_map`).
+    pub(super) mapped_helo: Option<Arc<str>>,
     pub(super) host_name: String,
 }
 
@@ -33,16 +42,61 @@ impl Context {
     pub(super) fn new(runtime: Arc<Runtime>, client: Option<IpAddr>, host: Option<&str>) -> Self {
         let client = client.map_or(Ipv4Addr::UNSPECIFIED.into(), |client| client.to_canonical());
         let host_name = runtime.host_name(host).to_owned();
-        Self { dns: runtime.dns.for_session(), runtime, client, host_name }
+        Self {
+            dns: runtime.dns.for_session(),
+            runtime,
+            client,
+            relay: None,
+            mapped_helo: None,
+            host_name,
+        }
     }
 
     pub(super) fn config(&self) -> &Config {
         &self.runtime.config
     }
 
+    /// Takes the client for the one that `client_map` says, if it says one: then the answer is its
+    /// own address.
+    pub(super) fn map_client(&mut self) -> Option<IpAddr> {
+        let runtime = Arc::clone(&self.runtime);
+        let mapping = runtime.config.client_map.find(self.client)?;
+        self.mapped_helo.clone_from(&mapping.helo);
+        Some(std::mem::replace(&mut self.client, mapping.address))
+    }
+
+    /// The client's address, where there is one that is known.
+    pub(super) fn known_client(&self) -> Option<IpAddr> {
+        (!self.client.is_unspecified()).then_some(self.client)
+    }
+
+    /// The client as policy sees it.
+    pub(super) fn spf_client(&self) -> SpfClient {
+        SpfClient { address: self.client, is_relayed: self.relay.is_some() }
+    }
+
     /// How long a stage may take.
     pub(super) fn timeout(&self) -> Duration {
         Duration::from_secs(self.config().timeout_secs)
+    }
+
+    /// The verdict of a decision on a message.
+    pub(super) async fn verdict(
+        &self,
+        decision: &MessageDecision,
+        helo: Option<&str>,
+        sender: Option<&Verified>,
+        dmarc: Option<&dmarc::Outcome>,
+        deadline: Instant,
+    ) -> Verdict {
+        let Some(Cause { refusal, action }) = decision.decisive() else { return Verdict::Continue };
+        match action {
+            Action::None | Action::Tag => Verdict::Continue,
+            Action::Quarantine => Verdict::Quarantine(wording::quarantine_reason(refusal, dmarc)),
+            Action::Defer | Action::Reject => {
+                Verdict::Reply(self.word(refusal, helo, sender, dmarc, deadline).await)
+            }
+        }
     }
 
     /// Words a refusal; the client's name is looked up until `deadline`.

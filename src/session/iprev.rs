@@ -16,15 +16,19 @@ pub(super) enum Iprev {
 }
 
 impl Iprev {
-    /// Begins the verification, if it is wanted, once in a session; again if it panicked.
+    /// Begins the verification of a client that is known, if it is wanted, once in a session; again
+    /// if it panicked.
     pub(super) fn begin(&mut self, context: &Context) {
         let is_due = match self {
             Self::NotBegun => true,
             Self::UnderWay(task) => task.is_over(),
             Self::Done(_) => false,
         };
-        if context.config().verify_iprev && is_due {
-            let (dns, client, limit) = (context.dns.clone(), context.client, context.timeout());
+        if context.config().verify_iprev
+            && is_due
+            && let Some(client) = context.known_client()
+        {
+            let (dns, limit) = (context.dns.clone(), context.timeout());
             *self = Self::UnderWay(Task::start(async move {
                 let begin = Instant::now();
                 let outcome = timeout(limit, iprev::verify(&dns, client)).await;

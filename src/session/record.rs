@@ -87,8 +87,12 @@ impl ContentRecord {
 pub struct Record {
     /// The MTA's queue id.
     pub queue_id: Option<String>,
-    /// The client's address.
+    /// The client's address; of a relay's message only where its header names the client.
     pub client: Option<IpAddr>,
+    /// The client's own address, where it was verified as another (`client_map`).
+    pub inner: Option<IpAddr>,
+    /// The relay that handed over the message.
+    pub relay: Option<IpAddr>,
     /// The HELO name.
     pub helo: Option<Arc<str>>,
     /// The identities verified since the last record.

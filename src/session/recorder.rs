@@ -17,7 +17,12 @@ use crate::{
 /// Gathers what happens, until it is a record of something.
 #[derive(Debug)]
 pub(super) struct Recorder {
-    address: Option<IpAddr>,
+    /// The client's address; that of a relay's client only while it is known.
+    pub(super) client: Option<IpAddr>,
+    /// The client's own address, where it is verified as another.
+    pub(super) inner: Option<IpAddr>,
+    /// The relay that hands over messages of the client.
+    relay: Option<IpAddr>,
     dry_run: bool,
     /// The HELO name in force.
     pub(super) helo: Option<Arc<str>>,
@@ -25,9 +30,15 @@ pub(super) struct Recorder {
 }
 
 impl Recorder {
-    /// A recorder for the client with this address.
-    pub(super) fn new(address: Option<IpAddr>, dry_run: bool) -> Self {
-        Self { address, dry_run, helo: None, pending: None }
+    /// A recorder for the client with this address, and one of its own within the site; or for the
+    /// clients of a relay.
+    pub(super) fn new(
+        client: Option<IpAddr>,
+        inner: Option<IpAddr>,
+        relay: Option<IpAddr>,
+        dry_run: bool,
+    ) -> Self {
+        Self { client, inner, relay, dry_run, helo: None, pending: None }
     }
 
     /// The next record, as far as it has gathered.
@@ -127,7 +138,9 @@ impl Recorder {
         if is_empty && record.failure.is_none() && !record.complete {
             return None;
         }
-        record.client = self.address;
+        record.client = self.client;
+        record.inner = self.inner;
+        record.relay = self.relay;
         record.helo = self.helo.clone();
         record.dry_run = self.dry_run;
         Some(pending)

@@ -17,6 +17,7 @@ use crate::{
         domain::Domain,
         envelope::{ReversePath, helo_domain},
         reply::Reply,
+        results::SpfResult,
     },
     policy::{self, Exemption, HeloDecision, MailDecision, Recorded, Refusal},
 };
@@ -76,7 +77,7 @@ impl Helo {
         if let HeloState::UnderWay(domain, check) = &mut self.state
             && let Some(Checked { outcome, trace, took }) = check.take()
         {
-            let decision = policy::at_helo(context.config(), context.client, outcome.result);
+            let decision = policy::at_helo(context.config(), context.spf_client(), outcome.result);
             let (local_part, domain) = (POSTMASTER.to_owned(), std::mem::take(domain));
             let verified =
                 Arc::new(Verified { identity: Identity::Helo, local_part, domain, outcome, trace });
@@ -92,7 +93,9 @@ impl Helo {
             let deadline = self.begun + context.timeout();
             let name = Some(&*self.name);
             let reply = context.word(*refusal, name, Some(verified), None, deadline).await;
-            recorder.identity(Arc::clone(verified), Some(reply.clone()), None, false);
+            if !context.runtime.needs.recipients {
+                recorder.identity(Arc::clone(verified), Some(reply.clone()), None, false);
+            }
             self.reply = Some(reply);
         }
     }
@@ -100,6 +103,14 @@ impl Helo {
     /// The verdict on the name.
     pub(super) fn verdict(&self) -> Verdict {
         self.reply.clone().map_or(Verdict::Continue, Verdict::Reply)
+    }
+
+    /// The identity that is refused, and the reply.
+    pub(super) fn refusal(&self) -> Option<(&Arc<Verified>, &Reply)> {
+        match &self.state {
+            HeloState::Verified(verified, _) => Some((verified, self.reply.as_ref()?)),
+            HeloState::Unverified | HeloState::UnderWay(..) => None,
+        }
     }
 
     /// Whether the check is still under way. One that panicked is not: what it cost is one message,
@@ -117,8 +128,14 @@ impl Helo {
     }
 
     /// The identity that was verified and not refused.
-    pub(super) fn accepted(&self) -> Option<Recorded<'_>> {
+    pub(super) fn accepted(&self, context: &Context) -> Option<Recorded<'_>> {
         match &self.state {
+            // The message goes on to recipients that are exempt.
+            HeloState::Verified(verified, HeloDecision::Refuse(_))
+                if context.runtime.needs.recipients =>
+            {
+                Some(Recorded { verified, exemption: Some(Exemption::ExemptRecipient) })
+            }
             &HeloState::Verified(ref verified, HeloDecision::Accept { exemption, .. }) => {
                 Some(Recorded { verified, exemption })
             }
@@ -161,6 +178,8 @@ pub(super) struct Mailfrom {
     pub(super) for_dmarc: bool,
     /// Why the result has no consequence, where it would have one.
     pub(super) exemption: Option<Exemption>,
+    /// The reply to each recipient that is not exempt.
+    reply: Option<Reply>,
     /// The refusal that is put off until the end of the message.
     pub(super) deferred: Option<Refusal>,
 }
@@ -189,9 +208,43 @@ impl Sender {
             let (local_part, domain) = (&sender.local_part, sender.parsed.as_ref());
             let check = Check { context, local_part, domain, helo: helo_name };
             // A check that the MTA waits for needs no task of its own.
-            if context.runtime.needs.mail_reply { check.hold() } else { check.start() }
+            if context.runtime.needs.mail_reply && context.relay.is_none() {
+                check.hold()
+            } else {
+                check.start()
+            }
         });
         Self { begun: Instant::now(), state: SenderState::UnderWay(sender, check) }
+    }
+
+    /// A sender of whom nothing is known yet.
+    pub(super) fn open() -> Self {
+        Self { begun: Instant::now(), state: SenderState::Unverified }
+    }
+
+    /// A sender whose client is not known: there is nothing to verify it by.
+    pub(super) fn of_unknown_client(
+        context: &Context,
+        path: &ReversePath,
+        reason: Exemption,
+        recorder: &mut Recorder,
+    ) -> Self {
+        let mut sender = Self::open();
+        let SenderIdentity { local_part, domain, exempt, .. } =
+            SenderIdentity::new(path, "", context.config());
+        let identity = Identity::Mailfrom;
+        if let Some((value, exemption)) = exempt {
+            recorder.skip(identity, &value, exemption);
+            return sender;
+        }
+        let outcome = spf::Outcome::without_record(SpfResult::None, None);
+        let verified = Verified { identity, local_part, domain, outcome, trace: None };
+        let (verified, exemption) = (Arc::new(verified), Some(reason));
+        recorder.identity(Arc::clone(&verified), None, exemption, false);
+        let mailfrom =
+            Mailfrom { verified, for_dmarc: false, exemption, reply: None, deferred: None };
+        sender.state = SenderState::Verified(mailfrom);
+        sender
     }
 
     /// Waits for the checks of HELO and MAIL FROM that are under way, for both at the same time, so
@@ -246,7 +299,7 @@ impl Sender {
         let checked = checked.flatten().filter(|_| !for_dmarc || config.verify_dmarc);
         let Some(Checked { outcome, trace, took }) = checked else { return Verdict::Continue };
         recorder.pending().timings.mail_from = Some(took);
-        let decision = policy::at_mail(config, context.client, outcome.result, for_dmarc);
+        let decision = policy::at_mail(config, context.spf_client(), outcome.result, for_dmarc);
         let (reply, deferred, exemption) = match decision {
             MailDecision::Accept { exemption } => (None, None, exemption),
             MailDecision::Defer(refusal) => (None, Some(refusal), None),
@@ -261,9 +314,27 @@ impl Sender {
             }
             None => None,
         };
-        recorder.identity(Arc::clone(&verified), reply.clone(), exemption, for_dmarc);
-        self.state = SenderState::Verified(Mailfrom { verified, for_dmarc, exemption, deferred });
+        let for_recipients = reply.clone().filter(|_| context.runtime.needs.recipients);
+        let mut exemption = exemption;
+        if for_recipients.is_some() {
+            exemption = Some(Exemption::ExemptRecipient);
+        } else {
+            recorder.identity(Arc::clone(&verified), reply.clone(), exemption, for_dmarc);
+        }
+        self.state = SenderState::Verified(Mailfrom {
+            verified,
+            for_dmarc,
+            exemption,
+            reply: for_recipients,
+            deferred,
+        });
         reply.map_or(Verdict::Continue, Verdict::Reply)
+    }
+
+    /// The identity that is refused to each recipient that is not exempt, and the reply.
+    pub(super) fn refusal(&self) -> Option<(&Arc<Verified>, &Reply)> {
+        let mailfrom = self.mailfrom()?;
+        Some((&mailfrom.verified, mailfrom.reply.as_ref()?))
     }
 
     /// The identity, where it was verified.
@@ -348,7 +419,7 @@ impl Check<'_> {
 
     async fn run(self) -> Checked {
         let begin = Instant::now();
-        let Context { runtime, dns, client, host_name } = self.context;
+        let Context { runtime, dns, client, host_name, .. } = self.context;
         let config = &runtime.config;
         let limits = Limits {
             max_lookups: config.max_lookups,

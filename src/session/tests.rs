@@ -1,6 +1,8 @@
 //! Sessions from their events to their edits.
 
 mod bounds;
+mod recipients;
+mod relays;
 
 use std::{path::Path, sync::Arc, time::Duration};
 

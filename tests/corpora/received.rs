@@ -2,11 +2,16 @@
 //!
 //! Run with `make test CORPUS=DIR`.
 
-use std::net::IpAddr;
+use std::{net::IpAddr, path::Path, sync::Arc};
 
 use ipnet::IpNet;
 use serde_json::{Value, json};
-use spf_milter::mail::received::{Outcome, Walk, find_client};
+use spf_milter::{
+    config::{Overrides, load_text},
+    mail::received::{Outcome, Walk, find_client},
+    runtime::Runtime,
+    session::{Answer, Client, Granted, Record, Session, Verdict},
+};
 use testkit::corpus::{self, Case};
 
 fn relays(case: &Case) -> Vec<IpNet> {
@@ -105,5 +110,77 @@ fn clients_are_found() {
         assert_eq!(walk.finish(), outcome, "{}", case.name);
     }
     println!("{best} of {cases} answers are the best ones");
+    assert!(wrong.is_empty(), "{} wrong:\n{}", wrong.len(), wrong.join("\n"));
+}
+
+/// Plays the message of a case: the answers to MAIL FROM and to the end, and the records.
+async fn play(case: &Case) -> (Vec<Verdict>, Vec<Record>) {
+    let relays: Vec<String> = relays(case).iter().map(ToString::to_string).collect();
+    let text = format!(
+        "socket = fd:\nhostname = mx.example.net\nreject_results = fail, softfail, temperror, permerror\n\
+         verify_helo = no\ntrusted_relays = {}\n",
+        relays.join(", ")
+    );
+    let config = load_text(text.as_bytes(), Path::new("test"), &Overrides::default());
+    let config = config.unwrap_or_else(|errors| panic!("{errors}")).config;
+    let runtime = Runtime::new(config, case.dns(), "localhost".into(), 0);
+    let client = Client {
+        address: Some(case.text("connecting").unwrap().parse().unwrap()),
+        port: 25,
+        host: "unknown".into(),
+    };
+    let (mut session, mut answer) = Session::new(Arc::new(runtime), Granted::ALL, &client, None);
+    let (mut verdicts, mut records) = (Vec::new(), Vec::new());
+    let mut take = |answer: Answer| {
+        records.extend(answer.records.iter().map(|record| Record::clone(record)));
+        verdicts.push(answer.verdict.clone());
+        answer.verdict == Verdict::Continue
+    };
+    let mut goes_on = take(std::mem::replace(&mut answer, Answer::proceed()));
+    goes_on = goes_on && take(session.helo(case.text("helo").unwrap_or_default()).await);
+    let sender = format!("<{}>", case.text("mailfrom").unwrap_or_default());
+    if goes_on && take(session.mail(sender.as_bytes(), false, None).await) {
+        for (name, value) in case.message().unwrap().fields {
+            session.header(&name, &value);
+        }
+        take(session.end_of_message(Some("4X")).await);
+    }
+    take(session.close());
+    (verdicts, records)
+}
+
+#[tokio::test]
+async fn messages_of_relays_have_the_results_of_their_clients() {
+    let Some(directory) = corpus::directory() else { return };
+    let (mut wrong, mut cases) = (Vec::new(), 0);
+    for case in corpus::cases(&directory, "received") {
+        cases += 1;
+        let relays = relays(&case);
+        let connecting: IpAddr = case.text("connecting").unwrap().parse().unwrap();
+        let is_relayed = relays.iter().any(|network| network.contains(&connecting));
+        let (verdicts, records) = play(&case).await;
+        let expected = &case.json["expected"];
+        let mut good: Vec<Value> = vec![expected["client"].clone()];
+        good.extend(
+            expected["also"].as_array().into_iter().flatten().map(|also| also["client"].clone()),
+        );
+        let client = records.iter().find_map(|record| record.client);
+        let client = client.map_or(Value::Null, |client| json!(client.to_string()));
+        let spf: Vec<&str> = records
+            .iter()
+            .flat_map(|record| &record.identities)
+            .map(|identity| identity.verified.outcome.result.as_str())
+            .collect();
+        let is_exempt = records.iter().any(|record| record.exemption.is_some());
+        let is_good = good.contains(&client)
+            && (is_exempt && client.is_null()
+                || spf.len() == 1 && case.expected("spf").iter().any(|result| *result == spf[0]));
+        let is_refused = is_relayed && verdicts.iter().any(|verdict| *verdict != Verdict::Continue);
+        if !is_good || is_refused {
+            wrong
+                .push(format!("{}: {client} {spf:?} {verdicts:?}, expected {expected}", case.name));
+        }
+    }
+    println!("{cases} messages");
     assert!(wrong.is_empty(), "{} wrong:\n{}", wrong.len(), wrong.join("\n"));
 }

@@ -440,6 +440,8 @@ fn full_record() -> Record {
     Record {
         queue_id: Some("4Q".into()),
         client: Some(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1))),
+        inner: Some(IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1))),
+        relay: Some(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 2))),
         helo: Some("mail.example.org".into()),
         identities: vec![record(Identity::Mailfrom), record(Identity::Helo)],
         exemption: Some(Exemption::Authenticated),
@@ -503,12 +505,15 @@ fn the_manual_has_the_words_of_the_log() {
             .any(|other| other == word || other.ends_with(&format!("={word}")))
     };
     use Exemption::{
-        Authenticated, DmarcDkimDomain, DmarcNetwork, LocalSubmission, MailingList, NoAddress,
-        NoDomainName, NotEnforced, SkippedSender, SpfNetwork, TrustedNetwork,
+        Authenticated, AuthenticatedAtRelay, DmarcDkimDomain, DmarcNetwork, ExemptRecipient,
+        LocalSubmission, MailingList, NoAddress, NoDomainName, NotEnforced, Relayed, SkippedSender,
+        SpfNetwork, TrustedNetwork,
     };
     let of_clients =
         [Authenticated, LocalSubmission, NoAddress, TrustedNetwork].map(Exemption::as_str);
-    let of_identities = [NoDomainName, SkippedSender, SpfNetwork].map(Exemption::as_str);
+    let of_identities =
+        [NoDomainName, SkippedSender, SpfNetwork, AuthenticatedAtRelay, Relayed, ExemptRecipient]
+            .map(Exemption::as_str);
     let actions = [Action::Accept, Action::Reject, Action::Tempfail].map(Action::as_str);
     let results = ["none", "neutral", "pass", "fail", "softfail", "temperror", "permerror"];
     let dispositions =
@@ -542,6 +547,18 @@ fn the_manual_has_the_words_of_the_log() {
         .chain(["tag", "defer"])
     {
         assert!(has(word), "{word}");
+    }
+    // Why the Received fields of a relay's message name no client.
+    let reasons = ["src/mail/received.rs", "src/mail/received/reason.rs"].map(read).concat();
+    let reasons: Vec<&str> = reasons
+        .split(" => \"")
+        .skip(1)
+        .map(|rest| rest.split('"').next().unwrap())
+        .filter(|reason| !["direct", "client", "authenticated"].contains(reason))
+        .collect();
+    assert!(reasons.len() >= 15, "{reasons:?}");
+    for reason in reasons {
+        assert!(has(reason), "{reason}");
     }
     let lines = read("src/observe/line.rs");
     for call in lines.split("pairs.pair(\"reason\", \"").skip(1) {

@@ -15,7 +15,7 @@ use spf_milter::{
     config::{Action, Config, Overrides, load_text},
     dns::{Dns, zone::Zone},
     mail::{author::Author, domain::Domain, results::SpfResult},
-    policy::{self, Exemption, MailDecision, MessageDecision, MessageFacts, Refusal},
+    policy::{self, Exemption, MailDecision, MessageDecision, MessageFacts, Refusal, SpfClient},
     runtime::Runtime,
     session::{Answer, Client, Edit, Granted, Session, Verdict},
 };
@@ -208,7 +208,8 @@ fn every_combination_is_in_the_table() {
                     used.insert(row);
                     combinations += 1;
                     let row = &rows[row];
-                    let deferred = match policy::at_mail(&config, client, result, false) {
+                    let spf_client = SpfClient { address: client, is_relayed: false };
+                    let deferred = match policy::at_mail(&config, spf_client, result, false) {
                         MailDecision::Accept { .. } => None,
                         MailDecision::Refuse(refusal) => {
                             assert_eq!(
@@ -247,6 +248,7 @@ fn every_combination_is_in_the_table() {
                         "{spf} {dmarc:?} with\n{lines}\n{}",
                         row.line
                     );
+                    assert_softened(&decision);
                 }
             }
         }
@@ -257,6 +259,23 @@ fn every_combination_is_in_the_table() {
         (0..rows.len()).collect::<Vec<_>>(),
         "rows without use"
     );
+}
+
+/// The decision on a message of a relay, or one to exempt recipients.
+fn assert_softened(decision: &MessageDecision) {
+    let softened = |reason: &str, from: Action, found: MessageDecision| {
+        if decision.action() < from {
+            assert_eq!(&found, decision);
+        } else {
+            assert!(found.causes().iter().all(|cause| cause.action < from));
+            let shown = (found.action() < Action::Quarantine).then_some(reason);
+            assert_eq!(found.exemption().map(Exemption::as_str), shown);
+        }
+    };
+    // A relay has accepted the message already: there is no reply to it.
+    softened("relayed", Action::Defer, policy::of_relayed(decision.clone()));
+    let spared = policy::of_exempt_recipients(decision.clone());
+    softened("exempt-recipient", Action::Quarantine, spared);
 }
 
 /// A decision in the words of the table.
@@ -587,7 +606,8 @@ fn exempt_from(exemption: &str, with_local: bool) -> Vec<&'static str> {
         && !(exemption == "trust_authenticated_senders"
             && policy::from_authentication(&config, true).is_some());
     let skipped = policy::sender(&config, "a", &domain("bad.example")).is_some();
-    let deferred = match policy::at_mail(&config, client, SpfResult::Fail, skipped) {
+    let spf_client = SpfClient { address: client, is_relayed: false };
+    let deferred = match policy::at_mail(&config, spf_client, SpfResult::Fail, skipped) {
         MailDecision::Defer(refusal) => Some(refusal),
         _ => None,
     };

@@ -227,22 +227,25 @@ fn the_log_level_is_reloaded() {
 #[test]
 fn files_that_are_named_are_read_again() {
     let nameserver = nameserver();
-    let folder = Scratch::new("senders");
-    let senders = folder.write("senders", "other.example\n");
-    let config =
-        generation(&nameserver, 'a') + &format!("skip_senders_file = {}\n", senders.display());
-    let daemon = Daemon::start(&config);
-    assert!(matches!(
-        connect(&daemon.sockets[0]).mail("<amy@bad.example>").unwrap(),
-        Reply::Code(_)
-    ));
-    folder.write("senders", "bad.example\n");
-    assert!(daemon.reload(&config));
-    daemon.wait_for_log(&["changed=skip_senders_file"]);
-    assert_eq!(connect(&daemon.sockets[0]).mail("<amy@bad.example>").unwrap(), Reply::Continue);
-    folder.write("senders", "not a sender\n");
-    assert!(!daemon.reload(&config));
-    daemon.wait_for_log(&[&format!("{}:1:", senders.display())]);
+    for (line, changed) in
+        [("skip_senders_file = ", "skip_senders_file"), ("skip_senders = file:", "skip_senders")]
+    {
+        let folder = Scratch::new("senders");
+        let senders = folder.write("senders", "other.example\n");
+        let config = generation(&nameserver, 'a') + &format!("{line}{}\n", senders.display());
+        let daemon = Daemon::start(&config);
+        assert!(matches!(
+            connect(&daemon.sockets[0]).mail("<amy@bad.example>").unwrap(),
+            Reply::Code(_)
+        ));
+        folder.write("senders", "bad.example\n");
+        assert!(daemon.reload(&config));
+        daemon.wait_for_log(&[&format!("changed={changed}")]);
+        assert_eq!(connect(&daemon.sockets[0]).mail("<amy@bad.example>").unwrap(), Reply::Continue);
+        folder.write("senders", "not a sender\n");
+        assert!(!daemon.reload(&config));
+        daemon.wait_for_log(&[&format!("{}:1:", senders.display())]);
+    }
 }
 
 #[test]

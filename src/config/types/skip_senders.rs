@@ -103,7 +103,8 @@ impl Entries for SenderSet {
 }
 
 impl SenderSet {
-    fn matches(&self, local_part: Option<&str>, domain: &Domain) -> bool {
+    /// Whether an identity is in the set; see [`SkipSenders::matches`].
+    pub(super) fn matches(&self, local_part: Option<&str>, domain: &Domain) -> bool {
         let domain = domain.as_str();
         if self.domains.contains(domain) {
             return true;
@@ -175,7 +176,7 @@ pub(crate) fn entry(text: &str) -> Parsed<Entry> {
 /// Whether a text can be a local-part (RFC 5321 §4.1.2): of any characters in quotes, else without
 /// those that end it, and those that only a list or a display name has. Dots may stand anywhere,
 /// for they do in addresses that are in use.
-fn is_local_part(text: &str) -> bool {
+pub(super) fn is_local_part(text: &str) -> bool {
     match text.strip_prefix('"') {
         None => {
             text != "*"

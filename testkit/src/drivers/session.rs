@@ -125,9 +125,9 @@ impl Conversation {
                 self.message_verdict = None;
                 session.abort()
             }
-            Event::Rcpt(_) => {
+            Event::Rcpt(path) => {
                 self.queue_id = Some("4Q1A2B3C4D");
-                Answer::proceed()
+                session.rcpt(path).await
             }
             Event::Connect { .. } | Event::Reload(_) | Event::Auth(_) => Answer::proceed(),
         };

@@ -23,11 +23,14 @@ use tokio::{
 
 use super::Input;
 
-const CONFIGS: [&str; 4] = [
+const CONFIGS: [&str; 6] = [
     "verify_dkim = yes\nverify_dmarc = yes\nheader = Received-SPF, Authentication-Results\ndmarc_quarantine_action = quarantine\ndmarc_reject_action = reject\n",
     "header = Authentication-Results\nreject_helo_results = fail, permerror\n",
     "verify_dkim = yes\ntrusted_networks = 192.0.2.128/25\ndelete_incoming_authentication_results = yes\ndry_run = yes\n",
     "verify_dkim = yes\nverify_dmarc = yes\ndefer_spf_rejection = yes\nheader = Authentication-Results\ndmarc_reject_action = reject\nfail_reply_text_exp = %{exp} %{s} %{p}\n",
+    "verify_dkim = yes\nverify_dmarc = yes\nverify_iprev = yes\nheader = Received-SPF, Authentication-Results\ndmarc_reject_action = reject\n\
+     trusted_relays = 203.0.113.0/24\nclient_map = 10.0.0.0/8=192.0.2.1 mail.example.com\nspf_exempt_networks = 192.0.2.128/25\n",
+    "verify_dkim = yes\nverify_dmarc = yes\nheader = Authentication-Results\ndmarc_quarantine_action = quarantine\nexempt_recipients = bob@example.org, postmaster@\n",
 ];
 
 /// Another configuration, to be put in force while the conversation is under way.
@@ -91,6 +94,7 @@ fn packets(input: &mut Input<'_>) -> (Vec<(u8, Vec<u8>)>, bool) {
             (0, b'C') if is_client(&content) => Some(1),
             (1, b'H') if has_nuls(&content, 1) && content.len() > 1 => Some(1),
             (1, b'M') if content.first().is_some_and(|octet| *octet != 0) => Some(2),
+            (2, b'R') if content.first().is_some_and(|octet| *octet != 0) => Some(2),
             (2 | 3, b'L')
                 if has_nuls(&content, 2) && content.first().is_some_and(|octet| *octet != 0) =>
             {

@@ -1,0 +1,108 @@
+//! Recipients for whom nothing is refused.
+
+use std::collections::HashSet;
+
+use super::{
+    listed::{Entries, Listed},
+    skip_senders::{self, SenderSet, entry, is_local_part},
+    value::{Parsed, Spell, quote, wrong},
+};
+use crate::mail::domain::Domain;
+
+/// A list of recipients.
+pub type Recipients = Listed<RecipientSet>;
+
+/// Recipients in tables.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct RecipientSet {
+    addresses: SenderSet,
+    /// In lower case.
+    local_parts: HashSet<Box<str>>,
+}
+
+/// One entry.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Entry {
+    /// `user@`: in each domain.
+    LocalPart(Box<str>),
+    /// A domain, its subdomains, or an address.
+    Address(skip_senders::Entry),
+}
+
+impl RecipientSet {
+    /// Whether there are no recipients.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// Whether a recipient is in the set; the domain may be missing, and need not be a name.
+    pub fn contains(&self, local_part: &str, domain: Option<&Domain>) -> bool {
+        self.local_parts.contains(local_part.to_ascii_lowercase().as_str())
+            || domain.is_some_and(|domain| self.addresses.matches(Some(local_part), domain))
+    }
+}
+
+impl Entries for RecipientSet {
+    type Entry = Entry;
+
+    const REFUSES_OTHER_SPELLINGS: bool = true;
+
+    fn read(text: &str) -> Parsed<Entry> {
+        match text.strip_suffix('@') {
+            Some(local_part) if !local_part.is_empty() && is_local_part(local_part) => {
+                Ok(Entry::LocalPart(local_part.to_ascii_lowercase().into()))
+            }
+            Some(_) => wrong(format!(
+                "{} is not a recipient (expected user@, example.com, .example.com or user@example.com)",
+                quote(text)
+            )),
+            None => entry(text).map(Entry::Address).map_err(|mut errors| {
+                for error in &mut errors {
+                    let message = error.message.replace("is not a sender", "is not a recipient");
+                    error.message = message.replace("(expected ", "(expected user@, ");
+                }
+                errors
+            }),
+        }
+    }
+
+    fn insert(&mut self, entry: &Entry) -> bool {
+        match entry {
+            Entry::LocalPart(local_part) => self.local_parts.insert(local_part.clone()),
+            Entry::Address(entry) => self.addresses.insert(entry),
+        }
+    }
+}
+
+impl Spell for Entry {
+    fn spell(&self) -> String {
+        match self {
+            Self::LocalPart(local_part) => format!("{local_part}@"),
+            Self::Address(entry) => entry.spell(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::listed::listed, *};
+
+    #[test]
+    fn recipients_are_found() {
+        let text = "Postmaster@, Abuse@example.com, b.example, .c.example";
+        let list: Recipients = listed(text).unwrap();
+        assert_eq!(list.spell(), "postmaster@, abuse@example.com, b.example, .c.example");
+        let has = |local_part: &str, domain: &str| {
+            list.contains(local_part, Domain::parse(domain).ok().as_ref())
+        };
+        assert!(
+            has("postmaster", "x.example") && has("POSTMASTER", "") && has("Abuse", "example.com")
+        );
+        assert!(has("x", "b.example") && has("x", "a.c.example"));
+        assert!(!has("abuse", "x.example") && !has("x", "c.example") && !has("x", ""));
+        for bad in ["@", "a b@", "user@localhost", "postmaster", "x@, X@"] {
+            assert!(listed::<RecipientSet>(bad).is_err(), "{bad}");
+        }
+        assert!(listed::<RecipientSet>("").unwrap().is_empty() && !list.is_empty());
+    }
+}

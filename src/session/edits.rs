@@ -1,0 +1,45 @@
+//! The fields that a message is given.
+
+use super::{
+    answer::Edit,
+    content::Findings,
+    context::Context,
+    senders::{Helo, Mailfrom},
+};
+use crate::{
+    auth::iprev,
+    fields::Results,
+    policy::{self, MessageDecision, Recorded},
+};
+
+/// The fields to insert, each at the very top.
+pub(super) fn insertions(
+    context: &Context,
+    helo: Option<&Helo>,
+    mailfrom: Option<&Mailfrom>,
+    findings: &Findings,
+    decision: &MessageDecision,
+    iprev: Option<&iprev::Outcome>,
+) -> impl Iterator<Item = Edit> {
+    let [for_spf, for_dmarc] = [false, true].map(|for_dmarc| {
+        let mailfrom = mailfrom.filter(|mailfrom| mailfrom.for_dmarc == for_dmarc)?;
+        Some(Recorded { verified: &mailfrom.verified, exemption: mailfrom.exemption })
+    });
+    let is_definitive = helo.is_some_and(Helo::is_definitive);
+    let accepted = helo.and_then(|helo| helo.accepted(context));
+    let results = Results {
+        client: context.known_client(),
+        helo: helo.map(|helo| &*helo.name),
+        receiver: &context.host_name,
+        authserv_id: context.runtime.authserv_id(&context.host_name),
+        recorded: policy::recorded(context.config(), accepted, is_definitive, for_spf).collect(),
+        for_dmarc: for_dmarc.map(|recorded| recorded.verified),
+        dkim: findings.dkim.as_deref(),
+        dmarc: findings.dmarc.as_ref(),
+        iprev,
+        list: findings.list.as_ref(),
+        decision,
+    };
+    let fields = results.write(context.config());
+    fields.into_iter().map(|field| Edit::Insert { index: 0, field })
+}
