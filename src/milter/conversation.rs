@@ -45,9 +45,9 @@ const IDLE_LIMIT: Duration = Duration::from_secs(7210);
 /// have their turn.
 const READS_IN_A_ROW: u32 = 16;
 
-/// Packets with which work ends; then others of the thread have their turn.
-const ENDS_OF_WORK: [CommandKind; 3] =
-    [CommandKind::BodyEnd, CommandKind::Abort, CommandKind::Helo];
+/// How many messages and HELO names an MTA may give up in a row before others of the thread have
+/// their turn, and look-ups for these messages end.
+const GIVEN_UP_IN_A_ROW: u32 = 8;
 
 /// The state of one connection.
 #[derive(Debug)]
@@ -98,7 +98,7 @@ impl<'a> Conversation<'a> {
             pin!(async move { _ = draining.wait_for(|draining| *draining).await }.fuse());
         let mut limit = Limit::new(NEGOTIATION_LIMIT);
         let (mut framing, mut input) = (Framing::default(), Vec::new());
-        let (mut owes_octets, mut reads_in_a_row) = (false, 0);
+        let (mut owes_octets, mut reads_in_a_row, mut given_up) = (false, 0, 0);
         loop {
             let mut rest = input.as_slice();
             let mut packet_ended = false;
@@ -109,9 +109,15 @@ impl<'a> Conversation<'a> {
                 }
                 self.take(packet).await?;
                 packet_ended |= packet.is_whole;
+                given_up += match packet.command {
+                    CommandKind::BodyEnd if packet.is_whole => GIVEN_UP_IN_A_ROW,
+                    CommandKind::Abort | CommandKind::Helo if packet.is_whole => 1,
+                    _ => 0,
+                };
                 // An MTA that is quick would keep the thread to itself: its octets are there
                 // whenever it is answered. Nor would look-ups end that were given up.
-                if packet.is_whole && ENDS_OF_WORK.contains(&packet.command) {
+                if given_up >= GIVEN_UP_IN_A_ROW {
+                    given_up = 0;
                     yield_now().await;
                 }
             }
