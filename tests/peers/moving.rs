@@ -56,13 +56,18 @@ const OPENDKIM: &str = "### OpenDKIM";
 const OPENDMARC: &str = "### OpenDMARC";
 const PYSPF: &str = "## From pyspf-milter and policyd-spf";
 const SMF_SPF: &str = "## From smf-spf";
+const AUTH_MILTER: &str = "### Settings of the program";
+const AUTH_MILTER_HANDLERS: &str = "### Handlers";
+
+/// Every table of settings.
+const TABLES: [&str; 6] = [OPENDKIM, OPENDMARC, PYSPF, SMF_SPF, AUTH_MILTER, AUTH_MILTER_HANDLERS];
 
 //--- Our side ---
 
 #[test]
 fn the_lines_to_write_are_a_configuration() {
     let mut count = 0;
-    for heading in [OPENDKIM, OPENDMARC, PYSPF, SMF_SPF] {
+    for heading in TABLES {
         for row in table(heading) {
             let known = |name: &str| parameters().iter().any(|parameter| parameter.name == name);
             let lines: Vec<&str> =
@@ -89,7 +94,7 @@ fn the_lines_to_write_are_a_configuration() {
             check(&together, row.there);
         }
     }
-    assert!(count > 50, "{count}");
+    assert!(count > 100, "{count}");
 }
 
 fn check(lines: &str, there: &str) {
@@ -107,8 +112,14 @@ fn check(lines: &str, there: &str) {
 fn every_name_here_is_a_parameter() {
     let known: BTreeSet<&str> = parameters().iter().map(|parameter| parameter.name).collect();
     // The parameters of others that the right column has to name.
-    let foreign = ["smtpd_milters"];
-    for heading in [OPENDKIM, OPENDMARC, PYSPF, SMF_SPF] {
+    let foreign = [
+        "milter_quarantine",
+        "reject_rbl_client",
+        "reject_unknown_sender_domain",
+        "smtpd_milters",
+        "smtpd_tls_received_header",
+    ];
+    for heading in TABLES {
         for row in table(heading) {
             for code in codes(row.here) {
                 let name = code.split(" =").next().unwrap();
@@ -212,6 +223,85 @@ fn the_tables_have_every_setting_of_the_other_program() {
     pyspf.retain(|name| !["smtpd_recipient_restrictions", "user"].contains(&name.as_str()));
     assert!(pyspf.len() > 30, "{}", pyspf.len());
     hold(PYSPF, &pyspf);
+}
+
+/// The settings of Mail::Milter::Authentication 4.20260319, which is not in Debian: those that its
+/// manual or its defaults have, and `auth_header_name` and `metric_umask`, which it only reads.
+const AUTH_MILTER_SETTINGS: &str = "
+    addheader_timeout auth_header_name authserv_id cache_dir cache_dns_timeouts check_for_dequeue
+    chroot command_timeout connect_timeout connection connections content_timeout debug
+    dequeue_timeout dns_resolvers dns_retry dns_servfail_timeout dns_timeout dryrun error_log
+    errors_from errors_headers errors_to extended_log external_callback_processor handlers
+    header_fold_at header_indent_by header_indent_style helo_map hide_none ip_map legacy_log lib_dir
+    listen_backlog lock_file log_dispatchouli logtoerr max_children max_dequeue
+    max_requests_per_child max_spare_children metric_basic_http metric_connection metric_host
+    metric_port metric_tempfile metric_timeout metric_umask milter_quarantine min_children
+    min_spare_children patch_net_server protocol rungroup runas smtp spool_dir tempfail_on_error
+    tempfail_on_error_authenticated tempfail_on_error_local tempfail_on_error_trusted umask";
+
+/// Its handlers, each with its settings.
+const AUTH_MILTER_HANDLER_SETTINGS: &str = "
+    ARC arcseal_algorithm arcseal_domain arcseal_headers arcseal_key arcseal_keyfile
+        arcseal_selector hide_none no_strict rbl_whitelist trusted_domains
+    AbusixDataFeed feed_dest feed_key feed_name listening_port
+    AddID
+    AlignedFrom
+    Auth
+    BIMI bimi_options rbl_allowlist rbl_blocklist rbl_no_evidence_allowlist
+        sanitize_indicator_header sanitize_location_header timeout
+    Blocker blocker_configs
+    DKIM adsp_hide_none check_adsp extra_properties hide_domainkeys hide_none no_strict
+        show_default_adsp
+    DMARC arc_before_list config_file detect_list_id hard_reject hide_none hide_report_to
+        no_list_reject no_list_reject_disposition no_reject_disposition no_report
+        policy_rbl_lookup quarantine_on_multifrom reject_on_multifrom report_skip_to
+        report_suppression_email_list report_suppression_list skip_on_multifrom strict_multifrom
+        use_arc whitelisted
+    IPRev
+    LocalIP ignore_local_ip_list
+    Logger connect envfrom envrcpt header helo
+    PTR
+    RBLDNS add_authresults add_header base_url default_state rbls sanitize_header states
+    ReturnOK
+    SPF best_guess helo_check hide_none hide_received-spf_header spfu_detection
+    Sanitize extra_auth_results_types hosts_to_remove remove_headers
+    SenderID hide_none
+    Size
+    TLS
+    TestTimeout
+    TrustedIP trusted_ip_list
+    XGoogleDKIM hide_none";
+
+/// The names of handlers begin with a capital letter, those of settings do not.
+fn is_handler(name: &str) -> bool {
+    name.starts_with(|c: char| c.is_ascii_uppercase())
+}
+
+/// Names of handlers and settings, each setting with the handler before it.
+fn with_handlers<'a>(names: impl Iterator<Item = &'a str>) -> BTreeSet<String> {
+    let mut handler = "";
+    names
+        .map(|name| {
+            if is_handler(name) {
+                handler = name;
+                return name.to_owned();
+            }
+            format!("{handler} {name}")
+        })
+        .collect()
+}
+
+#[test]
+fn the_tables_have_every_setting_of_authentication_milter() {
+    let documented = AUTH_MILTER_SETTINGS.split_whitespace().map(str::to_owned).collect();
+    hold(AUTH_MILTER, &documented);
+
+    let documented = with_handlers(AUTH_MILTER_HANDLER_SETTINGS.split_whitespace());
+    let rows = table(AUTH_MILTER_HANDLERS);
+    let listed = with_handlers(rows.iter().flat_map(|row| codes(row.there)));
+    let missing: Vec<_> = documented.difference(&listed).collect();
+    let unknown: Vec<_> = listed.difference(&documented).collect();
+    assert!(missing.is_empty() && unknown.is_empty(), "missing {missing:?}, unknown {unknown:?}");
 }
 
 /// The results that a sentence of theirs names, as words of ours.
