@@ -14,7 +14,7 @@ pub use admission::{
     may_claim_our_ids, sender,
 };
 pub use facts::MessageFacts;
-pub use message::{Cause, Disposition, MessageDecision, at_end, at_end_of_exempt};
-pub use refusal::Refusal;
+pub use message::{Disposition, MessageDecision, at_end, at_end_of_exempt};
+pub use refusal::{Cause, Refusal};
 pub use relays::{is_inside, of_exempt_recipients, of_relayed};
 pub use spf::{HeloDecision, MailDecision, Recorded, SpfClient, at_helo, at_mail, recorded};

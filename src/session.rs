@@ -59,7 +59,7 @@ use recipients::Recipients;
 pub use record::{ContentRecord, Failure, IdentityRecord, Record};
 use recorder::Recorder;
 use relayed::Relayed;
-use senders::{Helo, Sender, cut};
+use senders::{Helo, Sender, cut, identity_of};
 pub use settle::Event;
 use tokio::time::Instant;
 use transaction::{Message, Transaction};
@@ -344,6 +344,7 @@ impl Session {
         let mailfrom = message.sender.mailfrom();
         let facts = MessageFacts {
             client: self.context.client,
+            deferred_helo: self.helo.as_deref().and_then(Helo::deferred),
             deferred: mailfrom.and_then(|mailfrom| mailfrom.deferred),
             author: findings.author.as_ref(),
             identifiers: findings.identifiers.as_ref(),
@@ -355,13 +356,13 @@ impl Session {
         };
         let mut decision = policy::at_end(self.context.config(), &facts);
         if self.context.relay.is_some() {
-            decision = policy::of_relayed(decision);
+            decision = policy::of_relayed(self.context.config(), decision);
         }
         if message.recipients.are_exempt() {
             decision = policy::of_exempt_recipients(decision);
         }
         let verified = mailfrom.map(|mailfrom| &mailfrom.verified);
-        let sender = verified.map(|verified| &**verified);
+        let sender = identity_of(&decision, self.helo.as_deref(), mailfrom);
         let (context, helo) = (&self.context, self.helo_name());
         let verdict = context.verdict(&decision, helo, sender, facts.dmarc, deadline).await;
         // Nothing is awaited from here on: the record says of a message that it was received to its
@@ -371,7 +372,7 @@ impl Session {
         let added = insertions(context, helo, mailfrom, &findings, &decision, iprev.as_ref());
         let deletions = message.forged.iter().flat_map(|forged| forged.deletions(context.config()));
         let edits = deletions.chain(added).collect();
-        self.recorder.decided(&verdict, &decision, findings, verified.cloned(), iprev);
+        self.recorder.decided(&verdict, &decision, sender, findings, verified.cloned(), iprev);
         self.recorder.pending().timings.total = Some(message.begun.elapsed());
         Ok(self.settle(verdict, edits))
     }

@@ -95,6 +95,8 @@ pub fn quarantine_reason(refusal: Refusal, dmarc: Option<&dmarc::Outcome>) -> St
         Refusal::Dmarc => format!("DMARC policy of {}", author_domain(dmarc)),
         Refusal::LocalDomain => "in the name of this site".into(),
         Refusal::MalformedAuthor => problem_of(dmarc),
+        Refusal::Spf => "SPF validation failed".into(),
+        Refusal::Iprev => "reverse DNS validation failed".into(),
         _ => "neither SPF nor DKIM passes".into(),
     }
 }

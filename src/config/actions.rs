@@ -5,6 +5,24 @@ use super::{params::Config, types::keyword::Action};
 impl Config {
     /// Whether something about a message may lead to this action.
     pub fn may(&self, action: Action) -> bool {
+        let of_relays = match self.relay_action {
+            Action::None => false,
+            for_reject => {
+                action == for_reject && (self.calls_for(Action::Reject) || self.refuses_senders())
+                    || action == Action::Tag
+                        && (self.calls_for(Action::Defer) || self.refuses_senders())
+            }
+        };
+        self.calls_for(action) || of_relays && !self.trusted_relays.is_empty()
+    }
+
+    /// Whether a client or sender may be refused for SPF.
+    pub(super) fn refuses_senders(&self) -> bool {
+        !self.reject_results.is_empty() || self.verify_helo && !self.reject_helo_results.is_empty()
+    }
+
+    /// Whether an action on a message is this one, as it is set.
+    pub(super) fn calls_for(&self, action: Action) -> bool {
         let of_dmarc = [
             self.dmarc_quarantine_action,
             self.dmarc_reject_action,

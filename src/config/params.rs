@@ -342,6 +342,8 @@ parameters! {
     "Relays" {
         /// Networks of hosts that hand over mail of others; clients come from the Received fields.
         trusted_relays: Networks = Text(""), RELOADED, networks;
+        /// What becomes of a rejection of mail that a relay has accepted already.
+        relay_action: Action = Text("tag"), RELOADED, |text| action(text, &OF_FAILURE);
         /// Networks of clients for which SPF is recorded, but that are never refused for it.
         spf_exempt_networks: Networks = Text(""), RELOADED, networks;
         /// Clients that are verified with another address, and perhaps another HELO name.

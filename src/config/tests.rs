@@ -419,6 +419,15 @@ fn actions_that_contradict_other_settings_are_warned_about() {
         ("dmarc_override_file = /dev/null\n", no_dmarc),
         ("iprev_fail_action = reject\n", "has no effect: verify_iprev is no"),
         ("tag_header = X-Mark\n", "has no effect: no action is tag"),
+        ("relay_action = none\n", "has no effect: trusted_relays is empty"),
+        (
+            "trusted_relays = 192.0.2.9\nrelay_action = none\nreject_results =\n",
+            "has no effect: nothing is refused",
+        ),
+        (
+            "header =\ntrusted_relays = 192.0.2.9\n",
+            "trusted_relays: marks messages (relay_action) without the results: header is empty",
+        ),
         ("header =\nverify_iprev = yes\niprev_fail_action = tag\n", alone),
     ] {
         let found = warnings(lines);
@@ -439,9 +448,30 @@ fn actions_that_contradict_other_settings_are_warned_about() {
         "local_domains = example.org\nlocal_domain_action = tag\ntag_header = X-Mark\n",
         "dmarc_exempt_mailing_lists = authenticated\ndmarc_reject_action = quarantine\n",
         "verify_iprev = yes\niprev_fail_action = defer\n",
+        "trusted_relays = 192.0.2.9\nrelay_action = quarantine\n",
+        "trusted_relays = 192.0.2.9\ntag_header = X-Mark\n",
     ] {
         assert_eq!(warnings(&format!("{dmarc}{good}")), [""; 0]);
     }
+}
+
+#[test]
+fn the_action_for_relays_counts_where_something_is_refused() {
+    let may = |lines: &str| -> Vec<Action> {
+        let config = load_with(&format!("{SOCKET}{lines}"), &Overrides::default()).unwrap().config;
+        [Action::Tag, Action::Quarantine].into_iter().filter(|it| config.may(*it)).collect()
+    };
+    let relays = "trusted_relays = 192.0.2.9\n";
+    let quarantines = format!("{relays}relay_action = quarantine\n");
+    assert_eq!(may("relay_action = quarantine\n"), []);
+    assert_eq!(may(relays), [Action::Tag]);
+    // What would be deferred is marked.
+    assert_eq!(may(&quarantines), [Action::Tag, Action::Quarantine]);
+    assert_eq!(may(&format!("{relays}relay_action = none\n")), []);
+    let nothing = "reject_results =\nverify_iprev = yes\niprev_fail_action = ";
+    assert_eq!(may(&format!("{quarantines}{nothing}none\n")), []);
+    assert_eq!(may(&format!("{quarantines}{nothing}reject\n")), [Action::Quarantine]);
+    assert_eq!(may(&format!("{quarantines}{nothing}defer\n")), [Action::Tag]);
 }
 
 #[test]
@@ -599,7 +629,8 @@ fn spellings(name: &str) -> Vec<&'static str> {
         "local_domain_action"
         | "dmarc_quarantine_action"
         | "dmarc_reject_action"
-        | "malformed_author_action" => {
+        | "malformed_author_action"
+        | "relay_action" => {
             vec!["none", "tag", "quarantine", "reject"]
         }
         "dmarc_temperror_action" => vec!["none", "tag", "defer"],

@@ -72,9 +72,16 @@ fn without_effect(config: &Config, assignments: &Assignments) -> Vec<Warning> {
         (false, _) => (is_without, why),
         found => found,
     };
-    let refuses_senders = !config.reject_results.is_empty()
-        || config.verify_helo && !config.reject_helo_results.is_empty();
-    let no_refusal = (!refuses_senders, "has no effect: nothing is refused for SPF");
+    let no_refusal = (!config.refuses_senders(), "has no effect: nothing is refused for SPF");
+    let refuses = config.refuses_senders()
+        || [Action::Reject, Action::Defer].into_iter().any(|action| config.calls_for(action));
+    let no_relays = "has no effect: trusted_relays is empty";
+    let of_relays = match config.trusted_relays.is_empty() {
+        true => (true, no_relays),
+        false => (!refuses, "has no effect: nothing is refused"),
+    };
+    let is_relay_tag = refuses && config.relay_action == Action::Tag;
+    let relay_tag = "marks messages (relay_action) without the results: header is empty";
     let findings = [
         ("reject_helo_results", no_helo),
         ("definitive_helo_results", no_helo),
@@ -111,6 +118,8 @@ fn without_effect(config: &Config, assignments: &Assignments) -> Vec<Warning> {
         ("local_domains", of_local(config.local_domain_action == Action::None, no_local_action)),
         ("local_domain_action", of_local(config.local_domains.is_empty(), no_local_domains)),
         ("tag_header", (!config.may(Action::Tag), "has no effect: no action is tag")),
+        ("trusted_relays", (is_relay_tag && config.header.is_empty(), relay_tag)),
+        ("relay_action", of_relays),
         ("spf_exempt_networks", no_refusal),
     ];
     let mut warnings = Vec::new();

@@ -120,7 +120,8 @@ fn identity_pairs(pairs: &mut Pairs<'_>, record: &Record, identity: &IdentityRec
     pairs.optional("queue-id", record.queue_id.as_deref());
 }
 
-/// The line of a message that DKIM, DMARC or iprev looked at (`spf-milter(8)`, LOGGING).
+/// The line of a message that DKIM, DMARC or iprev looked at, or that has an action for SPF
+/// (`spf-milter(8)`, LOGGING).
 fn content_pairs(pairs: &mut Pairs<'_>, record: &Record, content: &ContentRecord) {
     if let Some(outcome) = &content.dmarc {
         pairs.pair("dmarc", outcome.result.as_str());

@@ -31,7 +31,7 @@ pub enum Exemption {
     SkippedSender,
     /// From SPF: the Received fields of a relay's message do not name a client, for this reason.
     UnknownClient(&'static str),
-    /// From refusals: a relay has accepted the message already.
+    /// From refusals (`relay_action`): a relay has accepted the message already.
     Relayed,
     /// From SPF refusals: the client is in `spf_exempt_networks`.
     SpfNetwork,

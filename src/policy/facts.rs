@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use super::refusal::Refusal;
+use super::refusal::Cause;
 use crate::{
     auth::{
         dkim::SignatureOutcome,
@@ -17,8 +17,10 @@ use crate::{
 pub struct MessageFacts<'a> {
     /// The client's address.
     pub client: IpAddr,
+    /// The refusal of its client's HELO name that was put off: a relay had accepted the message.
+    pub deferred_helo: Option<Cause>,
     /// The refusal of its sender that was put off.
-    pub deferred: Option<Refusal>,
+    pub deferred: Option<Cause>,
     /// The author, where DMARC was evaluated.
     pub author: Option<&'a Author>,
     /// What SPF and DKIM found of identifiers, where DMARC was evaluated.

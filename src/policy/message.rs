@@ -4,7 +4,7 @@ use super::{
     admission::{self, Exemption},
     facts::MessageFacts,
     failures::{failures, is_local, is_unaligned, own_policy},
-    refusal::Refusal,
+    refusal::{Cause, Refusal},
 };
 use crate::{
     auth::dmarc::{AppliedPolicy, DmarcResult, Policy},
@@ -22,15 +22,6 @@ pub struct MessageDecision {
     own_policy: Option<Policy>,
 }
 
-/// Something about a message that calls for an action.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Cause {
-    /// What it is.
-    pub refusal: Refusal,
-    /// The action, which is not none.
-    pub action: Action,
-}
-
 impl MessageDecision {
     fn call_for(&mut self, refusal: Refusal, action: Action) {
         if action != Action::None {
@@ -38,19 +29,23 @@ impl MessageDecision {
         }
     }
 
-    /// The same without the actions for which a condition holds, for the reason given. Too many forged
-    /// fields are refused all the same.
-    pub(super) fn without(
+    /// The same with other actions, for the reason given. Too many forged fields are refused all the
+    /// same.
+    pub(super) fn with(
         mut self,
         exemption: Exemption,
-        condition: impl Fn(Action) -> bool,
+        replaced: impl Fn(Action) -> Action,
     ) -> Self {
-        let count = self.causes.len();
-        self.causes
-            .retain(|cause| cause.refusal == Refusal::ForgedResults || !condition(cause.action));
-        if self.causes.len() < count {
-            self.exemption = Some(exemption);
+        for Cause { refusal, action } in &mut self.causes {
+            let before = *action;
+            if *refusal != Refusal::ForgedResults {
+                *action = replaced(before);
+            }
+            if *action != before && (*refusal, exemption) != (Refusal::Spf, Exemption::Relayed) {
+                self.exemption = Some(exemption);
+            }
         }
+        self.causes.retain(|cause| cause.action != Action::None);
         self
     }
 
@@ -67,6 +62,11 @@ impl MessageDecision {
     /// The cause of the action that is carried out: the first of those with the strictest.
     pub fn decisive(&self) -> Option<Cause> {
         self.causes.iter().rev().max_by_key(|cause| cause.action).copied()
+    }
+
+    /// Whether this is the cause of the action that is carried out.
+    pub fn is_decided_by(&self, refusal: Refusal) -> bool {
+        self.decisive().is_some_and(|cause| cause.refusal == refusal)
     }
 
     /// The action that is carried out.
@@ -116,8 +116,8 @@ pub fn at_end_of_exempt(has_too_many_forged: bool) -> MessageDecision {
 /// A message with more forged fields than are deleted is refused, whatever it is: one of them would
 /// stay. Else the strictest action of these is carried out, of equal ones the first:
 ///
-/// 1. An SPF rejection that was deferred, unless DMARC passes, or is to be tried again: the next
-///    attempt may bring a pass.
+/// 1. An SPF rejection that was deferred. With `defer_spf_rejection` that of MAIL FROM does not count
+///    if DMARC passes, or is to be tried again: the next attempt may bring a pass.
 /// 2. The action on the result of DMARC, where nothing exempts the message.
 /// 3. The actions on an author domain of ours, on a From that cannot be read, on a message that
 ///    nothing authenticates, and on the client's name, where the client is not exempt. Trouble that
@@ -131,13 +131,13 @@ pub fn at_end(config: &Config, facts: &MessageFacts<'_>) -> MessageDecision {
     let published = published.map_or(Policy::None, AppliedPolicy::effective);
     decision.own_policy = own_policy(config, facts, published);
     let (cause, exemption) = from_dmarc(config, facts, decision.own_policy, published).unzip();
-    if let Some(refusal) = facts.deferred
-        && facts.dmarc.is_none_or(|outcome| outcome.result != DmarcResult::Pass)
-        && cause.is_none_or(|cause: Cause| cause.action != Action::Defer)
-    {
-        decision.call_for(refusal, Action::Reject);
-    }
-    if let Some(Cause { refusal, action }) = cause {
+    let may_pass = config.defer_spf_rejection
+        && (facts.dmarc.is_some_and(|outcome| outcome.result == DmarcResult::Pass)
+            || cause.is_some_and(|cause: Cause| cause.action == Action::Defer));
+    // The stricter one; of equal ones that of HELO.
+    let deferred = facts.deferred.filter(|_| !may_pass).into_iter().chain(facts.deferred_helo);
+    let spf = deferred.max_by_key(|cause| cause.action);
+    for Cause { refusal, action } in spf.into_iter().chain(cause) {
         decision.call_for(refusal, action);
     }
     decision.exemption = exemption.flatten();

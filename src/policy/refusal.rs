@@ -1,5 +1,7 @@
 //! What actions are called for.
 
+use crate::config::Action;
+
 /// Why something is refused, or has another action.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Refusal {
@@ -19,6 +21,15 @@ pub enum Refusal {
     Iprev,
     /// More fields claim to be ours than are deleted: one of them would stay.
     ForgedResults,
+}
+
+/// Something about a message that calls for an action.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Cause {
+    /// What it is.
+    pub refusal: Refusal,
+    /// The action, which is not none.
+    pub action: Action,
 }
 
 impl Refusal {

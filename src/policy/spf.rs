@@ -4,9 +4,13 @@ use std::net::IpAddr;
 
 use super::{
     admission::{self, Exemption},
-    refusal::Refusal,
+    refusal::{Cause, Refusal},
 };
-use crate::{auth::Verified, config::Config, mail::results::SpfResult};
+use crate::{
+    auth::Verified,
+    config::{Action, Config},
+    mail::results::SpfResult,
+};
 
 /// A decision on a HELO identity.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -19,6 +23,8 @@ pub enum HeloDecision {
         is_definitive: bool,
         /// Why the result has no consequence, where it would have one.
         exemption: Option<Exemption>,
+        /// The refusal that is put off until the end of the message, which a relay hands over.
+        deferred: Option<Cause>,
     },
 }
 
@@ -39,6 +45,7 @@ pub fn at_helo(config: &Config, client: SpfClient, result: SpfResult) -> HeloDec
         exemption => HeloDecision::Accept {
             is_definitive: config.definitive_helo_results.contains(&result),
             exemption,
+            deferred: (exemption == Some(Exemption::Relayed)).then(|| of_relayed(config, result)),
         },
     }
 }
@@ -53,8 +60,13 @@ pub enum MailDecision {
     },
     /// The sender is refused.
     Refuse(Refusal),
-    /// The sender is refused at the end of the message, unless DMARC passes.
-    Defer(Refusal),
+    /// The refusal of the sender is put off until the end of the message.
+    Defer {
+        /// The refusal, and the action that it is.
+        cause: Cause,
+        /// Why, where it is not for DMARC.
+        exemption: Option<Exemption>,
+    },
 }
 
 /// Decides at MAIL FROM. A result that only DMARC asked for refuses nobody.
@@ -68,14 +80,31 @@ pub fn at_mail(
     match exemption(config, client, is_rejected) {
         None if !is_rejected => MailDecision::Accept { exemption: None },
         None if config.defer_spf_rejection && config.verify_dmarc => {
-            MailDecision::Defer(Refusal::Spf)
+            let cause = Cause { refusal: Refusal::Spf, action: Action::Reject };
+            MailDecision::Defer { cause, exemption: None }
         }
         None => MailDecision::Refuse(Refusal::Spf),
+        Some(Exemption::Relayed) => MailDecision::Defer {
+            cause: of_relayed(config, result),
+            exemption: Some(Exemption::Relayed),
+        },
         exemption => MailDecision::Accept { exemption },
     }
 }
 
-/// Why a client is not refused, where it would be.
+/// The refusal of a client that sent by a relay; a temporary one is a deferral.
+fn of_relayed(config: &Config, result: SpfResult) -> Cause {
+    let code = match result {
+        SpfResult::Softfail => config.softfail_reply_code,
+        SpfResult::Temperror => config.temperror_reply_code,
+        SpfResult::Permerror => config.permerror_reply_code,
+        _ => config.fail_reply_code,
+    };
+    let action = if code.is_temporary() { Action::Defer } else { Action::Reject };
+    Cause { refusal: Refusal::Spf, action }
+}
+
+/// Why a client is not refused at once, where it would be.
 fn exemption(config: &Config, client: SpfClient, is_rejected: bool) -> Option<Exemption> {
     is_rejected.then(|| admission::from_spf(config, client.address, client.is_relayed)).flatten()
 }

@@ -97,7 +97,7 @@ pub struct Record {
     pub helo: Option<Arc<str>>,
     /// The identities verified since the last record.
     pub identities: Vec<IdentityRecord>,
-    /// The outcomes of DKIM, DMARC and iprev, where one of them is on.
+    /// The outcomes of DKIM, DMARC and iprev, where one of them is on, and the action on the message.
     pub content: Option<ContentRecord>,
     /// Why nothing was verified.
     pub exemption: Option<Exemption>,

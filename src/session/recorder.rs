@@ -75,11 +75,12 @@ impl Recorder {
         record.forged_tags = forged.map_or(0, Forged::tag_count);
     }
 
-    /// A message was decided on.
+    /// A message was decided on; a reply is about the identity given.
     pub(super) fn decided(
         &mut self,
         verdict: &Verdict,
         decision: &MessageDecision,
+        refused: Option<&Verified>,
         findings: Findings,
         mailfrom: Option<Arc<Verified>>,
         iprev: Option<iprev::Outcome>,
@@ -89,21 +90,22 @@ impl Recorder {
             _ => None,
         };
         let record = self.pending();
-        // A refusal that was put off is one of the MAIL FROM identity after all.
+        // A refusal that was put off is one of its identity after all.
         if let Some(reply) = &reply
-            && decision.decisive().is_some_and(|cause| cause.refusal == Refusal::Spf)
-            && let Some(last) = record
-                .identities
-                .iter_mut()
-                .rfind(|record| record.verified.identity == Identity::Mailfrom)
+            && decision.is_decided_by(Refusal::Spf)
+            && let Some(identity) = refused.map(|verified| verified.identity)
+            && let Some(refused) =
+                record.identities.iter_mut().rfind(|record| record.verified.identity == identity)
         {
-            last.action = Action::of(reply);
-            last.reply = Some(reply.clone());
+            refused.action = Action::of(reply);
+            refused.reply = Some(reply.clone());
+            refused.exemption = None;
         }
         let Findings { dkim, dmarc, list, dkim_took, dmarc_took, .. } = findings;
         record.timings.dkim = dkim_took;
         record.timings.dmarc = dmarc_took;
-        if dkim.is_some() || dmarc.is_some() || iprev.is_some() {
+        let is_for_spf = decision.causes().iter().any(|cause| cause.refusal == Refusal::Spf);
+        if dkim.is_some() || dmarc.is_some() || iprev.is_some() || is_for_spf {
             record.content = Some(ContentRecord {
                 dkim,
                 dmarc,

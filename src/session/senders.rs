@@ -11,7 +11,7 @@ use crate::{
         Identity, Verified,
         spf::{self, Limits, POSTMASTER, Query, QueryDomain, Trace},
     },
-    config::Config,
+    config::{Action, Config},
     internal_error::InternalError,
     mail::{
         domain::Domain,
@@ -19,7 +19,7 @@ use crate::{
         reply::Reply,
         results::SpfResult,
     },
-    policy::{self, Exemption, HeloDecision, MailDecision, Recorded, Refusal},
+    policy::{self, Cause, Exemption, HeloDecision, MailDecision, MessageDecision, Recorded},
 };
 
 /// The HELO name in force.
@@ -113,6 +113,14 @@ impl Helo {
         }
     }
 
+    /// The refusal that was put off until the end of the message.
+    pub(super) fn deferred(&self) -> Option<Cause> {
+        match self.state {
+            HeloState::Verified(_, HeloDecision::Accept { deferred, .. }) => deferred,
+            _ => None,
+        }
+    }
+
     /// Whether the check is still under way. One that panicked is not: what it cost is one message,
     /// and the name goes on as one that is not verified.
     fn is_pending(&self) -> bool {
@@ -181,7 +189,7 @@ pub(super) struct Mailfrom {
     /// The reply to each recipient that is not exempt.
     reply: Option<Reply>,
     /// The refusal that is put off until the end of the message.
-    pub(super) deferred: Option<Refusal>,
+    pub(super) deferred: Option<Cause>,
 }
 
 /// A MAIL FROM identity (RFC 7208 §2.4).
@@ -302,7 +310,7 @@ impl Sender {
         let decision = policy::at_mail(config, context.spf_client(), outcome.result, for_dmarc);
         let (reply, deferred, exemption) = match decision {
             MailDecision::Accept { exemption } => (None, None, exemption),
-            MailDecision::Defer(refusal) => (None, Some(refusal), None),
+            MailDecision::Defer { cause, exemption } => (None, Some(cause), exemption),
             MailDecision::Refuse(refusal) => (Some(refusal), None, None),
         };
         let verified = Arc::new(Verified { identity, local_part, domain, outcome, trace });
@@ -368,6 +376,22 @@ impl SenderIdentity {
         // Without a domain there is nothing that a local-part could belong to: the text that came is shown.
         let local_part = if domain.is_empty() { path.to_string() } else { local_part.to_owned() };
         Self { local_part, domain, parsed, exempt }
+    }
+}
+
+/// The identity that a reply at the end of a message is about.
+pub(super) fn identity_of<'a>(
+    decision: &MessageDecision,
+    helo: Option<&'a Helo>,
+    mailfrom: Option<&'a Mailfrom>,
+) -> Option<&'a Verified> {
+    let is_refused = |helo: &&Helo| {
+        let rejection = helo.deferred().filter(|cause| cause.action == Action::Reject);
+        rejection.is_some_and(|cause| decision.is_decided_by(cause.refusal))
+    };
+    match helo.filter(is_refused).map(|helo| &helo.state) {
+        Some(HeloState::Verified(verified, _)) => Some(verified),
+        _ => mailfrom.map(|mailfrom| &*mailfrom.verified),
     }
 }
 

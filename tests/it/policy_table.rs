@@ -14,8 +14,11 @@ use spf_milter::{
     },
     config::{Action, Config, Overrides, load_text},
     dns::{Dns, zone::Zone},
-    mail::{author::Author, domain::Domain, results::SpfResult},
-    policy::{self, Exemption, MailDecision, MessageDecision, MessageFacts, Refusal, SpfClient},
+    mail::{author::Author, domain::Domain, envelope::ReversePath, results::SpfResult},
+    policy::{
+        self, Exemption, HeloDecision, MailDecision, MessageDecision, MessageFacts, Refusal,
+        SpfClient,
+    },
     runtime::Runtime,
     session::{Answer, Client, Edit, Granted, Session, Verdict},
 };
@@ -175,6 +178,7 @@ fn every_combination_is_in_the_table() {
     }];
     let outcomes = dmarc_outcomes();
     let all = "fail, softfail, temperror, permerror";
+    let relaying = ON_FAILURE.map(|action| config(&format!("relay_action = {action}\n")));
     for (rejected, spf_exempt) in [("", ""), (all, ""), (all, "192.0.2.0/24")] {
         for settings in settings() {
             for exempt in 0..8 {
@@ -209,7 +213,22 @@ fn every_combination_is_in_the_table() {
                     combinations += 1;
                     let row = &rows[row];
                     let spf_client = SpfClient { address: client, is_relayed: false };
-                    let deferred = match policy::at_mail(&config, spf_client, result, false) {
+                    let mut facts = MessageFacts {
+                        client,
+                        deferred_helo: None,
+                        deferred: None,
+                        author: None,
+                        identifiers: None,
+                        dkim: &dkim,
+                        dmarc: dmarc.as_ref(),
+                        iprev: None,
+                        is_list: list,
+                        has_too_many_forged: false,
+                    };
+                    let is_deferred = found == "temperror" && action == "defer" && exempt == 0;
+                    let may_pass = settings.defers_spf && (found == "pass" || is_deferred);
+                    assert_put_off(&config, &facts, result, is_rejected, may_pass);
+                    facts.deferred = match policy::at_mail(&config, spf_client, result, false) {
                         MailDecision::Accept { .. } => None,
                         MailDecision::Refuse(refusal) => {
                             assert_eq!(
@@ -218,22 +237,9 @@ fn every_combination_is_in_the_table() {
                             );
                             continue;
                         }
-                        MailDecision::Defer(refusal) => Some(refusal),
+                        MailDecision::Defer { cause, .. } => Some(cause),
                     };
-                    let decision = policy::at_end(
-                        &config,
-                        &MessageFacts {
-                            client,
-                            deferred,
-                            author: None,
-                            identifiers: None,
-                            dkim: &dkim,
-                            dmarc: dmarc.as_ref(),
-                            iprev: None,
-                            is_list: list,
-                            has_too_many_forged: false,
-                        },
-                    );
+                    let decision = policy::at_end(&config, &facts);
                     let exemption = [
                         (network, "exempt-network"),
                         (signature, "exempt-dkim-domain"),
@@ -248,7 +254,7 @@ fn every_combination_is_in_the_table() {
                         "{spf} {dmarc:?} with\n{lines}\n{}",
                         row.line
                     );
-                    assert_softened(&decision);
+                    assert_softened(&decision, &relaying);
                 }
             }
         }
@@ -261,21 +267,79 @@ fn every_combination_is_in_the_table() {
     );
 }
 
-/// The decision on a message of a relay, or one to exempt recipients.
-fn assert_softened(decision: &MessageDecision) {
-    let softened = |reason: &str, from: Action, found: MessageDecision| {
-        if decision.action() < from {
-            assert_eq!(&found, decision);
-        } else {
-            assert!(found.causes().iter().all(|cause| cause.action < from));
-            let shown = (found.action() < Action::Quarantine).then_some(reason);
-            assert_eq!(found.exemption().map(Exemption::as_str), shown);
-        }
+/// What SPF refuses of a client of a relay is decided at the end of the message, whatever DMARC says
+/// unless `defer_spf_rejection` lets it.
+fn assert_put_off(
+    config: &Config,
+    facts: &MessageFacts<'_>,
+    result: SpfResult,
+    is_rejected: bool,
+    may_pass: bool,
+) {
+    let is_refused = |facts: &MessageFacts<'_>| {
+        let decision = policy::at_end(config, facts);
+        // A refusal for now is a deferral.
+        let action = if result == SpfResult::Temperror { Action::Defer } else { Action::Reject };
+        let spf = (Refusal::Spf, action);
+        decision.causes().iter().any(|cause| (cause.refusal, cause.action) == spf)
     };
-    // A relay has accepted the message already: there is no reply to it.
-    softened("relayed", Action::Defer, policy::of_relayed(decision.clone()));
+    let client = SpfClient { address: facts.client, is_relayed: true };
+    let (deferred, reason) = match policy::at_mail(config, client, result, false) {
+        MailDecision::Refuse(refusal) => panic!("{refusal:?}"),
+        MailDecision::Defer { cause, exemption } => (Some(cause), exemption),
+        MailDecision::Accept { exemption } => (None, exemption),
+    };
+    let is_exempt = config.spf_exempt_networks.contains(facts.client);
+    let expected = match config.reject_results.contains(&result) {
+        true if is_exempt => Some("spf-exempt-network"),
+        is_rejected => is_rejected.then_some("relayed"),
+    };
+    assert_eq!(reason.map(Exemption::as_str), expected);
+    assert_eq!(deferred.is_some(), is_rejected);
+    assert_eq!(is_refused(&MessageFacts { deferred, ..*facts }), is_rejected && !may_pass);
+    let HeloDecision::Accept { deferred: deferred_helo, exemption, .. } =
+        policy::at_helo(config, client, result)
+    else {
+        panic!("HELO of a relay's client is refused");
+    };
+    assert_eq!(exemption, reason);
+    // That of HELO does not depend on DMARC.
+    assert_eq!(is_refused(&MessageFacts { deferred_helo, ..*facts }), is_rejected);
+}
+
+/// The decision on a message of a relay, by `relay_action`, or one to exempt recipients.
+fn assert_softened(decision: &MessageDecision, relaying: &[Config]) {
+    let pairs = |decision: &MessageDecision| -> Vec<(Refusal, Action)> {
+        decision.causes().iter().map(|cause| (cause.refusal, cause.action)).collect()
+    };
+    for config in relaying {
+        let becomes = |action| match (action, config.relay_action) {
+            (Action::Reject, Action::None) | (Action::Defer, Action::None) => Action::None,
+            (Action::Reject, Action::Quarantine) => Action::Quarantine,
+            (Action::Reject, Action::Reject) => Action::Reject,
+            (Action::Reject | Action::Defer, _) => Action::Tag,
+            (other, _) => other,
+        };
+        let found = policy::of_relayed(config, decision.clone());
+        let before = pairs(decision);
+        let mut expected = before.clone();
+        expected.iter_mut().for_each(|(_, action)| *action = becomes(*action));
+        expected.retain(|(_, action)| *action != Action::None);
+        assert_eq!(pairs(&found), expected);
+        // The reason beside that of SPF.
+        let is_changed = |(refusal, action): &(Refusal, Action)| {
+            *refusal != Refusal::Spf && becomes(*action) != *action
+        };
+        let is_shown = before.iter().any(is_changed) && found.action() < Action::Quarantine;
+        assert_eq!(found.exemption() == Some(Exemption::Relayed), is_shown);
+    }
     let spared = policy::of_exempt_recipients(decision.clone());
-    softened("exempt-recipient", Action::Quarantine, spared);
+    if decision.action() < Action::Quarantine {
+        assert_eq!(&spared, decision);
+    } else {
+        assert!(spared.causes().iter().all(|cause| cause.action < Action::Quarantine));
+        assert_eq!(spared.exemption(), Some(Exemption::ExemptRecipient));
+    }
 }
 
 /// A decision in the words of the table.
@@ -579,7 +643,7 @@ fn every_exemption_holds_for_what_the_table_says() {
         let found = exempt_from(exemption.trim_end_matches('*'), exemption.ends_with('*'));
         assert_eq!(found.join("|"), cells, "{exemption}");
     }
-    assert!(shown.len() >= 6, "{shown:?}");
+    assert!(shown.len() >= 9, "{shown:?}");
 }
 
 /// For each column, whether an exemption is one from that.
@@ -588,6 +652,7 @@ fn exempt_from(exemption: &str, with_local: bool) -> Vec<&'static str> {
         "trusted_networks" | "spf_exempt_networks" | "dmarc_exempt_networks" => "192.0.2.1",
         "dmarc_exempt_dkim_domains" => "exempt.example",
         "skip_senders" => "bad.example",
+        "exempt_recipients" => "postmaster@",
         _ => "yes",
     };
     // That of lists is another for domains of our own.
@@ -608,7 +673,7 @@ fn exempt_from(exemption: &str, with_local: bool) -> Vec<&'static str> {
     let skipped = policy::sender(&config, "a", &domain("bad.example")).is_some();
     let spf_client = SpfClient { address: client, is_relayed: false };
     let deferred = match policy::at_mail(&config, spf_client, SpfResult::Fail, skipped) {
-        MailDecision::Defer(refusal) => Some(refusal),
+        MailDecision::Defer { cause, .. } => Some(cause),
         _ => None,
     };
     let is_reject = |outcome: &Outcome| {
@@ -638,6 +703,7 @@ fn exempt_from(exemption: &str, with_local: bool) -> Vec<&'static str> {
         &config,
         &MessageFacts {
             client,
+            deferred_helo: None,
             deferred,
             author: Some(&Author::One(domain("author.example"))),
             identifiers: Some(&identifiers),
@@ -648,6 +714,11 @@ fn exempt_from(exemption: &str, with_local: bool) -> Vec<&'static str> {
             has_too_many_forged: false,
         },
     );
+    let recipient = ReversePath::parse(b"<postmaster@rcpt.example>");
+    let decision = match policy::is_exempt_recipient(&config, &recipient) {
+        true => policy::of_exempt_recipients(decision),
+        false => decision,
+    };
     let causes: Vec<Refusal> = decision.causes().iter().map(|cause| cause.refusal).collect();
     let columns = [
         Refusal::Spf,
