@@ -62,6 +62,26 @@ impl<T> DomainMap<T> {
     }
 }
 
+impl DomainEntry {
+    /// Reads an entry.
+    ///
+    /// # Errors
+    ///
+    /// Why it is none.
+    pub(super) fn parse(text: &str) -> Result<Self, String> {
+        let found = match text.strip_prefix('.') {
+            Some(parent) => Domain::parse(parent).map(Self::Subdomains),
+            None => match Domain::parse(text) {
+                Ok(domain) if !domain.is_qualified() => {
+                    return Err("domain name of one label".into());
+                }
+                domain => domain.map(Self::Domain),
+            },
+        };
+        found.map_err(|error| error.to_string())
+    }
+}
+
 impl Spell for DomainEntry {
     fn spell(&self) -> String {
         match self {
@@ -97,20 +117,10 @@ impl Entries for DomainMap<()> {
 
 /// Reads one entry.
 pub(crate) fn domain_entry(text: &str) -> Parsed<DomainEntry> {
-    let bad = |why: &dyn std::fmt::Display| {
+    DomainEntry::parse(text).or_else(|why| {
         let expected = "example.com, or .example.com for subdomains";
         refuse(text, format_args!("is not a domain: {why}"), expected)
-    };
-    match text.strip_prefix('.') {
-        Some(parent) => {
-            Domain::parse(parent).map(DomainEntry::Subdomains).or_else(|error| bad(&error))
-        }
-        None => match Domain::parse(text) {
-            Ok(domain) if !domain.is_qualified() => bad(&"domain name of one label"),
-            Ok(domain) => Ok(DomainEntry::Domain(domain)),
-            Err(error) => bad(&error),
-        },
-    }
+    })
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ use std::{
 };
 
 use super::{
+    domain_map::{DomainEntry, DomainMap},
     listed::{Entries, Listed, listed},
     value::{Parsed, Spell, quote, refuse},
 };
@@ -26,9 +27,7 @@ pub struct SkipSenders {
 /// are.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct SenderSet {
-    domains: HashSet<Box<str>>,
-    /// Domains whose subdomains are meant.
-    parents: HashSet<Box<str>>,
+    domains: DomainMap<()>,
     /// Domains, with local-parts in lower case.
     addresses: HashMap<Box<str>, HashSet<Box<str>>>,
 }
@@ -36,10 +35,8 @@ pub(crate) struct SenderSet {
 /// One entry.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Entry {
-    /// `example.com`: the domain itself.
-    Domain(Domain),
-    /// `.example.com`: its subdomains.
-    Subdomains(Domain),
+    /// `example.com` or `.example.com`.
+    Domain(DomainEntry),
     /// `user@example.com`; the local-part in lower case.
     Address(Box<str>, Domain),
 }
@@ -93,8 +90,7 @@ impl Entries for SenderSet {
 
     fn insert(&mut self, entry: &Entry) -> bool {
         match entry {
-            Entry::Domain(domain) => self.domains.insert(domain.as_str().into()),
-            Entry::Subdomains(domain) => self.parents.insert(domain.as_str().into()),
+            Entry::Domain(domain) => self.domains.insert(domain, ()).is_none(),
             Entry::Address(local_part, domain) => {
                 self.addresses.entry(domain.as_str().into()).or_default().insert(local_part.clone())
             }
@@ -105,35 +101,18 @@ impl Entries for SenderSet {
 impl SenderSet {
     /// Whether an identity is in the set; see [`SkipSenders::matches`].
     pub(super) fn matches(&self, local_part: Option<&str>, domain: &Domain) -> bool {
-        let domain = domain.as_str();
-        if self.domains.contains(domain) {
-            return true;
-        }
-        if let Some(local_part) = local_part
-            && let Some(local_parts) = self.addresses.get(domain)
-            && local_parts.contains(local_part.to_ascii_lowercase().as_str())
-        {
-            return true;
-        }
-        if self.parents.is_empty() {
-            return false;
-        }
-        let mut rest = domain;
-        while let Some((_, parent)) = rest.split_once('.') {
-            if self.parents.contains(parent) {
-                return true;
-            }
-            rest = parent;
-        }
-        false
+        let is_address = |local_part: &str| {
+            let local_parts = self.addresses.get(domain.as_str());
+            local_parts.is_some_and(|all| all.contains(local_part.to_ascii_lowercase().as_str()))
+        };
+        self.domains.contains(domain) || local_part.is_some_and(is_address)
     }
 }
 
 impl Spell for Entry {
     fn spell(&self) -> String {
         match self {
-            Self::Domain(domain) => domain.to_string(),
-            Self::Subdomains(domain) => format!(".{domain}"),
+            Self::Domain(domain) => domain.spell(),
             Self::Address(local_part, domain) => format!("{local_part}@{domain}"),
         }
     }
@@ -163,14 +142,7 @@ pub(crate) fn entry(text: &str) -> Parsed<Entry> {
             Err(error) => bad(&error),
         };
     }
-    match text.strip_prefix('.') {
-        Some(parent) => Domain::parse(parent).map(Entry::Subdomains).or_else(|error| bad(&error)),
-        None => match Domain::parse(text) {
-            Ok(domain) if !domain.is_qualified() => bad(&"domain name of one label"),
-            Ok(domain) => Ok(Entry::Domain(domain)),
-            Err(error) => bad(&error),
-        },
-    }
+    DomainEntry::parse(text).map(Entry::Domain).or_else(|why| bad(&why))
 }
 
 /// Whether a text can be a local-part (RFC 5321 §4.1.2): of any characters in quotes, else without
