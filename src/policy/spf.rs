@@ -45,7 +45,8 @@ pub fn at_helo(config: &Config, client: SpfClient, result: SpfResult) -> HeloDec
         exemption => HeloDecision::Accept {
             is_definitive: config.definitive_helo_results.contains(&result),
             exemption,
-            deferred: (exemption == Some(Exemption::Relayed)).then(|| of_relayed(config, result)),
+            deferred: (exemption == Some(Exemption::Relayed))
+                .then(|| relayed_cause(config, result)),
         },
     }
 }
@@ -85,7 +86,7 @@ pub fn at_mail(
         }
         None => MailDecision::Refuse(Refusal::Spf),
         Some(Exemption::Relayed) => MailDecision::Defer {
-            cause: of_relayed(config, result),
+            cause: relayed_cause(config, result),
             exemption: Some(Exemption::Relayed),
         },
         exemption => MailDecision::Accept { exemption },
@@ -93,7 +94,7 @@ pub fn at_mail(
 }
 
 /// The refusal of a client that sent by a relay; a temporary one is a deferral.
-fn of_relayed(config: &Config, result: SpfResult) -> Cause {
+fn relayed_cause(config: &Config, result: SpfResult) -> Cause {
     let code = match result {
         SpfResult::Softfail => config.softfail_reply_code,
         SpfResult::Temperror => config.temperror_reply_code,

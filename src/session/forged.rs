@@ -24,7 +24,7 @@ pub(super) struct Forged {
     /// fields of that name.
     found: Vec<(&'static str, i32)>,
     /// Incoming fields that mark messages as ours do (`tag_header`), as far as they are deleted.
-    tags: i32,
+    tags: u8,
     /// There are more of them.
     has_too_many: bool,
 }
@@ -78,7 +78,7 @@ impl Forged {
 
     /// How many fields that mark messages are deleted.
     pub(super) fn tag_count(&self) -> usize {
-        usize::try_from(self.tags).unwrap_or(0)
+        usize::from(self.tags)
     }
 
     /// Whether there are more than are deleted.
@@ -90,7 +90,9 @@ impl Forged {
     pub(super) fn deletions(&self, config: &Config) -> impl Iterator<Item = Edit> {
         let delete = |name, index| Edit::Delete { name, index };
         let tag = &config.tag_header;
-        let tags = (1..=self.tags).rev().map(move |index| delete(Cow::Owned(tag.clone()), index));
+        let tags = (1..=i32::from(self.tags))
+            .rev()
+            .map(move |index| delete(Cow::Owned(tag.clone()), index));
         let results = self.found.iter().rev().map(move |&(name, index)| delete(name.into(), index));
         results.chain(tags)
     }
