@@ -14,6 +14,7 @@ pub use admission::{
     may_claim_our_ids, sender,
 };
 pub use facts::MessageFacts;
+pub use failures::wants_alignment;
 pub use message::{Disposition, MessageDecision, at_end, at_end_of_exempt};
 pub use refusal::{Cause, Refusal};
 pub use relays::{is_inside, of_exempt_recipients, of_relayed};

@@ -348,6 +348,7 @@ impl Session {
             deferred: mailfrom.and_then(|mailfrom| mailfrom.deferred),
             author: findings.author.as_ref(),
             identifiers: findings.identifiers.as_ref(),
+            alignment: findings.alignment,
             dkim: findings.dkim.as_deref().unwrap_or_default(),
             dmarc: findings.dmarc.as_ref(),
             iprev: iprev.as_ref(),

@@ -39,9 +39,9 @@ mod tests;
 mod walk;
 
 pub use discovery::Discovery;
-pub use evaluation::{conclude, evaluate, first_aligned};
+pub use evaluation::{align_relaxed, conclude, evaluate, first_aligned, relaxed_by_now};
 pub use identifiers::{DkimIdentifier, DkimStatus, Identifiers};
-pub use outcome::{AppliedPolicy, DmarcResult, Identifier, Outcome, Problem};
+pub use outcome::{AppliedPolicy, DmarcResult, Identifier, Outcome, Problem, RelaxedAlignment};
 pub use record::Policy;
 #[cfg(any(test, feature = "testing"))]
 pub use {

@@ -6,7 +6,7 @@ use super::refusal::Cause;
 use crate::{
     auth::{
         dkim::SignatureOutcome,
-        dmarc::{self, Identifiers},
+        dmarc::{self, Identifiers, RelaxedAlignment},
         iprev,
     },
     mail::author::Author,
@@ -25,6 +25,8 @@ pub struct MessageFacts<'a> {
     pub author: Option<&'a Author>,
     /// What SPF and DKIM found of identifiers, where DMARC was evaluated.
     pub identifiers: Option<&'a Identifiers>,
+    /// How they are aligned in relaxed mode, where [`wants_alignment`](super::wants_alignment).
+    pub alignment: Option<RelaxedAlignment>,
     /// The signatures.
     pub dkim: &'a [SignatureOutcome],
     /// What DMARC found, where it was evaluated.

@@ -7,7 +7,7 @@ use crate::{
         iprev::IprevResult,
     },
     config::{Action, Config, OwnPolicy},
-    mail::{author::Author, domain::Domain, results::SpfResult},
+    mail::{author::Author, results::SpfResult},
 };
 
 /// What fails, with the action for it, which may be none. Trouble that may go away is no failure.
@@ -25,7 +25,7 @@ pub(super) fn failures(
             config.malformed_author_action,
         ),
         (
-            facts.identifiers.is_some_and(|all| !may_pass(all, |_| true)),
+            facts.identifiers.is_some_and(|all| !may_pass(all)),
             Refusal::Unauthenticated,
             config.unauthenticated_action,
         ),
@@ -63,30 +63,36 @@ pub(super) fn own_policy(
     }
 }
 
-/// Whether a policy of the site is violated where no record applies: nothing passes, or may at the
-/// next attempt, that is aligned without regard to records.
-pub(super) fn is_unaligned(facts: &MessageFacts<'_>) -> bool {
-    match (facts.author, facts.identifiers) {
-        (Some(Author::One(author)), Some(identifiers)) => {
-            !may_pass(identifiers, |domain| is_related(domain, author))
-        }
-        _ => true,
+/// Whether a decision depends on the relaxed alignment of the message, which may cost look-ups: where
+/// the author domain is one of the site's, or has a policy of the site's, and DMARC says nothing
+/// for it.
+pub fn wants_alignment(config: &Config, author: &Author, dmarc: &dmarc::Outcome) -> bool {
+    let Author::One(domain) = author else { return false };
+    let is_local =
+        || config.local_domain_action != Action::None && config.local_domains.contains(domain);
+    let has_policy = || {
+        let own = config.dmarc_override_file.get(domain);
+        own.is_some_and(|own| own != OwnPolicy::None)
+    };
+    match dmarc.result {
+        DmarcResult::Pass | DmarcResult::Temperror => false,
+        DmarcResult::Fail => is_local(),
+        DmarcResult::None | DmarcResult::Permerror => is_local() || has_policy(),
     }
 }
 
+/// Whether a policy of the site is violated where no record applies: no identifier that passes, or
+/// may at the next attempt, is aligned in relaxed mode. A message with several authors never is.
+pub(super) fn is_unaligned(facts: &MessageFacts<'_>) -> bool {
+    use dmarc::RelaxedAlignment::{Aligned, Unknown};
+    !matches!(facts.alignment, Some(Aligned | Unknown))
+}
+
 /// Whether the author domain is ours, and nothing authenticates it, or may at the next attempt:
-/// neither DMARC, whatever it asks for, nor a pass that is aligned without regard to records. A
-/// message with several authors is never authenticated.
+/// neither DMARC, whatever it asks for, nor a pass that is aligned in relaxed mode.
 fn is_forged_local(config: &Config, facts: &MessageFacts<'_>) -> bool {
     let (true, Some(outcome)) = (is_local(config, facts), facts.dmarc) else { return false };
     !matches!(outcome.result, DmarcResult::Pass | DmarcResult::Temperror) && is_unaligned(facts)
-}
-
-/// Whether one of two domains is, or is above, the other. Nobody has a domain of one label.
-fn is_related(domain: &Domain, author: &Domain) -> bool {
-    domain == author
-        || domain.is_subdomain_of(author)
-        || domain.is_qualified() && author.is_subdomain_of(domain)
 }
 
 /// Whether there is no From, none that can be read, or several.
@@ -98,14 +104,12 @@ fn is_malformed(outcome: &dmarc::Outcome) -> bool {
     is_about_from && outcome.result != DmarcResult::Temperror
 }
 
-/// Whether SPF of MAIL FROM or a signature over the whole message passes for such a domain, or may
-/// pass at the next attempt.
-fn may_pass(identifiers: &Identifiers, counts: impl Fn(&Domain) -> bool) -> bool {
-    let spf = identifiers.spf.as_ref().is_some_and(|(domain, result)| {
-        matches!(result, SpfResult::Pass | SpfResult::Temperror) && counts(domain)
-    });
-    spf || identifiers
-        .dkim
-        .iter()
-        .any(|signature| signature.status != DkimStatus::Other && counts(&signature.domain))
+/// Whether SPF of MAIL FROM or a signature over the whole message passes, or may pass at the next
+/// attempt.
+fn may_pass(identifiers: &Identifiers) -> bool {
+    let spf = identifiers
+        .spf
+        .as_ref()
+        .is_some_and(|(_, result)| matches!(result, SpfResult::Pass | SpfResult::Temperror));
+    spf || identifiers.dkim.iter().any(|signature| signature.status != DkimStatus::Other)
 }

@@ -8,7 +8,9 @@ use super::{context::Context, task::Task};
 use crate::{
     auth::{
         Verified, dkim,
-        dmarc::{self, Discovery, DkimIdentifier, DkimStatus, DmarcResult, Identifiers},
+        dmarc::{
+            self, Discovery, DkimIdentifier, DkimStatus, DmarcResult, Identifiers, RelaxedAlignment,
+        },
     },
     config::MailingLists,
     dns::Dns,
@@ -18,6 +20,7 @@ use crate::{
         domain::Domain,
         list_id::{domains_of_list_id, list_id, list_post_domain},
     },
+    policy,
 };
 
 /// From fields of more octets are none that can be read.
@@ -66,6 +69,8 @@ pub(super) struct Findings {
     pub(super) author: Option<Author>,
     /// What DMARC was evaluated on.
     pub(super) identifiers: Option<Identifiers>,
+    /// How the message is aligned in relaxed mode, where policy asks.
+    pub(super) alignment: Option<RelaxedAlignment>,
     /// The message comes from a mailing list that may be exempt.
     pub(super) is_list: bool,
     /// The domain of that list.
@@ -182,6 +187,7 @@ impl Content {
             // without an answer takes a fail away.
             findings.dmarc =
                 Some(evaluated.unwrap_or_else(|_| dmarc::conclude(&self.discovery, &identifiers)));
+            self.find_alignment(context, &identifiers, begin, &mut findings).await;
             self.find_list(context, &identifiers, begin, &mut findings).await;
             findings.dmarc_took = Some(begin.elapsed());
             findings.author = Some(self.discovery.into_author());
@@ -192,6 +198,27 @@ impl Content {
 }
 
 impl Content {
+    /// How the message is aligned in relaxed mode, where policy asks: within the time of DMARC, which
+    /// began at `begin`.
+    async fn find_alignment(
+        &self,
+        context: &Context,
+        identifiers: &Identifiers,
+        begin: Instant,
+        findings: &mut Findings,
+    ) {
+        let author = self.discovery.author();
+        let wants = |dmarc| policy::wants_alignment(context.config(), author, dmarc);
+        if !findings.dmarc.as_ref().is_some_and(wants) {
+            return;
+        }
+        let limit = context.timeout().saturating_sub(begin.elapsed());
+        let aligned = dmarc::align_relaxed(&context.dns, &self.discovery, identifiers);
+        let aligned = timeout(limit, Box::pin(aligned)).await;
+        findings.alignment =
+            Some(aligned.unwrap_or_else(|_| dmarc::relaxed_by_now(&self.discovery, identifiers)));
+    }
+
     /// Whether the message is of a mailing list that may be exempt, where that matters: within the
     /// time of DMARC, which began at `begin`.
     async fn find_list(

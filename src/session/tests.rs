@@ -1,5 +1,6 @@
 //! Sessions from their events to their edits.
 
+mod alignment;
 mod bounds;
 mod recipients;
 mod relays;

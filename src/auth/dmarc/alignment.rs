@@ -4,7 +4,7 @@ use super::{
     discovery::Applicable,
     identifiers::{DkimStatus, Identifiers},
     lookups::{State, View},
-    outcome::{DmarcResult, Identifier, IdentifierAlignment, Problem},
+    outcome::{DmarcResult, Identifier, IdentifierAlignment, Problem, RelaxedAlignment},
     record::{Alignment, Psd, Record},
     walk::Walk,
 };
@@ -34,11 +34,13 @@ pub(super) fn align(
     applicable: &Applicable,
     identifiers: &Identifiers,
 ) -> Alignments {
-    let mut alignments = judge(view, author_domain, applicable, identifiers);
+    let known = applicable.organizational_domain.clone();
+    let mode_of = |identifier: &Identifier| mode(&applicable.record.record, identifier);
+    let mut alignments = judge(view, author_domain, known, mode_of, identifiers);
     let mark = view.mark();
     let organizational_domain = alignments.organizational_domain.as_ref();
     let alignment = |(identifier, passed): (Identifier, Option<bool>)| {
-        let mode = mode(&applicable.record.record, &identifier);
+        let mode = mode_of(&identifier);
         let is_aligned = if alignments.aligned.contains(&identifier) {
             Some(true)
         } else {
@@ -50,6 +52,20 @@ pub(super) fn align(
     // Alignments that are not known by now do not justify a query.
     view.withdraw(mark);
     alignments
+}
+
+/// Aligns identifiers with an author domain in relaxed mode, whatever records say, as far as the
+/// answers are known; names that could change the result are looked up.
+pub(super) fn align_relaxed(
+    view: &mut View<'_>,
+    author_domain: &Domain,
+    identifiers: &Identifiers,
+) -> RelaxedAlignment {
+    match judge(view, author_domain, None, |_| Alignment::Relaxed, identifiers).result {
+        DmarcResult::Pass => RelaxedAlignment::Aligned,
+        DmarcResult::Temperror => RelaxedAlignment::Unknown,
+        _ => RelaxedAlignment::Unaligned,
+    }
 }
 
 /// The first of some domains with which an identifier that passed is aligned, in relaxed mode,
@@ -112,13 +128,14 @@ fn is_near(domain: &Domain, author_domain: &Domain) -> bool {
     domain.labels().next_back() == author_domain.labels().next_back()
 }
 
+/// The result of the alignment, where the organizational domain of the author domain may be known.
 fn judge(
     view: &mut View<'_>,
     author_domain: &Domain,
-    applicable: &Applicable,
+    organizational_domain: Option<Domain>,
+    mode: impl Fn(&Identifier) -> Alignment,
     identifiers: &Identifiers,
 ) -> Alignments {
-    let organizational_domain = applicable.organizational_domain.clone();
     let alignments = |result, aligned, problem| Alignments {
         result,
         aligned,
@@ -139,7 +156,7 @@ fn judge(
     }
     let near = |list: Vec<Identifier>| {
         let near = |identifier: &Identifier| {
-            mode(&applicable.record.record, identifier) == Alignment::Relaxed
+            mode(identifier) == Alignment::Relaxed
                 && is_near(identifier.domain(), author_domain)
                 && identifier.domain() != author_domain
         };

@@ -1,11 +1,11 @@
 //! The result (RFC 9989 §5.3).
 
 use super::{
-    alignment::{Alignments, align},
+    alignment::{self, Alignments, align},
     discovery::{Discovery, Finding, find},
     identifiers::Identifiers,
     lookups::View,
-    outcome::{AppliedPolicy, DmarcResult, Outcome, Problem},
+    outcome::{AppliedPolicy, DmarcResult, Outcome, Problem, RelaxedAlignment},
     record::Policy,
 };
 use crate::{
@@ -27,6 +27,31 @@ pub async fn evaluate(dns: &Dns, discovery: &Discovery, identifiers: &Identifier
     discovery.lookups.advance(dns, |view| judge(view, &discovery.author, identifiers)).await
 }
 
+/// Aligns a message with its author domain in relaxed mode, whatever records say: at most 8 queries
+/// for the author domain, and 7 for each identifier, less what was asked for already. A message with
+/// no author domain or several is not aligned.
+///
+/// The future may be dropped at any time: [`relaxed_by_now`] has what is certain.
+pub async fn align_relaxed(
+    dns: &Dns,
+    discovery: &Discovery,
+    identifiers: &Identifiers,
+) -> RelaxedAlignment {
+    discovery.lookups.advance(dns, |view| relaxed(view, &discovery.author, identifiers)).await
+}
+
+/// The relaxed alignment when time is up.
+pub fn relaxed_by_now(discovery: &Discovery, identifiers: &Identifiers) -> RelaxedAlignment {
+    relaxed(&mut discovery.lookups.view(), &discovery.author, identifiers)
+}
+
+fn relaxed(view: &mut View<'_>, author: &Author, identifiers: &Identifiers) -> RelaxedAlignment {
+    match author {
+        Author::One(domain) => alignment::align_relaxed(view, domain, identifiers),
+        _ => RelaxedAlignment::Unaligned,
+    }
+}
+
 /// The first of some domains with which an identifier that passed is aligned, in relaxed mode,
 /// whatever their records say: at most 8 queries for each of these, and 7 for each identifier.
 ///
@@ -39,7 +64,7 @@ pub async fn first_aligned(
 ) -> Option<Domain> {
     discovery
         .lookups
-        .advance(dns, |view| super::alignment::first_aligned(view, domains, identifiers))
+        .advance(dns, |view| alignment::first_aligned(view, domains, identifiers))
         .await
 }
 

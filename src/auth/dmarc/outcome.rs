@@ -137,6 +137,19 @@ pub struct IdentifierAlignment {
     pub is_aligned: Option<bool>,
 }
 
+/// How the identifiers of a message stand to its author domain in relaxed mode (RFC 9989 §4.4),
+/// whatever records say, and also without one: a domain for which the tree walk finds no record is
+/// its own organizational domain (§4.10.2).
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum RelaxedAlignment {
+    /// One that passed has the organizational domain of the author domain.
+    Aligned,
+    /// None has, and none may have had that trouble kept from passing.
+    Unaligned,
+    /// Trouble that may go away keeps it unknown.
+    Unknown,
+}
+
 /// An identifier (RFC 9989 §4.3).
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Identifier {

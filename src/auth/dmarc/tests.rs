@@ -1,4 +1,5 @@
 mod reference;
+mod relaxed;
 mod silence;
 
 use std::sync::Arc;

@@ -3,7 +3,7 @@
 
 use super::*;
 
-const DOMAINS: &[&str] =
+pub(super) const DOMAINS: &[&str] =
     &["x", "a.x", "b.a.x", "c.b.a.x", "d.b.a.x", "e.x", "1.2.3.4.5.6.7.8.a.x", "y", "a.y"];
 const TEXTS: &[&[&str]] = &[
     &[],
@@ -21,9 +21,9 @@ const TEXTS: &[&[&str]] = &[
 
 /// The records of each of [`DOMAINS`]: an index of [`TEXTS`], `None` for trouble; and whether the
 /// domain has an address.
-type Content = Vec<(Option<usize>, bool)>;
+pub(super) type Content = Vec<(Option<usize>, bool)>;
 
-fn zone_of(content: &Content) -> Zone {
+pub(super) fn zone_of(content: &Content) -> Zone {
     let mut zone = Zone::new();
     for (name, (texts, exists)) in DOMAINS.iter().zip(content) {
         match texts {
@@ -53,7 +53,7 @@ fn reference_record(zone: &Zone, at: &str) -> Option<Record> {
     }
 }
 
-fn reference_walk(zone: &Zone, start: &str) -> (String, Vec<(String, Record)>) {
+pub(super) fn reference_walk(zone: &Zone, start: &str) -> (String, Vec<(String, Record)>) {
     let mut found = Vec::new();
     let mut target = start.to_owned();
     let mut first = true;
@@ -131,14 +131,14 @@ fn reference(
     (result, Some(policy))
 }
 
-fn content() -> impl Strategy<Value = Content> {
+pub(super) fn content() -> impl Strategy<Value = Content> {
     prop::collection::vec(
         (prop::sample::select((0..TEXTS.len()).collect::<Vec<_>>()).prop_map(Some), any::<bool>()),
         DOMAINS.len(),
     )
 }
 
-fn some_identifiers() -> impl Strategy<Value = Identifiers> {
+pub(super) fn some_identifiers() -> impl Strategy<Value = Identifiers> {
     let any_domain = || prop::sample::select(DOMAINS).prop_map(domain);
     let result = prop::sample::select(vec![SpfResult::Pass, SpfResult::Fail, SpfResult::Temperror]);
     let status =
@@ -193,7 +193,7 @@ proptest! {
 
 /// Records that a name without an answer may have: one of each kind that can matter. The name
 /// exists, and so do the names above it.
-const POSSIBLE: &[&[&str]] = &[
+pub(super) const POSSIBLE: &[&[&str]] = &[
     &["something else"],
     &["v=DMARC1; p=reject"],
     &["v=DMARC1; p=none; adkim=s; aspf=s"],
@@ -203,6 +203,22 @@ const POSSIBLE: &[&[&str]] = &[
     &["v=DMARC1; p=reject; psd=y"],
     &["v=DMARC1; p=none", "v=DMARC1; p=reject"],
 ];
+
+/// The records of one of the ways to fill the names without an answer, by its number.
+pub(super) fn possible_zone(content: &Content, lost: &[bool], mut number: usize) -> Zone {
+    let mut zone = Zone::new();
+    for ((name, (texts, _)), lost) in DOMAINS.iter().zip(content).zip(lost) {
+        let texts = if *lost {
+            let possible = POSSIBLE[number % POSSIBLE.len()];
+            number /= POSSIBLE.len();
+            possible
+        } else {
+            TEXTS[texts.unwrap()]
+        };
+        texts.iter().for_each(|text| zone.add_txt(&format!("_dmarc.{name}"), text.as_bytes()));
+    }
+    zone
+}
 
 /// All outcomes that some content of the names without an answer would give.
 fn possible_outcomes(
@@ -216,18 +232,8 @@ fn possible_outcomes(
     let mut outcomes = Vec::new();
     for number in 0..POSSIBLE.len().pow(count) {
         for existing in if unknown { &[true, false][..] } else { &[true][..] } {
-            let (mut zone, mut number) = (Zone::new(), number);
-            for ((name, (texts, exists)), lost) in DOMAINS.iter().zip(content).zip(lost) {
-                let texts = if *lost {
-                    let possible = POSSIBLE[number % POSSIBLE.len()];
-                    number /= POSSIBLE.len();
-                    possible
-                } else {
-                    TEXTS[texts.unwrap()]
-                };
-                texts
-                    .iter()
-                    .for_each(|text| zone.add_txt(&format!("_dmarc.{name}"), text.as_bytes()));
+            let mut zone = possible_zone(content, lost, number);
+            for (name, (_, exists)) in DOMAINS.iter().zip(content) {
                 let exists = if unknown && *name == author { *existing } else { *exists };
                 if exists {
                     zone.add_a(name, [192, 0, 2, 1].into());
@@ -256,7 +262,13 @@ fn short_of(outcome: &Outcome) -> Short {
 }
 
 /// A zone where some names have no answer: an error, or nothing at all.
-fn troubled_zone(content: &Content, lost: &[bool], unknown: bool, author: &str, how: &str) -> Zone {
+pub(super) fn troubled_zone(
+    content: &Content,
+    lost: &[bool],
+    unknown: bool,
+    author: &str,
+    how: &str,
+) -> Zone {
     let mut text = String::new();
     for ((name, (texts, exists)), lost) in DOMAINS.iter().zip(content).zip(lost) {
         if *lost {
@@ -276,7 +288,7 @@ fn troubled_zone(content: &Content, lost: &[bool], unknown: bool, author: &str, 
 }
 
 /// At most three names are lost, for all that may be there is tried.
-fn some_lost() -> impl Strategy<Value = Vec<bool>> {
+pub(super) fn some_lost() -> impl Strategy<Value = Vec<bool>> {
     prop::collection::vec(0..DOMAINS.len(), 0..4)
         .prop_map(|lost| (0..DOMAINS.len()).map(|number| lost.contains(&number)).collect())
 }
