@@ -93,9 +93,7 @@ impl Sendmail {
     pub fn queued(&self, reply: &Reply) -> Vec<Field> {
         assert_eq!(reply.code, 250, "{reply:?}");
         let id = reply.last().split(' ').nth(2).unwrap();
-        let file = wait_for("a message in the queue", || {
-            fs::read(self.folder.join("queue").join(format!("qf{id}"))).ok()
-        });
+        let file = wait_for("a message in the queue", || self.queue_file(id));
         let mut header = Vec::new();
         let mut inside = false;
         for line in file.split(|octet| *octet == b'\n') {
@@ -117,6 +115,33 @@ impl Sendmail {
         });
         fields.remove(own.expect("no Received field of Sendmail's own"));
         fields
+    }
+
+    /// The file of the queue with envelope and header: `hf` for a message in quarantine.
+    fn queue_file(&self, id: &str) -> Option<Vec<u8>> {
+        let queue = self.folder.join("queue");
+        ["qf", "hf"].iter().find_map(|kind| fs::read(queue.join(format!("{kind}{id}"))).ok())
+    }
+
+    /// Why the message of which `reply` gives the queue id is kept back; `None` if it is not.
+    pub fn quarantine_reason(&self, reply: &Reply) -> Option<String> {
+        let id = reply.last().split(' ').nth(2).unwrap();
+        let file = wait_for("a message in the queue", || self.queue_file(id));
+        let mut lines = file.split(|octet| *octet == b'\n');
+        let reason = lines.find_map(|line| line.strip_prefix(b"q"));
+        reason.map(|reason| String::from_utf8_lossy(reason).into_owned())
+    }
+
+    /// The recipients of the message of which `reply` gives the queue id.
+    pub fn recipients(&self, reply: &Reply) -> Vec<String> {
+        let id = reply.last().split(' ').nth(2).unwrap();
+        let file = wait_for("a message in the queue", || self.queue_file(id));
+        let text = String::from_utf8_lossy(&file).into_owned();
+        // `RFLAGS:<address>`.
+        text.lines()
+            .filter_map(|line| line.strip_prefix('R')?.split_once(":<")?.1.strip_suffix('>'))
+            .map(str::to_owned)
+            .collect()
     }
 
     /// The body of the message of which `reply` gives the queue id, line ends as LF.

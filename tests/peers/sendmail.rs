@@ -1,11 +1,18 @@
 //! The daemon in front of a real Sendmail.
 
+mod actions;
+mod relays;
+
 use std::net::Ipv4Addr;
 
 use spf_milter::dns::zone::Zone;
 use testkit::{
-    daemon::Daemon, fields::Field, nameserver::NameServer, scenario::complete_config,
-    sendmail::Sendmail, smtp::SmtpClient,
+    daemon::Daemon,
+    fields::Field,
+    nameserver::NameServer,
+    scenario::complete_config,
+    sendmail::Sendmail,
+    smtp::{Reply, SmtpClient},
 };
 
 const ZONE: &str = r#"
@@ -31,7 +38,11 @@ struct Setting {
 }
 
 fn setting(config: &str) -> Setting {
-    let nameserver = NameServer::start(Zone::parse(ZONE).unwrap());
+    setting_with(ZONE, config)
+}
+
+fn setting_with(zone: &str, config: &str) -> Setting {
+    let nameserver = NameServer::start(Zone::parse(zone).unwrap());
     let daemon = Daemon::start(&complete_config(config, nameserver.address()));
     let sendmail = Sendmail::start(&daemon.sockets[0]);
     Setting { sendmail, daemon, nameserver }
@@ -39,8 +50,12 @@ fn setting(config: &str) -> Setting {
 
 impl Setting {
     fn client(&self) -> SmtpClient {
-        let mut smtp = self.sendmail.connect_from(CLIENT);
-        assert_eq!(smtp.command("EHLO mail.client.example").unwrap().code, 250);
+        self.client_from(CLIENT, "mail.client.example")
+    }
+
+    fn client_from(&self, client: Ipv4Addr, helo: &str) -> SmtpClient {
+        let mut smtp = self.sendmail.connect_from(client);
+        assert_eq!(smtp.command(format!("EHLO {helo}")).unwrap().code, 250);
         smtp
     }
 }
