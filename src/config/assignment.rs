@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::{
-    error::{ConfigError, Errors, Position},
+    error::{ConfigError, Errors, Position, Warning},
     source::read_entries,
     types::{
         listed::file_of,
@@ -64,11 +64,18 @@ impl Assignments {
 }
 
 /// Adds the lines of the files that a list names.
-fn read_files(assignment: &Assignment, text: &str, value: &mut impl Spell, errors: &mut Errors) {
+fn read_files(
+    assignment: &Assignment,
+    text: &str,
+    value: &mut impl Spell,
+    errors: &mut Errors,
+    warnings: &mut Vec<Warning>,
+) {
     for (offset, item) in items(text) {
         let Some(path) = file_of(item) else { continue };
         let add = |line: &str| value.add_line(line);
-        if let Err(message) = read_entries(Path::new(path), assignment.name, errors, add) {
+        if let Err(message) = read_entries(Path::new(path), assignment.name, errors, warnings, add)
+        {
             errors.push(assignment.error(offset, message));
         }
     }
@@ -80,6 +87,8 @@ pub(super) struct ValueReader<'a> {
     /// The configuration file as a whole.
     pub(super) file: Position,
     pub(super) errors: Errors,
+    /// What is hardly meant in the files that values name.
+    pub(super) warnings: Vec<Warning>,
 }
 
 impl ValueReader<'_> {
@@ -104,7 +113,8 @@ impl ValueReader<'_> {
         let mut value =
             read.map_err(|errors| self.errors.extend(assignment.errors(errors))).ok()?;
         if T::FILES {
-            read_files(assignment, text, &mut value, &mut self.errors);
+            let Self { errors, warnings, .. } = self;
+            read_files(assignment, text, &mut value, errors, warnings);
         }
         Some(value)
     }

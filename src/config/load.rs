@@ -129,8 +129,10 @@ fn load_on(
     let overrides = overrides.and_then(|assignment| read_overrides(assignment, &mut errors));
     errors.extend(check_group(&assignments, find_group));
     let (file, read_errors) = (Position::file(path), Errors::default());
-    let mut reader = ValueReader { assignments: &assignments, file, errors: read_errors };
+    let mut reader =
+        ValueReader { assignments: &assignments, file, errors: read_errors, warnings: Vec::new() };
     let config = read_values(&mut reader);
+    let of_files = reader.warnings;
     errors.append(reader.errors);
     errors.sort(path);
     errors.append(contradictions(&assignments));
@@ -139,7 +141,8 @@ fn load_on(
             config.skip_senders.set_file(senders.unwrap_or_default());
             config.dmarc_override_file.set(overrides.unwrap_or_default());
             complete(&mut config, &assignments);
-            let warnings = warnings(&config, &assignments);
+            let mut warnings = warnings(&config, &assignments);
+            warnings.extend(of_files);
             Ok(Loaded { config, warnings })
         }
         _ => Err(errors),
@@ -206,7 +209,7 @@ fn read_senders(assignment: &Assignment, errors: &mut Errors) -> Option<SenderSe
     let mut set = SenderSet::default();
     read_lines(assignment, errors, |line| {
         set.insert(&read_line::<SenderSet>(line)?);
-        Ok(())
+        Ok(None)
     })?;
     Some(set)
 }
@@ -220,7 +223,7 @@ fn read_overrides(assignment: &Assignment, errors: &mut Errors) -> Option<Domain
             Some(former) if former != policy => {
                 wrong(format!("contradicts the policy {former} above (expected one policy)"))
             }
-            _ => Ok(()),
+            _ => Ok(None),
         }
     })?;
     Some(map)
@@ -230,10 +233,10 @@ fn read_overrides(assignment: &Assignment, errors: &mut Errors) -> Option<Domain
 fn read_lines(
     assignment: &Assignment,
     errors: &mut Errors,
-    read: impl FnMut(&str) -> Parsed<()>,
+    read: impl FnMut(&str) -> Parsed<Option<String>>,
 ) -> Option<()> {
     let path = Path::new(assignment.value.as_deref().filter(|value| !value.is_empty())?);
-    match read_entries(path, assignment.name, errors, read) {
+    match read_entries(path, assignment.name, errors, &mut Vec::new(), read) {
         Ok(()) => Some(()),
         Err(message) => {
             errors.push(assignment.error(0, message));

@@ -9,7 +9,7 @@ use std::{net::SocketAddr, path::PathBuf};
 use super::{
     assignment::ValueReader,
     types::{
-        client_map::{ClientMap, client_map},
+        client_map::ClientMap,
         domain_map::DomainList,
         domains::Domains,
         file::{Mode, group_name, mode, path},
@@ -17,15 +17,15 @@ use super::{
             Action, ErrorAction, HeaderName, LogDestination, LogLevel, MailingLists,
             SyslogFacility, action, header_name, keyword,
         },
-        listed::listed,
-        names::{authserv_id, authserv_id_pattern, field_name, hostname},
+        listed::{Listed, listed},
+        names::{authserv_id, field_name, hostname},
         networks::{Networks, networks},
         number::{boolean, count, count_from, positive, seconds},
         policy_overrides::{PolicyOverrides, policy_overrides},
         recipients::Recipients,
         reply_text::{self, ReplyText},
         skip_senders::{SkipSenders, skip_senders},
-        socket::{SocketSpec, nameserver, socket},
+        socket::{SocketSpec, socket},
         spf_results::{definitive, rejectable},
         value::{Parsed, Spell, ValueErrors, list, optional, read_value, refuse, wrong},
     },
@@ -252,7 +252,7 @@ parameters! {
         delete_incoming_authentication_results: bool =
             Derived { text: "no", rule: "yes if header has Authentication-Results" }, RELOADED, boolean;
         /// More authserv-ids whose incoming Authentication-Results are deleted.
-        delete_authserv_ids: Vec<AuthservIdPattern> = Text(""), RELOADED, |text| list(text, authserv_id_pattern);
+        delete_authserv_ids: Listed<Vec<AuthservIdPattern>> = Text(""), RELOADED, listed;
         /// Networks of clients whose fields in our name are kept, unless they authenticate.
         trusted_authentication_results: Networks =
             Derived { text: "loopback", rule: "the value of trusted_networks" }, RELOADED, networks;
@@ -347,11 +347,11 @@ parameters! {
         /// Networks of clients for which SPF is recorded, but that are never refused for it.
         spf_exempt_networks: Networks = Text(""), RELOADED, networks;
         /// Clients that are verified with another address, and perhaps another HELO name.
-        client_map: ClientMap = Text(""), RELOADED, client_map;
+        client_map: ClientMap = Text(""), RELOADED, listed;
     }
     "DNS" {
-        /// Name servers to ask; not set: those of /etc/resolv.conf.
-        nameservers: Option<Vec<SocketAddr>> = Text(""), RELOADED, nameservers;
+        /// Name servers to ask; without any: those of /etc/resolv.conf.
+        nameservers: Listed<Vec<SocketAddr>> = Text(""), RELOADED, listed;
         /// Seconds that one attempt of a look-up may take.
         dns_timeout_secs: u64 = Text("5"), RELOADED, seconds;
         /// Attempts of a look-up.
@@ -392,10 +392,6 @@ pub(super) fn sockets(text: &str) -> Parsed<Vec<SocketSpec>> {
         return wrong("no socket (expected one at least)");
     }
     list(text, socket)
-}
-
-fn nameservers(text: &str) -> Parsed<Option<Vec<SocketAddr>>> {
-    optional(text, |text| list(text, nameserver))
 }
 
 fn reply_code(text: &str) -> Parsed<ReplyCode> {

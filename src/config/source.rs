@@ -8,7 +8,7 @@ use std::{
 };
 
 use super::{
-    error::{ConfigError, Errors, Origin, Position},
+    error::{ConfigError, Errors, Origin, Position, Warning},
     types::value::Parsed,
 };
 
@@ -72,8 +72,12 @@ pub(super) fn control_character(text: &str) -> Option<(usize, String)> {
     Some((offset, format!("control character U+{:04X} (expected text)", u32::from(character))))
 }
 
+/// Lines of one file that are reported as hardly meant; programs write such files.
+const MAX_ODD_LINES: usize = 20;
+
 /// Reads a file that has one entry of a parameter in each line. Entries that are there twice do no
-/// harm in a list that programs write.
+/// harm in a list that programs write. `add` takes an entry, and answers what is hardly meant about
+/// it, which goes to `warnings`.
 ///
 /// # Errors
 ///
@@ -82,22 +86,33 @@ pub(super) fn read_entries(
     path: &Path,
     parameter: &'static str,
     errors: &mut Errors,
-    mut add: impl FnMut(&str) -> Parsed<()>,
+    warnings: &mut Vec<Warning>,
+    mut add: impl FnMut(&str) -> Parsed<Option<String>>,
 ) -> Result<(), String> {
     let text = read_file(path)
         .map_err(|error| format!("{}: {error} (expected a file of entries)", path.display()))?;
+    let mut odd_lines = 0;
     for line in lines(&text, path) {
-        let mut refuse = |offset, message| {
-            errors.push(ConfigError::new(line.position.at(offset), Some(parameter), message));
+        let at = |offset, message: String| {
+            ConfigError::new(line.position.at(offset), Some(parameter), message)
         };
-        match &line.problem {
-            Some((offset, problem)) => refuse(*offset, problem.clone()),
-            None => add(&line.text)
-                .err()
-                .into_iter()
-                .flatten()
-                .for_each(|error| refuse(line.offset + error.offset, error.message)),
+        match line.problem.as_ref().map_or_else(|| Ok(add(&line.text)), Err) {
+            Err((offset, problem)) => errors.push(at(*offset, problem.clone())),
+            Ok(Err(found)) => errors.extend(
+                found.into_iter().map(|error| at(line.offset + error.offset, error.message)),
+            ),
+            Ok(Ok(Some(oddity))) => {
+                odd_lines += 1;
+                if odd_lines <= MAX_ODD_LINES {
+                    warnings.push(at(line.offset, oddity));
+                }
+            }
+            Ok(Ok(None)) => {}
         }
+    }
+    if odd_lines > MAX_ODD_LINES {
+        let message = format!("{} more lines are hardly meant", odd_lines - MAX_ODD_LINES);
+        warnings.push(ConfigError::new(Position::file(path), Some(parameter), message));
     }
     Ok(())
 }

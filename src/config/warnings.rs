@@ -1,7 +1,7 @@
 //! Values that can be read, but are hardly meant: warnings.
 
 use std::{
-    net::{IpAddr, Ipv6Addr},
+    net::{IpAddr, SocketAddr},
     path::Path,
 };
 
@@ -10,8 +10,9 @@ use super::{
     error::Warning,
     params::{Config, Parameter},
     types::{
+        client_map::MappingTable,
         keyword::{Action, HeaderName},
-        listed::file_of,
+        listed::{self, Entries, file_of},
         networks::oddities,
         socket::SocketSpec,
         suggestion::comment,
@@ -164,7 +165,13 @@ fn unlikely_values(config: &Config, assignments: &Assignments) -> Vec<Warning> {
                 networks(value, &mut warn);
                 without_loopback(config, &mut warn);
             }
-            "nameservers" => nameservers(value, &mut warn),
+            "nameservers" => {
+                odd_entries::<Vec<SocketAddr>>(value, &mut warn);
+                if !value.is_empty() && config.nameservers.is_empty() {
+                    warn(0, "names no name server: those of /etc/resolv.conf are asked");
+                }
+            }
+            "client_map" => odd_entries::<MappingTable>(value, &mut warn),
             name if name.ends_with("_networks") || name == "trusted_relays" => {
                 networks(value, &mut warn);
             }
@@ -230,20 +237,9 @@ fn path(path: &Path, name: &str, warn: &mut impl FnMut(usize, &str)) {
     }
 }
 
-/// Finds an IPv6 address without brackets, behind which a port seems to stand: the last digits belong
-/// to the address.
-fn nameservers(text: &str, warn: &mut impl FnMut(usize, &str)) {
-    for (offset, address) in items(text) {
-        if let Some((before, port @ ("53" | "5353"))) = address.rsplit_once(':')
-            && before.parse::<Ipv6Addr>().is_ok()
-        {
-            warn(
-                offset,
-                &format!(
-                    "{address} is an address without a port (for port {port}, write [{before}]:{port})"
-                ),
-            );
-        }
+fn odd_entries<E: Entries>(text: &str, warn: &mut impl FnMut(usize, &str)) {
+    for (offset, oddity) in listed::oddities::<E>(text) {
+        warn(offset, &oddity);
     }
 }
 

@@ -60,7 +60,7 @@ impl Files {
     /// The settings of the DNS client.
     pub(super) fn dns_settings(&self, config: &Config) -> Settings {
         Settings {
-            nameservers: config.nameservers.clone(),
+            nameservers: Some(config.nameservers.to_vec()),
             resolv_conf: self.resolv_conf.clone(),
             timeout: Duration::from_secs(config.dns_timeout_secs),
             attempts: config.dns_attempts,

@@ -7,7 +7,7 @@ use super::*;
 
 /// A value for each parameter that differs from its default, with blanks only where they are a part
 /// of it.
-fn usual(name: &str) -> &'static str {
+pub(super) fn usual(name: &str) -> &'static str {
     match name {
         "socket" => "unix:/run/p.sock",
         "socket_mode" => "0660",

@@ -1,17 +1,24 @@
 //! Clients that are verified as others.
 
-use std::{fmt, net::IpAddr, sync::Arc};
+use std::{collections::HashMap, net::IpAddr, sync::Arc};
 
 use super::{
-    listed::Entries as _,
+    listed::{Entries, Listed},
     names::hostname,
     networks::{Network, NetworkSet},
-    value::{Parsed, list_with, quote, spell_as_displayed, wrong},
+    value::{Parsed, Spell, quote, wrong},
 };
 
 /// The value of `client_map`.
+pub type ClientMap = Listed<MappingTable>;
+
+/// Mappings in a table, by their networks.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct ClientMap(Vec<Mapping>);
+pub struct MappingTable {
+    networks: NetworkSet,
+    /// With their places: the first counts.
+    mappings: HashMap<Network, (usize, Mapping)>,
+}
 
 /// Clients that are verified as another one.
 #[derive(Clone, Debug, PartialEq)]
@@ -23,17 +30,40 @@ pub struct Mapping {
     pub helo: Option<Arc<str>>,
 }
 
-impl ClientMap {
+impl MappingTable {
     /// The first mapping for a client.
     pub fn find(&self, client: IpAddr) -> Option<&Mapping> {
-        self.0.iter().find(|mapping| mapping.network.contains(client))
+        let mappings = self.networks.around(client).filter_map(|it| self.mappings.get(&it));
+        mappings.min_by_key(|(place, _)| *place).map(|(_, mapping)| mapping)
     }
 }
 
-/// Reads a list of mappings.
-pub(crate) fn client_map(text: &str) -> Parsed<ClientMap> {
-    let has = |found: &[Mapping], item: &Mapping| found.iter().any(|it| it.network == item.network);
-    list_with(text, mapping, has).map(ClientMap)
+impl Entries for MappingTable {
+    type Entry = Mapping;
+
+    const REFUSES_OTHER_SPELLINGS: bool = true;
+
+    const REPEATED: Option<&'static str> = Some("is for a network that is in the list already");
+
+    fn read(text: &str) -> Parsed<Mapping> {
+        mapping(text)
+    }
+
+    fn key(entry: &Mapping) -> String {
+        entry.network.to_string()
+    }
+
+    fn insert(&mut self, entry: &Mapping) -> bool {
+        let is_new = self.networks.insert(&entry.network);
+        if is_new {
+            self.mappings.insert(entry.network, (self.mappings.len(), entry.clone()));
+        }
+        is_new
+    }
+
+    fn oddity(text: &str, entry: &Mapping) -> Option<String> {
+        NetworkSet::oddity(text.split_once('=')?.0, &entry.network)
+    }
 }
 
 fn mapping(text: &str) -> Parsed<Mapping> {
@@ -53,29 +83,60 @@ fn mapping(text: &str) -> Parsed<Mapping> {
     Ok(Mapping { network, address: address.to_canonical(), helo })
 }
 
-impl fmt::Display for ClientMap {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (index, Mapping { network, address, helo }) in self.0.iter().enumerate() {
-            f.write_str(if index == 0 { "" } else { ", " })?;
-            write!(f, "{network}={address}")?;
-            helo.iter().try_for_each(|helo| write!(f, " {helo}"))?;
-        }
-        Ok(())
+impl Spell for Mapping {
+    fn spell(&self) -> String {
+        let helo = self.helo.as_ref().map_or(String::new(), |helo| format!(" {helo}"));
+        format!("{}={}{helo}", self.network, self.address)
     }
 }
 
-spell_as_displayed!(ClientMap: LIST);
-
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use proptest::{collection::vec, prelude::*};
+
+    use super::{super::listed::listed, *};
+
+    fn client_map(text: &str) -> Parsed<ClientMap> {
+        listed(text)
+    }
+
+    proptest! {
+        /// The first network of all that the client lies in, in files too.
+        #[test]
+        fn the_table_agrees_with_the_list(
+            nets in vec((any::<u8>(), 0_u8..=32), 0..8),
+            in_list in 0_usize..8,
+            clients in vec(any::<u8>(), 8),
+        ) {
+            let address = |last: u8| IpAddr::from([127, 0, 0, last % 8]);
+            let mut seen = Vec::new();
+            for (last, length) in nets {
+                let network = NetworkSet::read(&format!("{}/{length}", address(last))).unwrap();
+                if !seen.contains(&network) {
+                    seen.push(network);
+                }
+            }
+            let line = |place: usize, network: &Network| format!("{network}=192.0.2.{place}");
+            let lines: Vec<String> = seen.iter().enumerate().map(|(i, it)| line(i, it)).collect();
+            let (listed, in_file) = lines.split_at(in_list.min(lines.len()));
+            let mut map = client_map(&listed.join(", ")).unwrap();
+            for line in in_file {
+                map.add_line(line).unwrap();
+            }
+            for client in clients.into_iter().map(address) {
+                let first = seen.iter().position(|network| network.contains(client));
+                let found = map.find(client).map(|mapping| mapping.address.to_string());
+                prop_assert_eq!(found, first.map(|place| format!("192.0.2.{place}")));
+            }
+        }
+    }
 
     #[test]
     fn the_first_mapping_counts() {
         let text = "10.1.0.0/16=192.0.2.1 mail.example.com, 10.0.0.0/8=::ffff:192.0.2.2,loopback=2001:db8::1";
         let map = client_map(text).unwrap();
         assert_eq!(
-            map.to_string(),
+            map.spell(),
             "10.1.0.0/16=192.0.2.1 mail.example.com, 10.0.0.0/8=192.0.2.2, loopback=2001:db8::1"
         );
         let find = |client: &str| {

@@ -5,7 +5,7 @@ use std::{collections::HashSet, fmt, ops::Deref, path::PathBuf, sync::Arc};
 use super::{
     file::path,
     suggestion::explain,
-    value::{Parsed, Spell, list_with, quote, refuse_comment, refuse_quotes, wrong},
+    value::{Parsed, Spell, items, list_with, quote, refuse_comment, refuse_quotes, wrong},
 };
 
 /// Before the path of a file of entries.
@@ -21,6 +21,19 @@ pub(crate) trait Entries: Clone + fmt::Debug + Default + PartialEq {
 
     /// Reads an entry.
     fn read(text: &str) -> Parsed<Self::Entry>;
+
+    /// What is the same in entries of which only one may be there.
+    fn key(entry: &Self::Entry) -> String {
+        entry.spell()
+    }
+
+    /// What is hardly meant about an entry that is no error, as the rest of a sentence.
+    fn oddity(_text: &str, _entry: &Self::Entry) -> Option<String> {
+        None
+    }
+
+    /// What is hardly meant about a line of a file that is there already, if it is not usual.
+    const REPEATED: Option<&'static str> = None;
 
     /// Adds an entry, unless it is there already: then the answer is `false`.
     fn insert(&mut self, entry: &Self::Entry) -> bool;
@@ -58,12 +71,24 @@ impl<E: Entries> Spell for Listed<E> {
         self.spelling.clone()
     }
 
-    fn add_line(&mut self, line: &str) -> Parsed<()> {
+    fn add_line(&mut self, line: &str) -> Parsed<Option<String>> {
         let entry = read_line::<E>(line)?;
         // The list has no other owner while it is read, so that nothing is cloned.
-        Arc::make_mut(&mut self.entries).insert(&entry);
-        Ok(())
+        let is_new = Arc::make_mut(&mut self.entries).insert(&entry);
+        let repeated = || E::REPEATED.filter(|_| !is_new).map(str::to_owned);
+        let oddity = E::oddity(line, &entry).or_else(repeated);
+        Ok(oddity.map(|oddity| format!("{line} {oddity}")))
     }
+}
+
+/// Finds what is hardly meant in the entries of a list that [`listed`] reads: positions, and
+/// sentences.
+pub(crate) fn oddities<E: Entries>(text: &str) -> impl Iterator<Item = (usize, String)> {
+    items(text).filter_map(|(offset, item)| {
+        // An entry that cannot be read is an error already.
+        let entry = E::read(item).ok()?;
+        Some((offset, format!("{item} {}", E::oddity(item, &entry)?)))
+    })
 }
 
 /// The path of a file of entries, where the item of a list is one.
@@ -97,7 +122,7 @@ pub(crate) fn listed<E: Entries>(text: &str) -> Parsed<Listed<E>> {
 fn item<E: Entries>(text: &str) -> Parsed<(String, Item<E::Entry>)> {
     let Some(file) = file_of(text) else {
         let entry = E::read(text)?;
-        let key = if E::REFUSES_OTHER_SPELLINGS { entry.spell() } else { text.to_owned() };
+        let key = if E::REFUSES_OTHER_SPELLINGS { E::key(&entry) } else { text.to_owned() };
         return Ok((key, Item::Entry(entry)));
     };
     if file.is_empty() || file.starts_with(char::is_whitespace) {
@@ -151,8 +176,11 @@ mod tests {
     #[test]
     fn lines_are_entries() {
         let mut list = Networks::default();
-        list.add_line("10.0.0.1").unwrap();
-        list.add_line("10.0.0.1").unwrap();
+        assert_eq!(list.add_line("10.0.0.1"), Ok(None));
+        assert_eq!(list.add_line("10.0.0.1"), Ok(None));
+        let odd = |text: &str| Ok(Some(text.to_owned()));
+        assert_eq!(list.add_line("10.1.2.3/8"), odd("10.1.2.3/8 means all of 10.0.0.0/8"));
+        assert_eq!(list.add_line("::/0"), odd("::/0 has every IPv6 client in it"));
         for bad in ["10.0.0.1 # ours", "\"10.0.0.1\"", "file:/etc/a", "10.0.0.1, 10.0.0.2", ""] {
             assert!(list.add_line(bad).is_err(), "{bad}");
         }

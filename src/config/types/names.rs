@@ -4,7 +4,10 @@ use std::fmt::Display;
 
 use nix::unistd::gethostname;
 
-use super::value::{Parsed, quote, refuse, spell_as_displayed};
+use super::{
+    listed::Entries,
+    value::{Parsed, quote, refuse, spell_as_displayed},
+};
 use crate::mail::{
     auth_results::AuthservIdPattern,
     domain::{Domain, DomainError},
@@ -139,8 +142,26 @@ fn is_token_character(c: char) -> bool {
     c != '#' && u8::try_from(c).is_ok_and(is_token_octet)
 }
 
+impl Entries for Vec<AuthservIdPattern> {
+    type Entry = AuthservIdPattern;
+
+    const REFUSES_OTHER_SPELLINGS: bool = true;
+
+    fn read(text: &str) -> Parsed<AuthservIdPattern> {
+        authserv_id_pattern(text)
+    }
+
+    fn insert(&mut self, entry: &AuthservIdPattern) -> bool {
+        let is_new = !self.contains(entry);
+        if is_new {
+            self.push(entry.clone());
+        }
+        is_new
+    }
+}
+
 /// Reads an entry of `delete_authserv_ids`.
-pub(crate) fn authserv_id_pattern(text: &str) -> Parsed<AuthservIdPattern> {
+fn authserv_id_pattern(text: &str) -> Parsed<AuthservIdPattern> {
     let pattern = text.parse::<AuthservIdPattern>().or_else(|error| {
         let expected = "mail.example.com, or .example.com for subdomains";
         refuse(text, format_args!("is not an authserv-id: {error}"), expected)

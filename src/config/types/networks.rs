@@ -38,6 +38,7 @@ pub(crate) enum Network {
     Net(IpNet),
 }
 
+#[cfg(test)]
 impl Network {
     /// Whether the address lies in the network.
     pub(crate) fn contains(self, address: IpAddr) -> bool {
@@ -52,13 +53,19 @@ impl Network {
 impl NetworkSet {
     /// Whether the address lies in one of the networks.
     pub fn contains(&self, address: IpAddr) -> bool {
+        self.around(address).next().is_some()
+    }
+
+    /// The networks in which the address lies.
+    pub(super) fn around(&self, address: IpAddr) -> impl Iterator<Item = Network> {
         let address = address.to_canonical();
         let lengths = if address.is_ipv4() { &self.v4_lengths } else { &self.v6_lengths };
-        let has = |length: &u8| {
-            let network = IpNet::new(address, *length);
-            network.is_ok_and(|network| self.networks.contains(&network.trunc()))
+        let find = move |length: &u8| {
+            let network = IpNet::new(address, *length).ok()?.trunc();
+            self.networks.contains(&network).then_some(Network::Net(network))
         };
-        self.has_loopback && address.is_loopback() || lengths.iter().any(has)
+        let is_loopback = self.has_loopback && address.is_loopback();
+        is_loopback.then_some(Network::Loopback).into_iter().chain(lengths.iter().filter_map(find))
     }
 
     /// Whether there are no networks.
@@ -75,6 +82,10 @@ impl Entries for NetworkSet {
 
     fn read(text: &str) -> Parsed<Network> {
         network(text)
+    }
+
+    fn oddity(text: &str, network: &Network) -> Option<String> {
+        host_bits(text).or_else(|| everyone(*network))
     }
 
     fn insert(&mut self, entry: &Network) -> bool {
@@ -105,7 +116,7 @@ pub(crate) fn oddities(text: &str) -> ValueErrors {
         // A network that cannot be read is an error already.
         let Ok(network) = network(spelling) else { continue };
         let same = seen.get(&network).map(|other| format!("is the same as {other}"));
-        if let Some(message) = same.or_else(|| host_bits(spelling)).or_else(|| everyone(network)) {
+        if let Some(message) = same.or_else(|| NetworkSet::oddity(spelling, &network)) {
             found.push(ValueError { offset, message: format!("{spelling} {message}") });
         }
         seen.entry(network).or_insert_with(|| spelling.to_owned());

@@ -74,7 +74,7 @@ impl Spell for SkipSenders {
         self.listed.spell()
     }
 
-    fn add_line(&mut self, line: &str) -> Parsed<()> {
+    fn add_line(&mut self, line: &str) -> Parsed<Option<String>> {
         self.listed.add_line(line)
     }
 }

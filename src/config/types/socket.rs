@@ -8,6 +8,7 @@ use std::{
 
 use super::{
     file::path,
+    listed::Entries,
     value::{Parsed, Spell, quote, refuse, spell_as_displayed},
 };
 use crate::mail::domain::Domain;
@@ -121,7 +122,7 @@ spell_as_displayed!(SocketSpec);
 const DNS_PORT: u16 = 53;
 
 /// Reads the address of a name server.
-pub(crate) fn nameserver(text: &str) -> Parsed<SocketAddr> {
+fn nameserver(text: &str) -> Parsed<SocketAddr> {
     let bare = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(text);
     if let Ok(address) = bare.parse::<IpAddr>()
         && (address.is_ipv6() || bare == text)
@@ -131,6 +132,32 @@ pub(crate) fn nameserver(text: &str) -> Parsed<SocketAddr> {
     match text.parse::<SocketAddr>() {
         Ok(address) if address.port() != 0 => Ok(address),
         _ => refuse(text, "is not a name server", "IP, IP:PORT or [IPv6]:PORT"),
+    }
+}
+
+impl Entries for Vec<SocketAddr> {
+    type Entry = SocketAddr;
+
+    const REFUSES_OTHER_SPELLINGS: bool = true;
+
+    fn read(text: &str) -> Parsed<SocketAddr> {
+        nameserver(text)
+    }
+
+    fn insert(&mut self, entry: &SocketAddr) -> bool {
+        let is_new = !self.contains(entry);
+        if is_new {
+            self.push(*entry);
+        }
+        is_new
+    }
+
+    /// Finds an IPv6 address without brackets, behind which a port seems to stand: the last digits
+    /// belong to the address.
+    fn oddity(text: &str, _: &SocketAddr) -> Option<String> {
+        let (before, port @ ("53" | "5353")) = text.rsplit_once(':')? else { return None };
+        before.parse::<Ipv6Addr>().ok()?;
+        Some(format!("is an address without a port (for port {port}, write [{before}]:{port})"))
     }
 }
 

@@ -58,9 +58,9 @@ pub(crate) trait Spell {
     /// The value as it may stand in a configuration file.
     fn spell(&self) -> String;
 
-    /// Adds a line of a file that the list names.
-    fn add_line(&mut self, _line: &str) -> Parsed<()> {
-        Ok(())
+    /// Adds a line of a file that the list names; the answer is what is hardly meant about it.
+    fn add_line(&mut self, _line: &str) -> Parsed<Option<String>> {
+        Ok(None)
     }
 }
 
