@@ -20,7 +20,7 @@ use crate::{
 /// the result, or with a fail the policy (RFC 9989 §5.3.6). An identifier that could not be
 /// verified counts as one that may pass. For authors of several domains and repeated From fields
 /// see [`Author`]; their domains are evaluated side by side, and once one fails under the policy
-/// `reject`, nothing else is waited for.
+/// `reject`, only those before it are waited for: the first such domain is the one that is named.
 ///
 /// The future may be dropped at any time: [`conclude`] then makes an outcome of what is certain.
 pub async fn evaluate(dns: &Dns, discovery: &Discovery, identifiers: &Identifiers) -> Outcome {
@@ -86,16 +86,23 @@ fn judge(view: &mut View<'_>, author: &Author, identifiers: &Identifiers) -> Out
         Author::Misleading(_) => (identifiers, Some(Problem::MisleadingFrom)),
         Author::SeveralFields(_) => (&nothing, Some(Problem::SeveralFromFields)),
     };
-    let mut outcomes: Vec<_> =
-        author.domains().iter().map(|domain| judge_domain(view, domain, identifiers)).collect();
-    let Some(problem) = problem else {
-        return outcomes.pop().unwrap_or_else(|| permerror(None, Problem::NoFrom));
-    };
-    let outcome = combine(author, outcomes, problem);
-    if outcome.result == DmarcResult::Fail && effective(&outcome) == Policy::Reject {
-        view.withdraw(0);
+    let mut outcomes = Vec::new();
+    for domain in author.domains() {
+        let mark = view.mark();
+        let outcome = judge_domain(view, domain, identifiers);
+        let settles = outcome.result == DmarcResult::Fail && effective(&outcome) == Policy::Reject;
+        outcomes.push(outcome);
+        if settles && problem.is_some() {
+            // Nothing is stricter. A domain before it may be as strict: then the first is named,
+            // whichever answer came first.
+            view.withdraw(mark);
+            break;
+        }
     }
-    outcome
+    match problem {
+        Some(problem) => combine(author, outcomes, problem),
+        None => outcomes.pop().unwrap_or_else(|| permerror(None, Problem::NoFrom)),
+    }
 }
 
 fn permerror(author_domain: Option<Domain>, problem: Problem) -> Outcome {

@@ -63,23 +63,24 @@ fn a_silent_name_takes_no_fail_away() {
         |author: &str, policy: &str, problem: &str| format!("fail {author} {policy} ({problem})");
     let several = "several author domains";
     let bank = fail("bank.example", "p=reject of bank.example", several);
-    for from in [
-        format!("Bank <ceo@bank.example>, {silent}"),
-        format!("{silent}, ceo@bank.example"),
-        format!("a@s1.evil.example, ceo@bank.example, {silent}"),
+    // Those before it are waited for: one of them may be as strict, and the first is named.
+    for (from, time) in [
+        (format!("Bank <ceo@bank.example>, {silent}"), 2),
+        (format!("{silent}, ceo@bank.example"), 20),
+        (format!("a@s1.evil.example, ceo@bank.example, {silent}"), 20),
     ] {
         assert_eq!(
             seconds(ZONE, &[&from], "dkim=pass:s1.evil.example"),
-            (bank.clone(), 2),
+            (bank.clone(), time),
             "{from}"
         );
     }
     let two = fail("bank.example", "p=reject of bank.example", "several From fields");
     assert_eq!(seconds(ZONE, &["ceo@bank.example", silent], ""), (two.clone(), 1));
-    assert_eq!(seconds(ZONE, &[silent, "ceo@bank.example"], "spf=pass:bank.example"), (two, 1));
+    assert_eq!(seconds(ZONE, &[silent, "ceo@bank.example"], "spf=pass:bank.example"), (two, 20));
     // A walk goes on while others wait.
     let below = fail("a.b.c.shop.example", "sp=reject of shop.example", several);
-    assert_eq!(seconds(ZONE, &[&format!("{silent}, a@a.b.c.shop.example")], ""), (below, 2));
+    assert_eq!(seconds(ZONE, &[&format!("{silent}, a@a.b.c.shop.example")], ""), (below, 20));
     // A milder policy is not the last word: a silent name may have a stricter one.
     let late = "temperror s1.evil.example (_dmarc.s1.evil.example: timeout)".to_owned();
     assert_eq!(seconds(ZONE, &[&format!("{silent}, a@shop.example")], ""), (late.clone(), 20));
@@ -205,4 +206,37 @@ fn a_discovery_that_was_given_up_goes_on_where_it_was() {
         assert_eq!(short(&outcome), "fail a.x.example p=reject of x.example");
         assert_eq!((start.elapsed().as_secs(), zone.queries()), (4, 3));
     });
+}
+
+/// Which of several domains is named depends on the order in From, not on that of the answers.
+#[test]
+fn the_first_of_equals_is_named() {
+    let zone = "_dmarc.a.example TXT \"v=DMARC1; p=reject\"\n\
+                _dmarc.b.example TXT \"v=DMARC1; p=reject\"\n\
+                _dmarc.deep.c.example TXT !servfail\n\
+                _dmarc.c.example TXT \"v=DMARC1; p=reject; sp=reject\"\n";
+    let named = |from: &[&str], policy: &str| {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let dns = Dns::from_zone(Arc::new(Zone::parse(zone).unwrap()));
+        runtime.block_on(async {
+            // Answers for the domains that stand later have come already.
+            let discovery = Discovery::new(Author::from_fields(&[from.last().unwrap()]));
+            discovery.advance(&dns).await;
+            let author = Author::from_fields(&[from.join(", ")]);
+            let outcome =
+                evaluate(&dns, &discovery.with_author(author), &Identifiers::default()).await;
+            assert_eq!(outcome.policy.unwrap().domain.as_str(), policy);
+            outcome.author_domain.unwrap().to_string()
+        })
+    };
+    for (from, first, policy) in [
+        (["x@a.example", "x@b.example"], "a.example", "a.example"),
+        (["x@b.example", "x@a.example"], "b.example", "b.example"),
+        // A domain whose policy takes two rounds to find.
+        (["x@low.c.example", "x@a.example"], "low.c.example", "c.example"),
+        (["x@a.example", "x@low.c.example"], "a.example", "a.example"),
+        (["x@deep.c.example", "x@b.example"], "b.example", "b.example"),
+    ] {
+        assert_eq!(named(&from, policy), first, "{from:?}");
+    }
 }
