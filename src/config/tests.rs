@@ -358,10 +358,12 @@ fn settings_of_what_is_switched_off_are_warned_about() {
         warnings(&format!("{texts}verify_helo = no\n")),
         ["helo_fail_reply_text", "helo_softfail_reply_text"]
     );
-    assert_eq!(warnings(texts), [""; 0]);
+    assert_eq!(warnings(texts), ["helo_softfail_reply_text"]);
+    let softfail = "reject_helo_results = fail, softfail\n";
+    assert_eq!(warnings(&format!("{texts}{softfail}")), [""; 0]);
     let own = "fail_reply_text = x\nreject_results =\nreject_helo_results = fail\n";
     assert_eq!(warnings(own), ["fail_reply_text"]);
-    assert_eq!(warnings(&format!("{own}{texts}")), [""; 0]);
+    assert_eq!(warnings(&format!("{own}{texts}")), ["helo_softfail_reply_text"]);
     let exempt = "spf_exempt_networks = 192.0.2.1\nreject_results =\n";
     assert_eq!(warnings(exempt), ["spf_exempt_networks"]);
     assert_eq!(warnings(&format!("{exempt}reject_helo_results = fail\n")), [""; 0]);
@@ -457,6 +459,101 @@ fn actions_that_contradict_other_settings_are_warned_about() {
 }
 
 #[test]
+fn replies_that_are_never_sent_are_warned_about() {
+    let warnings = |text: &str| -> Vec<String> {
+        let loaded = load_with(&format!("{SOCKET}{text}"), &Overrides::default()).unwrap();
+        let warnings = loaded.warnings.iter().map(ToString::to_string);
+        let short = |text: String| text.splitn(2, ": ").nth(1).unwrap().to_owned();
+        warnings.map(short).collect()
+    };
+    let dmarc = "header = Authentication-Results\nverify_dkim = yes\nverify_dmarc = yes\n\
+                 verify_iprev = yes\n";
+    for (word, action, other) in [
+        ("dmarc_fail", "dmarc_reject_action = reject", "quarantine"),
+        ("dmarc_fail", "dmarc_quarantine_action = reject", "tag"),
+        ("malformed_author", "malformed_author_action = reject", "tag"),
+        ("unauthenticated", "unauthenticated_action = reject", "quarantine"),
+        ("iprev_fail", "iprev_fail_action = reject", "tag"),
+        ("local_domain", "local_domains = a.example\nlocal_domain_action = reject", "tag"),
+    ] {
+        let reply =
+            format!("{word}_reply_code = 554\n{word}_status_code = 5.7.9\n{word}_reply_text = x\n");
+        assert_eq!(warnings(&format!("{dmarc}{reply}{action}\n")), [""; 0], "{action}");
+        let found = warnings(&format!(
+            "{dmarc}{reply}{}\n",
+            action.replace("= reject", &format!("= {other}"))
+        ));
+        assert_eq!(found.len(), 3, "{found:?}");
+        assert!(
+            found.iter().all(|text| text.starts_with(word) && text.contains(": has no effect: "))
+        );
+        // Without verification too, and not twice.
+        assert!(warnings(&reply).len() == 3, "{:?}", warnings(&reply));
+        // A default that is written down is none of these.
+        assert_eq!(warnings(&format!("{dmarc}{word}_reply_code = 550\n")), [""; 0]);
+    }
+    let deferred = "unauthenticated_action = defer\nunauthenticated_reply_code = 554\nunauthenticated_reply_text = x\n";
+    assert_eq!(
+        warnings(&format!("{dmarc}{deferred}")),
+        [
+            "unauthenticated_reply_code: has no effect: unauthenticated_action is defer, whose code is 451"
+        ]
+    );
+    for (word, code, status) in [
+        ("fail", "554", "5.7.9"),
+        ("softfail", "554", "5.7.9"),
+        ("temperror", "450", "4.7.9"),
+        ("permerror", "554", "5.7.9"),
+    ] {
+        let reply = format!(
+            "{word}_reply_code = {code}\n{word}_status_code = {status}\n{word}_reply_text = x\n"
+        );
+        let found = warnings(&format!("{reply}reject_results =\n"));
+        let expected = ["reply_code", "status_code", "reply_text"]
+            .map(|part| format!("{word}_{part}: has no effect: {word} is not in reject_results"));
+        assert_eq!(found, expected);
+        for rejected in ["reject_results", "reject_helo_results"] {
+            let exp = "fail_reply_text_exp = %{exp}\n";
+            let exp = if word == "fail" { exp } else { "" };
+            assert_eq!(warnings(&format!("{reply}{exp}{rejected} = {word}\n")), [""; 0]);
+        }
+    }
+    // The configuration of SPF Milter 0.7 with all defaults written down.
+    let written: String = parameters()
+        .iter()
+        .filter(|parameter| parameter.name != "socket")
+        .filter_map(|parameter| {
+            Some(format!("{} = {}\n", parameter.name, parameter.default.text()?))
+        })
+        .collect();
+    assert_eq!(warnings(&written), [""; 0]);
+}
+
+#[test]
+fn mappings_and_recipients_without_effect_are_warned_about() {
+    let warnings = |text: &str| -> Vec<String> {
+        let loaded = load_with(&format!("{SOCKET}{text}"), &Overrides::default()).unwrap();
+        loaded.warnings.iter().map(ToString::to_string).collect()
+    };
+    let map = "trusted_networks = loopback, 10.0.0.0/8\n\
+               client_map = 192.168.0.0/16=192.0.2.1, 10.1.0.0/16=192.0.2.1, 10.0.0.0/7=192.0.2.1, 127.0.0.1=::2\n";
+    let why = "has no effect: trusted_networks has all these clients";
+    assert_eq!(
+        warnings(map),
+        [
+            format!("a.conf:3:40: client_map: 10.1.0.0/16=192.0.2.1 {why}"),
+            format!("a.conf:3:85: client_map: 127.0.0.1=::2 {why}"),
+        ]
+    );
+    let nothing = "reject_results =\nexempt_recipients = postmaster@\n";
+    let said = "a.conf:3:21: exempt_recipients: has no effect: nothing is refused or kept back";
+    assert_eq!(warnings(nothing), [said]);
+    assert_eq!(warnings("exempt_recipients = postmaster@\n"), [""; 0]);
+    let iprev = "header = Authentication-Results\nverify_iprev = yes\niprev_fail_action = defer\n";
+    assert_eq!(warnings(&format!("{iprev}{nothing}")), [""; 0]);
+}
+
+#[test]
 fn the_action_for_relays_counts_where_something_is_refused() {
     let may = |lines: &str| -> Vec<Action> {
         let config = load_with(&format!("{SOCKET}{lines}"), &Overrides::default()).unwrap().config;
@@ -501,7 +598,9 @@ fn unlikely_values_are_warned_about() {
         ("softfail_reply_text = no \\", 26, "the backslash is sent"),
         ("fail_reply_text = no", 19, "fail_reply_text_exp is for that"),
     ] {
-        let found = warnings(&format!("{SOCKET}{line}\n"));
+        let rejected =
+            if line.starts_with("softfail") { "reject_results = softfail\n" } else { "" };
+        let found = warnings(&format!("{SOCKET}{line}\n{rejected}"));
         assert_eq!(found.len(), 1, "{line}: {found:?}");
         assert!(
             found[0].starts_with(&format!("a.conf:2:{place}: ")) && found[0].contains(said),
@@ -514,9 +613,8 @@ fn unlikely_values_are_warned_about() {
         "timeout_secs = 29",
         "hostname = mx.example.com",
         "dry_run = no",
-        "softfail_reply_text = see example#1",
+        "softfail_reply_text = see example#1\nreject_results = softfail",
         "fail_reply_text = no\nfail_reply_text_exp = %{exp}",
-        "fail_reply_text = no\nreject_results =",
         "skip_senders_file = /dev/null",
     ] {
         assert_eq!(warnings(&format!("{SOCKET}{fine}\n")), [""; 0]);

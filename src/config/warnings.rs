@@ -13,7 +13,7 @@ use super::{
         client_map::MappingTable,
         keyword::{Action, HeaderName},
         listed::{self, Entries, file_of},
-        networks::oddities,
+        networks::{Network, oddities},
         socket::SocketSpec,
         suggestion::comment,
         value::items,
@@ -31,6 +31,7 @@ const POSTFIX_COMMAND_TIMEOUT: u64 = 30;
 /// Finds settings without effect, and values that are hardly meant.
 pub(super) fn warnings(config: &Config, assignments: &Assignments) -> Vec<Warning> {
     let mut warnings = without_effect(config, assignments);
+    warnings.extend(replies_without_use(config, assignments));
     warnings.extend(unlikely_values(config, assignments));
     warnings
 }
@@ -76,6 +77,7 @@ fn without_effect(config: &Config, assignments: &Assignments) -> Vec<Warning> {
     let no_refusal = (!config.refuses_senders(), "has no effect: nothing is refused for SPF");
     let refuses = config.refuses_senders()
         || [Action::Reject, Action::Defer].into_iter().any(|action| config.calls_for(action));
+    let no_recipient = "has no effect: nothing is refused or kept back";
     let no_relays = "has no effect: trusted_relays is empty";
     let of_relays = match config.trusted_relays.is_empty() {
         true => (true, no_relays),
@@ -122,14 +124,85 @@ fn without_effect(config: &Config, assignments: &Assignments) -> Vec<Warning> {
         ("trusted_relays", (is_relay_tag && config.header.is_empty(), relay_tag)),
         ("relay_action", of_relays),
         ("spf_exempt_networks", no_refusal),
+        ("exempt_recipients", (!refuses && !config.calls_for(Action::Quarantine), no_recipient)),
     ];
+    let found = findings.into_iter().filter(|(_, (is_found, _))| *is_found);
+    found.filter_map(|(name, (_, why))| changed(config, assignments, name, why)).collect()
+}
+
+/// A warning about a parameter that is set. Nothing is meant by a default that is written down.
+fn changed(config: &Config, assignments: &Assignments, name: &str, why: &str) -> Option<Warning> {
+    let (assignment, parameter) = (assignments.find(name)?, Parameter::find(name)?);
+    let is_default = parameter.default.text() == Some((parameter.spell)(config).as_str());
+    (!is_default).then(|| assignment.error(0, why))
+}
+
+/// Finds parts of replies that are never sent.
+fn replies_without_use(config: &Config, assignments: &Assignments) -> Vec<Warning> {
     let mut warnings = Vec::new();
-    for (name, (is_found, why)) in findings {
-        let set = assignments.find(name).filter(|_| is_found);
-        let (Some(assignment), Some(parameter)) = (set, Parameter::find(name)) else { continue };
-        // Nothing is meant by a default that is written down.
-        if parameter.default.text() != Some((parameter.spell)(config).as_str()) {
-            warnings.push(assignment.error(0, why));
+    let mut warn = |name: &str, why: &str| {
+        warnings.extend(changed(config, assignments, name, why));
+    };
+    for (word, result) in [
+        ("fail", SpfResult::Fail),
+        ("softfail", SpfResult::Softfail),
+        ("temperror", SpfResult::Temperror),
+        ("permerror", SpfResult::Permerror),
+    ] {
+        let of_helo = config.verify_helo && config.reject_helo_results.contains(&result);
+        if !of_helo && config.verify_helo {
+            let why = format!("has no effect: {word} is not in reject_helo_results");
+            warn(&format!("helo_{word}_reply_text"), &why);
+        }
+        if !of_helo && !config.reject_results.contains(&result) {
+            let why = format!("has no effect: {word} is not in reject_results");
+            for part in ["code", "status_code", "text", "text_exp"] {
+                let part =
+                    if part == "status_code" { part.into() } else { format!("reply_{part}") };
+                warn(&format!("{word}_{part}"), &why);
+            }
+        }
+    }
+    let of_dmarc = [config.dmarc_quarantine_action, config.dmarc_reject_action];
+    let is_dmarc = of_dmarc.contains(&Action::Reject);
+    let dmarc = if is_dmarc { Action::Reject } else { Action::None };
+    let (on, iprev) = (config.verify_dmarc, config.verify_iprev);
+    for (word, is_verified, action, why) in [
+        ("dmarc_fail", on, dmarc, "dmarc_quarantine_action and dmarc_reject_action are not reject"),
+        (
+            "malformed_author",
+            on,
+            config.malformed_author_action,
+            "malformed_author_action is not reject",
+        ),
+        ("local_domain", on, config.local_domain_action, "local_domain_action is not reject"),
+        (
+            "unauthenticated",
+            on,
+            config.unauthenticated_action,
+            "unauthenticated_action is neither reject nor defer",
+        ),
+        (
+            "iprev_fail",
+            iprev,
+            config.iprev_fail_action,
+            "iprev_fail_action is neither reject nor defer",
+        ),
+    ] {
+        let why = match (word, is_verified) {
+            // That is reported already.
+            ("dmarc_fail", false) => continue,
+            ("iprev_fail", false) => "has no effect: verify_iprev is no".to_owned(),
+            (_, false) => "has no effect: verify_dmarc is no".to_owned(),
+            (_, true) => format!("has no effect: {why}"),
+        };
+        let is_used = is_verified && matches!(action, Action::Reject | Action::Defer);
+        for part in ["reply_code", "status_code", "reply_text"].iter().filter(|_| !is_used) {
+            warn(&format!("{word}_{part}"), &why);
+        }
+        if is_used && action == Action::Defer {
+            let why = format!("has no effect: {word}_action is defer, whose code is 451");
+            warn(&format!("{word}_reply_code"), &why);
         }
     }
     warnings
@@ -171,7 +244,10 @@ fn unlikely_values(config: &Config, assignments: &Assignments) -> Vec<Warning> {
                     warn(0, "names no name server: those of /etc/resolv.conf are asked");
                 }
             }
-            "client_map" => odd_entries::<MappingTable>(value, &mut warn),
+            "client_map" => {
+                odd_entries::<MappingTable>(value, &mut warn);
+                useless_mappings(config, value, &mut warn);
+            }
             name if name.ends_with("_networks") || name == "trusted_relays" => {
                 networks(value, &mut warn);
             }
@@ -240,6 +316,28 @@ fn path(path: &Path, name: &str, warn: &mut impl FnMut(usize, &str)) {
 fn odd_entries<E: Entries>(text: &str, warn: &mut impl FnMut(usize, &str)) {
     for (offset, oddity) in listed::oddities::<E>(text) {
         warn(offset, &oddity);
+    }
+}
+
+/// Finds mappings of clients that are never verified, or never as themselves.
+fn useless_mappings(config: &Config, text: &str, warn: &mut impl FnMut(usize, &str)) {
+    let lists = [
+        ("trusted_networks", &config.trusted_networks),
+        ("trusted_relays", &config.trusted_relays),
+    ];
+    let listed = items(text).filter_map(|(offset, item)| {
+        let mapping = MappingTable::read(item).ok()?;
+        Some((offset, item.to_owned(), mapping.network()))
+    });
+    let listed: Vec<_> = listed.collect();
+    let is_listed = |network: &Network| listed.iter().any(|(_, _, other)| other == network);
+    // Those of files, whose lines are not at hand.
+    let others = config.client_map.networks().filter(|network| !is_listed(network));
+    let others = others.map(|network| (0, format!("{network} (in a file)"), network));
+    for (offset, item, network) in listed.iter().cloned().chain(others) {
+        if let Some((name, _)) = lists.iter().find(|(_, list)| list.covers(network)) {
+            warn(offset, &format!("{item} has no effect: {name} has all these clients"));
+        }
     }
 }
 

@@ -348,7 +348,7 @@ fn warnings_name_the_oddity() {
         ("hostname", "mx.example.com"),
         ("nameservers", "2001:db8::53, [::1]:53, ::2, 2001:db8:1:2:3:4:5:53"),
         ("trusted_networks", "loopback, 10.0.0.0/8, 2001:db8::/32"),
-        ("softfail_reply_text", "5 times no"),
+        ("permerror_reply_text", "5 times no"),
     ] {
         let (_, warnings) = outcome(name, written).unwrap();
         assert!(warnings.is_empty(), "{name} = {written}: {warnings:?}");

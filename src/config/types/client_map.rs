@@ -36,6 +36,20 @@ impl MappingTable {
         let mappings = self.networks.around(client).filter_map(|it| self.mappings.get(&it));
         mappings.min_by_key(|(place, _)| *place).map(|(_, mapping)| mapping)
     }
+
+    /// The networks of all mappings, in their order.
+    pub(crate) fn networks(&self) -> impl Iterator<Item = Network> {
+        let mut networks: Vec<_> = self.mappings.iter().collect();
+        networks.sort_by_key(|(_, (place, _))| *place);
+        networks.into_iter().map(|(network, _)| *network)
+    }
+}
+
+impl Mapping {
+    /// The clients.
+    pub(crate) fn network(&self) -> Network {
+        self.network
+    }
 }
 
 impl Entries for MappingTable {

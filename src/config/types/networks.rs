@@ -68,6 +68,19 @@ impl NetworkSet {
         is_loopback.then_some(Network::Loopback).into_iter().chain(lengths.iter().filter_map(find))
     }
 
+    /// Whether all addresses of a network lie in one of the networks.
+    pub(crate) fn covers(&self, network: Network) -> bool {
+        let Network::Net(network) = network else { return self.has_loopback };
+        let is_around = |it: Network| match it {
+            Network::Loopback => match network {
+                IpNet::V4(v4) => v4.prefix_len() >= 8,
+                IpNet::V6(v6) => v6.prefix_len() == 128,
+            },
+            Network::Net(it) => it.prefix_len() <= network.prefix_len(),
+        };
+        self.around(network.addr()).any(is_around)
+    }
+
     /// Whether there are no networks.
     pub fn is_empty(&self) -> bool {
         !self.has_loopback && self.networks.is_empty()
@@ -321,6 +334,35 @@ mod tests {
                 let address = address(is_v4, octets);
                 prop_assert_eq!(set.contains(address), contains_slowly(&all, address), "{}", address);
             }
+        }
+    }
+
+    #[test]
+    fn networks_cover_others() {
+        let covers =
+            |list: &str, text: &str| networks(list).unwrap().covers(network(text).unwrap());
+        for (list, inner) in [
+            ("10.0.0.0/8", "10.0.0.0/8"),
+            ("10.0.0.0/8, 10.1.0.0/16", "10.1.2.0/24"),
+            ("10.0.0.0/8", "10.1.2.3"),
+            ("loopback", "127.0.0.9"),
+            ("loopback", "127.0.0.0/8"),
+            ("loopback", "::1"),
+            ("loopback", "loopback"),
+            ("::/0", "2001:db8::/32"),
+        ] {
+            assert!(covers(list, inner), "{list} {inner}");
+        }
+        for (list, other) in [
+            ("10.0.0.0/8", "10.0.0.0/7"),
+            ("10.1.0.0/16", "10.0.0.0/8"),
+            ("loopback", "127.0.0.0/7"),
+            ("loopback", "::/127"),
+            ("127.0.0.0/8", "loopback"),
+            ("0.0.0.0/0", "::1"),
+            ("", "10.0.0.1"),
+        ] {
+            assert!(!covers(list, other), "{list} {other}");
         }
     }
 
