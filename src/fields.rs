@@ -44,6 +44,8 @@ pub struct Results<'a> {
     pub iprev: Option<&'a iprev::Outcome>,
     /// The domain of the mailing list, where the message is of one that may be exempt.
     pub list: Option<&'a Domain>,
+    /// The identity that the decision refuses for SPF, if it does.
+    pub refused: Option<&'a Verified>,
     /// The decision on the message.
     pub decision: &'a MessageDecision,
 }
@@ -73,12 +75,22 @@ impl Results<'_> {
             let mut field = Folding::new(config.tag_header.clone());
             field.push(&format!("{};", self.asked_for(*cause)));
             field.push(&format!("reason={}", cause.refusal.as_str()));
-            if let Some(domain) = self.dmarc.and_then(|outcome| outcome.author_domain.as_ref()) {
+            if let Some(domain) = self.failed_domain(cause.refusal) {
                 field.attach(";");
                 field.push(&format!("domain={domain}"));
             }
             field.finish()
         })
+    }
+
+    /// The domain that failed: that of the identity for SPF, none for the client's name, otherwise
+    /// that of the author.
+    fn failed_domain(&self, refusal: Refusal) -> Option<Domain> {
+        match refusal {
+            Refusal::Spf => Domain::parse(&self.refused?.domain).ok(),
+            Refusal::Iprev => None,
+            _ => self.dmarc?.author_domain.clone(),
+        }
     }
 
     /// The policy of the author domain, or the action where it is not about that.

@@ -50,16 +50,16 @@ use std::{
 pub use answer::{Answer, Edit, Records, Verdict};
 use content::{Content, Findings};
 use context::Context;
-use edits::insertions;
+use edits::{identity_of, insertions};
 use forged::Forged;
 use futures_util::FutureExt as _;
 use iprev::Iprev;
 pub use peer::{Client, Granted};
 use recipients::Recipients;
-pub use record::{ContentRecord, Failure, IdentityRecord, Record};
+pub use record::{ContentRecord, Failure, IdentityRecord, Recipient, Record};
 use recorder::Recorder;
 use relayed::Relayed;
-use senders::{Helo, Sender, cut, identity_of};
+use senders::{Helo, Sender, cut};
 pub use settle::Event;
 use tokio::time::Instant;
 use transaction::{Message, Transaction};
@@ -241,7 +241,11 @@ impl Session {
         let Message { recipients, sender, .. } = &mut *message;
         let verdict = recipients.decide(&self.context, path, helo, sender, recorder);
         self.transaction = Transaction::Verified(message);
-        self.settle(verdict, Vec::new())
+        // The message may go on to other recipients.
+        let queue_id = self.recorder.queue_id();
+        let answer = self.settle(verdict, Vec::new());
+        self.recorder.pending().queue_id = queue_id;
+        answer
     }
 
     /// A header field, as the client sent it: the value begins right behind the colon.
@@ -300,7 +304,7 @@ impl Session {
             Transaction::None => Answer::proceed(),
             Transaction::Exempt(forged) => {
                 let forged = forged.unwrap_or_default();
-                let decision = policy::at_end_of_exempt(forged.has_too_many());
+                let decision = policy::at_end_of_exempt(forged.too_many());
                 let (now, helo) = (Instant::now(), self.helo_name());
                 let verdict = self.context.verdict(&decision, helo, None, None, now).await;
                 self.recorder.end_of_message(Some(&forged));
@@ -328,13 +332,19 @@ impl Session {
         if let Some(content) = &mut message.content {
             content.end_of_header(&self.context.dns);
         }
-        let has_too_many_forged = message.forged.as_ref().is_some_and(Forged::has_too_many);
+        let too_many_forged = message.forged.as_ref().and_then(Forged::too_many);
         let (mut findings, mut iprev) = (Findings::default(), None);
         // No outcome is waited for where the message is refused for its forged fields.
-        if has_too_many_forged && !self.context.config().dry_run {
+        if too_many_forged.is_some() && !self.context.config().dry_run {
             self.decide_senders(&mut message.sender).await;
         } else {
             self.join_senders(message).await?;
+            let (helo, recorder) = (self.helo.as_deref(), &mut self.recorder);
+            let Message { recipients, sender, .. } = &mut *message;
+            if let Some(verdict) = recipients.conclude(&self.context, helo, sender, recorder) {
+                self.recorder.end_of_message(message.forged.as_ref());
+                return Ok(self.settle(verdict, Vec::new()));
+            }
             if let Some(content) = message.content.take() {
                 let mailfrom = message.sender.mailfrom().map(|mailfrom| &*mailfrom.verified);
                 findings = Box::pin(content.finish(&self.context, mailfrom)).await?;
@@ -342,26 +352,14 @@ impl Session {
             iprev = self.iprev.join(&mut self.recorder.pending().timings).await?;
         }
         let mailfrom = message.sender.mailfrom();
-        let facts = MessageFacts {
-            client: self.context.client,
+        let facts = findings.facts(MessageFacts {
             deferred_helo: self.helo.as_deref().and_then(Helo::deferred),
             deferred: mailfrom.and_then(|mailfrom| mailfrom.deferred),
-            author: findings.author.as_ref(),
-            identifiers: findings.identifiers.as_ref(),
-            alignment: findings.alignment,
-            dkim: findings.dkim.as_deref().unwrap_or_default(),
-            dmarc: findings.dmarc.as_ref(),
             iprev: iprev.as_ref(),
-            is_list: findings.is_list,
-            has_too_many_forged,
-        };
-        let mut decision = policy::at_end(self.context.config(), &facts);
-        if self.context.relay.is_some() {
-            decision = policy::of_relayed(self.context.config(), decision);
-        }
-        if message.recipients.are_exempt() {
-            decision = policy::of_exempt_recipients(decision);
-        }
+            too_many_forged,
+            ..MessageFacts::of(self.context.client)
+        });
+        let decision = self.context.decide(&facts, message.recipients.are_exempt());
         let verified = mailfrom.map(|mailfrom| &mailfrom.verified);
         let sender = identity_of(&decision, self.helo.as_deref(), mailfrom);
         let (context, helo) = (&self.context, self.helo_name());
@@ -426,6 +424,8 @@ impl Session {
             // An outcome that is known by now is recorded.
             Transaction::Verified(mut message) => {
                 let _ = self.decide_senders(&mut message.sender).now_or_never();
+                let (helo, recorder) = (self.helo.as_deref(), &mut self.recorder);
+                message.recipients.record_rest(helo, &message.sender, recorder);
             }
         }
         self.recorder.take()

@@ -73,6 +73,10 @@ pub async fn word(
             (config.iprev_fail_reply_code, config.iprev_fail_status_code),
             &config.iprev_fail_reply_text,
         ),
+        Refusal::ForgedTags => {
+            let text = format!("Too many {} fields", config.tag_header);
+            return Reply::new(ReplyCode::REFUSED, EnhancedStatusCode::NOT_AUTHORIZED, &text);
+        }
         Refusal::ForgedResults => {
             let text = "Too many Authentication-Results fields in the name of this host";
             return Reply::new(ReplyCode::REFUSED, EnhancedStatusCode::NOT_AUTHORIZED, text);

@@ -8,7 +8,7 @@ use crate::{
     log::Log,
     mail::{ip_address::push_address, octets::first_octets, reply::Reply},
     policy::Refusal,
-    session::{ContentRecord, Failure, IdentityRecord, Record},
+    session::{ContentRecord, Failure, IdentityRecord, Recipient, Record},
 };
 
 /// What to do where a message in the name of this site is one of its own.
@@ -40,7 +40,11 @@ pub(super) fn log_record(log: &Log, record: &Record) {
     if record.has_too_many_forged {
         log_pairs(LogLevel::Info, &|pairs| {
             pairs.pair("action", "reject");
-            pairs.pair("reason", "too-many-authentication-results");
+            let refusal = match record.has_too_many_tags {
+                true => Refusal::ForgedTags,
+                false => Refusal::ForgedResults,
+            };
+            pairs.pair("reason", refusal.as_str());
             pairs.dry_run(record.dry_run);
         });
     } else if record.forged_fields + record.forged_tags > 0 {
@@ -117,6 +121,11 @@ fn identity_pairs(pairs: &mut Pairs<'_>, record: &Record, identity: &IdentityRec
         pairs.pair("void-lookups", &outcome.void_lookups.to_string());
     }
     pairs.reply(identity.reply.as_ref());
+    match &identity.recipient {
+        Some(Recipient::One(path)) => pairs.pair("recipient", path),
+        Some(Recipient::More(count)) => pairs.pair("recipient", &format!("{count} more")),
+        None => {}
+    }
     pairs.optional("queue-id", record.queue_id.as_deref());
 }
 
@@ -342,6 +351,7 @@ mod tests {
             reply: None,
             exemption: None,
             for_dmarc: false,
+            recipient: None,
         };
         let record = Record {
             client: Some(IpAddr::from([192, 0, 2, 1])),
@@ -490,6 +500,9 @@ mod tests {
         record.has_too_many_forged = true;
         log_record(&log, &record);
         assert_eq!(log.take_kept(), ["action=reject reason=too-many-authentication-results"]);
+        record.has_too_many_tags = true;
+        log_record(&log, &record);
+        assert_eq!(log.take_kept(), ["action=reject reason=too-many-tags"]);
     }
 
     #[test]

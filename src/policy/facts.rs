@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use super::refusal::Cause;
+use super::refusal::{Cause, Refusal};
 use crate::{
     auth::{
         dkim::SignatureOutcome,
@@ -35,6 +35,25 @@ pub struct MessageFacts<'a> {
     pub iprev: Option<&'a iprev::Outcome>,
     /// The message is of a mailing list that may be exempt.
     pub is_list: bool,
-    /// More fields claim to be ours than are deleted.
-    pub has_too_many_forged: bool,
+    /// The refusal for more fields that claim to be ours than are deleted.
+    pub too_many_forged: Option<Refusal>,
+}
+
+impl MessageFacts<'_> {
+    /// The facts about a message of which nothing but its client is known.
+    pub fn of(client: IpAddr) -> Self {
+        Self {
+            client,
+            deferred_helo: None,
+            deferred: None,
+            author: None,
+            identifiers: None,
+            alignment: None,
+            dkim: &[],
+            dmarc: None,
+            iprev: None,
+            is_list: false,
+            too_many_forged: None,
+        }
+    }
 }

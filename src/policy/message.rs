@@ -7,7 +7,10 @@ use super::{
     refusal::{Cause, Refusal},
 };
 use crate::{
-    auth::dmarc::{AppliedPolicy, DmarcResult, Policy},
+    auth::{
+        Identity,
+        dmarc::{AppliedPolicy, DmarcResult, Policy},
+    },
     config::{Action, Config},
     mail::results::words,
 };
@@ -20,6 +23,8 @@ pub struct MessageDecision {
     exemption: Option<Exemption>,
     /// The policy of the site, where it holds instead of the published one.
     own_policy: Option<Policy>,
+    /// The identity that a refusal for SPF is about.
+    refused_identity: Option<Identity>,
 }
 
 impl MessageDecision {
@@ -38,7 +43,7 @@ impl MessageDecision {
     ) -> Self {
         for Cause { refusal, action } in &mut self.causes {
             let before = *action;
-            if *refusal != Refusal::ForgedResults {
+            if !refusal.is_of_forged() {
                 *action = replaced(before);
             }
             if *action != before && (*refusal, exemption) != (Refusal::Spf, Exemption::Relayed) {
@@ -59,6 +64,11 @@ impl MessageDecision {
         self.own_policy
     }
 
+    /// The identity that a cause for SPF is about.
+    pub fn refused_identity(&self) -> Option<Identity> {
+        self.refused_identity
+    }
+
     /// The cause of the action that is carried out: the first of those with the strictest.
     pub fn decisive(&self) -> Option<Cause> {
         self.causes.iter().rev().max_by_key(|cause| cause.action).copied()
@@ -77,7 +87,7 @@ impl MessageDecision {
     /// The disposition by SPF or DMARC.
     pub fn disposition(&self) -> Disposition {
         match self.decisive() {
-            Some(Cause { refusal: Refusal::ForgedResults, .. }) => Disposition::None,
+            Some(Cause { refusal, .. }) if refusal.is_of_forged() => Disposition::None,
             Some(Cause { action: Action::Quarantine, .. }) => Disposition::Quarantine,
             Some(Cause { action: Action::Defer | Action::Reject, .. }) => Disposition::Reject,
             _ => Disposition::None,
@@ -103,10 +113,10 @@ words! {
 }
 
 /// Decides at the end of a message of which nothing is verified.
-pub fn at_end_of_exempt(has_too_many_forged: bool) -> MessageDecision {
+pub fn at_end_of_exempt(too_many_forged: Option<Refusal>) -> MessageDecision {
     let mut decision = MessageDecision::default();
-    if has_too_many_forged {
-        decision.call_for(Refusal::ForgedResults, Action::Reject);
+    if let Some(refusal) = too_many_forged {
+        decision.call_for(refusal, Action::Reject);
     }
     decision
 }
@@ -123,8 +133,8 @@ pub fn at_end_of_exempt(has_too_many_forged: bool) -> MessageDecision {
 ///    nothing authenticates, and on the client's name, where the client is not exempt. Trouble that
 ///    may go away calls for none.
 pub fn at_end(config: &Config, facts: &MessageFacts<'_>) -> MessageDecision {
-    let mut decision = at_end_of_exempt(facts.has_too_many_forged);
-    if facts.has_too_many_forged {
+    let mut decision = at_end_of_exempt(facts.too_many_forged);
+    if facts.too_many_forged.is_some() {
         return decision;
     }
     let published = facts.dmarc.and_then(|outcome| outcome.policy.as_ref());
@@ -135,8 +145,11 @@ pub fn at_end(config: &Config, facts: &MessageFacts<'_>) -> MessageDecision {
         && (facts.dmarc.is_some_and(|outcome| outcome.result == DmarcResult::Pass)
             || cause.is_some_and(|cause: Cause| cause.action == Action::Defer));
     // The stricter one; of equal ones that of HELO.
-    let deferred = facts.deferred.filter(|_| !may_pass).into_iter().chain(facts.deferred_helo);
-    let spf = deferred.max_by_key(|cause| cause.action);
+    let mailfrom = facts.deferred.filter(|_| !may_pass).map(|cause| (Identity::Mailfrom, cause));
+    let helo = facts.deferred_helo.map(|cause| (Identity::Helo, cause));
+    let spf = mailfrom.into_iter().chain(helo).max_by_key(|(_, cause)| cause.action);
+    let (identity, spf) = spf.unzip();
+    decision.refused_identity = identity;
     for Cause { refusal, action } in spf.into_iter().chain(cause) {
         decision.call_for(refusal, action);
     }

@@ -19,8 +19,10 @@ pub enum Refusal {
     Unauthenticated,
     /// The client's name does not lead back to it, or it has none.
     Iprev,
-    /// More fields claim to be ours than are deleted: one of them would stay.
+    /// More Authentication-Results claim to be ours than are deleted: one of them would stay.
     ForgedResults,
+    /// More fields mark the message as ours do than are deleted.
+    ForgedTags,
 }
 
 /// Something about a message that calls for an action.
@@ -33,6 +35,11 @@ pub struct Cause {
 }
 
 impl Refusal {
+    /// Whether it is about fields that would come in in our name: then it holds in any case.
+    pub fn is_of_forged(self) -> bool {
+        matches!(self, Self::ForgedResults | Self::ForgedTags)
+    }
+
     /// The word for it, in the log and in the field that marks a message.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -44,6 +51,7 @@ impl Refusal {
             Self::Unauthenticated => "unauthenticated",
             Self::Iprev => "iprev",
             Self::ForgedResults => "too-many-authentication-results",
+            Self::ForgedTags => "too-many-tags",
         }
     }
 }

@@ -20,7 +20,7 @@ use crate::{
         domain::Domain,
         list_id::{domains_of_list_id, list_id, list_post_domain},
     },
-    policy,
+    policy::{self, MessageFacts},
 };
 
 /// From fields of more octets are none that can be read.
@@ -79,6 +79,21 @@ pub(super) struct Findings {
     pub(super) dkim_took: Option<Duration>,
     /// How long DMARC was waited for.
     pub(super) dmarc_took: Option<Duration>,
+}
+
+impl Findings {
+    /// Facts about the message, with what is known of its content.
+    pub(super) fn facts<'a>(&'a self, others: MessageFacts<'a>) -> MessageFacts<'a> {
+        MessageFacts {
+            author: self.author.as_ref(),
+            identifiers: self.identifiers.as_ref(),
+            alignment: self.alignment,
+            dkim: self.dkim.as_deref().unwrap_or_default(),
+            dmarc: self.dmarc.as_ref(),
+            is_list: self.is_list,
+            ..others
+        }
+    }
 }
 
 impl Content {

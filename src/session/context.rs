@@ -16,7 +16,7 @@ use crate::{
     config::Config,
     dns::Dns,
     mail::reply::Reply,
-    policy::{Cause, MessageDecision, Refusal, SpfClient},
+    policy::{self, Cause, MessageDecision, MessageFacts, Refusal, SpfClient},
     runtime::Runtime,
     wording,
 };
@@ -78,6 +78,18 @@ impl Context {
     /// How long a stage may take.
     pub(super) fn timeout(&self) -> Duration {
         Duration::from_secs(self.config().timeout_secs)
+    }
+
+    /// The decision on a message at its end, which may go to exempt recipients only.
+    pub(super) fn decide(&self, facts: &MessageFacts<'_>, is_for_exempt: bool) -> MessageDecision {
+        let mut decision = policy::at_end(self.config(), facts);
+        if self.relay.is_some() {
+            decision = policy::of_relayed(self.config(), decision);
+        }
+        if is_for_exempt {
+            decision = policy::of_exempt_recipients(decision);
+        }
+        decision
     }
 
     /// The verdict of a decision on a message.

@@ -1,4 +1,4 @@
-//! The fields that a message is given.
+//! The fields that a message is given, and what they and a reply are about.
 
 use super::{
     answer::Edit,
@@ -7,9 +7,9 @@ use super::{
     senders::{Helo, Mailfrom},
 };
 use crate::{
-    auth::iprev,
+    auth::{Identity, Verified, iprev},
     fields::Results,
-    policy::{self, MessageDecision, Recorded},
+    policy::{self, MessageDecision, Recorded, Refusal},
 };
 
 /// The fields to insert, each at the very top.
@@ -38,8 +38,33 @@ pub(super) fn insertions(
         dmarc: findings.dmarc.as_ref(),
         iprev,
         list: findings.list.as_ref(),
+        refused: refused_identity(decision, helo, mailfrom),
         decision,
     };
     let fields = results.write(context.config());
     fields.into_iter().map(|field| Edit::Insert { index: 0, field })
+}
+
+/// The identity that a reply at the end of a message is about.
+pub(super) fn identity_of<'a>(
+    decision: &MessageDecision,
+    helo: Option<&'a Helo>,
+    mailfrom: Option<&'a Mailfrom>,
+) -> Option<&'a Verified> {
+    let refused = refused_identity(decision, helo, mailfrom);
+    refused
+        .filter(|_| decision.is_decided_by(Refusal::Spf))
+        .or_else(|| mailfrom.map(|mailfrom| &*mailfrom.verified))
+}
+
+/// The identity that a decision for SPF is about.
+fn refused_identity<'a>(
+    decision: &MessageDecision,
+    helo: Option<&'a Helo>,
+    mailfrom: Option<&'a Mailfrom>,
+) -> Option<&'a Verified> {
+    match decision.refused_identity()? {
+        Identity::Helo => helo?.verified(),
+        Identity::Mailfrom => Some(&*mailfrom?.verified),
+    }
 }

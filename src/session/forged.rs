@@ -6,10 +6,11 @@ use super::answer::Edit;
 use crate::{
     config::Config,
     mail::auth_results::{self, AuthservIdPattern, arc_claims_authserv_id, claims_authserv_id},
+    policy::Refusal,
 };
 
-/// Forged fields that are deleted from a message. A message with more is refused: what each
-/// deletion costs an MTA grows with their number, and Postfix gives up after some ten thousand.
+/// Forged fields of a kind that are deleted from a message. A message with more is refused: what
+/// each deletion costs an MTA grows with their number, and Postfix gives up after some ten thousand.
 pub(super) const MAX_FORGED_FIELDS: usize = 100;
 
 /// The fields of one message so far.
@@ -25,8 +26,8 @@ pub(super) struct Forged {
     found: Vec<(&'static str, i32)>,
     /// Incoming fields that mark messages as ours do (`tag_header`), as far as they are deleted.
     tags: u8,
-    /// There are more of them.
-    has_too_many: bool,
+    /// What there is more of than is deleted.
+    too_many: Option<Refusal>,
 }
 
 impl Forged {
@@ -39,7 +40,6 @@ impl Forged {
         tag_name: Option<&str>,
     ) {
         let name = name.trim_ascii_end();
-        let has_room = self.has_room();
         let (name, seen, is_forged) = if name.eq_ignore_ascii_case(auth_results::NAME.as_bytes()) {
             (auth_results::NAME, &mut self.results_seen, claims_authserv_id(value, own_ids))
         } else if name.eq_ignore_ascii_case(auth_results::ARC_NAME.as_bytes()) {
@@ -49,10 +49,10 @@ impl Forged {
                 arc_claims_authserv_id(value, own_ids),
             )
         } else if tag_name.is_some_and(|tag| name.eq_ignore_ascii_case(tag.as_bytes())) {
-            if has_room {
+            if self.tag_count() < MAX_FORGED_FIELDS {
                 self.tags += 1;
             } else {
-                self.has_too_many = true;
+                self.too_many.get_or_insert(Refusal::ForgedTags);
             }
             return;
         } else {
@@ -60,15 +60,11 @@ impl Forged {
         };
         *seen = seen.saturating_add(1);
         if !is_forged {
-        } else if has_room {
+        } else if self.found.len() < MAX_FORGED_FIELDS {
             self.found.push((name, *seen));
         } else {
-            self.has_too_many = true;
+            self.too_many = Some(Refusal::ForgedResults);
         }
-    }
-
-    fn has_room(&self) -> bool {
-        self.found.len() + self.tag_count() < MAX_FORGED_FIELDS
     }
 
     /// How many of Authentication-Results are deleted.
@@ -81,9 +77,9 @@ impl Forged {
         usize::from(self.tags)
     }
 
-    /// Whether there are more than are deleted.
-    pub(super) fn has_too_many(&self) -> bool {
-        self.has_too_many
+    /// The refusal for what there is more of than is deleted.
+    pub(super) fn too_many(&self) -> Option<Refusal> {
+        self.too_many
     }
 
     /// The deletions, from last to first: so none of them changes the number of another.

@@ -43,6 +43,17 @@ pub struct IdentityRecord {
     pub exemption: Option<Exemption>,
     /// Only DMARC asked for it: SPF's own rules would have left it out.
     pub for_dmarc: bool,
+    /// Who the reply was about, where it was one to recipients.
+    pub recipient: Option<Recipient>,
+}
+
+/// A recipient who was refused, or more than are recorded one by one.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Recipient {
+    /// This one, as the MTA gave it.
+    One(String),
+    /// So many more.
+    More(u32),
 }
 
 /// The outcomes of DKIM, DMARC and iprev for a message, and the action on it.
@@ -107,8 +118,10 @@ pub struct Record {
     pub forged_fields: usize,
     /// How many incoming fields marked the message as ours do, of a message that went on.
     pub forged_tags: usize,
-    /// There were more of them than are deleted: the message was refused for that.
+    /// There were more of a kind than are deleted: the message was refused for that.
     pub has_too_many_forged: bool,
+    /// That kind is the one that marks messages.
+    pub has_too_many_tags: bool,
     /// All of this was only recorded (`dry_run`).
     pub dry_run: bool,
     /// A message was received to its end.

@@ -6,7 +6,7 @@ use super::{
     answer::Verdict,
     content::Findings,
     forged::Forged,
-    record::{Action, ContentRecord, IdentityRecord, Record, Skipped},
+    record::{Action, ContentRecord, IdentityRecord, Recipient, Record, Skipped},
 };
 use crate::{
     auth::{Identity, Verified, iprev},
@@ -56,15 +56,35 @@ impl Recorder {
         for_dmarc: bool,
     ) {
         let action = reply.as_ref().map_or(Action::Accept, Action::of);
-        let record = IdentityRecord { verified, action, reply, exemption, for_dmarc };
+        let recipient = None;
+        let record = IdentityRecord { verified, action, reply, exemption, for_dmarc, recipient };
         self.pending().identities.push(record);
+    }
+
+    /// An identity was refused to a recipient, or to several.
+    pub(super) fn refused(&mut self, verified: Arc<Verified>, reply: Reply, recipient: Recipient) {
+        self.pending().identities.push(IdentityRecord {
+            verified,
+            action: Action::of(&reply),
+            reply: Some(reply),
+            exemption: None,
+            for_dmarc: false,
+            recipient: Some(recipient),
+        });
+    }
+
+    /// The MTA's queue id of the message, for a record after the next one.
+    pub(super) fn queue_id(&self) -> Option<String> {
+        self.pending.as_ref()?.queue_id.clone()
     }
 
     /// A message was received to its end, with these fields that claim to be ours.
     pub(super) fn end_of_message(&mut self, forged: Option<&Forged>) {
         self.forged(forged);
         let record = self.pending();
-        record.has_too_many_forged = forged.is_some_and(Forged::has_too_many);
+        let too_many = forged.and_then(Forged::too_many);
+        record.has_too_many_forged = too_many.is_some();
+        record.has_too_many_tags = too_many == Some(Refusal::ForgedTags);
         record.complete = true;
     }
 

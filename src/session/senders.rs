@@ -11,7 +11,7 @@ use crate::{
         Identity, Verified,
         spf::{self, Limits, POSTMASTER, Query, QueryDomain, Trace},
     },
-    config::{Action, Config},
+    config::Config,
     internal_error::InternalError,
     mail::{
         domain::Domain,
@@ -19,7 +19,7 @@ use crate::{
         reply::Reply,
         results::SpfResult,
     },
-    policy::{self, Cause, Exemption, HeloDecision, MailDecision, MessageDecision, Recorded},
+    policy::{self, Cause, Exemption, HeloDecision, MailDecision, Recorded},
 };
 
 /// The HELO name in force.
@@ -109,6 +109,14 @@ impl Helo {
     pub(super) fn refusal(&self) -> Option<(&Arc<Verified>, &Reply)> {
         match &self.state {
             HeloState::Verified(verified, _) => Some((verified, self.reply.as_ref()?)),
+            HeloState::Unverified | HeloState::UnderWay(..) => None,
+        }
+    }
+
+    /// The identity, where it was verified.
+    pub(super) fn verified(&self) -> Option<&Verified> {
+        match &self.state {
+            HeloState::Verified(verified, _) => Some(verified),
             HeloState::Unverified | HeloState::UnderWay(..) => None,
         }
     }
@@ -376,22 +384,6 @@ impl SenderIdentity {
         // Without a domain there is nothing that a local-part could belong to: the text that came is shown.
         let local_part = if domain.is_empty() { path.to_string() } else { local_part.to_owned() };
         Self { local_part, domain, parsed, exempt }
-    }
-}
-
-/// The identity that a reply at the end of a message is about.
-pub(super) fn identity_of<'a>(
-    decision: &MessageDecision,
-    helo: Option<&'a Helo>,
-    mailfrom: Option<&'a Mailfrom>,
-) -> Option<&'a Verified> {
-    let is_refused = |helo: &&Helo| {
-        let rejection = helo.deferred().filter(|cause| cause.action == Action::Reject);
-        rejection.is_some_and(|cause| decision.is_decided_by(cause.refusal))
-    };
-    match helo.filter(is_refused).map(|helo| &helo.state) {
-        Some(HeloState::Verified(verified, _)) => Some(verified),
-        _ => mailfrom.map(|mailfrom| &*mailfrom.verified),
     }
 }
 

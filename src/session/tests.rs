@@ -490,15 +490,30 @@ async fn marks_are_deleted_where_an_action_adds_them() {
         assert_eq!(deleted(&edits), &expected[..count]);
         assert_eq!(records.latest().unwrap().forged_tags, count);
     }
-    // Together with Authentication-Results in our name they are not more than are deleted.
+    // There is a bound for them, and one for Authentication-Results in our name.
     let host = Host::new(ZONE, &format!("{ALL}dmarc_quarantine_action = tag\n"));
     let forged = ("Authentication-Results", " mx.example.net; dmarc=pass");
-    for (count, is_refused) in [(MAX_FORGED_FIELDS / 2, false), (MAX_FORGED_FIELDS / 2 + 1, true)] {
-        let fields = [vec![mark; MAX_FORGED_FIELDS / 2], vec![forged; count], vec![FROM]].concat();
-        let mut session = host.connect();
-        session.mail(b"<a@example.com>", false, None).await;
-        let answer = session.message(&fields, "x").await;
-        assert_eq!(matches!(answer.verdict, Verdict::Reply(_)), is_refused);
+    let results = "Too many Authentication-Results fields in the name of this host";
+    for (marks, forgeries, refusal) in [
+        (MAX_FORGED_FIELDS, MAX_FORGED_FIELDS, None),
+        (MAX_FORGED_FIELDS + 1, 0, Some("Too many X-Auth-Action fields")),
+        (0, MAX_FORGED_FIELDS + 1, Some(results)),
+        (MAX_FORGED_FIELDS + 1, MAX_FORGED_FIELDS + 1, Some(results)),
+    ] {
+        let fields = [vec![mark; marks], vec![forged; forgeries], vec![FROM]].concat();
+        for client in ["192.0.2.1", "203.0.113.9"] {
+            let (mut session, _) = host.connect_from(client);
+            session.mail(b"<a@example.com>", client != "192.0.2.1", None).await;
+            let Answer { verdict, records, .. } = session.message(&fields, "x").await;
+            let text = match verdict {
+                Verdict::Reply(reply) => Some(reply.text().to_owned()),
+                _ => None,
+            };
+            assert_eq!(text.as_deref(), refusal);
+            let record = records.latest().unwrap();
+            assert_eq!(record.has_too_many_forged, refusal.is_some());
+            assert_eq!(record.has_too_many_tags, refusal.is_some_and(|text| text != results));
+        }
     }
 }
 

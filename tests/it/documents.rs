@@ -27,7 +27,9 @@ use spf_milter::{
     mail::{domain::Domain, reply::Reply, results::SpfResult},
     observe::Observer,
     policy::{Cause, Disposition, Exemption, Refusal},
-    session::{Action, ContentRecord, Failure, IdentityRecord, Permission, Record, Skipped},
+    session::{
+        Action, ContentRecord, Failure, IdentityRecord, Permission, Recipient, Record, Skipped,
+    },
 };
 use testkit::auth_results;
 
@@ -434,6 +436,7 @@ fn full_record() -> Record {
         reply: Some(reply.clone()),
         exemption: Some(Exemption::SpfNetwork),
         for_dmarc: true,
+        recipient: Some(Recipient::One("bob@example.org".into())),
     };
     let skipped =
         |identity| Skipped { identity, value: "x y".into(), reason: Exemption::SkippedSender };

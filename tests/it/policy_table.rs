@@ -224,7 +224,7 @@ fn every_combination_is_in_the_table() {
                         dmarc: dmarc.as_ref(),
                         iprev: None,
                         is_list: list,
-                        has_too_many_forged: false,
+                        too_many_forged: None,
                     };
                     let is_deferred = found == "temperror" && action == "defer" && exempt == 0;
                     let may_pass = settings.defers_spf && (found == "pass" || is_deferred);
@@ -713,7 +713,7 @@ fn exempt_from(exemption: &str, with_local: bool) -> Vec<&'static str> {
             dmarc: Some(&dmarc),
             iprev: Some(&iprev),
             is_list,
-            has_too_many_forged: false,
+            too_many_forged: None,
         },
     );
     let recipient = ReversePath::parse(b"<postmaster@rcpt.example>");

@@ -45,7 +45,12 @@ fn relays() {
                 Some("DMARC policy of strict.example"),
                 Some("reject; reason=dmarc; domain=strict.example"),
             ),
-            ("bad.example", "good.example", Some("SPF validation failed"), Some("tag; reason=spf")),
+            (
+                "bad.example",
+                "good.example",
+                Some("SPF validation failed"),
+                Some("tag; reason=spf; domain=bad.example"),
+            ),
         ] {
             let reply = hand_over(&mut smtp, &format!("amy@{sender}"), author);
             let header = setting.sendmail.queued(&reply);
