@@ -463,7 +463,7 @@ fn replies_that_are_never_sent_are_warned_about() {
     let warnings = |text: &str| -> Vec<String> {
         let loaded = load_with(&format!("{SOCKET}{text}"), &Overrides::default()).unwrap();
         let warnings = loaded.warnings.iter().map(ToString::to_string);
-        let short = |text: String| text.splitn(2, ": ").nth(1).unwrap().to_owned();
+        let short = |text: String| text.split_once(": ").unwrap().1.to_owned();
         warnings.map(short).collect()
     };
     let dmarc = "header = Authentication-Results\nverify_dkim = yes\nverify_dmarc = yes\n\
