@@ -83,16 +83,31 @@ pub fn wants_alignment(config: &Config, author: &Author, dmarc: &dmarc::Outcome)
 
 /// Whether a policy of the site is violated where no record applies: no identifier that passes, or
 /// may at the next attempt, is aligned in relaxed mode. A message with several authors never is.
-pub(super) fn is_unaligned(facts: &MessageFacts<'_>) -> bool {
+///
+/// A domain that the site names itself is an organizational domain, as if it had a record: what is
+/// at or below it is aligned with authors at or below it, also where the records say nothing of that.
+/// An entry for subdomains says nothing of who shares them.
+pub(super) fn is_unaligned(config: &Config, facts: &MessageFacts<'_>) -> bool {
     use dmarc::RelaxedAlignment::{Aligned, Unknown};
-    !matches!(facts.alignment, Some(Aligned | Unknown))
+    if matches!(facts.alignment, Some(Aligned | Unknown)) {
+        return false;
+    }
+    let (Some(Author::One(author)), Some(identifiers)) = (facts.author, facts.identifiers) else {
+        return true;
+    };
+    let named = [config.local_domains.highest(author), config.dmarc_override_file.highest(author)];
+    let Some(named) = named.into_iter().flatten().min_by_key(|name| name.len()) else {
+        return true;
+    };
+    !identifiers.may_pass_at_or_below(named)
 }
 
 /// Whether the author domain is ours, and nothing authenticates it, or may at the next attempt:
 /// neither DMARC, whatever it asks for, nor a pass that is aligned in relaxed mode.
 fn is_forged_local(config: &Config, facts: &MessageFacts<'_>) -> bool {
     let (true, Some(outcome)) = (is_local(config, facts), facts.dmarc) else { return false };
-    !matches!(outcome.result, DmarcResult::Pass | DmarcResult::Temperror) && is_unaligned(facts)
+    !matches!(outcome.result, DmarcResult::Pass | DmarcResult::Temperror)
+        && is_unaligned(config, facts)
 }
 
 /// Whether there is no From, none that can be read, or several.

@@ -175,7 +175,7 @@ fn from_dmarc(
     let result = facts.dmarc?.result;
     let fails = match result {
         DmarcResult::Fail => true,
-        DmarcResult::None | DmarcResult::Permerror => own.is_some() && is_unaligned(facts),
+        DmarcResult::None | DmarcResult::Permerror => own.is_some() && is_unaligned(config, facts),
         DmarcResult::Pass | DmarcResult::Temperror => false,
     };
     let (refusal, action) = match (result, own.unwrap_or(published)) {

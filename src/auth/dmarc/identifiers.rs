@@ -13,6 +13,23 @@ pub struct Identifiers {
     pub dkim: Vec<DkimIdentifier>,
 }
 
+impl Identifiers {
+    /// Whether an identifier at a domain or below it passes, or may at the next attempt.
+    pub fn may_pass_at_or_below(&self, name: &str) -> bool {
+        let is_there = |domain: &Domain| {
+            let rest = domain.as_str().strip_suffix(name);
+            rest.is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
+        };
+        let spf = self.spf.as_ref().is_some_and(|(domain, result)| {
+            matches!(result, SpfResult::Pass | SpfResult::Temperror) && is_there(domain)
+        });
+        spf || self
+            .dkim
+            .iter()
+            .any(|signature| signature.status != DkimStatus::Other && is_there(&signature.domain))
+    }
+}
+
 /// A DKIM signature.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct DkimIdentifier {

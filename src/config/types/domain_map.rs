@@ -44,6 +44,18 @@ impl<T> DomainMap<T> {
         }
     }
 
+    /// The highest domain that has an entry of its own, not one for subdomains: of this domain and
+    /// those above it.
+    pub(crate) fn highest<'a>(&self, domain: &'a Domain) -> Option<&'a str> {
+        if self.domains.is_empty() {
+            return None;
+        }
+        let above = |name: &&'a str| name.split_once('.').map(|(_, parent)| parent);
+        std::iter::successors(Some(domain.as_str()), above)
+            .filter(|name| self.domains.contains_key(*name))
+            .last()
+    }
+
     /// The value for a domain: its own, else that of the nearest domain above.
     pub(crate) fn get(&self, domain: &Domain) -> Option<&T> {
         let mut rest = domain.as_str();
@@ -143,6 +155,22 @@ mod tests {
             listed::<DomainMap<()>>(".a.example, B.example").unwrap().spell(),
             ".a.example, b.example"
         );
+    }
+
+    #[test]
+    fn the_highest_entry_is_not_one_for_subdomains() {
+        let list =
+            listed::<DomainMap<()>>(".example, a.b.c.example, c.example, .x.c.example").unwrap();
+        for (domain, highest) in [
+            ("c.example", Some("c.example")),
+            ("z.a.b.c.example", Some("c.example")),
+            ("x.c.example", Some("c.example")),
+            ("cc.example", None),
+            ("example", None),
+        ] {
+            assert_eq!(list.highest(&Domain::parse(domain).unwrap()), highest, "{domain}");
+        }
+        assert_eq!(DomainMap::<()>::default().highest(&Domain::parse("a.b").unwrap()), None);
     }
 
     #[test]

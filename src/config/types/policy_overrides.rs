@@ -23,6 +23,11 @@ impl PolicyOverrides {
         self.policies.get(domain).copied()
     }
 
+    /// The highest domain that has a line of its own: of this domain and those above it.
+    pub fn highest<'a>(&self, domain: &'a Domain) -> Option<&'a str> {
+        self.policies.highest(domain)
+    }
+
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
         self.policies.is_empty()
