@@ -4,6 +4,7 @@ mod accept;
 mod descriptors;
 mod nameservers;
 mod reload;
+mod report;
 mod signals;
 mod slots;
 
@@ -28,6 +29,7 @@ use accept::{Acceptor, Source};
 use descriptors::Descriptors;
 use nameservers::NameServerLog;
 use reload::{Files, Reloader, log_target, wait_for};
+use report::Reporter;
 use signals::{Signal, Signals};
 use slots::Slots;
 
@@ -39,7 +41,6 @@ use crate::{
     milter::Server,
     observe::Observer,
     runtime::{Runtime, Shared},
-    systemd,
     workers::{Worker, Workers},
 };
 
@@ -171,6 +172,7 @@ struct Daemon {
     server: Arc<Server>,
     workers: Workers,
     reloader: Reloader,
+    reporter: Arc<Reporter>,
     events: Arc<NameServerLog>,
     draining: watch::Sender<bool>,
     /// For each socket and thread something to accept connections from.
@@ -210,7 +212,14 @@ impl Daemon {
             observer: observer.clone(),
             draining: receiver,
         });
-        let reloader = Reloader::new(files, log.clone(), shared, Arc::clone(&slots));
+        let reporter = Arc::new(Reporter::new(
+            log.clone(),
+            shared.clone(),
+            observer.clone(),
+            Arc::clone(&slots),
+        ));
+        let reloader =
+            Reloader::new(files, log.clone(), shared, Arc::clone(&slots), Arc::clone(&reporter));
         Ok(Self {
             started: Instant::now(),
             log,
@@ -219,6 +228,7 @@ impl Daemon {
             server,
             workers,
             reloader,
+            reporter,
             events,
             draining,
             sources,
@@ -244,17 +254,21 @@ impl Daemon {
         let dry_run = if self.server.shared.load().config.dry_run { " dry-run=yes" } else { "" };
         self.log.info(|| format!("{} started socket={}{dry_run}", version(), self.names.join(",")));
         self.events.open(self.log.clone());
-        systemd::ready();
+        self.reporter.ready();
+        let workers: Vec<Worker> = self.workers.iter().cloned().collect();
+        let mut reporting = JoinSet::new();
+        reporting.spawn(Arc::clone(&self.reporter).report(workers));
         while std::mem::take(&mut again) || signals.next().await == Signal::Reload {
             if self.reloader.reload(&mut signals).await.is_break() {
                 break;
             }
         }
-        systemd::stopping();
+        self.reporter.stopping(DRAIN_LIMIT + CLOSE_LIMIT + FLUSH_LIMIT);
         // As long as we listen, no other daemon takes our files for stale ones.
         drop(std::mem::take(&mut self.socket_files));
         accepting.shutdown().await;
         self.drain(&mut signals).await;
+        reporting.shutdown().await;
         // Sessions that are cut off are recorded before the end.
         self.workers.end(CLOSE_LIMIT).await;
         let seconds = self.started.elapsed().as_secs();

@@ -24,6 +24,7 @@ const CLIENT_INTERVAL: Duration = Duration::from_secs(3600);
 pub struct Observer {
     log: Log,
     messages: Arc<AtomicU64>,
+    refusals: Arc<AtomicU64>,
     private_client: Arc<RateLimit>,
     no_address: Arc<RateLimit>,
 }
@@ -32,12 +33,23 @@ impl Observer {
     /// An observer that writes to a log.
     pub fn new(log: Log) -> Self {
         let limit = || Arc::new(RateLimit::new(CLIENT_INTERVAL));
-        Self { log, messages: Arc::default(), private_client: limit(), no_address: limit() }
+        Self {
+            log,
+            messages: Arc::default(),
+            refusals: Arc::default(),
+            private_client: limit(),
+            no_address: limit(),
+        }
     }
 
     /// Messages that were received to their end.
     pub fn messages(&self) -> u64 {
         self.messages.load(Ordering::Relaxed)
+    }
+
+    /// Refusals, for now or for good, also those before the end of a message.
+    pub fn refusals(&self) -> u64 {
+        self.refusals.load(Ordering::Relaxed)
     }
 
     /// Logs and counts the records of an event.
@@ -49,6 +61,9 @@ impl Observer {
     pub fn observe(&self, record: &Record) {
         if record.complete {
             self.messages.fetch_add(1, Ordering::Relaxed);
+        }
+        if record.is_refusal() {
+            self.refusals.fetch_add(1, Ordering::Relaxed);
         }
         line::log_record(&self.log, record);
     }

@@ -1,6 +1,7 @@
 //! Notifications of the service manager (`sd_notify(3)`), where there is one.
 
 use std::{
+    env,
     ffi::OsStr,
     io,
     os::{
@@ -10,31 +11,59 @@ use std::{
             net::{SocketAddr, UnixDatagram},
         },
     },
+    time::Duration,
 };
 
 use sd_notify::NotifyState;
 
-/// The service is ready.
-pub(crate) fn ready() {
-    notify(&[NotifyState::Ready]);
+/// Whether there is a service manager that takes notifications.
+pub(crate) fn takes_notifications() -> bool {
+    env::var_os("NOTIFY_SOCKET").is_some()
+}
+
+/// How long the service manager waits for a keep-alive before it takes the service for stuck; `None`
+/// where it does not watch this process.
+pub(crate) fn watchdog() -> Option<Duration> {
+    sd_notify::watchdog_enabled().filter(|limit| !limit.is_zero())
+}
+
+/// The service is ready; `status` is a line for people.
+pub(crate) fn ready(status: &str) {
+    notify(&[NotifyState::Ready, NotifyState::Status(status)]);
 }
 
 /// The configuration is being loaded again; [`ready`] follows.
-pub(crate) fn reloading() {
+pub(crate) fn reloading(status: &str) {
+    let status = NotifyState::Status(status);
     match NotifyState::monotonic_usec_now() {
-        Ok(now) => notify(&[NotifyState::Reloading, now]),
-        Err(_) => notify(&[NotifyState::Reloading]),
+        Ok(now) => notify(&[NotifyState::Reloading, now, status]),
+        Err(_) => notify(&[NotifyState::Reloading, status]),
     }
 }
 
-/// The service is about to end.
-pub(crate) fn stopping() {
-    notify(&[NotifyState::Stopping]);
+/// The service is about to end, and takes no longer than `limit` for that.
+pub(crate) fn stopping(status: &str, limit: Duration) {
+    let limit = u32::try_from(limit.as_micros()).unwrap_or(u32::MAX);
+    notify(&[
+        NotifyState::Stopping,
+        NotifyState::ExtendTimeoutUsec(limit),
+        NotifyState::Status(status),
+    ]);
+}
+
+/// The status has changed.
+pub(crate) fn status(status: &str) {
+    notify(&[NotifyState::Status(status)]);
+}
+
+/// The service is not stuck.
+pub(crate) fn keep_alive() {
+    notify(&[NotifyState::Watchdog]);
 }
 
 fn notify(state: &[NotifyState<'_>]) {
     // A service manager that cannot be notified is not a reason to stop working, nor to wait.
-    if let Some(socket) = std::env::var_os("NOTIFY_SOCKET") {
+    if let Some(socket) = env::var_os("NOTIFY_SOCKET") {
         let _ = send(&socket, state);
     }
 }

@@ -146,6 +146,12 @@ impl Worker {
         &self.runtime
     }
 
+    /// Waits until the thread has had a turn for something new: whether it had. A thread that has
+    /// ended has none.
+    pub(crate) async fn answers(&self) -> bool {
+        self.runtime.spawn(async {}).await.is_ok()
+    }
+
     /// Waits until another connection is this thread's to take: there is always one that need not
     /// wait.
     pub(crate) async fn turn(&self) {
@@ -180,6 +186,28 @@ mod tests {
     use std::sync::mpsc;
 
     use super::*;
+
+    #[tokio::test]
+    async fn a_thread_that_is_blocked_does_not_answer() {
+        let workers = Workers::start_some(2).unwrap();
+        let [first, second] = workers.iter().cloned().collect::<Vec<_>>().try_into().unwrap();
+        assert!(first.answers().await && second.answers().await);
+        let (release, released) = mpsc::channel::<()>();
+        let (begin, begun) = oneshot::channel();
+        first.runtime().spawn(async move {
+            begin.send(()).unwrap();
+            let _ = released.recv();
+        });
+        begun.await.unwrap();
+        let mut answer = std::pin::pin!(first.answers());
+        assert!(futures_util::poll!(&mut answer).is_pending());
+        assert!(second.answers().await);
+        assert!(futures_util::poll!(&mut answer).is_pending());
+        release.send(()).unwrap();
+        assert!(answer.await);
+        workers.end(Duration::from_secs(60)).await;
+        assert!(!first.answers().await);
+    }
 
     #[tokio::test(start_paused = true)]
     async fn a_thread_with_many_more_waits() {

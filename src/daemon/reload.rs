@@ -14,6 +14,7 @@ use tokio::{
 };
 
 use super::{
+    report::Reporter,
     signals::{Signal, Signals},
     slots::Slots,
 };
@@ -22,7 +23,6 @@ use crate::{
     dns::{Dns, Settings},
     log::{Log, Target},
     runtime::{Runtime, Shared},
-    systemd,
 };
 
 /// How long files may take to be read at a reload.
@@ -112,57 +112,72 @@ pub(super) struct Reloader {
     log: Log,
     shared: Shared,
     slots: Arc<Slots>,
+    reporter: Arc<Reporter>,
     /// A reload that did not come to an end in time, and may still be under way.
     hanging: Option<Reading>,
 }
 
 impl Reloader {
-    pub(super) fn new(files: Files, log: Log, shared: Shared, slots: Arc<Slots>) -> Self {
-        Self { files, log, shared, slots, hanging: None }
+    pub(super) fn new(
+        files: Files,
+        log: Log,
+        shared: Shared,
+        slots: Arc<Slots>,
+        reporter: Arc<Reporter>,
+    ) -> Self {
+        Self { files, log, shared, slots, reporter, hanging: None }
     }
 
     /// Loads the configuration again, and once more where a signal asked for that meanwhile. Breaks
     /// off where a signal says to stop.
     pub(super) async fn reload(&mut self, signals: &mut Signals) -> ControlFlow<()> {
         loop {
-            systemd::reloading();
+            self.reporter.reloading();
             // Threads that hang are not to gather.
             if self.hanging.as_ref().is_some_and(|hanging| !hanging.is_finished()) {
-                self.keep(["the configuration is still being read, from the last reload on"]);
-                systemd::ready();
+                let kept =
+                    self.keep(["the configuration is still being read, from the last reload on"]);
+                self.reporter.reloaded(kept);
                 return ControlFlow::Continue(());
             }
             let mut reading = self.files.read_again(self.shared.load().dns.clone());
             let ended = wait_for(timeout(RELOAD_LIMIT, &mut reading), signals).await;
-            let Some((read, again)) = ended else { return ControlFlow::Break(()) };
-            match read {
+            let Some((read, again)) = ended else {
+                // The service manager must not wait for the end of a reload that was broken off.
+                self.reporter.ready();
+                return ControlFlow::Break(());
+            };
+            let success = match read {
                 Ok(read) => self.end(read),
                 Err(_) => {
                     self.hanging = Some(reading);
                     let seconds = RELOAD_LIMIT.as_secs();
                     let reason =
                         format!("the configuration cannot be read within {seconds} seconds");
-                    self.keep([reason.as_str()]);
+                    self.keep([reason.as_str()])
                 }
-            }
-            systemd::ready();
+            };
+            self.reporter.reloaded(success);
             if !again {
                 return ControlFlow::Continue(());
             }
         }
     }
 
-    /// Puts in force the files that were read, unless they have an error.
-    fn end(&self, read: Result<Result<(Loaded, Dns), Errors>, JoinError>) {
+    /// Puts in force the files that were read, unless they have an error: whether it did.
+    fn end(&self, read: Result<Result<(Loaded, Dns), Errors>, JoinError>) -> bool {
         match read {
-            Ok(Ok((loaded, dns))) => self.replace(loaded, dns),
+            Ok(Ok((loaded, dns))) => {
+                self.replace(loaded, dns);
+                true
+            }
             Ok(Err(errors)) => self.keep(errors.to_string().lines()),
             Err(error) => self.keep([error.to_string().as_str()]),
         }
     }
 
-    /// Logs why the configuration in force stays.
-    fn keep<'a>(&self, reasons: impl IntoIterator<Item = &'a str>) {
+    /// Logs why the configuration in force stays; false, for it was not replaced.
+    fn keep<'a>(&self, reasons: impl IntoIterator<Item = &'a str>) -> bool {
         for reason in reasons {
             self.log.error(|| reason.to_owned());
         }
@@ -172,6 +187,7 @@ impl Reloader {
                 self.files.path.display()
             )
         });
+        false
     }
 
     /// Puts all of a configuration in force.

@@ -132,6 +132,16 @@ pub struct Record {
     pub timings: Timings,
 }
 
+impl Record {
+    /// Whether the client was refused, for now or for good.
+    pub fn is_refusal(&self) -> bool {
+        let refuses = self.has_too_many_forged
+            || self.identities.iter().any(|identity| identity.reply.is_some())
+            || self.content.as_ref().is_some_and(|content| content.reply.is_some());
+        refuses && !self.dry_run
+    }
+}
+
 /// A failure.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Failure {

@@ -40,6 +40,7 @@ pub mod received_spf;
 pub mod scenario;
 pub mod scratch;
 pub mod sendmail;
+pub mod service_manager;
 pub mod signer;
 pub mod signers;
 pub mod smtp;

@@ -10,7 +10,7 @@ use std::{
         fd::OwnedFd,
         unix::{
             fs::{FileTypeExt, MetadataExt, PermissionsExt},
-            net::{UnixDatagram, UnixListener, UnixStream},
+            net::{UnixListener, UnixStream},
             process::ExitStatusExt as _,
         },
     },
@@ -25,13 +25,13 @@ use std::{
 
 use spf_milter::dns::zone::Zone;
 use testkit::{
-    PATIENCE,
     daemon::{Daemon, NotStarted, program},
     fields::Field,
     milter_client::{Finished, MilterClient, Options, Reply, Socket, Stream, bits},
-    nameserver::NameServer,
+    nameserver::{Behaviour, NameServer},
     process::Process,
     scratch::Scratch,
+    service_manager::ServiceManager,
     wait_for,
 };
 
@@ -651,29 +651,83 @@ fn on_a_terminal_errors_show_the_line() {
 
 #[test]
 fn the_service_manager_is_told() {
-    let folder = Scratch::new("notify");
-    let path = folder.join("n");
-    let manager = UnixDatagram::bind(&path).unwrap();
-    manager.set_read_timeout(Some(PATIENCE)).unwrap();
-    let notified = || {
-        let mut buffer = [0; 500];
-        let length = manager.recv(&mut buffer).unwrap();
-        String::from_utf8(buffer[..length].to_vec()).unwrap()
+    let manager = ServiceManager::new();
+    let daemon = manager.start("", None);
+    let status = |state, generation, failed| {
+        format!(
+            "STATUS={state}: connections 0, messages 0, refusals 0, configuration {generation}{failed}\n"
+        )
     };
-    let daemon = Daemon::launch("", |command| {
-        command.env("NOTIFY_SOCKET", &path);
-    })
-    .unwrap();
-    assert_eq!(notified(), "READY=1\n");
-    for config in ["max_lookups = 5", "max_lookups = many"] {
+    let failed = " (a reload failed, see the log)";
+    assert_eq!(manager.next(), format!("READY=1\n{}", status("serving", 0, "")));
+    for (config, generation, before, after) in [
+        ("max_lookups = 5", 1, "", ""),
+        ("max_lookups = many", 1, "", failed),
+        ("max_lookups = 6", 2, failed, ""),
+        ("max_lookups = some", 2, "", failed),
+    ] {
         daemon.reload(config);
-        let reloading = notified();
-        let time = reloading.strip_prefix("RELOADING=1\nMONOTONIC_USEC=").unwrap().trim_end();
+        let reloading = manager.next();
+        let rest = reloading.strip_prefix("RELOADING=1\nMONOTONIC_USEC=").unwrap();
+        let (time, rest) = rest.split_once('\n').unwrap();
         assert!(time.parse::<u64>().unwrap() > 0);
-        assert_eq!(notified(), "READY=1\n");
+        let former = if after.is_empty() { generation - 1 } else { generation };
+        assert_eq!(rest, status("reloading", former, before));
+        assert_eq!(manager.next(), format!("READY=1\n{}", status("serving", generation, after)));
     }
     daemon.stop();
-    assert_eq!(notified(), "STOPPING=1\n");
+    let status = status("stopping", 2, failed);
+    assert_eq!(manager.next(), format!("STOPPING=1\nEXTEND_TIMEOUT_USEC=13000000\n{status}"));
+}
+
+#[test]
+fn the_status_follows_the_mail() {
+    let (nameserver, manager) = (nameserver(), ServiceManager::new());
+    let daemon = manager.start(&config(&nameserver, ""), None);
+    serves(&daemon.sockets[0]);
+    let mut client = daemon.client();
+    client.connect("mail.example.com", Some("192.0.2.99:25".parse().unwrap())).unwrap();
+    client.helo("mail.example.com").unwrap();
+    assert!(matches!(client.mail("<amy@example.com>").unwrap(), Reply::Code(_)));
+    // Before the session ends there is no record of it: the refusal is counted at its end.
+    client.quit().unwrap();
+    manager.wait_for("STATUS=serving: connections 0, messages 1, refusals 1, configuration 0\n");
+}
+
+/// Keep-alives go on while name servers are silent and a reload hangs, and there are none without a
+/// request.
+#[test]
+fn keep_alives_depend_on_neither_dns_nor_files() {
+    let (nameserver, manager) = (nameserver(), ServiceManager::new());
+    nameserver.behave("*", Behaviour { drop: true, ..Behaviour::default() });
+    let daemon = manager.start(&config(&nameserver, "verify_helo = no"), Some("300000"));
+    manager.wait_for("WATCHDOG=1\n");
+    let mut client = daemon.client();
+    client.connect("mail.example.com", Some(CLIENT.parse().unwrap())).unwrap();
+    client.helo("mail.example.com").unwrap();
+    client.send(b'M', b"<amy@example.com>\0").unwrap();
+    let path = daemon.folder().join("spf-milter.conf");
+    fs::remove_file(&path).unwrap();
+    assert!(Command::new("mkfifo").arg(&path).status().unwrap().success());
+    daemon.signal("HUP");
+    manager.wait_for("RELOADING=1\n");
+    for _ in 0..5 {
+        manager.wait_for("WATCHDOG=1\n");
+    }
+    fs::write(&path, "").unwrap();
+    for (limit, pid) in [(None, None), (Some("0"), None), (Some("300000"), Some("1"))] {
+        let manager = ServiceManager::new();
+        let daemon = manager.launch("", |command| {
+            command.envs(limit.map(|limit| ("WATCHDOG_USEC", limit)));
+            command.envs(pid.map(|pid| ("WATCHDOG_PID", pid)));
+        });
+        assert!(manager.next().starts_with("READY=1\n"));
+        for _ in 0..10 {
+            daemon.reload("");
+            assert!(manager.next().starts_with("RELOADING=1\n"));
+            assert!(manager.next().starts_with("READY=1\n"));
+        }
+    }
 }
 
 #[test]
