@@ -7,13 +7,14 @@
 # make fuzz        each reader of strangers' octets, SECONDS= each
 # make demo        the daemon at work: a few SMTP sessions, printed
 # make bench       measurements
-# make install     DESTDIR, PREFIX, SYSCONFDIR, UNITDIR, SYSUSERSDIR and DOCDIR say where to
+# make install     DESTDIR, PREFIX, SYSCONFDIR, UNITDIR, SYSUSERSDIR, TMPFILESDIR and DOCDIR say where to
 # make uninstall   the same; the configuration stays
 
 PREFIX = /usr/local
 SYSCONFDIR = /etc
 UNITDIR = $(PREFIX)/lib/systemd/system
 SYSUSERSDIR = $(PREFIX)/lib/sysusers.d
+TMPFILESDIR = $(PREFIX)/lib/tmpfiles.d
 DOCDIR = $(PREFIX)/share/doc/spf-milter
 # What becomes of the program on its way: line numbers, most of its size, are for those who build it. Names of functions stay.
 STRIP = strip --strip-debug
@@ -30,6 +31,9 @@ TEST_SECONDS = 5
 BINDIR = $(DESTDIR)$(PREFIX)/sbin
 MANDIR = $(DESTDIR)$(PREFIX)/share/man
 EXAMPLEDIR = $(DESTDIR)$(DOCDIR)/examples
+# Changes of the unit, and set-ups.
+DROPINS = names-and-groups.conf notify-reload.conf
+EXAMPLES = $(shell find examples -type f ! -name '*.rs' 2>/dev/null)
 MANPAGES = $(wildcard man/*.[1-9])
 DOCUMENTS = README.md CHANGELOG.md CONTRIBUTING.md SECURITY.md LICENSE $(wildcard docs/*.md)
 
@@ -101,16 +105,27 @@ install:
 	test -e "$(DESTDIR)$(SYSCONFDIR)/spf-milter.conf" || \
 	    install -D -m 0644 etc/spf-milter.conf "$(DESTDIR)$(SYSCONFDIR)/spf-milter.conf"
 	install -D -m 0644 etc/spf-milter.sysusers "$(DESTDIR)$(SYSUSERSDIR)/spf-milter.conf"
+	install -D -m 0644 etc/spf-milter.tmpfiles "$(DESTDIR)$(TMPFILESDIR)/spf-milter.conf"
 	install -d "$(DESTDIR)$(UNITDIR)"
 	install -m 0644 etc/spf-milter.socket "$(DESTDIR)$(UNITDIR)/spf-milter.socket"
 	sed 's,/usr/sbin/spf-milter,$(PREFIX)/sbin/spf-milter,' etc/spf-milter.service >"$(DESTDIR)$(UNITDIR)/spf-milter.service"
 	chmod 0644 "$(DESTDIR)$(UNITDIR)/spf-milter.service"
-	install -D -m 0644 etc/names-and-groups.conf "$(EXAMPLEDIR)/names-and-groups.conf"
+	install -d "$(EXAMPLEDIR)"
+	for dropin in $(DROPINS); do \
+	    sed 's,/usr/sbin/spf-milter,$(PREFIX)/sbin/spf-milter,' "etc/$$dropin" >"$(EXAMPLEDIR)/$$dropin" && \
+	    chmod 0644 "$(EXAMPLEDIR)/$$dropin" || exit 1; \
+	done
+	for example in $(EXAMPLES); do \
+	    install -D -m 0644 "$$example" "$(DESTDIR)$(DOCDIR)/$$example" || exit 1; \
+	done
 
 # The configuration stays.
 uninstall:
 	rm -f "$(BINDIR)/spf-milter" "$(DESTDIR)$(UNITDIR)/spf-milter.service" "$(DESTDIR)$(UNITDIR)/spf-milter.socket"
-	rm -f "$(DESTDIR)$(SYSUSERSDIR)/spf-milter.conf" "$(EXAMPLEDIR)/names-and-groups.conf"
+	rm -f "$(DESTDIR)$(SYSUSERSDIR)/spf-milter.conf" "$(DESTDIR)$(TMPFILESDIR)/spf-milter.conf"
+	for dropin in $(DROPINS); do rm -f "$(EXAMPLEDIR)/$$dropin"; done
+	for example in $(EXAMPLES); do rm -f "$(DESTDIR)$(DOCDIR)/$$example"; done
+	-find "$(EXAMPLEDIR)" -mindepth 1 -type d -empty -delete
 	for page in $(MANPAGES); do rm -f "$(MANDIR)/man$${page##*.}/$${page##*/}"; done
 	for document in $(DOCUMENTS); do rm -f "$(DESTDIR)$(DOCDIR)/$$document"; done
 	-rmdir "$(EXAMPLEDIR)" "$(DESTDIR)$(DOCDIR)/docs" "$(DESTDIR)$(DOCDIR)"

@@ -720,7 +720,19 @@ fn the_unit_takes_rights_away_that_a_drop_in_gives_back() {
         };
         assert!(!gives(&unit) && gives(&settings("etc/names-and-groups.conf")), "{right}");
     }
-    assert!(read("Makefile").contains("etc/names-and-groups.conf"));
+    // With Type=notify-reload systemd sends the signal.
+    assert_eq!(
+        settings("etc/notify-reload.conf"),
+        ["Type=notify-reload", "ExecReload=", "ExecReload=/usr/sbin/spf-milter check-config"]
+    );
+    assert!(unit.iter().any(|line| line.starts_with("WatchdogSec=")));
+    // Each file of the service is installed, and described.
+    let (makefile, page) = (read("Makefile"), read("docs/service.md"));
+    for entry in fs::read_dir(root().join("etc")).unwrap() {
+        let name = entry.unwrap().file_name().into_string().unwrap();
+        assert!(makefile.contains(&name), "{name}");
+        assert!(name == "spf-milter.conf" || page.contains(&format!("`{name}`")), "{name}");
+    }
     // Where systemd is installed it says how much is left open: 1.2 of 10.
     let path = root().join("etc/spf-milter.service");
     let measure = Command::new("systemd-analyze")
