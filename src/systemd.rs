@@ -27,13 +27,23 @@ pub(crate) fn watchdog() -> Option<Duration> {
     sd_notify::watchdog_enabled().filter(|limit| !limit.is_zero())
 }
 
+/// Whether the service manager will get a notification.
+#[must_use]
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Delivery {
+    /// It will, or there is none that could.
+    Done,
+    /// It has too many that it has not read.
+    Later,
+}
+
 /// The service is ready; `status` is a line for people.
-pub(crate) fn ready(status: &str) {
-    notify(&[NotifyState::Ready, NotifyState::Status(status)]);
+pub(crate) fn ready(status: &str) -> Delivery {
+    notify(&[NotifyState::Ready, NotifyState::Status(status)])
 }
 
 /// The configuration is being loaded again; [`ready`] follows.
-pub(crate) fn reloading(status: &str) {
+pub(crate) fn reloading(status: &str) -> Delivery {
     let status = NotifyState::Status(status);
     match NotifyState::monotonic_usec_now() {
         Ok(now) => notify(&[NotifyState::Reloading, now, status]),
@@ -42,29 +52,31 @@ pub(crate) fn reloading(status: &str) {
 }
 
 /// The service is about to end, and takes no longer than `limit` for that.
-pub(crate) fn stopping(status: &str, limit: Duration) {
+pub(crate) fn stopping(status: &str, limit: Duration) -> Delivery {
     let limit = u32::try_from(limit.as_micros()).unwrap_or(u32::MAX);
     notify(&[
         NotifyState::Stopping,
         NotifyState::ExtendTimeoutUsec(limit),
         NotifyState::Status(status),
-    ]);
+    ])
 }
 
 /// The status has changed.
-pub(crate) fn status(status: &str) {
-    notify(&[NotifyState::Status(status)]);
+pub(crate) fn status(status: &str) -> Delivery {
+    notify(&[NotifyState::Status(status)])
 }
 
 /// The service is not stuck.
-pub(crate) fn keep_alive() {
-    notify(&[NotifyState::Watchdog]);
+pub(crate) fn keep_alive() -> Delivery {
+    notify(&[NotifyState::Watchdog])
 }
 
-fn notify(state: &[NotifyState<'_>]) {
+fn notify(state: &[NotifyState<'_>]) -> Delivery {
     // A service manager that cannot be notified is not a reason to stop working, nor to wait.
-    if let Some(socket) = env::var_os("NOTIFY_SOCKET") {
-        let _ = send(&socket, state);
+    let sent = env::var_os("NOTIFY_SOCKET").map(|socket| send(&socket, state));
+    match sent {
+        Some(Err(error)) if error.kind() == io::ErrorKind::WouldBlock => Delivery::Later,
+        _ => Delivery::Done,
     }
 }
 

@@ -9,13 +9,25 @@ use std::{
 };
 
 use futures_util::future::join_all;
-use tokio::time::{sleep, timeout};
+use tokio::{
+    sync::Notify,
+    time::{sleep, timeout},
+};
 
 use super::slots::Slots;
-use crate::{log::Log, observe::Observer, runtime::Shared, systemd, workers::Worker};
+use crate::{
+    log::Log,
+    observe::Observer,
+    runtime::Shared,
+    systemd::{self, Delivery},
+    workers::Worker,
+};
 
 /// How often the line about the work is sent again, where it has changed.
 const STATUS_INTERVAL: Duration = Duration::from_secs(10);
+
+/// When a notification is sent again that the service manager had no room for.
+const RETRY_INTERVAL: Duration = Duration::from_secs(1);
 
 /// How many keep-alives the service manager gets in the time after which it takes the daemon for
 /// stuck.
@@ -26,7 +38,8 @@ const KEEP_ALIVES: u32 = 3;
 enum State {
     Serving,
     Reloading,
-    Stopping,
+    /// It takes no longer than this.
+    Stopping(Duration),
 }
 
 impl State {
@@ -34,16 +47,25 @@ impl State {
         match self {
             Self::Serving => "serving",
             Self::Reloading => "reloading",
-            Self::Stopping => "stopping",
+            Self::Stopping(_) => "stopping",
+        }
+    }
+
+    fn notify(self, status: &str) -> Delivery {
+        match self {
+            Self::Serving => systemd::ready(status),
+            Self::Reloading => systemd::reloading(status),
+            Self::Stopping(limit) => systemd::stopping(status, limit),
         }
     }
 }
 
-/// What the service manager was sent last.
+/// The last notification.
 #[derive(Debug)]
 struct Sent {
     state: State,
     status: String,
+    delivery: Delivery,
 }
 
 /// Reports to the service manager.
@@ -55,22 +77,26 @@ pub(super) struct Reporter {
     slots: Arc<Slots>,
     reload_failed: AtomicBool,
     sent: Mutex<Sent>,
+    /// A state has not been delivered.
+    undelivered: Notify,
 }
 
 impl Reporter {
     pub(super) fn new(log: Log, shared: Shared, observer: Observer, slots: Arc<Slots>) -> Self {
-        let sent = Mutex::new(Sent { state: State::Serving, status: String::new() });
-        Self { log, shared, observer, slots, reload_failed: AtomicBool::new(false), sent }
+        let (state, status) = (State::Serving, String::new());
+        let sent = Mutex::new(Sent { state, status, delivery: Delivery::Done });
+        let reload_failed = AtomicBool::new(false);
+        Self { log, shared, observer, slots, reload_failed, sent, undelivered: Notify::new() }
     }
 
     /// The daemon serves.
     pub(super) fn ready(&self) {
-        systemd::ready(&self.enter(State::Serving).status);
+        self.enter(State::Serving);
     }
 
     /// The configuration is being loaded again. [`Reporter::reloaded`] or [`Reporter::ready`] follows.
     pub(super) fn reloading(&self) {
-        systemd::reloading(&self.enter(State::Reloading).status);
+        self.enter(State::Reloading);
     }
 
     /// A reload is over: whether it put a configuration in force.
@@ -81,7 +107,7 @@ impl Reporter {
 
     /// The daemon ends, within `limit`.
     pub(super) fn stopping(&self, limit: Duration) {
-        systemd::stopping(&self.enter(State::Stopping).status, limit);
+        self.enter(State::Stopping(limit));
     }
 
     /// Reports changes from time to time, and that the threads turn as long as they do.
@@ -97,9 +123,28 @@ impl Reporter {
 
     async fn report_changes(&self) {
         loop {
-            sleep(STATUS_INTERVAL).await;
-            if let Some(status) = self.change() {
-                systemd::status(&status);
+            let pause = match self.sent().delivery {
+                Delivery::Done => STATUS_INTERVAL,
+                Delivery::Later => RETRY_INTERVAL,
+            };
+            tokio::select! {
+                () = sleep(pause) => self.renew(),
+                () = self.undelivered.notified() => {}
+            }
+        }
+    }
+
+    /// Sends the state again if it was not delivered, otherwise the line about the work if it is
+    /// another than the last one.
+    fn renew(&self) {
+        let state = self.sent().state;
+        if self.sent().delivery == Delivery::Later {
+            self.enter(state);
+        } else {
+            let status = self.status(state);
+            // The next one has it, too.
+            if self.sent().status != status && systemd::status(&status) == Delivery::Done {
+                self.sent().status = status;
             }
         }
     }
@@ -124,26 +169,19 @@ impl Reporter {
                 });
                 return;
             }
-            systemd::keep_alive();
+            // Where there is no room for it, the next one will do.
+            let _ = systemd::keep_alive();
             sleep(interval).await;
         }
     }
 
-    /// The line about the work, where it is another than the last one.
-    fn change(&self) -> Option<String> {
-        let mut sent = self.sent();
-        let status = self.status(sent.state);
-        (status != sent.status).then(|| {
-            sent.status.clone_from(&status);
-            status
-        })
-    }
-
-    /// Enters a state; what is to be sent.
-    fn enter(&self, state: State) -> MutexGuard<'_, Sent> {
-        let mut sent = self.sent();
-        *sent = Sent { state, status: self.status(state) };
-        sent
+    fn enter(&self, state: State) {
+        let status = self.status(state);
+        let delivery = state.notify(&status);
+        *self.sent() = Sent { state, status, delivery };
+        if delivery == Delivery::Later {
+            self.undelivered.notify_one();
+        }
     }
 
     fn sent(&self) -> MutexGuard<'_, Sent> {
@@ -192,14 +230,15 @@ mod tests {
         reporter.ready();
         let status = "serving: connections 0, messages 0, refusals 0, configuration 3";
         assert_eq!(reporter.sent().status, status);
-        assert_eq!(reporter.change(), None);
+        reporter.renew();
+        assert_eq!(reporter.sent().status, status);
         reporter.observer.observe(&Record { complete: true, ..Record::default() });
         let refused = Record { has_too_many_forged: true, ..Record::default() };
         reporter.observer.observe(&refused);
         reporter.observer.observe(&Record { dry_run: true, ..refused });
         let changed = "serving: connections 0, messages 1, refusals 1, configuration 3";
-        assert_eq!(reporter.change().as_deref(), Some(changed));
-        assert_eq!(reporter.change(), None);
+        reporter.renew();
+        assert_eq!(reporter.sent().status, changed);
         reporter.reloading();
         assert!(reporter.sent().status.starts_with("reloading: "));
         reporter.reloaded(false);

@@ -680,6 +680,24 @@ fn the_service_manager_is_told() {
     assert_eq!(manager.next(), format!("STOPPING=1\nEXTEND_TIMEOUT_USEC=13000000\n{status}"));
 }
 
+/// A service manager without room for more does not stay with the belief that the daemon reloads.
+#[test]
+fn the_state_is_sent_until_it_is_delivered() {
+    let manager = ServiceManager::new();
+    let daemon = manager.start("", None);
+    // A socket for datagrams has room for ten, or as many as net.unix.max_dgram_qlen says.
+    let limit = fs::read_to_string("/proc/sys/net/unix/max_dgram_qlen").unwrap();
+    let reloads = limit.trim().parse::<usize>().unwrap() / 2 + 2;
+    for _ in 0..reloads {
+        assert!(daemon.reload(""));
+    }
+    let last = format!(
+        "READY=1\nSTATUS=serving: connections 0, messages 0, refusals 0, configuration {reloads}\n"
+    );
+    let before = manager.wait_for(&last);
+    assert!(before.len() < 2 * reloads, "{before:?}");
+}
+
 #[test]
 fn the_status_follows_the_mail() {
     let (nameserver, manager) = (nameserver(), ServiceManager::new());
