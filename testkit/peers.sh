@@ -23,6 +23,9 @@ need groff groff
 need openssl openssl
 need unshare util-linux
 need opendkim opendkim
+need strace strace
+need systemd-analyze systemd
+[ -e /usr/lib/python3/dist-packages/yaml/__init__.py ] || missing="$missing python3-yaml"
 [ -e /usr/lib/python3/dist-packages/dkim/__init__.py ] || missing="$missing python3-dkim"
 [ -e /usr/lib/python3/dist-packages/nacl/__init__.py ] || missing="$missing python3-nacl"
 [ -e /usr/lib/python3/dist-packages/authres/__init__.py ] || missing="$missing python3-authres"

@@ -6,6 +6,7 @@ use std::{
     io::{self, Write},
     net::{IpAddr, SocketAddr},
     os::unix::fs::{PermissionsExt, chown},
+    path::{Path, PathBuf},
     process::{Command, Stdio},
     thread,
 };
@@ -51,16 +52,22 @@ impl Postfix {
     ///
     /// When it cannot be started: it must be installed, and the test must run as root.
     pub fn start(settings: &str) -> Self {
-        Self::launch(settings, None)
+        Self::launch(settings, None, false)
     }
 
     /// Starts Postfix with another service for mail, which has these options, one a line: see
     /// [`Postfix::submission`].
     pub fn with_submission(settings: &str, options: &str) -> Self {
-        Self::launch(settings, Some(options))
+        Self::launch(settings, Some(options), false)
     }
 
-    fn launch(settings: &str, submission_options: Option<&str>) -> Self {
+    /// Starts Postfix with its SMTP servers in a chroot, as on Debian; see
+    /// [`Postfix::with_submission`].
+    pub fn in_chroot(settings: &str, options: Option<&str>) -> Self {
+        Self::launch(settings, options, true)
+    }
+
+    fn launch(settings: &str, submission_options: Option<&str>, in_chroot: bool) -> Self {
         assert!(
             Command::new("postconf").arg("-d").arg("mail_version").output().is_ok(),
             "Postfix is not installed; `make test` as root installs it"
@@ -69,10 +76,18 @@ impl Postfix {
         let address = free_address();
         let submission = submission_options.map(|options| (free_address(), options));
         configure(&folder, address, settings);
+        let chroot = if in_chroot { "y" } else { "n" };
         if let Some((address, options)) = submission {
             let path = folder.join("etc/master.cf");
             let services = fs::read_to_string(&path).unwrap();
-            fs::write(path, format!("{services}{address} inet n - n - - smtpd\n{options}\n"))
+            let service = format!("{address} inet n - {chroot} - - smtpd");
+            fs::write(path, format!("{services}{service}\n{options}\n")).unwrap();
+        }
+        if in_chroot {
+            let path = folder.join("etc/master.cf");
+            let services = fs::read_to_string(&path).unwrap();
+            let smtpd = format!("{address} inet n -");
+            fs::write(path, services.replacen(&format!("{smtpd} n "), &format!("{smtpd} y "), 1))
                 .unwrap();
         }
         let master = Process::start(
@@ -113,6 +128,11 @@ impl Postfix {
         self.address
     }
 
+    /// Its queue directory, the root of its chroot.
+    pub fn queue(&self) -> PathBuf {
+        self.folder.join("queue")
+    }
+
     /// Where it takes mail from users.
     pub fn submission(&self) -> SocketAddr {
         self.submission.unwrap()
@@ -128,17 +148,12 @@ impl Postfix {
     /// Without an EHLO before, nothing about the loopback client reaches the milter but its
     /// address.
     pub fn connect(&self, client: Option<IpAddr>, host: Option<&str>) -> SmtpClient {
-        let mut smtp = SmtpClient::connect(self.address).unwrap();
-        assert_eq!(smtp.greeting.code, 220, "{:?}", smtp.greeting);
-        let address = match client {
-            None => "[UNAVAILABLE]".to_owned(),
-            Some(IpAddr::V4(address)) => address.to_string(),
-            Some(IpAddr::V6(address)) => format!("IPV6:{address}"),
-        };
-        smtp.greeting = smtp
-            .command(format!("XCLIENT NAME={} ADDR={address}", host.unwrap_or("[UNAVAILABLE]")))
-            .unwrap();
-        smtp
+        pretend(self.address, client, host, None)
+    }
+
+    /// Connects to the service for users as one of them, from this address.
+    pub fn connect_user(&self, client: IpAddr, user: &str) -> SmtpClient {
+        pretend(self.submission(), Some(client), None, Some(user))
     }
 
     /// Submits a message with `sendmail`, as a program on the host does.
@@ -182,6 +197,17 @@ impl Postfix {
         (Delivered::parse(&output.stdout), true)
     }
 
+    /// Waits until its queue is empty; answers with all messages that were delivered.
+    pub fn all_delivered(&self) -> Vec<Delivered> {
+        wait_for("an empty queue", || {
+            let queues = ["maildrop", "incoming", "active", "deferred"];
+            let is_empty = queues.iter().all(|name| holds_no_file(&self.queue().join(name)));
+            is_empty.then_some(())
+        });
+        let entries = fs::read_dir(self.folder.join("mail/all/new")).unwrap();
+        entries.map(|entry| Delivered::parse(&fs::read(entry.unwrap().path()).unwrap())).collect()
+    }
+
     /// Waits for the delivery of a message that fits.
     pub fn wait_for_message(&self, fits: impl Fn(&[u8]) -> bool) -> Delivered {
         let mut known = HashSet::new();
@@ -198,6 +224,35 @@ impl Postfix {
             None
         })
     }
+}
+
+/// Connects as if from another address, and as a user where one is given.
+fn pretend(
+    server: SocketAddr,
+    client: Option<IpAddr>,
+    host: Option<&str>,
+    user: Option<&str>,
+) -> SmtpClient {
+    let mut smtp = SmtpClient::connect(server).unwrap();
+    assert_eq!(smtp.greeting.code, 220, "{:?}", smtp.greeting);
+    let address = match client {
+        None => "[UNAVAILABLE]".to_owned(),
+        Some(IpAddr::V4(address)) => address.to_string(),
+        Some(IpAddr::V6(address)) => format!("IPV6:{address}"),
+    };
+    let login = user.map(|user| format!(" LOGIN={user}")).unwrap_or_default();
+    let name = host.unwrap_or("[UNAVAILABLE]");
+    smtp.greeting = smtp.command(format!("XCLIENT NAME={name} ADDR={address}{login}")).unwrap();
+    smtp
+}
+
+/// Whether a folder of a queue, with those below it, has no file.
+fn holds_no_file(folder: &Path) -> bool {
+    fs::read_dir(folder).is_ok_and(|entries| {
+        entries.flatten().all(|entry| {
+            entry.file_type().is_ok_and(|kind| kind.is_dir()) && holds_no_file(&entry.path())
+        })
+    })
 }
 
 impl Drop for Postfix {

@@ -41,20 +41,28 @@ impl Sendmail {
     ///
     /// When it cannot be started: it must have been unpacked, and the test must run as root.
     pub fn start(milter: &Socket) -> Self {
+        let Socket::Inet(milter) = milter else {
+            panic!("Sendmail wants the milter on TCP: it distrusts the folders of tests")
+        };
+        let socket = format!("inet:{}@{}", milter.port(), milter.ip());
+        Self::with_filter(&format!(
+            "INPUT_MAIL_FILTER(`spf', `S={socket}, F=T, T=S:60s;R:60s;E:5m')dnl"
+        ))
+    }
+
+    /// Starts Sendmail with these lines about a milter.
+    pub fn with_filter(lines: &str) -> Self {
         let program = root().join("usr/libexec/sendmail/sendmail");
         assert!(
             program.exists(),
             "Sendmail is not in {}; `make test` as root unpacks it",
             root().display()
         );
-        let Socket::Inet(milter) = milter else {
-            panic!("Sendmail wants the milter on TCP: it distrusts the folders of tests")
-        };
         let folder = Scratch::new("sendmail");
         fs::create_dir(folder.join("queue")).unwrap();
         fs::set_permissions(folder.join("queue"), fs::Permissions::from_mode(0o700)).unwrap();
         let address = free_address();
-        let configuration = configure(&folder, address, *milter);
+        let configuration = configure(&folder, address, lines);
         folder.write("hosts", format!("127.0.0.1 {HOST} localhost\n"));
         // Without a fully-qualified host name Sendmail sleeps for a minute first.
         let script = format!("hostname {HOST} && mount --bind \"$0\" /etc/hosts && exec \"$@\"");
@@ -169,7 +177,7 @@ impl Drop for Sendmail {
     }
 }
 
-fn configure(folder: &Scratch, address: SocketAddr, milter: SocketAddr) -> PathBuf {
+fn configure(folder: &Scratch, address: SocketAddr, filter: &str) -> PathBuf {
     let path = folder.path().display();
     let source = folder.write(
         "sendmail.mc",
@@ -192,14 +200,12 @@ define(`confCONTROL_SOCKET_NAME', `')dnl
 define(`confPRIVACY_FLAGS', `')dnl
 FEATURE(`no_default_msa')dnl
 DAEMON_OPTIONS(`Name=MTA, Addr={}, Port={}')dnl
-INPUT_MAIL_FILTER(`spf', `S=inet:{}@{}, F=T, T=S:60s;R:60s;E:5m')dnl
+{filter}
 MAILER(`local')dnl
 MAILER(`smtp')dnl
 ",
             address.ip(),
-            address.port(),
-            milter.port(),
-            milter.ip()
+            address.port()
         ),
     );
     let macros = root().join("usr/share/sendmail/cf");

@@ -1,6 +1,10 @@
 //! The part of a service manager that takes notifications (`sd_notify(3)`).
 
-use std::{os::unix::net::UnixDatagram, process::Command};
+use std::{
+    fs,
+    os::unix::{fs::PermissionsExt, net::UnixDatagram},
+    process::Command,
+};
 
 use super::{PATIENCE, daemon::Daemon, scratch::Scratch};
 
@@ -24,6 +28,11 @@ impl ServiceManager {
         let receiver = UnixDatagram::bind(folder.join("n")).unwrap();
         receiver.set_read_timeout(Some(PATIENCE)).unwrap();
         Self { receiver, folder }
+    }
+
+    /// Lets every user send notifications.
+    pub fn open_to_all(&self) {
+        fs::set_permissions(self.folder.join("n"), fs::Permissions::from_mode(0o666)).unwrap();
     }
 
     /// Starts a daemon that notifies, and that is to send keep-alives within these microseconds.
