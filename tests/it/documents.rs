@@ -760,7 +760,9 @@ fn blocks(text: &str) -> Vec<(String, String)> {
 fn documents() -> Vec<String> {
     let mut found = Vec::new();
     // A package has no `fuzz/`.
-    let folders = ["", "docs/", "fuzz/"].into_iter().filter(|folder| root().join(folder).exists());
+    let folders = ["", "docs/", "examples/", "fuzz/"]
+        .into_iter()
+        .filter(|folder| root().join(folder).exists());
     for folder in folders {
         for entry in fs::read_dir(root().join(folder)).unwrap() {
             let name = entry.unwrap().file_name().into_string().unwrap();

@@ -11,6 +11,7 @@
 )]
 
 mod differential;
+mod examples;
 mod marks;
 mod moving;
 mod nameservers;
