@@ -22,4 +22,5 @@ mod scenarios;
 mod sendmail;
 mod service;
 mod signed;
+mod signing;
 mod unbound;
