@@ -1,7 +1,7 @@
 //! The part of a service manager that takes notifications (`sd_notify(3)`).
 
 use std::{
-    fs,
+    fs, io,
     os::unix::{fs::PermissionsExt, net::UnixDatagram},
     process::Command,
 };
@@ -63,7 +63,13 @@ impl ServiceManager {
     /// When there is none within a minute.
     pub fn next(&self) -> String {
         let mut buffer = [0; 1000];
-        let length = self.receiver.recv(&mut buffer).expect("no notification");
+        let length = loop {
+            match self.receiver.recv(&mut buffer) {
+                // A child process ended.
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                received => break received.expect("no notification"),
+            }
+        };
         String::from_utf8(buffer[..length].to_vec()).unwrap()
     }
 

@@ -742,6 +742,16 @@ fn the_unit_takes_rights_away_that_a_drop_in_gives_back() {
     assert!(measure.as_ref().map_or(true, |output| output.status.success()), "{measure:?}");
 }
 
+#[test]
+fn the_page_on_the_service_has_the_status_line() {
+    let page = read("docs/service.md");
+    let line = page.lines().find_map(|line| line.strip_prefix("Status: \"serving")).unwrap();
+    let line: String = line.chars().filter(|c| !c.is_ascii_digit()).collect();
+    let source = read("src/daemon/report.rs");
+    let source = source.replace("{failed}", " (a reload failed, see the log)").replace("{}", "");
+    assert!(source.contains(line.trim_end_matches('"')), "{line}");
+}
+
 //--- Examples ---
 
 /// The blocks of a Markdown file: language and text.

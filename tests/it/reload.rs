@@ -289,6 +289,11 @@ fn a_file_that_cannot_be_read_to_its_end_hinders_nothing() {
     }
     daemon.signal("TERM");
     assert_eq!(daemon.wait().code(), Some(0));
+    // A reload that is broken off is over, too.
+    for state in ["READY=1", "STOPPING=1"] {
+        let length = manager.recv(&mut buffer).unwrap();
+        assert!(buffer[..length].starts_with(state.as_bytes()));
+    }
 }
 
 #[test]
