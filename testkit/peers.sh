@@ -25,6 +25,7 @@ need unshare util-linux
 need opendkim opendkim
 need strace strace
 need systemd-analyze systemd
+need nsenter util-linux
 [ -e /usr/lib/python3/dist-packages/yaml/__init__.py ] || missing="$missing python3-yaml"
 [ -e /usr/lib/python3/dist-packages/dkim/__init__.py ] || missing="$missing python3-dkim"
 [ -e /usr/lib/python3/dist-packages/nacl/__init__.py ] || missing="$missing python3-nacl"

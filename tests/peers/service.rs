@@ -1,6 +1,7 @@
-//! The files for systemd in `etc/`, with the programs of systemd and with the daemon under strace. No
-//! test needs a systemd that runs.
+//! The files for systemd in `etc/`, with systemd and its programs, and the daemon under strace. The
+//! host need not run systemd.
 
+mod booted;
 mod calls;
 
 use std::{
