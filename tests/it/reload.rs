@@ -4,7 +4,6 @@ use std::{
     collections::HashMap,
     fs,
     io::Read as _,
-    os::unix::net::UnixDatagram,
     process::Command,
     sync::{
         Mutex,
@@ -22,6 +21,7 @@ use testkit::{
     milter_client::{MilterClient, Reply, Socket},
     nameserver::NameServer,
     scratch::Scratch,
+    service_manager::ServiceManager,
     wait_for,
 };
 
@@ -250,27 +250,17 @@ fn files_that_are_named_are_read_again() {
 
 #[test]
 fn a_file_that_cannot_be_read_to_its_end_hinders_nothing() {
-    let (nameserver, folder) = (nameserver(), Scratch::new("hangs"));
-    let manager = UnixDatagram::bind(folder.join("n")).unwrap();
-    manager.set_read_timeout(Some(PATIENCE)).unwrap();
-    let mut daemon = Daemon::launch(&generation(&nameserver, 'a'), |command| {
-        command.env("NOTIFY_SOCKET", folder.join("n"));
-    })
-    .unwrap();
+    let (nameserver, manager) = (nameserver(), ServiceManager::new());
+    let mut daemon = manager.start(&generation(&nameserver, 'a'), None);
     let path = daemon.folder().join("spf-milter.conf");
     fs::remove_file(&path).unwrap();
     assert!(Command::new("mkfifo").arg(&path).status().unwrap().success());
     daemon.signal("HUP");
-    let mut buffer = [0; 100];
-    while !buffer.starts_with(b"RELOADING=1") {
-        manager.recv(&mut buffer).unwrap();
-    }
+    manager.wait_for("RELOADING=1");
     assert_eq!(generation_of(&mut connect(&daemon.sockets[0])), 'a');
     daemon.wait_for_log(&["cannot be read within 10 seconds"]);
     daemon.wait_for_log(&[RELOAD_FAILED]);
-    while !buffer.starts_with(b"READY=1") {
-        manager.recv(&mut buffer).unwrap();
-    }
+    manager.wait_for("READY=1");
     // Nothing more is read as long as that hangs, which it does no longer once somebody has
     // written.
     let mark = daemon.log().mark();
@@ -281,19 +271,17 @@ fn a_file_that_cannot_be_read_to_its_end_hinders_nothing() {
     testkit::wait_for("a reload", || daemon.reload(&generation(&nameserver, 'b')).then_some(()));
     assert_eq!(generation_of(&mut connect(&daemon.sockets[0])), 'b');
     // And while it hangs.
+    manager.all();
     fs::remove_file(&path).unwrap();
     assert!(Command::new("mkfifo").arg(&path).status().unwrap().success());
     daemon.signal("HUP");
-    while !buffer.starts_with(b"RELOADING=1") {
-        manager.recv(&mut buffer).unwrap();
-    }
+    manager.wait_for("RELOADING=1");
     daemon.signal("TERM");
     assert_eq!(daemon.wait().code(), Some(0));
     // A reload that is broken off is over, too.
-    for state in ["READY=1", "STOPPING=1"] {
-        let length = manager.recv(&mut buffer).unwrap();
-        assert!(buffer[..length].starts_with(state.as_bytes()));
-    }
+    let mut before = manager.wait_for("STOPPING=1");
+    before.retain(|notification| !notification.starts_with("STATUS="));
+    assert!(before.len() == 1 && before[0].starts_with("READY=1"), "{before:?}");
 }
 
 #[test]
