@@ -39,7 +39,7 @@ use crate::{
     listen::{Access, ListeningSocket, SocketFile, listen},
     log::Log,
     milter::Server,
-    observe::Observer,
+    observe::{Metrics, Observer, Reading},
     runtime::{Runtime, Shared},
     workers::{Worker, Workers},
 };
@@ -197,8 +197,8 @@ impl Daemon {
         }
         let log =
             Log::start(log_target(&config), config.log_level).context("cannot start the log")?;
-        log_panics(&log);
         let observer = Observer::new(log.clone());
+        log_panics(&log, observer.metrics());
         for warning in warnings.iter().map(ToString::to_string).chain(notes) {
             log.warn(|| warning);
         }
@@ -218,8 +218,18 @@ impl Daemon {
             observer.clone(),
             Arc::clone(&slots),
         ));
-        let reloader =
-            Reloader::new(files, log.clone(), shared, Arc::clone(&slots), Arc::clone(&reporter));
+        observer.metrics().read_from({
+            let (shared, slots, log) = (shared.clone(), Arc::clone(&slots), log.clone());
+            move || read(&shared, &slots, &log)
+        });
+        let reloader = Reloader::new(
+            files,
+            observer.clone(),
+            log.clone(),
+            shared,
+            Arc::clone(&slots),
+            Arc::clone(&reporter),
+        );
         Ok(Self {
             started: Instant::now(),
             log,
@@ -272,7 +282,7 @@ impl Daemon {
         // Sessions that are cut off are recorded before the end.
         self.workers.end(CLOSE_LIMIT).await;
         let seconds = self.started.elapsed().as_secs();
-        let messages = self.observer.messages();
+        let messages = self.observer.metrics().messages();
         self.log.info(|| format!("{} stopped uptime={seconds}s messages={messages}", version()));
         self.log.flush(FLUSH_LIMIT);
     }
@@ -290,6 +300,21 @@ impl Daemon {
     }
 }
 
+/// The figures that metrics do not count themselves.
+fn read(shared: &Shared, slots: &Slots, log: &Log) -> Reading {
+    let runtime = shared.load();
+    Reading {
+        generation: runtime.generation,
+        dns: runtime.dns.statistics(),
+        servers: runtime.dns.servers(),
+        config: Some(Arc::clone(&runtime.config)),
+        connections: slots.count(),
+        connections_limit: slots.limit(),
+        connections_waiting: slots.waiting(),
+        log_lines_dropped: log.lost(),
+    }
+}
+
 /// The program's name and version.
 fn version() -> String {
     format!("spf-milter {}", env!("CARGO_PKG_VERSION"))
@@ -302,8 +327,12 @@ fn system_host_name() -> String {
         .unwrap_or_else(|| "localhost".into())
 }
 
-/// Logs panics instead of writing them to stderr, which may be gone or stuck: the log never waits.
-fn log_panics(log: &Log) {
-    let log = log.clone();
-    std::panic::set_hook(Box::new(move |panic| log.error(|| format!("internal error: {panic}"))));
+/// Counts panics, and logs them instead of writing them to stderr, which may be gone or stuck: the log
+/// never waits.
+fn log_panics(log: &Log, metrics: &Metrics) {
+    let (log, metrics) = (log.clone(), metrics.clone());
+    std::panic::set_hook(Box::new(move |panic| {
+        metrics.panicked();
+        log.error(|| format!("internal error: {panic}"));
+    }));
 }

@@ -40,8 +40,7 @@ pub use name::Name;
 use permits::Share;
 use resolver::Resolver;
 pub use settings::{MAX_QUERIES, Settings};
-#[cfg(any(test, feature = "testing"))]
-pub use statistics::Statistics;
+pub use statistics::{LookupOutcome, Statistics};
 pub use texts::Texts;
 #[cfg(any(test, feature = "testing"))]
 use zone::Zone;
@@ -100,14 +99,26 @@ impl Dns {
     }
 
     /// The counts so far. A zone in memory counts its queries only.
-    #[cfg(any(test, feature = "testing"))]
     pub fn statistics(&self) -> Statistics {
         match &self.source {
+            #[cfg(any(test, feature = "testing"))]
             Source::Zone(zone) => {
                 let queries = u64::try_from(zone.queries()).unwrap_or(u64::MAX);
                 Statistics { misses: queries, queries, ..Statistics::default() }
             }
             Source::Resolver(resolver, _) => resolver.statistics(),
+        }
+    }
+
+    /// The name servers, in the order in which they are asked, and whether each answers.
+    pub fn servers(&self) -> Vec<(Server, bool)> {
+        self.resolver().map_or_else(Vec::new, |resolver| resolver.servers())
+    }
+
+    /// Counts look-ups that were begun before their turn came: used by then, and unused.
+    pub fn prefetched(&self, used: u64, unused: u64) {
+        if let Some(resolver) = self.resolver() {
+            resolver.prefetched(used, unused);
         }
     }
 

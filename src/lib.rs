@@ -34,6 +34,7 @@ mod rooms {
     pub mod policy;
     pub mod runtime;
     pub mod session;
+    pub mod tally;
     pub mod wording;
 }
 

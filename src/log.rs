@@ -70,6 +70,11 @@ impl Log {
         self.queue.lock().kept.as_mut().map(std::mem::take).unwrap_or_default()
     }
 
+    /// How many lines were lost since the start.
+    pub fn lost(&self) -> u64 {
+        self.queue.lost.load(Ordering::Relaxed)
+    }
+
     /// Changes where lines go and which.
     pub fn redirect(&self, target: Target, level: LogLevel) {
         self.queue.level.store(level as u8, Ordering::Relaxed);
@@ -123,6 +128,7 @@ impl Log {
             }
         } else {
             state.dropped += 1;
+            self.queue.lost.fetch_add(1, Ordering::Relaxed);
         }
     }
 

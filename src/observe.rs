@@ -1,15 +1,20 @@
-//! Records as operators see them: log lines, and the number of messages.
+//! Records as operators see them: log lines and metrics.
 
+mod conclusion;
+mod exposition;
+mod family;
 mod line;
+mod metrics;
+mod process;
+mod reading;
 
-use std::{
-    net::IpAddr,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::Duration,
-};
+use std::{net::IpAddr, sync::Arc, time::Duration};
+
+pub use conclusion::Conclusion;
+#[cfg(any(test, feature = "testing"))]
+pub use conclusion::{MessageVerdict, Reason, Reasons};
+pub use metrics::Metrics;
+pub use reading::Reading;
 
 use crate::{
     log::{Log, RateLimit},
@@ -23,8 +28,7 @@ const CLIENT_INTERVAL: Duration = Duration::from_secs(3600);
 #[derive(Clone, Debug)]
 pub struct Observer {
     log: Log,
-    messages: Arc<AtomicU64>,
-    refusals: Arc<AtomicU64>,
+    metrics: Metrics,
     private_client: Arc<RateLimit>,
     no_address: Arc<RateLimit>,
 }
@@ -33,23 +37,19 @@ impl Observer {
     /// An observer that writes to a log.
     pub fn new(log: Log) -> Self {
         let limit = || Arc::new(RateLimit::new(CLIENT_INTERVAL));
-        Self {
-            log,
-            messages: Arc::default(),
-            refusals: Arc::default(),
-            private_client: limit(),
-            no_address: limit(),
-        }
+        Self { log, metrics: Metrics::new(), private_client: limit(), no_address: limit() }
     }
 
-    /// Messages that were received to their end.
-    pub fn messages(&self) -> u64 {
-        self.messages.load(Ordering::Relaxed)
+    /// The counts.
+    pub fn metrics(&self) -> &Metrics {
+        &self.metrics
     }
 
-    /// Refusals, for now or for good, also those before the end of a message.
-    pub fn refusals(&self) -> u64 {
-        self.refusals.load(Ordering::Relaxed)
+    /// All metrics in the text format of Prometheus, version 0.0.4: the content of `/metrics`. It
+    /// reads files of /proc.
+    #[allow(dead_code, reason = "nothing serves it yet")]
+    pub fn metrics_text(&self) -> String {
+        self.metrics.text()
     }
 
     /// Logs and counts the records of an event.
@@ -59,12 +59,7 @@ impl Observer {
 
     /// Logs and counts a record.
     pub fn observe(&self, record: &Record) {
-        if record.complete {
-            self.messages.fetch_add(1, Ordering::Relaxed);
-        }
-        if record.is_refusal() {
-            self.refusals.fetch_add(1, Ordering::Relaxed);
-        }
+        self.metrics.count(record, &Conclusion::of(record));
         line::log_record(&self.log, record);
     }
 
@@ -114,6 +109,22 @@ fn is_private(address: IpAddr) -> bool {
 mod tests {
     use super::*;
     use crate::config::LogLevel;
+
+    #[test]
+    fn all_metrics_are_there_from_the_start() {
+        let observer = Observer::new(Log::keep(LogLevel::Warn));
+        let text = observer.metrics_text();
+        for sample in [
+            "spf_milter_messages_total{verdict=\"quarantine\"} 0",
+            "spf_milter_results_total{method=\"dkim\",result=\"policy\"} 0",
+            "spf_milter_replies_total{code=\"451\",reason=\"internal\"} 0",
+            "spf_milter_dns_lookups_total{type=\"existence\",outcome=\"nxdomain\"} 0",
+            "spf_milter_message_seconds_bucket{le=\"0.0005\"} 0",
+            "spf_milter_stage_seconds_bucket{stage=\"iprev\",le=\"30\"} 0",
+        ] {
+            assert!(text.lines().any(|line| line == sample), "{sample}\n{text}");
+        }
+    }
 
     #[test]
     fn private_clients_are_logged_once_in_a_while() {

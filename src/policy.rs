@@ -16,6 +16,6 @@ pub use admission::{
 pub use facts::MessageFacts;
 pub use failures::wants_alignment;
 pub use message::{Disposition, MessageDecision, at_end, at_end_of_exempt};
-pub use refusal::{Cause, Refusal};
+pub use refusal::{Cause, Refusal, Refusals, decisive};
 pub use relays::{is_inside, of_exempt_recipients, of_relayed};
 pub use spf::{HeloDecision, MailDecision, Recorded, SpfClient, at_helo, at_mail, recorded};

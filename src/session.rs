@@ -56,7 +56,7 @@ use futures_util::FutureExt as _;
 use iprev::Iprev;
 pub use peer::{Client, Granted};
 use recipients::Recipients;
-pub use record::{ContentRecord, Failure, IdentityRecord, Recipient, Record};
+pub use record::{ContentRecord, Failure, IdentityRecord, Recipient, Record, Told};
 use recorder::Recorder;
 use relayed::Relayed;
 use senders::{Helo, Sender, cut};
@@ -386,8 +386,10 @@ impl Session {
         self.end_transaction().or_else(|| self.recorder.take()).into()
     }
 
-    /// The work on an event did not come to a good end, as where it panicked.
-    pub fn fail(&mut self, event: Event) -> Answer {
+    /// The work on an event did not come to a good end: it panicked, or nobody waits for it any more,
+    /// for the peer is gone.
+    pub fn fail(&mut self, event: Event, is_peer_gone: bool) -> Answer {
+        self.recorder.is_peer_gone = is_peer_gone;
         let forged = match std::mem::take(&mut self.transaction) {
             Transaction::None => self.deletes_fields(false).then(Forged::default),
             Transaction::Exempt(forged) | Transaction::Failed(forged) => forged,
@@ -469,7 +471,7 @@ impl Session {
         if event == Event::End {
             // A message that does not go on needs no changes.
             let forged = forged.filter(|_| verdict == Some(Verdict::Accept));
-            self.recorder.forged(forged.as_ref());
+            self.recorder.end_of_failed(forged.as_ref());
             let config = self.context.config();
             let deletions = forged.iter().flat_map(|forged| forged.deletions(config)).collect();
             return self.settle(verdict.unwrap_or(Verdict::Continue), deletions);

@@ -22,6 +22,7 @@ use crate::{
     config::{Config, Errors, Loaded, LogLevel, Overrides, load},
     dns::{Dns, Settings},
     log::{Log, Target},
+    observe::Observer,
     runtime::{Runtime, Shared},
 };
 
@@ -109,6 +110,7 @@ pub(super) async fn wait_for<T>(
 /// Puts configurations in force, one after the other.
 pub(super) struct Reloader {
     files: Files,
+    observer: Observer,
     log: Log,
     shared: Shared,
     slots: Arc<Slots>,
@@ -120,12 +122,13 @@ pub(super) struct Reloader {
 impl Reloader {
     pub(super) fn new(
         files: Files,
+        observer: Observer,
         log: Log,
         shared: Shared,
         slots: Arc<Slots>,
         reporter: Arc<Reporter>,
     ) -> Self {
-        Self { files, log, shared, slots, reporter, hanging: None }
+        Self { files, observer, log, shared, slots, reporter, hanging: None }
     }
 
     /// Loads the configuration again, and once more where a signal asked for that meanwhile. Breaks
@@ -178,6 +181,7 @@ impl Reloader {
 
     /// Logs why the configuration in force stays; false, for it was not replaced.
     fn keep<'a>(&self, reasons: impl IntoIterator<Item = &'a str>) -> bool {
+        self.observer.metrics().reloaded(false);
         for reason in reasons {
             self.log.error(|| reason.to_owned());
         }
@@ -205,6 +209,7 @@ impl Reloader {
         self.slots.set_limit(config.max_connections, &self.log);
         let generation = running.generation + 1;
         self.shared.replace(Runtime::new(config, dns, running.fallback_host.clone(), generation));
+        self.observer.metrics().reloaded(true);
         let changed = if changed.is_empty() { "none".to_owned() } else { changed.join(",") };
         let reloaded = || format!("configuration reloaded changed={changed}");
         let moves = target != log_target(&running.config);

@@ -198,8 +198,8 @@ impl Reporter {
             "{}: connections {}, messages {}, refusals {}, configuration {}{failed}",
             state.as_str(),
             self.slots.count(),
-            self.observer.messages(),
-            self.observer.refusals(),
+            self.observer.metrics().messages(),
+            self.observer.metrics().refusals(),
             self.shared.load().generation,
         )
     }

@@ -81,6 +81,16 @@ impl Slots {
         self.count.load(Ordering::Acquire)
     }
 
+    /// How many connections there may be.
+    pub(super) fn limit(&self) -> usize {
+        self.limit.load(Ordering::Acquire)
+    }
+
+    /// How many connections are accepted and wait for a slot.
+    pub(super) fn waiting(&self) -> usize {
+        self.waiting.load(Ordering::Acquire)
+    }
+
     /// Sets how many connections there may be, as far as there are descriptors for them.
     pub(super) fn set_limit(&self, wanted: usize, log: &Log) {
         let possible = self.possible;

@@ -113,7 +113,6 @@ impl Cache {
     }
 
     /// How many entries there are, about.
-    #[cfg(any(test, feature = "testing"))]
     pub(super) fn len(&self) -> u64 {
         self.entries.as_ref().map_or(0, Entries::entry_count)
     }

@@ -46,7 +46,6 @@ struct Waiter<'a> {
 
 impl Pending {
     /// How many look-ups have a waiter.
-    #[cfg(any(test, feature = "testing"))]
     pub(super) fn count(&self) -> usize {
         self.lock().values().filter(|lookup| lookup.waiting > 0).count()
     }

@@ -16,7 +16,7 @@ use tokio::time::{self, Instant};
 use super::{
     answer::{Answer, Failure, RecordType},
     cache::{Cache, Key},
-    event::{Event, Listener},
+    event::{Event, Listener, Server},
     message::Question,
     name::Name,
     pending::Pending,
@@ -24,7 +24,7 @@ use super::{
     reply::{MAX_TTL, Reading, Reply},
     servers::{List, Servers},
     settings::{MAX_QUERIES, Settings},
-    statistics::{Counters, count},
+    statistics::{Counters, Statistics, count},
     upstream::Upstream,
 };
 
@@ -117,7 +117,12 @@ impl Resolver {
                 // Another look-up may have ended between the look into the cache and here.
                 match resolver.cache.find(&key) {
                     Some(outcome) => outcome,
-                    None => resolver.resolve(&key, &request).await,
+                    None => {
+                        let begun = Instant::now();
+                        let outcome = resolver.resolve(&key, &request).await;
+                        resolver.counters.resolved(key.record_type, &outcome, begun.elapsed());
+                        outcome
+                    }
                 }
             }
         };
@@ -125,8 +130,26 @@ impl Resolver {
         self.pending.join(key.clone(), share, begin, on_join).await
     }
 
-    #[cfg(any(test, feature = "testing"))]
-    pub(super) fn statistics(&self) -> super::statistics::Statistics {
+    /// Counts look-ups that were begun before their turn.
+    pub(super) fn prefetched(&self, used: u64, unused: u64) {
+        self.counters.prefetched(used, unused);
+    }
+
+    /// The name servers, and whether each answers.
+    pub(super) fn servers(&self) -> Vec<(Server, bool)> {
+        let list = self.servers.list();
+        let mut servers: Vec<(Server, bool)> = Vec::new();
+        for upstream in &list.upstreams {
+            let server = Server(upstream.address());
+            if servers.iter().all(|(known, _)| *known != server) {
+                servers.push((server, upstream.is_up()));
+            }
+        }
+        servers
+    }
+
+    /// The counts so far.
+    pub(super) fn statistics(&self) -> Statistics {
         let in_flight = u64::try_from(self.pending.count()).unwrap_or(u64::MAX);
         self.counters.read(in_flight, self.cache.len())
     }

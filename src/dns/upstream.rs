@@ -80,6 +80,11 @@ impl Upstream {
         self.held_until.store(self.now() + millis(HOLD), Ordering::Relaxed);
     }
 
+    /// Whether the server answered when it was asked last, or was never asked.
+    pub(super) fn is_up(&self) -> bool {
+        self.held_until.load(Ordering::Relaxed) == 0
+    }
+
     /// Whether the server has said anything since then, be it to another question.
     pub(super) fn was_heard_since(&self, time: Instant) -> bool {
         self.heard.load(Ordering::Relaxed) > millis(time.saturating_duration_since(self.epoch))

@@ -2,7 +2,10 @@
 
 use std::{
     path::PathBuf,
-    sync::{Condvar, Mutex, MutexGuard, PoisonError, atomic::AtomicU8},
+    sync::{
+        Condvar, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU8, AtomicU64},
+    },
 };
 
 use crate::config::{LogDestination, LogLevel, SyslogFacility};
@@ -35,6 +38,8 @@ impl Target {
 #[derive(Debug)]
 pub(super) struct Queue {
     pub(super) level: AtomicU8,
+    /// Lines that were lost since the start.
+    pub(super) lost: AtomicU64,
     state: Mutex<State>,
     /// Notified when there is something to write.
     pub(super) filled: Condvar,
@@ -60,6 +65,7 @@ impl Queue {
     pub(super) fn new(level: LogLevel, kept: Option<Vec<String>>) -> Self {
         Self {
             level: AtomicU8::new(level as u8),
+            lost: AtomicU64::new(0),
             state: Mutex::new(State { kept, ..State::default() }),
             filled: Condvar::new(),
             emptied: Condvar::new(),

@@ -6,7 +6,7 @@ use std::{
     io::{self, Write as _},
     os::unix::fs::MetadataExt as _,
     path::Path,
-    sync::PoisonError,
+    sync::{PoisonError, atomic::Ordering},
     thread,
     time::{Duration, Instant},
 };
@@ -132,6 +132,7 @@ impl Writer {
         while lines.peek().is_some() {
             let lost = self.write(lines.by_ref().take(PART_LENGTH));
             self.lost = self.lost.saturating_add(lost);
+            queue.lost.fetch_add(lost, Ordering::Relaxed);
             if lost == 0 {
                 self.report_lost();
             }

@@ -37,6 +37,11 @@ impl ReplyCode {
         if self.is_temporary() { 4 } else { 5 }
     }
 
+    /// The code as a number.
+    pub fn number(self) -> u16 {
+        self.0
+    }
+
     /// Whether the client may try again.
     pub fn is_temporary(self) -> bool {
         self.0 < 500

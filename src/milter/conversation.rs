@@ -255,8 +255,9 @@ impl<'a> Conversation<'a> {
         };
         let name = String::from_utf8_lossy(name);
         let answer = while_connected(self.socket, self.server, pin!(session.helo(&name))).await;
-        let answer = answer.unwrap_or_else(|| session.fail(Event::Helo));
-        self.is_busy = false;
+        let answer =
+            answer.unwrap_or_else(|end| session.fail(Event::Helo, end == Unfinished::PeerGone));
+        self.set_busy(false);
         self.carry_out(answer, ProtoOpts::NOREPLY_HELO)
     }
 
@@ -271,8 +272,9 @@ impl<'a> Conversation<'a> {
         };
         let work = session.mail(reverse_path, authenticated, queue_id.as_deref());
         let answer = while_connected(self.socket, self.server, pin!(work)).await;
-        let answer = answer.unwrap_or_else(|| session.fail(Event::Mail));
-        self.is_busy = answer.verdict == Verdict::Continue;
+        let answer =
+            answer.unwrap_or_else(|end| session.fail(Event::Mail, end == Unfinished::PeerGone));
+        self.set_busy(answer.verdict == Verdict::Continue);
         self.carry_out(answer, ProtoOpts::NOREPLY_MAIL)
     }
 
@@ -283,7 +285,8 @@ impl<'a> Conversation<'a> {
             return self.out_of_order(ProtoOpts::NOREPLY_RCPT);
         };
         let answer = while_connected(self.socket, self.server, pin!(session.rcpt(path))).await;
-        let answer = answer.unwrap_or_else(|| session.fail(Event::Content));
+        let answer =
+            answer.unwrap_or_else(|end| session.fail(Event::Content, end == Unfinished::PeerGone));
         self.carry_out(answer, ProtoOpts::NOREPLY_RCPT)
     }
 
@@ -304,8 +307,9 @@ impl<'a> Conversation<'a> {
         let Some(session) = &mut self.session else { return self.out_of_order(ProtoOpts::empty()) };
         let work = session.end_of_message(queue_id.as_deref());
         let answer = while_connected(self.socket, self.server, pin!(work)).await;
-        let answer = answer.unwrap_or_else(|| session.fail(Event::End));
-        self.is_busy = false;
+        let answer =
+            answer.unwrap_or_else(|end| session.fail(Event::End, end == Unfinished::PeerGone));
+        self.set_busy(false);
         self.carry_out(answer, ProtoOpts::empty())
     }
 
@@ -314,14 +318,20 @@ impl<'a> Conversation<'a> {
         if let Some(session) = &mut self.session {
             self.server.observer.observe_all(&session.abort().records);
         }
-        self.is_busy = false;
+        self.set_busy(false);
     }
 
     fn end_session(&mut self) {
         if let Some(session) = self.session.take() {
             self.server.observer.observe_all(&session.close().records);
         }
-        self.is_busy = false;
+        self.set_busy(false);
+    }
+
+    fn set_busy(&mut self, is_busy: bool) {
+        if std::mem::replace(&mut self.is_busy, is_busy) != is_busy {
+            self.server.observer.metrics().message_under_way(is_busy);
+        }
     }
 
     /// An event without the one that has to come before it.
@@ -339,7 +349,7 @@ impl<'a> Conversation<'a> {
             && panic::catch_unwind(AssertUnwindSafe(|| work(session))).is_err()
         {
             self.server.observer.problem("internal error in the work on a message");
-            self.server.observer.observe_all(&session.fail(Event::Content).records);
+            self.server.observer.observe_all(&session.fail(Event::Content, false).records);
         }
     }
 
@@ -383,8 +393,16 @@ fn unreadable(what: &str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, format!("packet without a {what} that can be read"))
 }
 
-/// Lets the session work as long as the peer is there; `None` where it did not come to an end, or
-/// not to a good one.
+/// Why the session did not finish work.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Unfinished {
+    /// The peer is gone.
+    PeerGone,
+    /// The work panicked.
+    Panicked,
+}
+
+/// Lets the session work as long as the peer is there.
 ///
 /// Pinned by the caller: a future has memory for each future that it is given, and again for
 /// awaiting it.
@@ -392,7 +410,7 @@ pub(super) async fn while_connected<T>(
     socket: &Socket,
     server: &Server,
     work: Pin<&mut (impl Future<Output = T> + Send)>,
-) -> Option<T> {
+) -> Result<T, Unfinished> {
     let mut work = AssertUnwindSafe(work).catch_unwind();
     // Mostly the work is done at once.
     let mut closed = None;
@@ -401,10 +419,10 @@ pub(super) async fn while_connected<T>(
             if done.is_err() {
                 server.observer.problem("internal error in the work on a message");
             }
-            return Poll::Ready(done.ok());
+            return Poll::Ready(done.map_err(|_| Unfinished::Panicked));
         }
         let closed = closed.get_or_insert_with(|| Box::pin(socket.closed_by_peer()));
-        closed.as_mut().poll(cx).map(|()| None)
+        closed.as_mut().poll(cx).map(|()| Err(Unfinished::PeerGone))
     })
     .await
 }

@@ -8,7 +8,10 @@ use tokio::{
     time::{Instant, sleep, timeout},
 };
 
-use super::{conversation::while_connected, *};
+use super::{
+    conversation::{Unfinished, while_connected},
+    *,
+};
 use crate::{
     config::{LogLevel, Overrides, load_text},
     dns::{Dns, zone::Zone},
@@ -369,12 +372,12 @@ async fn a_panic_is_an_answer_and_a_log_line() {
     let (peer, ours) = UnixStream::pair().unwrap();
     let (socket, (server, log, _drain)) = (Socket::Unix(ours), server(""));
     let answer = while_connected(&socket, &server, pin!(async { panic!("provoked") })).await;
-    assert_eq!(answer, None::<Answer>);
+    assert_eq!(answer, Err::<Answer, _>(Unfinished::Panicked));
     assert_eq!(log.take_kept(), ["internal error in the work on a message"]);
     // The connection is as good as before.
     assert_eq!(
         while_connected(&socket, &server, pin!(async { Answer::proceed() })).await,
-        Some(Answer::proceed())
+        Ok(Answer::proceed())
     );
     drop(peer);
 }
@@ -387,7 +390,7 @@ async fn work_ends_when_the_peer_leaves() {
         async || while_connected(&socket, &server, pin!(std::future::pending::<Answer>())).await;
     assert!(timeout(Duration::from_millis(20), work()).await.is_err());
     drop(peer);
-    assert_eq!(timeout(Duration::from_secs(60), work()).await.unwrap(), None);
+    assert_eq!(timeout(Duration::from_secs(60), work()).await.unwrap(), Err(Unfinished::PeerGone));
     assert!(log.take_kept().is_empty());
 }
 

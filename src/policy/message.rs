@@ -4,7 +4,7 @@ use super::{
     admission::{self, Exemption},
     facts::MessageFacts,
     failures::{failures, is_local, is_unaligned, own_policy},
-    refusal::{Cause, Refusal},
+    refusal::{Cause, Refusal, Refusals, decisive},
 };
 use crate::{
     auth::{
@@ -25,6 +25,8 @@ pub struct MessageDecision {
     own_policy: Option<Policy>,
     /// The identity that a refusal for SPF is about.
     refused_identity: Option<Identity>,
+    /// What would have a stricter action, but for the configuration or an exemption.
+    not_enforced: Refusals,
 }
 
 impl MessageDecision {
@@ -45,6 +47,9 @@ impl MessageDecision {
             let before = *action;
             if !refusal.is_of_forged() {
                 *action = replaced(before);
+            }
+            if *action != before {
+                self.not_enforced.insert(*refusal);
             }
             if *action != before && (*refusal, exemption) != (Refusal::Spf, Exemption::Relayed) {
                 self.exemption = Some(exemption);
@@ -69,9 +74,14 @@ impl MessageDecision {
         self.refused_identity
     }
 
+    /// What would have an action, or a stricter one, but for the configuration or an exemption.
+    pub fn not_enforced(&self) -> Refusals {
+        self.not_enforced
+    }
+
     /// The cause of the action that is carried out: the first of those with the strictest.
     pub fn decisive(&self) -> Option<Cause> {
-        self.causes.iter().rev().max_by_key(|cause| cause.action).copied()
+        decisive(&self.causes)
     }
 
     /// Whether this is the cause of the action that is carried out.
@@ -154,15 +164,27 @@ pub fn at_end(config: &Config, facts: &MessageFacts<'_>) -> MessageDecision {
         decision.call_for(refusal, action);
     }
     decision.exemption = exemption.flatten();
+    if let (Some(Cause { refusal, .. }), Some(_)) = (cause, decision.exemption) {
+        decision.not_enforced.insert(refusal);
+    } else if cause.is_none() && is_trouble(facts) && decision.own_policy != Some(Policy::None) {
+        decision.not_enforced.insert(Refusal::DmarcTemperror);
+    }
     for (refusal, action) in failures(config, facts) {
         if action == Action::None {
+            decision.not_enforced.insert(refusal);
         } else if let Some(exemption) = admission::from_failure(config, facts, refusal) {
             decision.exemption = Some(exemption);
+            decision.not_enforced.insert(refusal);
         } else {
             decision.call_for(refusal, action);
         }
     }
     decision
+}
+
+/// Whether DMARC had DNS trouble.
+fn is_trouble(facts: &MessageFacts<'_>) -> bool {
+    facts.dmarc.is_some_and(|outcome| outcome.result == DmarcResult::Temperror)
 }
 
 /// The action on the result of DMARC, and why it is not that of the policy.

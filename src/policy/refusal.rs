@@ -1,28 +1,30 @@
 //! What actions are called for.
 
-use crate::config::Action;
+use crate::{config::Action, mail::results::words};
 
-/// Why something is refused, or has another action.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Refusal {
-    /// The SPF result of the identity is one that is rejected.
-    Spf,
-    /// The DMARC policy of the author domain asks for it.
-    Dmarc,
-    /// DMARC had DNS trouble: the next attempt may bring a pass.
-    DmarcTemperror,
-    /// The author domain is ours, and nothing authenticates the message, which is from outside.
-    LocalDomain,
-    /// There is no From that can be read, or several.
-    MalformedAuthor,
-    /// Neither SPF of MAIL FROM nor a signature passes.
-    Unauthenticated,
-    /// The client's name does not lead back to it, or it has none.
-    Iprev,
-    /// More Authentication-Results claim to be ours than are deleted: one of them would stay.
-    ForgedResults,
-    /// More fields mark the message as ours do than are deleted.
-    ForgedTags,
+words! {
+    /// Why something is refused, or has another action: the word for it, in the log and in the field
+    /// that marks a message.
+    Refusal {
+        /// The SPF result of the identity is one that is rejected.
+        Spf = "spf",
+        /// The DMARC policy of the author domain asks for it.
+        Dmarc = "dmarc",
+        /// DMARC had DNS trouble: the next attempt may bring a pass.
+        DmarcTemperror = "dmarc-temperror",
+        /// The author domain is ours, and nothing authenticates the message, which is from outside.
+        LocalDomain = "local-domain",
+        /// There is no From that can be read, or several.
+        MalformedAuthor = "malformed-author",
+        /// Neither SPF of MAIL FROM nor a signature passes.
+        Unauthenticated = "unauthenticated",
+        /// The client's name does not lead back to it, or it has none.
+        Iprev = "iprev",
+        /// More Authentication-Results claim to be ours than are deleted: one of them would stay.
+        ForgedResults = "too-many-authentication-results",
+        /// More fields mark the message as ours do than are deleted.
+        ForgedTags = "too-many-tags",
+    }
 }
 
 /// Something about a message that calls for an action.
@@ -39,19 +41,25 @@ impl Refusal {
     pub fn is_of_forged(self) -> bool {
         matches!(self, Self::ForgedResults | Self::ForgedTags)
     }
+}
 
-    /// The word for it, in the log and in the field that marks a message.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Spf => "spf",
-            Self::Dmarc => "dmarc",
-            Self::DmarcTemperror => "dmarc-temperror",
-            Self::LocalDomain => "local-domain",
-            Self::MalformedAuthor => "malformed-author",
-            Self::Unauthenticated => "unauthenticated",
-            Self::Iprev => "iprev",
-            Self::ForgedResults => "too-many-authentication-results",
-            Self::ForgedTags => "too-many-tags",
-        }
+/// The cause of the action that is carried out: the first of those with the strictest.
+pub fn decisive(causes: &[Cause]) -> Option<Cause> {
+    causes.iter().rev().max_by_key(|cause| cause.action).copied()
+}
+
+/// Some of the refusals.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Refusals(u16);
+
+impl Refusals {
+    /// Adds one.
+    pub fn insert(&mut self, refusal: Refusal) {
+        self.0 |= 1 << refusal as u16;
+    }
+
+    /// Whether this is one of them.
+    pub fn contains(self, refusal: Refusal) -> bool {
+        self.0 & (1 << refusal as u16) != 0
     }
 }

@@ -74,6 +74,7 @@ impl Recipients {
             let recipient = Recipient::One(path.to_string());
             recorder.refused(Arc::clone(verified), reply.clone(), recipient);
         }
+        recorder.pending().repeats = self.refused > 1 && !context.config().dry_run;
         Verdict::Reply(reply.clone())
     }
 

@@ -7,8 +7,12 @@ use crate::{
     auth::{Identity, Verified, dkim, dmarc, iprev},
     config::Action as MessageAction,
     internal_error::InternalError,
-    mail::{domain::Domain, reply::Reply, results::words},
-    policy::{Cause, Disposition, Exemption},
+    mail::{
+        domain::Domain,
+        reply::{Reply, ReplyCode},
+        results::words,
+    },
+    policy::{Cause, Disposition, Exemption, Refusals},
 };
 
 words! {
@@ -128,18 +132,29 @@ pub struct Record {
     pub complete: bool,
     /// The failure after which `error_action` was carried out.
     pub failure: Option<Failure>,
+    /// What the MTA was told.
+    pub told: Told,
+    /// The identities with a recipient were recorded before, for another recipient.
+    pub repeats: bool,
+    /// What would have had an action on the message, or a stricter one, but for the configuration or
+    /// an exemption.
+    pub not_enforced: Refusals,
     /// How long the stages took.
     pub timings: Timings,
 }
 
-impl Record {
-    /// Whether the client was refused, for now or for good.
-    pub fn is_refusal(&self) -> bool {
-        let refuses = self.has_too_many_forged
-            || self.identities.iter().any(|identity| identity.reply.is_some())
-            || self.content.as_ref().is_some_and(|content| content.reply.is_some());
-        refuses && !self.dry_run
-    }
+/// What the MTA was told at the event that a record ends with. Of a dry run this is to go on.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Told {
+    /// To go on.
+    #[default]
+    GoOn,
+    /// To keep the message back.
+    Quarantine,
+    /// To answer the client with a reply of this code.
+    Reply(ReplyCode),
+    /// To answer the client with a temporary reply of the MTA's own, which is 451 with most of them.
+    Tempfail,
 }
 
 /// A failure.

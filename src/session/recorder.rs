@@ -6,7 +6,7 @@ use super::{
     answer::Verdict,
     content::Findings,
     forged::Forged,
-    record::{Action, ContentRecord, IdentityRecord, Recipient, Record, Skipped},
+    record::{Action, ContentRecord, IdentityRecord, Recipient, Record, Skipped, Told},
 };
 use crate::{
     auth::{Identity, Verified, iprev},
@@ -27,6 +27,8 @@ pub(super) struct Recorder {
     /// The HELO name in force.
     pub(super) helo: Option<Arc<str>>,
     pending: Option<Arc<Record>>,
+    /// Nobody takes answers any more.
+    pub(super) is_peer_gone: bool,
 }
 
 impl Recorder {
@@ -38,7 +40,7 @@ impl Recorder {
         relay: Option<IpAddr>,
         dry_run: bool,
     ) -> Self {
-        Self { client, inner, relay, dry_run, helo: None, pending: None }
+        Self { client, inner, relay, dry_run, helo: None, pending: None, is_peer_gone: false }
     }
 
     /// The next record, as far as it has gathered.
@@ -88,6 +90,14 @@ impl Recorder {
         record.complete = true;
     }
 
+    /// A message on which the work was given up was received to its end, unless nobody waits for an
+    /// answer; these fields are deleted from it.
+    pub(super) fn end_of_failed(&mut self, forged: Option<&Forged>) {
+        self.forged(forged);
+        let is_answered = !self.is_peer_gone;
+        self.pending().complete |= is_answered;
+    }
+
     /// These fields are deleted from a message.
     pub(super) fn forged(&mut self, forged: Option<&Forged>) {
         let record = self.pending();
@@ -122,6 +132,7 @@ impl Recorder {
             refused.exemption = None;
         }
         let Findings { dkim, dmarc, list, dkim_took, dmarc_took, .. } = findings;
+        record.not_enforced = decision.not_enforced();
         record.timings.dkim = dkim_took;
         record.timings.dmarc = dmarc_took;
         let is_for_spf = decision.causes().iter().any(|cause| cause.refusal == Refusal::Spf);
@@ -139,6 +150,19 @@ impl Recorder {
                 reply,
             });
         }
+    }
+
+    /// The MTA is told this.
+    pub(super) fn told(&mut self, verdict: &Verdict) {
+        let Some(record) = &mut self.pending else { return };
+        let told = match verdict {
+            Verdict::Continue | Verdict::Accept => return,
+            _ if self.is_peer_gone => return,
+            Verdict::Quarantine(_) => Told::Quarantine,
+            Verdict::Reply(reply) => Told::Reply(reply.code()),
+            Verdict::Tempfail => Told::Tempfail,
+        };
+        Arc::make_mut(record).told = told;
     }
 
     /// Whether there is a message that ends with the next record, or a failure that it is about.

@@ -56,6 +56,7 @@ pub(super) fn settle(
             ErrorAction::Tempfail => verdict = Verdict::Tempfail,
         }
     }
+    recorder.told(&verdict);
     let is_over = verdict != Verdict::Continue || recorder.is_complete();
     let records = if is_over { recorder.take().into() } else { None.into() };
     Answer { verdict, edits, records }

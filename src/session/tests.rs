@@ -629,7 +629,7 @@ async fn failures_are_answered_where_the_mta_takes_an_answer() {
         if matches!(event, Event::Content | Event::End) {
             session.mail(b"<a@example.com>", false, None).await;
         }
-        let failed = session.fail(event).verdict;
+        let failed = session.fail(event, false).verdict;
         let own = ("Authentication-Results", " mx.example.net; dmarc=pass");
         let answer = session.message(&[own, FROM], "x").await;
         // A message that goes on has fields deleted all the same.

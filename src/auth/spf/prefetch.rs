@@ -38,6 +38,12 @@ type Early = (Key, Purpose, Result<Answer, Failure>);
 pub(super) struct Prefetch {
     /// Every look-up since the first that had to be waited for.
     started: HashMap<Key, StartedLookup>,
+    /// Of these, the early ones whose turn has not come.
+    unused: Vec<Key>,
+    /// Early ones whose turn came.
+    used: u64,
+    /// Counts both at the end.
+    dns: Option<Dns>,
     /// Drives the early ones.
     running: FuturesUnordered<BoxFuture<'static, Early>>,
     /// Terms that may still be asked for.
@@ -63,6 +69,9 @@ impl Prefetch {
     pub(super) fn new(max_lookups: usize) -> Self {
         Self {
             started: HashMap::new(),
+            unused: Vec::new(),
+            used: 0,
+            dns: None,
             running: FuturesUnordered::new(),
             // The first term to ask is never early.
             terms: max_lookups.saturating_sub(1).min(MAX_EARLY_TERMS),
@@ -73,6 +82,16 @@ impl Prefetch {
 
     /// The look-up whose turn has come: the one under way where there is one, else a new one.
     pub(super) fn take_up(&mut self, dns: &Dns, name: &Name, kind: RecordType) -> StartedLookup {
+        if let Some(place) =
+            self.unused.iter().position(|(early, of_type)| early == name && *of_type == kind)
+        {
+            self.unused.swap_remove(place);
+            self.used += 1;
+        }
+        self.begin(dns, name, kind)
+    }
+
+    fn begin(&mut self, dns: &Dns, name: &Name, kind: RecordType) -> StartedLookup {
         let lookup = self.started.entry((name.clone(), kind));
         let start = || {
             let (dns, name) = (dns.clone(), name.clone());
@@ -182,7 +201,9 @@ impl Prefetch {
         if self.started.contains_key(&key) {
             return false;
         }
-        let lookup = self.take_up(dns, &key.0, key.1);
+        let lookup = self.begin(dns, &key.0, key.1);
+        self.dns.get_or_insert_with(|| dns.clone());
+        self.unused.push(key.clone());
         self.running.push(Box::pin(async move { (key, purpose, lookup.await) }));
         true
     }
@@ -191,6 +212,14 @@ impl Prefetch {
     pub(super) fn forget_large(&mut self, key: &Key, answer: &Result<Answer, Failure>) {
         if answer.as_ref().is_ok_and(|answer| answer.size() > MAX_KEPT_ANSWER) {
             self.started.remove(key);
+        }
+    }
+}
+
+impl Drop for Prefetch {
+    fn drop(&mut self) {
+        if let Some(dns) = &self.dns {
+            dns.prefetched(self.used, u64::try_from(self.unused.len()).unwrap_or(u64::MAX));
         }
     }
 }

@@ -485,7 +485,7 @@ async fn a_panic_costs_one_message() {
         }
         let message = AssertUnwindSafe(session.message(&[FORGED], "x")).catch_unwind().await;
         assert!(message.is_err());
-        let failed = session.fail(Event::End);
+        let failed = session.fail(Event::End, false);
         assert_eq!((failed.verdict, failed.edits.len()), (Verdict::Accept, 1));
         session.mail(b"<a@example.com>", false, None).await;
         let answer = session.message(&[("From", " a@example.com")], "x").await;

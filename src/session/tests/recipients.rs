@@ -117,7 +117,7 @@ async fn recipients_come_out_of_order_and_after_failures() {
     let mut session = host.connect();
     assert_eq!(session.rcpt(b"<x@a.example>").await, Answer::proceed());
     session.mail(b"<a@bad.example>", false, None).await;
-    session.fail(Event::Content);
+    session.fail(Event::Content, false);
     assert_eq!(session.rcpt(b"<x@a.example>").await, Answer::proceed());
     assert_eq!(session.end_of_message(None).await.verdict, Verdict::Tempfail);
 }

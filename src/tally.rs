@@ -1,0 +1,129 @@
+//! Counts of atomics, which cost a few nanoseconds each: what is counted, others know.
+
+use std::{
+    array,
+    sync::atomic::{AtomicU64, Ordering},
+    time::Duration,
+};
+
+/// Counts, one for each of `N` kinds.
+#[derive(Debug)]
+pub struct Tally<const N: usize>([AtomicU64; N]);
+
+impl<const N: usize> Default for Tally<N> {
+    fn default() -> Self {
+        Self(array::from_fn(|_| AtomicU64::new(0)))
+    }
+}
+
+impl<const N: usize> Tally<N> {
+    /// Adds one to the count of a kind; a kind that there is none of counts nowhere.
+    pub fn count(&self, kind: usize) {
+        self.add(kind, 1);
+    }
+
+    /// Adds so many to the count of a kind.
+    pub fn add(&self, kind: usize, number: u64) {
+        if let Some(count) = self.0.get(kind) {
+            count.fetch_add(number, Ordering::Relaxed);
+        }
+    }
+
+    /// The counts.
+    pub fn read(&self) -> [u64; N] {
+        self.0.each_ref().map(|count| count.load(Ordering::Relaxed))
+    }
+}
+
+/// The upper bounds of a histogram's buckets, in microseconds.
+const BOUNDS: [u64; 15] = [
+    500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000, 1_000_000,
+    2_500_000, 5_000_000, 10_000_000, 30_000_000,
+];
+
+/// How long something took, in buckets from half a millisecond to half a minute, and in total.
+#[derive(Debug, Default)]
+pub struct Histogram {
+    /// One more than the bounds: what took longer is in the last.
+    buckets: Tally<{ BOUNDS.len() + 1 }>,
+    /// In nanoseconds.
+    total: AtomicU64,
+}
+
+/// A reading of a histogram.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Distribution {
+    /// Upper bounds, each with how many took that long at most.
+    pub buckets: Vec<(Duration, u64)>,
+    /// How many there were.
+    pub count: u64,
+    /// How long they took together.
+    pub total: Duration,
+}
+
+impl Histogram {
+    /// Adds something that took so long.
+    pub fn observe(&self, took: Duration) {
+        // A bucket has its upper bound in it (as Prometheus has it: `le`).
+        let micros = u64::try_from(took.as_nanos().div_ceil(1000)).unwrap_or(u64::MAX);
+        self.buckets.count(BOUNDS.iter().take_while(|bound| micros > **bound).count());
+        let nanos = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
+        self.total.fetch_add(nanos, Ordering::Relaxed);
+    }
+
+    /// The counts so far.
+    pub fn read(&self) -> Distribution {
+        let counts = self.buckets.read();
+        let mut count = 0;
+        let sums = counts.map(|of_bucket| {
+            count += of_bucket;
+            count
+        });
+        let bounds = BOUNDS.into_iter().map(Duration::from_micros);
+        Distribution {
+            count,
+            buckets: bounds.zip(sums).collect(),
+            total: Duration::from_nanos(self.total.load(Ordering::Relaxed)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kinds_are_counted() {
+        let tally = Tally::<3>::default();
+        for kind in [0, 2, 2, 3, usize::MAX] {
+            tally.count(kind);
+        }
+        assert_eq!(tally.read(), [1, 0, 2]);
+    }
+
+    #[test]
+    fn a_bucket_has_its_upper_bound() {
+        let histogram = Histogram::default();
+        let micros = Duration::from_micros;
+        let nano = Duration::from_nanos(1);
+        let took = [
+            Duration::ZERO,
+            micros(500),
+            micros(500) + nano,
+            micros(30_000_000),
+            micros(30_000_001),
+        ];
+        took.iter().for_each(|took| histogram.observe(*took));
+        let Distribution { buckets, count, total } = histogram.read();
+        assert_eq!((count, total), (5, took.iter().sum()));
+        assert_eq!(buckets[..2], [(micros(500), 2), (micros(1000), 3)]);
+        assert_eq!(buckets[13..], [(micros(10_000_000), 3), (micros(30_000_000), 4)]);
+        // Against the definition.
+        for (bound, below) in buckets {
+            assert_eq!(
+                u64::try_from(took.iter().filter(|took| **took <= bound).count()),
+                Ok(below)
+            );
+        }
+    }
+}
