@@ -25,8 +25,8 @@ pub use self::{
     params::Config,
     types::{
         keyword::{
-            Action, ErrorAction, HeaderName, LogDestination, LogLevel, MailingLists, OwnPolicy,
-            SyslogFacility,
+            Action, ErrorAction, HeaderName, LogDestination, LogFormat, LogLevel, MailingLists,
+            OwnPolicy, SyslogFacility,
         },
         reply_text::{ReplySegment, ReplyText},
         socket::SocketSpec,

@@ -1,5 +1,6 @@
 //! The log: a queue that never blocks mail, and a thread that writes it to syslog or stderr.
 
+mod json;
 mod queue;
 mod rate_limit;
 #[cfg(test)]
@@ -16,19 +17,22 @@ use std::{
     time::Duration,
 };
 
+pub use json::push_string;
 pub use queue::Target;
 pub use rate_limit::RateLimit;
 
+use json::is_hidden;
 use queue::{Queue, State, prefix};
 use writer::Writer;
 
-use crate::config::LogLevel;
+use crate::config::{LogFormat, LogLevel};
 
 /// Lines that wait to be written; further ones are dropped and counted.
 const QUEUE_LENGTH: usize = 4096;
 
-/// A line longer than this is cut: syslog daemons take about 8 KiB.
-const MAX_LINE: usize = 4096;
+/// A line longer than this is cut: syslog daemons take about 8 KiB. Who makes an object of JSON sees to
+/// that.
+pub const MAX_LINE: usize = 4096;
 
 thread_local! {
     /// Where the thread makes its lines.
@@ -49,9 +53,18 @@ impl Log {
     /// The thread could not be started.
     pub fn start(target: Target, level: LogLevel) -> io::Result<Self> {
         let log = Self::new(level, None);
+        log.queue.is_json.store(target.format == LogFormat::Json, Ordering::Relaxed);
         let queue = Arc::clone(&log.queue);
         thread::Builder::new().name("log".into()).spawn(move || Writer::new(target).run(&queue))?;
         Ok(log)
+    }
+
+    /// The same log as JSON, or as text again, for tests.
+    #[cfg(any(test, feature = "testing"))]
+    #[must_use]
+    pub fn in_format(self, format: LogFormat) -> Self {
+        self.queue.is_json.store(format == LogFormat::Json, Ordering::Relaxed);
+        self
     }
 
     /// A log that keeps its lines, for tests.
@@ -75,9 +88,10 @@ impl Log {
         self.queue.lost.load(Ordering::Relaxed)
     }
 
-    /// Changes where lines go and which.
+    /// Changes where lines go, in which form, and which.
     pub fn redirect(&self, target: Target, level: LogLevel) {
         self.queue.level.store(level as u8, Ordering::Relaxed);
+        self.queue.is_json.store(target.format == LogFormat::Json, Ordering::Relaxed);
         self.queue.lock().new_target = Some(target);
         self.queue.filled.notify_one();
     }
@@ -90,25 +104,40 @@ impl Log {
     /// Writes a line, if lines of its level are written; never waits.
     ///
     /// The line is a sentence, and begins with its severity where that matters: many files of
-    /// syslog do not show it otherwise.
+    /// syslog do not show it otherwise. As JSON it is the value of `message`.
     pub fn write(&self, level: LogLevel, line: impl FnOnce() -> String) {
-        self.write_prefixed(level, prefix(level), |text| text.push_str(&line()));
+        self.write_prefixed(level, prefix(level), |text, format| match format {
+            LogFormat::Text => text.push_str(&line()),
+            LogFormat::Json => json::push_message(text, &line()),
+        });
     }
 
-    /// As [`Self::write`], with a line that is made in an empty text, and that programs read: it is
-    /// as it is made, whatever its level.
-    pub fn write_with(&self, level: LogLevel, make: impl FnOnce(&mut String)) {
+    /// As [`Self::write`], with a line that programs read, whatever its level: it is made in an empty
+    /// text, or, as JSON, in an object that has the level already and is not ended.
+    pub fn write_with(&self, level: LogLevel, make: impl FnOnce(&mut String, LogFormat)) {
         self.write_prefixed(level, "", make);
     }
 
-    fn write_prefixed(&self, level: LogLevel, prefix: &str, make: impl FnOnce(&mut String)) {
+    fn write_prefixed(
+        &self,
+        level: LogLevel,
+        prefix: &str,
+        make: impl FnOnce(&mut String, LogFormat),
+    ) {
         if !self.takes(level) {
             return;
         }
         // Taken, not borrowed: should making the line go wrong, that is logged too.
         let mut text = LINE.take();
-        make(&mut text);
-        self.push(level, prefix, &escape_line(&text));
+        if self.queue.is_json.load(Ordering::Relaxed) {
+            json::begin(&mut text, level);
+            make(&mut text, LogFormat::Json);
+            json::end(&mut text);
+            self.push(level, "", &text);
+        } else {
+            make(&mut text, LogFormat::Text);
+            self.push(level, prefix, &escape_line(&text));
+        }
         if text.capacity() <= 2 * MAX_LINE {
             text.clear();
             LINE.set(text);
@@ -175,9 +204,7 @@ fn escape_line(line: &str) -> Cow<'_, str> {
             escaped.push_str("...");
             break;
         }
-        if c.is_control()
-            || matches!(c, '\u{61c}' | '\u{2028}' | '\u{2029}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
-        {
+        if is_hidden(c) {
             // Writing to a `String` cannot fail.
             let _ = write!(escaped, "\\u{{{:x}}}", u32::from(c));
         } else {

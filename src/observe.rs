@@ -5,6 +5,7 @@ mod exposition;
 mod family;
 mod line;
 mod metrics;
+mod pairs;
 mod process;
 mod reading;
 
@@ -13,6 +14,8 @@ use std::{net::IpAddr, sync::Arc, time::Duration};
 pub use conclusion::Conclusion;
 #[cfg(any(test, feature = "testing"))]
 pub use conclusion::{MessageVerdict, Reason, Reasons};
+#[cfg(any(test, feature = "testing"))]
+pub use metrics::Method;
 pub use metrics::Metrics;
 pub use reading::Reading;
 
@@ -106,44 +109,4 @@ fn is_private(address: IpAddr) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::config::LogLevel;
-
-    #[test]
-    fn all_metrics_are_there_from_the_start() {
-        let observer = Observer::new(Log::keep(LogLevel::Warn));
-        let text = observer.metrics_text();
-        for sample in [
-            "spf_milter_messages_total{verdict=\"quarantine\"} 0",
-            "spf_milter_results_total{method=\"dkim\",result=\"policy\"} 0",
-            "spf_milter_replies_total{code=\"451\",reason=\"internal\"} 0",
-            "spf_milter_dns_lookups_total{type=\"existence\",outcome=\"nxdomain\"} 0",
-            "spf_milter_message_seconds_bucket{le=\"0.0005\"} 0",
-            "spf_milter_stage_seconds_bucket{stage=\"iprev\",le=\"30\"} 0",
-        ] {
-            assert!(text.lines().any(|line| line == sample), "{sample}\n{text}");
-        }
-    }
-
-    #[test]
-    fn private_clients_are_logged_once_in_a_while() {
-        let log = Log::keep(LogLevel::Warn);
-        let observer = Observer::new(log.clone());
-        for public in ["192.0.2.1", "172.32.0.1", "100.128.0.1", "2001:db8::1", "::ffff:192.0.2.1"]
-        {
-            observer.private_client(public.parse().unwrap());
-        }
-        assert!(log.take_kept().is_empty());
-        for private in ["172.18.0.1", "10.0.0.1"] {
-            observer.private_client(private.parse().unwrap());
-        }
-        let [line] = log.take_kept().try_into().unwrap();
-        assert!(line.starts_with("client 172.18.0.1 has a private address"), "{line}");
-        for private in
-            ["192.168.1.1", "169.254.1.1", "100.64.0.1", "fd00::1", "fe80::1", "::ffff:10.1.1.1"]
-        {
-            assert!(is_private(private.parse().unwrap()), "{private}");
-        }
-    }
-}
+mod tests;

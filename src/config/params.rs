@@ -14,7 +14,7 @@ use super::{
         domains::Domains,
         file::{Mode, group_name, mode, path},
         keyword::{
-            Action, ErrorAction, HeaderName, LogDestination, LogLevel, MailingLists,
+            Action, ErrorAction, HeaderName, LogDestination, LogFormat, LogLevel, MailingLists,
             SyslogFacility, action, header_name, keyword,
         },
         listed::{Listed, listed},
@@ -159,6 +159,8 @@ parameters! {
     "Logging" {
         /// Where log messages go.
         log_destination: LogDestination = Text("syslog"), RELOADED, keyword;
+        /// Form of log messages: text, or one object of JSON in each line.
+        log_format: LogFormat = Text("text"), RELOADED, keyword;
         /// The least important log messages that are written.
         log_level: LogLevel = Text("info"), RELOADED, keyword;
         /// Facility of the messages that go to syslog.

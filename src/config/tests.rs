@@ -688,6 +688,7 @@ fn spellings(name: &str) -> Vec<&'static str> {
         "socket_group" => vec!["postfix", ""],
         "error_action" => vec!["accept", "tempfail"],
         "log_destination" => vec!["stderr", "syslog"],
+        "log_format" => vec!["text", "json"],
         "log_level" => vec!["error", "warn", "info", "debug"],
         "syslog_facility" => vec!["kern", "authpriv", "local7"],
         "hostname" => vec!["", "Mail.Example.COM.", "bücher.example"],

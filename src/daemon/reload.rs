@@ -228,7 +228,7 @@ impl Reloader {
 
 /// Where a configuration has the log written to.
 pub(super) fn log_target(config: &Config) -> Target {
-    Target::new(config.log_destination, config.syslog_facility)
+    Target::new(config.log_destination, config.syslog_facility, config.log_format)
 }
 
 #[cfg(test)]

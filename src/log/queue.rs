@@ -4,11 +4,12 @@ use std::{
     path::PathBuf,
     sync::{
         Condvar, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU8, AtomicU64},
+        atomic::{AtomicBool, AtomicU8, AtomicU64},
     },
 };
 
-use crate::config::{LogDestination, LogLevel, SyslogFacility};
+use super::json;
+use crate::config::{LogDestination, LogFormat, LogLevel, SyslogFacility};
 
 /// Capacity for lines that stays allocated, in octets.
 pub(super) const KEPT_CAPACITY: usize = 64 * 1024;
@@ -16,21 +17,23 @@ pub(super) const KEPT_CAPACITY: usize = 64 * 1024;
 /// Where the local syslog listens.
 const SYSLOG_SOCKET: &str = "/dev/log";
 
-/// Where lines go.
+/// Where lines go, and in which form.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Target {
     /// Syslog or stderr.
     pub destination: LogDestination,
     /// The facility of syslog.
     pub facility: SyslogFacility,
+    /// The form of lines.
+    pub format: LogFormat,
     /// The socket of syslog.
     pub syslog_socket: PathBuf,
 }
 
 impl Target {
     /// The local syslog, or stderr.
-    pub fn new(destination: LogDestination, facility: SyslogFacility) -> Self {
-        Self { destination, facility, syslog_socket: SYSLOG_SOCKET.into() }
+    pub fn new(destination: LogDestination, facility: SyslogFacility, format: LogFormat) -> Self {
+        Self { destination, facility, format, syslog_socket: SYSLOG_SOCKET.into() }
     }
 }
 
@@ -38,6 +41,8 @@ impl Target {
 #[derive(Debug)]
 pub(super) struct Queue {
     pub(super) level: AtomicU8,
+    /// Whether lines are made as JSON.
+    pub(super) is_json: AtomicBool,
     /// Lines that were lost since the start.
     pub(super) lost: AtomicU64,
     state: Mutex<State>,
@@ -65,6 +70,7 @@ impl Queue {
     pub(super) fn new(level: LogLevel, kept: Option<Vec<String>>) -> Self {
         Self {
             level: AtomicU8::new(level as u8),
+            is_json: AtomicBool::new(false),
             lost: AtomicU64::new(0),
             state: Mutex::new(State { kept, ..State::default() }),
             filled: Condvar::new(),
@@ -117,6 +123,20 @@ pub(super) fn prefix(level: LogLevel) -> &'static str {
         LogLevel::Error => "error: ",
         LogLevel::Warn => "warning: ",
         LogLevel::Info | LogLevel::Debug => "",
+    }
+}
+
+/// A sentence as a line of its own.
+pub(super) fn line(format: LogFormat, level: LogLevel, sentence: &str) -> String {
+    match format {
+        LogFormat::Text => format!("{}{sentence}", prefix(level)),
+        LogFormat::Json => {
+            let mut line = String::new();
+            json::begin(&mut line, level);
+            json::push_message(&mut line, sentence);
+            json::end(&mut line);
+            line
+        }
     }
 }
 

@@ -15,7 +15,7 @@ use crate::config::{LogDestination, SyslogFacility};
 fn syslog_target(socket: &Path) -> Target {
     Target {
         syslog_socket: socket.into(),
-        ..Target::new(LogDestination::Syslog, SyslogFacility::Mail)
+        ..Target::new(LogDestination::Syslog, SyslogFacility::Mail, LogFormat::Text)
     }
 }
 
@@ -156,7 +156,7 @@ fn lines_are_one_line_each() {
 #[test]
 fn a_line_can_be_logged_while_one_is_made() {
     let log = Log::keep(LogLevel::Info);
-    log.write_with(LogLevel::Info, |text| {
+    log.write_with(LogLevel::Info, |text, _| {
         text.push_str("outer");
         log.info(|| "inner".into());
     });
@@ -297,7 +297,7 @@ fn sentences_begin_with_their_severity() {
     log.info(|| "three".into());
     log.debug(|| "four".into());
     // Lines for programs have no prefix.
-    log.write_with(LogLevel::Error, |text| text.push_str("action=fail"));
+    log.write_with(LogLevel::Error, |text, _| text.push_str("action=fail"));
     let queue = log.queue.lock();
     let lines: Vec<&str> = queue.lines.iter().map(|(_, line)| line).collect();
     assert_eq!(lines, ["error: one", "warning: two", "three", "four", "action=fail"]);

@@ -14,7 +14,7 @@ use std::{
 use socket2::{Domain, SockAddr, Socket, Type};
 use syslog::{LogFormat, Severity};
 
-use super::queue::{KEPT_CAPACITY, Lines, Queue, State, Target, prefix};
+use super::queue::{self, KEPT_CAPACITY, Lines, Queue, State, Target};
 use crate::config::{LogDestination, LogLevel, SyslogFacility};
 
 /// How often a syslog that cannot be reached is tried again.
@@ -145,7 +145,8 @@ impl Writer {
     /// Reports how many lines were lost. Where the report is lost too, it comes with the next line.
     fn report_lost(&mut self) {
         if self.lost > 0 {
-            let line = format!("{}log lines dropped: {}", prefix(LogLevel::Warn), self.lost);
+            let sentence = format!("log lines dropped: {}", self.lost);
+            let line = queue::line(self.target.format, LogLevel::Warn, &sentence);
             if self.write([(LogLevel::Warn, line.as_str())]) == 0 {
                 self.lost = 0;
             }
@@ -176,10 +177,9 @@ impl Writer {
                     if !self.reported {
                         self.reported = true;
                         let socket = self.target.syslog_socket.display();
-                        let trouble = format!(
-                            "{}cannot write to syslog at {socket}, trying on: {error}",
-                            prefix(LogLevel::Warn)
-                        );
+                        let trouble =
+                            format!("cannot write to syslog at {socket}, trying on: {error}");
+                        let trouble = queue::line(self.target.format, LogLevel::Warn, &trouble);
                         self.write_stderr([(LogLevel::Warn, trouble.as_str())]);
                     }
                     lost += self.write_stderr([(level, line)]);

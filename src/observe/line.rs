@@ -2,12 +2,13 @@
 
 use std::{fmt::Write as _, net::IpAddr};
 
+use super::{conclusion::Reason, pairs::Pairs};
 use crate::{
     auth::{Identity, dkim::SignatureOutcome, dmarc::Identifier},
     config::LogLevel,
     log::Log,
-    mail::{ip_address::push_address, octets::first_octets, reply::Reply},
-    policy::Refusal,
+    mail::{ip_address::push_address, reply::Reply},
+    policy::{Exemption, Refusal},
     session::{ContentRecord, Failure, IdentityRecord, Recipient, Record},
 };
 
@@ -22,19 +23,21 @@ pub(super) fn log_record(log: &Log, record: &Record) {
         log.error(|| format!("cannot change a message: the MTA does not let milters {missing}"));
     }
     for identity in &record.identities {
-        log.write_with(LogLevel::Info, |text| {
-            identity_pairs(&mut Pairs { text }, record, identity)
+        log.write_with(LogLevel::Info, |text, format| {
+            identity_pairs(&mut Pairs::new(text, format), record, identity)
         });
     }
     if let Some(content) = &record.content {
-        log.write_with(LogLevel::Info, |text| content_pairs(&mut Pairs { text }, record, content));
+        log.write_with(LogLevel::Info, |text, format| {
+            content_pairs(&mut Pairs::new(text, format), record, content)
+        });
     }
     // The circumstances are at the end of all others.
     let log_pairs = |level, write: &dyn Fn(&mut Pairs<'_>)| {
-        log.write_with(level, |text| {
-            let mut pairs = Pairs { text };
+        log.write_with(level, |text, format| {
+            let mut pairs = Pairs::new(text, format);
             write(&mut pairs);
-            pairs.circumstances(record);
+            circumstances(&mut pairs, record);
         });
     };
     if record.has_too_many_forged {
@@ -45,17 +48,17 @@ pub(super) fn log_record(log: &Log, record: &Record) {
                 false => Refusal::ForgedResults,
             };
             pairs.pair("reason", refusal.as_str());
-            pairs.dry_run(record.dry_run);
+            dry_run(pairs, record.dry_run);
         });
     } else if record.forged_fields + record.forged_tags > 0 {
         log_pairs(LogLevel::Info, &|pairs| {
             if record.forged_fields > 0 {
-                pairs.pair("deleted-authentication-results", &record.forged_fields.to_string());
+                pairs.number("deleted-authentication-results", record.forged_fields);
             }
             if record.forged_tags > 0 {
-                pairs.pair("deleted-tags", &record.forged_tags.to_string());
+                pairs.number("deleted-tags", record.forged_tags);
             }
-            pairs.dry_run(record.dry_run);
+            dry_run(pairs, record.dry_run);
         });
     }
     if let Some(failure) = record.failure {
@@ -94,11 +97,10 @@ fn identity_pairs(pairs: &mut Pairs<'_>, record: &Record, identity: &IdentityRec
     if identity.for_dmarc {
         pairs.pair("purpose", "dmarc");
     }
-    pairs.dry_run(record.dry_run && identity.reply.is_some());
-    if let Some(exemption) = identity.exemption {
-        pairs.pair("reason", exemption.as_str());
-    }
-    pairs.client(record);
+    dry_run(pairs, record.dry_run && identity.reply.is_some());
+    let refused = identity.reply.as_ref().map(|_| Reason::of_identity(verified.identity).as_str());
+    pairs.optional("reason", identity.exemption.map(Exemption::as_str).or(refused));
+    client(pairs, record);
     pairs.pair("domain", &verified.domain);
     if verified.identity == Identity::Mailfrom {
         pairs.pair("envelope-from", &verified.sender());
@@ -115,12 +117,12 @@ fn identity_pairs(pairs: &mut Pairs<'_>, record: &Record, identity: &IdentityRec
         pairs.pair("detail", &problem.detail);
     }
     if outcome.lookups > 0 {
-        pairs.pair("lookups", &outcome.lookups.to_string());
+        pairs.number("lookups", outcome.lookups);
     }
     if outcome.void_lookups > 0 {
-        pairs.pair("void-lookups", &outcome.void_lookups.to_string());
+        pairs.number("void-lookups", outcome.void_lookups);
     }
-    pairs.reply(identity.reply.as_ref());
+    reply(pairs, identity.reply.as_ref());
     match &identity.recipient {
         Some(Recipient::One(path)) => pairs.pair("recipient", path),
         Some(Recipient::More(count)) => pairs.pair("recipient", &format!("{count} more")),
@@ -140,7 +142,7 @@ fn content_pairs(pairs: &mut Pairs<'_>, record: &Record, content: &ContentRecord
         pairs.optional("client-name", outcome.name.as_ref().map(|name| name.as_str()));
     }
     pairs.pair("action", content.action());
-    pairs.dry_run(record.dry_run && content.action() != "accept");
+    dry_run(pairs, record.dry_run && content.action() != "accept");
     if let Some(outcome) = &content.dmarc {
         let author_domain = outcome.author_domain.as_ref();
         pairs.optional("author-domain", author_domain.map(|domain| domain.as_str()));
@@ -152,12 +154,14 @@ fn content_pairs(pairs: &mut Pairs<'_>, record: &Record, content: &ContentRecord
             pairs.pair("override", policy.as_str());
         }
         pairs.pair("disposition", content.disposition.as_str());
-        pairs.optional("reason", content.exemption.map(|exemption| exemption.as_str()));
-        pairs.optional("list", content.list.as_ref().map(|list| list.as_str()));
     }
-    for cause in &content.causes {
-        pairs.pair("cause", &format!("{}:{}", cause.refusal.as_str(), cause.action));
-    }
+    // Of a message that goes on, what exempts it says more than what it is marked for.
+    let exemption = content.exemption.filter(|_| content.dmarc.is_some()).map(Exemption::as_str);
+    let reason = || Reason::of_content(record, content).map(Reason::as_str);
+    pairs.optional("reason", exemption.or_else(reason));
+    pairs.optional("list", content.list.as_ref().map(|list| list.as_str()));
+    let causes = content.causes.iter();
+    pairs.each("cause", causes.map(|cause| format!("{}:{}", cause.refusal.as_str(), cause.action)));
     if content.causes.iter().any(|cause| cause.refusal == Refusal::LocalDomain) {
         pairs.pair("hint", LOCAL_DOMAIN_HINT);
     }
@@ -167,28 +171,25 @@ fn content_pairs(pairs: &mut Pairs<'_>, record: &Record, content: &ContentRecord
             pairs.pair("spf-domain", &verified.domain);
             pairs.pair("envelope-from", &verified.sender());
         }
-        for identifier in &outcome.aligned {
-            let (key, domain) = match identifier {
-                Identifier::Spf(domain) => ("aligned-spf", domain),
-                Identifier::Dkim(domain) => ("aligned-dkim", domain),
-            };
-            pairs.pair(key, domain.as_str());
-        }
+        let aligned = |is_spf: bool| {
+            outcome.aligned.iter().filter_map(move |identifier| match identifier {
+                Identifier::Spf(domain) => is_spf.then_some(domain.as_str()),
+                Identifier::Dkim(domain) => (!is_spf).then_some(domain.as_str()),
+            })
+        };
+        pairs.each("aligned-spf", aligned(true));
+        pairs.each("aligned-dkim", aligned(false));
         if let Some(problem) = &outcome.problem {
             pairs.pair("problem", &problem.to_string());
         }
     }
-    pairs.reply(content.reply.as_ref());
-    pairs.circumstances(record);
+    reply(pairs, content.reply.as_ref());
+    circumstances(pairs, record);
     if let Some(signatures) = &content.dkim {
         // Last, for a sender can make them long; and a pair for each, so that none is lost behind
         // the names of another.
-        if signatures.is_empty() {
-            pairs.pair("dkim", "none");
-        }
-        for signature in signatures {
-            pairs.pair("dkim", &signature_word(signature));
-        }
+        let none = signatures.is_empty().then(|| "none".to_owned());
+        pairs.each("dkim", none.into_iter().chain(signatures.iter().map(signature_word)));
     }
 }
 
@@ -216,104 +217,35 @@ fn signature_word(signature: &SignatureOutcome) -> String {
     word
 }
 
-/// `key=value` pairs.
-struct Pairs<'a> {
-    text: &'a mut String,
+//--- Pairs that several lines have ---
+
+fn reply(pairs: &mut Pairs<'_>, reply: Option<&Reply>) {
+    if let Some(reply) = reply {
+        pairs.pair("reply", &format!("{} {}", reply.code(), reply.status()));
+    }
 }
 
-impl Pairs<'_> {
-    /// Adds a pair. Values that are not plain words are quoted; quotes and backslashes in them
-    /// escaped.
-    fn pair(&mut self, key: &str, value: &str) {
-        if !self.text.is_empty() {
-            self.text.push(' ');
-        }
-        self.text.push_str(key);
-        self.text.push('=');
-        let plain = !value.is_empty()
-            && (value
-                .bytes()
-                .all(|octet| matches!(octet, b'!' | b'#'..=b'<' | b'>'..=b'[' | b']'..=b'~'))
-                || value.chars().all(|c| {
-                    !c.is_whitespace() && !c.is_control() && !matches!(c, '"' | '\\' | '=')
-                }));
-        if plain {
-            push_limited(self.text, value);
-        } else {
-            self.text.push('"');
-            let escaped = value.chars().fold(String::new(), |mut escaped, c| {
-                match c {
-                    '"' | '\\' => escaped.extend(['\\', c]),
-                    // Writing to a `String` cannot fail.
-                    c if c.is_control() => drop(write!(escaped, "\\u{{{:x}}}", u32::from(c))),
-                    c => escaped.push(c),
-                }
-                escaped
-            });
-            push_limited(self.text, &escaped);
-            self.text.push('"');
-        }
+fn dry_run(pairs: &mut Pairs<'_>, is_dry: bool) {
+    if is_dry {
+        pairs.pair("dry-run", "yes");
     }
+}
 
-    /// Adds a pair where there is a value.
-    fn optional(&mut self, key: &str, value: Option<&str>) {
-        if let Some(value) = value {
-            self.pair(key, value);
-        }
-    }
+fn client(pairs: &mut Pairs<'_>, record: &Record) {
+    pairs.optional("client-ip", record.client.map(spelt).as_deref());
+    pairs.optional("inner-ip", record.inner.map(spelt).as_deref());
+    pairs.optional("relay-ip", record.relay.map(spelt).as_deref());
+}
 
-    fn reply(&mut self, reply: Option<&Reply>) {
-        if let Some(reply) = reply {
-            self.pair("reply", &format!("{} {}", reply.code(), reply.status()));
-        }
-    }
-
-    fn dry_run(&mut self, is_dry: bool) {
-        if is_dry {
-            self.pair("dry-run", "yes");
-        }
-    }
-
-    fn client(&mut self, record: &Record) {
-        if let Some(client) = record.client {
-            self.pair("client-ip", &spelt(client));
-        }
-        if let Some(inner) = record.inner {
-            self.pair("inner-ip", &spelt(inner));
-        }
-        if let Some(relay) = record.relay {
-            self.pair("relay-ip", &spelt(relay));
-        }
-    }
-
-    fn circumstances(&mut self, record: &Record) {
-        self.client(record);
-        self.optional("queue-id", record.queue_id.as_deref());
-    }
+fn circumstances(pairs: &mut Pairs<'_>, record: &Record) {
+    client(pairs, record);
+    pairs.optional("queue-id", record.queue_id.as_deref());
 }
 
 fn spelt(address: IpAddr) -> String {
     let mut text = String::with_capacity(40);
     push_address(&mut text, address);
     text
-}
-
-/// Values that the network made long are cut, so that the pairs behind them are not lost.
-fn push_limited(text: &mut String, value: &str) {
-    const LIMIT: usize = 512;
-    if value.len() <= LIMIT {
-        text.push_str(value);
-    } else {
-        let kept = first_octets(value, LIMIT);
-        // Half of an escape at the cut would escape what follows.
-        let backslashes = kept.len() - kept.trim_end_matches('\\').len();
-        text.push_str(if backslashes % 2 == 1 {
-            kept.strip_suffix('\\').unwrap_or(kept)
-        } else {
-            kept
-        });
-        text.push_str("...");
-    }
 }
 
 #[cfg(test)]
@@ -330,7 +262,7 @@ mod tests {
             spf::Outcome,
         },
         mail::{domain::Domain, results::SpfResult},
-        policy::{Disposition, Exemption},
+        policy::Disposition,
         session::{Action, Permission},
     };
 
@@ -523,19 +455,6 @@ mod tests {
         for local_part in ["\\".repeat(600), format!("a{}", "\\".repeat(600))] {
             let line = self::line("example.com", &local_part);
             assert!(line.contains("\\\\\\\\...\" mechanism=all queue-id=4X"), "{line}");
-        }
-    }
-
-    #[test]
-    fn values_are_shown_up_to_the_bound() {
-        for (length, shown) in [(511, 511), (512, 512), (513, 512)] {
-            let mut text = String::new();
-            push_limited(&mut text, &"x".repeat(length));
-            assert_eq!(
-                text,
-                "x".repeat(shown) + if shown < length { "..." } else { "" },
-                "{length}"
-            );
         }
     }
 }

@@ -25,7 +25,7 @@ use spf_milter::{
     internal_error::InternalError,
     log::Log,
     mail::{domain::Domain, reply::Reply, results::SpfResult},
-    observe::Observer,
+    observe::{Observer, Reason as LogReason},
     policy::{Cause, Disposition, Exemption, Refusal},
     session::{
         Action, ContentRecord, Failure, IdentityRecord, Permission, Recipient, Record, Skipped,
@@ -476,7 +476,7 @@ fn keys_in_source() -> BTreeSet<String> {
     let source = read("src/observe/line.rs");
     let source = source.split("#[cfg(test)]").next().unwrap();
     // The first argument, or what a branch chooses for it.
-    let places = [".pair(", ".optional(", "=> ("]
+    let places = [".pair(", ".optional(", ".number(", ".each(", "=> ("]
         .into_iter()
         .flat_map(|before| source.split(before).skip(1));
     let calls = places.map(|call| call.split([',', '\n']).next().unwrap());
@@ -533,6 +533,18 @@ fn the_manual_has_the_words_of_the_log() {
         Refusal::Unauthenticated,
     ]
     .map(Refusal::as_str);
+    // Other lines have the other reasons, in words of their own.
+    let reasons = [
+        LogReason::SpfHelo,
+        LogReason::SpfMailfrom,
+        LogReason::Dmarc,
+        LogReason::DmarcTemperror,
+        LogReason::LocalDomain,
+        LogReason::MalformedAuthor,
+        LogReason::Unauthenticated,
+        LogReason::Iprev,
+    ]
+    .map(LogReason::as_str);
     let failures = [
         Failure::NotGranted(Permission::AddFields),
         Failure::Internal(InternalError::new("a test")),
@@ -548,6 +560,7 @@ fn the_manual_has_the_words_of_the_log() {
         .chain(from_dmarc)
         .chain(of_messages)
         .chain(["tag", "defer"])
+        .chain(reasons)
     {
         assert!(has(word), "{word}");
     }

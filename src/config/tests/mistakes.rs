@@ -15,6 +15,7 @@ pub(super) fn usual(name: &str) -> &'static str {
         "max_connections" => "77",
         "error_action" => "accept",
         "log_destination" => "stderr",
+        "log_format" => "json",
         "log_level" => "debug",
         "syslog_facility" => "daemon",
         "hostname" | "authserv_id" => "mx.example.com",

@@ -20,6 +20,14 @@ words! {
         Stderr = "stderr",
     }
 
+    /// The form of log messages.
+    LogFormat {
+        /// Pairs `key=value`, and sentences.
+        Text = "text",
+        /// An object of JSON in each line.
+        Json = "json",
+    }
+
     /// The least important log messages that are written.
     LogLevel {
         /// Trouble that keeps the milter from its work.
@@ -122,6 +130,7 @@ words! {
 spell_as_displayed!(
     ErrorAction,
     LogDestination,
+    LogFormat,
     LogLevel,
     SyslogFacility,
     Action,

@@ -1,0 +1,301 @@
+//! Pairs of keys and values in a line of the log: `key=value`, or members of an object of JSON.
+
+use std::fmt::Write as _;
+
+use crate::{
+    config::LogFormat,
+    log::{MAX_LINE, push_string},
+    mail::octets::first_octets,
+};
+
+/// A value longer than this is cut, in octets: the pairs behind it are not to be lost.
+const LIMIT: usize = 512;
+
+/// What ends a line of JSON that has no room for all pairs.
+const TRUNCATED: &str = ",\"truncated\":true";
+
+/// The pairs of a line.
+pub(super) struct Pairs<'a> {
+    text: &'a mut String,
+    format: LogFormat,
+    /// There is no room for further pairs.
+    is_full: bool,
+}
+
+impl<'a> Pairs<'a> {
+    /// Adds pairs to a text, which is empty; as JSON, to an object that has a member.
+    pub(super) fn new(text: &'a mut String, format: LogFormat) -> Self {
+        Self { text, format, is_full: false }
+    }
+
+    /// Adds a pair.
+    pub(super) fn pair(&mut self, key: &str, value: &str) {
+        match self.format {
+            LogFormat::Text => push_pair(self.text, key, value),
+            LogFormat::Json => self.member(key, |text| push_string(text, value, LIMIT)),
+        }
+    }
+
+    /// Adds a pair where there is a value.
+    pub(super) fn optional(&mut self, key: &str, value: Option<&str>) {
+        if let Some(value) = value {
+            self.pair(key, value);
+        }
+    }
+
+    /// Adds a pair with a number.
+    pub(super) fn number(&mut self, key: &str, value: usize) {
+        match self.format {
+            LogFormat::Text => push_pair(self.text, key, &value.to_string()),
+            LogFormat::Json => self.member(key, |text| text.push_str(&value.to_string())),
+        }
+    }
+
+    /// Adds a pair for each value; as JSON, one with all of them, if there are any.
+    pub(super) fn each(&mut self, key: &str, values: impl IntoIterator<Item = impl AsRef<str>>) {
+        if self.format == LogFormat::Text {
+            values.into_iter().for_each(|value| push_pair(self.text, key, value.as_ref()));
+            return;
+        }
+        for (number, value) in values.into_iter().enumerate() {
+            if number == 0 {
+                self.member(key, |text| {
+                    text.push('[');
+                    push_string(text, value.as_ref(), LIMIT);
+                    text.push(']');
+                });
+            } else if !self.is_full {
+                let before = self.text.len();
+                self.text.pop();
+                self.text.push(',');
+                push_string(self.text, value.as_ref(), LIMIT);
+                self.text.push(']');
+                self.bound(before, "]");
+            }
+        }
+    }
+
+    /// Adds a member to an object that has one, as long as there is room.
+    fn member(&mut self, key: &str, push_value: impl FnOnce(&mut String)) {
+        if !self.is_full {
+            let before = self.text.len();
+            self.text.extend([",\"", key, "\":"]);
+            push_value(self.text);
+            self.bound(before, "");
+        }
+    }
+
+    /// Takes back what was added, if it is too much, and marks the object as one that is not whole; `end` was the last of what was
+    /// there before.
+    fn bound(&mut self, before: usize, end: &str) {
+        // The brace that ends the object comes as well.
+        if self.text.len() + TRUNCATED.len() + 1 > MAX_LINE {
+            self.text.truncate(before - end.len());
+            self.text.extend([end, TRUNCATED]);
+            self.is_full = true;
+        }
+    }
+}
+
+/// Adds a pair to a text. Values that are not plain words are quoted; quotes and backslashes in them
+/// escaped.
+fn push_pair(text: &mut String, key: &str, value: &str) {
+    if !text.is_empty() {
+        text.push(' ');
+    }
+    text.push_str(key);
+    text.push('=');
+    let plain = !value.is_empty()
+        && (value
+            .bytes()
+            .all(|octet| matches!(octet, b'!' | b'#'..=b'<' | b'>'..=b'[' | b']'..=b'~'))
+            || value
+                .chars()
+                .all(|c| !c.is_whitespace() && !c.is_control() && !matches!(c, '"' | '\\' | '=')));
+    if plain {
+        push_limited(text, value);
+    } else {
+        text.push('"');
+        let escaped = value.chars().fold(String::new(), |mut escaped, c| {
+            match c {
+                '"' | '\\' => escaped.extend(['\\', c]),
+                // Writing to a `String` cannot fail.
+                c if c.is_control() => drop(write!(escaped, "\\u{{{:x}}}", u32::from(c))),
+                c => escaped.push(c),
+            }
+            escaped
+        });
+        push_limited(text, &escaped);
+        text.push('"');
+    }
+}
+
+/// Adds a value, or the beginning of a long one.
+fn push_limited(text: &mut String, value: &str) {
+    if value.len() <= LIMIT {
+        text.push_str(value);
+    } else {
+        let kept = first_octets(value, LIMIT);
+        // Half of an escape at the cut would escape what follows.
+        let backslashes = kept.len() - kept.trim_end_matches('\\').len();
+        text.push_str(if backslashes % 2 == 1 {
+            kept.strip_suffix('\\').unwrap_or(kept)
+        } else {
+            kept
+        });
+        text.push_str("...");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::Value;
+
+    use super::*;
+    use crate::{config::LogLevel, log::Log};
+
+    #[test]
+    fn values_are_shown_up_to_the_bound() {
+        for (length, shown) in [(511, 511), (512, 512), (513, 512)] {
+            let mut text = String::new();
+            push_limited(&mut text, &"x".repeat(length));
+            assert_eq!(
+                text,
+                "x".repeat(shown) + if shown < length { "..." } else { "" },
+                "{length}"
+            );
+        }
+    }
+
+    /// What is added to a line.
+    #[derive(Clone, Debug)]
+    enum Addition {
+        Pair(String),
+        Number(usize),
+        Each(Vec<String>),
+    }
+
+    fn any_addition() -> impl Strategy<Value = Addition> {
+        let odd = "[ -~\\x00-\\x1f\u{80}-\u{9f}\u{61c}\u{2000}-\u{206f}é\u{1f600}\"\\\\=]{0,30}";
+        let value = || prop_oneof![odd, "[a-z0-9.@-]{0,40}", any::<String>()];
+        prop_oneof![
+            value().prop_map(Addition::Pair),
+            any::<usize>().prop_map(Addition::Number),
+            prop::collection::vec(value(), 0..4).prop_map(Addition::Each),
+        ]
+    }
+
+    /// The line of the log with these additions, each with a key of its own.
+    fn line(format: LogFormat, additions: &[Addition]) -> String {
+        let log = Log::keep(LogLevel::Info).in_format(format);
+        log.write_with(LogLevel::Info, |text, format| {
+            let mut pairs = Pairs::new(text, format);
+            for (number, addition) in additions.iter().enumerate() {
+                let key = format!("key-{number}");
+                match addition {
+                    Addition::Pair(value) => pairs.pair(&key, value),
+                    Addition::Number(value) => pairs.number(&key, *value),
+                    Addition::Each(values) => pairs.each(&key, values),
+                }
+            }
+        });
+        log.take_kept().pop().unwrap()
+    }
+
+    /// Reads the pairs of a line of text, as the manual describes it.
+    fn read_text(line: &str) -> Vec<(String, String)> {
+        let mut rest = line.chars().peekable();
+        let mut pairs = Vec::new();
+        while rest.peek().is_some() {
+            let key: String = rest.by_ref().take_while(|c| *c != '=').collect();
+            let is_quoted = rest.next_if_eq(&'"').is_some();
+            let mut value = String::new();
+            while let Some(c) = rest.next() {
+                match c {
+                    '"' if is_quoted => break,
+                    ' ' if !is_quoted => break,
+                    '\\' => match rest.next().unwrap() {
+                        'u' => {
+                            assert_eq!(rest.next(), Some('{'));
+                            let hex: String = rest.by_ref().take_while(|c| *c != '}').collect();
+                            let code = u32::from_str_radix(&hex, 16).unwrap();
+                            value.push(char::from_u32(code).unwrap());
+                        }
+                        c => value.push(c),
+                    },
+                    c => value.push(c),
+                }
+            }
+            if is_quoted {
+                rest.next();
+            }
+            pairs.push((key, value));
+        }
+        pairs
+    }
+
+    /// Reads the members of an object, arrays as several pairs.
+    fn read_json(line: &str) -> Vec<(String, String)> {
+        // In the order of the line, which a map would not keep.
+        let object: serde_json::Map<String, Value> = serde_json::from_str(line).unwrap();
+        let mut pairs = Vec::new();
+        for (key, value) in object {
+            let values = match value {
+                Value::Array(values) => values,
+                value => vec![value],
+            };
+            pairs.extend(values.into_iter().map(|value| match value {
+                Value::String(text) => (key.clone(), text),
+                other => (key.clone(), other.to_string()),
+            }));
+        }
+        pairs
+    }
+
+    proptest! {
+        /// A line of JSON has the pairs of the line of text, and nothing breaks out of either.
+        #[test]
+        fn both_forms_say_the_same(additions in prop::collection::vec(any_addition(), 0..4)) {
+            let [text, json] = [LogFormat::Text, LogFormat::Json].map(|format| line(format, &additions));
+            prop_assert!(!json.chars().any(char::is_control) && !text.chars().any(char::is_control));
+            let mut expected = read_text(&text);
+            expected.push(("level".into(), "info".into()));
+            // Values that any string can make long are cut at different places.
+            let cut = |pairs: Vec<(String, String)>| {
+                let mut cut: Vec<_> = pairs
+                    .into_iter()
+                    .map(|(key, value)| (key, value.chars().take(40).collect::<String>()))
+                    .collect();
+                cut.sort();
+                cut
+            };
+            prop_assert_eq!(cut(read_json(&json)), cut(expected));
+        }
+
+        /// However much a stranger brings, the line is an object, and not too long.
+        #[test]
+        fn long_lines_stay_objects(
+            lengths in prop::collection::vec((0_usize..1500, any::<bool>(), any::<bool>()), 0..30)
+        ) {
+            let additions: Vec<_> = lengths
+                .iter()
+                .map(|(length, is_hidden, is_list)| {
+                    let value = if *is_hidden { "\u{1}" } else { "x" }.repeat(*length);
+                    if *is_list { Addition::Each(vec![value; 4]) } else { Addition::Pair(value) }
+                })
+                .collect();
+            let json = line(LogFormat::Json, &additions);
+            prop_assert!(json.len() <= MAX_LINE);
+            let pairs = read_json(&json);
+            let is_whole = pairs.iter().all(|(key, _)| key != "truncated");
+            let count = additions.iter().map(|addition| match addition {
+                Addition::Each(values) => values.len(),
+                _ => 1,
+            });
+            let all = count.sum::<usize>() + 1;
+            let kept = pairs.iter().filter(|(key, _)| key != "truncated").count();
+            prop_assert_eq!(is_whole, kept == all, "{}", json);
+        }
+    }
+}
