@@ -34,6 +34,7 @@ EXAMPLEDIR = $(DESTDIR)$(DOCDIR)/examples
 # Changes of the unit, and set-ups.
 DROPINS = names-and-groups.conf notify-reload.conf
 EXAMPLES = $(shell find examples -type f ! -name '*.rs' 2>/dev/null)
+MONITORING = prometheus-alerts.yml grafana-dashboard.json
 MANPAGES = $(wildcard man/*.[1-9])
 DOCUMENTS = README.md CHANGELOG.md CONTRIBUTING.md SECURITY.md LICENSE $(wildcard docs/*.md)
 
@@ -118,12 +119,15 @@ install:
 	for example in $(EXAMPLES); do \
 	    install -D -m 0644 "$$example" "$(DESTDIR)$(DOCDIR)/$$example" || exit 1; \
 	done
+	for file in $(MONITORING); do \
+	    install -m 0644 "etc/$$file" "$(EXAMPLEDIR)/$$file" || exit 1; \
+	done
 
 # The configuration stays.
 uninstall:
 	rm -f "$(BINDIR)/spf-milter" "$(DESTDIR)$(UNITDIR)/spf-milter.service" "$(DESTDIR)$(UNITDIR)/spf-milter.socket"
 	rm -f "$(DESTDIR)$(SYSUSERSDIR)/spf-milter.conf" "$(DESTDIR)$(TMPFILESDIR)/spf-milter.conf"
-	for dropin in $(DROPINS); do rm -f "$(EXAMPLEDIR)/$$dropin"; done
+	for dropin in $(DROPINS) $(MONITORING); do rm -f "$(EXAMPLEDIR)/$$dropin"; done
 	for example in $(EXAMPLES); do rm -f "$(DESTDIR)$(DOCDIR)/$$example"; done
 	-find "$(EXAMPLEDIR)" -mindepth 1 -type d -empty -delete
 	for page in $(MANPAGES); do rm -f "$(MANDIR)/man$${page##*.}/$${page##*/}"; done

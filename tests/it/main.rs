@@ -19,6 +19,7 @@ mod fuzzed;
 mod hostile;
 mod layering;
 mod memory;
+mod monitoring;
 mod nameservers;
 mod odd_servers;
 mod policy_table;

@@ -13,6 +13,7 @@
 mod differential;
 mod examples;
 mod marks;
+mod monitoring;
 mod moving;
 mod nameservers;
 mod postfix;
