@@ -2,9 +2,11 @@
 
 use std::{
     fs,
-    io::Write as _,
+    io::{BufRead as _, BufReader, Read as _, Write as _},
+    net::{TcpListener, TcpStream},
     path::Path,
     process::{Command, Output, Stdio},
+    thread,
 };
 
 use serde_json::{Value, json};
@@ -14,7 +16,7 @@ use spf_milter::{
     log::Log,
     observe::{Observer, Reading},
 };
-use testkit::scratch::Scratch;
+use testkit::{process::Process, scratch::Scratch};
 
 fn promtool(arguments: &[&str], input: &str) -> Output {
     let mut promtool = Command::new("promtool")
@@ -78,4 +80,84 @@ fn the_queries_of_the_dashboard_are_queries() {
     let path = folder
         .write("rules.yml", json!({"groups": [{"name": "dashboard", "rules": rules}]}).to_string());
     assert_good(&promtool(&["check", "rules", path.to_str().unwrap()], ""));
+}
+
+/// Serves a text to everybody who asks; the address.
+fn serve(text: String) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = BufReader::new(stream.unwrap());
+            let mut line = String::new();
+            while stream.read_line(&mut line).unwrap_or(0) > 2 {
+                line.clear();
+            }
+            let head = "HTTP/1.1 200 OK\r\nContent-Type: text/plain; version=0.0.4\r\nConnection: close\r\n";
+            let length = text.len();
+            let _ = write!(stream.get_mut(), "{head}Content-Length: {length}\r\n\r\n{text}");
+        }
+    });
+    address
+}
+
+/// Asks Prometheus over HTTP; null while it is not ready.
+fn ask(address: &str, path: &str) -> Value {
+    let mut stream = TcpStream::connect(address).unwrap();
+    write!(stream, "GET {path} HTTP/1.0\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    serde_json::from_str(answer.split_once("\r\n\r\n").unwrap().1).unwrap_or_default()
+}
+
+/// A real Prometheus takes each sample as it is, and evaluates the alerts.
+#[test]
+#[ignore = "needs prometheus: make test"]
+fn prometheus_reads_each_sample() {
+    let observer = Observer::new(Log::keep(LogLevel::Error));
+    observer.metrics().read_from(|| Reading {
+        servers: vec![(Server("192.0.2.1:53".parse().unwrap()), true)],
+        ..Reading::default()
+    });
+    observer.metrics().reloaded(false);
+    let text = observer.metrics_text();
+    let samples = text.lines().filter(|line| !line.starts_with('#')).count();
+    let folder = Scratch::new("prometheus");
+    let alerts = Path::new(env!("CARGO_MANIFEST_DIR")).join("etc/prometheus-alerts.yml");
+    let config = json!({
+        "global": {"scrape_interval": "100ms", "scrape_timeout": "100ms", "evaluation_interval": "100ms"},
+        "rule_files": [alerts],
+        "scrape_configs": [{
+            "job_name": "spf-milter",
+            "static_configs": [{"targets": [serve(text)]}],
+        }],
+    });
+    let config = folder.write("prometheus.yml", config.to_string());
+    let mut command = Command::new("prometheus");
+    command
+        .arg(format!("--config.file={}", config.display()))
+        .arg(format!("--storage.tsdb.path={}", folder.path().join("data").display()))
+        .arg("--web.listen-address=127.0.0.1:0");
+    let prometheus = Process::start(&mut command);
+    let listens = prometheus.log.find(|line| line.contains("\"Listening on\"")).unwrap();
+    let address = listens.split("address=").nth(1).unwrap().split(' ').next().unwrap();
+    let query = |query: &str| {
+        let query: String = query.bytes().map(|octet| format!("%{octet:02x}")).collect();
+        let answer = ask(address, &format!("/api/v1/query?query={query}"));
+        answer["data"]["result"][0]["value"][1].as_str().map(str::to_owned)
+    };
+    // Until it has asked, and found what is wrong here; it says when a scrape fails, too.
+    while query("ALERTS{alertname=\"SpfMilterReloadFailed\"}").is_none() {
+        assert_ne!(query("up").as_deref(), Some("0"), "{}", prometheus.log.lines().join("\n"));
+        thread::yield_now();
+    }
+    assert_eq!(query("scrape_samples_scraped"), Some(samples.to_string()));
+    let sum = query("sum(spf_milter_config_reloads_total{outcome=\"failure\"})");
+    assert_eq!(sum.as_deref(), Some("1"));
+    let rules = ask(address, "/api/v1/rules");
+    let rules = rules["data"]["groups"][0]["rules"].as_array().unwrap();
+    assert!(rules.len() > 8);
+    for rule in rules {
+        assert_ne!(rule["health"], "err", "{rule}");
+    }
 }

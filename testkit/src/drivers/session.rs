@@ -6,9 +6,10 @@ use spf_milter::{
     config::{LogLevel, Overrides, load_text},
     dns::{Dns, zone::Zone},
     log::Log,
-    observe::Observer,
+    mail::reply::ReplyCode,
+    observe::{Conclusion, MessageVerdict, Observer, Reason},
     runtime::{Runtime, Shared},
-    session::{Answer, Client, Edit, Granted, Session, Verdict},
+    session::{Answer, Client, Edit, Granted, Record, Session, Verdict},
 };
 
 use crate::{
@@ -193,6 +194,9 @@ impl Conversation {
 
     fn observe(&self, Answer { verdict, records, .. }: Answer) -> Observed {
         self.observer.observe_all(&records);
+        if let Some(record) = records.latest() {
+            assert_agreement(&verdict, record);
+        }
         match verdict {
             Verdict::Continue | Verdict::Accept => Observed::ok(),
             Verdict::Quarantine(_) => Observed::refused("quarantine"),
@@ -223,4 +227,26 @@ fn in_protocol(edit: Edit) -> milter_client::Edit {
             milter_client::Edit::Insert(index(at), Field::new(&field.name, field.value))
         }
     }
+}
+
+/// What a record comes to is what the MTA is told.
+fn assert_agreement(verdict: &Verdict, record: &Record) {
+    let Conclusion { verdict: of_message, reply, reason, .. } = Conclusion::of(record);
+    let expected = match verdict {
+        Verdict::Reply(reply) => Some(reply.code()),
+        Verdict::Tempfail => Some(ReplyCode::TRY_AGAIN),
+        Verdict::Continue | Verdict::Accept | Verdict::Quarantine(_) => None,
+    };
+    assert_eq!(reply, expected, "{record:?}");
+    let is_internal = reason == Some(Reason::Internal);
+    assert_eq!(is_internal, matches!(verdict, Verdict::Tempfail), "{record:?}");
+    assert_eq!(of_message.is_some(), record.complete, "{record:?}");
+    let goes_on = of_message
+        .is_none_or(|verdict| matches!(verdict, MessageVerdict::Accept | MessageVerdict::Tag));
+    let is_kept = of_message == Some(MessageVerdict::Quarantine);
+    assert_eq!(is_kept, matches!(verdict, Verdict::Quarantine(_)), "{record:?}");
+    assert!(goes_on || is_kept || expected.is_some(), "{record:?}");
+    // A reason wherever something is done, and nowhere else.
+    let is_accepted = of_message.is_none_or(|verdict| verdict == MessageVerdict::Accept);
+    assert_eq!(reason.is_none(), is_accepted && expected.is_none(), "{record:?}");
 }
