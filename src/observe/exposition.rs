@@ -107,8 +107,8 @@ impl Exposition {
         }
         self.add(
             "replies_total",
-            "Replies that refused something, by code and reason: of a client at HELO, of a message at MAIL FROM or RCPT TO (once for \
-             all recipients), and at its end; the last of these are in messages_total too, as defer or reject.",
+            "Replies that refused something, by code and reason: of a client at HELO, of a sender at MAIL FROM, of each recipient at \
+             RCPT TO, and of a message at its end; the last of these are in messages_total too, as defer or reject.",
             MetricType::COUNTER,
             replies,
         );
