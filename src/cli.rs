@@ -14,12 +14,19 @@ use nix::unistd::{User, geteuid, initgroups, setegid, seteuid};
 use crate::{
     config::{Errors, Loaded, Overrides, load},
     daemon::{Failure, Process},
+    status::{self, Question},
 };
+
+/// The exit code of a milter that is not healthy, or not ready.
+const NOT_HEALTHY: u8 = 1;
 
 /// Exit codes of sysexits.h.
 const USAGE: u8 = 64;
+const UNAVAILABLE: u8 = 69;
 const SYSTEM: u8 = 71;
 const IO: u8 = 74;
+const PROTOCOL: u8 = 76;
+const NOT_PERMITTED: u8 = 77;
 const CONFIGURATION: u8 = 78;
 
 /// The configuration file, unless the command line names another.
@@ -77,6 +84,25 @@ enum Command {
         #[arg(long)]
         all: bool,
     },
+    /// Ask the milter that runs, over its metrics socket, for its status
+    Status(StatusOptions),
+}
+
+/// Options of the command `status`.
+#[derive(Args, Debug)]
+struct StatusOptions {
+    /// Print the status as JSON
+    #[arg(long)]
+    json: bool,
+    /// Print whether the milter serves the MTA; exit with 0 if it does, with 1 otherwise
+    #[arg(long, conflicts_with = "json")]
+    health: bool,
+    /// As --health, and name servers must answer
+    #[arg(long, conflicts_with_all = ["json", "health"])]
+    ready: bool,
+    /// Where to ask, instead of metrics_socket in the configuration file
+    #[arg(long, value_name = "SOCKET")]
+    metrics_socket: Option<String>,
 }
 
 /// The program.
@@ -109,13 +135,67 @@ pub fn main() -> ExitCode {
     if let Err(error) = process.release_signals() {
         return fail(&error);
     }
-    match load(&path, &overrides) {
-        Err(errors) => report(&errors),
-        Ok(loaded) => match command {
-            Command::CheckConfig { user } => check_config(&path, &overrides, &loaded, &user),
-            Command::ShowConfig { all } => print(&loaded.config.show(all)),
-        },
+    match command {
+        Command::CheckConfig { user } => with_configuration(&path, &overrides, |loaded| {
+            check_config(&path, &overrides, &loaded, &user)
+        }),
+        Command::ShowConfig { all } => {
+            with_configuration(&path, &overrides, |loaded| print(&loaded.config.show(all)))
+        }
+        // The milter that runs may have had another configuration file than what is there now.
+        Command::Status(options) => show_status(&options, &path),
     }
+}
+
+fn with_configuration(
+    path: &Path,
+    overrides: &Overrides,
+    act: impl FnOnce(Loaded) -> ExitCode,
+) -> ExitCode {
+    match load(path, overrides) {
+        Ok(loaded) => act(loaded),
+        Err(errors) => report(&errors),
+    }
+}
+
+/// Asks the milter that runs.
+fn show_status(options: &StatusOptions, path: &Path) -> ExitCode {
+    let question = match options {
+        StatusOptions { health: true, .. } => Question::Health,
+        StatusOptions { ready: true, .. } => Question::Readiness,
+        _ => Question::Status,
+    };
+    let socket = status::find_socket(options.metrics_socket.as_deref(), path);
+    if question != Question::Status {
+        // Those who only want to know this want one line, whatever happens.
+        let answer = socket.and_then(|socket| status::ask_health(&socket, question));
+        let (is_so, text) = answer.unwrap_or_else(|failure| (false, failure.to_string()));
+        let printed = print(&format!("{}\n", text.lines().next().unwrap_or_default()));
+        return if is_so { printed } else { NOT_HEALTHY.into() };
+    }
+    match socket.and_then(|socket| status::ask_status(&socket)) {
+        Ok(status) if options.json => print(&status.to_json()),
+        Ok(status) => print(&status.to_text(has_looks())),
+        Err(status::Failure::Configuration(errors)) => report(&errors),
+        Err(failure) => {
+            write_stderr(&format!("spf-milter: {failure}\n"));
+            match failure {
+                status::Failure::Option(_) => USAGE,
+                status::Failure::Configuration(_) | status::Failure::Unknown(_) => CONFIGURATION,
+                status::Failure::Unavailable(_) => UNAVAILABLE,
+                status::Failure::NotPermitted(_) => NOT_PERMITTED,
+                status::Failure::Protocol(_) => PROTOCOL,
+            }
+            .into()
+        }
+    }
+}
+
+/// Whether standard output is a terminal that is to have colours (https://no-color.org).
+fn has_looks() -> bool {
+    let is_set = |name| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+    let is_dumb = std::env::var_os("TERM").is_some_and(|terminal| terminal == "dumb");
+    io::stdout().is_terminal() && !is_set("NO_COLOR") && !is_dumb
 }
 
 fn run(process: Process, path: &Path, overrides: Overrides) -> ExitCode {

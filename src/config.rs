@@ -21,7 +21,7 @@ mod tests;
 
 pub use self::{
     error::Errors,
-    load::{Loaded, Overrides, load},
+    load::{Loaded, Overrides, load, load_metrics_socket, metrics_socket},
     params::Config,
     types::{
         keyword::{

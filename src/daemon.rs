@@ -6,15 +6,17 @@ mod nameservers;
 mod reload;
 mod report;
 mod signals;
+mod site;
 mod slots;
 
 use std::{
+    convert::Infallible,
     path::Path,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 use anyhow::Context as _;
@@ -22,7 +24,7 @@ use tokio::{
     runtime::Runtime as Tokio,
     sync::watch,
     task::{JoinSet, spawn_blocking},
-    time::timeout,
+    time::{sleep, timeout},
 };
 
 use accept::{Acceptor, Source};
@@ -31,12 +33,14 @@ use nameservers::NameServerLog;
 use reload::{Files, Reloader, log_target, wait_for};
 use report::Reporter;
 use signals::{Signal, Signals};
+use site::{Loads, Site};
 use slots::Slots;
 
 use crate::{
     config::{Errors, Loaded, Overrides},
     dns::Dns,
-    listen::{Access, ListeningSocket, SocketFile, listen},
+    http::{self, Http},
+    listen::{Access, Listener, ListeningSocket, SocketFile, Sockets, listen},
     log::Log,
     milter::Server,
     observe::{Metrics, Observer, Reading},
@@ -137,9 +141,7 @@ impl Process {
 /// All that the start waits for: files, locks, and names of hosts that are looked up.
 struct Opened {
     loaded: Loaded,
-    sockets: Vec<ListeningSocket>,
-    /// Notes about the sockets for the administrator.
-    notes: Vec<String>,
+    sockets: Sockets,
     dns: Dns,
     events: Arc<NameServerLog>,
 }
@@ -154,12 +156,12 @@ impl Opened {
             mode: config.socket_mode.as_ref().map(|mode| mode.0),
             group: config.socket_group.clone(),
         };
-        let (sockets, notes) = listen(&config.socket, &access)?;
+        let sockets = listen(&config.socket, config.metrics_socket.as_ref(), &access)?;
         let events = NameServerLog::new();
         let listener = Arc::clone(&events);
         let dns =
             Dns::with_listener(&files.dns_settings(config), move |event| listener.record(event));
-        Ok(Self { loaded, sockets, notes, dns, events })
+        Ok(Self { loaded, sockets, dns, events })
     }
 }
 
@@ -178,15 +180,19 @@ struct Daemon {
     /// For each socket and thread something to accept connections from.
     sources: Vec<(Source, String, Worker)>,
     names: Vec<String>,
+    /// The names of the sockets of monitoring, and the thread that serves them, if there are any.
+    metrics_names: Vec<String>,
+    http: Option<Http>,
     socket_files: Vec<SocketFile>,
 }
 
 impl Daemon {
     fn start(files: Files, opened: Opened, descriptors: Descriptors) -> anyhow::Result<Self> {
-        let Opened { loaded: Loaded { config, warnings }, sockets, notes, dns, events } = opened;
+        let Opened { loaded: Loaded { config, warnings }, sockets, dns, events } = opened;
+        let Sockets { milter, metrics, notes } = sockets;
         let workers = Workers::start().context("cannot start threads")?;
         let (mut sources, mut socket_files, mut names) = (Vec::new(), Vec::new(), Vec::new());
-        for ListeningSocket { listener, name, file } in sockets {
+        for ListeningSocket { listener, name, file } in milter {
             socket_files.extend(file);
             for worker in workers.iter() {
                 let source = Source::new(&listener, worker)
@@ -195,6 +201,12 @@ impl Daemon {
             }
             names.push(name);
         }
+        let (mut metrics_sockets, mut metrics_names) = (Vec::new(), Vec::new());
+        for ListeningSocket { listener, name, file } in metrics {
+            socket_files.extend(file);
+            metrics_sockets.push((listener, name.clone()));
+            metrics_names.push(name);
+        }
         let log =
             Log::start(log_target(&config), config.log_level).context("cannot start the log")?;
         let observer = Observer::new(log.clone());
@@ -202,9 +214,14 @@ impl Daemon {
         for warning in warnings.iter().map(ToString::to_string).chain(notes) {
             log.warn(|| warning);
         }
-        let possible = descriptors.connections(workers.iter().count(), names.len());
+        let monitoring = match metrics_names.len() {
+            0 => 0,
+            sockets => http::DESCRIPTORS + sockets,
+        };
+        let possible = descriptors.connections(workers.iter().count(), names.len(), monitoring);
         let slots = Arc::new(Slots::new(possible));
         slots.set_limit(config.max_connections, &log);
+        let config_refusals = config.status_refusals;
         let shared = Shared::new(Runtime::new(config, dns, system_host_name(), 0));
         let (draining, receiver) = watch::channel(false);
         let server = Arc::new(Server {
@@ -222,6 +239,20 @@ impl Daemon {
             let (shared, slots, log) = (shared.clone(), Arc::clone(&slots), log.clone());
             move || read(&shared, &slots, &log)
         });
+        observer.keep_refusals(config_refusals);
+        let (loads, slots_of_site) = (Arc::new(Loads::new()), Arc::clone(&slots));
+        let site = Site {
+            begun: Instant::now(),
+            started: SystemTime::now(),
+            file: files.path().to_owned(),
+            sockets: names.clone(),
+            observer: observer.clone(),
+            shared: shared.clone(),
+            slots: slots_of_site,
+            loads: Arc::clone(&loads),
+            workers: workers.iter().cloned().collect(),
+        };
+        let http = serve(metrics_sockets, site, &log)?;
         let reloader = Reloader::new(
             files,
             observer.clone(),
@@ -229,6 +260,7 @@ impl Daemon {
             shared,
             Arc::clone(&slots),
             Arc::clone(&reporter),
+            loads,
         );
         Ok(Self {
             started: Instant::now(),
@@ -243,6 +275,8 @@ impl Daemon {
             draining,
             sources,
             names,
+            metrics_names,
+            http,
             socket_files,
         })
     }
@@ -262,12 +296,19 @@ impl Daemon {
             accepting.spawn_on(acceptor.accept(), &runtime);
         }
         let dry_run = if self.server.shared.load().config.dry_run { " dry-run=yes" } else { "" };
-        self.log.info(|| format!("{} started socket={}{dry_run}", version(), self.names.join(",")));
+        let metrics = match self.metrics_names.as_slice() {
+            [] => String::new(),
+            names => format!(" metrics-socket={}", names.join(",")),
+        };
+        let sockets = self.names.join(",");
+        self.log.info(|| format!("{} started socket={sockets}{metrics}{dry_run}", version()));
         self.events.open(self.log.clone());
         self.reporter.ready();
         let workers: Vec<Worker> = self.workers.iter().cloned().collect();
         let mut reporting = JoinSet::new();
         reporting.spawn(Arc::clone(&self.reporter).report(workers));
+        let mut days = JoinSet::new();
+        days.spawn(turn_days(self.observer.clone()));
         while std::mem::take(&mut again) || signals.next().await == Signal::Reload {
             if self.reloader.reload(&mut signals).await.is_break() {
                 break;
@@ -276,6 +317,7 @@ impl Daemon {
         self.reporter.stopping(DRAIN_LIMIT + CLOSE_LIMIT + FLUSH_LIMIT);
         // As long as we listen, no other daemon takes our files for stale ones.
         drop(std::mem::take(&mut self.socket_files));
+        drop(self.http.take());
         accepting.shutdown().await;
         self.drain(&mut signals).await;
         reporting.shutdown().await;
@@ -297,6 +339,23 @@ impl Daemon {
             },
             () = signals.stop() => self.log.warn(|| "told to stop again, ending at once".into()),
         }
+    }
+}
+
+/// Serves what there is to monitor, if there is a socket for that.
+fn serve(sockets: Vec<(Listener, String)>, site: Site, log: &Log) -> anyhow::Result<Option<Http>> {
+    if sockets.is_empty() {
+        return Ok(None);
+    }
+    Http::start(sockets, Arc::new(site), log.clone())
+        .map(Some)
+        .context("cannot serve metrics_socket")
+}
+
+/// Begins the counts of each day anew.
+async fn turn_days(observer: Observer) -> Infallible {
+    loop {
+        sleep(observer.today().turn()).await;
     }
 }
 

@@ -42,6 +42,7 @@ use resolver::Resolver;
 pub use settings::{MAX_QUERIES, Settings};
 pub use statistics::{LookupOutcome, Statistics};
 pub use texts::Texts;
+pub use upstream::ServerState;
 #[cfg(any(test, feature = "testing"))]
 use zone::Zone;
 
@@ -120,6 +121,11 @@ impl Dns {
         if let Some(resolver) = self.resolver() {
             resolver.prefetched(used, unused);
         }
+    }
+
+    /// What is known of the name servers that are asked now. A zone in memory has none.
+    pub fn server_states(&self) -> Vec<ServerState> {
+        self.resolver().map_or_else(Vec::new, |resolver| resolver.server_states())
     }
 
     /// The servers that were asked in a look-up that failed a moment ago; none where that is not

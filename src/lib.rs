@@ -14,7 +14,9 @@
 
 mod cli;
 mod daemon;
+mod http;
 mod listen;
+mod status;
 mod systemd;
 mod workers;
 

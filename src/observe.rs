@@ -8,6 +8,9 @@ mod metrics;
 mod pairs;
 mod process;
 mod reading;
+mod refusals;
+pub mod status;
+mod today;
 
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
@@ -18,6 +21,9 @@ pub use conclusion::{MessageVerdict, Reason, Reasons};
 pub use metrics::Method;
 pub use metrics::Metrics;
 pub use reading::Reading;
+pub use today::Today;
+
+use refusals::Refusals;
 
 use crate::{
     log::{Log, RateLimit},
@@ -32,6 +38,8 @@ const CLIENT_INTERVAL: Duration = Duration::from_secs(3600);
 pub struct Observer {
     log: Log,
     metrics: Metrics,
+    today: Arc<Today>,
+    refusals: Refusals,
     private_client: Arc<RateLimit>,
     no_address: Arc<RateLimit>,
 }
@@ -40,7 +48,15 @@ impl Observer {
     /// An observer that writes to a log.
     pub fn new(log: Log) -> Self {
         let limit = || Arc::new(RateLimit::new(CLIENT_INTERVAL));
-        Self { log, metrics: Metrics::new(), private_client: limit(), no_address: limit() }
+        let metrics = Metrics::new();
+        Self {
+            log,
+            today: Arc::new(Today::new(metrics.clone())),
+            metrics,
+            refusals: Refusals::default(),
+            private_client: limit(),
+            no_address: limit(),
+        }
     }
 
     /// The counts.
@@ -50,9 +66,23 @@ impl Observer {
 
     /// All metrics in the text format of Prometheus, version 0.0.4: the content of `/metrics`. It
     /// reads files of /proc.
-    #[allow(dead_code, reason = "nothing serves it yet")]
     pub fn metrics_text(&self) -> String {
         self.metrics.text()
+    }
+
+    /// The counts of today.
+    pub fn today(&self) -> &Today {
+        &self.today
+    }
+
+    /// Keeps so many refusals from now on, for the status.
+    pub fn keep_refusals(&self, limit: usize) {
+        self.refusals.keep(limit);
+    }
+
+    /// How many refusals are kept, and the last ones, from the newest to the oldest.
+    pub fn refusals(&self) -> (usize, Vec<status::Refusal>) {
+        (self.refusals.limit(), self.refusals.list())
     }
 
     /// Logs and counts the records of an event.
@@ -62,7 +92,9 @@ impl Observer {
 
     /// Logs and counts a record.
     pub fn observe(&self, record: &Record) {
-        self.metrics.count(record, &Conclusion::of(record));
+        let conclusion = Conclusion::of(record);
+        self.metrics.count(record, &conclusion);
+        self.refusals.observe(record, &conclusion);
         line::log_record(&self.log, record);
     }
 

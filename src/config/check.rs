@@ -4,7 +4,11 @@ use super::{
     assignment::{Assignment, Assignments},
     error::{ConfigError, Errors, Origin},
     params::Parameter,
-    types::number::boolean,
+    types::{
+        number::boolean,
+        socket::{SocketSpec, single_socket, socket},
+        value::items,
+    },
 };
 use crate::mail::reply::{EnhancedStatusCode, ReplyCode};
 
@@ -36,7 +40,28 @@ pub(super) fn contradictions(assignments: &Assignments) -> Errors {
     if let (Some(dkim), Some(dmarc)) = (dkim, dmarc) {
         errors.extend(check_methods(&dkim, &dmarc));
     }
+    let sockets = Effective::find("socket", assignments);
+    let metrics = Effective::find("metrics_socket", assignments);
+    if let (Some(sockets), Some(metrics)) = (sockets, metrics) {
+        errors.extend(check_sockets(&sockets, &metrics));
+    }
     errors
+}
+
+/// A socket speaks one protocol.
+fn check_sockets(sockets: &Effective<'_>, metrics: &Effective<'_>) -> Option<ConfigError> {
+    let assignment = metrics.assignment?;
+    let wanted = single_socket(metrics.text).ok()?;
+    // The system gives each another port that is 0.
+    let is_one =
+        !matches!(wanted, SocketSpec::Inet { port: 0, .. } | SocketSpec::Inet6 { port: 0, .. });
+    let is_taken =
+        is_one && items(sockets.text).any(|(_, item)| socket(item).as_ref() == Ok(&wanted));
+    let message = || {
+        let origin = sockets.origin();
+        format!("{wanted} is also in socket ({origin}) (expected a socket of its own)")
+    };
+    is_taken.then(|| assignment.error(0, message()))
 }
 
 /// A DMARC result without DKIM would be wrong wherever SPF does not pass.

@@ -18,7 +18,7 @@ use super::{
         listed::{Entries as _, read_line},
         policy_overrides::override_line,
         skip_senders::SenderSet,
-        socket::SocketSpec,
+        socket::{SocketSpec, single_socket},
         value::{Parsed, quote, wrong},
     },
     warnings::warnings,
@@ -92,6 +92,41 @@ pub fn load(path: &Path, overrides: &Overrides) -> Result<Loaded, Errors> {
     }
 }
 
+/// Reads only the metrics socket that a configuration file names, whatever else is wrong with the
+/// file: the daemon may run with what the file had before.
+///
+/// # Errors
+///
+/// The file cannot be read, or what it says about the socket is wrong.
+pub fn load_metrics_socket(path: &Path) -> Result<Option<SocketSpec>, Errors> {
+    const NAME: &str = "metrics_socket";
+    let mut errors = Errors::default();
+    let text = match read_file(path) {
+        Ok(text) => text,
+        Err(error) => {
+            let message = format!("{error} (expected a configuration file)");
+            errors.push(ConfigError::new(Position::file(path), None, message));
+            return Err(errors);
+        }
+    };
+    let (assignments, _) = parse(&text, path);
+    let Some(assignment) = assignments.find(NAME) else { return Ok(None) };
+    check_value(assignment, &mut errors);
+    let text = assignment.value.as_deref().filter(|text| !text.is_empty());
+    if errors.is_empty() { Ok(text.and_then(|text| single_socket(text).ok())) } else { Err(errors) }
+}
+
+/// Reads a metrics socket as the configuration file has it.
+///
+/// # Errors
+///
+/// What is wrong with it.
+pub fn metrics_socket(text: &str) -> Result<SocketSpec, String> {
+    single_socket(text).map_err(|errors| {
+        errors.into_iter().map(|error| error.message).collect::<Vec<_>>().join("; ")
+    })
+}
+
 /// Reads a configuration file that is in memory; `path` is what errors call it. Files that it names
 /// are read; it is not looked whether this host has the groups that it names.
 ///
@@ -162,9 +197,11 @@ fn check_group(
     let sockets = assignments
         .find("socket")
         .and_then(|assignment| sockets(assignment.value.as_deref()?).ok());
-    if sockets
-        .is_some_and(|sockets| !sockets.iter().any(|socket| matches!(socket, SocketSpec::Unix(_))))
-    {
+    let metrics = assignments
+        .find("metrics_socket")
+        .and_then(|assignment| single_socket(assignment.value.as_deref()?).ok());
+    let is_unix = |socket: &SocketSpec| matches!(socket, SocketSpec::Unix(_));
+    if sockets.is_some_and(|sockets| !sockets.iter().chain(&metrics).any(is_unix)) {
         return None;
     }
     Some(assignment.error(0, find_group(group).err()?))

@@ -20,12 +20,12 @@ use super::{
         listed::{Listed, listed},
         names::{authserv_id, field_name, hostname},
         networks::{Networks, networks},
-        number::{boolean, count, count_from, positive, seconds},
+        number::{boolean, count, count_from, positive, refusals, seconds},
         policy_overrides::{PolicyOverrides, policy_overrides},
         recipients::Recipients,
         reply_text::{self, ReplyText},
         skip_senders::{SkipSenders, skip_senders},
-        socket::{SocketSpec, socket},
+        socket::{SocketSpec, single_socket, socket},
         spf_results::{definitive, rejectable},
         value::{Parsed, Spell, ValueErrors, list, optional, read_value, refuse, wrong},
     },
@@ -149,6 +149,8 @@ parameters! {
         socket_mode: Option<Mode> = Text(""), FIXED, |text| optional(text, mode);
         /// Group of UNIX sockets; not set: the group of the process.
         socket_group: Option<String> = Text(""), FIXED, |text| optional(text, group_name);
+        /// Socket of `/metrics`, the checks of health, and the status page; not set: none.
+        metrics_socket: Option<SocketSpec> = Text(""), FIXED, |text| optional(text, single_socket);
         /// Connections that are served at the same time; more of them wait.
         max_connections: usize = Text("1000"), RELOADED, positive;
         /// Whether the MTA is asked not to wait for answers where there is nothing to say.
@@ -165,6 +167,8 @@ parameters! {
         log_level: LogLevel = Text("info"), RELOADED, keyword;
         /// Facility of the messages that go to syslog.
         syslog_facility: SyslogFacility = Text("mail"), RELOADED, keyword;
+        /// The last refusals that the status shows, with client and domain; 0: none are kept.
+        status_refusals: usize = Text("0"), RELOADED, refusals;
     }
     "Host and exemptions" {
         /// Name of this host in header fields and in the macro r; not set: what the MTA calls

@@ -173,7 +173,33 @@ fn fixed_values_stay() {
     assert_eq!(reloaded.changed(&running), ["max_connections", "max_lookups"]);
     assert!(reloaded.keep_fixed(&running).is_empty());
     let fixed: Vec<_> = parameters().iter().filter(|p| p.fixed).map(|p| p.name).collect();
-    assert_eq!(fixed, ["socket", "socket_mode", "socket_group"]);
+    assert_eq!(fixed, ["socket", "socket_mode", "socket_group", "metrics_socket"]);
+}
+
+#[test]
+fn the_metrics_socket_is_read_alone() {
+    let directory = std::env::temp_dir().join(format!("spf-milter-alone-{}", std::process::id()));
+    fs::create_dir_all(&directory).unwrap();
+    let path = directory.join("a.conf");
+    let read = |text: &str| {
+        fs::write(&path, text).unwrap();
+        load_metrics_socket(&path).map_err(|errors| errors.to_string())
+    };
+    let unix = |path: &str| Ok(Some(SocketSpec::Unix(path.into())));
+    // There is no socket, and nonsense besides.
+    assert_eq!(read("metrics_socket = unix:/run/m\nnonsense\nlog_level = x\n"), unix("/run/m"));
+    assert_eq!(read("socket = unix:/run/x\n"), Ok(None));
+    assert_eq!(read("metrics_socket =\n"), Ok(None));
+    let error = read("socket = unix:/run/x\nmetrics_socket = fd:\n").unwrap_err();
+    assert!(
+        error.ends_with(
+            "a.conf:2:18: metrics_socket: 'fd:' stands for all sockets (expected fd:NAME)"
+        ),
+        "{error}"
+    );
+    fs::remove_file(&path).unwrap();
+    assert!(load_metrics_socket(&path).unwrap_err().to_string().contains("No such file"));
+    fs::remove_dir_all(&directory).unwrap();
 }
 
 #[test]
@@ -758,6 +784,8 @@ fn spellings(name: &str) -> Vec<&'static str> {
         "temperror_reply_text" | "permerror_reply_text" => {
             vec!["%{reason}", "no", "%{h}: %{reason}!"]
         }
+        "metrics_socket" => vec!["", "inet:[::1]:9", "local:/run/m", "fd:metrics"],
+        "status_refusals" => vec!["1", "+7", "010", "1000"],
         "header" => vec!["", "received-spf", "Authentication-Results, Received-SPF"],
         "authserv_id" => vec!["", "mail.example.com", "Mail_Server+1", "ü"],
         "delete_authserv_ids" => vec!["", ".example.com", "A_B, mail.Example.com, bücher.example"],

@@ -1,5 +1,7 @@
 //! Values that can be read, but are hardly meant: warnings.
 
+mod paths;
+
 use std::{
     net::{IpAddr, SocketAddr},
     path::Path,
@@ -19,6 +21,8 @@ use super::{
         value::items,
     },
 };
+use paths::{metrics_socket, path, sockets};
+
 use crate::mail::{
     domain::Domain,
     reply::{EnhancedStatusCode, ReplyCode},
@@ -38,8 +42,10 @@ pub(super) fn warnings(config: &Config, assignments: &Assignments) -> Vec<Warnin
 
 /// Finds settings without effect.
 fn without_effect(config: &Config, assignments: &Assignments) -> Vec<Warning> {
-    let no_unix = !config.socket.iter().any(|socket| matches!(socket, SocketSpec::Unix(_)));
+    let mut sockets = config.socket.iter().chain(&config.metrics_socket);
+    let no_unix = !sockets.any(|socket| matches!(socket, SocketSpec::Unix(_)));
     let no_unix = (no_unix, "has no effect: there is no UNIX socket in socket");
+    let no_status = (config.metrics_socket.is_none(), "has no effect: metrics_socket is not set");
     let no_header = (config.header.is_empty(), "has no effect: header is empty");
     let lacks_results = !config.header.contains(&HeaderName::AuthenticationResults);
     let no_results = (lacks_results, "has no effect: header lacks Authentication-Results");
@@ -95,6 +101,7 @@ fn without_effect(config: &Config, assignments: &Assignments) -> Vec<Warning> {
         ("authserv_id", no_name),
         ("socket_mode", no_unix),
         ("socket_group", no_unix),
+        ("status_refusals", no_status),
         ("include_all_results", no_header),
         ("include_mailfrom_local_part", no_results),
         ("hide_none_results", no_results),
@@ -219,7 +226,8 @@ fn unlikely_values(config: &Config, assignments: &Assignments) -> Vec<Warning> {
             files(value, &mut warn);
         }
         match assignment.name {
-            "socket" => sockets(config, &mut warn),
+            "socket" => sockets(&config.socket, &mut warn),
+            "metrics_socket" => metrics_socket(config, &mut warn),
             "skip_senders_file" | "dmarc_override_file" => path(Path::new(value), "", &mut warn),
             "hostname" if value.parse::<IpAddr>().is_ok() => {
                 warn(0, "is an address, not a name (expected one such as mx.example.com)")
@@ -274,14 +282,6 @@ fn unlikely_values(config: &Config, assignments: &Assignments) -> Vec<Warning> {
     warnings
 }
 
-fn sockets(config: &Config, warn: &mut impl FnMut(usize, &str)) {
-    for socket in &config.socket {
-        if let SocketSpec::Unix(file) = socket {
-            path(file, &format!("{socket} "), warn);
-        }
-    }
-}
-
 /// Looks at the paths of the files that a list names.
 fn files(text: &str, warn: &mut impl FnMut(usize, &str)) {
     for (offset, item) in items(text) {
@@ -289,27 +289,6 @@ fn files(text: &str, warn: &mut impl FnMut(usize, &str)) {
             let mut warn = |_, message: &str| warn(offset, message);
             path(Path::new(file), &format!("{item} "), &mut warn);
         }
-    }
-}
-
-fn path(path: &Path, name: &str, warn: &mut impl FnMut(usize, &str)) {
-    if path.as_os_str().is_empty() {
-        return;
-    }
-    let text = path.to_string_lossy();
-    let findings = [
-        (
-            path.is_relative(),
-            "is relative to the folder in which the milter is started (expected an absolute path)",
-        ),
-        (text.contains(char::is_whitespace), "has white space, which is a part of the path"),
-        (
-            text.contains('#'),
-            "has a '#', which is a part of the path (a comment needs a line of its own)",
-        ),
-    ];
-    for (_, why) in findings.into_iter().filter(|(is_found, _)| *is_found) {
-        warn(0, &format!("{name}{why}"));
     }
 }
 

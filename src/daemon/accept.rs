@@ -101,7 +101,7 @@ impl Acceptor {
                 // The peer gave up while it waited.
                 Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
                 Err(error) => {
-                    if self.slots.failing.allow() {
+                    if self.slots.fail() {
                         self.log.error(|| {
                             format!("cannot accept a connection on {}: {error}", self.name)
                         });

@@ -34,9 +34,10 @@ impl Descriptors {
             .map_or(MAX_QUERIES, |limit| (limit / 4 / DESCRIPTORS_OF_A_QUERY).clamp(1, MAX_QUERIES))
     }
 
-    /// How many connections there are descriptors for.
-    pub(super) fn connections(self, threads: usize, sockets: usize) -> usize {
+    /// How many connections there are descriptors for, where so many are for monitoring.
+    pub(super) fn connections(self, threads: usize, sockets: usize, monitoring: usize) -> usize {
         let in_use = SPARE_DESCRIPTORS
+            + monitoring
             + self.queries() * DESCRIPTORS_OF_A_QUERY
             + threads * (DESCRIPTORS_OF_A_THREAD + 2 * sockets);
         self.0.map_or(usize::MAX, |limit| limit.saturating_sub(in_use).max(1))
@@ -51,7 +52,7 @@ mod tests {
     fn descriptors_are_shared_out() {
         let share = |limit| {
             let descriptors = Descriptors(limit);
-            (descriptors.connections(2, 3), descriptors.queries())
+            (descriptors.connections(2, 3, 0), descriptors.queries())
         };
         for limit in [0, 3, 40, 100, 256, 1024, 4096, 16384, 1 << 20] {
             let (connections, queries) = share(Some(limit));
@@ -65,5 +66,6 @@ mod tests {
         assert_eq!(share(Some(1024)), (716, 128));
         assert_eq!(share(Some(16384)), (15308, 512));
         assert_eq!(share(None), (usize::MAX, 512));
+        assert_eq!(Descriptors(Some(1024)).connections(2, 3, 25), 691);
     }
 }

@@ -16,6 +16,7 @@ use tokio::{
 use super::{
     report::Reporter,
     signals::{Signal, Signals},
+    site::Loads,
     slots::Slots,
 };
 use crate::{
@@ -47,6 +48,11 @@ pub(super) struct Files {
 impl Files {
     pub(super) fn new(path: &Path, overrides: Overrides, max_queries: usize) -> Self {
         Self { path: path.to_owned(), overrides, resolv_conf: RESOLV_CONF.into(), max_queries }
+    }
+
+    /// The configuration file.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
     }
 
     /// Reads the configuration; not for a thread that has other things to do.
@@ -115,6 +121,7 @@ pub(super) struct Reloader {
     shared: Shared,
     slots: Arc<Slots>,
     reporter: Arc<Reporter>,
+    loads: Arc<Loads>,
     /// A reload that did not come to an end in time, and may still be under way.
     hanging: Option<Reading>,
 }
@@ -127,8 +134,9 @@ impl Reloader {
         shared: Shared,
         slots: Arc<Slots>,
         reporter: Arc<Reporter>,
+        loads: Arc<Loads>,
     ) -> Self {
-        Self { files, observer, log, shared, slots, reporter, hanging: None }
+        Self { files, observer, log, shared, slots, reporter, loads, hanging: None }
     }
 
     /// Loads the configuration again, and once more where a signal asked for that meanwhile. Breaks
@@ -182,7 +190,11 @@ impl Reloader {
     /// Logs why the configuration in force stays; false, for it was not replaced.
     fn keep<'a>(&self, reasons: impl IntoIterator<Item = &'a str>) -> bool {
         self.observer.metrics().reloaded(false);
+        let mut is_noted = false;
         for reason in reasons {
+            if !std::mem::replace(&mut is_noted, true) {
+                self.loads.failed(reason);
+            }
             self.log.error(|| reason.to_owned());
         }
         self.log.error(|| {
@@ -207,9 +219,11 @@ impl Reloader {
         }
         let (target, level) = (log_target(&config), config.log_level);
         self.slots.set_limit(config.max_connections, &self.log);
-        let generation = running.generation + 1;
+        let (generation, refusals) = (running.generation + 1, config.status_refusals);
         self.shared.replace(Runtime::new(config, dns, running.fallback_host.clone(), generation));
         self.observer.metrics().reloaded(true);
+        self.observer.keep_refusals(refusals);
+        self.loads.succeeded();
         let changed = if changed.is_empty() { "none".to_owned() } else { changed.join(",") };
         let reloaded = || format!("configuration reloaded changed={changed}");
         let moves = target != log_target(&running.config);

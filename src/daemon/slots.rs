@@ -2,13 +2,13 @@
 
 use std::{
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicUsize, Ordering},
     },
     time::Duration,
 };
 
-use tokio::sync::Notify;
+use tokio::{sync::Notify, time::Instant};
 
 use crate::{
     log::{Log, RateLimit},
@@ -17,6 +17,9 @@ use crate::{
 
 /// How often the same trouble with connections is logged.
 const LOG_INTERVAL: Duration = Duration::from_secs(60);
+
+/// How long it counts that a connection could not be accepted: longer than the pause after that.
+const LATELY: Duration = Duration::from_secs(2);
 
 /// How many connections there are, and may be.
 #[derive(Debug)]
@@ -31,7 +34,9 @@ pub(super) struct Slots {
     /// For the warning that the limit is reached.
     reached: RateLimit,
     /// For the error that connections cannot be accepted.
-    pub(super) failing: RateLimit,
+    failing: RateLimit,
+    /// When one could not be accepted for the last time.
+    failed: Mutex<Option<Instant>>,
 }
 
 /// The slot of a connection.
@@ -73,6 +78,7 @@ impl Slots {
             changed: Notify::new(),
             reached: RateLimit::new(LOG_INTERVAL),
             failing: RateLimit::new(LOG_INTERVAL),
+            failed: Mutex::default(),
         }
     }
 
@@ -89,6 +95,18 @@ impl Slots {
     /// How many connections are accepted and wait for a slot.
     pub(super) fn waiting(&self) -> usize {
         self.waiting.load(Ordering::Acquire)
+    }
+
+    /// Notes that a connection could not be accepted, and returns whether to log that.
+    pub(super) fn fail(&self) -> bool {
+        *self.failed.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+        self.failing.allow()
+    }
+
+    /// Whether a connection could not be accepted lately. Until one is, that is tried more often.
+    pub(super) fn has_failed_lately(&self) -> bool {
+        let failed = *self.failed.lock().unwrap_or_else(PoisonError::into_inner);
+        failed.is_some_and(|time| time.elapsed() <= LATELY)
     }
 
     /// Sets how many connections there may be, as far as there are descriptors for them.
@@ -177,6 +195,17 @@ mod tests {
         assert_eq!(slots.count(), 2);
         drop((waiting, second));
         slots.wait_for_none().await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn failures_are_forgotten() {
+        let slots = Slots::new(1);
+        assert!(!slots.has_failed_lately());
+        assert!(slots.fail() && !slots.fail());
+        tokio::time::advance(LATELY).await;
+        assert!(slots.has_failed_lately());
+        tokio::time::advance(Duration::from_millis(1)).await;
+        assert!(!slots.has_failed_lately());
     }
 
     #[tokio::test(start_paused = true)]

@@ -25,7 +25,7 @@ use super::{
     servers::{List, Servers},
     settings::{MAX_QUERIES, Settings},
     statistics::{Counters, Statistics, count},
-    upstream::Upstream,
+    upstream::{ServerState, Upstream},
 };
 
 /// Questions of one look-up, each for the target of the alias before it, where servers leave the
@@ -152,6 +152,11 @@ impl Resolver {
     pub(super) fn statistics(&self) -> Statistics {
         let in_flight = u64::try_from(self.pending.count()).unwrap_or(u64::MAX);
         self.counters.read(in_flight, self.cache.len())
+    }
+
+    /// What is known of the servers in force.
+    pub(super) fn server_states(&self) -> Vec<ServerState> {
+        self.servers.list().upstreams.iter().map(Upstream::state).collect()
     }
 
     /// The servers that were asked in a look-up that failed lately.

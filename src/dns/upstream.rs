@@ -9,6 +9,7 @@ use std::{
 use tokio::time::Instant;
 
 use super::{
+    event::Server,
     exchange,
     message::{Ids, Question},
     reply::Reading,
@@ -17,6 +18,17 @@ use super::{
 /// A server that was silent or out of reach is asked after the others for so long; then one look-up
 /// tries it again.
 const HOLD: Duration = Duration::from_secs(30);
+
+/// What is known of a name server.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct ServerState {
+    /// The server.
+    pub server: Server,
+    /// How long ago it answered for the last time; `None`: never.
+    pub answered: Option<Duration>,
+    /// How long ago it did not answer, if it did not answer when it was last asked.
+    pub silent: Option<Duration>,
+}
 
 /// A name server.
 #[derive(Debug)]
@@ -85,6 +97,18 @@ impl Upstream {
         self.held_until.load(Ordering::Relaxed) == 0
     }
 
+    /// What is known of it.
+    pub(super) fn state(&self) -> ServerState {
+        let (now, millis_of) = (self.now(), |time: &AtomicU64| time.load(Ordering::Relaxed));
+        let ago = |time: u64| Duration::from_millis(now.saturating_sub(time));
+        let (heard, held_until) = (millis_of(&self.heard), millis_of(&self.held_until));
+        ServerState {
+            server: Server(self.address),
+            answered: heard.checked_sub(1).map(ago),
+            silent: (held_until != 0).then(|| ago(held_until.saturating_sub(millis(HOLD)))),
+        }
+    }
+
     /// Whether the server has said anything since then, be it to another question.
     pub(super) fn was_heard_since(&self, time: Instant) -> bool {
         self.heard.load(Ordering::Relaxed) > millis(time.saturating_duration_since(self.epoch))
@@ -118,5 +142,26 @@ mod tests {
         }
         upstream.release();
         assert!(upstream.is_ready() && upstream.is_ready());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_known_of_a_server() {
+        let address = SocketAddr::from(([127, 0, 0, 1], 53));
+        let upstream = Upstream::new(address, Duration::from_secs(5));
+        let known = |answered: Option<u64>, silent: Option<u64>| ServerState {
+            server: Server(address),
+            answered: answered.map(Duration::from_secs),
+            silent: silent.map(Duration::from_secs),
+        };
+        assert_eq!(upstream.state(), known(None, None));
+        upstream.hold();
+        tokio::time::advance(Duration::from_secs(7)).await;
+        assert_eq!(upstream.state(), known(None, Some(7)));
+        upstream.release();
+        assert_eq!(upstream.state(), known(Some(0), None));
+        tokio::time::advance(Duration::from_secs(100)).await;
+        upstream.hold();
+        tokio::time::advance(Duration::from_secs(40)).await;
+        assert_eq!(upstream.state(), known(Some(140), Some(40)));
     }
 }

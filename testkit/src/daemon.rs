@@ -30,6 +30,8 @@ pub struct Daemon {
     base: String,
     /// Where it listens.
     pub sockets: Vec<Socket>,
+    /// Where it can be monitored.
+    pub metrics: Vec<Socket>,
 }
 
 impl Drop for Daemon {
@@ -106,11 +108,13 @@ impl Daemon {
             let output = process.log.to_end();
             return Err(NotStarted { status: process.wait(), output });
         };
-        let words = line.split_ascii_whitespace().filter_map(|word| word.strip_prefix("socket="));
-        let sockets: Vec<Socket> =
-            words.flat_map(|list| list.split(',')).filter_map(Socket::parse).collect();
+        let named = |prefix: &str| -> Vec<Socket> {
+            let words = line.split_ascii_whitespace().filter_map(|word| word.strip_prefix(prefix));
+            words.flat_map(|list| list.split(',')).filter_map(Socket::parse).collect()
+        };
+        let (sockets, metrics) = (named("socket="), named("metrics-socket="));
         assert!(!sockets.is_empty(), "no socket in the start line: {line}");
-        Ok(Self { process, folder, base, sockets })
+        Ok(Self { process, folder, base, sockets, metrics })
     }
 
     /// Connects to its first socket as an MTA.

@@ -25,7 +25,13 @@ use spf_milter::{
     internal_error::InternalError,
     log::Log,
     mail::{domain::Domain, reply::Reply, results::SpfResult},
-    observe::{Observer, Reason as LogReason},
+    observe::{
+        Observer, Reason as LogReason,
+        status::{
+            Configuration, Connections, Counts, Dns, FailedReload, Messages, Method, NameServer,
+            Refusal as ShownRefusal, Shown, Status,
+        },
+    },
     policy::{Cause, Disposition, Exemption, Refusal},
     session::{
         Action, ContentRecord, Failure, IdentityRecord, Permission, Recipient, Record, Skipped,
@@ -164,11 +170,12 @@ fn the_manual_has_every_parameter_with_its_default() {
 #[test]
 fn the_manual_names_no_parameter_that_is_not_there() {
     let known: BTreeSet<_> = parameters().iter().map(|parameter| parameter.name).collect();
+    let commands = commands();
     for page in [PROGRAM_PAGE, CONFIG_PAGE] {
         for line in read(page).lines().filter(|line| line.starts_with('.')) {
             let words = words(line);
             for pair in words.windows(2).filter(|pair| pair[0].trim_start_matches('.') == "Ic") {
-                let is_command = ["check-config", "show-config"].contains(&pair[1].as_str());
+                let is_command = commands.contains(&pair[1]);
                 assert!(is_command || known.contains(pair[1].as_str()), "{page}: {line}");
             }
         }
@@ -1325,4 +1332,99 @@ fn numbers_of_limits_are_read() {
         (value("1 << 20"), value("20_000"), value("4 * OTHER")),
         (Some(1 << 20), Some(20_000), None)
     );
+}
+
+//--- The status ---
+
+/// The status that the manual shows, with a value for each key.
+fn shown_status() -> Status {
+    let counts = |counts: &[(&str, u64)]| {
+        Counts(counts.iter().map(|(name, count)| (Shown::from(*name), *count)).collect())
+    };
+    Status {
+        version: env!("CARGO_PKG_VERSION").into(),
+        time: "2026-11-27T09:30:00+01:00".into(),
+        started: "2026-11-24T05:00:00+01:00".into(),
+        uptime_secs: 76 * 3600,
+        configuration: Configuration {
+            file: "/etc/spf-milter.conf".into(),
+            generation: 2,
+            loaded: "2026-11-27T08:00:01+01:00".into(),
+            dry_run: false,
+            failed: None,
+        },
+        sockets: vec!["unix:/run/spf-milter/spf-milter.sock".into()],
+        connections: Connections { served: 12, limit: 1000 },
+        dns: Dns {
+            servers: vec![NameServer {
+                address: "192.0.2.53".into(),
+                answers: Some(true),
+                answered_secs: Some(2),
+            }],
+            hits: 900,
+            misses: 100,
+            queries: 120,
+            timeouts: 3,
+            errors: 1,
+        },
+        messages: Messages {
+            since: "2026-11-27T00:00:00+01:00".into(),
+            total: 1234,
+            verdicts: counts(&[("accept", 1200), ("reject", 34)]),
+            refused: counts(&[("spf_mailfrom", 40), ("dmarc", 34)]),
+            not_enforced: Counts::default(),
+            methods: vec![Method {
+                method: "spf_mailfrom".into(),
+                count: 1274,
+                p50_ms: Some(2.5),
+                p99_ms: Some(2500.0),
+            }],
+        },
+        status_refusals: 1,
+        refusals: vec![ShownRefusal {
+            time: "2026-11-27T09:12:03+01:00".into(),
+            reply: 550,
+            reason: "dmarc".into(),
+            domain: "example.com".into(),
+            client: "192.0.2.1".into(),
+            queue_id: "4XQ".into(),
+        }],
+        ..Status::default()
+    }
+}
+
+/// The keys of an object of JSON, and of all in it; verdicts and reasons are not keys of ours.
+fn keys_of(value: &serde_json::Value, keys: &mut BTreeSet<String>) {
+    match value {
+        serde_json::Value::Object(object) => {
+            for (key, value) in object {
+                keys.insert(key.clone());
+                if !["verdicts", "refused", "not_enforced"].contains(&key.as_str()) {
+                    keys_of(value, keys);
+                }
+            }
+        }
+        serde_json::Value::Array(values) => values.iter().for_each(|value| keys_of(value, keys)),
+        _ => {}
+    }
+}
+
+#[test]
+fn the_manual_shows_the_status_as_it_is() {
+    let page = read(PROGRAM_PAGE);
+    let section = page.split("\n.Sh STATUS\n").nth(1).unwrap().split("\n.Sh ").next().unwrap();
+    let block = section.split(".Bd -literal -offset indent\n").nth(1).unwrap();
+    assert_eq!(block.split(".Ed").next().unwrap(), shown_status().to_text(false));
+    let mut status = shown_status();
+    status.configuration.failed = Some(FailedReload::default());
+    let mut real = BTreeSet::new();
+    keys_of(&serde_json::from_str(&status.to_json()).unwrap(), &mut real);
+    let documented: BTreeSet<String> = section
+        .lines()
+        .filter_map(|line| line.strip_prefix(".It Cm ").or_else(|| line.strip_prefix(".Cm ")))
+        .flat_map(|line| line.split(' '))
+        .filter(|word| word.bytes().any(|octet| octet.is_ascii_alphanumeric()))
+        .map(str::to_owned)
+        .collect();
+    assert_eq!(documented, real);
 }

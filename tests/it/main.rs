@@ -17,6 +17,7 @@ mod dns;
 mod documents;
 mod fuzzed;
 mod hostile;
+mod http;
 mod layering;
 mod memory;
 mod monitoring;

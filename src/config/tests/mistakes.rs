@@ -10,6 +10,7 @@ use super::*;
 pub(super) fn usual(name: &str) -> &'static str {
     match name {
         "socket" => "unix:/run/p.sock",
+        "metrics_socket" => "unix:/run/m.sock",
         "socket_mode" => "0660",
         "socket_group" => "postfix",
         "max_connections" => "77",

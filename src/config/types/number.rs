@@ -53,6 +53,15 @@ pub(crate) fn seconds(text: &str) -> Parsed<u64> {
     integer(text, 1, MAX_SECONDS)
 }
 
+/// The most refusals that are kept for the status.
+pub(crate) const MAX_REFUSALS: u32 = 1000;
+
+/// Reads a number of refusals, 0 to 1000.
+pub(crate) fn refusals(text: &str) -> Parsed<usize> {
+    integer::<u64>(text, 0, MAX_REFUSALS)
+        .map(|number| usize::try_from(number).unwrap_or(usize::MAX))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -75,6 +84,13 @@ mod tests {
         for bad in ["", "-1", "ten", "1 0", "0x10", "4294967296", "1.0"] {
             assert!(count(bad).is_err(), "{bad}");
         }
+        for (text, expected) in [("0", Ok(0)), ("999", Ok(999)), ("1000", Ok(1000))] {
+            assert_eq!(refusals(text), expected);
+        }
+        assert_eq!(
+            refusals("1001").unwrap_err()[0].message,
+            "1001 is too large (expected an integer from 0 to 1000)"
+        );
         assert_eq!(
             positive("0").unwrap_err()[0].message,
             "0 is too small (expected an integer from 1)"

@@ -71,6 +71,15 @@ pub(crate) fn socket(text: &str) -> Parsed<SocketSpec> {
     }
 }
 
+/// Reads a socket that has an address of its own: not all that the service manager passes.
+pub(crate) fn single_socket(text: &str) -> Parsed<SocketSpec> {
+    match socket(text)? {
+        SocketSpec::Fd(None) => refuse(text, "stands for all sockets", "fd:NAME"),
+        _ if text.contains(',') => refuse(text, "is not one socket", EXPECTED),
+        socket => Ok(socket),
+    }
+}
+
 fn host_and_port(text: &str, rest: &str) -> Parsed<(String, u16)> {
     let parts = match rest.split_once('@') {
         Some((port, host)) => Some((host, port)),
@@ -97,6 +106,19 @@ fn host_and_port(text: &str, rest: &str) -> Parsed<(String, u16)> {
             "is not a port",
             format_args!("a number from 0 to 65535 in {}", quote(text)),
         ),
+    }
+}
+
+impl SocketSpec {
+    /// Whether other hosts may reach it. Of a name that is not `localhost` that is not known here.
+    pub(crate) fn may_be_reached(&self) -> bool {
+        match self {
+            Self::Inet { host, .. } | Self::Inet6 { host, .. } => match host.parse::<IpAddr>() {
+                Ok(address) => !address.to_canonical().is_loopback(),
+                Err(_) => !host.eq_ignore_ascii_case("localhost"),
+            },
+            Self::Unix(_) | Self::Fd(_) => false,
+        }
     }
 }
 
@@ -218,6 +240,27 @@ mod tests {
         ] {
             assert!(socket(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn sockets_within_the_reach_of_others() {
+        for (text, may_be_reached) in [
+            ("inet:127.0.0.1:9", false),
+            ("inet:127.9.9.9:9", false),
+            ("inet:[::1]:9", false),
+            ("inet6:[::ffff:127.0.0.1]:9", false),
+            ("inet:LocalHost:9", false),
+            ("unix:/run/m", false),
+            ("fd:metrics", false),
+            ("inet:0.0.0.0:9", true),
+            ("inet:[::]:9", true),
+            ("inet:192.0.2.1:9", true),
+            ("inet6:[2001:db8::1]:9", true),
+            ("inet:mx.example.com:9", true),
+        ] {
+            assert_eq!(single_socket(text).unwrap().may_be_reached(), may_be_reached, "{text}");
+        }
+        assert!(single_socket("fd:").is_err() && single_socket("/run/m").is_err());
     }
 
     #[test]
