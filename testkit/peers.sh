@@ -28,6 +28,7 @@ need systemd-analyze systemd
 need nsenter util-linux
 [ -e /usr/lib/python3/dist-packages/yaml/__init__.py ] || missing="$missing python3-yaml"
 need promtool prometheus
+need chromium chromium
 [ -e /usr/lib/python3/dist-packages/dkim/__init__.py ] || missing="$missing python3-dkim"
 [ -e /usr/lib/python3/dist-packages/nacl/__init__.py ] || missing="$missing python3-nacl"
 [ -e /usr/lib/python3/dist-packages/authres/__init__.py ] || missing="$missing python3-authres"

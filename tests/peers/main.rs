@@ -24,4 +24,5 @@ mod sendmail;
 mod service;
 mod signed;
 mod signing;
+mod status_page;
 mod unbound;
