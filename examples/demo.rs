@@ -10,14 +10,18 @@
     reason = "it uses the support code of the tests"
 )]
 
-use std::{net::SocketAddr, process::ExitCode};
+use std::{
+    io::{Read as _, Write as _},
+    net::SocketAddr,
+    process::{Command, ExitCode},
+};
 
 use spf_milter::dns::zone::Zone;
 use testkit::{
-    daemon::Daemon,
+    daemon::{Daemon, program},
     drivers::milter::observed,
     fields::{Field, matches},
-    milter_client::MilterClient,
+    milter_client::{MilterClient, Socket, Stream},
     nameserver::NameServer,
 };
 
@@ -126,7 +130,10 @@ fn main() -> ExitCode {
     println!("The records in DNS:\n{ZONE}");
     let nameserver = NameServer::start(Zone::parse(ZONE).expect("bad zone"));
     let config = |lines: &str| {
-        format!("hostname = mta.example.org\nnameservers = {}\n{lines}", nameserver.address())
+        format!(
+            "hostname = mta.example.org\nnameservers = {}\nmetrics_socket = inet:127.0.0.1:0\nstatus_refusals = 5\n{lines}",
+            nameserver.address()
+        )
     };
     println!("The configuration:\n\n{}", config(STRICT));
     let daemon = Daemon::start(&config(STRICT));
@@ -142,6 +149,7 @@ fn main() -> ExitCode {
     for session in AFTER_RELOAD {
         wrong += usize::from(!show(&daemon, session));
     }
+    wrong += usize::from(!show_status(&daemon));
     let (status, log) = daemon.stop();
     println!("== The log of the daemon\n\n{log}\n");
     if wrong == 0 && status.success() {
@@ -151,6 +159,27 @@ fn main() -> ExitCode {
         println!("NOT AS EXPECTED: {wrong} sessions; the daemon ended with {status}.");
         ExitCode::FAILURE
     }
+}
+
+/// Prints the status and some metrics; returns whether the status came.
+fn show_status(daemon: &Daemon) -> bool {
+    println!("== spf-milter status\n");
+    let Socket::Inet(address) = daemon.metrics[0] else { return false };
+    let socket = format!("inet:{address}");
+    let asked = Command::new(program()).args(["status", "--metrics-socket", &socket]).status();
+    println!("\n== Some of the metrics, for Prometheus\n");
+    let mut answer = String::new();
+    let read = Stream::connect(&daemon.metrics[0]).and_then(|mut stream| {
+        stream.write_all(b"GET /metrics HTTP/1.0\r\n\r\n")?;
+        stream.read_to_string(&mut answer)
+    });
+    let names =
+        ["spf_milter_messages_total", "spf_milter_replies_total", "spf_milter_results_total"];
+    let is_shown =
+        |line: &&str| names.iter().any(|name| line.starts_with(name)) && !line.ends_with(" 0");
+    answer.lines().filter(is_shown).for_each(|line| println!("  {line}"));
+    println!();
+    asked.is_ok_and(|status| status.success()) && read.is_ok()
 }
 
 /// Plays a session and prints it; returns whether its outcome is as expected.
