@@ -212,7 +212,7 @@ mod tests {
         config::{LogLevel, Overrides, load_text},
         dns::{Dns, zone::Zone},
         runtime::Runtime,
-        session::Record,
+        session::{Record, Told},
     };
 
     fn reporter() -> Reporter {
@@ -233,9 +233,10 @@ mod tests {
         reporter.renew();
         assert_eq!(reporter.sent().status, status);
         reporter.observer.observe(&Record { complete: true, ..Record::default() });
-        let refused = Record { has_too_many_forged: true, ..Record::default() };
+        let told = Told::Reply("550".parse().unwrap());
+        let refused = Record { has_too_many_forged: true, told, ..Record::default() };
         reporter.observer.observe(&refused);
-        reporter.observer.observe(&Record { dry_run: true, ..refused });
+        reporter.observer.observe(&Record { dry_run: true, told: Told::GoOn, ..refused });
         let changed = "serving: connections 0, messages 1, refusals 1, configuration 3";
         reporter.renew();
         assert_eq!(reporter.sent().status, changed);
