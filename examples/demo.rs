@@ -152,6 +152,18 @@ fn main() -> ExitCode {
     wrong += usize::from(!show_status(&daemon));
     let (status, log) = daemon.stop();
     println!("== The log of the daemon\n\n{log}\n");
+    let refused = log.lines().find(|line| line.contains("result=fail action=reject"));
+    let server = nameserver.address().to_string();
+    println!("== Why was that refused? The same question without an MTA, step by step\n");
+    let question = ["--ip", "192.0.2.1", "--mail-from", "alice@fail.example", "--trace"];
+    wrong += usize::from(!run("query", &server, &question, "-all matches: fail", Some(1)));
+    println!(
+        "== What does the line in the log mean, and what would come of it once the client is permitted?\n"
+    );
+    let permitted = ZONE.replace("v=spf1 mx -all", "v=spf1 mx ip4:192.0.2.1 -all");
+    nameserver.set_zone(Zone::parse(&permitted).expect("bad zone"));
+    let line = [refused.unwrap_or_default()];
+    wrong += usize::from(!run("explain", &server, &line, "then fail, now pass", Some(0)));
     if wrong == 0 && status.success() {
         println!("All outcomes are as expected.");
         ExitCode::SUCCESS
@@ -180,6 +192,34 @@ fn show_status(daemon: &Daemon) -> bool {
     answer.lines().filter(is_shown).for_each(|line| println!("  {line}"));
     println!();
     asked.is_ok_and(|status| status.success()) && read.is_ok()
+}
+
+/// Runs a command of the program and prints what it prints; returns whether that is as expected.
+fn run(
+    command: &str,
+    server: &str,
+    arguments: &[&str],
+    expected: &str,
+    status: Option<i32>,
+) -> bool {
+    let shown: Vec<String> = arguments
+        .iter()
+        .map(|word| if word.contains(' ') { format!("'{word}'") } else { (*word).to_owned() })
+        .collect();
+    println!("$ spf-milter {command} {}", shown.join(" "));
+    let output = Command::new(program())
+        .args([command, "-c", "/dev/null", "-p", "unix:/nowhere", "--nameserver", server])
+        .args(arguments)
+        .env("LC_ALL", "C.UTF-8")
+        .output()
+        .expect("the program");
+    let text = String::from_utf8_lossy(&output.stdout);
+    println!("{text}{}", String::from_utf8_lossy(&output.stderr));
+    let right = text.contains(expected) && output.status.code() == status;
+    if !right {
+        println!("  NOT AS EXPECTED: {expected}, status {status:?}\n");
+    }
+    right
 }
 
 /// Plays a session and prints it; returns whether its outcome is as expected.

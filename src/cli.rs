@@ -1,8 +1,10 @@
 //! The command line.
 
 use std::{
+    env,
     ffi::CString,
     io::{self, IsTerminal as _, Write as _},
+    net::IpAddr,
     path::{Path, PathBuf},
     process::ExitCode,
 };
@@ -10,11 +12,14 @@ use std::{
 use anyhow::{Context as _, bail};
 use clap::{Args, Parser, Subcommand, error::ErrorKind};
 use nix::unistd::{User, geteuid, initgroups, setegid, seteuid};
+use terminal_size::terminal_size;
 
 use crate::{
     config::{Errors, Loaded, Overrides, load},
-    daemon::{Failure, Process},
-    status::{self, Question},
+    daemon::{Failure, Process, system_host_name},
+    explain::{self, Source},
+    query::{self, Answered, Inquiry, Question, Style, Wanted},
+    status::{self, Question as StatusQuestion},
 };
 
 /// The exit code of a milter that is not healthy, or not ready.
@@ -49,9 +54,9 @@ struct Cli {
 /// Options of all commands. An option that stands for a parameter wins over the configuration file.
 #[derive(Args, Debug)]
 struct Options {
-    /// Configuration file
-    #[arg(short, long, value_name = "PATH", default_value = CONFIG_FILE, global = true)]
-    config_file: PathBuf,
+    /// Configuration file [default: /etc/spf-milter.conf]
+    #[arg(short, long, value_name = "PATH", global = true)]
+    config_file: Option<PathBuf>,
     /// Verify and log, but reject nothing and change nothing
     #[arg(short = 'n', long, global = true)]
     dry_run: bool,
@@ -83,7 +88,14 @@ enum Command {
         /// Print all parameters
         #[arg(long)]
         all: bool,
+        /// Print JSON: each parameter with its value and the place where it is set
+        #[arg(long)]
+        json: bool,
     },
+    /// Ask what would become of a message or a client, and why, without an MTA
+    Query(Box<Query>),
+    /// Say what a line of the log means, and ask again today
+    Explain(Explain),
     /// Ask the milter that runs, over its metrics socket, for its status
     Status(StatusOptions),
 }
@@ -105,6 +117,75 @@ struct StatusOptions {
     metrics_socket: Option<String>,
 }
 
+/// A question to the verifier. What is not given is taken from the fields of the message.
+#[derive(Args, Debug)]
+struct Query {
+    /// The client's address
+    #[arg(long, value_name = "ADDRESS")]
+    ip: Option<IpAddr>,
+    /// The client's name in HELO or EHLO
+    #[arg(long, value_name = "NAME")]
+    helo: Option<String>,
+    /// The reverse-path, `<>` for none
+    #[arg(long, value_name = "ADDRESS")]
+    mail_from: Option<String>,
+    /// A recipient; may be given several times
+    #[arg(long, value_name = "ADDRESS")]
+    rcpt: Vec<String>,
+    /// The client authenticated
+    #[arg(long)]
+    authenticated: bool,
+    /// File of the message; - for standard input
+    #[arg(long, value_name = "FILE")]
+    message: Option<PathBuf>,
+    /// Name of the host whose Received field names the client; may be given several times
+    #[arg(long, value_name = "NAME")]
+    received_by: Vec<String>,
+    /// Name server to ask, as ADDRESS or ADDRESS:PORT; may be given several times
+    #[arg(long, value_name = "ADDRESS")]
+    nameserver: Vec<String>,
+    /// What if: a parameter, or client, helo, mail-from or author-domain, with another value
+    #[arg(long = "as", value_name = "NAME=VALUE")]
+    changes: Vec<String>,
+    /// Verify clients, senders and recipients that are exempt as all others
+    #[arg(long)]
+    ignore_exemptions: bool,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+    /// Write all answers of DNS to this file, with the question and the configuration
+    #[arg(long, value_name = "FILE")]
+    dns_record: Option<PathBuf>,
+    /// Use the answers, the question and the configuration in this file, and ask nobody
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["config_file", "nameserver"])]
+    dns_replay: Option<PathBuf>,
+    /// Show the steps of SPF, DKIM and DMARC
+    #[arg(long, conflicts_with = "json")]
+    trace: bool,
+    /// Print a text for the sender about what is wrong, and nothing else
+    #[arg(long, conflicts_with_all = ["json", "trace"])]
+    for_sender: bool,
+}
+
+/// Which lines are explained; without any, those on standard input.
+#[derive(Args, Debug)]
+struct Explain {
+    /// The line, in single quotes for the shell
+    line: Vec<String>,
+    /// Find the lines with this queue id in the journal
+    #[arg(long, value_name = "ID", conflicts_with = "line")]
+    queue_id: Option<String>,
+    /// Find them in this file instead
+    #[arg(long, value_name = "FILE", requires = "queue_id")]
+    log: Option<PathBuf>,
+    /// Only explain, ask nothing
+    #[arg(long)]
+    no_ask: bool,
+    /// Name server to ask, as ADDRESS or ADDRESS:PORT; may be given several times
+    #[arg(long, value_name = "ADDRESS")]
+    nameserver: Vec<String>,
+}
+
 /// The program.
 pub fn main() -> ExitCode {
     let process = match Process::start() {
@@ -123,50 +204,47 @@ pub fn main() -> ExitCode {
             };
         }
     };
-    let path = cli.options.config_file.clone();
+    let given = cli.options.config_file;
+    let path = given.clone().unwrap_or_else(|| CONFIG_FILE.into());
     let overrides = Overrides {
         log_destination: cli.options.log_destination,
         log_level: cli.options.log_level,
         socket: cli.options.socket,
         syslog_facility: cli.options.syslog_facility,
         dry_run: cli.options.dry_run,
+        settings: Vec::new(),
     };
     let Some(command) = cli.command else { return run(process, &path, overrides) };
     if let Err(error) = process.release_signals() {
         return fail(&error);
     }
+    let load = || load(&path, &overrides);
     match command {
-        Command::CheckConfig { user } => with_configuration(&path, &overrides, |loaded| {
-            check_config(&path, &overrides, &loaded, &user)
-        }),
-        Command::ShowConfig { all } => {
-            with_configuration(&path, &overrides, |loaded| print(&loaded.config.show(all)))
-        }
+        Command::Query(query) => ask(*query, given, overrides),
+        Command::Explain(explain) => self::explain(explain, given, overrides),
         // The milter that runs may have had another configuration file than what is there now.
         Command::Status(options) => show_status(&options, &path),
-    }
-}
-
-fn with_configuration(
-    path: &Path,
-    overrides: &Overrides,
-    act: impl FnOnce(Loaded) -> ExitCode,
-) -> ExitCode {
-    match load(path, overrides) {
-        Ok(loaded) => act(loaded),
-        Err(errors) => report(&errors),
+        Command::CheckConfig { user } => match load() {
+            Err(errors) => report(&errors),
+            Ok(loaded) => check_config(&path, &overrides, &loaded, &user),
+        },
+        Command::ShowConfig { all, json } => match load() {
+            Err(errors) => report(&errors),
+            Ok(loaded) if json => print(&loaded.config.show_json(&loaded.places, all)),
+            Ok(loaded) => print(&loaded.config.show(all)),
+        },
     }
 }
 
 /// Asks the milter that runs.
 fn show_status(options: &StatusOptions, path: &Path) -> ExitCode {
     let question = match options {
-        StatusOptions { health: true, .. } => Question::Health,
-        StatusOptions { ready: true, .. } => Question::Readiness,
-        _ => Question::Status,
+        StatusOptions { health: true, .. } => StatusQuestion::Health,
+        StatusOptions { ready: true, .. } => StatusQuestion::Readiness,
+        _ => StatusQuestion::Status,
     };
     let socket = status::find_socket(options.metrics_socket.as_deref(), path);
-    if question != Question::Status {
+    if question != StatusQuestion::Status {
         // Those who only want to know this want one line, whatever happens.
         let answer = socket.and_then(|socket| status::ask_health(&socket, question));
         let (is_so, text) = answer.unwrap_or_else(|failure| (false, failure.to_string()));
@@ -175,7 +253,7 @@ fn show_status(options: &StatusOptions, path: &Path) -> ExitCode {
     }
     match socket.and_then(|socket| status::ask_status(&socket)) {
         Ok(status) if options.json => print(&status.to_json()),
-        Ok(status) => print(&status.to_text(has_looks())),
+        Ok(status) => print(&status.to_text(style().has_colours)),
         Err(status::Failure::Configuration(errors)) => report(&errors),
         Err(failure) => {
             write_stderr(&format!("spf-milter: {failure}\n"));
@@ -191,18 +269,100 @@ fn show_status(options: &StatusOptions, path: &Path) -> ExitCode {
     }
 }
 
-/// Whether standard output is a terminal that is to have colours (https://no-color.org).
-fn has_looks() -> bool {
-    let is_set = |name| std::env::var_os(name).is_some_and(|value| !value.is_empty());
-    let is_dumb = std::env::var_os("TERM").is_some_and(|terminal| terminal == "dumb");
-    io::stdout().is_terminal() && !is_set("NO_COLOR") && !is_dumb
-}
-
 fn run(process: Process, path: &Path, overrides: Overrides) -> ExitCode {
     match process.run_daemon(path, overrides) {
         Ok(()) => ExitCode::SUCCESS,
         Err(Failure::Configuration(errors)) => report(&errors),
         Err(Failure::Start(error)) => fail(&error),
+    }
+}
+
+fn ask(query: Query, config_file: Option<PathBuf>, overrides: Overrides) -> ExitCode {
+    let question = Question {
+        ip: query.ip,
+        helo: query.helo,
+        mail_from: query.mail_from.map(String::into_bytes),
+        is_authenticated: query.authenticated,
+        recipients: query.rcpt.into_iter().map(String::into_bytes).collect(),
+        received_by: query.received_by,
+        ..Question::default()
+    };
+    let wanted = Wanted {
+        record: query.dns_record,
+        replay: query.dns_replay,
+        trace: query.trace,
+        for_sender: query.for_sender,
+    };
+    answer(query::run(Inquiry {
+        question,
+        message: query.message,
+        config_file,
+        usual_file: CONFIG_FILE.into(),
+        overrides,
+        nameservers: query.nameserver,
+        changes: query.changes,
+        ignores_exemptions: query.ignore_exemptions,
+        host_name: system_host_name(),
+        is_json: query.json,
+        style: style(),
+        wanted,
+    }))
+}
+
+fn explain(explain: Explain, config_file: Option<PathBuf>, overrides: Overrides) -> ExitCode {
+    let Explain { line, queue_id, log, no_ask, nameserver } = explain;
+    let source = match queue_id {
+        Some(id) => Source::QueueId(id, log),
+        None if line.is_empty() => Source::StandardInput,
+        None => Source::Given(line.join(" ")),
+    };
+    let inquiry = Inquiry {
+        question: Question::default(),
+        message: None,
+        config_file,
+        usual_file: CONFIG_FILE.into(),
+        overrides,
+        nameservers: nameserver,
+        changes: Vec::new(),
+        ignores_exemptions: false,
+        host_name: system_host_name(),
+        is_json: false,
+        style: style(),
+        wanted: Wanted::default(),
+    };
+    answer(explain::run(&source, &inquiry, !no_ask))
+}
+
+/// Writes the answer to a question, or why there is none.
+fn answer(answered: Result<Answered, query::Problem>) -> ExitCode {
+    let (problem, code) = match answered {
+        Ok(Answered { text, exit }) => {
+            let written = print(&text);
+            return if written == ExitCode::SUCCESS { exit.into() } else { written };
+        }
+        Err(query::Problem::Configuration(errors)) => return report(&errors),
+        Err(query::Problem::Input(problem)) => (problem, USAGE),
+        Err(query::Problem::System(problem)) => (problem, SYSTEM),
+        Err(query::Problem::NotRecorded(problem)) => (problem, UNAVAILABLE),
+    };
+    write_stderr(&format!("spf-milter: {problem}\n"));
+    code.into()
+}
+
+/// How standard output shows text.
+fn style() -> Style {
+    let set = |name| env::var_os(name).filter(|value| !value.is_empty());
+    let is_terminal = io::stdout().is_terminal();
+    let locale = set("LC_ALL").or_else(|| set("LC_CTYPE")).or_else(|| set("LANG"));
+    let locale = locale.unwrap_or_default().to_string_lossy().to_ascii_lowercase();
+    let columns =
+        || terminal_size().map(|(width, _)| usize::from(width.0)).filter(|width| *width > 0);
+    Style {
+        has_colours: is_terminal
+            && set("NO_COLOR").is_none()
+            && set("TERM").is_some_and(|terminal| terminal != "dumb"),
+        width: is_terminal.then(columns).flatten(),
+        is_utf8: locale.ends_with("utf-8") || locale.ends_with("utf8"),
     }
 }
 

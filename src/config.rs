@@ -9,9 +9,11 @@ mod assignment;
 mod check;
 mod compare;
 mod error;
+mod json;
 mod load;
 mod params;
 mod parse;
+mod place;
 mod source;
 mod types;
 mod warnings;
@@ -21,8 +23,12 @@ mod tests;
 
 pub use self::{
     error::Errors,
-    load::{Loaded, Overrides, load, load_metrics_socket, metrics_socket},
+    load::{
+        Loaded, Overrides, Setting, load, load_defaults, load_metrics_socket, load_text,
+        metrics_socket,
+    },
     params::Config,
+    place::{Place, Places},
     types::{
         keyword::{
             Action, ErrorAction, HeaderName, LogDestination, LogFormat, LogLevel, MailingLists,
@@ -35,7 +41,6 @@ pub use self::{
 #[cfg(any(test, feature = "testing"))]
 pub use self::{
     error::{ConfigError, Warning},
-    load::load_text,
     params::{DefaultValue, Parameter, parameters},
     types::{
         client_map::{ClientMap, Mapping},

@@ -188,7 +188,7 @@ struct Daemon {
 
 impl Daemon {
     fn start(files: Files, opened: Opened, descriptors: Descriptors) -> anyhow::Result<Self> {
-        let Opened { loaded: Loaded { config, warnings }, sockets, dns, events } = opened;
+        let Opened { loaded: Loaded { config, warnings, .. }, sockets, dns, events } = opened;
         let Sockets { milter, metrics, notes } = sockets;
         let workers = Workers::start().context("cannot start threads")?;
         let (mut sources, mut socket_files, mut names) = (Vec::new(), Vec::new(), Vec::new());
@@ -379,7 +379,8 @@ fn version() -> String {
     format!("spf-milter {}", env!("CARGO_PKG_VERSION"))
 }
 
-fn system_host_name() -> String {
+/// The system's name of this host.
+pub(crate) fn system_host_name() -> String {
     nix::unistd::gethostname()
         .ok()
         .and_then(|name| name.into_string().ok())

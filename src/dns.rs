@@ -14,6 +14,8 @@ mod message;
 pub mod name;
 mod pending;
 mod permits;
+pub mod presentation;
+pub mod recorded;
 mod reply;
 mod resolv_conf;
 mod resolver;
@@ -30,14 +32,18 @@ pub mod zone;
 use std::{
     any::Any,
     net::{IpAddr, SocketAddr},
+    pin::Pin,
     sync::Arc,
 };
+
+use tokio::time::Instant;
 
 pub use answer::{Answer, Failure, Lookup, Mx, RecordType};
 use event::Listener;
 pub use event::{Event, Server};
 pub use name::Name;
 use permits::Share;
+use recorded::{Recording, Replay};
 use resolver::Resolver;
 pub use settings::{MAX_QUERIES, Settings};
 pub use statistics::{LookupOutcome, Statistics};
@@ -58,6 +64,9 @@ enum Source {
     #[cfg(any(test, feature = "testing"))]
     Zone(Arc<Zone>),
     Resolver(Arc<Resolver>, Arc<Share>),
+    Replay(Arc<Replay>),
+    /// Another client, whose answers are kept.
+    Recording(Box<Dns>, Arc<Recording>),
 }
 
 impl Dns {
@@ -96,7 +105,24 @@ impl Dns {
     /// of them.
     #[must_use]
     pub fn for_session(&self) -> Self {
-        self.resolver().map_or_else(|| self.clone(), |resolver| Self::of(Arc::clone(resolver)))
+        match &self.source {
+            Source::Recording(dns, recording) => dns.for_session().recording(recording),
+            _ => {
+                let resolver = self.resolver();
+                resolver.map_or_else(|| self.clone(), |resolver| Self::of(Arc::clone(resolver)))
+            }
+        }
+    }
+
+    /// A client of recorded answers, which asks nobody.
+    pub fn from_replay(replay: &Arc<Replay>) -> Self {
+        Self { source: Source::Replay(Arc::clone(replay)) }
+    }
+
+    /// This client, with all that it is answered kept.
+    #[must_use]
+    pub fn recording(self, recording: &Arc<Recording>) -> Self {
+        Self { source: Source::Recording(Box::new(self), Arc::clone(recording)) }
     }
 
     /// The counts so far. A zone in memory counts its queries only.
@@ -108,6 +134,7 @@ impl Dns {
                 Statistics { misses: queries, queries, ..Statistics::default() }
             }
             Source::Resolver(resolver, _) => resolver.statistics(),
+            Source::Replay(_) | Source::Recording(..) => Statistics::default(),
         }
     }
 
@@ -131,15 +158,22 @@ impl Dns {
     /// The servers that were asked in a look-up that failed a moment ago; none where that is not
     /// known any more.
     pub fn asked(&self, name: &Name, record_type: RecordType) -> Vec<SocketAddr> {
-        self.resolver().map_or_else(Vec::new, |resolver| resolver.asked(name, record_type))
+        match &self.source {
+            #[cfg(any(test, feature = "testing"))]
+            Source::Zone(_) => Vec::new(),
+            Source::Resolver(resolver, _) => resolver.asked(name, record_type),
+            Source::Replay(replay) => replay.asked(name, record_type),
+            Source::Recording(_, recording) => recording.asked(name, record_type),
+        }
     }
 
-    /// The resolver; a zone in memory has none.
+    /// The resolver; a zone in memory, and what was recorded, have none.
     fn resolver(&self) -> Option<&Arc<Resolver>> {
         match &self.source {
             #[cfg(any(test, feature = "testing"))]
             Source::Zone(_) => None,
             Source::Resolver(resolver, _) => Some(resolver),
+            Source::Replay(_) | Source::Recording(..) => None,
         }
     }
 
@@ -159,10 +193,35 @@ impl Dns {
             #[cfg(any(test, feature = "testing"))]
             Source::Zone(zone) => zone.lookup(name, record_type).await,
             Source::Resolver(resolver, share) => resolver.lookup(share, name, record_type).await,
+            Source::Replay(replay) => replay.lookup(name, record_type).await,
+            Source::Recording(dns, recording) => {
+                dns.lookup_and_keep(recording, name, record_type).await
+            }
         }?;
         let answer = answer.bounded()?;
         // Records of another type answer nothing; they are not the same as none.
         if answer.record_type() == record_type { Ok(answer) } else { Err(Failure::Network) }
+    }
+
+    /// Looks records up, once for each question of a recording.
+    fn lookup_and_keep<'a>(
+        &'a self,
+        recording: &'a Recording,
+        name: &'a Name,
+        record_type: RecordType,
+    ) -> Pin<Box<dyn Future<Output = Result<Answer, Failure>> + Send + 'a>> {
+        Box::pin(async move {
+            if let Some(answer) = recording.ask(name, record_type) {
+                return answer;
+            }
+            let begin = Instant::now();
+            let answer = self.lookup(name, record_type).await;
+            let servers = match &answer {
+                Ok(_) => Vec::new(),
+                Err(_) => self.asked(name, record_type),
+            };
+            recording.keep(name, record_type, answer, servers, begin.elapsed())
+        })
     }
 
     /// Keeps a value that was parsed from the texts at a name with them, until their time is over:

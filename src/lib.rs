@@ -27,6 +27,7 @@ mod rooms {
     pub mod auth;
     pub mod config;
     pub mod dns;
+    pub mod explain;
     pub mod fields;
     pub mod internal_error;
     pub mod log;
@@ -34,6 +35,7 @@ mod rooms {
     pub mod milter;
     pub mod observe;
     pub mod policy;
+    pub mod query;
     pub mod runtime;
     pub mod session;
     pub mod tally;

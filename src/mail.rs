@@ -6,6 +6,7 @@ pub mod auth_results;
 pub mod author;
 pub mod domain;
 pub mod envelope;
+pub mod harmless;
 pub mod header_field;
 pub mod ip_address;
 pub mod lexer;

@@ -2,12 +2,12 @@
 
 use std::{
     sync::{Arc, PoisonError, RwLock},
-    time::{SystemTime, UNIX_EPOCH},
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use crate::{
     config::{Action, Config, HeaderName},
-    dns::Dns,
+    dns::{self, Dns},
     mail::auth_results::AuthservIdPattern,
 };
 
@@ -17,8 +17,7 @@ pub enum Clock {
     /// The system.
     #[default]
     System,
-    /// It is always this time, in seconds since 1970: for tests, and for looking at messages again.
-    #[cfg(any(test, feature = "testing"))]
+    /// It is always this time, in seconds since 1970: for tests, and for questions that are asked again.
     Fixed(u64),
 }
 
@@ -29,7 +28,6 @@ impl Clock {
             Self::System => {
                 SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs())
             }
-            #[cfg(any(test, feature = "testing"))]
             Self::Fixed(time) => time,
         }
     }
@@ -44,8 +42,8 @@ pub struct Runtime {
     pub dns: Dns,
     /// The time that signatures are held against, and that the macro `t` expands to.
     pub clock: Clock,
-    /// Outcomes of SPF have their steps, as the daemon has no use for.
-    pub traces_spf: bool,
+    /// Outcomes of SPF and DKIM have their steps, which the daemon has no use for.
+    pub traces: bool,
     /// The needs that the MTA is asked to meet.
     pub needs: Needs,
     /// This host's own idea of its name, where neither the configuration nor the MTA has one.
@@ -129,7 +127,7 @@ impl Runtime {
             config: Arc::new(config),
             dns,
             clock: Clock::System,
-            traces_spf: false,
+            traces: false,
             fallback_host,
             generation,
         }
@@ -156,6 +154,18 @@ impl Runtime {
             .delete_incoming_authentication_results
             .then(|| AuthservIdPattern::exact(self.authserv_id(host_name)));
         own.into_iter().chain(self.config.delete_authserv_ids.iter().cloned()).collect()
+    }
+}
+
+/// How DNS is asked by a configuration; with the system's resolv.conf, and as many questions at one
+/// time as there may be.
+pub fn dns_settings(config: &Config) -> dns::Settings {
+    dns::Settings {
+        nameservers: Some(config.nameservers.to_vec()),
+        timeout: Duration::from_secs(config.dns_timeout_secs),
+        attempts: config.dns_attempts,
+        cache_size: config.dns_cache_size,
+        ..dns::Settings::default()
     }
 }
 

@@ -24,6 +24,7 @@
 
 mod outcome;
 mod signature;
+mod trace;
 
 use std::{fmt, time::Duration};
 
@@ -38,6 +39,7 @@ use super::signed::{
 use crate::{dns::Dns, internal_error::InternalError};
 pub use outcome::{DkimResult, Reason, SignatureOutcome, signature_prefixes};
 use signature::Signature;
+pub use trace::{HashTrace, HeaderTrace, Trace};
 
 /// The most signatures beyond the limit that are recorded one by one.
 const MAX_RECORDED: usize = 20;
@@ -92,12 +94,20 @@ pub struct Verifier {
     header: Header,
     /// Whether there is a signature, also where the header is too large to be kept.
     is_signed: bool,
+    /// Outcomes have the steps of the verification.
+    is_traced: bool,
 }
 
 impl Verifier {
     /// A verifier for one message.
     pub fn new(settings: Settings) -> Self {
-        Self { settings, header: Header::default(), is_signed: false }
+        Self { settings, header: Header::default(), is_signed: false, is_traced: false }
+    }
+
+    /// The same, whose outcomes have the steps of the verification.
+    #[must_use]
+    pub fn traced(self) -> Self {
+        Self { is_traced: true, ..self }
     }
 
     /// Takes the next header field as the client sent it.
@@ -116,7 +126,7 @@ impl Verifier {
     ///
     /// Outside of a Tokio runtime, if there is a key to look up.
     pub fn end_of_header(self, dns: &Dns) -> Verification {
-        let Self { settings, header, is_signed } = self;
+        let Self { settings, header, is_signed, is_traced } = self;
         if !is_signed || header.is_cut() {
             let entry = is_signed.then(|| Entry::refused(Reason::HeaderTooLarge));
             let entries = entry.into_iter().collect();
@@ -127,7 +137,7 @@ impl Verifier {
         let mut entries: Vec<Entry> = fields
             .by_ref()
             .take(settings.max_signatures)
-            .map(|field| Entry::read(field, &repeated, settings.now))
+            .map(|field| Entry::read(field, &repeated, settings.now, is_traced))
             .collect();
         let further = fields.count();
         for number in 1..=further.min(MAX_RECORDED) {
@@ -160,8 +170,11 @@ impl Entry {
     }
 
     /// `repeated` are the fields that may occur once and do not, with their number.
-    fn read(field: &Field, repeated: &[(&'static str, usize)], now: u64) -> Self {
-        let mut outcome = SignatureOutcome::default();
+    fn read(field: &Field, repeated: &[(&'static str, usize)], now: u64, is_traced: bool) -> Self {
+        let mut outcome = SignatureOutcome {
+            trace: is_traced.then(|| Box::new(Trace::begin(field.value()))),
+            ..SignatureOutcome::default()
+        };
         let signature = signature::parse(field.value(), now, &mut outcome).and_then(|signature| {
             let signed = |name: &str| {
                 let names = signature.signed_fields.iter();
@@ -194,6 +207,10 @@ impl Pending {
             BodyHash { hash, .. } if hash.as_ref() != signature.body_hash => Err(Reason::BodyHash),
             _ => Ok(()),
         };
+        if let Some(trace) = &mut outcome.trace {
+            trace.key_name = Some(signature.key_name.clone());
+            trace.body = Some(HashTrace::new(&signature.body_hash, body.hash.as_ref()));
+        }
         if let Err(problem @ KeyProblem::Unavailable(_)) = keys {
             // No key could make it pass: there is nothing to wait for.
             return body_matches.and(Err(Reason::Key(problem)));
@@ -202,10 +219,18 @@ impl Pending {
         if let Some(first) = keys.first() {
             (outcome.key_bits, outcome.testing) = (Some(first.key.bits()), first.testing);
         }
-        body_matches?;
+        if outcome.trace.is_none() {
+            // The signature of another body need not be checked.
+            body_matches?;
+        }
         let canonicalization = signature.header_canonicalization;
         let (names, own_value) = (&signature.signed_fields, &signature.unsigned_value);
         index.write_signed(canonicalization, names, field, own_value, text);
+        if let Some(trace) = &mut outcome.trace {
+            let is_good = keys.iter().any(|record| record.key.verify(text, &signature.signature));
+            trace.header = Some(HeaderTrace::new(text, is_good));
+            body_matches?;
+        }
         let key = keys
             .iter()
             .find(|record| record.key.verify(text, &signature.signature))

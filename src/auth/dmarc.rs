@@ -41,11 +41,13 @@ mod walk;
 pub use discovery::Discovery;
 pub use evaluation::{align_relaxed, conclude, evaluate, first_aligned, relaxed_by_now};
 pub use identifiers::{DkimIdentifier, DkimStatus, Identifiers};
-pub use outcome::{AppliedPolicy, DmarcResult, Identifier, Outcome, Problem, RelaxedAlignment};
-pub use record::Policy;
+pub use outcome::{
+    AppliedPolicy, DmarcResult, Identifier, IdentifierAlignment, Outcome, Problem, RelaxedAlignment,
+};
+pub use record::{Alignment, Policy};
 #[cfg(any(test, feature = "testing"))]
 pub use {
-    outcome::{AppliedRecord, DiscoveryStep, IdentifierAlignment, PolicyTag},
-    record::{Alignment, FailureOptions, Policies, Psd, Record},
+    outcome::{AppliedRecord, DiscoveryStep, PolicyTag},
+    record::{FailureOptions, Policies, Psd, Record},
     walk::organizational_domain,
 };

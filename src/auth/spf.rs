@@ -38,11 +38,9 @@ pub use limits::Limits;
 use limits::{FOREVER, MAX_NAMES_TIME};
 use lookups::Lookups;
 pub use names::has_client_name;
-pub use outcome::{Outcome, Problem};
+pub use outcome::{Outcome, Problem, ProblemKind};
 pub use query::{POSTMASTER, Query, QueryDomain};
-pub use trace::Trace;
-#[cfg(any(test, feature = "testing"))]
-pub use {outcome::ProblemKind, trace::Step};
+pub use trace::{Step, Trace};
 
 /// Why a domain name of one label has no policy.
 const SINGLE_LABEL: &str = "domain name of a single label";

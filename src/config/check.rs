@@ -86,9 +86,14 @@ fn check_codes(code: &Effective<'_>, status: &Effective<'_>) -> Option<ConfigErr
     if code_class == status_class {
         return None;
     }
-    // The one that is set later is named first; one of them is set, as the defaults agree.
-    let line =
-        |value: &Effective<'_>| value.assignment.map_or(0, |assignment| assignment.position.line);
+    // The one that is set later is named first, on the command line last of all; one of them is set,
+    // as the defaults agree.
+    let line = |value: &Effective<'_>| {
+        value.assignment.map_or(0, |assignment| match assignment.position.origin {
+            Origin::File(_) => assignment.position.line,
+            Origin::Option(_) => usize::MAX,
+        })
+    };
     let (one, other) = if line(status) >= line(code) { (status, code) } else { (code, status) };
     let assignment = one.assignment?;
     let message = format!(
@@ -123,9 +128,9 @@ impl<'a> Effective<'a> {
     fn origin(&self) -> String {
         match self.assignment.map(|assignment| &assignment.position) {
             None => "the default".into(),
-            Some(position) => match position.origin {
+            Some(position) => match &position.origin {
                 Origin::File(_) => format!("line {}", position.line),
-                Origin::Option(name) => name.into(),
+                Origin::Option(name) => name.clone().into_owned(),
             },
         }
     }

@@ -24,7 +24,12 @@ impl Config {
         text
     }
 
-    fn is_default(&self, parameter: &Parameter) -> bool {
+    /// The value of a parameter of this name, in the form of the configuration file.
+    pub fn value_of(&self, name: &str) -> Option<String> {
+        Parameter::find(name).map(|parameter| (parameter.spell)(self))
+    }
+
+    pub(super) fn is_default(&self, parameter: &Parameter) -> bool {
         match parameter.default {
             DefaultValue::Mandatory => false,
             DefaultValue::Text(text) => (parameter.spell)(self) == text,

@@ -1,6 +1,6 @@
 //! The errors of a configuration, and their positions.
 
-use std::{fmt, path::Path, sync::Arc};
+use std::{borrow::Cow, fmt, path::Path, sync::Arc};
 
 /// Errors of one configuration that are kept; a file that is not a configuration at all has one on
 /// every line.
@@ -11,8 +11,9 @@ const MAX_ERRORS: usize = 100;
 pub(super) enum Origin {
     /// A file.
     File(Arc<Path>),
-    /// An option on the command line, with its hyphens.
-    Option(&'static str),
+    /// An option on the command line, with its hyphens; where it may say several things, with what
+    /// it says something about.
+    Option(Cow<'static, str>),
 }
 
 /// A position in a file or on the command line.
@@ -216,7 +217,7 @@ mod tests {
 
     #[test]
     fn errors_of_options_are_recognised() {
-        let position = Position::line(&Origin::Option("--socket"), 0, &Arc::from("x"));
+        let position = Position::line(&Origin::Option("--socket".into()), 0, &Arc::from("x"));
         let mut errors = Errors::default();
         errors.push(ConfigError::new(position, Some("socket"), "wrong"));
         assert!(errors.are_of_options());

@@ -9,7 +9,8 @@ use super::{
     check::contradictions,
     error::{ConfigError, Errors, Origin, Position, Warning},
     params::{Config, Parameter, parameters, read_values, sockets},
-    parse::parse,
+    parse::{check_name, parse},
+    place::Places,
     source::{control_character, read_entries, read_file},
     types::{
         domain_map::DomainMap,
@@ -37,11 +38,50 @@ pub struct Overrides {
     pub syslog_facility: Option<String>,
     /// `--dry-run`.
     pub dry_run: bool,
+    /// Settings of any parameters, in the order in which the latter win.
+    pub settings: Vec<Setting>,
+}
+
+/// A parameter that the command line sets.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Setting {
+    /// The option that says so, with its hyphens.
+    pub option: &'static str,
+    /// The line, as it may stand in a configuration file.
+    pub line: String,
+}
+
+impl Setting {
+    /// Reads the line, as one of a file is read.
+    fn assignment(&self) -> Result<Assignment, ConfigError> {
+        let (name, value) = match self.line.split_once('=') {
+            Some((name, value)) => (name.trim(), Some(value)),
+            None => (self.line.trim(), None),
+        };
+        let parameter = Parameter::find(name);
+        let origin = match parameter {
+            Some(parameter) => format!("{} {}", self.option, parameter.name).into(),
+            None => self.option.into(),
+        };
+        let value = value.map(str::trim);
+        let source = Arc::from(value.unwrap_or_default());
+        let position = Position::line(&Origin::Option(origin), 0, &source);
+        match (parameter, check_name(name, value, parameter, false)) {
+            (Some(parameter), Ok(())) => Ok(Assignment {
+                name: parameter.name,
+                value: value.map(str::to_owned),
+                position,
+                offset: 0,
+            }),
+            (_, Err((_, _, message))) => Err(ConfigError::new(position, None, message)),
+            (None, Ok(())) => Err(ConfigError::new(position, None, "no parameter")),
+        }
+    }
 }
 
 impl Overrides {
     /// The options as if they were lines of a file.
-    fn assignments(&self) -> Vec<Assignment> {
+    fn assignments(&self, errors: &mut Errors) -> Vec<Assignment> {
         let options = [
             ("log_destination", "--log-destination", self.log_destination.as_deref()),
             ("log_level", "--log-level", self.log_level.as_deref()),
@@ -51,11 +91,21 @@ impl Overrides {
         ];
         let given = options.into_iter().filter_map(|(name, option, value)| {
             let (parameter, value) = (Parameter::find(name)?, value?);
-            let position = Position::line(&Origin::Option(option), 0, &Arc::from(value));
+            let position = Position::line(&Origin::Option(option.into()), 0, &Arc::from(value));
             let value = Some(value.trim().into());
             Some(Assignment { name: parameter.name, value, position, offset: 0 })
         });
-        given.collect()
+        let mut all: Vec<Assignment> = given.collect();
+        for setting in &self.settings {
+            match setting.assignment() {
+                Ok(assignment) => {
+                    all.retain(|earlier| earlier.name != assignment.name);
+                    all.push(assignment);
+                }
+                Err(error) => errors.push(error),
+            }
+        }
+        all
     }
 }
 
@@ -66,6 +116,8 @@ pub struct Loaded {
     pub config: Config,
     /// Settings that are not an error, but hardly meant.
     pub warnings: Vec<Warning>,
+    /// The places where its values are set.
+    pub places: Places,
 }
 
 /// Reads the configuration file, and the files that it names.
@@ -83,10 +135,8 @@ pub fn load(path: &Path, overrides: &Overrides) -> Result<Loaded, Errors> {
                 None,
                 format!("{error} (expected a configuration file)"),
             ));
-            overrides
-                .assignments()
-                .iter()
-                .for_each(|assignment| check_value(assignment, &mut errors));
+            let assignments = overrides.assignments(&mut errors);
+            assignments.iter().for_each(|assignment| check_value(assignment, &mut errors));
             Err(errors)
         }
     }
@@ -127,13 +177,23 @@ pub fn metrics_socket(text: &str) -> Result<SocketSpec, String> {
     })
 }
 
+/// Makes a configuration of defaults and the command line, for commands that open no socket.
+///
+/// # Errors
+///
+/// Everything that is wrong with the command line.
+pub fn load_defaults(overrides: &Overrides) -> Result<Loaded, Errors> {
+    // There is none by default.
+    let text = b"socket = unix:/run/spf-milter/spf-milter.sock";
+    load_on(text, Path::new("defaults"), overrides, &find_group)
+}
+
 /// Reads a configuration file that is in memory; `path` is what errors call it. Files that it names
 /// are read; it is not looked whether this host has the groups that it names.
 ///
 /// # Errors
 ///
 /// As [`load`].
-#[cfg(any(test, feature = "testing"))]
 pub fn load_text(text: &[u8], path: &Path, overrides: &Overrides) -> Result<Loaded, Errors> {
     load_on(text, path, overrides, &|_| Ok(()))
 }
@@ -146,7 +206,7 @@ fn load_on(
     find_group: &dyn Fn(&str) -> Result<(), String>,
 ) -> Result<Loaded, Errors> {
     let (mut assignments, mut errors) = parse(text, path);
-    for mut option in overrides.assignments() {
+    for mut option in overrides.assignments(&mut errors) {
         if let Some((_, problem)) = option.value.as_deref().and_then(control_character) {
             errors.push(ConfigError::new(option.position.clone(), None, problem));
             option.value = None;
@@ -178,7 +238,7 @@ fn load_on(
             complete(&mut config, &assignments);
             let mut warnings = warnings(&config, &assignments);
             warnings.extend(of_files);
-            Ok(Loaded { config, warnings })
+            Ok(Loaded { config, warnings, places: Places::new(&assignments) })
         }
         _ => Err(errors),
     }

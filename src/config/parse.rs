@@ -54,7 +54,7 @@ pub(super) fn parse(text: &[u8], path: &Path) -> (Assignments, Errors) {
 }
 
 /// Checks the left side. An error has its position in octets, the parameter, and the message.
-fn check_name<'a>(
+pub(super) fn check_name<'a>(
     name: &'a str,
     value: Option<&str>,
     parameter: Option<&Parameter>,

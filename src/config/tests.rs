@@ -121,6 +121,35 @@ fn some_defaults_follow_other_parameters() {
 }
 
 #[test]
+fn settings_of_the_command_line_win_and_places_are_kept() {
+    let with = |lines: &[&str]| {
+        let setting = |line: &&str| Setting { option: "--as", line: (*line).to_owned() };
+        let settings = lines.iter().map(setting).collect();
+        let overrides = Overrides { settings, dry_run: true, ..Overrides::default() };
+        load_with("socket = unix:/a\n\nlog_level = error\nmax_lookups = 3\n", &overrides)
+    };
+    let loaded = with(&["max_lookups=4", " max_lookups = 5 ", "dry_run = no"]).unwrap();
+    assert_eq!((loaded.config.max_lookups, loaded.config.dry_run), (5, false));
+    let place = |name| loaded.places.find(name).to_string();
+    assert_eq!(place("log_level"), "a.conf:3");
+    assert_eq!(place("max_lookups"), "command line");
+    assert_eq!(place("max_void_lookups"), "default");
+    assert_eq!(place("reject_helo_results"), "default: the value of reject_results");
+    for (line, error) in [
+        ("max_lookup=4", "--as: 'max_lookup' is not a parameter (did you mean max_lookups?)"),
+        ("max_lookups", "--as max_lookups: no '=' (expected name = value)"),
+        ("=4", "--as: no name before '=' (expected name = value)"),
+        ("max_lookups=4\nx", "--as max_lookups: control character U+000A (expected text)"),
+        (
+            "fail_reply_code=450",
+            "--as fail_reply_code: 450 contradicts fail_status_code = 5.7.23 (the default) (expected the same first digit)",
+        ),
+    ] {
+        assert_eq!(with(&[line]).unwrap_err().to_string(), error);
+    }
+}
+
+#[test]
 fn the_command_line_wins() {
     let overrides = Overrides {
         log_level: Some("debug".into()),
@@ -128,6 +157,7 @@ fn the_command_line_wins() {
         socket: Some("inet:127.0.0.1:0".into()),
         syslog_facility: Some("daemon".into()),
         dry_run: true,
+        settings: Vec::new(),
     };
     let loaded = load_with("log_level = error\n", &overrides).unwrap().config;
     assert_eq!(loaded.log_level, LogLevel::Debug);

@@ -24,7 +24,7 @@ use crate::{
     dns::{Dns, Settings},
     log::{Log, Target},
     observe::Observer,
-    runtime::{Runtime, Shared},
+    runtime::{Runtime, Shared, dns_settings},
 };
 
 /// How long files may take to be read at a reload.
@@ -67,12 +67,9 @@ impl Files {
     /// The settings of the DNS client.
     pub(super) fn dns_settings(&self, config: &Config) -> Settings {
         Settings {
-            nameservers: Some(config.nameservers.to_vec()),
             resolv_conf: self.resolv_conf.clone(),
-            timeout: Duration::from_secs(config.dns_timeout_secs),
-            attempts: config.dns_attempts,
-            cache_size: config.dns_cache_size,
             max_queries: self.max_queries,
+            ..dns_settings(config)
         }
     }
 
@@ -207,7 +204,7 @@ impl Reloader {
     }
 
     /// Puts all of a configuration in force.
-    fn replace(&self, Loaded { mut config, warnings }: Loaded, dns: Dns) {
+    fn replace(&self, Loaded { mut config, warnings, .. }: Loaded, dns: Dns) {
         let running = self.shared.load();
         let fixed = config.keep_fixed(&running.config);
         let changed = running.config.changed(&config);

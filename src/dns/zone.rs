@@ -10,6 +10,7 @@ use std::{
 use super::{
     answer::{Answer, Failure, Mx, RecordType},
     name::Name,
+    presentation::read_strings,
 };
 use crate::mail::results::Words as _;
 
@@ -115,7 +116,7 @@ impl Zone {
                     host.trim(),
                 );
             }
-            "TXT" => self.add_txt(name, &strings(value)?.concat()),
+            "TXT" => self.add_txt(name, &read_strings(value)?.concat()),
             "PTR" => self.add_ptr(name, value),
             "CNAME" => self.add_cname(name, value),
             _ => return Err(format!("unknown type '{kind}'")),
@@ -296,47 +297,6 @@ fn add<T: PartialEq>(records: &mut Vec<T>, record: T) {
     if !records.contains(&record) {
         records.push(record);
     }
-}
-
-/// The character-strings of a TXT value.
-fn strings(value: &str) -> Result<Vec<Vec<u8>>, String> {
-    if !value.starts_with('"') {
-        return Ok(vec![value.as_bytes().to_vec()]);
-    }
-    let mut strings = Vec::new();
-    let mut bytes = value.bytes().peekable();
-    while let Some(byte) = bytes.next() {
-        match byte {
-            b' ' | b'\t' => continue,
-            b'"' => {}
-            _ => return Err("text between quoted strings".into()),
-        }
-        let mut string = Vec::new();
-        loop {
-            match bytes.next().ok_or("quoted string without an end")? {
-                b'"' => break,
-                b'\\' => {
-                    let first = bytes.next().ok_or("quoted string without an end")?;
-                    if first.is_ascii_digit() {
-                        let mut code = u32::from(first - b'0');
-                        for _ in 0..2 {
-                            let digit = bytes
-                                .next()
-                                .filter(u8::is_ascii_digit)
-                                .ok_or("\\ and fewer than three digits")?;
-                            code = code * 10 + u32::from(digit - b'0');
-                        }
-                        string.push(u8::try_from(code).map_err(|_| "no such octet")?);
-                    } else {
-                        string.push(first);
-                    }
-                }
-                other => string.push(other),
-            }
-        }
-        strings.push(string);
-    }
-    Ok(strings)
 }
 
 #[cfg(test)]

@@ -29,7 +29,10 @@ use std::net::IpAddr;
 use self::field::Hop;
 #[cfg(any(test, feature = "testing"))]
 pub use self::pieces::MAX_FIELD_LENGTH;
-pub use self::{field::Client, reason::Unreadable};
+pub use self::{
+    field::{Client, Handover},
+    reason::Unreadable,
+};
 
 /// The most Received fields that are read of a message. RFC 5321 §6.3 has 100 fields as the sign of
 /// a loop; within a site there are few.

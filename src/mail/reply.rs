@@ -163,7 +163,6 @@ impl Reply {
     }
 
     /// The text after the codes, as the client shall see it.
-    #[cfg(any(test, feature = "testing"))]
     pub fn text(&self) -> &str {
         &self.text
     }

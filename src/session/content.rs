@@ -100,12 +100,13 @@ impl Content {
     pub(super) fn new(context: &Context) -> Self {
         let config = context.config();
         let dkim = if config.verify_dkim {
-            Dkim::Header(dkim::Verifier::new(dkim::Settings {
+            let verifier = dkim::Verifier::new(dkim::Settings {
                 max_signatures: config.max_dkim_signatures,
                 min_key_bits: config.min_dkim_key_bits,
                 timeout: context.timeout(),
                 now: context.runtime.clock.now(),
-            }))
+            });
+            Dkim::Header(if context.runtime.traces { verifier.traced() } else { verifier })
         } else {
             Dkim::Off
         };

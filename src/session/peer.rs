@@ -34,7 +34,6 @@ pub struct Granted {
 
 impl Granted {
     /// Everything.
-    #[cfg(any(test, feature = "testing"))]
     pub const ALL: Self = Self {
         add_fields: true,
         delete_fields: true,

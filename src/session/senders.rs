@@ -442,7 +442,7 @@ impl Check<'_> {
             max_void_lookups: config.max_void_lookups,
             timeout: self.context.timeout(),
         };
-        let mut trace = runtime.traces_spf.then(Trace::default);
+        let mut trace = runtime.traces.then(Trace::default);
         let outcome = match self.domain {
             None => spf::Outcome::without_domain("no domain name"),
             Some(domain) => {

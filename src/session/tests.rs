@@ -684,14 +684,14 @@ async fn stages_are_timed() {
 
 #[tokio::test]
 async fn the_steps_of_spf_can_be_had() {
-    for traces_spf in [false, true] {
+    for traces in [false, true] {
         let mut host = Host::new(ZONE, "");
-        Arc::get_mut(&mut host.runtime).unwrap().traces_spf = traces_spf;
+        Arc::get_mut(&mut host.runtime).unwrap().traces = traces;
         let mut session = host.connect();
         session.mail(b"<a@example.com>", false, None).await;
         let answer = session.message(&[], "x").await;
         let trace = &answer.records.latest().unwrap().identities[0].verified.trace;
-        assert_eq!(trace.is_some(), traces_spf);
+        assert_eq!(trace.is_some(), traces);
     }
 }
 

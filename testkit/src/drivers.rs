@@ -2,4 +2,5 @@
 
 pub mod milter;
 pub mod postfix;
+pub mod query;
 pub mod session;

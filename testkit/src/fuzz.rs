@@ -12,9 +12,11 @@ mod dkim_key;
 mod dkim_signature;
 mod dmarc;
 mod dmarc_record;
+mod dns_record;
 mod dns_reply;
 mod from;
 mod identity;
+mod log_line;
 mod macros;
 mod received;
 mod relays;
@@ -34,9 +36,11 @@ pub const TARGETS: &[Target] = &[
     ("dkim_signature", dkim_signature::check),
     ("dmarc", dmarc::check),
     ("dmarc_record", dmarc_record::check),
+    ("dns_record", dns_record::check),
     ("dns_reply", dns_reply::check),
     ("from", from::check),
     ("identity", identity::check),
+    ("log_line", log_line::check),
     ("macros", macros::check),
     ("received", received::check),
     ("relays", relays::check),

@@ -43,6 +43,8 @@ pub struct Delivered {
     pub fields: Vec<Field>,
     /// The body, line ends as LF.
     pub body: Vec<u8>,
+    /// All of it, as Postfix wrote it.
+    pub file: Vec<u8>,
 }
 
 impl Postfix {
@@ -285,7 +287,7 @@ impl Delivered {
         if let Some(own) = own {
             fields.remove(own);
         }
-        Self { fields, body }
+        Self { fields, body, file: message.to_vec() }
     }
 
     /// The values of the fields of a name, unfolded.

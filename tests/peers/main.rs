@@ -17,6 +17,7 @@ mod monitoring;
 mod moving;
 mod nameservers;
 mod postfix;
+mod query;
 mod readers;
 mod restarts;
 mod scenarios;

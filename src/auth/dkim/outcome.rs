@@ -2,6 +2,7 @@
 
 use std::{borrow::Cow, fmt};
 
+use super::trace::Trace;
 use crate::{
     auth::signed::{body::BodyCoverage, keys::KeyProblem},
     mail::{domain::Domain, octets::first_octets, results::words},
@@ -175,6 +176,8 @@ pub struct SignatureOutcome {
     /// The domain is testing DKIM (`t=y` in the key): as good as unsigned, should it not pass (RFC
     /// 6376 §3.6.1).
     pub testing: bool,
+    /// The steps of the verification, where that was asked for.
+    pub trace: Option<Box<Trace>>,
 }
 
 impl SignatureOutcome {

@@ -108,6 +108,11 @@ impl PublicKey {
     }
 }
 
+/// The SHA-256 of a text.
+pub(crate) fn sha256(text: &[u8]) -> Vec<u8> {
+    digest::digest(&digest::SHA256, text).as_ref().to_vec()
+}
+
 /// Takes a DER element of this type: its contents, and what follows it.
 fn element(data: &[u8], element_type: u8) -> Option<(&[u8], &[u8])> {
     let (&first, rest) = data.split_first()?;

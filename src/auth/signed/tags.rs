@@ -82,6 +82,11 @@ impl<'a> TagList<'a> {
         self.tag(name).map(|tag| tag.value)
     }
 
+    /// The tags, in their order.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Tag<'a>> {
+        self.0.iter()
+    }
+
     /// The name of the first tag.
     pub(crate) fn first_name(&self) -> Option<&'a [u8]> {
         self.0.first().map(|tag| tag.name)
@@ -127,6 +132,11 @@ pub(crate) fn without_fws(text: &[u8]) -> Vec<u8> {
         all.extend_from_slice(part);
     }
     all
+}
+
+/// Encodes octets as base64.
+pub(crate) fn encode_base64(octets: &[u8]) -> String {
+    BASE64.encode(octets)
 }
 
 /// Decodes base64 in which folding white space may stand anywhere (RFC 6376 §3.2, `base64string`).

@@ -130,7 +130,7 @@ impl<'a> Evaluation<'a> {
             }
             Err(error) => Err(error),
         };
-        self.lookups.trace(|| describe_texts(&domain, &texts));
+        self.lookups.trace_answer(&domain, RecordType::Txt, || describe_texts(&domain, &texts));
         let (kind, detail) = match selected {
             Ok(next) => return Ok(next),
             Err(RecordError::NotFound) => return self.enter_nothing(&domain, is_target),

@@ -126,7 +126,7 @@ impl<'a> Lookups<'a> {
     ) -> Result<Option<Answer>, Problem> {
         match self.lookup(name, kind).await {
             Ok(answer) => {
-                self.trace(|| describe_answer(name, &answer));
+                self.trace_answer(name, kind, || describe_answer(name, &answer));
                 Ok(Some(answer))
             }
             Err(failure) if failure.is_void() => {
@@ -205,7 +205,9 @@ impl<'a> Lookups<'a> {
         };
         let confirmed = reverse::confirmed_names(self.dns, client, &names, deadline);
         let confirmed = self.wait(confirmed).await;
-        self.trace(|| describe_answer(&reverse, &Answer::Ptr(names)));
+        self.trace_answer(&reverse, RecordType::Ptr, || {
+            describe_answer(&reverse, &Answer::Ptr(names))
+        });
         self.trace(|| match confirmed.as_slice() {
             [] => "no name of the client leads back to it".to_owned(),
             names => format!("names that lead back to the client: {}", list(names)),
@@ -260,7 +262,10 @@ impl<'a> Lookups<'a> {
             detail.push_str(&format!(" ({})", Server::list(&servers)));
         }
         let is_late = failure == Failure::Timeout;
-        self.fail(if is_late { ProblemKind::Timeout } else { ProblemKind::LookupFailed }, detail)
+        let kind_of_problem =
+            if is_late { ProblemKind::Timeout } else { ProblemKind::LookupFailed };
+        self.trace_answer(name, kind, || detail.clone());
+        Problem { kind: kind_of_problem, detail }
     }
 
     /// The problem of a check whose time ran out.
@@ -298,6 +303,19 @@ impl<'a> Lookups<'a> {
     }
 
     pub(super) fn trace_failure(&mut self, name: &Name, kind: RecordType, failure: Failure) {
-        self.trace(|| format!("{kind} {name}: {failure}"));
+        self.trace_answer(name, kind, || format!("{kind} {name}: {failure}"));
+    }
+
+    /// Traces the answer to a question.
+    pub(super) fn trace_answer(
+        &mut self,
+        name: &Name,
+        kind: RecordType,
+        event: impl FnOnce() -> String,
+    ) {
+        self.trace(event);
+        if let Some(trace) = &mut self.trace {
+            trace.answers(name, kind);
+        }
     }
 }

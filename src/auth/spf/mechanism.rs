@@ -123,7 +123,7 @@ async fn mx_hosts(
         lookups.forget_large(host, kind, &answer);
         match answer {
             Ok(addresses) => {
-                lookups.trace(|| describe_answer(host, &addresses));
+                lookups.trace_answer(host, kind, || describe_answer(host, &addresses));
                 found = true;
                 if any_matches(&addresses, client, prefix) {
                     return Ok(true);

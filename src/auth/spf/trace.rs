@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::record::is_record;
-use crate::dns::{Answer, Mx, Name};
+use crate::dns::{Answer, Mx, Name, RecordType};
 
 /// Includes deeper than this are shown no further to the right.
 const MAX_INDENT: usize = 20;
@@ -27,12 +27,22 @@ pub struct Step {
     pub domain: String,
     /// The event: one line, without control characters.
     pub event: String,
+    /// The question to DNS that the event is the answer to.
+    pub question: Option<(Name, RecordType)>,
 }
 
 impl Trace {
     /// Adds a step; control characters, which DNS can put into an event, are escaped.
     pub(super) fn add(&mut self, depth: usize, domain: &str, event: &str) {
-        self.steps.push(Step { depth, domain: printable(domain), event: printable(event) });
+        let (domain, event) = (printable(domain), printable(event));
+        self.steps.push(Step { depth, domain, event, question: None });
+    }
+
+    /// Says which question to DNS the last step is the answer to.
+    pub(super) fn answers(&mut self, name: &Name, record_type: RecordType) {
+        if let Some(step) = self.steps.last_mut() {
+            step.question = Some((name.clone(), record_type));
+        }
     }
 }
 
@@ -41,6 +51,7 @@ pub(super) fn describe_answer(name: &Name, answer: &Answer) -> String {
     match answer {
         Answer::A(found) => format!("A {name}: {}", list(found)),
         Answer::Aaaa(found) => format!("AAAA {name}: {}", list(found)),
+        Answer::Ptr(found) if found.is_empty() => format!("PTR {name}: no name of a host"),
         Answer::Ptr(found) => format!("PTR {name}: {}", list(found)),
         Answer::Txt(found) => format!("TXT {name}: {} texts", found.len()),
         Answer::Existence => format!("{name} exists"),

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use super::{
-    from_clause::Gathered,
+    from_clause::{FromClause, Gathered},
     pieces::{Piece, Pieces},
     reason::Unreadable,
     rest::{Protocol, Rest},
@@ -54,35 +54,90 @@ impl Hop {
     ///
     /// Why it does not say who the client is.
     pub(super) fn read(value: &[u8]) -> Result<Self, Unreadable> {
-        let mut pieces = Pieces::of_field(value)?;
-        match pieces.next() {
-            Some(first) if first.is_word("from") => {}
-            first if is_within_host(first, pieces) => return Ok(Self::Inside),
-            _ => return Err(Unreadable::NoFrom),
-        }
-        let from = pieces.clone();
-        if !pieces.any(|piece| piece.is_word("by")) {
-            return Err(Unreadable::NoBy);
-        }
-        let (from, rest) = (Gathered::read(from)?, Rest::read(pieces)?);
+        let Some((from, rest)) = read_clauses(value)? else { return Ok(Self::Inside) };
         match rest.protocol {
             _ if from.is_authenticated => return Ok(Self::Authenticated),
             Protocol::Authenticated => return Ok(Self::Authenticated),
             Protocol::Other => return Ok(Self::OtherProtocol),
             _ => {}
         }
-        let client = match from.client(rest.is_exim) {
-            Err(Unreadable::NoAddress) if rest.protocol == Protocol::Lmtp => {
-                return Ok(Self::Inside);
-            }
-            client => client?,
-        };
-        Ok(Self::Client(Client {
+        match from.client(rest.is_exim) {
+            Err(Unreadable::NoAddress) if rest.protocol == Protocol::Lmtp => Ok(Self::Inside),
+            client => client.map(Client::from).map(Self::Client),
+        }
+    }
+}
+
+impl From<FromClause<'_>> for Client {
+    fn from(client: FromClause<'_>) -> Self {
+        Self {
             address: client.address,
             helo: client.helo.and_then(text),
             name: client.name.and_then(text).map(without_dot),
-        }))
+        }
     }
+}
+
+/// One Received field by itself: the host that wrote it, and the client that it names.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Handover {
+    /// The name behind `by`, where it has one.
+    pub by: Option<String>,
+    /// The client, authenticated or not; `None` for a step within a host or a site.
+    pub client: Option<Client>,
+    /// The client was authenticated.
+    pub is_authenticated: bool,
+}
+
+impl Handover {
+    /// Reads the value of a field, as [`Walk`](super::Walk) does. A step by LMTP (RFC 2033) or from
+    /// loopback is one within the site.
+    ///
+    /// # Errors
+    ///
+    /// Why it does not say who the client is; with the name behind `by`, where there is one.
+    pub fn read(value: &[u8]) -> Result<Self, (Unreadable, Option<String>)> {
+        let by = by_host(value);
+        let inside = |by| Self { by, client: None, is_authenticated: false };
+        let (from, rest) = match read_clauses(value) {
+            Ok(Some(clauses)) => clauses,
+            Ok(None) => return Ok(inside(by)),
+            Err(reason) => return Err((reason, by)),
+        };
+        if matches!(rest.protocol, Protocol::Other | Protocol::Lmtp) {
+            return Ok(inside(by));
+        }
+        let is_authenticated = from.is_authenticated || rest.protocol == Protocol::Authenticated;
+        match from.client(rest.is_exim).map(Client::from) {
+            Ok(client) if client.address.is_loopback() => Ok(inside(by)),
+            Ok(client) => Ok(Self { by, client: Some(client), is_authenticated }),
+            Err(reason) => Err((reason, by)),
+        }
+    }
+}
+
+/// The name behind the first `by`.
+fn by_host(value: &[u8]) -> Option<String> {
+    let mut pieces = Pieces::of_field(value).ok()?;
+    pieces.find(|piece| piece.is_word("by"))?;
+    let host = pieces.next().filter(|piece| !piece.is_comment)?;
+    let host = host.text.strip_suffix(b";").unwrap_or(host.text);
+    text(host).map(without_dot)
+}
+
+/// Reads the from-clause and what is behind it; `None` for a step within a host.
+fn read_clauses(value: &[u8]) -> Result<Option<(Gathered<'_>, Rest)>, Unreadable> {
+    let mut pieces = Pieces::of_field(value)?;
+    match pieces.next() {
+        Some(first) if first.is_word("from") => {}
+        first if is_within_host(first, pieces) => return Ok(None),
+        _ => return Err(Unreadable::NoFrom),
+    }
+    let from = pieces.clone();
+    if !pieces.any(|piece| piece.is_word("by")) {
+        return Err(Unreadable::NoBy);
+    }
+    Ok(Some((Gathered::read(from)?, Rest::read(pieces)?)))
 }
 
 /// Whether a field without a from-clause is one that its relay writes above its true one.

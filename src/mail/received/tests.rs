@@ -345,3 +345,45 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_field_by_itself_names_its_host_and_its_client() {
+    let read = |value: &str| Handover::read(value.as_bytes());
+    let client = |value: &str| {
+        let handover = read(value).unwrap();
+        let client = handover.client.map(|client| (client.address.to_string(), client.helo));
+        (handover.by.unwrap_or_default(), client, handover.is_authenticated)
+    };
+    let known = Some(("192.0.2.1".to_owned(), Some("helo.example".to_owned())));
+    let field = " from helo.example (name.example [192.0.2.1])\n\tby mx.example.net (Postfix) with";
+    assert_eq!(
+        client(&format!("{field} ESMTPS id 4; x")),
+        ("mx.example.net".into(), known.clone(), false)
+    );
+    assert_eq!(client(&format!("{field} ESMTPSA id 4; x")), ("mx.example.net".into(), known, true));
+    // Steps within the site.
+    for inside in [
+        format!("{field} LMTP id 4; x"),
+        format!("{field} HTTP id 4; x"),
+        field.replace("192.0.2.1", "127.0.0.1") + " SMTP id 4; x",
+        " from mx.example.net by mx.example.net with LMTP id 4; x".into(),
+    ] {
+        assert_eq!(client(&inside), ("mx.example.net".into(), None, false), "{inside}");
+    }
+    for (odd, reason, by) in [
+        (
+            " by mx.example.net. (Postfix, from userid 0) id 4; x",
+            Unreadable::NoFrom,
+            Some("mx.example.net"),
+        ),
+        (
+            " from helo.example (unknown) by mx.example.net; x",
+            Unreadable::NoAddress,
+            Some("mx.example.net"),
+        ),
+        (" from helo.example (unknown [192.0.2.1]) id 4; x", Unreadable::NoBy, None),
+        (" from helo.example (unknown [192.0.2.1]) by a by b; x", Unreadable::TwoBy, Some("a")),
+    ] {
+        assert_eq!(read(odd), Err((reason, by.map(str::to_owned))), "{odd}");
+    }
+}

@@ -19,7 +19,7 @@ use crate::{
 };
 
 /// The socket that the configuration must name, and that nobody listens on.
-const SOCKET: &str = "socket = unix:/nowhere\nlog_destination = stderr\n";
+pub(super) const SOCKET: &str = "socket = unix:/nowhere\nlog_destination = stderr\n";
 
 /// Plays scenarios on a `Session`.
 #[derive(Debug)]
@@ -217,7 +217,7 @@ impl Conversation {
 }
 
 /// An edit as the milter protocol has it.
-fn in_protocol(edit: Edit) -> milter_client::Edit {
+pub(super) fn in_protocol(edit: Edit) -> milter_client::Edit {
     let index = |index: i32| u32::try_from(index).unwrap();
     match edit {
         Edit::Delete { name, index: at } => {

@@ -13,7 +13,7 @@ pub(crate) fn check(octets: &[u8]) {
     }
     let load = |text: &[u8]| load_text(text, Path::new("fuzzed"), &Overrides::default());
     match load(octets) {
-        Ok(Loaded { config, warnings }) => {
+        Ok(Loaded { config, warnings, .. }) => {
             warnings.iter().for_each(|warning| super::assert_printable(&warning.to_string()));
             for all in [true, false] {
                 let shown = config.show(all);

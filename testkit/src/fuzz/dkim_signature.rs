@@ -32,13 +32,28 @@ pub(crate) fn verify(
         timeout: Duration::from_secs(5),
         now: 1_795_400_000,
     };
-    let mut verifier = Verifier::new(settings);
-    fields.iter().for_each(|(name, value)| verifier.header(name, value));
-    super::block_on(async {
-        let mut verification = verifier.end_of_header(dns);
-        body.chunks(chunk).for_each(|part| verification.body(part));
-        verification.finish().await.unwrap()
-    })
+    let verify = |mut verifier: Verifier| {
+        fields.iter().for_each(|(name, value)| verifier.header(name, value));
+        super::block_on(async {
+            let mut verification = verifier.end_of_header(dns);
+            body.chunks(chunk).for_each(|part| verification.body(part));
+            verification.finish().await.unwrap()
+        })
+    };
+    let outcomes = verify(Verifier::new(settings));
+    // Whoever watches changes nothing.
+    let mut traced = verify(Verifier::new(settings).traced());
+    for outcome in &mut traced {
+        let trace = outcome.trace.take();
+        if let Some(hash) = trace.as_ref().and_then(|trace| trace.body.as_ref()) {
+            assert!(hash.is_good() || outcome.result() != DkimResult::Pass, "{trace:?}");
+        }
+        if let Some(header) = trace.as_ref().and_then(|trace| trace.header.as_ref()) {
+            assert!(header.is_good || outcome.result() != DkimResult::Pass, "{trace:?}");
+        }
+    }
+    assert_eq!(traced, outcomes);
+    outcomes
 }
 
 pub(crate) fn check(octets: &[u8]) {
