@@ -186,6 +186,12 @@ struct Explain {
     nameserver: Vec<String>,
 }
 
+/// The definition of the command line: completions of shells are made from it.
+#[cfg(feature = "testing")]
+pub fn command() -> clap::Command {
+    <Cli as clap::CommandFactory>::command()
+}
+
 /// The program.
 pub fn main() -> ExitCode {
     let process = match Process::start() {

@@ -42,6 +42,8 @@ mod rooms {
     pub mod wording;
 }
 
+#[cfg(feature = "testing")]
+pub use cli::command;
 pub use cli::main;
 #[cfg(feature = "testing")]
 pub use rooms::*;

@@ -34,6 +34,7 @@ pub mod models;
 pub mod nameserver;
 pub mod opendkim;
 pub mod opendmarc;
+pub mod packaging;
 pub mod postfix;
 pub mod process;
 pub mod received_spf;
