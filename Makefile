@@ -7,6 +7,8 @@
 # make fuzz        each reader of strangers' octets, SECONDS= each
 # make demo        the daemon at work: a few SMTP sessions, printed
 # make bench       measurements
+# make deb rpm sbom  packages, and the list of what is in the program, in target/packages; needs no root after "make package-tools"
+# make test-packages  builds the packages, and tries them in a clean Debian; as root
 # make install     DESTDIR, PREFIX, SYSCONFDIR, UNITDIR, SYSUSERSDIR, TMPFILESDIR and DOCDIR say where to
 # make uninstall   the same; the configuration stays
 
@@ -38,7 +40,7 @@ MONITORING = prometheus-alerts.yml grafana-dashboard.json
 MANPAGES = $(wildcard man/*.[1-9])
 DOCUMENTS = README.md CHANGELOG.md CONTRIBUTING.md SECURITY.md LICENSE $(wildcard docs/*.md)
 
-.PHONY: all check test diff fuzz lint deny advisories peers man-lint demo bench install uninstall clean
+.PHONY: all check test diff fuzz lint deny advisories peers man-lint demo bench install uninstall clean package-tools deb rpm sbom test-packages
 
 all:
 	$(CARGO) build --release --locked
@@ -91,6 +93,18 @@ demo:
 
 bench:
 	$(CARGO) bench --locked
+
+package-tools:
+	packaging/tools.sh
+
+deb rpm sbom:
+	packaging/build $@
+
+# One after the other: each says what it does.
+test-packages:
+	packaging/tools.sh test
+	packaging/build deb rpm sbom
+	$(CARGO) test --locked --test packages -- --include-ignored --nocapture --test-threads=1
 
 # Does not build: that is for `make`, as somebody else than root.
 install:

@@ -1097,6 +1097,18 @@ fn the_documents_have_the_version() {
     for word in ["started", "stopped"] {
         assert!(page.contains(&format!("spf-milter {version} {word}")), "{word}");
     }
+    for document in ["README.md", "docs/packages.md"] {
+        let text = read(document);
+        let mut packages = text
+            .split("spf-milter_")
+            .skip(1)
+            .filter(|rest| rest.lines().next().is_some_and(|line| line.contains(".deb")));
+        let is_current = |rest: &str| {
+            rest.starts_with(&format!("{version}-0.1_amd64.deb")) || rest.starts_with("VERSION_")
+        };
+        assert!(packages.all(is_current), "{document}");
+        assert!(text.contains(&format!("spf-milter_{version}-0.1_amd64.deb")), "{document}");
+    }
 }
 
 /// All of the source.

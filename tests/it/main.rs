@@ -24,6 +24,7 @@ mod memory;
 mod monitoring;
 mod nameservers;
 mod odd_servers;
+mod packages;
 mod policy_table;
 mod query;
 mod read_back;
