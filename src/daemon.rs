@@ -3,6 +3,7 @@
 mod accept;
 mod descriptors;
 mod nameservers;
+mod panics;
 mod reload;
 mod report;
 mod signals;
@@ -30,6 +31,7 @@ use tokio::{
 use accept::{Acceptor, Source};
 use descriptors::Descriptors;
 use nameservers::NameServerLog;
+use panics::log_panics;
 use reload::{Files, Reloader, log_target, wait_for};
 use report::Reporter;
 use signals::{Signal, Signals};
@@ -43,7 +45,7 @@ use crate::{
     listen::{Access, Listener, ListeningSocket, SocketFile, Sockets, listen},
     log::Log,
     milter::Server,
-    observe::{Metrics, Observer, Reading},
+    observe::{Observer, Reading},
     runtime::{Runtime, Shared},
     workers::{Worker, Workers},
 };
@@ -385,14 +387,4 @@ pub(crate) fn system_host_name() -> String {
         .ok()
         .and_then(|name| name.into_string().ok())
         .unwrap_or_else(|| "localhost".into())
-}
-
-/// Counts panics, and logs them instead of writing them to stderr, which may be gone or stuck: the log
-/// never waits.
-fn log_panics(log: &Log, metrics: &Metrics) {
-    let (log, metrics) = (log.clone(), metrics.clone());
-    std::panic::set_hook(Box::new(move |panic| {
-        metrics.panicked();
-        log.error(|| format!("internal error: {panic}"));
-    }));
 }

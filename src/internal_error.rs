@@ -28,3 +28,17 @@ impl fmt::Display for InternalError {
 }
 
 impl std::error::Error for InternalError {}
+
+/// Panics where a test asks for it: the process has the environment variable
+/// `SPF_MILTER_PANICS`, and the text has the word `panic-at-` with the event. No release build has
+/// this.
+#[cfg(all(feature = "testing", debug_assertions))]
+#[allow(clippy::panic, reason = "this is what it is for")]
+pub(crate) fn panic_where_asked(event: &str, text: &[u8]) {
+    static IS_ON: std::sync::LazyLock<bool> =
+        std::sync::LazyLock::new(|| std::env::var_os("SPF_MILTER_PANICS").is_some());
+    let word = format!("panic-at-{event}");
+    if *IS_ON && text.windows(word.len()).any(|window| window == word.as_bytes()) {
+        panic!("provoked at {event}");
+    }
+}

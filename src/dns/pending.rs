@@ -100,6 +100,8 @@ impl Pending {
     {
         // However the task ends, it cannot be joined afterwards.
         let registration = Registration { pending: &self, key: &key, outcome: sender.subscribe() };
+        #[cfg(all(feature = "testing", debug_assertions))]
+        crate::internal_error::panic_where_asked("look-up", key.name.as_str().as_bytes());
         let mut lookup = Some(Box::pin(lookup));
         let outcome = loop {
             let Some(under_way) = &mut lookup else { return };

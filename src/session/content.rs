@@ -122,6 +122,8 @@ impl Content {
 
     /// A header field; the value begins right behind the colon.
     pub(super) fn header(&mut self, dns: &Dns, name: &[u8], value: &[u8]) {
+        #[cfg(all(feature = "testing", debug_assertions))]
+        crate::internal_error::panic_where_asked("header", value);
         if let Dkim::Header(verifier) = &mut self.dkim {
             verifier.header(name, value);
         }
@@ -162,6 +164,8 @@ impl Content {
 
     /// The next octets of the body.
     pub(super) fn body(&mut self, dns: &Dns, chunk: &[u8]) {
+        #[cfg(all(feature = "testing", debug_assertions))]
+        crate::internal_error::panic_where_asked("body", chunk);
         // The MTA need not send the end of the header: here it is at the latest.
         if matches!(self.dkim, Dkim::Header(_)) {
             self.end_of_header(dns);

@@ -40,6 +40,8 @@ pub(super) struct Context {
 
 impl Context {
     pub(super) fn new(runtime: Arc<Runtime>, client: Option<IpAddr>, host: Option<&str>) -> Self {
+        #[cfg(all(feature = "testing", debug_assertions))]
+        crate::internal_error::panic_where_asked("connect", host.unwrap_or_default().as_bytes());
         let client = client.map_or(Ipv4Addr::UNSPECIFIED.into(), |client| client.to_canonical());
         let host_name = runtime.host_name(host).to_owned();
         Self {

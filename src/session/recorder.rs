@@ -84,6 +84,11 @@ impl Recorder {
     pub(super) fn end_of_message(&mut self, forged: Option<&Forged>) {
         self.forged(forged);
         let record = self.pending();
+        #[cfg(all(feature = "testing", debug_assertions))]
+        crate::internal_error::panic_where_asked(
+            "end",
+            record.queue_id.as_deref().unwrap_or_default().as_bytes(),
+        );
         let too_many = forged.and_then(Forged::too_many);
         record.has_too_many_forged = too_many.is_some();
         record.has_too_many_tags = too_many == Some(Refusal::ForgedTags);

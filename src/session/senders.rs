@@ -43,6 +43,8 @@ enum HeloState {
 impl Helo {
     /// Begins the check of a HELO name, if there is to be one.
     pub(super) fn begin(context: &Context, name: &str, recorder: &mut Recorder) -> Self {
+        #[cfg(all(feature = "testing", debug_assertions))]
+        crate::internal_error::panic_where_asked("helo", name.as_bytes());
         let config = context.config();
         let domain = config.verify_helo.then(|| policy::helo_identity(config, name));
         let state = match domain {
@@ -218,6 +220,8 @@ impl Sender {
         let config = context.config();
         let helo_name = helo.map_or("", |helo| &*helo.name);
         let sender = SenderIdentity::new(path, helo_name, config);
+        #[cfg(all(feature = "testing", debug_assertions))]
+        crate::internal_error::panic_where_asked("mail", sender.local_part.as_bytes());
         let is_definitive = helo.is_some_and(Helo::is_definitive);
         let is_wanted = config.verify_dmarc || sender.exempt.is_none() && !is_definitive;
         let check = is_wanted.then(|| {

@@ -25,6 +25,7 @@ mod monitoring;
 mod nameservers;
 mod odd_servers;
 mod packages;
+mod panics;
 mod policy_table;
 mod query;
 mod read_back;
