@@ -5,6 +5,8 @@
 # make advisories  known faults of what the program depends on; asks the net
 # make diff        ours against other implementations, on cases at random: SEED=, ROUNDS= (each part of them)
 # make fuzz        each reader of strangers' octets, SECONDS= each
+# make chaos       the daemon under bad treatment, as root: SEED=; CASE= is a part of the name of a case, without spaces
+# make soak        mixed traffic for MINUTES=: nothing grows; SEED=
 # make demo        the daemon at work: a few SMTP sessions, printed
 # make bench       measurements
 # make deb rpm sbom  packages, and the list of what is in the program, in target/packages; needs no root after "make package-tools"
@@ -27,6 +29,7 @@ SENDMAIL = $(abspath $(TARGET))/sendmail
 CARGO_DENY = 0.20.2
 
 SECONDS = 60
+MINUTES = 60
 # What `make test` does of it.
 TEST_SECONDS = 5
 
@@ -41,6 +44,7 @@ MANPAGES = $(wildcard man/*.[1-9])
 DOCUMENTS = README.md CHANGELOG.md CONTRIBUTING.md SECURITY.md LICENSE $(wildcard docs/*.md)
 
 .PHONY: all check test diff fuzz lint deny advisories peers man-lint demo bench install uninstall clean package-tools deb rpm sbom test-packages
+.PHONY: all check test diff fuzz chaos soak lint deny advisories peers man-lint demo bench install uninstall clean
 
 all:
 	$(CARGO) build --release --locked
@@ -86,6 +90,15 @@ diff: peers
 
 fuzz:
 	fuzz/run $(SECONDS)
+
+# The program as it is shipped, and the tests as they are built for `make test`.
+chaos: all
+	SPF_MILTER_BIN="$(abspath $(TARGET))/release/spf-milter" $(CARGO) test --locked --test chaos -- \
+	    --chaos $(if $(SEED),--seed=$(SEED)) $(CASE)
+
+soak: all
+	SPF_MILTER_BIN="$(abspath $(TARGET))/release/spf-milter" $(CARGO) test --locked --test chaos -- \
+	    --soak --minutes=$(MINUTES) $(if $(SEED),--seed=$(SEED))
 
 demo:
 	$(CARGO) build --locked

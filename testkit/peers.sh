@@ -38,6 +38,7 @@ for module in Mail/SPF.pm:libmail-spf-perl Mail/DKIM.pm:libmail-dkim-perl Mail/D
     [ -e "/usr/share/perl5/${module%%:*}" ] || missing="$missing ${module#*:}"
 done
 [ -e /usr/lib/python3/dist-packages/spf.py ] || missing="$missing python3-spf"
+[ -n "$(find /usr/lib -name libfaketime.so.1 2>/dev/null)" ] || missing="$missing libfaketime"
 # libFuzzer is C++.
 need c++ g++
 for library in libmilter1.0.1 libbsd0 libwrap0 libnsl2 libldap-2.5-0 libsasl2-2; do

@@ -1,0 +1,201 @@
+//! More than the daemon can do: an open loop, which sends at its rate whether there are answers or
+//! not.
+
+use std::{
+    collections::BTreeMap,
+    path::PathBuf,
+    sync::{Arc, Mutex},
+    time::{Duration, Instant},
+};
+
+use spf_milter::dns::zone::Zone;
+use testkit::{
+    milter_client::Socket,
+    nameserver::{Behaviour, NameServer},
+    signer,
+};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::UnixStream,
+    time::{sleep_until, timeout},
+};
+
+use super::{
+    mtas::{CLIENT, packet},
+    nameservers::recovery,
+    stage::{Case, Stage},
+    subject::{Subject, Surroundings},
+    witness::{ANSWER_LIMIT, TIMEOUT, ZONE, config, warm_up},
+};
+
+/// How long each query takes. With at most 512 queries at a time (`docs/limits.md`) and one query for
+/// each message, 512 messages a second are the most.
+const LATENCY: Duration = Duration::from_millis(900);
+
+/// Messages a second.
+const RATE: u32 = 1200;
+
+pub fn cases() -> Vec<Case> {
+    vec![
+        Case::new(
+            "overload, all are connected",
+            "an open loop at twice what DNS can do: right answers, or temperror at timeout_secs; memory bounded; right within seconds after",
+            |stage| overload(stage, 8000, None),
+        ),
+        Case::new(
+            "overload, MTAs wait for a connection",
+            "as before with max_connections = 500: the others wait in the backlog, or are refused by the system",
+            |stage| overload(stage, 500, None),
+        ),
+        Case::new(
+            "overload, MTAs lose patience",
+            "work for MTAs that left is dropped: queries stop with them",
+            |stage| overload(stage, 8000, Some(Duration::from_millis(500))),
+        ),
+    ]
+}
+
+#[derive(Default)]
+struct Seen {
+    /// By outcome.
+    counts: BTreeMap<&'static str, usize>,
+    /// Times to an answer, in milliseconds, by the second in which the message was begun.
+    times: BTreeMap<u64, Vec<u128>>,
+    faults: Vec<String>,
+}
+
+/// A packet that an MTA gets.
+async fn receive(stream: &mut UnixStream) -> std::io::Result<(u8, Vec<u8>)> {
+    let length = stream.read_u32().await?;
+    let mut octets = vec![0; usize::try_from(length).unwrap().min(1 << 20)];
+    stream.read_exact(&mut octets).await?;
+    let content = octets.split_off(1);
+    Ok((octets[0], content))
+}
+
+/// One message, up to the answer to its sender: what it was.
+async fn message(path: &PathBuf, number: u64) -> std::io::Result<&'static str> {
+    let mut stream = UnixStream::connect(path).await?;
+    // An MTA that wants an answer to everything.
+    stream.write_all(b"\0\0\0\x0dO\0\0\0\x06\0\0\x01\xff\0\0\x07\xff").await?;
+    receive(&mut stream).await?;
+    stream.write_all(&[packet(b'C', CLIENT), packet(b'H', b"mail.example\0")].concat()).await?;
+    receive(&mut stream).await?;
+    receive(&mut stream).await?;
+    let is_good = number % 2 == 0;
+    let sender = match is_good {
+        true => format!("<amy@n{number}.all.example>\0"),
+        false => format!("<amy@n{number}.bad.example>\0"),
+    };
+    stream.write_all(&packet(b'M', sender.as_bytes())).await?;
+    let (command, content) = receive(&mut stream).await?;
+    let text = String::from_utf8_lossy(&content).into_owned();
+    Ok(match (command, is_good) {
+        (b'c', true) => "pass",
+        (b'y', false) if text.starts_with("550 5.7.23 ") => "fail",
+        (b'y', _) if text.starts_with("451 4.7.24 ") => "temperror",
+        _ => "WRONG",
+    })
+}
+
+/// Begins a message at each tick, and lets each take as long as it takes, or as long as an MTA is
+/// patient.
+async fn open_loop(path: PathBuf, length: Duration, patience: Option<Duration>) -> Seen {
+    let seen = Arc::new(Mutex::new(Seen::default()));
+    let begun = tokio::time::Instant::now();
+    let count = u64::from(RATE) * length.as_secs();
+    let mut tasks = tokio::task::JoinSet::new();
+    for number in 0..count {
+        sleep_until(begun + Duration::from_secs(number) / RATE).await;
+        let (path, seen) = (path.clone(), Arc::clone(&seen));
+        tasks.spawn(async move {
+            let own = Instant::now();
+            let limit = patience.unwrap_or(2 * ANSWER_LIMIT);
+            let outcome = match timeout(limit, message(&path, number)).await {
+                Ok(Ok(outcome)) => outcome,
+                Ok(Err(error)) if error.raw_os_error() == Some(11) => "backlog full",
+                Ok(Err(error)) => {
+                    seen.lock().unwrap().faults.push(error.to_string());
+                    "lost"
+                }
+                Err(_) => "given up",
+            };
+            let mut seen = seen.lock().unwrap();
+            *seen.counts.entry(outcome).or_default() += 1;
+            if matches!(outcome, "pass" | "fail" | "temperror") {
+                let second = (own - begun.into_std()).as_secs();
+                seen.times.entry(second).or_default().push(own.elapsed().as_millis());
+            }
+        });
+        while tasks.try_join_next().is_some() {}
+    }
+    while tasks.join_next().await.is_some() {}
+    std::mem::take(&mut *seen.lock().unwrap())
+}
+
+fn overload(stage: &mut Stage, connections: usize, patience: Option<Duration>) -> String {
+    let zone = format!("{ZONE}\n*.all.example TXT \"v=spf1 +all\"");
+    let nameserver = NameServer::start(Zone::parse(&signer::fill_in_keys(&zone)).unwrap());
+    let behave = |latency| {
+        nameserver.behave("*", Behaviour { ttl: 0, latency, ..Behaviour::default() });
+    };
+    behave(Duration::ZERO);
+    let config =
+        config('a', &[nameserver.address()]) + &format!("max_connections = {connections}\n");
+    let subject = Subject::start_in(Surroundings::after("ulimit -n 16000"), &config);
+    let mut rng = stage.rng.fork();
+    warm_up(&subject.socket(), &mut rng);
+    stage.before(&subject);
+    behave(LATENCY);
+    let Socket::Unix(path) = subject.socket() else { panic!("not a UNIX socket") };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let length = Duration::from_secs(8);
+    let seen = runtime.block_on(open_loop(path, length, patience));
+    drop(runtime);
+    assert!(seen.faults.is_empty(), "{:?}", seen.faults.iter().take(5).collect::<Vec<_>>());
+    assert!(!seen.counts.contains_key("WRONG"), "{:?}", seen.counts);
+    // It was more than could be done.
+    let unserved: usize = ["temperror", "given up", "backlog full"]
+        .iter()
+        .filter_map(|outcome| seen.counts.get(outcome))
+        .sum();
+    assert!(unserved > 0, "no overload: {:?}", seen.counts);
+    let median = |times: &Vec<u128>| {
+        let mut times = times.clone();
+        times.sort_unstable();
+        times[times.len() / 2]
+    };
+    let curve: Vec<String> = seen.times.values().map(|times| median(times).to_string()).collect();
+    let slowest = seen.times.values().flatten().max().copied().unwrap_or_default();
+    if connections > 1000 {
+        // Nobody waits for a place: the limit of a check is the limit of all.
+        let limit = TIMEOUT + Duration::from_secs(10);
+        assert!(slowest < limit.as_millis(), "an answer after {slowest} ms");
+    }
+    // Nobody is there any more: queries stop once those under way are over.
+    let begun = Instant::now();
+    let (mut last, mut quiet) = (nameserver.total(), Instant::now());
+    while quiet.elapsed() < Duration::from_millis(1500) {
+        std::thread::sleep(Duration::from_millis(20));
+        let now = nameserver.total();
+        if now != last {
+            (last, quiet) = (now, Instant::now());
+        }
+        assert!(begun.elapsed() < TIMEOUT + Duration::from_secs(5), "queries go on");
+    }
+    let stopped = begun.elapsed() - quiet.elapsed();
+    behave(Duration::ZERO);
+    let recovery = recovery(&subject, &mut rng);
+    let peak = subject.sample().peak;
+    // All that may be connected, at 64 KiB each at most.
+    stage.after_growth(&subject, 64 * connections.min(4000) + 32 * 1024);
+    subject.stop();
+    format!(
+        "{RATE}/s for {} s: {:?}; median ms by second {}; slowest {slowest} ms; peak {peak} KiB; queries stopped {} ms after the last answer; right after {} ms",
+        length.as_secs(),
+        seen.counts,
+        curve.join(" "),
+        stopped.as_millis(),
+        recovery.as_millis()
+    )
+}
