@@ -1006,6 +1006,45 @@ fn files_named_in_the_documents_are_there() {
     }
 }
 
+/// Every kind of fault in the threat model has tests: files, names of tests in them, and cases of
+/// `tests/chaos/` in asterisks.
+#[test]
+fn tests_named_in_the_threat_model_are_there() {
+    let text = read("docs/security.md");
+    let table = text.split("| fault |").nth(1).unwrap();
+    let chaos = source(&root().join("tests/chaos"));
+    let (mut count, mut without) = (0, 0);
+    for row in table.lines().skip(2).take_while(|line| line.starts_with('|')) {
+        let cell = row.trim_end_matches('|').rsplit('|').next().unwrap().trim();
+        without += usize::from(cell.is_empty());
+        for part in cell.split("; ").filter(|part| !part.is_empty()) {
+            let code: Vec<&str> = part.split('`').skip(1).step_by(2).collect();
+            if code == ["make chaos"] {
+                for case in part.split('*').skip(1).step_by(2) {
+                    // Cases of one kind have the kind in one place.
+                    let own = case.strip_prefix("name server: ").unwrap_or(case);
+                    let is_there = [case, own].map(|name| chaos.contains(&format!("\"{name}\"")));
+                    assert!(is_there.contains(&true), "no case {case}");
+                    count += 1;
+                }
+                continue;
+            }
+            let names: Vec<&str> =
+                code.iter().filter(|word| !word.contains('/')).copied().collect();
+            for path in code.iter().filter(|word| word.contains('/')) {
+                let text = read(path);
+                assert!(path.ends_with(".scenario") || !names.is_empty(), "{path}");
+                for name in &names {
+                    assert!(text.contains(&format!("fn {name}(")), "{path} has no test {name}");
+                }
+                count += 1;
+            }
+        }
+    }
+    assert!(count > 60, "{count}");
+    assert_eq!(without, 1, "all but reports, which nothing here reads, have tests");
+}
+
 #[test]
 fn commands_in_the_documents_are_there() {
     let makefile = read("Makefile");

@@ -34,3 +34,4 @@ mod recorded;
 mod relays;
 mod reload;
 mod scenarios;
+mod security;
