@@ -146,8 +146,8 @@ async fn open_loop(path: PathBuf, length: Duration, patience: Option<Duration>) 
     std::mem::take(&mut *seen.lock().unwrap())
 }
 
-fn median(times: &Vec<u128>) -> u128 {
-    let mut times = times.clone();
+fn median(times: &[u128]) -> u128 {
+    let mut times = times.to_vec();
     times.sort_unstable();
     times[times.len() / 2]
 }
@@ -180,7 +180,7 @@ fn overload(stage: &mut Stage, connections: usize, patience: Option<Duration>) -
     assert!(seen.faults.is_empty(), "{:?}", seen.faults.iter().take(5).collect::<Vec<_>>());
     assert!(!seen.counts.contains_key("WRONG"), "{:?}", seen.counts);
     // It was more than could be done.
-    let medians: Vec<u128> = seen.times.values().map(median).collect();
+    let medians: Vec<u128> = seen.times.values().map(|times| median(times)).collect();
     let waits = seen.counts.contains_key("temperror") || seen.counts.contains_key("given up");
     let slower = medians.iter().max() > medians.iter().min().map(|least| least * 2).as_ref();
     assert!(waits || slower, "no overload: {:?}, {medians:?}", seen.counts);
