@@ -2,6 +2,8 @@
 
 use std::{
     collections::BTreeSet,
+    io::Write as _,
+    process::{Child, Command, Stdio},
     thread,
     time::{Duration, Instant},
 };
@@ -46,6 +48,31 @@ pub fn cases() -> Vec<Case> {
     ]
 }
 
+/// A shell that sends a signal for each line that it reads: to start one for each signal would take
+/// longer than the time between two.
+struct Sender(Child);
+
+impl Sender {
+    fn start(subject: &Subject) -> Self {
+        let script = "while read -r signal; do kill -\"$signal\" \"$0\"; done";
+        let mut command = Command::new("sh");
+        command.args(["-c", script, &subject.id().to_string()]).stdin(Stdio::piped());
+        Self(command.spawn().unwrap())
+    }
+
+    fn send(&mut self, name: &str) {
+        writeln!(self.0.stdin.as_mut().unwrap(), "{name}").unwrap();
+    }
+}
+
+impl Drop for Sender {
+    fn drop(&mut self) {
+        // It ends with its input.
+        drop(self.0.stdin.take());
+        let _ = self.0.wait();
+    }
+}
+
 fn storm(stage: &mut Stage) -> String {
     let good = good_server();
     let subject = Subject::start(&config('a', &[good.address()]));
@@ -53,10 +80,12 @@ fn storm(stage: &mut Stage) -> String {
     warm_up(&subject.socket(), &mut rng);
     stage.before(&subject);
     let witness = Witness::start_some(3, &subject.socket(), &mut rng, Manner::default());
+    let mut sender = Sender::start(&subject);
     let begun = Instant::now();
     let length = Duration::from_secs(if stage.is_short { 3 } else { 15 });
     let (mut count, mut most) = (0, 0);
-    while begun.elapsed() < length {
+    // Long enough for sessions under each of them.
+    while begun.elapsed() < length || witness.rounds() < 60 {
         // A broken file has a good beginning: half of it must not be put in force.
         match rng.below(6) {
             0 | 1 => subject.write_config(&config('a', &[good.address()])),
@@ -66,12 +95,13 @@ fn storm(stage: &mut Stage) -> String {
             ),
             _ => subject.remove_config(),
         }
-        subject.signal("HUP");
+        sender.send("HUP");
         count += 1;
         most = most.max(subject.sample().threads);
         let next = Duration::from_millis(10) * count;
         thread::sleep(next.saturating_sub(begun.elapsed()));
     }
+    drop(sender);
     let testimony = witness.stop();
     let seen: BTreeSet<char> = testimony.generations.keys().copied().collect();
     assert!(seen.is_superset(&BTreeSet::from(['a', 'b'])), "{:?}", testimony.generations);
