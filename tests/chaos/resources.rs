@@ -213,7 +213,7 @@ fn no_syslog(stage: &mut Stage) -> String {
         std::os::unix::fs::PermissionsExt::from_mode(0o666),
     )
     .unwrap();
-    witness.wait_for(400);
+    witness.wait_for(200);
     // Read again.
     syslog.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
     let (mut buffer, mut read) = ([0; 8192], 0);
