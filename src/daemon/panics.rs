@@ -18,20 +18,28 @@ const MAX_FRAMES: usize = 32;
 const MAX_FRAME: usize = 300;
 
 /// Beginnings of the names of functions that are between the program's own: the standard library.
-const LIBRARY: [&str; 6] = ["std::", "core::", "alloc::", "<std::", "<core::", "<alloc::"];
+const LIBRARY: [&str; 7] =
+    ["std::", "core::", "alloc::", "<std::", "<core::", "<alloc::", "__rust"];
+
+/// Beginning of the places of its functions, which have short names where they are inlined.
+const LIBRARY_PLACE: &str = "/rustc/";
 
 /// Beginnings of the names of functions by which code panics.
-const PANIC: [&str; 6] = [
+const PANIC: [&str; 9] = [
     "rust_begin_unwind",
     "__rustc::rust_begin_unwind",
     "core::panicking::",
-    "std::panicking::",
+    // Not `std::panicking::catch_unwind`.
+    "std::panicking::begin_panic",
+    "std::panicking::panic",
+    "std::panicking::rust_panic",
+    "core::option::expect_failed",
+    "core::option::unwrap_failed",
     "core::result::unwrap_failed",
-    "core::option::",
 ];
 
 /// Where a thread begins: what comes behind is the same for all.
-const BEGIN_OF_THREAD: &str = "std::sys::backtrace::__rust_begin_short_backtrace";
+const BEGIN_OF_THREAD: &str = "__rust_begin_short_backtrace";
 
 /// Counts panics, and logs them instead of writing them to stderr, which may be gone or stuck: the log
 /// never waits.
@@ -86,8 +94,9 @@ fn frames(backtrace: &str, program: Range<u64>) -> Vec<String> {
     let mut is_listed = false;
     for line in backtrace.lines().map(str::trim) {
         if let Some((address, name)) = function(line) {
+            let name = without_hashes(name);
             let begins = |beginnings: &[&str]| beginnings.iter().any(|word| name.starts_with(word));
-            if name.starts_with(BEGIN_OF_THREAD) {
+            if name.contains(BEGIN_OF_THREAD) {
                 break;
             }
             is_listed = false;
@@ -105,12 +114,37 @@ fn frames(backtrace: &str, program: Range<u64>) -> Vec<String> {
         } else if is_listed
             && let (Some(frame), Some(place)) = (frames.last_mut(), line.strip_prefix("at "))
         {
+            is_listed = false;
+            if place.starts_with(LIBRARY_PLACE) {
+                frames.pop();
+                continue;
+            }
             let left = MAX_FRAME.saturating_sub(frame.chars().count());
             frame.extend(format!(" ({place})").chars().take(left));
         }
     }
     frames.truncate(MAX_FRAMES);
     frames
+}
+
+/// A name without the hashes by which the compiler tells versions of crates and functions apart:
+/// `std[e28293b1aa0f68bd]::panic`, `main::f::h2281211566f7a22c`.
+fn without_hashes(name: &str) -> String {
+    let is_hash =
+        |text: &str| text.len() > 8 && text.bytes().all(|octet| octet.is_ascii_hexdigit());
+    let name = match name.rsplit_once("::h") {
+        Some((name, hash)) if is_hash(hash) => name,
+        _ => name,
+    };
+    let mut parts = name.split('[');
+    let mut clean = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        match part.split_once(']') {
+            Some((hash, rest)) if is_hash(hash) => clean.push_str(rest),
+            _ => clean.extend(["[", part]),
+        }
+    }
+    clean
 }
 
 /// Address and name in a line of a backtrace, `NUMBER: 0xADDRESS - NAME`; the address is not always
@@ -135,18 +169,21 @@ mod tests {
     const BACKTRACE: &str = "   0:     0x55d0000a1000 - spf_milter::daemon::panics::log_panics::{{closure}}
                                at /home/x/src/daemon/panics.rs:30:5
    1:     0x55d0000a2000 - std::panicking::rust_panic_with_hook
-   2:     0x55d0000a2100 - rust_begin_unwind
+   2:     0x55d0000a2100 - __rustc[b7974e8690430dd9]::rust_begin_unwind
                                at /rustc/1/library/std/src/panicking.rs:698:5
-   3:     0x55d0000a2200 - core::panicking::panic_fmt
-   4:     0x55d0000b0000 - spf_milter::auth::spf::expand::expand
+   3:     0x55d0000a2200 - core[c1f1a4ba060b9bfa]::panicking::panic_fmt
+   4:     0x55d0000b0000 - spf_milter::auth::spf::expand::expand::h2281211566f7a22c
                                at /home/x/src/auth/spf/expand.rs:7:9
    5:     0x55d0000b0010 - <core::panic::unwind_safe::AssertUnwindSafe<F> as core::ops::function::FnOnce<()>>::call_once
                                at /rustc/1/library/core/src/panic/unwind_safe.rs:272:9
+   5:     0x55d0000b0012 - catch_unwind<u8, spf_milter::main::{closure_env#0}>
+                               at /rustc/1/library/std/src/panic.rs:359:14
+   5:     0x55d0000b0014 - std[e28293b1aa0f68bd]::panicking::catch_unwind
    6:     0x55d0000b0020 - <unknown>
    7:     0x7f00000b0020 - <unknown>
    8:                0x0 - <unknown>
    9: tokio::runtime::task::core::poll
-  10:     0x55d0000b0030 - std::sys::backtrace::__rust_begin_short_backtrace
+  10:     0x55d0000b0030 - __rust_begin_short_backtrace<main::{closure_env#0}, ()>
   11:     0x7f0000001000 - start_thread
 ";
 
@@ -166,6 +203,42 @@ ffffffffff600000-ffffffffff601000 --xp 00000000 00:00 0 [vsyscall]
         assert_eq!(frames(BACKTRACE, program(MAPS)), [expand, "0xb0020", poll]);
         assert_eq!(frames(BACKTRACE, program("")), [expand, poll]);
         assert!(frames("disabled backtrace", 0..1).is_empty());
+    }
+
+    /// As a program has it that was built without debugging information, or stripped of it.
+    #[test]
+    fn frames_without_places() {
+        let backtrace = "   0:     0x55aa6a676a85 - <std[e28293b1aa0f68bd]::backtrace::Backtrace>::force_capture
+   1:     0x55aa6a659ee3 - spf_milter::daemon::panics::{{closure}}::hc2b81599019b80d6
+   2:     0x55aa6a6830d2 - std[e28293b1aa0f68bd]::panicking::panic_with_hook
+   3:     0x55aa6a67246d - __rustc[b7974e8690430dd9]::rust_begin_unwind
+   4:     0x55aa6a698f1c - core[c1f1a4ba060b9bfa]::panicking::panic_bounds_check
+   5:     0x55aa6a65a0b1 - spf_milter::evaluate::h1f40f4dc6b5e651f
+   6:     0x55aa6a659ff0 - spf_milter::main::{{closure}}::{{closure}}::hcb595f01ec68ac29
+   7:     0x55aa6a65a879 - __rust_try
+   8:     0x55aa6a659f41 - spf_milter::main::{{closure}}::hc4fa58ab806e8281
+   9:     0x55aa6a65a1f6 - std::sys::backtrace::__rust_begin_short_backtrace::h3ea246dbf62fe0dc
+  10:     0x7fab2efee1f5 - start_thread
+                               at ./nptl/pthread_create.c:442:8
+";
+        let expected = ["evaluate", "main::{{closure}}::{{closure}}", "main::{{closure}}"];
+        assert_eq!(frames(backtrace, 0..0), expected.map(|name| format!("spf_milter::{name}")));
+    }
+
+    #[test]
+    fn names_have_no_hashes() {
+        for (name, clean) in [
+            (
+                "<std[e28293b1aa0f68bd]::a::B<[u8]>>::c::{closure#0}",
+                "<std::a::B<[u8]>>::c::{closure#0}",
+            ),
+            ("a::b::h2281211566f7a22c", "a::b"),
+            ("a::b::head", "a::b::head"),
+            ("a[0", "a[0"),
+            ("", ""),
+        ] {
+            assert_eq!(without_hashes(name), clean);
+        }
     }
 
     #[test]
