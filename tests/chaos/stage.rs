@@ -7,7 +7,8 @@ use super::{
     subject::{Sample, Subject},
 };
 
-/// Memory that the allocator may keep after a case, in KiB.
+/// Memory that may stay after a case, in KiB: that of a full cache, which has 16384 places of 1 KiB
+/// (`docs/limits.md`), and as much that the allocator keeps.
 pub const MAX_GROWTH: usize = 32 * 1024;
 
 /// Descriptors that may be open afterwards that were not open before: those of look-ups whose time
