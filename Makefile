@@ -43,8 +43,7 @@ MONITORING = prometheus-alerts.yml grafana-dashboard.json
 MANPAGES = $(wildcard man/*.[1-9])
 DOCUMENTS = README.md CHANGELOG.md CONTRIBUTING.md SECURITY.md LICENSE $(wildcard docs/*.md)
 
-.PHONY: all check test diff fuzz lint deny advisories peers man-lint demo bench install uninstall clean package-tools deb rpm sbom test-packages
-.PHONY: all check test diff fuzz chaos soak lint deny advisories peers man-lint demo bench install uninstall clean
+.PHONY: all check test diff fuzz chaos soak lint deny advisories peers man-lint demo bench install uninstall clean package-tools deb rpm sbom test-packages
 
 all:
 	$(CARGO) build --release --locked
