@@ -4,7 +4,8 @@ use std::{net::IpAddr, time::Duration};
 
 use crate::{
     auth::{
-        Identity, Verified, dmarc,
+        Identity, Verified,
+        dmarc::{self, Problem},
         spf::{self, Variables, expand_explain_string},
     },
     config::{Action, Config, ReplySegment, ReplyText},
@@ -110,10 +111,13 @@ fn author_domain(dmarc: Option<&dmarc::Outcome>) -> &str {
     dmarc.and_then(|outcome| outcome.author_domain.as_ref()).map_or("", |domain| domain.as_str())
 }
 
-/// What is wrong with From.
+/// What is wrong with From. DMARC may have had trouble beside, but only with several fields.
 fn problem_of(dmarc: Option<&dmarc::Outcome>) -> String {
     let problem = dmarc.and_then(|outcome| outcome.problem.as_ref());
-    problem.map_or("unknown".to_owned(), ToString::to_string)
+    let is_about_from = |problem: &&Problem| {
+        matches!(problem, Problem::NoFrom | Problem::MalformedFrom(_) | Problem::NoMembers)
+    };
+    problem.filter(is_about_from).unwrap_or(&Problem::SeveralFromFields).to_string()
 }
 
 /// A reply with its own codes; where the action is to defer, with codes for that.

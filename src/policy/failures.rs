@@ -3,7 +3,7 @@
 use super::{facts::MessageFacts, refusal::Refusal};
 use crate::{
     auth::{
-        dmarc::{self, DkimStatus, DmarcResult, Identifiers, Policy, Problem},
+        dmarc::{self, DkimStatus, DmarcResult, Identifiers, Policy},
         iprev::IprevResult,
     },
     config::{Action, Config, OwnPolicy},
@@ -20,7 +20,7 @@ pub(super) fn failures(
     [
         (is_forged_local(config, facts), Refusal::LocalDomain, config.local_domain_action),
         (
-            facts.dmarc.is_some_and(is_malformed),
+            facts.author.is_some_and(is_malformed),
             Refusal::MalformedAuthor,
             config.malformed_author_action,
         ),
@@ -104,19 +104,22 @@ pub(super) fn is_unaligned(config: &Config, facts: &MessageFacts<'_>) -> bool {
 
 /// Whether the author domain is ours, and nothing authenticates it, or may at the next attempt:
 /// neither DMARC, whatever it asks for, nor a pass that is aligned in relaxed mode.
+///
+/// Nothing authenticates several authors, of whom the sender may own one whose name servers fail.
 fn is_forged_local(config: &Config, facts: &MessageFacts<'_>) -> bool {
     let (true, Some(outcome)) = (is_local(config, facts), facts.dmarc) else { return false };
-    !matches!(outcome.result, DmarcResult::Pass | DmarcResult::Temperror)
-        && is_unaligned(config, facts)
+    let may_pass = matches!(outcome.result, DmarcResult::Pass | DmarcResult::Temperror);
+    !(may_pass && matches!(facts.author, Some(Author::One(_)))) && is_unaligned(config, facts)
 }
 
-/// Whether there is no From, none that can be read, or several.
-fn is_malformed(outcome: &dmarc::Outcome) -> bool {
-    let is_about_from = matches!(
-        outcome.problem,
-        Some(Problem::NoFrom | Problem::MalformedFrom(_) | Problem::SeveralFromFields)
-    );
-    is_about_from && outcome.result != DmarcResult::Temperror
+/// Whether there is no From, none with an author domain, or several: no answer of DNS changes that.
+fn is_malformed(author: &Author) -> bool {
+    match author {
+        Author::Missing | Author::Malformed(_) | Author::NoMembers | Author::SeveralFields(_) => {
+            true
+        }
+        Author::One(_) | Author::Several(_) | Author::Misleading(_) => false,
+    }
 }
 
 /// Whether SPF of MAIL FROM or a signature over the whole message passes, or may pass at the next

@@ -1,6 +1,7 @@
 //! Sessions from their events to their edits.
 
 mod alignment;
+mod authors;
 mod bounds;
 mod recipients;
 mod relays;

@@ -8,7 +8,7 @@ use spf_milter::{
         dkim::{BodyCoverage, SignatureOutcome},
         dmarc::{
             AppliedPolicy, DkimIdentifier, DkimStatus, DmarcResult, Identifiers, Outcome, Policy,
-            PolicyTag, Problem,
+            PolicyTag,
         },
         iprev,
     },
@@ -681,8 +681,7 @@ fn exempt_from(exemption: &str, with_local: bool) -> Vec<&'static str> {
         let policy = outcome.policy.as_ref().map(AppliedPolicy::effective);
         outcome.result == DmarcResult::Fail && policy == Some(Policy::Reject)
     };
-    let mut dmarc = dmarc_outcomes().into_iter().flatten().find(is_reject).unwrap();
-    dmarc.problem = Some(Problem::SeveralFromFields);
+    let dmarc = dmarc_outcomes().into_iter().flatten().find(is_reject).unwrap();
     let dkim = [SignatureOutcome {
         domain: Some(domain("exempt.example")),
         body: Some(BodyCoverage { covered: 5, total: 5 }),
@@ -706,7 +705,7 @@ fn exempt_from(exemption: &str, with_local: bool) -> Vec<&'static str> {
             client,
             deferred_helo: None,
             deferred,
-            author: Some(&Author::One(domain("author.example"))),
+            author: Some(&Author::from_fields(&["a@author.example", "b@author.example"])),
             identifiers: Some(&identifiers),
             alignment: None,
             dkim,

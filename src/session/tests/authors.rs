@@ -1,0 +1,59 @@
+//! Messages with several authors or none, of which the sender owns one whose name servers fail.
+
+use super::*;
+
+const ZONE: &str = "
+    _dmarc.ours.example TXT v=DMARC1; p=none
+    _dmarc.held.example TXT v=DMARC1; p=quarantine
+    _dmarc.broken.example TXT !servfail
+    _dmarc.evil.example TXT v=DMARC1; p=reject
+    evil.example TXT !servfail
+";
+
+/// The verdict on a message with these From fields, in words.
+async fn outcome(config: &str, from: &[&str]) -> String {
+    let host = Host::new(ZONE, &format!("{ALL}verify_helo = no\nreject_results =\n{config}"));
+    let mut session = host.connect();
+    session.helo("mail.example.com").await;
+    session.mail(b"<a@evil.example>", false, None).await;
+    let fields: Vec<_> = from.iter().map(|value| ("From", *value)).collect();
+    match session.message(&fields, "x\r\n").await.verdict {
+        Verdict::Reply(reply) => format!("{} {}", reply.code(), reply.text()),
+        other => format!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn a_broken_name_of_the_senders_does_not_excuse_a_malformed_author() {
+    let config = "malformed_author_action = reject\n";
+    for broken in ["x@broken.example", "x@evil.example", "x@n.example"] {
+        assert_eq!(
+            outcome(config, &[" a@ours.example", broken]).await,
+            "550 message refused: several From fields",
+            "{broken}"
+        );
+    }
+    for (from, reason) in [
+        (&[][..], "no From field"),
+        (&[" nobody"], "malformed From: no address"),
+        (&[" The bank:;"], "group without members in From"),
+        (&[" The bank:;", " x@broken.example"], "several From fields"),
+    ] {
+        assert_eq!(outcome(config, from).await, format!("550 message refused: {reason}"));
+    }
+    for from in [" a@ours.example", " a@ours.example, x@broken.example", " x@broken.example"] {
+        assert_eq!(outcome(config, &[from]).await, "Continue", "{from}");
+    }
+}
+
+#[tokio::test]
+async fn a_broken_name_of_the_senders_does_not_excuse_forgery_of_our_domains() {
+    let config = "local_domains = ours.example\nlocal_domain_action = reject\n";
+    let refused = "550 not accepted from outside in the name of this site";
+    for broken in ["x@broken.example", "x@evil.example", "x@n.example"] {
+        let one = format!(" a@ours.example, {broken}");
+        assert_eq!(outcome(config, &[&one]).await, refused, "{one}");
+        assert_eq!(outcome(config, &[" a@ours.example", broken]).await, refused, "{broken}");
+    }
+    assert_eq!(outcome(config, &[" x@broken.example"]).await, "Continue");
+}
