@@ -9,10 +9,10 @@ use super::{
 use crate::{
     auth::{
         Identity,
-        dmarc::{AppliedPolicy, DmarcResult, Policy},
+        dmarc::{self, AppliedPolicy, DmarcResult, Policy},
     },
     config::{Action, Config},
-    mail::results::words,
+    mail::{author::Author, results::words},
 };
 
 /// A decision on a message: what is called for. The strictest action is carried out.
@@ -147,8 +147,7 @@ pub fn at_end(config: &Config, facts: &MessageFacts<'_>) -> MessageDecision {
     if facts.too_many_forged.is_some() {
         return decision;
     }
-    let published = facts.dmarc.and_then(|outcome| outcome.policy.as_ref());
-    let published = published.map_or(Policy::None, AppliedPolicy::effective);
+    let published = facts.dmarc.map_or(Policy::None, |outcome| published_policy(facts, outcome));
     decision.own_policy = own_policy(config, facts, published);
     let (cause, exemption) = from_dmarc(config, facts, decision.own_policy, published).unzip();
     let may_pass = config.defer_spf_rejection
@@ -187,6 +186,16 @@ fn is_trouble(facts: &MessageFacts<'_>) -> bool {
     facts.dmarc.is_some_and(|outcome| outcome.result == DmarcResult::Temperror)
 }
 
+/// The policy of the author domain by its record. Of several authors, with a temperror, it counts
+/// only if it is violated in any case: it may be that of a domain of the sender's.
+fn published_policy(facts: &MessageFacts<'_>, outcome: &dmarc::Outcome) -> Policy {
+    let policy = outcome.policy.as_ref().map_or(Policy::None, AppliedPolicy::effective);
+    let counts = outcome.result != DmarcResult::Temperror
+        || outcome.is_violated
+        || matches!(facts.author, None | Some(Author::One(_)));
+    if counts { policy } else { Policy::None }
+}
+
 /// The action on the result of DMARC, and why it is not that of the policy.
 fn from_dmarc(
     config: &Config,
@@ -198,11 +207,21 @@ fn from_dmarc(
     let fails = match result {
         DmarcResult::Fail => true,
         DmarcResult::None | DmarcResult::Permerror => own.is_some() && is_unaligned(config, facts),
-        DmarcResult::Pass | DmarcResult::Temperror => false,
+        // Several authors never pass: no trouble excuses them.
+        DmarcResult::Temperror => !matches!(facts.author, None | Some(Author::One(_))),
+        DmarcResult::Pass => false,
     };
+    let on_policy = match own.unwrap_or(published) {
+        Policy::None => Action::None,
+        Policy::Quarantine => config.dmarc_quarantine_action,
+        Policy::Reject => config.dmarc_reject_action,
+    };
+    // The stricter one, where there is trouble too.
+    let is_trouble = result == DmarcResult::Temperror && config.dmarc_temperror_action >= on_policy;
     let (refusal, action) = match (result, own.unwrap_or(published)) {
-        (_, Policy::Quarantine) if fails => (Refusal::Dmarc, config.dmarc_quarantine_action),
-        (_, Policy::Reject) if fails => (Refusal::Dmarc, config.dmarc_reject_action),
+        (_, Policy::Quarantine | Policy::Reject) if fails && !is_trouble => {
+            (Refusal::Dmarc, on_policy)
+        }
         (DmarcResult::Temperror, Policy::None) if own.is_some() => return None,
         (DmarcResult::Temperror, _) if config.dmarc_temperror_action != Action::None => {
             (Refusal::DmarcTemperror, config.dmarc_temperror_action)

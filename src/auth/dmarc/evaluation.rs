@@ -129,11 +129,20 @@ fn combine(author: &Author, outcomes: Vec<Outcome>, problem: Problem) -> Outcome
     let none = complete && outcomes.iter().all(|outcome| outcome.result == DmarcResult::None);
     let first = outcomes.first().and_then(|outcome| outcome.author_domain.clone());
     // Of equals, the last maximum is taken: so from the last to the first.
-    let strictest = outcomes
-        .into_iter()
-        .rev()
-        .filter(|outcome| strictness(outcome).is_some())
-        .max_by_key(strictness);
+    let (failed, others): (Vec<Outcome>, Vec<Outcome>) =
+        outcomes.into_iter().rev().partition(|outcome| outcome.result == DmarcResult::Fail);
+    let failed = failed.into_iter().max_by_key(strictness);
+    let other = others.into_iter().rfind(|outcome| strictness(outcome).is_some());
+    let strictest = match (failed, other) {
+        (Some(failed), Some(trouble)) if strictness(&failed) < strictness(&trouble) => {
+            // No trouble takes away that a message which never passes violates a policy.
+            let is_violated = effective(&failed) != Policy::None;
+            let (result, problem) = (trouble.result, trouble.problem.clone());
+            let named = if is_violated { failed } else { trouble };
+            Some(Outcome { result, problem, is_violated, ..named })
+        }
+        (failed, other) => failed.or(other),
+    };
     match strictest {
         Some(outcome) => Outcome { problem: outcome.problem.or(Some(problem)), ..outcome },
         None if none => Outcome::new(DmarcResult::None, first, Some(Problem::NoRecord)),

@@ -32,8 +32,12 @@ pub struct Outcome {
     /// The author domain that the result is about; `None` where it cannot be determined.
     pub author_domain: Option<Domain>,
     /// The policy that applies; `None` where there is none, or DNS trouble keeps it unknown. A
-    /// policy may be known with a temperror, and must not be carried out then (RFC 9989 §5.3.6).
+    /// policy may be known with a temperror, and must not be carried out then (RFC 9989 §5.3.6),
+    /// unless it is violated in any case.
     pub policy: Option<AppliedPolicy>,
+    /// With a temperror of a message with several authors, which never passes: the domain and the
+    /// policy are those of one that fails, whatever the trouble hides.
+    pub is_violated: bool,
     /// The record that applies, which may be known where the policy is not.
     pub record: Option<AppliedRecord>,
     /// The organizational domain of the author domain, where it had to be found out.
@@ -59,6 +63,7 @@ impl Outcome {
             result,
             author_domain,
             policy: None,
+            is_violated: false,
             record: None,
             organizational_domain: None,
             aligned: Vec::new(),

@@ -507,9 +507,9 @@ fn authors_that_are_not_one_domain() {
             "temperror broken.example (_dmarc.broken.example: SERVFAIL)",
         ),
         (
-            // Trouble may have hidden a stricter policy.
+            // Trouble may have hidden a stricter policy; the milder one is violated.
             &["a@broken.example, b@t.example"],
-            "temperror broken.example (_dmarc.broken.example: SERVFAIL)",
+            "temperror t.example p=reject of t.example, effective quarantine (_dmarc.broken.example: SERVFAIL)",
         ),
         (&["a@1.test, b@2.test, c@3.test, d@4.test"], "none 1.test (no DMARC record)"),
         (&["a@1.test, b@2.test, c@3.test, d@t.example, e@5.test"], strict_t),

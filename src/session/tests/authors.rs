@@ -57,3 +57,34 @@ async fn a_broken_name_of_the_senders_does_not_excuse_forgery_of_our_domains() {
     }
     assert_eq!(outcome(config, &[" x@broken.example"]).await, "Continue");
 }
+
+#[tokio::test]
+async fn a_broken_name_of_the_senders_does_not_excuse_a_violated_policy() {
+    let path = std::env::temp_dir().join(format!("authors-{}", std::process::id()));
+    std::fs::write(&path, "strict.example reject\nmild.example none\n").unwrap();
+    let own = format!("dmarc_override_file = {}\n", path.display());
+    let [held, strict] = ["DMARC policy of held.example", "DMARC validation failed"];
+    for broken in ["x@broken.example", "x@evil.example"] {
+        for (authors, trouble, expected) in [
+            ("a@held.example", "none", held),
+            ("a@held.example", "tag", held),
+            ("a@held.example", "defer", "451"),
+            ("a@strict.example", "none", strict),
+            ("a@strict.example", "defer", strict),
+            ("a@mild.example", "none", "Continue"),
+            ("a@mild.example", "defer", "451"),
+            ("a@ours.example", "none", "Continue"),
+            ("a@ours.example", "defer", "451"),
+        ] {
+            let config = format!(
+                "{own}dmarc_quarantine_action = quarantine\ndmarc_reject_action = reject\n\
+                 dmarc_temperror_action = {trouble}\n"
+            );
+            for from in [format!(" {authors}, {broken}"), format!(" {broken}, {authors}")] {
+                let found = outcome(&config, &[&from]).await;
+                assert!(found.contains(expected), "{from}, {trouble}: {found}");
+            }
+        }
+    }
+    std::fs::remove_file(path).unwrap();
+}
