@@ -117,8 +117,14 @@ pub fn from_authentication(config: &Config, is_authenticated: bool) -> Option<Ex
 }
 
 /// Whether the client may bring in fields in our name, as long as it does not authenticate.
+///
+/// A relay brings in the mail of strangers: that it is in `trusted_networks` too does not suffice.
 pub fn may_claim_our_ids(config: &Config, address: Option<IpAddr>) -> bool {
-    address.is_some_and(|address| config.trusted_authentication_results.contains(address))
+    let (trusted, relays) = (&config.trusted_authentication_results, &config.trusted_relays);
+    address.is_some_and(|address| {
+        trusted.contains(address)
+            && !(relays.contains(address) && *trusted == config.trusted_networks)
+    })
 }
 
 /// The domain of a HELO name.

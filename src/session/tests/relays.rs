@@ -100,6 +100,31 @@ async fn clients_that_authenticated_at_a_relay_are_exempt() {
 }
 
 #[tokio::test]
+async fn a_relay_in_trusted_networks_brings_in_nothing_in_our_name() {
+    for (config, deleted) in [
+        ("trusted_relays = 203.0.113.9\n", 2),
+        ("trusted_relays = 203.0.113.9\ntrusted_authentication_results = 203.0.113.9\n", 0),
+        ("trusted_relays =\n", 0),
+    ] {
+        let host = Host::new(
+            ZONE,
+            &format!("{ALL}reject_results = fail\niprev_fail_action = tag\n{config}"),
+        );
+        let (mut session, _) = host.connect_from("203.0.113.9");
+        session.mail(b"<amy@client.example>", false, None).await;
+        let field = received("198.51.100.2", "ESMTP");
+        let forged = [
+            ("Received", field.as_str()),
+            ("Authentication-Results", " mx.example.net; spf=pass"),
+            ("X-Auth-Action", " tag"),
+        ];
+        let edits = session.message(&forged, "").await.edits;
+        let count = edits.iter().filter(|edit| matches!(edit, Edit::Delete { .. })).count();
+        assert_eq!(count, deleted, "{config}");
+    }
+}
+
+#[tokio::test]
 async fn messages_that_are_given_up_leave_nothing() {
     let host = host("");
     let mut session = begin(&host).await;
