@@ -36,9 +36,16 @@ impl RecipientSet {
     }
 
     /// Whether a recipient is in the set; the domain may be missing, and need not be a name.
+    ///
+    /// Entries of domains do not have a local-part that an MTA may take for a route to another
+    /// address: `user%other.example@example.com`.
     pub fn contains(&self, local_part: &str, domain: Option<&Domain>) -> bool {
+        let is_address = |domain| match local_part.contains(['@', '%', '!']) {
+            true => self.addresses.has_address(local_part, domain),
+            false => self.addresses.matches(Some(local_part), domain),
+        };
         self.local_parts.contains(local_part.to_ascii_lowercase().as_str())
-            || domain.is_some_and(|domain| self.addresses.matches(Some(local_part), domain))
+            || domain.is_some_and(is_address)
     }
 }
 
@@ -99,6 +106,13 @@ mod tests {
             has("postmaster", "x.example") && has("POSTMASTER", "") && has("Abuse", "example.com")
         );
         assert!(has("x", "b.example") && has("x", "a.c.example"));
+        for routed in
+            ["y%other.example", "y@other.example", "\"y@other.example\"", "other.example!y"]
+        {
+            assert!(!has(routed, "b.example") && !has(routed, "a.c.example"), "{routed}");
+        }
+        let odd: Recipients = listed("y%z@b.example").unwrap();
+        assert!(odd.contains("Y%z", Domain::parse("b.example").ok().as_ref()));
         assert!(!has("abuse", "x.example") && !has("x", "c.example") && !has("x", ""));
         for bad in ["@", "a b@", "user@localhost", "postmaster", "x@, X@"] {
             assert!(listed::<RecipientSet>(bad).is_err(), "{bad}");

@@ -101,11 +101,14 @@ impl Entries for SenderSet {
 impl SenderSet {
     /// Whether an identity is in the set; see [`SkipSenders::matches`].
     pub(super) fn matches(&self, local_part: Option<&str>, domain: &Domain) -> bool {
-        let is_address = |local_part: &str| {
-            let local_parts = self.addresses.get(domain.as_str());
-            local_parts.is_some_and(|all| all.contains(local_part.to_ascii_lowercase().as_str()))
-        };
-        self.domains.contains(domain) || local_part.is_some_and(is_address)
+        self.domains.contains(domain)
+            || local_part.is_some_and(|local_part| self.has_address(local_part, domain))
+    }
+
+    /// Whether an entry is this address.
+    pub(super) fn has_address(&self, local_part: &str, domain: &Domain) -> bool {
+        let local_parts = self.addresses.get(domain.as_str());
+        local_parts.is_some_and(|all| all.contains(local_part.to_ascii_lowercase().as_str()))
     }
 }
 
