@@ -115,7 +115,14 @@ fn author_domain(dmarc: Option<&dmarc::Outcome>) -> &str {
 fn problem_of(dmarc: Option<&dmarc::Outcome>) -> String {
     let problem = dmarc.and_then(|outcome| outcome.problem.as_ref());
     let is_about_from = |problem: &&Problem| {
-        matches!(problem, Problem::NoFrom | Problem::MalformedFrom(_) | Problem::NoMembers)
+        matches!(
+            problem,
+            Problem::NoFrom
+                | Problem::MalformedFrom(_)
+                | Problem::NoMembers
+                | Problem::SeveralAuthorDomains
+                | Problem::MisleadingFrom
+        )
     };
     problem.filter(is_about_from).unwrap_or(&Problem::SeveralFromFields).to_string()
 }

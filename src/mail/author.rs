@@ -114,6 +114,16 @@ impl Author {
             Self::Missing | Self::NoMembers | Self::Malformed(_) => &[],
         }
     }
+
+    /// Whether there are more domains than [`Self::domains`] has: any may be among the others.
+    pub fn has_more_domains(&self) -> bool {
+        match self {
+            Self::Several(domains) | Self::Misleading(domains) | Self::SeveralFields(domains) => {
+                domains.is_truncated()
+            }
+            Self::One(_) | Self::Missing | Self::NoMembers | Self::Malformed(_) => false,
+        }
+    }
 }
 
 /// Reads a From header field: strictly, and where the grammar does not settle what everybody reads,

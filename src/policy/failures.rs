@@ -35,11 +35,13 @@ pub(super) fn failures(
     .filter_map(|(applies, refusal, action)| applies.then_some((refusal, action)))
 }
 
-/// Whether the author domain is ours.
+/// Whether the author domain is ours, or may be one among more than are read.
 pub(super) fn is_local(config: &Config, facts: &MessageFacts<'_>) -> bool {
-    let domains = facts.author.map_or(&[][..], Author::domains);
-    !config.local_domains.is_empty()
-        && domains.iter().any(|domain| config.local_domains.contains(domain))
+    let is_ours = |author: &Author| {
+        let mut domains = author.domains().iter();
+        author.has_more_domains() || domains.any(|domain| config.local_domains.contains(domain))
+    };
+    !config.local_domains.is_empty() && facts.author.is_some_and(is_ours)
 }
 
 /// The policy of the site for the author domain, where it holds instead of the published one. That
@@ -112,13 +114,14 @@ fn is_forged_local(config: &Config, facts: &MessageFacts<'_>) -> bool {
     !(may_pass && matches!(facts.author, Some(Author::One(_)))) && is_unaligned(config, facts)
 }
 
-/// Whether there is no From, none with an author domain, or several: no answer of DNS changes that.
+/// Whether there is no From, none with an author domain, one with more of them than are read, or
+/// several: no answer of DNS changes that.
 fn is_malformed(author: &Author) -> bool {
     match author {
         Author::Missing | Author::Malformed(_) | Author::NoMembers | Author::SeveralFields(_) => {
             true
         }
-        Author::One(_) | Author::Several(_) | Author::Misleading(_) => false,
+        Author::One(_) | Author::Several(_) | Author::Misleading(_) => author.has_more_domains(),
     }
 }
 

@@ -144,7 +144,11 @@ fn combine(author: &Author, outcomes: Vec<Outcome>, problem: Problem) -> Outcome
         (failed, other) => failed.or(other),
     };
     match strictest {
-        Some(outcome) => Outcome { problem: outcome.problem.or(Some(problem)), ..outcome },
+        // What is wrong with From itself is not hidden by trouble with one of so many domains.
+        Some(outcome) => {
+            let shown = outcome.problem.filter(|_| !author.has_more_domains());
+            Outcome { problem: shown.or(Some(problem)), ..outcome }
+        }
         None if none => Outcome::new(DmarcResult::None, first, Some(Problem::NoRecord)),
         None => permerror(first, problem),
     }

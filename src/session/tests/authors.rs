@@ -47,6 +47,30 @@ async fn a_broken_name_of_the_senders_does_not_excuse_a_malformed_author() {
 }
 
 #[tokio::test]
+async fn a_domain_of_ours_does_not_hide_among_many() {
+    let local = "local_domains = ours.example\nlocal_domain_action = reject\n";
+    let domains = |count: usize, of: &str| -> String {
+        (0..count).map(|number| format!(", a@{of}{number}.test")).collect()
+    };
+    for (before, after, is_many) in [(1, 0, false), (14, 1, false), (15, 1, true), (300, 300, true)]
+    {
+        for last in ["x@n.example", "x@broken.example"] {
+            let after = domains(after, "b");
+            let start = format!(" {last}{}", domains(before - 1, "a"));
+            let with_ours = format!("{start}, a@ours.example{after}");
+            assert!(outcome(local, &[&with_ours]).await.starts_with("550 not"), "{with_ours}");
+            let found = outcome("malformed_author_action = reject\n", &[&with_ours]).await;
+            let expected =
+                if is_many { "550 message refused: several author domains" } else { "Continue" };
+            assert_eq!(found, expected, "{with_ours}");
+            let without = if is_many { "550 not" } else { "Continue" };
+            let found = outcome(local, &[&format!("{start}, a@c.test{after}")]).await;
+            assert!(found.starts_with(without), "{start}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_broken_name_of_the_senders_does_not_excuse_forgery_of_our_domains() {
     let config = "local_domains = ours.example\nlocal_domain_action = reject\n";
     let refused = "550 not accepted from outside in the name of this site";
