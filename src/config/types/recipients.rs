@@ -56,7 +56,11 @@ impl Entries for RecipientSet {
 
     fn read(text: &str) -> Parsed<Entry> {
         match text.strip_suffix('@') {
-            Some(local_part) if !local_part.is_empty() && is_local_part(local_part) => {
+            Some(local_part)
+                if !local_part.is_empty()
+                    && is_local_part(local_part)
+                    && (local_part.starts_with('"') || !local_part.contains('@')) =>
+            {
                 Ok(Entry::LocalPart(local_part.to_ascii_lowercase().into()))
             }
             Some(_) => wrong(format!(
@@ -114,7 +118,7 @@ mod tests {
         let odd: Recipients = listed("y%z@b.example").unwrap();
         assert!(odd.contains("Y%z", Domain::parse("b.example").ok().as_ref()));
         assert!(!has("abuse", "x.example") && !has("x", "c.example") && !has("x", ""));
-        for bad in ["@", "a b@", "user@localhost", "postmaster", "x@, X@"] {
+        for bad in ["@", "x@@", "x@b.example@", "a b@", "user@localhost", "postmaster", "x@, X@"] {
             assert!(listed::<RecipientSet>(bad).is_err(), "{bad}");
         }
         assert!(listed::<RecipientSet>("").unwrap().is_empty() && !list.is_empty());
