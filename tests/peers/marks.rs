@@ -20,10 +20,12 @@ fn block(language: &str) -> &'static str {
     rest.split("```").next().unwrap()
 }
 
-const MARKS: [(&str, bool); 4] = [
+const MARKS: [(&str, bool); 5] = [
     ("quarantine; reason=dmarc; domain=author.example", true),
     ("reject;\n reason=dmarc;\n domain=author.example", true),
     ("tag; reason=iprev", false),
+    // DNS trouble is no sign of forgery.
+    ("tag; reason=dmarc-temperror; domain=author.example", false),
     ("", false),
 ];
 
