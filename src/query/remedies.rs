@@ -109,6 +109,14 @@ fn of_signature(signature: &SignatureOutcome) -> Option<String> {
 fn of_dmarc(content: &ContentRecord) -> Option<String> {
     let outcome = content.dmarc.as_ref()?;
     let domain = outcome.author_domain.as_ref().map_or("the author", |domain| domain.as_str());
+    // Nothing else helps such a message.
+    let of_several = [Problem::SeveralFromFields, Problem::SeveralAuthorDomains];
+    if outcome.is_violated || outcome.problem.as_ref().is_some_and(|it| of_several.contains(it)) {
+        return Some(
+            "DMARC would pass only if From had one author domain, and an aligned identifier passed"
+                .to_owned(),
+        );
+    }
     match outcome.result {
         DmarcResult::Pass => None,
         DmarcResult::None => Some(match &outcome.problem {

@@ -436,6 +436,14 @@ fn saved_messages_are_verified_as_they_came() {
     let answer = asker.ask_about(saved("Hi\n").1, &sent);
     answer.has(0, &["accept"]);
     assert!(answer.text.contains("all fields are taken for the client's"), "{answer:?}");
+    // Several authors never pass.
+    let answer = asker.ask_about(
+        "From: amy@example.org, bob@other.example\n\nHi\n",
+        &["--ip", "192.0.2.1", "--mail-from", "<>"],
+    );
+    let only =
+        "- DMARC would pass only if From had one author domain, and an aligned identifier passed";
+    answer.has(1, &["reject: 550 5.7.26 DMARC validation failed for example.org", only]);
     // What if.
     let changed = asker.ask_about(
         &plain,
