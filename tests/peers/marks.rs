@@ -1,4 +1,4 @@
-//! What `docs/postfix.md` does with marked messages, in the programs that do it: Postfix and Sieve.
+//! What the README does with marked messages, in the programs that do it: Postfix and Sieve.
 
 use std::{net::IpAddr, process::Command};
 
@@ -12,7 +12,7 @@ use testkit::{
     scratch::{Scratch, target_folder},
 };
 
-const DOCUMENT: &str = include_str!("../../docs/postfix.md");
+const DOCUMENT: &str = include_str!("../../README.md");
 
 /// The block of this language.
 fn block(language: &str) -> &'static str {
