@@ -89,7 +89,8 @@ pub(super) fn mentions_address(text: &[u8]) -> bool {
     false
 }
 
-fn is_port(text: &[u8]) -> bool {
+/// Whether it is the number of a port.
+pub(super) fn is_port(text: &[u8]) -> bool {
     (1..=5).contains(&text.len()) && text.iter().all(u8::is_ascii_digit)
 }
 

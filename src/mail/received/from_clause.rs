@@ -8,7 +8,7 @@
 use std::net::IpAddr;
 
 use super::{
-    address::{mentions_address, read_bare, read_literal, split_ident},
+    address::{is_port, mentions_address, read_bare, read_literal, split_ident},
     pieces::{Piece, Pieces},
     reason::Unreadable,
 };
@@ -276,7 +276,7 @@ impl<'a> HeloComment<'a> {
     ///
     /// ```text
     /// helo = ( "HELO" / "EHLO" / "LHLO" ) [ FWS word ]
-    ///      / 1*( "port=" word / "helo=" word / "ident=" word )   ; separated by FWS
+    ///      / 1*( "port=" port / "helo=" word / "ident=" word )   ; separated by FWS
     /// ```
     ///
     /// A word with an `@` is none of these: Sendmail writes `(ident@[192.0.2.1])`, and the client
@@ -302,8 +302,8 @@ impl<'a> HeloComment<'a> {
                 is_helo = true;
             } else if without_key(text, b"ident=").is_some() {
                 is_helo = true;
-            } else {
-                without_key(text, b"port=")?;
+            } else if !without_key(text, b"port=").is_some_and(is_port) {
+                return None;
             }
         }
         is_helo.then_some(Self { helo, is_literal: false })
