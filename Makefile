@@ -31,7 +31,7 @@ CARGO_DENY = 0.20.2
 SECONDS = 60
 MINUTES = 60
 # What `make test` does of it.
-TEST_RUNS = 20000
+TEST_RUNS = 5000
 
 BINDIR = $(DESTDIR)$(PREFIX)/sbin
 MANDIR = $(DESTDIR)$(PREFIX)/share/man

@@ -13,6 +13,9 @@ pub(super) fn pairs(text: &str) -> Result<Vec<Pair>, NotOurs> {
     };
     let mut pairs = Vec::new();
     for (key, value) in object {
+        if key.is_empty() {
+            return Err(not_ours("a key of the JSON is empty"));
+        }
         let values = match value {
             Value::Array(values) => values,
             value => vec![value],
