@@ -92,7 +92,7 @@ impl<'a> Evaluation<'a> {
         let outcome = finished
             .unwrap_or_else(|| Err(self.lookups.fail_late()))
             .unwrap_or_else(Outcome::with_problem);
-        self.lookups.trace(|| format!("result {}", outcome.result));
+        self.lookups.trace_result(outcome.result);
         let (lookups, void_lookups) = self.lookups.counts();
         (Outcome { lookups, void_lookups, ..outcome }, self.wanted_explanation)
     }
@@ -105,6 +105,7 @@ impl<'a> Evaluation<'a> {
         redirected: bool,
     ) -> Result<Next, Problem> {
         let is_target = include.is_some() || redirected;
+        self.lookups.want(&domain);
         let texts = match self.lookups.lookup(&domain, RecordType::Txt).await {
             Ok(Answer::Txt(texts)) => texts,
             Err(failure) if failure.is_void() => {

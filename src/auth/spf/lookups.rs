@@ -15,7 +15,10 @@ use super::{
     record::ParsedRecord,
     trace::{Trace, describe_answer, list},
 };
-use crate::dns::{Answer, Dns, Failure, Name, RecordType, Server};
+use crate::{
+    dns::{Answer, Dns, Failure, Name, RecordType, Server},
+    mail::results::SpfResult,
+};
 
 /// The look-ups of a check.
 pub(super) struct Lookups<'a> {
@@ -37,6 +40,8 @@ pub(super) struct Lookups<'a> {
     domain: Option<Name>,
     /// How many includes deep it is.
     depth: usize,
+    /// The domain whose record is wanted next; noted for the trace alone.
+    target: Option<Name>,
     /// Records under evaluation whose later terms have no early look-ups yet, the one on top last.
     waiting: Vec<Later>,
     trace: Option<&'a mut Trace>,
@@ -69,6 +74,7 @@ impl<'a> Lookups<'a> {
             prefetch: None,
             domain: None,
             depth: 0,
+            target: None,
             waiting: Vec::new(),
             trace,
         }
@@ -80,8 +86,14 @@ impl<'a> Lookups<'a> {
 
     //--- The record under evaluation ---
 
+    /// Has the record of a domain wanted: until it begins, the steps are about that domain.
+    pub(super) fn want(&mut self, domain: &Name) {
+        self.target = self.trace.as_ref().map(|_| domain.clone());
+    }
+
     /// Begins a record, within the record under evaluation if there is one.
     pub(super) fn enter(&mut self, domain: &Name, record: &Arc<ParsedRecord>) {
+        self.target = None;
         self.depth += usize::from(self.domain.is_some());
         self.domain = Some(domain.clone());
         self.waiting.push(Later { domain: domain.clone(), record: Arc::clone(record), next: 0 });
@@ -285,8 +297,17 @@ impl<'a> Lookups<'a> {
 
     pub(super) fn trace(&mut self, event: impl FnOnce() -> String) {
         if let Some(trace) = &mut self.trace {
-            let domain = self.domain.as_ref().map_or(self.variables.sender_domain, Name::as_str);
-            trace.add(self.depth, domain, &event());
+            let is_within = self.target.is_some() && self.domain.is_some();
+            let domain = self.target.as_ref().or(self.domain.as_ref());
+            let domain = domain.map_or(self.variables.sender_domain, Name::as_str);
+            trace.add(self.depth + usize::from(is_within), domain, &event());
+        }
+    }
+
+    /// Traces the result of the check, which is that of the domain where it began.
+    pub(super) fn trace_result(&mut self, result: SpfResult) {
+        if let Some(trace) = &mut self.trace {
+            trace.add(0, self.variables.sender_domain, &format!("result {result}"));
         }
     }
 

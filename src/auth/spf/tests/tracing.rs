@@ -68,16 +68,35 @@ fn problems_are_traced() {
         )
     };
     assert!(traced("v=spf1 include:n.example", "").ends_with(
-        "example.com: TXT n.example: NXDOMAIN\nexample.com: no SPF record at n.example\nexample.com: result permerror\n"
+        "  n.example: TXT n.example: NXDOMAIN\n  n.example: no SPF record at n.example\nexample.com: result permerror\n"
     ));
     assert!(
         traced("v=spf1 include:n.example", "n.example TXT \"v=spf1\"\nn.example TXT \"v=spf1 a\"")
-            .contains("example.com: TXT n.example: v=spf1 | v=spf1 a\nexample.com: more than one SPF record at n.example\n")
+            .contains("  n.example: TXT n.example: v=spf1 | v=spf1 a\n  n.example: more than one SPF record at n.example\n")
     );
     assert!(
         traced("v=spf1 include:n.example", "n.example TXT \"x\"")
-            .contains("example.com: TXT n.example: no SPF record, 1 other texts\n")
+            .contains("  n.example: TXT n.example: no SPF record, 1 other texts\n")
     );
+    // A record that cannot be read is that of its domain, where an include or redirect leads to it.
+    let bad = "n.example TXT \"v=spf1 foo -all\"\nm.example TXT \"v=spf1 redirect=n.example\"";
+    let syntax = "n.example: syntax error in 'foo' in the SPF record of n.example\n";
+    for (record, indent) in [
+        ("v=spf1 include:n.example", "  "),
+        ("v=spf1 redirect=n.example", ""),
+        ("v=spf1 include:m.example", "  "),
+        ("v=spf1 redirect=m.example", ""),
+    ] {
+        let expected = format!(
+            "\n{indent}n.example: record v=spf1 foo -all\n{indent}{syntax}example.com: result permerror\n"
+        );
+        let traced = traced(record, bad);
+        assert!(traced.ends_with(&expected), "{traced}");
+    }
+    // The limits end the check in a record that is deep in others.
+    let traced_loop = traced("v=spf1 include:example.com", "");
+    let end = "\nexample.com: result permerror\n";
+    assert!(traced_loop.ends_with(end), "{traced_loop}");
     assert!(
         traced("v=spf1 mx", "example.com MX !timeout")
             .ends_with("MX example.com: timeout\nexample.com: result temperror\n")
