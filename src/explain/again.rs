@@ -53,14 +53,19 @@ struct Comparison {
     now: Option<String>,
     /// What it means that they differ.
     cause: &'static str,
+    /// Whether it is verified at the end of a message only.
+    is_of_content: bool,
 }
 
 /// Compares the line with what was found today: a line of text for each thing that can be compared.
 pub(super) fn compare(line: &LogLine, finding: &Finding) -> String {
     let mut text = String::new();
-    for Comparison { what, then, now, cause } in comparisons(line, finding) {
+    for Comparison { what, then, now, cause, is_of_content } in comparisons(line, finding) {
         let (what, then) = (harmless(&what), harmless(&then));
         text.push_str(&match now {
+            None if is_of_content && !finding.asked.has_message => {
+                format!("{what}: then {then}; that cannot be asked again without the message.\n")
+            }
             None => {
                 format!("{what}: then {then}; with today's configuration it is not verified.\n")
             }
@@ -98,15 +103,16 @@ fn comparisons(line: &LogLine, finding: &Finding) -> Vec<Comparison> {
         let cause = spf_cause(then, now.as_deref());
         let domain = line.get("domain").or(line.get("spf-domain")).unwrap_or("the sender");
         let what = format!("SPF of {domain}");
-        found.push(Comparison { what, then: then.to_owned(), now, cause });
+        found.push(Comparison { what, then: then.to_owned(), now, cause, is_of_content: false });
     }
     if let Some(then) = line.get("mechanism") {
         let outcome = outcome_of(identity).filter(|outcome| outcome.policy_domain.is_some());
         let now = outcome
             .map(|outcome| outcome.mechanism.clone().unwrap_or_else(|| "default".to_owned()));
-        let cause = "the record has changed";
+        let cause = "the record has changed, or what it leads to";
         if now.is_some() {
-            found.push(Comparison { what: "The term".into(), then: then.to_owned(), now, cause });
+            let (what, then) = ("The term".to_owned(), then.to_owned());
+            found.push(Comparison { what, then, now, cause, is_of_content: false });
         }
     }
     let is_signed = line.all("dkim").any(|word| word != "none");
@@ -114,7 +120,8 @@ fn comparisons(line: &LogLine, finding: &Finding) -> Vec<Comparison> {
         let now = contents().find_map(|content| content.dmarc.as_ref());
         let now = now.map(|outcome| outcome.result.as_str().to_owned());
         let cause = "the records of SPF or DMARC have changed, or DNS had trouble";
-        found.push(Comparison { what: "DMARC".into(), then: then.to_owned(), now, cause });
+        let (what, then) = ("DMARC".to_owned(), then.to_owned());
+        found.push(Comparison { what, then, now, cause, is_of_content: true });
     }
     if let Some(then) = line.get("policy") {
         let now = contents().find_map(|content| content.dmarc.as_ref()?.policy.as_ref());
@@ -123,14 +130,14 @@ fn comparisons(line: &LogLine, finding: &Finding) -> Vec<Comparison> {
         let what = "The DMARC policy".to_owned();
         let is_verified = contents().any(|content| content.dmarc.is_some());
         let now = now.or(is_verified.then(|| "no policy".to_owned()));
-        found.push(Comparison { what, then: then.to_owned(), now, cause });
+        found.push(Comparison { what, then: then.to_owned(), now, cause, is_of_content: true });
     }
     if let Some(then) = line.get("iprev") {
         let now = contents().find_map(|content| content.iprev.as_ref());
         let now = now.map(|outcome| outcome.result.as_str().to_owned());
         let cause = "the names of the client's address have changed, or DNS had trouble";
         let what = "The client's name".to_owned();
-        found.push(Comparison { what, then: then.to_owned(), now, cause });
+        found.push(Comparison { what, then: then.to_owned(), now, cause, is_of_content: true });
     }
     found
 }
@@ -143,6 +150,6 @@ fn spf_cause(then: &str, now: Option<&str>) -> &'static str {
         (_, Some("none")) => "the domain has no record any more",
         ("permerror", _) => "the record has been repaired",
         (_, Some("permerror")) => "the record is broken by now",
-        _ => "the record has changed, or a record that it leads to",
+        _ => "the record has changed, or what it leads to",
     }
 }

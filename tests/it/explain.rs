@@ -114,8 +114,8 @@ fn the_same_is_asked_again() {
         (
             "a.example TXT \"v=spf1 ip4:192.0.2.1 -all\"",
             LINE,
-            "SPF of a.example: then fail, now pass: the record has changed, or a record that it leads to.\n\
-             The term: then all, now ip4:192.0.2.1: the record has changed.\n",
+            "SPF of a.example: then fail, now pass: the record has changed, or what it leads to.\n\
+             The term: then all, now ip4:192.0.2.1: the record has changed, or what it leads to.\n",
             0,
         ),
         (
@@ -133,7 +133,7 @@ fn the_same_is_asked_again() {
         (
             "b.example TXT \"v=spf1 ~all\"\n_dmarc.a.example TXT \"v=DMARC1; p=reject\"\n192.0.2.1 PTR a.example\na.example A 192.0.2.1",
             message,
-            "SPF of b.example: then fail, now softfail: the record has changed, or a record that it leads to.\n\
+            "SPF of b.example: then fail, now softfail: the record has changed, or what it leads to.\n\
              DMARC: then fail, and the same now.\n\
              The DMARC policy: then none, now reject: the DMARC record has changed.\n\
              The client's name: then fail, now pass: the names of the client's address have changed, or DNS had trouble.\n",
@@ -143,6 +143,20 @@ fn the_same_is_asked_again() {
             same,
             "identity=helo result=none action=accept client-ip=192.0.2.1 domain=h.example helo=h.example",
             "SPF of h.example: then none; with today's configuration it is not verified.\n",
+            0,
+        ),
+        (
+            "192.0.2.1 PTR a.example\na.example A 192.0.2.1",
+            "iprev=pass client-name=a.example action=accept client-ip=192.0.2.1",
+            "The client's name: then pass; that cannot be asked again without the message.\n",
+            0,
+        ),
+        (
+            "b.example TXT \"v=spf1 ip4:192.0.2.1 -all\"",
+            "dmarc=permerror action=accept spf=pass spf-domain=b.example envelope-from=u@b.example \
+             problem=\"no From field\" client-ip=192.0.2.1 dkim=none",
+            "SPF of b.example: then pass, and the same now.\n\
+             DMARC: then permerror; that cannot be asked again without the message.\n",
             0,
         ),
         (
