@@ -91,7 +91,7 @@ fn spf(verified: &Verified, finding: &Finding, answers: &Entries, sentences: &mu
     let (domain, client) = (verified.domain.as_str(), finding.asked.client.value);
     let term = || match (mechanism, policy_domain) {
         (Some(term), Some(owner)) if term == "all" && owner.eq_ignore_ascii_case(domain) => {
-            "only its last term, \"all\", matches".to_owned()
+            "no term before \"all\" matches".to_owned()
         }
         (Some(term), Some(owner)) if owner.eq_ignore_ascii_case(domain) => {
             format!("its term \"{term}\" matches")

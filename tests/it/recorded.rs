@@ -326,7 +326,7 @@ fn senders_are_told_what_is_wrong() {
             vec![
                 "with the sender a@fail.example in MAIL FROM; DNS as of 20",
                 "SPF gives softfail: the record of fail.example does not list 192.0.2.1 as a sender \
-                 (only its last term, \"all\", matches).",
+                 (no term before \"all\" matches).",
                 "The SPF record leads to names that DNS has nothing for: gone.example (MX).",
             ],
             vec!["ptr", "DMARC", "DKIM", "look-ups"],
