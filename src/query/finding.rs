@@ -4,10 +4,14 @@ use std::{net::IpAddr, sync::Arc};
 
 use super::message::InputLine;
 use crate::{
-    auth::dmarc::DmarcResult,
-    config::Action,
+    auth::{
+        dkim::{DkimResult, SignatureOutcome},
+        dmarc::DmarcResult,
+        iprev::IprevResult,
+    },
+    config::{Action, Config},
     mail::results::{SpfResult, words},
-    session::{Edit, Record, Verdict},
+    session::{ContentRecord, Edit, Record, Verdict},
 };
 
 /// The finding on a question.
@@ -149,9 +153,14 @@ impl Finding {
     }
 
     /// Whether DNS trouble keeps the outcome from being certain: SPF of the sender, or of HELO where
-    /// there is none, or DMARC came to a temperror; a pass of DMARC makes up for the former.
-    pub fn is_uncertain(&self) -> bool {
+    /// there is none, or DMARC came to a temperror; a pass of DMARC makes up for the former. So does
+    /// a temperror of iprev, and of a signature where nothing passes, if this configuration has an
+    /// action that only follows from a better answer.
+    pub fn is_uncertain(&self, config: &Config) -> bool {
         let contents = || self.records().filter_map(|record| record.content.as_ref());
+        if contents().any(|content| is_spared(content, config)) {
+            return true;
+        }
         let dmarc = contents().filter_map(|content| content.dmarc.as_ref()).last();
         match dmarc.map(|outcome| outcome.result) {
             Some(DmarcResult::Pass) => return false,
@@ -161,4 +170,19 @@ impl Finding {
         let last = self.records().flat_map(|record| &record.identities).last();
         last.is_some_and(|last| last.verified.outcome.result == SpfResult::Temperror)
     }
+}
+
+/// Whether only a temperror keeps an action from being carried out: that on iprev, or that on
+/// messages that nothing authenticates.
+fn is_spared(content: &ContentRecord, config: &Config) -> bool {
+    let iprev = content.iprev.as_ref().map(|outcome| outcome.result);
+    if config.iprev_fail_action != Action::None && iprev == Some(IprevResult::Temperror) {
+        return true;
+    }
+    let signatures = || content.dkim.iter().flatten().map(SignatureOutcome::result);
+    let spf = content.mailfrom.as_ref().map(|verified| verified.outcome.result);
+    config.unauthenticated_action != Action::None
+        && spf != Some(SpfResult::Pass)
+        && signatures().all(|result| result != DkimResult::Pass)
+        && signatures().any(|result| result == DkimResult::Temperror)
 }

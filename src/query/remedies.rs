@@ -103,7 +103,8 @@ fn of_signature(signature: &SignatureOutcome) -> Option<String> {
         Reason::TooManySignatures(_) => "fewer stood above it (max_dkim_signatures)".to_owned(),
         other => format!("this were not so: {other}"),
     };
-    Some(format!("DKIM of {domain} (selector {selector}) would pass if {condition}"))
+    // What comes behind the first thing that is wrong was not verified.
+    Some(format!("DKIM of {domain} (selector {selector}) might pass if {condition}"))
 }
 
 fn of_dmarc(content: &ContentRecord) -> Option<String> {
@@ -123,7 +124,7 @@ fn of_dmarc(content: &ContentRecord) -> Option<String> {
             Some(Problem::NoRecord) | None => format!(
                 "DMARC would pass if {domain} or the domains above it had a DMARC record, and an aligned identifier passed"
             ),
-            Some(problem) => format!("DMARC would pass if this were not so: {problem}"),
+            Some(problem) => format!("DMARC might pass if this were not so: {problem}"),
         }),
         DmarcResult::Permerror | DmarcResult::Temperror => {
             let problem = outcome.problem.as_ref().map(ToString::to_string).unwrap_or_default();

@@ -13,6 +13,9 @@ use crate::{
     session::{ContentRecord, Edit, IdentityRecord, Verdict},
 };
 
+/// The most fields that were left out of the message, or that are deleted, that are listed.
+const MAX_LISTED: usize = 50;
+
 /// Writes a finding, made with this configuration.
 pub(super) fn report(finding: &Finding, config: &Config, places: &Places, style: Style) -> String {
     let mut layout = Layout::new(style);
@@ -87,15 +90,12 @@ fn results(layout: &mut Layout, finding: &Finding, config: &Config) {
     }
     layout.heading("Results");
     for identity in identities {
-        let label = match identity.verified.identity {
-            Identity::Helo => "SPF HELO",
-            Identity::Mailfrom => "SPF",
-        };
-        layout.item(label, &spf_line(identity, config));
+        layout.item(label(identity.verified.identity), &spf_line(identity, config));
     }
     for skipped in skipped {
         let reason = skipped.reason.as_str();
-        layout.item("SPF", &format!("not verified: {} ({reason})", skipped.value));
+        let label = label(skipped.identity);
+        layout.item(label, &format!("not verified: {} ({reason})", skipped.value));
     }
     for content in contents {
         match content.dkim.as_deref() {
@@ -113,6 +113,14 @@ fn results(layout: &mut Layout, finding: &Finding, config: &Config) {
             let failure = outcome.failure.map_or(String::new(), |failure| format!(" ({failure})"));
             layout.item("iprev", &format!("{}{name}{failure}", outcome.result));
         }
+    }
+}
+
+/// The label of SPF of an identity.
+fn label(identity: Identity) -> &'static str {
+    match identity {
+        Identity::Helo => "SPF HELO",
+        Identity::Mailfrom => "SPF",
     }
 }
 
@@ -242,7 +250,10 @@ fn input(layout: &mut Layout, asked: &Asked) {
         let name = line.text.split(':').next().unwrap_or_default();
         format!("{name} (line {})", line.number)
     });
-    let left_out: Vec<String> = left_out.collect();
+    let mut left_out: Vec<String> = left_out.take(MAX_LISTED).collect();
+    if asked.left_out.len() > MAX_LISTED {
+        left_out.push(format!("{} more", asked.left_out.len() - MAX_LISTED));
+    }
     if !left_out.is_empty() {
         layout.item("left out", &format!("{}: added here", left_out.join(", ")));
     }

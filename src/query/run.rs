@@ -17,7 +17,7 @@ use super::{
     report::report,
 };
 use crate::{
-    config::{Errors, Loaded, Overrides, Setting, load, load_defaults, load_text},
+    config::{Config, Errors, Loaded, Overrides, Setting, load, load_defaults, load_text},
     dns::Dns,
     runtime::{Runtime, dns_settings},
 };
@@ -94,7 +94,7 @@ pub enum Problem {
 pub fn run(inquiry: Inquiry) -> Result<Answered, Problem> {
     let (is_json, style) = (inquiry.is_json, inquiry.style);
     let (finding, answers, loaded) = play(inquiry)?;
-    let exit = exit(&finding);
+    let exit = exit(&finding, &loaded.config);
     let text = if is_json {
         json::write(&finding, &loaded.config, &loaded.places, exit)
     } else {
@@ -110,8 +110,8 @@ pub fn run(inquiry: Inquiry) -> Result<Answered, Problem> {
 ///
 /// As those of [`run`].
 pub fn find(inquiry: Inquiry) -> Result<(Finding, u8), Problem> {
-    let (finding, ..) = play(inquiry)?;
-    let exit = exit(&finding);
+    let (finding, _, loaded) = play(inquiry)?;
+    let exit = exit(&finding, &loaded.config);
     Ok((finding, exit))
 }
 
@@ -194,9 +194,9 @@ fn read(path: &Path, most: u64) -> io::Result<Vec<u8>> {
 }
 
 /// The exit code: 0 where the message goes on, 1 where it is refused for good.
-fn exit(finding: &Finding) -> u8 {
+fn exit(finding: &Finding, config: &Config) -> u8 {
     match finding.outcome() {
-        Outcome::Accept | Outcome::Tag | Outcome::Quarantine if finding.is_uncertain() => {
+        Outcome::Accept | Outcome::Tag | Outcome::Quarantine if finding.is_uncertain(config) => {
             UNAVAILABLE
         }
         Outcome::Accept | Outcome::Tag | Outcome::Quarantine => 0,

@@ -70,7 +70,7 @@ impl Why {
         if let Some(exemption) = records.iter().rev().find_map(|record| record.exemption) {
             return of_exemption(exemption);
         }
-        if let Some(why) = last.and_then(|last| of_accepted(last, config)) {
+        if let Some(why) = last.and_then(|last| of_accepted(last, !is_at_end, config)) {
             return why;
         }
         let skipped = records.iter().flat_map(|record| &record.skipped).next();
@@ -255,7 +255,7 @@ fn of_exemption(exemption: Exemption) -> Why {
 }
 
 /// Why an identity that does not pass is not refused.
-fn of_accepted(identity: &IdentityRecord, config: &Config) -> Option<Why> {
+fn of_accepted(identity: &IdentityRecord, is_before_end: bool, config: &Config) -> Option<Why> {
     if let Some(exemption) = identity.exemption {
         let mut why = of_exemption(exemption);
         why.sentence = format!("{}, but {}", spf_is(&identity.verified), why.sentence);
@@ -266,8 +266,17 @@ fn of_accepted(identity: &IdentityRecord, config: &Config) -> Option<Why> {
         Identity::Helo => (&config.reject_helo_results, "reject_helo_results"),
         Identity::Mailfrom => (&config.reject_results, "reject_results"),
     };
+    let is_rejected = results.contains(&verified.outcome.result);
+    let is_sender = verified.identity == Identity::Mailfrom && !identity.for_dmarc;
+    if is_before_end && is_rejected && is_sender && config.defer_spf_rejection {
+        let sentence = format!(
+            "{}, which is rejected at the end of the message unless DMARC passes",
+            spf_is(verified)
+        );
+        return Some(Why::new(sentence, Some("defer_spf_rejection")));
+    }
     let is_bad = !matches!(verified.outcome.result, SpfResult::Pass | SpfResult::None);
-    (is_bad && !results.contains(&verified.outcome.result))
+    (is_bad && !is_rejected)
         .then(|| Why::new(format!("{}, which is not rejected", spf_is(verified)), Some(parameter)))
 }
 

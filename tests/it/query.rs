@@ -66,6 +66,42 @@ fn scenarios_come_out_as_through_the_milter_protocol() {
     assert!(played > 100, "{played}");
 }
 
+#[test]
+fn what_only_dns_trouble_lets_through_is_uncertain() {
+    let asker = Asker::new();
+    let signed = "DKIM-Signature: v=1; a=rsa-sha256; c=simple/relaxed; d=example.org; s=t; h=From;\n \
+                  bh=47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=; b=AAAA\nFrom: amy@soft.example\n\n";
+    let plain = "From: amy@soft.example\n\n";
+    for (message, ip, change, exit) in [
+        (plain, "192.0.2.7", "iprev_fail_action=reject", 69),
+        (plain, "192.0.2.7", "iprev_fail_action=none", 0),
+        (plain, "192.0.2.8", "iprev_fail_action=tag", 0),
+        (signed, "192.0.2.8", "unauthenticated_action=reject", 69),
+        (signed, "192.0.2.8", "unauthenticated_action=none", 0),
+        (plain, "192.0.2.8", "unauthenticated_action=reject", 1),
+    ] {
+        let client = ["--ip", ip, "--mail-from", "amy@soft.example"];
+        let changes = ["--as", "verify_iprev=yes", "--as", change];
+        let answer = asker.ask_about(message, &[&client[..], &changes].concat());
+        assert_eq!(answer.exit, exit, "{change}: {answer:?}");
+    }
+}
+
+#[test]
+fn fields_that_were_left_out_are_listed_up_to_a_bound() {
+    let asker = Asker::new();
+    for (count, last) in [(48, "Authentication-Results (line 51)"), (49, "1 more")] {
+        let message = format!(
+            "Return-Path: <amy@soft.example>\nReceived: from x (x [192.0.2.8]) by mx.example.net\n with SMTP\n\
+             {}From: amy@soft.example\n\n",
+            "Authentication-Results: mx.example.net; spf=pass\n".repeat(count)
+        );
+        let answer = asker.ask_about(message, &[]);
+        assert_eq!(answer.exit, 0, "{answer:?}");
+        assert!(answer.text.contains(&format!(", {last}: added here\n")), "{}", answer.text);
+    }
+}
+
 /// The value with which a parameter calls for nothing.
 fn harmless_value(parameter: &str) -> &'static str {
     match parameter {
@@ -200,6 +236,8 @@ ed._domainkey.example.org TXT "${ed25519}"
 mail.example.com TXT "v=spf1 ip4:203.0.113.9 -all"
 soft.example TXT "v=spf1 ~all"
 trouble.example TXT !servfail
+192.0.2.7 PTR !servfail
+t._domainkey.example.org TXT !servfail
 "#;
 
 const CONFIG: &str = "socket = unix:/proc/nobody/can/listen/here
@@ -338,6 +376,15 @@ fn what_a_client_says_is_answered_without_a_message() {
     asker.ask(&[&trouble[..], &["defer_spf_rejection=no"]].concat()).has(75, &[]);
     let answer = asker.ask(&[&trouble[..], &["reject_results="]].concat());
     answer.has(69, &["accept"]);
+    // A rejection that is put off is none yet, and is no acceptance either.
+    let answer = asker.ask(&["--ip", "192.0.2.99", "--mail-from", "amy@example.org"]);
+    answer.has(
+        0,
+        &[
+            "why        SPF of the sender amy@example.org is fail, which is rejected at the end of the message unless DMARC passes",
+            &format!("decided by defer_spf_rejection = yes ({}:6)", asker.config.display()),
+        ],
+    );
     // HELO alone.
     asker
         .ask(&["--ip", "192.0.2.1", "--helo", "mail.example.com"])
@@ -428,7 +475,7 @@ fn saved_messages_are_verified_as_they_came() {
             "reject: 550 5.7.26 DMARC validation failed for example.org",
             "why        DMARC of example.org fails, and its policy is reject",
             &format!("decided by dmarc_reject_action = reject ({}:7)", asker.config.display()),
-            "- DKIM of example.org (selector ed) would pass if the body were as it was signed",
+            "- DKIM of example.org (selector ed) might pass if the body were as it was signed",
         ],
     );
     // As the client sent it.
