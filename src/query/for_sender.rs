@@ -1,6 +1,8 @@
 //! A text about a finding for the sender: what his records and signatures lack, and nothing about
 //! this site.
 
+use std::net::IpAddr;
+
 use crate::{
     auth::{
         Identity, Verified,
@@ -38,7 +40,7 @@ pub(super) fn for_sender(finding: &Finding, answers: &Entries, time: u64) -> Str
             let is_wanted = verified.identity == Identity::Mailfrom
                 || !matches!(verified.outcome.result, SpfResult::None | SpfResult::Neutral);
             if is_wanted {
-                spf(verified, finding, answers, &mut sentences);
+                spf(verified, record.client, answers, &mut sentences);
             }
         }
         let Some(content) = &record.content else { continue };
@@ -67,9 +69,24 @@ pub(super) fn for_sender(finding: &Finding, answers: &Entries, time: u64) -> Str
 /// What was asked, and when DNS was looked at.
 fn received(finding: &Finding, time: u64) -> String {
     let asked = &finding.asked;
-    let mut text = format!("We looked at mail from {}", asked.client.value);
-    if let Some(helo) = &asked.helo {
-        text.push_str(&format!(", which calls itself {}", helo.value));
+    let mut text = "We looked at mail".to_owned();
+    // A relay of this site is none of the sender's hosts, nor are an address and a name that a host
+    // of ours has within this site.
+    let relayed = finding.records().find(|record| record.relay.is_some());
+    let (client, helo) = match relayed {
+        Some(record) => (record.client, record.helo.as_deref()),
+        None => {
+            let client = finding.records().find_map(|record| record.client);
+            let helo = finding.records().find_map(|record| record.helo.as_deref());
+            let helo = helo.or(asked.helo.as_ref().map(|helo| helo.value.as_str()));
+            (Some(client.unwrap_or(asked.client.value)), helo)
+        }
+    };
+    if let Some(client) = client {
+        text.push_str(&format!(" from {client}"));
+        if let Some(helo) = helo {
+            text.push_str(&format!(", which calls itself {helo}"));
+        }
     }
     if let Some(path) = &asked.mail_from {
         match path.value.trim_matches(['<', '>']) {
@@ -86,9 +103,16 @@ fn received(finding: &Finding, time: u64) -> String {
     text
 }
 
-fn spf(verified: &Verified, finding: &Finding, answers: &Entries, sentences: &mut Vec<String>) {
+fn spf(
+    verified: &Verified,
+    client: Option<IpAddr>,
+    answers: &Entries,
+    sentences: &mut Vec<String>,
+) {
+    // Without its address nothing was verified.
+    let Some(client) = client else { return };
     let spf::Outcome { result, mechanism, policy_domain, problem, .. } = &verified.outcome;
-    let (domain, client) = (verified.domain.as_str(), finding.asked.client.value);
+    let domain = verified.domain.as_str();
     let term = || match (mechanism, policy_domain) {
         (Some(term), Some(owner)) if term == "all" && owner.eq_ignore_ascii_case(domain) => {
             "no term before \"all\" matches".to_owned()

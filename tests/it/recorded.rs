@@ -374,3 +374,37 @@ fn senders_are_told_what_is_wrong() {
         "{paragraph}"
     );
 }
+
+/// Neither a relay nor an inner address is the sender's host.
+#[test]
+fn senders_are_told_of_the_client_that_was_verified() {
+    let site = Site::new();
+    let relayed = "Received: from away.example (away.example [198.51.100.7])\n by relay.example with ESMTP\n\
+                   From: a@fail.example\n\n";
+    let nobody = "Received: by relay.example (Postfix, from userid 0)\nFrom: a@fail.example\n\n";
+    for (setting, message, client) in [
+        (
+            "trusted_relays=192.0.2.1",
+            relayed,
+            " from 198.51.100.7, which calls itself away.example,",
+        ),
+        ("trusted_relays=192.0.2.1", nobody, ","),
+        (
+            "client_map=192.0.2.1=198.51.100.7 out.example",
+            relayed,
+            " from 198.51.100.7, which calls itself out.example,",
+        ),
+    ] {
+        let message = site.scratch.write("message", message);
+        let message = message.to_str().unwrap();
+        let client_said = ["--helo", "in.example", "--mail-from", "a@fail.example"];
+        let asked = ["--message", message, "--as", setting, "--for-sender"];
+        let written = text(&site.query(&[&client_said[..], &asked].concat())).replace('\n', " ");
+        let begin = format!("We looked at mail{client} with the sender a@fail.example ");
+        assert!(written.starts_with(&begin), "{written}");
+        assert!(!written.contains("192.0.2.1 "), "{written}");
+        let is_named = written.contains("does not list 198.51.100.7 as a sender");
+        assert_eq!(is_named, client != ",", "{written}");
+        assert!(!written.contains("no domain that could"), "{written}");
+    }
+}
