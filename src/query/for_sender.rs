@@ -315,14 +315,19 @@ fn dmarc(outcome: &Outcome, sentences: &mut Vec<String>) {
             sentences.push(format!("DMARC of {domain} cannot be evaluated: {why}."));
         }
     }
-    if let Some(policy) = &outcome.policy
-        && policy.published == Policy::None
-    {
-        sentences.push(format!(
-            "The DMARC policy of {} is p=none: it asks nobody to refuse mail in its name that is \
-             forged.",
+    let is_assumed = outcome.record.as_ref().is_some_and(|applied| applied.record.is_assumed);
+    match &outcome.policy {
+        Some(policy) if is_assumed => sentences.push(format!(
+            "The DMARC record of {} has no policy that can be used (one of p=, sp= and np= is \
+             missing, bad or repeated), and counts as p=none.",
             policy.domain
-        ));
+        )),
+        Some(policy) if policy.published == Policy::None => sentences.push(format!(
+            "The DMARC policy of {} is {}=none: it asks nobody to refuse mail in its name that is \
+             forged.",
+            policy.domain, policy.tag
+        )),
+        _ => {}
     }
 }
 

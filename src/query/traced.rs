@@ -20,7 +20,7 @@ use crate::{
 const MAX_INDENT: usize = 20;
 
 /// Longer values are cut.
-const MAX_VALUE: usize = 400;
+const MAX_VALUE: usize = 1000;
 
 /// Writes the steps of SPF, DKIM and DMARC, as trees: what was asked, what came of it, and how many
 /// milliseconds an answer of DNS took.
@@ -127,7 +127,13 @@ impl Tree<'_> {
         if let Some(policy) = &outcome.policy {
             let testing = if policy.testing { ", lowered by t=y" } else { "" };
             let (effective, tag) = (policy.effective(), policy.tag);
-            self.line(1, &format!("policy {effective}, of {tag}={}{testing}", policy.published));
+            let source = match &outcome.record {
+                Some(applied) if applied.record.is_assumed => {
+                    "because p=, sp= or np= of the record cannot be used".to_owned()
+                }
+                _ => format!("of {tag}={}", policy.published),
+            };
+            self.line(1, &format!("policy {effective}, {source}{testing}"));
         }
         if let Some(domain) = &outcome.organizational_domain {
             self.line(1, &format!("organizational domain of the author domain: {domain}"));

@@ -375,6 +375,54 @@ fn senders_are_told_what_is_wrong() {
     );
 }
 
+/// A policy that nobody published is not said to be.
+#[test]
+fn an_assumed_policy_is_told_from_a_published_one() {
+    let site = Site::new();
+    for (record, trace, paragraph) in [
+        (
+            "p=none; rua=mailto:a@a.example",
+            "policy none, of p=none\n",
+            "of d.example is p=none: it asks",
+        ),
+        (
+            "p=nothing; rua=mailto:a@a.example",
+            "policy none, because p=, sp= or np= of the record cannot be used\n",
+            "of d.example has no policy that can be used",
+        ),
+        (
+            "p=reject; sp=x; rua=mailto:a@a.example",
+            "policy none, because p=, sp= or np= of the record cannot be used\n",
+            ", and counts as p=none. ",
+        ),
+        ("p=reject; sp=none", "policy reject, of p=reject\n", "DMARC fails for d.example"),
+        ("p=none; sp=reject", "policy none, of p=none\n", "of d.example is p=none: it asks"),
+    ] {
+        let zone =
+            format!("d.example TXT \"v=spf1 -all\"\n_dmarc.d.example TXT \"v=DMARC1; {record}\"");
+        site.server.set_zone(Zone::parse(&zone).unwrap());
+        let asked = [
+            "--mail-from",
+            "a@d.example",
+            "--as",
+            "reject_results=",
+            "--as",
+            "author-domain=d.example",
+        ];
+        let traced = text(&site.query(&[&asked[..], &["--trace"]].concat()));
+        assert!(traced.contains(trace), "{traced}");
+        let written =
+            text(&site.query(&[&asked[..], &["--for-sender"]].concat())).replace('\n', " ");
+        assert!(written.contains(paragraph), "{written}");
+        assert_eq!(written.contains("is p=none"), paragraph.contains("is p=none"), "{written}");
+    }
+    let zone = "_dmarc.d.example TXT \"v=DMARC1; p=reject; sp=none\"\nb.d.example TXT \"x\"";
+    site.server.set_zone(Zone::parse(zone).unwrap());
+    let asked = ["--mail-from", "a@d.example", "--as", "author-domain=b.d.example", "--for-sender"];
+    let written = text(&site.query(&asked)).replace('\n', " ");
+    assert!(written.contains("The DMARC policy of d.example is sp=none: it asks"), "{written}");
+}
+
 /// Neither a relay nor an inner address is the sender's host.
 #[test]
 fn senders_are_told_of_the_client_that_was_verified() {

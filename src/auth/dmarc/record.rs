@@ -65,6 +65,9 @@ pub struct Record {
     /// or `np` is bad, and no `rua` makes up for that: then DMARC is not applied (RFC 9989
     /// §4.10.1).
     pub policies: Option<Policies>,
+    /// Whether the policies are not what the record says, because that cannot be used and `rua`
+    /// makes up for it: then it counts as `p=none`.
+    pub is_assumed: bool,
     /// `adkim`: how DKIM signing domains are aligned.
     pub adkim: Alignment,
     /// `aspf`: how the SPF domain is aligned.
@@ -154,13 +157,12 @@ impl Record {
             Tag::Once(value) => Policy::parse(value).map(Some).ok_or(()),
             Tag::Repeated => Err(()),
         };
-        let policies = match (policy(values.p), policy(values.sp), policy(values.np)) {
+        let said = match (policy(values.p), policy(values.sp), policy(values.np)) {
             (Ok(Some(p)), Ok(sp), Ok(np)) => Some(Policies { p, sp, np }),
-            _ if uris(values.rua.value()).next().is_some() => {
-                Some(Policies { p: Policy::None, sp: None, np: None })
-            }
             _ => None,
         };
+        let is_assumed = said.is_none() && uris(values.rua.value()).next().is_some();
+        let assumed = is_assumed.then_some(Policies { p: Policy::None, sp: None, np: None });
         let alignment = |tag: Tag<'_>| {
             if tag.value().eq_ignore_ascii_case(b"s") {
                 Alignment::Strict
@@ -169,7 +171,8 @@ impl Record {
             }
         };
         Some(Self {
-            policies,
+            policies: said.or(assumed),
+            is_assumed,
             adkim: alignment(values.adkim),
             aspf: alignment(values.aspf),
             psd: match values.psd.value() {
