@@ -14,8 +14,10 @@ const OPTION: &str = "--as";
 pub(super) fn change(question: &mut Question, changes: &[String]) -> Result<Vec<Setting>, String> {
     let mut settings = Vec::new();
     for change in changes {
-        let (name, value) = change.split_once('=').unwrap_or((change, ""));
-        let (name, value) = (name.trim(), value.trim());
+        let (name, given) = change
+            .split_once('=')
+            .map_or((change.as_str(), None), |(name, value)| (name, Some(value)));
+        let (name, value) = (name.trim(), given.unwrap_or_default().trim());
         let refuse = |expected: &str| {
             format!(
                 "{OPTION} {name}: '{}' cannot be used (expected {expected})",
@@ -23,6 +25,9 @@ pub(super) fn change(question: &mut Question, changes: &[String]) -> Result<Vec<
             )
         };
         match name {
+            "client" | "helo" | "mail-from" | "author-domain" if given.is_none() => {
+                return Err(format!("{OPTION} {name}: there is no value (expected {name}=VALUE)"));
+            }
             "client" => {
                 let address = value.parse().map_err(|_| refuse("an address such as 192.0.2.1"))?;
                 question.ip = Some(address);

@@ -10,6 +10,9 @@ const CHUNK: usize = 1 << 16;
 /// The most fields of a header; no MTA lets through as many.
 const MAX_FIELDS: usize = 100_000;
 
+/// The most characters of a field that are shown.
+const MAX_SHOWN: usize = 1000;
+
 /// A message. It owns nothing: messages may be large.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub(super) struct Message<'a> {
@@ -40,7 +43,7 @@ pub(super) struct Field<'a> {
 pub struct InputLine {
     /// Its number, from 1.
     pub number: usize,
-    /// The field that begins there, unfolded.
+    /// The field that begins there, unfolded; the end of a long one is left out.
     pub text: String,
 }
 
@@ -184,9 +187,17 @@ impl Field<'_> {
 
     /// The line where it stands, with all of it.
     pub(super) fn input_line(&self) -> InputLine {
-        let value = String::from_utf8_lossy(&self.value);
+        // Four octets are a character at most.
+        let most = 4 * MAX_SHOWN;
+        let name = self.name.get(..most).unwrap_or(self.name);
+        let value = self.value.get(..most).unwrap_or(&self.value);
+        let value = String::from_utf8_lossy(value);
         let words: Vec<&str> = value.split_ascii_whitespace().collect();
-        let text = format!("{}: {}", String::from_utf8_lossy(self.name), words.join(" "));
+        let whole = format!("{}: {}", String::from_utf8_lossy(name), words.join(" "));
+        let mut text: String = whole.chars().take(MAX_SHOWN).collect();
+        if text.len() < whole.len() || value.len() < self.value.len() {
+            text.push_str("...");
+        }
         InputLine { number: self.line, text }
     }
 }

@@ -10,6 +10,9 @@ use crate::{
     },
 };
 
+/// The most octets of a reverse-path that a delivery writes: more than any MTA takes.
+const MAX_PATH: usize = 4096;
+
 /// What the fields of a saved message say.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub(super) struct Saved {
@@ -40,7 +43,8 @@ impl Saved {
         let mut saved =
             Self { reason: "the message has no Received field".into(), ..Self::default() };
         for (index, field) in message.fields.iter().enumerate() {
-            if field.is("Return-Path") && saved.return_path.is_none() {
+            let may_be_path = field.is("Return-Path") && field.value.len() <= MAX_PATH;
+            if may_be_path && saved.return_path.is_none() {
                 saved.return_path = Some((field.input_line(), field.value.trim_ascii().to_vec()));
             }
             if !field.is("Received") {

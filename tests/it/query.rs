@@ -102,6 +102,36 @@ fn fields_that_were_left_out_are_listed_up_to_a_bound() {
     }
 }
 
+#[test]
+fn the_text_of_a_long_field_is_cut() {
+    let asker = Asker::new();
+    for (length, exit) in [(4090, 0), (4097, 64), (1_000_000, 64)] {
+        let message = format!(
+            "Return-Path: {}@soft.example\nReceived: from x (x [192.0.2.8]) by mx.example.net\n with SMTP\n\
+             From: amy@soft.example\n\n",
+            "\u{e9}".repeat((length - 13) / 2)
+        );
+        let answer = asker.ask_about(message, &["--json"]);
+        assert_eq!(answer.exit, exit, "{}", answer.errors);
+        if exit == 0 {
+            let input = &answer.json()["input"];
+            let text = input["envelope-from"]["text"].as_str().unwrap();
+            assert_eq!(text.chars().count(), 1003);
+            assert!(text.ends_with("\u{e9}..."), "{text}");
+            assert_eq!(input["left-out"][0]["text"], text);
+        }
+    }
+}
+
+#[test]
+fn a_change_has_a_value() {
+    let asker = Asker::new();
+    for word in ["client", "helo", "mail-from", "author-domain"] {
+        let answer = asker.ask(&["--ip", "192.0.2.8", "--as", word]);
+        answer.is_refused(64, &format!("--as {word}: there is no value (expected {word}=VALUE)"));
+    }
+}
+
 /// The value with which a parameter calls for nothing.
 fn harmless_value(parameter: &str) -> &'static str {
     match parameter {
