@@ -11,7 +11,7 @@ use crate::{
         iprev::{self, IprevResult},
         spf::{self, ProblemKind},
     },
-    dns::{Answer, Name, RecordType, recorded::Entries},
+    dns::{Answer, Failure, Name, RecordType, recorded::Entries},
     mail::{harmless::harmless, results::SpfResult},
 };
 
@@ -166,15 +166,23 @@ fn weaknesses(verified: &Verified, answers: &Entries, sentences: &mut Vec<String
             outcome.lookups
         ));
     }
+    let is_limit = kind == Some(ProblemKind::TooManyVoidLookups);
     let mut void = Vec::new();
-    let steps = verified.trace.iter().flat_map(|trace| &trace.steps);
-    for (name, record_type) in steps.filter_map(|step| step.question.as_ref()) {
+    let mut steps = verified.trace.iter().flat_map(|trace| &trace.steps).peekable();
+    while let Some(step) = steps.next() {
+        let Some((name, record_type)) = &step.question else { continue };
         let answer = answers.find(name, *record_type).and_then(|entry| entry.answer.as_ref());
-        let is_void = matches!(answer, Some(Err(failure)) if failure.is_void());
+        let Some(Err(failure)) = answer else { continue };
+        // An `exists` asks for names that are there for some clients only, and a host need not have
+        // addresses of both families. Still, they count.
+        let is_address = matches!(record_type, RecordType::A | RecordType::Aaaa);
+        let is_usual = is_address && *failure == Failure::NoData
+            || steps.peek().is_some_and(|next| is_of_exists(&next.event));
         let is_own =
             name.as_str().eq_ignore_ascii_case(&verified.domain) && *record_type == RecordType::Txt;
+        let is_wrong = failure.is_void() && *record_type != RecordType::Ptr && !is_own;
         let shown = format!("{name} ({record_type})");
-        if is_void && !is_own && *record_type != RecordType::Ptr && !void.contains(&shown) {
+        if is_wrong && (is_limit || !is_usual) && !void.contains(&shown) {
             void.push(shown);
         }
     }
@@ -208,6 +216,11 @@ fn weaknesses(verified: &Verified, answers: &Entries, sentences: &mut Vec<String
             ));
         }
     }
+}
+
+/// Whether a step is about a term `exists`.
+fn is_of_exists(event: &str) -> bool {
+    event.trim_start_matches(['+', '-', '~', '?']).starts_with("exists:")
 }
 
 /// The SPF records at a domain.

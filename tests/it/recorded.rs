@@ -375,6 +375,31 @@ fn senders_are_told_what_is_wrong() {
     );
 }
 
+/// Names that are there for some clients only are none that the record leads to in vain.
+#[test]
+fn names_that_need_not_be_there_are_not_wrong() {
+    let site = Site::new();
+    let hosts = "six.example AAAA 2001:db8::1\n";
+    for (record, names) in [
+        ("exists:%{i}.d.example ?exists:%{l}.d.example", None),
+        ("exists:%{i}.d.example a:gone.example", Some("gone.example (A)")),
+        ("a:six.example", None),
+        ("mx:six.example", Some("six.example (MX)")),
+        (
+            "exists:a.d.example exists:b.d.example a:six.example",
+            Some("a.d.example (A), b.d.example (A), six.example (A)"),
+        ),
+    ] {
+        let zone = format!("d.example TXT \"v=spf1 {record} -all\"\n{hosts}");
+        site.server.set_zone(Zone::parse(&zone).unwrap());
+        let asked = ["--mail-from", "a@d.example", "--for-sender"];
+        let written = text(&site.query(&asked)).replace('\n', " ");
+        let expected = names.map(|names| format!("that DNS has nothing for: {names}. "));
+        assert_eq!(written.contains("has nothing for"), expected.is_some(), "{record}: {written}");
+        assert!(expected.is_none_or(|names| written.ends_with(&names)), "{record}: {written}");
+    }
+}
+
 /// A policy that nobody published is not said to be.
 #[test]
 fn an_assumed_policy_is_told_from_a_published_one() {
