@@ -157,14 +157,15 @@ fn configure(
     question: &mut Question,
 ) -> Result<(Loaded, bool), Problem> {
     let Inquiry { config_file, usual_file, mut overrides, nameservers, changes, .. } = inquiry;
-    if inquiry.ignores_exemptions {
-        overrides.settings.extend(without_exemptions());
-    }
     if !nameservers.is_empty() {
         let line = format!("nameservers = {}", nameservers.join(", "));
         overrides.settings.push(Setting { option: "--nameserver", line });
     }
     overrides.settings.extend(change(question, &changes).map_err(Problem::Input)?);
+    // The last one of a name wins.
+    if inquiry.ignores_exemptions {
+        overrides.settings.extend(without_exemptions());
+    }
     if let Some((text, path)) = answers.configuration() {
         let loaded = load_text(text.as_bytes(), path, &overrides);
         return Ok((loaded.map_err(Problem::Configuration)?, true));

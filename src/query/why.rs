@@ -63,17 +63,33 @@ impl Why {
             let refused = identities.find(|identity| identity.reply.is_some());
             return refused.map_or_else(nothing, |identity| of_spf(&identity.verified));
         }
-        let last = identities.next();
+        let last = match identities.next() {
+            // Others of the recipients are refused.
+            Some(last) if last.reply.is_some() => {
+                let mut spared = identities;
+                let is_spared =
+                    |other: &&IdentityRecord| other.exemption == Some(Exemption::ExemptRecipient);
+                spared.find(is_spared).or(Some(last))
+            }
+            last => last,
+        };
         if let Some(why) = content.and_then(|content| of_content(content, last)) {
             return why;
         }
         if let Some(exemption) = records.iter().rev().find_map(|record| record.exemption) {
             return of_exemption(exemption);
         }
+        let skipped = records.iter().flat_map(|record| &record.skipped).next();
+        let dmarc = content.and_then(|content| content.dmarc.as_ref());
+        let passes = dmarc.is_some_and(|outcome| outcome.result == DmarcResult::Pass);
+        if let Some(last) = last.filter(|last| last.for_dmarc && !passes)
+            && config.reject_results.contains(&last.verified.outcome.result)
+        {
+            return of_spared(last, &records);
+        }
         if let Some(why) = last.and_then(|last| of_accepted(last, !is_at_end, config)) {
             return why;
         }
-        let skipped = records.iter().flat_map(|record| &record.skipped).next();
         if let Some(skipped) = skipped.filter(|_| last.is_none() && content.is_none()) {
             return of_exemption(skipped.reason);
         }
@@ -252,6 +268,17 @@ fn of_exemption(exemption: Exemption) -> Why {
         Exemption::NotEnforced => ("the policy is not enforced", None),
     };
     Why::new(sentence, parameter)
+}
+
+/// Why SPF of a sender that was verified for DMARC alone refuses nobody.
+fn of_spared(identity: &IdentityRecord, records: &[&Record]) -> Why {
+    let mut skipped = records.iter().flat_map(|record| &record.skipped);
+    let is_skipped = skipped.any(|skipped| skipped.identity == Identity::Mailfrom);
+    let (reason, parameter) = match is_skipped {
+        true => ("the sender is exempt from SPF", "skip_senders"),
+        false => ("the result of HELO is definitive", "definitive_helo_results"),
+    };
+    Why::new(format!("{}, but {reason}", spf_is(&identity.verified)), Some(parameter))
 }
 
 /// Why an identity that does not pass is not refused.

@@ -406,6 +406,47 @@ fn what_a_client_says_is_answered_without_a_message() {
     asker.ask(&[&trouble[..], &["defer_spf_rejection=no"]].concat()).has(75, &[]);
     let answer = asker.ask(&[&trouble[..], &["reject_results="]].concat());
     answer.has(69, &["accept"]);
+    // Why a result that is rejected refuses nobody.
+    for (changes, why, decided) in [
+        (
+            &["skip_senders=example.org"][..],
+            "the sender is exempt from SPF",
+            "skip_senders = example.org",
+        ),
+        (
+            &["definitive_helo_results=softfail", "helo=soft.example"],
+            "the result of HELO is definitive",
+            "definitive_helo_results = softfail",
+        ),
+        (
+            &["exempt_recipients=bob@rcpt.example", "defer_spf_rejection=no"],
+            "nothing is refused for the recipient",
+            "exempt_recipients = bob@rcpt.example",
+        ),
+    ] {
+        let changes: Vec<_> = changes.iter().flat_map(|change| ["--as", change]).collect();
+        let client = ["--ip", "192.0.2.99", "--mail-from", "amy@example.org"];
+        let recipients = ["--rcpt", "bob@rcpt.example", "--rcpt", "x@rcpt.example"];
+        let why = format!("why        SPF of the sender amy@example.org is fail, but {why}");
+        let decided = format!("decided by {decided} (command line)");
+        for end in [&[][..], &["--as", "author-domain=none.example"]] {
+            let answer = asker.ask(&[&client[..], &recipients, &changes, end].concat());
+            answer.has(0, &[&why, &decided]);
+        }
+    }
+    // Nobody is exempt, whatever else is said.
+    let answer = asker.ask(&[
+        "--ip",
+        "192.0.2.99",
+        "--mail-from",
+        "amy@example.org",
+        "--ignore-exemptions",
+        "--as",
+        "trusted_networks=192.0.2.0/24",
+        "--as",
+        "defer_spf_rejection=no",
+    ]);
+    answer.has(1, &["when       the reply to MAIL FROM"]);
     // A rejection that is put off is none yet, and is no acceptance either.
     let answer = asker.ask(&["--ip", "192.0.2.99", "--mail-from", "amy@example.org"]);
     answer.has(
