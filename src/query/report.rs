@@ -1,7 +1,7 @@
 //! A finding as text for people.
 
 use super::{
-    finding::{Asked, Finding, Given, Outcome, Source, Stage},
+    finding::{Finding, Given, Outcome, Source, Stage},
     printable::{Colour, Layout, Style},
     remedies::remedies,
     why::Why,
@@ -32,7 +32,7 @@ pub(super) fn report(finding: &Finding, config: &Config, places: &Places, style:
     }
     results(&mut layout, finding, config);
     changes(&mut layout, finding);
-    input(&mut layout, &finding.asked);
+    input(&mut layout, finding);
     layout.finish()
 }
 
@@ -216,7 +216,8 @@ fn changes(layout: &mut Layout, finding: &Finding) {
     }
 }
 
-fn input(layout: &mut Layout, asked: &Asked) {
+fn input(layout: &mut Layout, finding: &Finding) {
+    let asked = &finding.asked;
     layout.heading("Asked about");
     layout.item("client", &given(&asked.client));
     match &asked.helo {
@@ -237,14 +238,16 @@ fn input(layout: &mut Layout, asked: &Asked) {
         let Given { source, .. } = asked.is_authenticated.clone();
         layout.item("AUTH", &given(&Given { value: "authenticated".to_owned(), source }));
     }
+    let mut answers = finding.steps.iter().filter(|step| step.stage == Stage::Rcpt);
     for recipient in &asked.recipients {
-        layout.item(
-            "RCPT TO",
-            match recipient.as_str() {
-                "<>" => "not given: any that is not exempt",
-                recipient => recipient,
-            },
-        );
+        let shown = match recipient.as_str() {
+            "<>" => "not given: any that is not exempt",
+            recipient => recipient,
+        };
+        match answers.next().map(|step| &step.verdict) {
+            Some(Verdict::Reply(reply)) => layout.item("RCPT TO", &format!("{shown}: {reply}")),
+            _ => layout.item("RCPT TO", shown),
+        }
     }
     let left_out = asked.left_out.iter().map(|line| {
         let name = line.text.split(':').next().unwrap_or_default();

@@ -434,6 +434,22 @@ fn what_a_client_says_is_answered_without_a_message() {
             answer.has(0, &[&why, &decided]);
         }
     }
+    let answer = asker.ask(&[
+        "--ip",
+        "192.0.2.99",
+        "--mail-from",
+        "amy@example.org",
+        "--rcpt",
+        "x@rcpt.example",
+        "--rcpt",
+        "bob@rcpt.example",
+        "--as",
+        "exempt_recipients=bob@rcpt.example",
+        "--as",
+        "defer_spf_rejection=no",
+    ]);
+    let refused = "RCPT TO    <x@rcpt.example>: 550 5.7.23 SPF validation failed";
+    answer.has(0, &[refused, "RCPT TO    <bob@rcpt.example>"]);
     // Nobody is exempt, whatever else is said.
     let answer = asker.ask(&[
         "--ip",
