@@ -12,11 +12,19 @@ use std::{
 use serde_json::{Value, json};
 use spf_milter::{
     config::LogLevel,
-    dns::Server,
+    dns::{Server, zone::Zone},
     log::Log,
     observe::{Observer, Reading},
 };
-use testkit::{process::Process, scratch::Scratch};
+use testkit::{
+    daemon::Daemon,
+    fields::Field,
+    milter_client::{Reply, Socket},
+    nameserver::NameServer,
+    process::Process,
+    scratch::Scratch,
+    wait_for,
+};
 
 fn promtool(arguments: &[&str], input: &str) -> Output {
     let mut promtool = Command::new("promtool")
@@ -110,6 +118,45 @@ fn ask(address: &str, path: &str) -> Value {
     serde_json::from_str(answer.split_once("\r\n\r\n").unwrap().1).unwrap_or_default()
 }
 
+/// A Prometheus that asks one target ten times a second.
+struct Prometheus {
+    process: Process,
+    address: String,
+    _folder: Scratch,
+}
+
+impl Prometheus {
+    fn start(target: &str) -> Self {
+        let folder = Scratch::new("prometheus");
+        let alerts = Path::new(env!("CARGO_MANIFEST_DIR")).join("etc/prometheus-alerts.yml");
+        let config = json!({
+            "global": {"scrape_interval": "100ms", "scrape_timeout": "100ms", "evaluation_interval": "100ms"},
+            "rule_files": [alerts],
+            "scrape_configs": [{
+                "job_name": "spf-milter",
+                "static_configs": [{"targets": [target]}],
+            }],
+        });
+        let config = folder.write("prometheus.yml", config.to_string());
+        let mut command = Command::new("prometheus");
+        command
+            .arg(format!("--config.file={}", config.display()))
+            .arg(format!("--storage.tsdb.path={}", folder.path().join("data").display()))
+            .arg("--web.listen-address=127.0.0.1:0");
+        let process = Process::start(&mut command);
+        let listens = process.log.find(|line| line.contains("\"Listening on\"")).unwrap();
+        let address = listens.split("address=").nth(1).unwrap().split(' ').next().unwrap();
+        Self { address: address.to_owned(), process, _folder: folder }
+    }
+
+    /// The first value that a query has.
+    fn query(&self, query: &str) -> Option<String> {
+        let query: String = query.bytes().map(|octet| format!("%{octet:02x}")).collect();
+        let answer = ask(&self.address, &format!("/api/v1/query?query={query}"));
+        answer["data"]["result"][0]["value"][1].as_str().map(str::to_owned)
+    }
+}
+
 /// A real Prometheus takes each sample as it is, and evaluates the alerts.
 #[test]
 #[ignore = "needs prometheus: make test"]
@@ -122,42 +169,73 @@ fn prometheus_reads_each_sample() {
     observer.metrics().reloaded(false);
     let text = observer.metrics_text();
     let samples = text.lines().filter(|line| !line.starts_with('#')).count();
-    let folder = Scratch::new("prometheus");
-    let alerts = Path::new(env!("CARGO_MANIFEST_DIR")).join("etc/prometheus-alerts.yml");
-    let config = json!({
-        "global": {"scrape_interval": "100ms", "scrape_timeout": "100ms", "evaluation_interval": "100ms"},
-        "rule_files": [alerts],
-        "scrape_configs": [{
-            "job_name": "spf-milter",
-            "static_configs": [{"targets": [serve(text)]}],
-        }],
-    });
-    let config = folder.write("prometheus.yml", config.to_string());
-    let mut command = Command::new("prometheus");
-    command
-        .arg(format!("--config.file={}", config.display()))
-        .arg(format!("--storage.tsdb.path={}", folder.path().join("data").display()))
-        .arg("--web.listen-address=127.0.0.1:0");
-    let prometheus = Process::start(&mut command);
-    let listens = prometheus.log.find(|line| line.contains("\"Listening on\"")).unwrap();
-    let address = listens.split("address=").nth(1).unwrap().split(' ').next().unwrap();
-    let query = |query: &str| {
-        let query: String = query.bytes().map(|octet| format!("%{octet:02x}")).collect();
-        let answer = ask(address, &format!("/api/v1/query?query={query}"));
-        answer["data"]["result"][0]["value"][1].as_str().map(str::to_owned)
-    };
+    let prometheus = Prometheus::start(&serve(text));
+    let query = |query| prometheus.query(query);
     // Until it has asked, and found what is wrong here; it says when a scrape fails, too.
     while query("ALERTS{alertname=\"SpfMilterReloadFailed\"}").is_none() {
-        assert_ne!(query("up").as_deref(), Some("0"), "{}", prometheus.log.lines().join("\n"));
+        assert_ne!(
+            query("up").as_deref(),
+            Some("0"),
+            "{}",
+            prometheus.process.log.lines().join("\n")
+        );
         thread::yield_now();
     }
     assert_eq!(query("scrape_samples_scraped"), Some(samples.to_string()));
     let sum = query("sum(spf_milter_config_reloads_total{outcome=\"failure\"})");
     assert_eq!(sum.as_deref(), Some("1"));
-    let rules = ask(address, "/api/v1/rules");
+    let rules = ask(&prometheus.address, "/api/v1/rules");
     let rules = rules["data"]["groups"][0]["rules"].as_array().unwrap();
     assert!(rules.len() > 8);
     for rule in rules {
         assert_ne!(rule["health"], "err", "{rule}");
     }
+}
+
+/// A real Prometheus asks the daemon while mail comes over several connections, and has counted all of
+/// it at the end.
+#[test]
+#[ignore = "needs prometheus: make test"]
+fn prometheus_asks_the_daemon_under_load() {
+    const CONNECTIONS: usize = 4;
+    const MESSAGES: usize = 500;
+    let zone = "good.example TXT \"v=spf1 ip4:192.0.2.1 -all\"\nbad.example TXT \"v=spf1 -all\"\n";
+    let nameserver = NameServer::start(Zone::parse(zone).unwrap());
+    let daemon = Daemon::start(&format!(
+        "nameservers = {}\nmetrics_socket = inet:127.0.0.1:0\nverify_helo = no\nhostname = mx.example.org\n",
+        nameserver.address()
+    ));
+    let Socket::Inet(target) = &daemon.metrics[0] else { panic!("no TCP socket") };
+    let prometheus = Prometheus::start(&target.to_string());
+    let query = |query: &str| prometheus.query(query);
+    let scraped = || query("count_over_time(up[1h])").map_or(0, |count| count.parse().unwrap());
+    // It has begun to ask before mail comes.
+    wait_for("the first sample", || (scraped() > 0).then_some(()));
+    let before: usize = scraped();
+    thread::scope(|scope| {
+        for _ in 0..CONNECTIONS {
+            scope.spawn(|| {
+                let mut client = daemon.client();
+                client.connect("client.example", Some(([192, 0, 2, 1], 25).into())).unwrap();
+                client.helo("client.example").unwrap();
+                let fields = [Field::new("Subject", " x")];
+                for _ in 0..MESSAGES {
+                    let refused = client.mail("<a@bad.example>").unwrap();
+                    assert!(matches!(refused, Reply::Code(_)), "{refused:?}");
+                    assert_eq!(client.mail("<a@good.example>").unwrap(), Reply::Continue);
+                    client.rcpt("<b@example.org>").unwrap();
+                    assert_eq!(client.message(&fields, b"x\r\n").unwrap().reply, Reply::Continue);
+                }
+            });
+        }
+        // Mail does not end before it has asked some times more.
+        wait_for("samples under load", || (scraped() > before + 2).then_some(()));
+    });
+    let all = (CONNECTIONS * MESSAGES).to_string();
+    let has_all = |expression: &str| query(expression).filter(|value| *value == all);
+    wait_for("all messages", || has_all("spf_milter_messages_total{verdict=\"accept\"}"));
+    wait_for("all replies", || has_all("sum(spf_milter_replies_total{reason=\"spf_mailfrom\"})"));
+    assert_eq!(query("sum(spf_milter_messages_total)"), Some(all));
+    // Each time that it asked it got an answer.
+    assert_eq!(query("min_over_time(up[1h])").as_deref(), Some("1"));
 }
