@@ -5,6 +5,7 @@ use std::{
     io::{self, BufRead, BufReader, Read as _},
     path::PathBuf,
     process::{Command, Stdio},
+    time::{Duration, Instant},
 };
 
 use super::{
@@ -20,6 +21,9 @@ use crate::{
 
 /// The most lines that are explained at once.
 const MAX_LINES: usize = 20;
+
+/// How long DNS may take for all lines together, beyond the line under way.
+const ASK_LIMIT: Duration = Duration::from_secs(30);
 
 /// Where the lines are.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -42,6 +46,7 @@ pub fn run(source: &Source, inquiry: &Inquiry, asks: bool) -> Result<Answered, P
     let is_cut = lines.len() > MAX_LINES;
     lines.truncate(MAX_LINES);
     let (mut text, mut exit) = (String::new(), 0);
+    let begin = Instant::now();
     for line in &lines {
         if !text.is_empty() {
             text.push('\n');
@@ -52,6 +57,9 @@ pub fn run(source: &Source, inquiry: &Inquiry, asks: bool) -> Result<Answered, P
         }
         text.push_str("\nAsked again today:\n");
         match question(line) {
+            Ok(_) if begin.elapsed() > ASK_LIMIT => {
+                text.push_str("DNS is slow: ask about this line alone.\n");
+            }
             Err(reason) => text.push_str(&format!("{reason}\n")),
             Ok(question) => {
                 let (finding, code) = query::find(Inquiry { question, ..inquiry.clone() })?;
