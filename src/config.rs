@@ -21,14 +21,17 @@ mod warnings;
 #[cfg(test)]
 mod tests;
 
+#[cfg(any(test, feature = "testing"))]
+pub use self::load::load_text;
 pub use self::{
     error::Errors,
     load::{
-        Loaded, Overrides, Setting, load, load_defaults, load_metrics_socket, load_text,
-        metrics_socket,
+        Loaded, Overrides, Setting, load, load_defaults, load_metrics_socket, load_text_with,
+        load_with, metrics_socket,
     },
     params::Config,
     place::{Place, Places},
+    source::NamedFiles,
     types::{
         keyword::{
             Action, ErrorAction, HeaderName, LogDestination, LogFormat, LogLevel, MailingLists,

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::{
     error::{ConfigError, Errors, Position, Warning},
-    source::read_entries,
+    source::{NamedFiles, read_entries},
     types::{
         listed::file_of,
         value::{Parsed, Spell, ValueErrors, items, read_value},
@@ -65,6 +65,7 @@ impl Assignments {
 
 /// Adds the lines of the files that a list names.
 fn read_files(
+    files: &NamedFiles,
     assignment: &Assignment,
     text: &str,
     value: &mut impl Spell,
@@ -74,7 +75,8 @@ fn read_files(
     for (offset, item) in items(text) {
         let Some(path) = file_of(item) else { continue };
         let add = |line: &str| value.add_line(line);
-        if let Err(message) = read_entries(Path::new(path), assignment.name, errors, warnings, add)
+        if let Err(message) =
+            read_entries(files, Path::new(path), assignment.name, errors, warnings, add)
         {
             errors.push(assignment.error(offset, message));
         }
@@ -84,6 +86,8 @@ fn read_files(
 /// Reads the values of a configuration, and gathers what is wrong with them.
 pub(super) struct ValueReader<'a> {
     pub(super) assignments: &'a Assignments,
+    /// The files that values name.
+    pub(super) files: &'a NamedFiles,
     /// The configuration file as a whole.
     pub(super) file: Position,
     pub(super) errors: Errors,
@@ -113,8 +117,8 @@ impl ValueReader<'_> {
         let mut value =
             read.map_err(|errors| self.errors.extend(assignment.errors(errors))).ok()?;
         if T::FILES {
-            let Self { errors, warnings, .. } = self;
-            read_files(assignment, text, &mut value, errors, warnings);
+            let Self { files, errors, warnings, .. } = self;
+            read_files(files, assignment, text, &mut value, errors, warnings);
         }
         Some(value)
     }

@@ -11,7 +11,7 @@ use super::{
     params::{Config, Parameter, parameters, read_values, sockets},
     parse::{check_name, parse},
     place::Places,
-    source::{control_character, read_entries, read_file},
+    source::{NamedFiles, control_character, read_entries, read_file},
     types::{
         domain_map::DomainMap,
         file::group_name,
@@ -126,8 +126,17 @@ pub struct Loaded {
 ///
 /// Everything that is wrong with them and with the command line.
 pub fn load(path: &Path, overrides: &Overrides) -> Result<Loaded, Errors> {
+    load_with(path, overrides, &NamedFiles::System)
+}
+
+/// As [`load`], with the files that it names from there.
+///
+/// # Errors
+///
+/// As [`load`].
+pub fn load_with(path: &Path, overrides: &Overrides, files: &NamedFiles) -> Result<Loaded, Errors> {
     match read_file(path) {
-        Ok(text) => load_on(&text, path, overrides, &find_group),
+        Ok(text) => load_on(&text, path, overrides, files, &find_group),
         Err(error) => {
             let mut errors = Errors::default();
             errors.push(ConfigError::new(
@@ -185,7 +194,7 @@ pub fn metrics_socket(text: &str) -> Result<SocketSpec, String> {
 pub fn load_defaults(overrides: &Overrides) -> Result<Loaded, Errors> {
     // There is none by default.
     let text = b"socket = unix:/run/spf-milter/spf-milter.sock";
-    load_on(text, Path::new("defaults"), overrides, &find_group)
+    load_on(text, Path::new("defaults"), overrides, &NamedFiles::System, &find_group)
 }
 
 /// Reads a configuration file that is in memory; `path` is what errors call it. Files that it names
@@ -194,15 +203,32 @@ pub fn load_defaults(overrides: &Overrides) -> Result<Loaded, Errors> {
 /// # Errors
 ///
 /// As [`load`].
+#[cfg(any(test, feature = "testing"))]
 pub fn load_text(text: &[u8], path: &Path, overrides: &Overrides) -> Result<Loaded, Errors> {
-    load_on(text, path, overrides, &|_| Ok(()))
+    load_text_with(text, path, overrides, &NamedFiles::System)
 }
 
-/// As [`load_text`], on a host where a group is looked for in this way.
+/// Reads a configuration file that is in memory, with the files that it names from there; it is not
+/// looked whether this host has the groups that it names.
+///
+/// # Errors
+///
+/// As [`load`].
+pub fn load_text_with(
+    text: &[u8],
+    path: &Path,
+    overrides: &Overrides,
+    files: &NamedFiles,
+) -> Result<Loaded, Errors> {
+    load_on(text, path, overrides, files, &|_| Ok(()))
+}
+
+/// As [`load_text_with`], on a host where a group is looked for in this way.
 fn load_on(
     text: &[u8],
     path: &Path,
     overrides: &Overrides,
+    files: &NamedFiles,
     find_group: &dyn Fn(&str) -> Result<(), String>,
 ) -> Result<Loaded, Errors> {
     let (mut assignments, mut errors) = parse(text, path);
@@ -219,13 +245,18 @@ fn load_on(
         assignments.push(option);
     }
     let senders = assignments.find("skip_senders_file");
-    let senders = senders.and_then(|assignment| read_senders(assignment, &mut errors));
+    let senders = senders.and_then(|assignment| read_senders(files, assignment, &mut errors));
     let overrides = assignments.find("dmarc_override_file");
-    let overrides = overrides.and_then(|assignment| read_overrides(assignment, &mut errors));
+    let overrides = overrides.and_then(|assignment| read_overrides(files, assignment, &mut errors));
     errors.extend(check_group(&assignments, find_group));
     let (file, read_errors) = (Position::file(path), Errors::default());
-    let mut reader =
-        ValueReader { assignments: &assignments, file, errors: read_errors, warnings: Vec::new() };
+    let mut reader = ValueReader {
+        assignments: &assignments,
+        files,
+        file,
+        errors: read_errors,
+        warnings: Vec::new(),
+    };
     let config = read_values(&mut reader);
     let of_files = reader.warnings;
     errors.append(reader.errors);
@@ -302,9 +333,13 @@ fn complete(config: &mut Config, assignments: &Assignments) {
 }
 
 /// Reads `skip_senders_file`.
-fn read_senders(assignment: &Assignment, errors: &mut Errors) -> Option<SenderSet> {
+fn read_senders(
+    files: &NamedFiles,
+    assignment: &Assignment,
+    errors: &mut Errors,
+) -> Option<SenderSet> {
     let mut set = SenderSet::default();
-    read_lines(assignment, errors, |line| {
+    read_lines(files, assignment, errors, |line| {
         set.insert(&read_line::<SenderSet>(line)?);
         Ok(None)
     })?;
@@ -312,9 +347,13 @@ fn read_senders(assignment: &Assignment, errors: &mut Errors) -> Option<SenderSe
 }
 
 /// Reads `dmarc_override_file`. A domain that is there twice must have the same policy.
-fn read_overrides(assignment: &Assignment, errors: &mut Errors) -> Option<DomainMap<OwnPolicy>> {
+fn read_overrides(
+    files: &NamedFiles,
+    assignment: &Assignment,
+    errors: &mut Errors,
+) -> Option<DomainMap<OwnPolicy>> {
     let mut map = DomainMap::default();
-    read_lines(assignment, errors, |line| {
+    read_lines(files, assignment, errors, |line| {
         let (entry, policy) = override_line(line)?;
         match map.insert(&entry, policy) {
             Some(former) if former != policy => {
@@ -328,12 +367,13 @@ fn read_overrides(assignment: &Assignment, errors: &mut Errors) -> Option<Domain
 
 /// Reads the file that a parameter names: one entry in a line.
 fn read_lines(
+    files: &NamedFiles,
     assignment: &Assignment,
     errors: &mut Errors,
     read: impl FnMut(&str) -> Parsed<Option<String>>,
 ) -> Option<()> {
     let path = Path::new(assignment.value.as_deref().filter(|value| !value.is_empty())?);
-    match read_entries(path, assignment.name, errors, &mut Vec::new(), read) {
+    match read_entries(files, path, assignment.name, errors, &mut Vec::new(), read) {
         Ok(()) => Some(()),
         Err(message) => {
             errors.push(assignment.error(0, message));

@@ -1,9 +1,11 @@
 //! Files, and their lines.
 
 use std::{
+    cell::RefCell,
+    collections::BTreeMap,
     fs::File,
     io::{self, Read},
-    path::Path,
+    path::{Path, PathBuf},
     sync::Arc,
 };
 
@@ -27,6 +29,46 @@ pub(super) fn read_file(path: &Path) -> io::Result<Vec<u8>> {
         return Err(io::Error::other(format!("longer than {MAX_FILE} octets")));
     }
     Ok(text)
+}
+
+/// Where the files come from that a configuration names.
+#[derive(Debug)]
+pub enum NamedFiles {
+    /// From the system.
+    System,
+    /// From the system; the contents are kept.
+    Kept(RefCell<BTreeMap<PathBuf, Vec<u8>>>),
+    /// These are all there are.
+    Known(BTreeMap<PathBuf, Vec<u8>>),
+}
+
+impl NamedFiles {
+    /// Reads a file of bounded size.
+    fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
+        match self {
+            Self::System => read_file(path),
+            Self::Kept(kept) => {
+                let text = read_file(path)?;
+                kept.borrow_mut().insert(path.to_owned(), text.clone());
+                Ok(text)
+            }
+            Self::Known(files) => {
+                files.get(path).cloned().ok_or_else(|| io::Error::other("not in the record"))
+            }
+        }
+    }
+
+    /// The files, and what they say: lines that are neither blank nor comments.
+    pub fn entries(&self) -> Vec<(PathBuf, Vec<String>)> {
+        let of = |(path, text): (&PathBuf, &Vec<u8>)| {
+            (path.clone(), lines(text, path).map(|line| line.text).collect())
+        };
+        match self {
+            Self::System => Vec::new(),
+            Self::Kept(kept) => kept.borrow().iter().map(of).collect(),
+            Self::Known(files) => files.iter().map(of).collect(),
+        }
+    }
 }
 
 /// One line of a file that is neither blank nor a comment.
@@ -75,7 +117,7 @@ pub(super) fn control_character(text: &str) -> Option<(usize, String)> {
 /// Lines of one file that are reported as hardly meant; programs write such files.
 const MAX_ODD_LINES: usize = 20;
 
-/// Reads a file that has one entry of a parameter in each line. Entries that are there twice do no
+/// Reads one of the files that has one entry of a parameter in each line. Entries that are there twice do no
 /// harm in a list that programs write. `add` takes an entry, and answers what is hardly meant about
 /// it, which goes to `warnings`.
 ///
@@ -83,13 +125,15 @@ const MAX_ODD_LINES: usize = 20;
 ///
 /// The file cannot be read. What is wrong with its lines goes to `errors`.
 pub(super) fn read_entries(
+    files: &NamedFiles,
     path: &Path,
     parameter: &'static str,
     errors: &mut Errors,
     warnings: &mut Vec<Warning>,
     mut add: impl FnMut(&str) -> Parsed<Option<String>>,
 ) -> Result<(), String> {
-    let text = read_file(path)
+    let text = files
+        .read(path)
         .map_err(|error| format!("{}: {error} (expected a file of entries)", path.display()))?;
     let mut odd_lines = 0;
     for line in lines(&text, path) {

@@ -1,6 +1,6 @@
 //! Where the answers of DNS come from, where they go to, and what is told of them.
 
-use std::{fs, io::Read as _, path::Path, path::PathBuf, sync::Arc};
+use std::{cell::RefCell, fs, io::Read as _, path::Path, path::PathBuf, sync::Arc};
 
 use super::{
     finding::Finding,
@@ -11,7 +11,7 @@ use super::{
     traced::trace,
 };
 use crate::{
-    config::Config,
+    config::{Config, NamedFiles},
     dns::{
         Dns,
         recorded::{Recording, Replay},
@@ -82,6 +82,20 @@ impl Answers {
         Some((file.numbered_configuration(), path))
     }
 
+    /// The files that the configuration names: those of a record, and no others.
+    pub(super) fn files(&self) -> NamedFiles {
+        match &self.replayed {
+            Some(Replayed { file, .. }) => {
+                let of = |(path, entries): &(String, Vec<String>)| {
+                    (PathBuf::from(path), entries.join("\n").into_bytes())
+                };
+                NamedFiles::Known(file.files.iter().map(of).collect())
+            }
+            None if self.wanted.record.is_some() => NamedFiles::Kept(RefCell::default()),
+            None => NamedFiles::System,
+        }
+    }
+
     /// The client to ask; `resolver` makes the one that asks name servers.
     pub(super) fn client(&self, resolver: impl FnOnce() -> Dns) -> Dns {
         let replayed = self.replayed.as_ref();
@@ -122,6 +136,7 @@ impl Answers {
         finding: &Finding,
         config: &Config,
         host: &str,
+        files: &NamedFiles,
     ) -> Result<(), String> {
         let Some(path) = &self.wanted.record else { return Ok(()) };
         let asked = &finding.asked;
@@ -138,9 +153,21 @@ impl Answers {
             host: host.to_owned(),
             configuration: config.show(false),
             configuration_line: 0,
+            files: files
+                .entries()
+                .into_iter()
+                .map(|(path, entries)| (path.display().to_string(), entries))
+                .collect(),
             entries: self.recording.entries(),
         };
-        fs::write(path, file.to_string()).map_err(|error| format!("{}: {error}", path.display()))
+        let text = file.to_string();
+        if u64::try_from(text.len()).map_or(true, |length| length > MAX_FILE) {
+            return Err(format!(
+                "{}: the record would have more than {MAX_FILE} octets; the configuration names long files",
+                path.display()
+            ));
+        }
+        fs::write(path, text).map_err(|error| format!("{}: {error}", path.display()))
     }
 
     /// The text that is written; `report` makes that of the finding.

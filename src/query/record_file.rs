@@ -11,6 +11,9 @@
 //! mail-from = "<alice@example.com>"
 //! [configuration]
 //! verify_dmarc = yes
+//! trusted_networks = file:/etc/spf-milter/networks
+//! [file "/etc/spf-milter/networks"]
+//! | 192.0.2.0/24
 //! [dns]
 //! example.com TXT "v=spf1 mx -all"
 //! ```
@@ -38,6 +41,12 @@ const VERSION: &str = "1";
 /// The sections, in their order.
 const SECTIONS: [&str; 3] = ["[question]", "[configuration]", "[dns]"];
 
+/// The beginning of the section of a file that the configuration names; its path and `]` follow.
+const FILE: &str = "[file ";
+
+/// What stands before each entry of such a file.
+const ENTRY: &str = "| ";
+
 /// The content of a file.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct RecordFile {
@@ -51,6 +60,8 @@ pub struct RecordFile {
     pub configuration: String,
     /// The number of the first line of the configuration.
     pub configuration_line: usize,
+    /// The files that the configuration names: their paths and entries.
+    pub files: Vec<(String, Vec<String>)>,
     /// The answers.
     pub entries: Entries,
 }
@@ -99,6 +110,12 @@ impl fmt::Display for RecordFile {
         for line in self.configuration.lines().filter(|line| !line.is_empty()) {
             writeln!(f, "{line}")?;
         }
+        for (path, entries) in &self.files {
+            writeln!(f, "{FILE}{}]", write_text(path.as_bytes()))?;
+            for entry in entries {
+                writeln!(f, "{ENTRY}{entry}")?;
+            }
+        }
         write!(f, "{dns}\n{}", self.entries)
     }
 }
@@ -126,6 +143,16 @@ impl RecordFile {
         for (number, line) in lines {
             // Names in the lines of DNS have no bracket.
             let line = line.trim();
+            if let Some(path) = line.strip_prefix(FILE)
+                && matches!(section, "[configuration]" | FILE)
+            {
+                let path = path.strip_suffix(']').and_then(|path| read_strings(path).ok());
+                let path = path.and_then(|parts| String::from_utf8(parts.concat()).ok());
+                let path = path.ok_or_else(|| bad(number, "expected '[file \"PATH\"]'"))?;
+                file.files.push((path, Vec::new()));
+                section = FILE;
+                continue;
+            }
             if line.starts_with('[') {
                 let expected = sections.next().copied().unwrap_or_default();
                 if line != expected {
@@ -146,6 +173,10 @@ impl RecordFile {
             match section {
                 "[configuration]" => file.configuration.extend([line, "\n"]),
                 "[dns]" => dns.extend([line, "\n"]),
+                FILE => match (line.strip_prefix(ENTRY), file.files.last_mut()) {
+                    (Some(entry), Some((_, entries))) => entries.push(entry.to_owned()),
+                    _ => return Err(bad(number, "expected '| ENTRY', an entry of the file")),
+                },
                 _ if line.is_empty() || line.starts_with('#') => {}
                 "" => return Err(bad(number, "expected the section '[question]'")),
                 _ => {
@@ -260,15 +291,20 @@ mod tests {
         let entries =
             Entries::parse("a.example TXT \"x\"\nb.example A !timeout (::1)\n", 1).unwrap();
         let entries = prop::sample::select(vec![Entries::default(), entries]);
-        (question, any::<u64>(), any::<String>(), "([a-z_]{1,9} = [a-z]{1,9}\n){0,3}", entries)
-            .prop_map(|(question, time, host, configuration, entries)| RecordFile {
+        let lines = prop::collection::vec("[!-~]([ -~]{0,20}[!-~])?", 0..4);
+        let files = prop::collection::vec((any::<String>(), lines), 0..3);
+        let configuration = "([a-z_]{1,9} = [a-z]{1,9}\n){0,3}";
+        (question, any::<u64>(), any::<String>(), configuration, files, entries).prop_map(
+            |(question, time, host, configuration, files, entries)| RecordFile {
                 question,
                 time,
                 host,
                 configuration,
                 configuration_line: 0,
+                files,
                 entries,
-            })
+            },
+        )
     }
 
     proptest! {

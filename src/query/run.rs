@@ -17,7 +17,10 @@ use super::{
     report::report,
 };
 use crate::{
-    config::{Config, Errors, Loaded, Overrides, Setting, load, load_defaults, load_text},
+    config::{
+        Config, Errors, Loaded, NamedFiles, Overrides, Setting, load_defaults, load_text_with,
+        load_with,
+    },
     dns::Dns,
     runtime::{Runtime, dns_settings},
 };
@@ -119,7 +122,8 @@ fn play(inquiry: Inquiry) -> Result<(Finding, Answers, Loaded), Problem> {
     let Inquiry { mut question, message, mut host_name, wanted, .. } = inquiry.clone();
     let answers = Answers::new(wanted).map_err(Problem::Input)?;
     answers.complete(&mut question, &mut host_name);
-    let (loaded, has_file) = configure(inquiry, &answers, &mut question)?;
+    let files = answers.files();
+    let (loaded, has_file) = configure(inquiry, &answers, &files, &mut question)?;
     if let Some(path) = message {
         question.message = Some(read(&path, MAX_MESSAGE).map_err(|error| {
             Problem::Input(format!("{}: {error} (expected a message)", path.display()))
@@ -142,7 +146,7 @@ fn play(inquiry: Inquiry) -> Result<(Finding, Answers, Loaded), Problem> {
     if let Some(missing) = answers.missing() {
         return Err(Problem::NotRecorded(missing));
     }
-    answers.write(&question, &finding, config, &host_name).map_err(Problem::System)?;
+    answers.write(&question, &finding, config, &host_name, &files).map_err(Problem::System)?;
     if !has_file {
         let note = "there is no configuration file: all parameters have their defaults";
         finding.asked.notes.push(note.to_owned());
@@ -154,6 +158,7 @@ fn play(inquiry: Inquiry) -> Result<(Finding, Answers, Loaded), Problem> {
 fn configure(
     inquiry: Inquiry,
     answers: &Answers,
+    files: &NamedFiles,
     question: &mut Question,
 ) -> Result<(Loaded, bool), Problem> {
     let Inquiry { config_file, usual_file, mut overrides, nameservers, changes, .. } = inquiry;
@@ -167,14 +172,14 @@ fn configure(
         overrides.settings.extend(without_exemptions());
     }
     if let Some((text, path)) = answers.configuration() {
-        let loaded = load_text(text.as_bytes(), path, &overrides);
+        let loaded = load_text_with(text.as_bytes(), path, &overrides, files);
         return Ok((loaded.map_err(Problem::Configuration)?, true));
     }
     let is_missing = config_file.is_none() && usual_file.try_exists().is_ok_and(|exists| !exists);
     let loaded = if is_missing {
         load_defaults(&overrides)
     } else {
-        load(config_file.as_ref().unwrap_or(&usual_file), &overrides)
+        load_with(config_file.as_ref().unwrap_or(&usual_file), &overrides, files)
     };
     Ok((loaded.map_err(Problem::Configuration)?, !is_missing))
 }

@@ -59,6 +59,7 @@ fn compare(question: &Question, text: &str, zone: &Arc<Zone>) -> Option<usize> {
         host: HOST.into(),
         configuration: config(text).show(false),
         configuration_line: 0,
+        files: Vec::new(),
         entries: recording.entries(),
     };
     let written = file.to_string();
@@ -209,6 +210,41 @@ fn a_record_takes_the_place_of_name_servers() {
     let permitted = written.replace("ip4:203.0.113.0/24", "ip4:192.0.2.0/24");
     fs::write(&record, permitted).unwrap();
     assert!(text(&run(&["query", "--dns-replay", &record])).starts_with("accept"));
+}
+
+/// A record is complete where the configuration names files, and gives no others to somebody who has
+/// a record of a stranger.
+#[test]
+fn a_record_has_the_files_that_the_configuration_names() {
+    let site = Site::new();
+    let (record, config) = (site.path("record"), site.path("conf"));
+    let file = |name: &str, content: &str| site.scratch.write(name, content).display().to_string();
+    let networks = file("networks", "# Ours.\n\n198.51.100.0/24\n  192.0.2.0/24 \n");
+    let senders = file("senders", "fail.example\n");
+    let lists = |exempt: &str| {
+        format!(
+            "socket = unix:/nowhere\nspf_exempt_networks = {exempt}\nskip_senders_file = {senders}\n"
+        )
+    };
+    fs::write(&config, lists(&format!("203.0.113.0/24, file:{networks}"))).unwrap();
+    let ask = || site.query(&["--mail-from", "a@fail.example", "--dns-record", &record]);
+    let first = ask();
+    assert_eq!(first.status.code(), Some(0), "{first:?}");
+    let written = fs::read_to_string(&record).unwrap();
+    let section = format!("[file \"{networks}\"]\n| 198.51.100.0/24\n| 192.0.2.0/24\n");
+    assert!(written.contains(&section), "{written}");
+    for path in [&networks, &senders] {
+        fs::remove_file(path).unwrap();
+    }
+    let again = run(&["query", "--dns-replay", &record]);
+    assert_eq!(again.status.code(), Some(0), "{again:?}");
+    assert_eq!(text(&again).lines().next(), text(&first).lines().next());
+    // What is not in the record is not read.
+    let other = file("secret", "root:x:0\n");
+    fs::write(&record, written.replace(&format!("= {senders}"), &format!("= {other}"))).unwrap();
+    let refused = run(&["query", "--dns-replay", &record]);
+    let problem = String::from_utf8(refused.stderr).unwrap();
+    assert!(problem.contains("not in the record") && !problem.contains("root:x"), "{problem}");
 }
 
 #[test]
