@@ -5,12 +5,8 @@
 //! `tree`; none means all. `docs/benchmarks.md` says what is measured and how. Slowness is
 //! reported, and is not an error.
 
-mod floor;
-mod load;
 mod process;
-mod protocol;
 mod report;
-mod zones;
 
 use std::{
     env, io,
@@ -21,16 +17,18 @@ use std::{
     time::{Duration, Instant},
 };
 
-use load::{Figures, Mode};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use process::Milter;
-use protocol::{Mta, Socket};
 use report::{Goals, header, memory, row};
 use testkit::{
-    bench::awake,
+    bench::{
+        awake, floor,
+        load::{self, Figures, Mode, Rig},
+        mta::{Message, Mta, Sender, Socket},
+        zones,
+    },
     nameserver::{Behaviour, NameServer},
 };
-use zones::Sender;
 
 /// Senders whose records all fit into the cache.
 const HOT_SENDERS: usize = 100;
@@ -71,7 +69,7 @@ fn main() -> ExitCode {
             awake::stay_awake(parent.first().and_then(|id| id.parse().ok()));
             Ok(())
         }
-        Some((mode, rest)) if mode == "--floor" => floor::main(rest)
+        Some((mode, rest)) if mode == floor::ARGUMENT => floor::main(rest)
             .unwrap_or_else(|| Err(io::Error::other("bad arguments for the floor"))),
         _ => measure(&arguments),
     };
@@ -152,6 +150,7 @@ impl Bench {
         connections: usize,
         senders: &[Sender],
     ) -> io::Result<Vec<(Figures, f64)>> {
+        let message = Message::plain();
         let next: Vec<_> = milters.iter().map(|_| AtomicUsize::new(0)).collect();
         let mut runs: Vec<(Vec<Figures>, usize, usize)> =
             milters.iter().map(|_| (Vec::new(), 0, 0)).collect();
@@ -160,15 +159,9 @@ impl Bench {
                 milters.iter().zip(&next).zip(&mut runs)
             {
                 self.nameserver.clear();
-                let run = load::run(
-                    milter,
-                    socket,
-                    mode,
-                    connections,
-                    senders,
-                    next,
-                    self.time / ROUNDS,
-                )?;
+                let rig = Rig { sockets: std::slice::from_ref(*socket), cpu: &|| milter.cpu() };
+                let time = self.time / ROUNDS;
+                let run = load::run(rig, mode, connections, senders, &message, next, time)?;
                 *queries += self.nameserver.total();
                 // Each connection begins with a message that is not measured.
                 *messages += run.messages + connections;
@@ -313,12 +306,13 @@ fn print_rows(connections: usize, figures: &[(Figures, f64)]) -> f64 {
 
 /// Lets a milter ask for everything once.
 fn warm_up(milter: &Milter, senders: &[Sender]) -> io::Result<()> {
+    let message = Message::plain();
     let mut mta = Mta::connect(&milter.unix)?;
     for (n, sender) in senders.iter().enumerate() {
         if n == 0 {
             mta.begin(sender)?;
         }
-        mta.message(sender)?;
+        mta.message(sender, &message)?;
     }
     mta.quit()
 }
@@ -336,7 +330,7 @@ fn times(milter: &Milter, label: &str) -> io::Result<Duration> {
         let start = Instant::now();
         mta.mail(&sender)?;
         times.push(start.elapsed());
-        mta.rest()?;
+        mta.rest(&[], &Message::plain())?;
         mta.quit()?;
     }
     times.sort_unstable();

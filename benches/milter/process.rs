@@ -10,10 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::{
-    protocol::{Mta, Negotiated, Socket},
-    zones::HOST,
-};
+use testkit::bench::mta::{HOST, Mta, Negotiated, Socket};
 
 /// How long a milter may take to start.
 const START_LIMIT: Duration = Duration::from_secs(10);

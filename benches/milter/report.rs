@@ -6,11 +6,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::{
+use testkit::bench::{
     load::{self, Figures, Mode},
-    process::Milter,
-    zones::Sender,
+    mta::{Message, Sender},
 };
+
+use crate::process::Milter;
 
 /// How long a milter may take to settle, and how long its memory must stay the same then.
 const SETTLE_LIMIT: Duration = Duration::from_secs(5);
@@ -55,9 +56,10 @@ pub(crate) fn memory(
     senders: &[Sender],
     numbers: &[usize],
 ) -> io::Result<Vec<u64>> {
+    let message = Message::plain();
     let mut figures = vec![settled(milter)?];
     for &connections in numbers {
-        let idle = load::idle(&milter.unix, connections, senders)?;
+        let idle = load::idle(&milter.unix, connections, senders, &message)?;
         figures.push(settled(milter)?);
         for mta in idle {
             mta.quit()?;

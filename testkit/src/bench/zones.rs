@@ -5,23 +5,10 @@ use std::net::Ipv4Addr;
 
 use spf_milter::dns::zone::Zone;
 
-/// The client of every message: all domains know it.
-pub(crate) const CLIENT: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 10);
-
-/// The name of the host that receives.
-pub(crate) const HOST: &str = "mx.receiver.example";
-
-/// A sender.
-#[derive(Clone, Debug)]
-pub(crate) struct Sender {
-    /// The HELO name.
-    pub(crate) helo: String,
-    /// The domain of the reverse-path.
-    pub(crate) domain: String,
-}
+use super::mta::{CLIENT, Sender};
 
 /// Senders `{label}0.example` and so on: five kinds of domains, in turn.
-pub(crate) fn senders(label: &str, count: usize) -> Vec<Sender> {
+pub fn senders(label: &str, count: usize) -> Vec<Sender> {
     (0..count)
         .map(|n| Sender {
             helo: format!("out.{label}{n}.example"),
@@ -31,7 +18,7 @@ pub(crate) fn senders(label: &str, count: usize) -> Vec<Sender> {
 }
 
 /// The records for senders of this label.
-pub(crate) fn zone(label: &str, count: usize) -> Zone {
+pub fn zone(label: &str, count: usize) -> Zone {
     let mut zone = Zone::new();
     for (n, sender) in senders(label, count).iter().enumerate() {
         add_sender(&mut zone, n % 5, sender);
@@ -99,7 +86,7 @@ fn networks(end: &str) -> String {
 /// Trees of includes three levels deep, `tree0.example` and so on, in which the last address of the
 /// last leaf is the client's: ten terms that ask DNS, as many as there may be. And as many
 /// `flat0.example` and so on, which need one look-up.
-pub(crate) fn trees(count: usize) -> Zone {
+pub fn trees(count: usize) -> Zone {
     let mut zone = Zone::new();
     zone.add_txt("out.helo.example", b"v=spf1 a -all");
     zone.add_a("out.helo.example", CLIENT);

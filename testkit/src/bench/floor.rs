@@ -13,7 +13,7 @@ use tokio::{
     net::{TcpListener, UnixListener},
 };
 
-use crate::protocol::{Negotiated, steps};
+use super::mta::{Negotiated, steps};
 
 /// The field, of the length that a Received-SPF field usually has, as a packet has it.
 const FIELD: &[u8] = b"Received-SPF\0pass (mx.receiver.example: domain of bounce-4711@hot0.example designates\n\t\
@@ -27,7 +27,7 @@ const MACROS: [(u32, &[u8]); 3] = [(0, b"j\0"), (2, b"i {auth_authen}\0"), (5, b
 const READ: usize = 8 * 1024;
 
 /// Serves both sockets until the process is killed; asks for what another milter negotiated.
-pub(crate) fn run(unix: &Path, tcp: SocketAddr, negotiated: Negotiated) -> io::Result<()> {
+pub fn run(unix: &Path, tcp: SocketAddr, negotiated: Negotiated) -> io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
     runtime.block_on(async {
         let unix = UnixListener::bind(unix)?;
@@ -123,8 +123,11 @@ fn write(output: &mut Vec<u8>, command: u8, content: &[&[u8]]) {
     content.iter().for_each(|part| output.extend_from_slice(part));
 }
 
+/// The argument that makes a program the floor.
+pub const ARGUMENT: &str = "--floor";
+
 /// The program of the child process: `--floor UNIX TCP ACTIONS STEPS`.
-pub(crate) fn main(arguments: &[String]) -> Option<io::Result<()>> {
+pub fn main(arguments: &[String]) -> Option<io::Result<()>> {
     let [unix, tcp, actions, steps] = arguments else { return None };
     let negotiated = Negotiated { actions: actions.parse().ok()?, steps: steps.parse().ok()? };
     Some(run(Path::new(unix), tcp.parse().ok()?, negotiated))

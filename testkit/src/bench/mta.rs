@@ -4,36 +4,65 @@
 
 use std::{
     io::{self, Read, Write},
-    net::{SocketAddr, TcpStream},
+    net::{Ipv4Addr, SocketAddr, TcpStream},
     os::{fd::AsFd as _, unix::net::UnixStream},
     path::PathBuf,
 };
 
 use nix::poll::{PollFd, PollFlags, poll};
 
-use crate::zones::{CLIENT, HOST, Sender};
+/// The client of every message: all domains know it.
+pub const CLIENT: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 10);
+
+/// The name of the host that receives.
+pub const HOST: &str = "mx.receiver.example";
+
+/// The most octets of a body in one packet, as Postfix sends them.
+const CHUNK: usize = 65_535;
+
+/// A sender.
+#[derive(Clone, Debug)]
+pub struct Sender {
+    /// The HELO name.
+    pub helo: String,
+    /// The domain of the reverse-path.
+    pub domain: String,
+}
+
+/// A message: fields, their values with the white space after the colon; and the body.
+#[derive(Clone, Debug)]
+pub struct Message {
+    /// The fields.
+    pub fields: Vec<(String, String)>,
+    /// The body.
+    pub body: Vec<u8>,
+}
+
+/// A field that a milter added, and where: index and text, as the packet has them.
+pub type Added = (String, String);
 
 /// An answer that takes longer is an error, in milliseconds.
 const PATIENCE: u16 = 60_000;
 
 /// Protocol steps, as bits of the negotiation.
-pub(crate) mod steps {
-    pub(crate) const NO_CONNECT: u32 = 0x1;
-    pub(crate) const NO_HELO: u32 = 0x2;
-    pub(crate) const NO_MAIL: u32 = 0x4;
-    pub(crate) const NO_RCPT: u32 = 0x8;
-    pub(crate) const NO_BODY: u32 = 0x10;
-    pub(crate) const NO_HEADER: u32 = 0x20;
-    pub(crate) const NO_EOH: u32 = 0x40;
-    pub(crate) const NOREPLY_HEADER: u32 = 0x80;
-    pub(crate) const NO_DATA: u32 = 0x200;
-    pub(crate) const NOREPLY_CONNECT: u32 = 0x1000;
-    pub(crate) const NOREPLY_HELO: u32 = 0x2000;
-    pub(crate) const NOREPLY_MAIL: u32 = 0x4000;
-    pub(crate) const NOREPLY_RCPT: u32 = 0x8000;
-    pub(crate) const NOREPLY_DATA: u32 = 0x1_0000;
-    pub(crate) const NOREPLY_EOH: u32 = 0x4_0000;
-    pub(crate) const NOREPLY_BODY: u32 = 0x8_0000;
+#[allow(missing_docs, reason = "the names of the protocol")]
+pub mod steps {
+    pub const NO_CONNECT: u32 = 0x1;
+    pub const NO_HELO: u32 = 0x2;
+    pub const NO_MAIL: u32 = 0x4;
+    pub const NO_RCPT: u32 = 0x8;
+    pub const NO_BODY: u32 = 0x10;
+    pub const NO_HEADER: u32 = 0x20;
+    pub const NO_EOH: u32 = 0x40;
+    pub const NOREPLY_HEADER: u32 = 0x80;
+    pub const NO_DATA: u32 = 0x200;
+    pub const NOREPLY_CONNECT: u32 = 0x1000;
+    pub const NOREPLY_HELO: u32 = 0x2000;
+    pub const NOREPLY_MAIL: u32 = 0x4000;
+    pub const NOREPLY_RCPT: u32 = 0x8000;
+    pub const NOREPLY_DATA: u32 = 0x1_0000;
+    pub const NOREPLY_EOH: u32 = 0x4_0000;
+    pub const NOREPLY_BODY: u32 = 0x8_0000;
 }
 
 /// The offers of Postfix.
@@ -41,7 +70,7 @@ const OFFER: [u32; 3] = [6, 0x1ff, 0x1f_ffff];
 
 /// Where a milter listens.
 #[derive(Clone, Debug)]
-pub(crate) enum Socket {
+pub enum Socket {
     /// A UNIX socket.
     Unix(PathBuf),
     /// A TCP port.
@@ -50,11 +79,11 @@ pub(crate) enum Socket {
 
 /// The requests of a milter.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Negotiated {
+pub struct Negotiated {
     /// Actions that it may take.
-    pub(crate) actions: u32,
+    pub actions: u32,
     /// Steps that it does not want, or does not answer.
-    pub(crate) steps: u32,
+    pub steps: u32,
 }
 
 enum Stream {
@@ -79,17 +108,17 @@ impl Stream {
 }
 
 /// A connection to a milter.
-pub(crate) struct Mta {
+pub struct Mta {
     stream: Stream,
     /// The requests of the milter.
-    pub(crate) negotiated: Negotiated,
+    pub negotiated: Negotiated,
     out: Vec<u8>,
     input: Vec<u8>,
     read: usize,
     number: u64,
 }
 
-/// The header of every message: eight fields.
+/// The header of a message without a signature: eight fields.
 const HEADER: [(&str, &str); 8] = [
     (
         "Received",
@@ -105,12 +134,22 @@ const HEADER: [(&str, &str); 8] = [
     ("Content-Type", " text/plain; charset=utf-8"),
 ];
 
-/// The length of every message, header and body.
+/// The length of a message without a signature, header and body.
 const MESSAGE_LENGTH: usize = 2048;
+
+impl Message {
+    /// A message without a signature, of 2 KiB.
+    pub fn plain() -> Self {
+        let fields: Vec<(String, String)> =
+            HEADER.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect();
+        let header: usize = fields.iter().map(|(name, value)| name.len() + value.len() + 3).sum();
+        Self { fields, body: vec![b'x'; MESSAGE_LENGTH.saturating_sub(header)] }
+    }
+}
 
 impl Mta {
     /// Connects and negotiates.
-    pub(crate) fn connect(socket: &Socket) -> io::Result<Self> {
+    pub fn connect(socket: &Socket) -> io::Result<Self> {
         let stream = match socket {
             Socket::Unix(path) => Stream::Unix(UnixStream::connect(path)?),
             Socket::Tcp(address) => {
@@ -141,33 +180,33 @@ impl Mta {
     }
 
     /// Begins an SMTP session.
-    pub(crate) fn begin(&mut self, sender: &Sender) -> io::Result<()> {
+    pub fn begin(&mut self, sender: &Sender) -> io::Result<()> {
         self.put(b'D', &[b"Cj\0", HOST.as_bytes(), b"\0"]);
         let content =
             [sender.helo.as_bytes(), b"\x004\xc3\x50", CLIENT.to_string().as_bytes(), b"\0"]
                 .concat();
-        self.event(b'C', &[&content], steps::NO_CONNECT, steps::NOREPLY_CONNECT)
+        self.event(b'C', &[&content], steps::NO_CONNECT, steps::NOREPLY_CONNECT).map(drop)
     }
 
     /// HELO.
-    pub(crate) fn helo(&mut self, sender: &Sender) -> io::Result<()> {
+    pub fn helo(&mut self, sender: &Sender) -> io::Result<()> {
         self.event(b'H', &[sender.helo.as_bytes(), b"\0"], steps::NO_HELO, steps::NOREPLY_HELO)
+            .map(drop)
     }
 
     /// MAIL FROM.
-    pub(crate) fn mail(&mut self, sender: &Sender) -> io::Result<()> {
+    pub fn mail(&mut self, sender: &Sender) -> io::Result<()> {
         self.number += 1;
         let mail = format!("<bounce-{}@{}>\0SIZE={MESSAGE_LENGTH}\0", self.number, sender.domain);
-        self.event(b'M', &[mail.as_bytes()], steps::NO_MAIL, steps::NOREPLY_MAIL)
+        self.event(b'M', &[mail.as_bytes()], steps::NO_MAIL, steps::NOREPLY_MAIL).map(drop)
     }
 
-    /// From RCPT TO to the end of the message.
-    pub(crate) fn rest(&mut self) -> io::Result<()> {
+    /// From RCPT TO to the end of the message; some fields come before those of the message. The
+    /// result is what the milter adds.
+    pub fn rest(&mut self, before: &[Added], message: &Message) -> io::Result<Vec<Added>> {
         self.event(b'R', &[b"<user@receiver.example>\0"], steps::NO_RCPT, steps::NOREPLY_RCPT)?;
         self.event(b'T', &[], steps::NO_DATA, steps::NOREPLY_DATA)?;
-        let mut length = 0;
-        for (name, value) in HEADER {
-            length += name.len() + value.len() + 3;
+        for (name, value) in before.iter().chain(&message.fields) {
             self.event(
                 b'L',
                 &[name.as_bytes(), b"\0", value.as_bytes(), b"\0"],
@@ -176,24 +215,28 @@ impl Mta {
             )?;
         }
         self.event(b'N', &[], steps::NO_EOH, steps::NOREPLY_EOH)?;
-        let body = [b'x'; MESSAGE_LENGTH];
-        let body = body.get(length..).unwrap_or_default();
-        self.event(b'B', &[body], steps::NO_BODY, steps::NOREPLY_BODY)?;
+        for chunk in message.body.chunks(CHUNK) {
+            if self.event(b'B', &[chunk], steps::NO_BODY, steps::NOREPLY_BODY)? == b's' {
+                break;
+            }
+        }
         let queue_id = format!("Ei\x004XyZ{:08x}\0", self.number);
         self.put(b'D', &[queue_id.as_bytes()]);
         self.put(b'E', &[]);
-        self.answer()
+        let mut added = Vec::new();
+        self.answer(&mut added)?;
+        Ok(added)
     }
 
     /// A message, in the order of SMTP.
-    pub(crate) fn message(&mut self, sender: &Sender) -> io::Result<()> {
+    pub fn message(&mut self, sender: &Sender, message: &Message) -> io::Result<()> {
         self.helo(sender)?;
         self.mail(sender)?;
-        self.rest()
+        self.rest(&[], message).map(drop)
     }
 
     /// The end of the session.
-    pub(crate) fn quit(mut self) -> io::Result<()> {
+    pub fn quit(mut self) -> io::Result<()> {
         self.put(b'Q', &[]);
         self.flush()
     }
@@ -209,30 +252,42 @@ impl Mta {
         }
     }
 
+    /// Sends an event if the milter wants it, and waits for the answer if there is one; the result
+    /// is its letter, `c` where there is none.
     fn event(
         &mut self,
         command: u8,
         content: &[&[u8]],
         no_event: u32,
         no_reply: u32,
-    ) -> io::Result<()> {
+    ) -> io::Result<u8> {
         if self.negotiated.steps & no_event != 0 {
-            return Ok(());
+            return Ok(b'c');
         }
         self.put(command, content);
         if self.negotiated.steps & no_reply != 0 {
-            return Ok(());
+            return Ok(b'c');
         }
-        self.answer()
+        match self.answer(&mut Vec::new())? {
+            b'a' => Err(io::Error::other("the milter accepts before it has seen the message")),
+            letter => Ok(letter),
+        }
     }
 
-    /// Waits until the milter says "continue"; it may change the header before.
-    fn answer(&mut self) -> io::Result<()> {
+    /// Waits until the milter answers; it may change the header before.
+    fn answer(&mut self, added: &mut Vec<Added>) -> io::Result<u8> {
         self.flush()?;
         loop {
             match self.receive()? {
-                (b'c', _) => return Ok(()),
-                (b'i' | b'h' | b'm' | b'p', _) => {}
+                (letter @ (b'c' | b'a' | b's'), _) => return Ok(letter),
+                (letter @ (b'i' | b'h'), content) => {
+                    let content = content.get(if letter == b'i' { 4 } else { 0 }..);
+                    let mut parts = content.unwrap_or_default().split(|octet| *octet == 0);
+                    let mut text =
+                        || String::from_utf8_lossy(parts.next().unwrap_or_default()).into_owned();
+                    added.insert(0, (text(), text()));
+                }
+                (b'm' | b'p', _) => {}
                 (other, content) => {
                     let content = String::from_utf8_lossy(&content).into_owned();
                     return Err(io::Error::other(format!(
