@@ -9,6 +9,7 @@
 # make soak        mixed traffic for MINUTES=: nothing grows; SEED=
 # make demo        the daemon at work: a few SMTP sessions, printed
 # make bench       measurements
+# make bench-peers   the same load for the daemon and for what people use instead, as root: SECTIONS="hot cold small large open"
 # make deb rpm sbom  packages, and the list of what is in the program, in target/packages; needs no root after "make package-tools"
 # make test-packages  builds the packages, and tries them in a clean Debian; as root
 # make install     DESTDIR, PREFIX, SYSCONFDIR, UNITDIR, SYSUSERSDIR, TMPFILESDIR and DOCDIR say where to
@@ -43,7 +44,7 @@ MONITORING = prometheus-alerts.yml grafana-dashboard.json
 MANPAGES = $(wildcard man/*.[1-9])
 DOCUMENTS = README.md CHANGELOG.md CONTRIBUTING.md SECURITY.md LICENSE $(wildcard docs/*.md)
 
-.PHONY: all check test diff fuzz chaos soak lint deny advisories peers man-lint demo bench install uninstall clean package-tools deb rpm sbom test-packages
+.PHONY: all check test diff fuzz chaos soak lint deny advisories peers man-lint demo bench bench-peers install uninstall clean package-tools deb rpm sbom test-packages
 
 all:
 	$(CARGO) build --release --locked
@@ -103,8 +104,13 @@ demo:
 	$(CARGO) build --locked
 	$(CARGO) run --locked --quiet --example demo
 
+# The comparison needs programs of its own.
 bench:
-	$(CARGO) bench --locked
+	$(CARGO) bench --locked --bench milter --bench content --bench dkim
+
+bench-peers: peers
+	testkit/bench-peers.sh "$(abspath $(TARGET))"
+	$(CARGO) bench --locked --bench peers -- $(SECTIONS)
 
 package-tools:
 	packaging/tools.sh

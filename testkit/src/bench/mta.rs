@@ -7,6 +7,7 @@ use std::{
     net::{Ipv4Addr, SocketAddr, TcpStream},
     os::{fd::AsFd as _, unix::net::UnixStream},
     path::PathBuf,
+    sync::atomic::{AtomicU64, Ordering},
 };
 
 use nix::poll::{PollFd, PollFlags, poll};
@@ -40,6 +41,9 @@ pub struct Message {
 
 /// A field that a milter added, and where: index and text, as the packet has them.
 pub type Added = (String, String);
+
+/// Connections so far.
+static CONNECTIONS: AtomicU64 = AtomicU64::new(0);
 
 /// An answer that takes longer is an error, in milliseconds.
 const PATIENCE: u16 = 60_000;
@@ -164,7 +168,8 @@ impl Mta {
             out: Vec::with_capacity(4096),
             input: Vec::with_capacity(4096),
             read: 0,
-            number: 0,
+            // Queue ids differ between connections.
+            number: CONNECTIONS.fetch_add(1, Ordering::Relaxed) << 16,
         };
         mta.put(b'O', &[&OFFER.map(u32::to_be_bytes).concat()]);
         mta.flush()?;

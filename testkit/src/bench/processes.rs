@@ -1,50 +1,80 @@
 //! What processes take of the machine, those included that they started.
 
-use std::{fs, io, time::Duration};
+use std::{fs, io, process::Command, time::Duration};
 
-/// A process and all that it started, as far as they still run.
-pub fn tree(root: u32) -> io::Result<Vec<u32>> {
-    let mut parents = Vec::new();
+use crate::process::send_signal;
+
+const VARIABLE: &str = "SPF_MILTER_BENCHMARK";
+
+/// How many of the units in which CPU time is counted make a second (`proc_pid_stat(5)`).
+const TICKS: u32 = 100;
+
+/// Marks a process that is to be started, and all that it will start, also where they leave their
+/// parents.
+pub fn mark(command: &mut Command, mark: &str) {
+    command.env(VARIABLE, mark);
+}
+
+/// What the system says of a process.
+struct Stat {
+    id: u32,
+    parent: u32,
+    /// CPU time, that of the kernel included, and of threads and children that have ended.
+    cpu: Duration,
+}
+
+impl Stat {
+    fn read(id: u32) -> Option<Self> {
+        let text = fs::read_to_string(format!("/proc/{id}/stat")).ok()?;
+        // The name, in parentheses, may contain anything.
+        let fields: Vec<&str> = text.rsplit_once(')')?.1.split_ascii_whitespace().collect();
+        let number = |index: usize| fields.get(index)?.parse::<u32>().ok();
+        let ticks: u32 = [11, 12, 13, 14].iter().filter_map(|index| number(*index)).sum();
+        Some(Self { id, parent: number(1)?, cpu: Duration::from_secs(1) * ticks / TICKS })
+    }
+}
+
+/// The processes with a mark, and what they started: some write over their environment.
+fn marked(mark: &str) -> io::Result<Vec<Stat>> {
+    let wanted = format!("{VARIABLE}={mark}");
+    let (mut found, mut others) = (Vec::new(), Vec::new());
     for entry in fs::read_dir("/proc")? {
-        let Some(id) = entry?.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else {
+        let name = entry?.file_name();
+        let Some(stat) = name.to_str().and_then(|name| Stat::read(name.parse().ok()?)) else {
             continue;
         };
-        let Ok(stat) = fs::read_to_string(format!("/proc/{id}/stat")) else { continue };
-        // The name, in parentheses, may contain anything.
-        let parent =
-            stat.rsplit_once(')').and_then(|(_, rest)| rest.split(' ').nth(2)?.parse::<u32>().ok());
-        if let Some(parent) = parent {
-            parents.push((id, parent));
+        let environment = fs::read(format!("/proc/{}/environ", stat.id)).unwrap_or_default();
+        let is_marked =
+            environment.split(|octet| *octet == 0).any(|entry| entry == wanted.as_bytes());
+        if is_marked { found.push(stat) } else { others.push(stat) }
+    }
+    loop {
+        let is_child = |stat: &mut Stat| found.iter().any(|parent| parent.id == stat.parent);
+        let children: Vec<Stat> = others.extract_if(.., is_child).collect();
+        if children.is_empty() {
+            return Ok(found);
         }
+        found.extend(children);
     }
-    let mut found = vec![root];
-    let mut at = 0;
-    while let Some(&process) = found.get(at) {
-        found.extend(parents.iter().filter(|(_, parent)| *parent == process).map(|(id, _)| *id));
-        at += 1;
-    }
-    Ok(found)
 }
 
-/// CPU time that a process and its children used so far, that of their user's and that of the
-/// kernel's, of all threads that still run.
-pub fn cpu(root: u32) -> io::Result<Duration> {
-    let mut total = 0;
-    for process in tree(root)? {
-        for task in fs::read_dir(format!("/proc/{process}/task"))? {
-            // Nanoseconds on the CPU come first. A thread may end meanwhile.
-            let text = fs::read_to_string(task?.path().join("schedstat")).unwrap_or_default();
-            total += text.split(' ').next().and_then(|text| text.parse::<u64>().ok()).unwrap_or(0);
-        }
+/// Ends the processes with a mark at once.
+pub fn kill(mark: &str) {
+    for Stat { id, .. } in marked(mark).unwrap_or_default() {
+        send_signal(id, "KILL");
     }
-    Ok(Duration::from_nanos(total))
 }
 
-/// Memory of a process and its children in KiB; what they share counts once (`Pss`).
-pub fn memory(root: u32) -> io::Result<u64> {
+/// CPU time that the processes with a mark used so far, in steps of 10 ms.
+pub fn cpu(mark: &str) -> io::Result<Duration> {
+    Ok(marked(mark)?.iter().map(|stat| stat.cpu).sum())
+}
+
+/// Memory of the processes with a mark in KiB; what they share counts once (`Pss`).
+pub fn memory(mark: &str) -> io::Result<u64> {
     let mut total = 0;
-    for process in tree(root)? {
-        let text = fs::read_to_string(format!("/proc/{process}/smaps_rollup"))?;
+    for Stat { id, .. } in marked(mark)? {
+        let text = fs::read_to_string(format!("/proc/{id}/smaps_rollup"))?;
         let line = text.lines().find_map(|line| line.strip_prefix("Pss:"));
         total += line
             .and_then(|line| line.split_ascii_whitespace().next()?.parse::<u64>().ok())

@@ -52,7 +52,21 @@ impl Key {
         }
     }
 
-    /// The public key as signers publish it.
+    /// The public key as signers publish it: of RSA with its algorithm (RFC 5280 §4.1.2.7), which is
+    /// what OpenSSL reads.
+    fn published(&self) -> Vec<u8> {
+        /// What comes before a key of 2048 bits with the usual exponent.
+        const ALGORITHM: [u8; 24] = [
+            0x30, 0x82, 0x01, 0x22, 0x30, 0x0d, 0x06, 0x09, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d,
+            0x01, 0x01, 0x01, 0x05, 0x00, 0x03, 0x82, 0x01, 0x0f, 0x00,
+        ];
+        match self {
+            Self::Rsa(_) => [&ALGORITHM, self.public().as_slice()].concat(),
+            Self::Ed25519(_) => self.public(),
+        }
+    }
+
+    /// The public key itself.
     pub fn public(&self) -> Vec<u8> {
         match self {
             Self::Rsa(key) => key.public().as_ref().to_vec(),
@@ -116,7 +130,7 @@ pub fn key_records(keys: &[Key]) -> String {
         let name = key.name();
         format!(
             "{name}._domainkey.example.com TXT v=DKIM1; k={name}; p={}\n",
-            BASE64_STANDARD.encode(key.public())
+            BASE64_STANDARD.encode(key.published())
         )
     };
     keys.iter().map(record).collect()
