@@ -13,7 +13,7 @@ mod peers;
 use std::{
     env, io,
     net::{Ipv4Addr, SocketAddr},
-    process::ExitCode,
+    process::{Command, ExitCode},
     sync::atomic::AtomicUsize,
     time::Duration,
 };
@@ -51,9 +51,13 @@ const CONNECTIONS: usize = 10;
 const OPEN_RATE: f64 = 2000.0;
 const OPEN_CONNECTIONS: usize = 100;
 
-/// Where the name server is: a resolv.conf has no ports.
+/// Where the name server is, in a network of its own: a resolv.conf has no ports, and OpenDKIM asks
+/// none on loopback.
 const NAMESERVER: SocketAddr =
-    SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::new(127, 83, 80, 71)), 53);
+    SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::new(192, 0, 2, 53)), 53);
+
+/// The argument of the program within that network.
+const INSIDE: &str = "--inside";
 
 /// The figures of one milter in one section.
 struct Line {
@@ -78,7 +82,8 @@ fn main() -> ExitCode {
         }
         Some((mode, rest)) if mode == floor::ARGUMENT => floor::main(rest)
             .unwrap_or_else(|| Err(io::Error::other("bad arguments for the floor"))),
-        _ => measure(&arguments),
+        Some((mode, sections)) if mode == INSIDE => measure(sections),
+        _ => enter(&arguments),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -87,6 +92,19 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Runs this program again in a network that has only loopback, with the name server's address on it.
+fn enter(sections: &[String]) -> io::Result<()> {
+    let script =
+        format!("ip link set lo up && ip addr add {}/32 dev lo && exec \"$@\"", NAMESERVER.ip());
+    let status = Command::new("unshare")
+        .args(["--net", "sh", "-c", &script, "sh"])
+        .arg(env::current_exe()?)
+        .arg(INSIDE)
+        .args(sections)
+        .status()?;
+    if status.success() { Ok(()) } else { Err(io::Error::other(format!("{status}"))) }
 }
 
 fn measure(sections: &[String]) -> io::Result<()> {
@@ -232,12 +250,13 @@ impl Bench {
         let setting = Setting { nameserver: NAMESERVER, content };
         let mut milters = Vec::new();
         for peer in peers {
-            let running = Running::start(*peer, setting)?;
+            let mut running = Running::start(*peer, setting)?;
             if *peer != Peer::Floor {
-                check(*peer, &running, senders, message, passes)?;
+                check(*peer, &mut running, senders, message, passes)?;
             }
             if senders.len() <= HOT_SENDERS {
-                warm(&running, senders, message).map_err(|error| named(*peer, &error))?;
+                warm(&running, senders, message)
+                    .map_err(|error| named(*peer, &error, &mut running))?;
             }
             milters.push((*peer, running, AtomicUsize::new(0), Vec::new()));
         }
@@ -247,7 +266,7 @@ impl Bench {
                 let rig = Rig { sockets: &running.sockets, cpu: &cpu };
                 let mode = Mode::Kept;
                 let run = load::run(rig, mode, connections, senders, message, next, self.time);
-                runs.push(run.map_err(|error| named(*peer, &error))?);
+                runs.push(run.map_err(|error| named(*peer, &error, running))?);
             }
         }
         let line = |(peer, running, _, runs): (Peer, Running, _, _)| {
@@ -260,15 +279,15 @@ impl Bench {
 /// A message must pass, or what is measured is something else.
 fn check(
     peer: Peer,
-    running: &Running,
+    running: &mut Running,
     senders: &[Sender],
     message: &Message,
     passes: &[&[&str]],
 ) -> io::Result<()> {
     // The fourth kind of sender domain has a record that needs nothing else.
     let sender = senders.get(3).or(senders.first()).expect("there is a sender");
-    let added =
-        load::send(&running.sockets, sender, message).map_err(|error| named(peer, &error))?;
+    let added = load::send(&running.sockets, sender, message)
+        .map_err(|error| named(peer, &error, running))?;
     for words in passes {
         let is_there = |word: &&str| added.iter().any(|(_, text)| text.contains(*word));
         if !words.iter().any(is_there) {
@@ -281,9 +300,9 @@ fn check(
     Ok(())
 }
 
-/// An error of a milter.
-fn named(peer: Peer, error: &io::Error) -> io::Error {
-    io::Error::other(format!("{}: {error}", peer.name()))
+/// An error of a milter, with how it ended.
+fn named(peer: Peer, error: &io::Error, running: &mut Running) -> io::Error {
+    io::Error::other(format!("{}: {error}\n{}", peer.name(), running.report()))
 }
 
 /// Lets a milter ask for everything once.

@@ -2,7 +2,9 @@
 //! standard error, which nobody reads, or off.
 
 use std::{
-    env, fs, io,
+    env,
+    fmt::Write as _,
+    fs, io,
     net::SocketAddr,
     path::{Path, PathBuf},
     process::Command,
@@ -82,7 +84,7 @@ pub(crate) struct Setting {
 impl Drop for Running {
     fn drop(&mut self) {
         // Workers outlive a main process that is killed alone.
-        processes::kill(&self.mark);
+        processes::kill(&self.mark, &self.first());
     }
 }
 
@@ -143,14 +145,29 @@ impl Running {
         Ok(running)
     }
 
+    /// How its processes ended, if they did, and their last lines.
+    pub(crate) fn report(&mut self) -> String {
+        let mut text = String::new();
+        for process in &mut self.processes {
+            let lines = process.log.lines();
+            let last = lines.get(lines.len().saturating_sub(5)..).unwrap_or_default().join("\n");
+            let _ = writeln!(text, "ended: {:?}\n{last}", process.ended());
+        }
+        text
+    }
+
+    fn first(&self) -> Vec<u32> {
+        self.processes.iter().map(Process::id).collect()
+    }
+
     /// CPU time of all of their processes and threads so far.
     pub(crate) fn cpu(&self) -> io::Result<Duration> {
-        processes::cpu(&self.mark)
+        processes::cpu(&self.mark, &self.first())
     }
 
     /// Memory of all of their processes in KiB.
     pub(crate) fn memory(&self) -> io::Result<u64> {
-        processes::memory(&self.mark)
+        processes::memory(&self.mark, &self.first())
     }
 }
 
@@ -241,21 +258,13 @@ fn opendmarc(folder: &Scratch, socket: PathBuf, setting: Setting) -> (Command, P
 }
 
 fn opendkim(folder: &Scratch, socket: PathBuf, setting: Setting) -> (Command, PathBuf) {
-    let unbound = folder.write(
-        "unbound.conf",
-        format!(
-            "server:\n do-not-query-localhost: no\n module-config: \"iterator\"\nforward-zone:\n name: \".\"\n forward-addr: {}@{}\n",
-            setting.nameserver.ip(),
-            setting.nameserver.port(),
-        ),
-    );
     let path = folder.write(
         "opendkim.conf",
         format!(
-            "Socket local:{}\nMode v\nSyslog no\nRequireSafeKeys no\nAuthservID {HOST}\nResolverConfiguration {}\n\
+            "Socket local:{}\nMode v\nSyslog no\nRequireSafeKeys no\nAuthservID {HOST}\nNameservers {}\n\
              AlwaysAddARHeader yes\n",
             socket.display(),
-            unbound.display(),
+            setting.nameserver.ip(),
         ),
     );
     let mut command = Command::new("opendkim");

@@ -9,8 +9,8 @@ const VARIABLE: &str = "SPF_MILTER_BENCHMARK";
 /// How many of the units in which CPU time is counted make a second (`proc_pid_stat(5)`).
 const TICKS: u32 = 100;
 
-/// Marks a process that is to be started, and all that it will start, also where they leave their
-/// parents.
+/// Marks a process that is to be started, and all that it will start. Some leave their parents, and
+/// some write over their environment: both ways lead to them.
 pub fn mark(command: &mut Command, mark: &str) {
     command.env(VARIABLE, mark);
 }
@@ -34,8 +34,8 @@ impl Stat {
     }
 }
 
-/// The processes with a mark, and what they started: some write over their environment.
-fn marked(mark: &str) -> io::Result<Vec<Stat>> {
+/// The first processes, those with the mark, and what they started.
+fn marked(mark: &str, first: &[u32]) -> io::Result<Vec<Stat>> {
     let wanted = format!("{VARIABLE}={mark}");
     let (mut found, mut others) = (Vec::new(), Vec::new());
     for entry in fs::read_dir("/proc")? {
@@ -46,7 +46,7 @@ fn marked(mark: &str) -> io::Result<Vec<Stat>> {
         let environment = fs::read(format!("/proc/{}/environ", stat.id)).unwrap_or_default();
         let is_marked =
             environment.split(|octet| *octet == 0).any(|entry| entry == wanted.as_bytes());
-        if is_marked { found.push(stat) } else { others.push(stat) }
+        if is_marked || first.contains(&stat.id) { found.push(stat) } else { others.push(stat) }
     }
     loop {
         let is_child = |stat: &mut Stat| found.iter().any(|parent| parent.id == stat.parent);
@@ -58,22 +58,22 @@ fn marked(mark: &str) -> io::Result<Vec<Stat>> {
     }
 }
 
-/// Ends the processes with a mark at once.
-pub fn kill(mark: &str) {
-    for Stat { id, .. } in marked(mark).unwrap_or_default() {
+/// Ends these processes at once.
+pub fn kill(mark: &str, first: &[u32]) {
+    for Stat { id, .. } in marked(mark, first).unwrap_or_default() {
         send_signal(id, "KILL");
     }
 }
 
-/// CPU time that the processes with a mark used so far, in steps of 10 ms.
-pub fn cpu(mark: &str) -> io::Result<Duration> {
-    Ok(marked(mark)?.iter().map(|stat| stat.cpu).sum())
+/// CPU time that these processes used so far, in steps of 10 ms.
+pub fn cpu(mark: &str, first: &[u32]) -> io::Result<Duration> {
+    Ok(marked(mark, first)?.iter().map(|stat| stat.cpu).sum())
 }
 
-/// Memory of the processes with a mark in KiB; what they share counts once (`Pss`).
-pub fn memory(mark: &str) -> io::Result<u64> {
+/// Memory of these processes in KiB; what they share counts once (`Pss`).
+pub fn memory(mark: &str, first: &[u32]) -> io::Result<u64> {
     let mut total = 0;
-    for Stat { id, .. } in marked(mark)? {
+    for Stat { id, .. } in marked(mark, first)? {
         let text = fs::read_to_string(format!("/proc/{id}/smaps_rollup"))?;
         let line = text.lines().find_map(|line| line.strip_prefix("Pss:"));
         total += line
