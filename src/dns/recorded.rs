@@ -69,9 +69,9 @@ impl Entries {
         entry.map_or_else(Vec::new, |entry| entry.servers.clone())
     }
 
-    /// The entry of a question, made where there is none.
-    fn entry(&mut self, name: &Name, record_type: RecordType) -> Option<&mut Entry> {
-        let place = *self.places.entry((name.clone(), record_type)).or_insert_with(|| {
+    /// The place of the entry of a question, which is made where there is none.
+    fn place(&mut self, name: &Name, record_type: RecordType) -> usize {
+        *self.places.entry((name.clone(), record_type)).or_insert_with(|| {
             self.entries.push(Entry {
                 name: name.clone(),
                 record_type,
@@ -79,7 +79,12 @@ impl Entries {
                 servers: Vec::new(),
             });
             self.entries.len() - 1
-        });
+        })
+    }
+
+    /// The entry of a question, made where there is none.
+    fn entry(&mut self, name: &Name, record_type: RecordType) -> Option<&mut Entry> {
+        let place = self.place(name, record_type);
         self.entries.get_mut(place)
     }
 }

@@ -115,11 +115,10 @@ impl Entries {
             }
             let error = |problem| LineError { line: number, problem };
             let (name, record_type, value) = read_line(line).map_err(error)?;
-            entries.entry(&name, record_type);
+            let place = entries.place(&name, record_type);
             if entries.entries.len() > MAX_ENTRIES {
                 return Err(error(format!("more than {MAX_ENTRIES} questions")));
             }
-            let place = entries.places.get(&(name, record_type)).copied().unwrap_or_default();
             match values.get_mut(place) {
                 Some((values, last)) => {
                     values.push(value);
