@@ -11,8 +11,15 @@
 //!   there are permits, all of them with silent name servers, hold them all once, and then leave a
 //!   sixteenth to others.
 //!
-//! A permit that comes free goes to the session with the fewest; of those with equally many, to the
-//! one that held the least lately.
+//! A permit that comes free goes to the session with the fewest. Of those with equally many the
+//! ones that held little lately come first, by lot, and then the others, the one that held the least
+//! first.
+//!
+//! The lot is what keeps answers coming when more is asked than name servers can answer. By age, all
+//! would wait until they have no time left for the answer. And each session draws one lot for all
+//! its look-ups: sessions that are lucky get all that they need, where with a lot for each look-up
+//! most sessions would get a part of it, in vain. The unlucky ones run out of time, in which they
+//! cost nothing.
 //!
 //! A look-up that several sessions wait for is in the queues of all of them, and counts for the one
 //! that gets the permit.
@@ -20,18 +27,25 @@
 use std::{
     collections::{BTreeSet, HashMap, VecDeque},
     fmt,
+    hash::{BuildHasher as _, DefaultHasher, Hash as _, Hasher as _, RandomState},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use tokio::{sync::oneshot, time::Instant};
 
-/// A session that held permits for longer than this lately does not get the last ones.
-const SPARING: Duration = Duration::from_secs(1);
+/// A session that held permits for longer than this lately, all together, does not get the last ones.
+/// More than a message takes where name servers answer, and less than one silent server.
+const SPARING: Duration = Duration::from_secs(2);
+
+/// A second of a permit is forgotten after so many: who always holds one is not sparing.
+const MEMORY: u32 = 4;
 
 /// The permits of all sessions.
 pub(super) struct Permits {
     total: usize,
+    /// The lots come from it.
+    seed: u64,
     state: Mutex<State>,
 }
 
@@ -43,14 +57,18 @@ struct State {
     requests: HashMap<u64, Entry>,
     /// The sessions that wait, the next one first.
     order: BTreeSet<Rank>,
+    /// Those of them that are not sparing, by the time until which what they held counts.
+    spenders: BTreeSet<(Instant, u64)>,
 }
 
 /// The account of a session.
 struct Account {
     /// Permits that it has.
     permits: usize,
-    /// Until when the permits that it held count: a second of a permit takes a second.
+    /// Until when the permits that it held count: a second of a permit takes [`MEMORY`] seconds.
     spent_until: Instant,
+    /// Its lot; the lowest is the best.
+    lot: u64,
     /// Its requests that wait, the oldest first.
     queue: VecDeque<u64>,
     /// Where it is in the order.
@@ -67,23 +85,47 @@ struct Entry {
     waiting: Option<oneshot::Sender<u64>>,
 }
 
-/// Permits, time spent, the oldest request, and the session.
-type Rank = (usize, Instant, u64, u64);
+/// The place of a session in the order.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+struct Rank {
+    permits: usize,
+    /// Until when what it held counts; `None`: it is sparing.
+    spent_until: Option<Instant>,
+    lot: u64,
+    session: u64,
+}
 
 impl Permits {
     /// `total` permits, all free.
     pub(super) fn new(total: usize) -> Arc<Self> {
-        Arc::new(Self { total, state: Mutex::new(State { free: total, ..State::default() }) })
+        Self::with_seed(total, RandomState::new().hash_one(total))
+    }
+
+    fn with_seed(total: usize, seed: u64) -> Arc<Self> {
+        let state = Mutex::new(State { free: total, ..State::default() });
+        Arc::new(Self { total, seed, state })
     }
 
     /// The share of another session.
     pub(super) fn share(self: &Arc<Self>) -> Arc<Share> {
         let mut state = self.lock();
         let id = state.next_id();
-        let (queue, spent_until) = (VecDeque::new(), Instant::now());
-        let account = Account { permits: 0, spent_until, queue, rank: None, is_gone: false };
+        let account = Account {
+            permits: 0,
+            spent_until: Instant::now(),
+            lot: self.lot(id),
+            queue: VecDeque::new(),
+            rank: None,
+            is_gone: false,
+        };
         state.accounts.insert(id, account);
         Arc::new(Share { id, permits: Arc::clone(self) })
+    }
+
+    fn lot(&self, session: u64) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        (self.seed, session).hash(&mut hasher);
+        hasher.finish()
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -105,21 +147,25 @@ impl Permits {
 
     /// Gives permits to the sessions that may have them.
     fn share_out(&self, state: &mut State) {
-        if state.order.is_empty() {
-            return;
+        state.forgive();
+        let mut next = state.order.first().copied();
+        while let Some(rank) = next {
+            if state.free > self.reserve(rank.permits, rank.spent_until.is_none()) {
+                state.grant(rank.session);
+                next = state.order.first().copied();
+            } else if rank.spent_until.is_some() {
+                // Nor may others who have as many, and are behind it.
+                next = state.order.range(Rank::first_with(rank.permits + 1)..).next().copied();
+            } else {
+                return;
+            }
         }
-        let now = Instant::now();
-        loop {
-            let free = state.free;
-            let mut possible =
-                state.order.iter().take_while(|(permits, ..)| free > self.reserve(*permits, true));
-            let next = possible.find(|(permits, spent_until, ..)| {
-                let is_sparing = spent_until.saturating_duration_since(now) <= SPARING;
-                free > self.reserve(*permits, is_sparing)
-            });
-            let Some(&(.., request, session)) = next else { return };
-            state.grant(request, session);
-        }
+    }
+}
+
+impl Rank {
+    fn first_with(permits: usize) -> Self {
+        Self { permits, spent_until: None, lot: 0, session: 0 }
     }
 }
 
@@ -129,7 +175,20 @@ impl State {
         self.last_id
     }
 
-    fn grant(&mut self, request: u64, session: u64) {
+    /// Lets sessions be sparing again whose time has come.
+    fn forgive(&mut self) {
+        let now = Instant::now();
+        while let Some(&(spent_until, session)) = self.spenders.first()
+            && is_sparing(spent_until, now)
+        {
+            self.update_at(now, session, |_| {});
+        }
+    }
+
+    /// Gives a session a permit for its oldest request.
+    fn grant(&mut self, session: u64) {
+        let account = self.accounts.get(&session);
+        let Some(&request) = account.and_then(|account| account.queue.front()) else { return };
         if let Some(sender) = self.withdraw(request) {
             self.update(session, |account| account.permits += 1);
             self.free -= 1;
@@ -142,7 +201,7 @@ impl State {
         self.free += 1;
         self.update(session, |account| {
             account.permits -= 1;
-            account.spent_until = account.spent_until.max(Instant::now()) + held;
+            account.spent_until = account.spent_until.max(Instant::now()) + held * MEMORY;
         });
     }
 
@@ -180,23 +239,39 @@ impl State {
     /// Changes what is known of a session, and its rank in the order. One that is gone, and has no
     /// permit and no request, is forgotten.
     fn update(&mut self, id: u64, change: impl FnOnce(&mut Account)) {
+        self.update_at(Instant::now(), id, change);
+    }
+
+    fn update_at(&mut self, now: Instant, id: u64, change: impl FnOnce(&mut Account)) {
         let Some(account) = self.accounts.get_mut(&id) else { return };
         change(account);
-        let rank = account
-            .queue
-            .front()
-            .map(|&request| (account.permits, account.spent_until, request, id));
+        let &mut Account { permits, spent_until, lot, .. } = account;
+        let rank = (!account.queue.is_empty()).then(|| Rank {
+            permits,
+            spent_until: (!is_sparing(spent_until, now)).then_some(spent_until),
+            lot,
+            session: id,
+        });
         if account.rank != rank {
+            let spender = |rank: &Rank| rank.spent_until.map(|spent_until| (spent_until, id));
             if let Some(rank) = account.rank {
                 self.order.remove(&rank);
+                if let Some(spender) = spender(&rank) {
+                    self.spenders.remove(&spender);
+                }
             }
             self.order.extend(rank);
+            self.spenders.extend(rank.as_ref().and_then(spender));
             account.rank = rank;
         }
         if account.is_gone && account.permits == 0 && account.queue.is_empty() {
             self.accounts.remove(&id);
         }
     }
+}
+
+fn is_sparing(spent_until: Instant, now: Instant) -> bool {
+    spent_until.saturating_duration_since(now) <= SPARING * MEMORY
 }
 
 /// The share of a session.

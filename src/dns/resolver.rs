@@ -284,26 +284,30 @@ impl Resolver {
         Reading::error(last)
     }
 
-    /// Asks one server, within the limit of time; the wait for a permit counts.
+    /// Asks one server, within the limit of time. The wait for a permit takes of the time of the
+    /// look-up, and not of that of the server.
     async fn attempt(
         &self,
         server: &Upstream,
         question: &Question,
         search: &mut Search<'_>,
     ) -> Reading {
-        let begin = Instant::now();
-        let mut asked = false;
-        let attempt = time::timeout(self.timeout.min(search.left()), async {
-            let Some(permit) = search.request.permit().await else {
-                return Reading::error(Failure::Network);
-            };
-            asked = true;
-            count(&self.counters.queries);
-            let reading = server.ask(question).await;
-            drop(permit);
-            reading
-        });
-        let reading = attempt.await.unwrap_or_else(|_| Reading::error(Failure::Timeout));
+        let permit = match time::timeout(search.left(), search.request.permit()).await {
+            Ok(Some(permit)) => Ok(permit),
+            Ok(None) => Err(Failure::Network),
+            Err(_) => Err(Failure::Timeout),
+        };
+        let (begin, limit) = (Instant::now(), self.timeout.min(search.left()));
+        let asked = permit.is_ok();
+        let reading = match permit {
+            Ok(permit) => {
+                count(&self.counters.queries);
+                let reading = time::timeout(limit, server.ask(question)).await;
+                drop(permit);
+                reading.unwrap_or_else(|_| Reading::error(Failure::Timeout))
+            }
+            Err(failure) => Reading::error(failure),
+        };
         let failure = match &reading {
             Reading::Reply(Reply { outcome: Err(failure), .. }) if !failure.is_void() => {
                 Some(*failure)
@@ -316,13 +320,16 @@ impl Resolver {
             None => {}
         }
         let is_silent = matches!(failure, Some(Failure::Timeout | Failure::Network));
-        if asked && is_silent {
+        // Who had next to no time is not to blame.
+        let is_to_blame =
+            asked && is_silent && (failure == Some(Failure::Network) || limit >= self.timeout / 2);
+        if is_to_blame {
             server.hold();
         } else if !is_silent {
             server.release();
         }
         if asked {
-            search.note(server, is_silent && !server.was_heard_since(begin));
+            search.note(server, is_to_blame && !server.was_heard_since(begin));
         }
         reading
     }
@@ -417,9 +424,43 @@ mod tests {
         // The wheel of timers turns in milliseconds.
         assert!((15_000..15_010).contains(&start.elapsed().as_millis()));
         let statistics = resolver.statistics();
-        assert_eq!([statistics.queries, statistics.timeouts, statistics.in_flight], [0, 3, 0]);
+        assert_eq!([statistics.queries, statistics.timeouts, statistics.in_flight], [0, 1, 0]);
         // It is not the server's fault.
         assert!(resolver.servers.list().upstreams[0].is_ready());
+    }
+
+    /// The wait takes nothing of the server's time, but of that of the look-up.
+    #[tokio::test(start_paused = true)]
+    async fn who_has_next_to_no_time_is_not_to_blame() {
+        let silent = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        for (waited, is_blamed) in [(0, true), (7400, true), (7600, false)] {
+            let nameservers = Some(vec![silent.local_addr().unwrap()]);
+            let settings = Settings { nameservers, ..Settings::default() };
+            let servers = Servers::new(&settings, Listener::new(|_| {}));
+            let permits = Permits::new(1);
+            let resolver = Resolver::build(
+                &settings,
+                servers,
+                Cache::new(1),
+                Arc::clone(&permits),
+                Arc::default(),
+            );
+            let resolver = Arc::new(resolver);
+            let first = permits.share().request().permit().await;
+            let release = async {
+                time::sleep(Duration::from_millis(waited)).await;
+                drop(first);
+            };
+            let (start, share) = (Instant::now(), resolver.share());
+            let name = Name::new("example.com").unwrap();
+            let (outcome, ()) =
+                tokio::join!(resolver.lookup(&share, &name, RecordType::A), release);
+            assert_eq!(outcome, Err(Failure::Timeout));
+            // The wheel of timers turns in milliseconds.
+            assert!((10_000..10_010).contains(&start.elapsed().as_millis()), "{waited}");
+            assert_eq!(resolver.statistics().queries, if waited == 0 { 2 } else { 1 });
+            assert_eq!(resolver.servers.list().upstreams[0].is_up(), !is_blamed, "{waited}");
+        }
     }
 
     #[tokio::test]

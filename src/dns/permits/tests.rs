@@ -1,5 +1,8 @@
 //! Which session gets a permit when.
 
+mod overload;
+mod twin;
+
 use std::pin::Pin;
 
 use futures_util::{FutureExt as _, future::poll_immediate};
@@ -163,12 +166,43 @@ async fn the_one_with_the_fewest_is_next() {
     // Half is for those who have none.
     assert_eq!((shares(&mut all), free(&permits)), (vec![3, 1, 1], 3));
     all[0].permits.clear();
-    assert_eq!((shares(&mut all), free(&permits)), (vec![1, 2, 1], 4));
-    all[1].permits.pop();
-    // All have one, and the first wants no more: the one who waits the longest.
-    assert_eq!((shares(&mut all), free(&permits)), (vec![1, 2, 1], 4));
-    all[2].permits.pop();
-    assert_eq!((shares(&mut all), free(&permits)), (vec![1, 2, 1], 4));
+    // The first wants no more, and of the others the lot decides: nobody spent anything.
+    let has = shares(&mut all);
+    assert!(has == [1, 2, 1] || has == [1, 1, 2], "{has:?}");
+    let (second, third) = (has[1] - 1, has[2] - 1);
+    // It decides the same each time.
+    for _ in 0..2 {
+        all[1 + third].permits.pop();
+        assert_eq!((shares(&mut all), free(&permits)), (vec![1, 1 + second, 1 + third], 4));
+    }
+}
+
+/// Of those with equally many, who spent much has to wait; and no longer than that counts.
+#[tokio::test(start_paused = true)]
+async fn the_sparing_come_first() {
+    let permits = Permits::with_seed(1, 1);
+    let (mut spender, mut holder) = (Session::new(&permits), Session::new(&permits));
+    for (held, is_sparing) in [(2000, true), (2001, false)] {
+        let mut firsts = 0;
+        for _ in 0..40 {
+            spender.ask(1);
+            tokio::time::advance(Duration::from_millis(held)).await;
+            spender.permits.clear();
+            assert_eq!(holder.ask(1), 1);
+            // The same lot would be the same order each time: others come.
+            let mut other = Session::new(&permits);
+            (other.ask(1), spender.ask(1));
+            holder.permits.clear();
+            firsts += spender.look();
+            assert_eq!(spender.permits.len() + other.look(), 1);
+            (spender.permits.clear(), other.permits.clear());
+            assert_eq!(spender.look() + other.look(), 1);
+            (spender.permits.clear(), other.permits.clear());
+            // A second counts for four.
+            tokio::time::advance(Duration::from_millis(4 * held)).await;
+        }
+        assert_eq!(firsts > 0, is_sparing);
+    }
 }
 
 /// The question of one who has his share, or no more time for it, is everybody's who needs the
@@ -224,7 +258,8 @@ fn check(permits: &Permits) {
         state.free + state.accounts.values().map(|account| account.permits).sum::<usize>(),
         permits.total
     );
-    let mut order = Vec::new();
+    let now = Instant::now();
+    let (mut order, mut spenders) = (Vec::new(), Vec::new());
     for (&id, account) in &state.accounts {
         let waits =
             |(_, entry): &(&u64, &Entry)| entry.waiting.is_some() && entry.sessions.contains(&id);
@@ -232,14 +267,24 @@ fn check(permits: &Permits) {
             state.requests.iter().filter(waits).map(|(&request, _)| request).collect();
         queue.sort_unstable();
         assert_eq!(account.queue, queue);
-        order.extend(
-            queue.first().map(|&request| (account.permits, account.spent_until, request, id)),
-        );
-        // Nobody waits who may have a permit.
-        assert!(queue.is_empty() || state.free <= permits.reserve(account.permits, false));
+        assert_eq!(account.rank.is_some(), !queue.is_empty());
+        let Some(rank) = account.rank else { continue };
+        assert_eq!((rank.permits, rank.session, rank.lot), (account.permits, id, permits.lot(id)));
+        match rank.spent_until {
+            None => assert!(is_sparing(account.spent_until, now)),
+            Some(spent_until) => {
+                assert_eq!(spent_until, account.spent_until);
+                spenders.push((spent_until, id));
+            }
+        }
+        order.push(rank);
+        // Nobody waits who may have a permit. That time has passed is seen at the next change.
+        assert!(state.free <= permits.reserve(account.permits, false), "{rank:?} {}", state.free);
     }
     order.sort_unstable();
     assert!(state.order.iter().eq(&order));
+    spenders.sort_unstable();
+    assert!(state.spenders.iter().eq(&spenders));
 }
 
 proptest! {
@@ -282,7 +327,7 @@ proptest! {
             }
             drop(sessions);
             let state = permits.lock();
-            assert_eq!((state.free, state.accounts.len(), state.requests.len(), state.order.len()), (total, 0, 0, 0));
+            assert_eq!((state.free, state.accounts.len(), state.requests.len(), state.order.len(), state.spenders.len()), (total, 0, 0, 0, 0));
         });
     }
 }
