@@ -24,6 +24,7 @@ mod signals;
 mod soak;
 mod stage;
 mod subject;
+mod together;
 mod witness;
 
 use std::{
@@ -45,8 +46,15 @@ use stage::{Case, Stage};
 const CASE_LIMIT: Duration = Duration::from_secs(150);
 
 fn cases() -> Vec<Case> {
-    [nameservers::cases(), mtas::cases(), resources::cases(), signals::cases(), overload::cases()]
-        .concat()
+    [
+        nameservers::cases(),
+        mtas::cases(),
+        resources::cases(),
+        signals::cases(),
+        together::cases(),
+        overload::cases(),
+    ]
+    .concat()
 }
 
 #[derive(Debug, Default)]

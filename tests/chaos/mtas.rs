@@ -60,7 +60,7 @@ pub const OPEN: &[u8] = b"\0\0\0\x0dO\0\0\0\x06\0\0\x01\xff\0\x1f\xff\xff";
 pub const CLIENT: &[u8] = b"mail.example\x004\x61\xa8192.0.2.9\0";
 
 /// The packets of a whole session with a message.
-fn packets(rng: &mut Rng) -> Vec<Vec<u8>> {
+pub fn packets(rng: &mut Rng) -> Vec<Vec<u8>> {
     let sender = format!("<x@{:x}.bad.example>\0", rng.next());
     vec![
         OPEN.to_vec(),
@@ -82,14 +82,14 @@ fn packets(rng: &mut Rng) -> Vec<Vec<u8>> {
     ]
 }
 
-fn garbage(rng: &mut Rng) -> Vec<u8> {
+pub fn garbage(rng: &mut Rng) -> Vec<u8> {
     let size = [1, 4, 5, 17, 100, 4096, 65_536][rng.below(7)];
     let octets = rng.octets(size);
     // Half of it as if it were a milter session.
     if rng.once_in(2) { [OPEN, &octets].concat() } else { octets }
 }
 
-fn wrong_lengths(rng: &mut Rng) -> Vec<u8> {
+pub fn wrong_lengths(rng: &mut Rng) -> Vec<u8> {
     let mut packets = packets(rng);
     let at = rng.below(packets.len());
     let right = u32::try_from(packets[at].len() - 4).unwrap();
@@ -108,14 +108,14 @@ fn wrong_lengths(rng: &mut Rng) -> Vec<u8> {
     packets.concat()
 }
 
-fn half_way(rng: &mut Rng) -> Vec<u8> {
+pub fn half_way(rng: &mut Rng) -> Vec<u8> {
     let mut octets = packets(rng).concat();
     let end = rng.below(octets.len());
     octets.truncate(end);
     octets
 }
 
-fn out_of_order(rng: &mut Rng) -> Vec<u8> {
+pub fn out_of_order(rng: &mut Rng) -> Vec<u8> {
     let packets = packets(rng);
     let count = 1 + rng.below(40);
     let some = (0..count).map(|_| packets[rng.below(packets.len())].clone());

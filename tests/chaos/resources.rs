@@ -2,23 +2,29 @@
 
 use std::{
     fs,
-    io::Write as _,
-    os::unix::net::{UnixDatagram, UnixStream},
+    io::{Read as _, Write as _},
+    os::unix::{
+        fs::OpenOptionsExt as _,
+        net::{UnixDatagram, UnixStream},
+    },
     path::PathBuf,
     process::Command,
     thread,
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
+use nix::fcntl::OFlag;
 use testkit::{
     fields::Field,
     milter_client::{MilterClient, Reply, Stream},
+    nameserver::Behaviour,
     signer, wait_for,
 };
 
 use super::{
     mtas::{OPEN, check_log, packet},
     nameservers::{good_server, recovery},
+    signals::END_LIMIT,
     stage::{Case, Stage},
     subject::{Subject, Surroundings},
     witness::{Manner, Testimony, Witness, config, warm_up},
@@ -41,6 +47,11 @@ pub fn cases() -> Vec<Case> {
             "log on a full disk",
             "answers are as ever; lines are lost, and counted in the log when there is room",
             full_disk,
+        ),
+        Case::new(
+            "log that nobody reads",
+            "answers are as ever; lines are lost, and counted in the log when it is read; SIGTERM ends it all the same",
+            deaf_log,
         ),
         Case::new(
             "syslog missing, stuck, back",
@@ -185,6 +196,71 @@ fn full_disk(stage: &mut Stage) -> String {
         "64 KiB full; '{line}'; {} messages, slowest {} ms",
         testimony.messages,
         testimony.slowest.as_millis()
+    )
+}
+
+/// Octets that wait in a pipe, up to when there are none.
+fn drain(pipe: &mut fs::File) -> String {
+    let (mut text, mut buffer) = (Vec::new(), [0; 65_536]);
+    while let Ok(length) = pipe.read(&mut buffer)
+        && length > 0
+    {
+        text.extend_from_slice(&buffer[..length]);
+    }
+    String::from_utf8_lossy(&text).into_owned()
+}
+
+fn deaf_log(stage: &mut Stage) -> String {
+    let good = good_server();
+    let mut rng = stage.rng.fork();
+    // Opened for both, so that this does not wait for a reader.
+    let surroundings = Surroundings::after("mkfifo FOLDER/pipe; exec 2<>FOLDER/pipe");
+    let config = config('a', &[good.address()]) + "log_level = debug\n";
+    let subject = Subject::start_in(surroundings, &config);
+    let mut pipe = fs::OpenOptions::new()
+        .read(true)
+        .custom_flags(OFlag::O_NONBLOCK.bits())
+        .open(subject.path("pipe"))
+        .unwrap();
+    warm_up(&subject.socket(), &mut rng);
+    stage.before(&subject);
+    let witness = Witness::start(&subject.socket(), &mut rng, Manner::default());
+    // More lines than the pipe holds, and than may wait: 4096, and as many that are being written.
+    good.behave("same.bad.example", Behaviour::default());
+    let write_lines = |count: usize| {
+        let mut client = MilterClient::connect_to(&subject.socket()).unwrap();
+        client.connect("mail.example", Some("192.0.2.9:25000".parse().unwrap())).unwrap();
+        client.helo("mail.example").unwrap();
+        for _ in 0..count {
+            let reply = client.mail("<x@same.bad.example>").unwrap();
+            assert!(matches!(&reply, Reply::Code(text) if text.starts_with("550 ")), "{reply:?}");
+            client.abort().unwrap();
+        }
+        client.quit().unwrap();
+    };
+    write_lines(12_000);
+    witness.wait_for(20);
+    let testimony = witness.stop();
+    let mut log = String::new();
+    wait_for("the log to go on", || {
+        log += &drain(&mut pipe);
+        log.contains("log lines dropped").then_some(())
+    });
+    let line = log.lines().find(|line| line.contains("log lines dropped")).unwrap().to_owned();
+    stage.after(&subject);
+    // Full again, at the end.
+    let witness = Witness::start(&subject.socket(), &mut rng, Manner::default());
+    write_lines(1000);
+    let second = witness.stop();
+    let begun = Instant::now();
+    subject.stop();
+    let end = begun.elapsed();
+    assert!(end < END_LIMIT, "the end took {end:?}");
+    format!(
+        "'{line}'; {} messages, slowest {} ms; ended in {} ms",
+        testimony.messages + second.messages,
+        testimony.slowest.max(second.slowest).as_millis(),
+        end.as_millis()
     )
 }
 

@@ -23,7 +23,7 @@ use super::{
 
 /// The wait for messages under way and for the log, at the end (`docs/limits.md`), and as much for a
 /// machine with other work.
-const END_LIMIT: Duration = Duration::from_secs(2 * (10 + 1 + 2));
+pub const END_LIMIT: Duration = Duration::from_secs(2 * (10 + 1 + 2));
 
 pub fn cases() -> Vec<Case> {
     vec![
@@ -50,17 +50,17 @@ pub fn cases() -> Vec<Case> {
 
 /// A shell that sends a signal for each line that it reads: to start one for each signal would take
 /// longer than the time between two.
-struct Sender(Child);
+pub struct Sender(Child);
 
 impl Sender {
-    fn start(subject: &Subject) -> Self {
+    pub fn start(subject: &Subject) -> Self {
         let script = "while read -r signal; do kill -\"$signal\" \"$0\"; done";
         let mut command = Command::new("sh");
         command.args(["-c", script, &subject.id().to_string()]).stdin(Stdio::piped());
         Self(command.spawn().unwrap())
     }
 
-    fn send(&mut self, name: &str) {
+    pub fn send(&mut self, name: &str) {
         writeln!(self.0.stdin.as_mut().unwrap(), "{name}").unwrap();
     }
 }
