@@ -41,12 +41,12 @@ pub fn cases() -> Vec<Case> {
         Case::new(
             "overload, all are connected",
             "an open loop at twice what DNS can do: right answers to 70 % of what DNS can do, or temperror at timeout_secs; memory bounded; right within seconds after",
-            |stage| overload(stage, Load { is_answered: true, ..Load::default() }),
+            |stage| overload(stage, Load { least: 0.7, ..Load::default() }),
         ),
         Case::new(
             "overload, two look-ups one after the other",
-            "as before, with half the messages: places are not spent on messages that run out of time",
-            |stage| overload(stage, Load { is_answered: true, steps: 2, ..Load::default() }),
+            "as before, with half the messages: 30 % although the test itself may be slow, and next to nothing if places are spent in vain",
+            |stage| overload(stage, Load { least: 0.3, steps: 2, ..Load::default() }),
         ),
         Case::new(
             "overload, MTAs wait for a connection",
@@ -71,13 +71,13 @@ struct Load {
     patience: Option<Duration>,
     /// Look-ups of a message, one after the other.
     steps: u32,
-    /// Most of the answers that DNS can give in time become answers.
-    is_answered: bool,
+    /// The part of the answers that DNS can give which becomes answers.
+    least: f64,
 }
 
 impl Default for Load {
     fn default() -> Self {
-        Self { connections: 8000, patience: None, steps: 1, is_answered: false }
+        Self { connections: 8000, patience: None, steps: 1, least: 0.0 }
     }
 }
 
@@ -201,10 +201,10 @@ fn overload(stage: &mut Stage, load: Load) -> String {
         nameserver.behave("*", Behaviour { ttl: 0, latency, ..Behaviour::default() });
     };
     behave(Duration::ZERO);
-    // Queries take long, and do not time out. Those who leave early would leave much to do, if it were
+    // Queries take long, do not time out, and are not sent again. Those who leave early would leave much to do, if it were
     // done.
     let seconds = if patience.is_some() { 60 } else { TIMEOUT.as_secs() };
-    let times = format!("timeout_secs = {seconds}\ndns_timeout_secs = 2\n");
+    let times = format!("timeout_secs = {seconds}\ndns_timeout_secs = 4\n");
     let config = config('a', &[nameserver.address()])
         .replace("timeout_secs = 3\ndns_timeout_secs = 1\n", &times)
         + &format!("max_connections = {connections}\n");
@@ -229,7 +229,7 @@ fn overload(stage: &mut Stage, load: Load) -> String {
     let real: usize = ["pass", "fail"].iter().filter_map(|outcome| seen.counts.get(outcome)).sum();
     let possible = PLACES / LATENCY.as_secs_f64() / f64::from(load.steps) * length.as_secs_f64();
     let part = real as f64 / possible;
-    assert!(!load.is_answered || part >= 0.7, "{real} of {possible:.0}: {:?}", seen.counts);
+    assert!(part >= load.least, "{real} of {possible:.0}: {:?}", seen.counts);
     let slowest = seen.times.values().flatten().max().copied().unwrap_or_default();
     if connections > 1000 {
         // Nobody waits for a place: the limit of a check is the limit of all.
