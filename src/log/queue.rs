@@ -89,8 +89,8 @@ impl Queue {
 #[derive(Debug, Default)]
 pub(super) struct Lines {
     text: String,
-    /// The level of each.
-    levels: Vec<LogLevel>,
+    /// The level of each, and how many octets it has; a line feed follows.
+    lines: Vec<(LogLevel, usize)>,
 }
 
 impl Lines {
@@ -98,22 +98,26 @@ impl Lines {
         self.text.push_str(prefix);
         self.text.push_str(line);
         self.text.push('\n');
-        self.levels.push(level);
+        self.lines.push((level, prefix.len() + line.len()));
     }
 
     pub(super) fn len(&self) -> usize {
-        self.levels.len()
+        self.lines.len()
     }
 
     pub(super) fn clear(&mut self) {
         self.text.clear();
         self.text.shrink_to(KEPT_CAPACITY);
-        self.levels.clear();
+        self.lines.clear();
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = (LogLevel, &str)> {
-        // No line has a line feed in it.
-        self.levels.iter().copied().zip(self.text.split_terminator('\n'))
+        let mut rest = self.text.as_str();
+        self.lines.iter().map(move |&(level, length)| {
+            let (line, after) = rest.split_at(length);
+            rest = after.strip_prefix('\n').unwrap_or(after);
+            (level, line)
+        })
     }
 }
 

@@ -201,12 +201,10 @@ impl Writer {
             text.push('\n');
         }
         // Where stderr is gone, or takes no more, only later lines can report the loss.
-        let mut counted = Counted { inner: io::stderr(), whole: 0 };
+        let mut counted = Counted { inner: io::stderr(), written: 0 };
         let lost = match counted.write_all(text.as_bytes()) {
             Ok(()) => 0,
-            Err(_) => {
-                text.bytes().filter(|octet| *octet == b'\n').count().saturating_sub(counted.whole)
-            }
+            Err(_) => lines_lost(&text, counted.written),
         };
         text.clear();
         text.shrink_to(KEPT_CAPACITY);
@@ -249,16 +247,22 @@ fn is_gone(error: &io::Error) -> bool {
     matches!(error.kind(), ConnectionRefused | NotConnected | ConnectionReset | BrokenPipe)
 }
 
-/// Counts the lines that are written to their end.
+/// How many lines of a text are lost where only so many octets were written: one whose end is missing
+/// is.
+pub(super) fn lines_lost(text: &str, written: usize) -> usize {
+    text.bytes().skip(written).filter(|octet| *octet == b'\n').count()
+}
+
+/// Counts the octets that are written.
 pub(super) struct Counted<W> {
     pub(super) inner: W,
-    pub(super) whole: usize,
+    pub(super) written: usize,
 }
 
 impl<W: io::Write> io::Write for Counted<W> {
     fn write(&mut self, octets: &[u8]) -> io::Result<usize> {
         let written = self.inner.write(octets)?;
-        self.whole += octets.iter().take(written).filter(|octet| **octet == b'\n').count();
+        self.written += written;
         Ok(written)
     }
 

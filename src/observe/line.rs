@@ -1,13 +1,13 @@
 //! Records as lines of the log (`spf-milter(8)`, LOGGING).
 
-use std::{fmt::Write as _, net::IpAddr};
+use std::fmt::Write as _;
 
 use super::{conclusion::Reason, pairs::Pairs};
 use crate::{
     auth::{Identity, dkim::SignatureOutcome, dmarc::Identifier},
     config::LogLevel,
     log::Log,
-    mail::{ip_address::push_address, reply::Reply},
+    mail::reply::Reply,
     policy::{Exemption, Refusal},
     session::{ContentRecord, Failure, IdentityRecord, Recipient, Record},
 };
@@ -232,9 +232,9 @@ fn dry_run(pairs: &mut Pairs<'_>, is_dry: bool) {
 }
 
 fn client(pairs: &mut Pairs<'_>, record: &Record) {
-    pairs.optional("client-ip", record.client.map(spelt).as_deref());
-    pairs.optional("inner-ip", record.inner.map(spelt).as_deref());
-    pairs.optional("relay-ip", record.relay.map(spelt).as_deref());
+    pairs.address("client-ip", record.client);
+    pairs.address("inner-ip", record.inner);
+    pairs.address("relay-ip", record.relay);
 }
 
 fn circumstances(pairs: &mut Pairs<'_>, record: &Record) {
@@ -242,15 +242,9 @@ fn circumstances(pairs: &mut Pairs<'_>, record: &Record) {
     pairs.optional("queue-id", record.queue_id.as_deref());
 }
 
-fn spelt(address: IpAddr) -> String {
-    let mut text = String::with_capacity(40);
-    push_address(&mut text, address);
-    text
-}
-
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
+    use std::{net::IpAddr, sync::Arc};
 
     use super::*;
     use crate::{

@@ -1,11 +1,11 @@
 //! Pairs of keys and values in a line of the log: `key=value`, or members of an object of JSON.
 
-use std::fmt::Write as _;
+use std::{fmt::Write as _, net::IpAddr};
 
 use crate::{
     config::LogFormat,
     log::{MAX_LINE, push_string},
-    mail::octets::first_octets,
+    mail::{ip_address::push_address, octets::first_octets},
 };
 
 /// A value longer than this is cut, in octets: the pairs behind it are not to be lost.
@@ -45,9 +45,30 @@ impl<'a> Pairs<'a> {
 
     /// Adds a pair with a number.
     pub(super) fn number(&mut self, key: &str, value: usize) {
+        // Writing to a `String` cannot fail.
+        let push_number = |text: &mut String| drop(write!(text, "{value}"));
         match self.format {
-            LogFormat::Text => push_pair(self.text, key, &value.to_string()),
-            LogFormat::Json => self.member(key, |text| text.push_str(&value.to_string())),
+            LogFormat::Text => {
+                push_key(self.text, key);
+                push_number(self.text);
+            }
+            LogFormat::Json => self.member(key, push_number),
+        }
+    }
+
+    /// Adds a pair with an address, where there is one: text that needs no quotes.
+    pub(super) fn address(&mut self, key: &str, address: Option<IpAddr>) {
+        let Some(address) = address else { return };
+        match self.format {
+            LogFormat::Text => {
+                push_key(self.text, key);
+                push_address(self.text, address);
+            }
+            LogFormat::Json => self.member(key, |text| {
+                text.push('"');
+                push_address(text, address);
+                text.push('"');
+            }),
         }
     }
 
@@ -97,18 +118,23 @@ impl<'a> Pairs<'a> {
     }
 }
 
-/// Adds a pair to a text. Values that are not plain words are quoted; quotes and backslashes in them
-/// escaped.
-fn push_pair(text: &mut String, key: &str, value: &str) {
+/// Begins a pair.
+fn push_key(text: &mut String, key: &str) {
     if !text.is_empty() {
         text.push(' ');
     }
     text.push_str(key);
     text.push('=');
+}
+
+/// Adds a pair to a text. Values that are not plain words are quoted; quotes and backslashes in them
+/// escaped.
+fn push_pair(text: &mut String, key: &str, value: &str) {
+    push_key(text, key);
+    // All octets are looked at, so that many are at once: nearly all values are plain ASCII.
+    let is_plain = |b: u8| matches!(b, b'!'..=b'~') & (b != b'"') & (b != b'\\') & (b != b'=');
     let plain = !value.is_empty()
-        && (value
-            .bytes()
-            .all(|octet| matches!(octet, b'!' | b'#'..=b'<' | b'>'..=b'[' | b']'..=b'~'))
+        && (value.bytes().fold(true, |plain, b| plain & is_plain(b))
             || value
                 .chars()
                 .all(|c| !c.is_whitespace() && !c.is_control() && !matches!(c, '"' | '\\' | '=')));
