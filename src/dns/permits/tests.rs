@@ -191,13 +191,16 @@ async fn the_sparing_come_first() {
             assert_eq!(holder.ask(1), 1);
             // The same lot would be the same order each time: others come.
             let mut other = Session::new(&permits);
-            (other.ask(1), spender.ask(1));
+            other.ask(1);
+            spender.ask(1);
             holder.permits.clear();
             firsts += spender.look();
             assert_eq!(spender.permits.len() + other.look(), 1);
-            (spender.permits.clear(), other.permits.clear());
+            spender.permits.clear();
+            other.permits.clear();
             assert_eq!(spender.look() + other.look(), 1);
-            (spender.permits.clear(), other.permits.clear());
+            spender.permits.clear();
+            other.permits.clear();
             // A second counts for four.
             tokio::time::advance(Duration::from_millis(4 * held)).await;
         }
