@@ -42,6 +42,7 @@ use crate::{
     config::{Errors, Loaded, Overrides},
     dns::Dns,
     http::{self, Http},
+    internal_error::keep_on,
     listen::{Access, Listener, ListeningSocket, SocketFile, Sockets, listen},
     log::Log,
     milter::Server,
@@ -309,8 +310,8 @@ impl Daemon {
         let workers: Vec<Worker> = self.workers.iter().cloned().collect();
         let mut reporting = JoinSet::new();
         reporting.spawn(Arc::clone(&self.reporter).report(workers));
-        let mut days = JoinSet::new();
-        days.spawn(turn_days(self.observer.clone()));
+        let (mut days, observer) = (JoinSet::new(), self.observer.clone());
+        days.spawn(async move { keep_on(|| turn_days(&observer)).await });
         while std::mem::take(&mut again) || signals.next().await == Signal::Reload {
             if self.reloader.reload(&mut signals).await.is_break() {
                 break;
@@ -355,7 +356,7 @@ fn serve(sockets: Vec<(Listener, String)>, site: Site, log: &Log) -> anyhow::Res
 }
 
 /// Begins the counts of each day anew.
-async fn turn_days(observer: Observer) -> Infallible {
+async fn turn_days(observer: &Observer) -> Infallible {
     loop {
         sleep(observer.today().turn()).await;
     }

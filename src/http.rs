@@ -13,7 +13,7 @@ use std::{convert::Infallible, io, sync::Arc, thread};
 use futures_util::future::join_all;
 use tokio::{runtime::Builder, sync::oneshot};
 
-use crate::{listen::Listener, log::Log};
+use crate::{internal_error::keep_on, listen::Listener, log::Log};
 use connections::{Connections, MAX_CONNECTIONS, Source};
 pub(crate) use site::{Health, Page, Site};
 
@@ -49,7 +49,9 @@ impl Http {
         let (running, to_end) = oneshot::channel();
         thread::Builder::new().name("http".into()).spawn(move || {
             let connections = Arc::new(Connections::default());
-            let serving = sources.iter().map(|source| connections.serve(source, &site, &log));
+            let (connections, site, log) = (&connections, &site, &log);
+            let serving =
+                sources.iter().map(|source| keep_on(move || connections.serve(source, site, log)));
             runtime.block_on(async {
                 tokio::select! {
                     // An error, that the other end is gone.

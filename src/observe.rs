@@ -26,6 +26,7 @@ pub use today::Today;
 use refusals::Refusals;
 
 use crate::{
+    internal_error::contained,
     log::{Log, RateLimit},
     session::{Record, Records},
 };
@@ -85,13 +86,23 @@ impl Observer {
         (self.refusals.limit(), self.refusals.list())
     }
 
-    /// Logs and counts the records of an event.
+    /// Logs and counts the records of an event. A panic costs the line of its record alone: what the
+    /// record says was decided before, and the MTA waits for it.
     pub fn observe_all(&self, records: &Records) {
-        records.iter().for_each(|record| self.observe(record));
+        for record in records.iter() {
+            if contained(|| self.observe(record)).is_none() {
+                self.problem("internal error in the log of a message");
+            }
+        }
     }
 
     /// Logs and counts a record.
     pub fn observe(&self, record: &Record) {
+        #[cfg(all(feature = "testing", debug_assertions))]
+        crate::internal_error::panic_where_asked(
+            "record",
+            record.queue_id.as_deref().unwrap_or_default().as_bytes(),
+        );
         let conclusion = Conclusion::of(record);
         self.metrics.count(record, &conclusion);
         self.refusals.observe(record, &conclusion);

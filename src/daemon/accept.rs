@@ -1,8 +1,7 @@
 //! Accepting connections.
 
-use std::{convert::Infallible, io, panic::AssertUnwindSafe, sync::Arc, time::Duration};
+use std::{convert::Infallible, io, sync::Arc, time::Duration};
 
-use futures_util::FutureExt as _;
 use tokio::{
     net::{TcpListener, UnixListener},
     time::sleep,
@@ -10,6 +9,7 @@ use tokio::{
 
 use super::slots::Slots;
 use crate::{
+    internal_error::keep_on,
     listen::Listener,
     log::Log,
     milter::{Server, Socket, serve},
@@ -44,16 +44,6 @@ impl Source {
     }
 }
 
-/// Does endless work, and begins it again after a panic: the other threads count on this one to
-/// accept its part.
-async fn keep_on<F: Future<Output = Infallible>>(log: &Log, work: impl Fn() -> F) -> Infallible {
-    loop {
-        let Err(_) = AssertUnwindSafe(work()).catch_unwind().await;
-        log.error(|| "internal error while accepting connections".into());
-        sleep(MAX_ACCEPT_PAUSE).await;
-    }
-}
-
 /// Accepts connections of a socket for a thread.
 pub(super) struct Acceptor {
     pub(super) source: Source,
@@ -66,18 +56,14 @@ pub(super) struct Acceptor {
 }
 
 impl Acceptor {
-    /// Accepts connections for ever. Trouble with one does not keep the next one waiting for long.
+    /// Accepts connections for ever. Trouble with one does not keep the next one waiting for long, nor
+    /// does a panic: the other threads count on this one to accept its part.
     ///
     /// At the limit connections wait in the backlog; connections that came at the same time as the last
     /// wait here, one for each thread and socket at most. (Taking the slot first would let each
     /// socket that nobody connects to keep one.)
     pub(super) async fn accept(self) -> Infallible {
-        let (log, acceptor) = (self.log.clone(), Arc::new(self));
-        keep_on(&log, || {
-            let acceptor = Arc::clone(&acceptor);
-            async move { acceptor.accept_each().await }
-        })
-        .await
+        keep_on(|| self.accept_each()).await
     }
 
     async fn accept_each(&self) -> Infallible {
@@ -112,27 +98,5 @@ impl Acceptor {
                 }
             }
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use tokio::time::timeout;
-
-    use super::*;
-    use crate::config::LogLevel;
-
-    #[tokio::test(start_paused = true)]
-    async fn accepting_outlives_a_panic() {
-        let log = Log::keep(LogLevel::Error);
-        let attempts = std::cell::Cell::new(0);
-        let work = || async {
-            attempts.set(attempts.get() + 1);
-            assert!(attempts.get() == 3, "provoked");
-            std::future::pending().await
-        };
-        assert!(timeout(MAX_ACCEPT_PAUSE * 10, keep_on(&log, work)).await.is_err());
-        assert_eq!(attempts.get(), 3);
-        assert_eq!(log.take_kept().len(), 2);
     }
 }

@@ -22,6 +22,7 @@ use super::{
 use crate::{
     config::{Config, Errors, Loaded, LogLevel, Overrides, load},
     dns::{Dns, Settings},
+    internal_error::contained,
     log::{Log, Target},
     observe::Observer,
     runtime::{Runtime, Shared, dns_settings},
@@ -156,7 +157,10 @@ impl Reloader {
                 return ControlFlow::Break(());
             };
             let success = match read {
-                Ok(read) => self.end(read),
+                // The thread that waits for signals is the process.
+                Ok(read) => contained(|| self.end(read)).unwrap_or_else(|| {
+                    self.keep(["internal error while the configuration was put in force"])
+                }),
                 Err(_) => {
                     self.hanging = Some(reading);
                     let seconds = RELOAD_LIMIT.as_secs();

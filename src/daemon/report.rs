@@ -1,6 +1,7 @@
 //! Reports to the service manager: the state, a line about the work, and that no thread is stuck.
 
 use std::{
+    convert::Infallible,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -16,6 +17,7 @@ use tokio::{
 
 use super::slots::Slots;
 use crate::{
+    internal_error::keep_on,
     log::Log,
     observe::Observer,
     runtime::Shared,
@@ -113,7 +115,7 @@ impl Reporter {
     /// Reports changes from time to time, and that the threads turn as long as they do.
     pub(super) async fn report(self: Arc<Self>, workers: Vec<Worker>) {
         if systemd::takes_notifications() {
-            tokio::join!(self.report_changes(), async {
+            tokio::join!(keep_on(|| self.report_changes()), async {
                 if let Some(limit) = systemd::watchdog() {
                     self.keep_alive(&workers, limit / KEEP_ALIVES).await;
                 }
@@ -121,7 +123,7 @@ impl Reporter {
         }
     }
 
-    async fn report_changes(&self) {
+    async fn report_changes(&self) -> Infallible {
         loop {
             let pause = match self.sent().delivery {
                 Delivery::Done => STATUS_INTERVAL,

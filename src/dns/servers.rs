@@ -7,7 +7,7 @@
 use std::{
     io,
     net::SocketAddr,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError, RwLock,
         mpsc::{SyncSender, sync_channel},
@@ -20,6 +20,8 @@ use tokio::{
     sync::watch,
     time::{Instant, timeout},
 };
+
+use crate::internal_error::contained;
 
 use super::{
     event::{Event, Listener},
@@ -42,6 +44,9 @@ const PATIENCE_IN_TROUBLE: Duration = Duration::from_millis(500);
 
 /// How long the start and a reload wait.
 const PATIENCE_OF_START: Duration = Duration::from_secs(2);
+
+/// Why a file could not be read that made its reader panic.
+const INTERNAL: &str = "internal error";
 
 /// The listener is notified of reading that takes longer.
 const HANGS: Duration = Duration::from_secs(10);
@@ -204,7 +209,7 @@ impl Servers {
         state.looked_at = Some(Instant::now());
         let (servers, path) = (Arc::clone(self), file.path.clone());
         let read = move || {
-            let contents = resolv_conf::read(&path).map_err(|error| reason(&error));
+            let contents = contained(|| read_file(&path)).unwrap_or_else(|| Err(INTERNAL.into()));
             if let Some(file) = &servers.file {
                 let mut state = file.lock();
                 (state.is_being_read, state.is_notified) = (false, false);
@@ -277,6 +282,13 @@ impl File {
 
 fn upstreams(addresses: Vec<SocketAddr>, timeout: Duration) -> Vec<Upstream> {
     addresses.into_iter().map(|address| Upstream::new(address, timeout)).collect()
+}
+
+/// Reads a file that names servers.
+fn read_file(path: &Path) -> Result<Contents, String> {
+    #[cfg(test)]
+    assert!(!path.ends_with("panics"), "provoked");
+    resolv_conf::read(path).map_err(|error| reason(&error))
 }
 
 /// The error in words, without its number.

@@ -30,6 +30,8 @@ fn policy<S: Site>() -> HeaderValue {
 
 /// Answers a request.
 pub(super) async fn respond<S: Site>(request: &Request<impl Sized>, site: &S) -> Response<String> {
+    #[cfg(all(feature = "testing", debug_assertions))]
+    crate::internal_error::panic_where_asked("page", request.uri().path().as_bytes());
     let is_permitted = matches!(*request.method(), Method::GET | Method::HEAD);
     let mut response = match request.uri().path() {
         "/" | "/metrics" | "/-/healthy" | "/-/ready" if !is_permitted => {

@@ -15,7 +15,10 @@ use socket2::{Domain, SockAddr, Socket, Type};
 use syslog::{LogFormat, Severity};
 
 use super::queue::{self, KEPT_CAPACITY, Lines, Queue, State, Target};
-use crate::config::{LogDestination, LogLevel, SyslogFacility};
+use crate::{
+    config::{LogDestination, LogLevel, SyslogFacility},
+    internal_error::contained,
+};
 
 /// How often a syslog that cannot be reached is tried again.
 const RECONNECT_INTERVAL: Duration = Duration::from_secs(1);
@@ -118,7 +121,10 @@ impl Writer {
             std::mem::swap(&mut batch, &mut state.lines);
             let dropped = std::mem::take(&mut state.dropped);
             drop(state);
-            self.write_batch(&batch, dropped, queue);
+            if contained(|| self.write_batch(&batch, dropped, queue)).is_none() {
+                // The log goes on, and so does what waits for it; the panic itself is in the queue.
+                self.lost = self.lost.saturating_add(1);
+            }
             batch.clear();
             thread::sleep(GATHERING_TIME);
         }
@@ -128,6 +134,10 @@ impl Writer {
     /// after them.
     pub(super) fn write_batch(&mut self, batch: &Lines, dropped: u64, queue: &Queue) {
         self.report_lost();
+        #[cfg(all(feature = "testing", debug_assertions))]
+        for (_, line) in batch.iter() {
+            crate::internal_error::panic_where_asked("write", line.as_bytes());
+        }
         let mut lines = batch.iter().peekable();
         while lines.peek().is_some() {
             let lost = self.write(lines.by_ref().take(PART_LENGTH));

@@ -3,7 +3,7 @@
 use std::{
     future::poll_fn,
     io,
-    panic::{self, AssertUnwindSafe},
+    panic::AssertUnwindSafe,
     pin::{Pin, pin},
     sync::Arc,
     task::Poll,
@@ -27,6 +27,7 @@ use super::{
     socket::{Limit, Socket},
 };
 use crate::{
+    internal_error::contained,
     runtime::Runtime,
     session::{Answer, Event, Session, Verdict},
 };
@@ -48,6 +49,9 @@ const READS_IN_A_ROW: u32 = 16;
 /// How many messages and HELO names an MTA may give up in a row before others of the thread have
 /// their turn, and look-ups for these messages end.
 const GIVEN_UP_IN_A_ROW: u32 = 8;
+
+/// What is logged after a panic, which has lines of its own.
+const INTERNAL_ERROR: &str = "internal error in the work on a message";
 
 /// The state of one connection.
 #[derive(Debug)]
@@ -255,10 +259,14 @@ impl<'a> Conversation<'a> {
         };
         let name = String::from_utf8_lossy(name);
         let answer = while_connected(self.socket, self.server, pin!(session.helo(&name))).await;
+        let is_lost = answer == Err(Unfinished::Panicked);
         let answer =
             answer.unwrap_or_else(|end| session.fail(Event::Helo, end == Unfinished::PeerGone));
         self.set_busy(false);
-        self.carry_out(answer, ProtoOpts::NOREPLY_HELO)
+        // Its messages would be verified without the name, and nothing would be said of that.
+        let is_silent = is_lost && !self.negotiated.is_answered(ProtoOpts::NOREPLY_HELO);
+        self.carry_out(answer, ProtoOpts::NOREPLY_HELO)?;
+        if is_silent { Err(io::Error::other(INTERNAL_ERROR)) } else { Ok(()) }
     }
 
     async fn mail(&mut self, content: &[u8]) -> io::Result<()> {
@@ -316,14 +324,24 @@ impl<'a> Conversation<'a> {
     /// The message under way, if there is one, is given up.
     fn abort(&mut self) {
         if let Some(session) = &mut self.session {
-            self.server.observer.observe_all(&session.abort().records);
+            let answer = contained(|| session.abort()).unwrap_or_else(|| {
+                self.server.observer.problem(INTERNAL_ERROR);
+                // What is left of the message is not the next one's.
+                let _ = session.fail(Event::Content, true);
+                session.abort()
+            });
+            self.server.observer.observe_all(&answer.records);
         }
         self.set_busy(false);
     }
 
+    /// A panic ends here: the session may end because of another one.
     fn end_session(&mut self) {
         if let Some(session) = self.session.take() {
-            self.server.observer.observe_all(&session.close().records);
+            match contained(|| session.close()) {
+                Some(answer) => self.server.observer.observe_all(&answer.records),
+                None => self.server.observer.problem(INTERNAL_ERROR),
+            }
         }
         self.set_busy(false);
     }
@@ -346,9 +364,9 @@ impl<'a> Conversation<'a> {
     /// of the message is a failure.
     fn work(&mut self, work: impl FnOnce(&mut Session)) {
         if let Some(session) = &mut self.session
-            && panic::catch_unwind(AssertUnwindSafe(|| work(session))).is_err()
+            && contained(|| work(session)).is_none()
         {
-            self.server.observer.problem("internal error in the work on a message");
+            self.server.observer.problem(INTERNAL_ERROR);
             self.server.observer.observe_all(&session.fail(Event::Content, false).records);
         }
     }
@@ -417,7 +435,7 @@ pub(super) async fn while_connected<T>(
     poll_fn(|cx| {
         if let Poll::Ready(done) = work.poll_unpin(cx) {
             if done.is_err() {
-                server.observer.problem("internal error in the work on a message");
+                server.observer.problem(INTERNAL_ERROR);
             }
             return Poll::Ready(done.map_err(|_| Unfinished::Panicked));
         }

@@ -85,6 +85,11 @@ impl Recipients {
         sender: &Sender,
         recorder: &mut Recorder,
     ) {
+        #[cfg(all(feature = "testing", debug_assertions))]
+        crate::internal_error::panic_where_asked(
+            "abort",
+            recorder.queue_id().unwrap_or_default().as_bytes(),
+        );
         let more = std::mem::take(&mut self.refused).saturating_sub(MAX_RECORDED);
         if let Some((verified, reply)) = refusals(helo, sender).next().filter(|_| more > 0) {
             recorder.refused(Arc::clone(verified), reply.clone(), Recipient::More(more));

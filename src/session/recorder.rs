@@ -182,6 +182,11 @@ impl Recorder {
 
     /// The record of all that has gathered since the last one, if it is anything.
     pub(super) fn take(&mut self) -> Option<Arc<Record>> {
+        #[cfg(all(feature = "testing", debug_assertions))]
+        crate::internal_error::panic_where_asked(
+            "close",
+            self.queue_id().unwrap_or_default().as_bytes(),
+        );
         let mut pending = self.pending.take()?;
         let record = Arc::make_mut(&mut pending);
         let is_empty =

@@ -1,12 +1,16 @@
 //! A panic of the daemon: it costs one message, and the log has where it was.
 
-use std::{backtrace::Backtrace, env};
+use std::{
+    backtrace::Backtrace,
+    env,
+    io::{Read as _, Write as _},
+};
 
 use spf_milter::dns::zone::Zone;
 use testkit::{
     daemon::Daemon,
     fields::Field,
-    milter_client::{MilterClient, Reply},
+    milter_client::{MilterClient, Reply, Stream},
     nameserver::NameServer,
     wait_for,
 };
@@ -116,5 +120,79 @@ fn a_panic_costs_one_message_and_is_logged_with_its_backtrace() {
         let (panics, functions) = (begins("panicked at"), begins("called by"));
         assert!(panics.len() >= 21 && (2..=32).contains(&functions.len()), "{log}");
         assert!(functions.iter().all(|line| (panics[0]..panics[1]).contains(line)), "{log}");
+    }
+}
+
+/// The work beside that on a message: its record, its end without an answer, a page, the log.
+#[test]
+fn a_panic_beside_a_message_costs_no_message() {
+    if !can_panic() {
+        return;
+    }
+    let nameserver = NameServer::start(Zone::parse(ZONE).unwrap());
+    let config =
+        format!("nameservers = {}\nmetrics_socket = inet:127.0.0.1:0\n", nameserver.address());
+    for event in ["abort", "close", "record", "page", "write"] {
+        let daemon = Daemon::launch(&config, |command| {
+            command.env("SPF_MILTER_PANICS", "1");
+        })
+        .unwrap();
+        let ask = |path: &str| {
+            let mut stream = Stream::connect(&daemon.metrics[0]).unwrap();
+            stream.write_all(format!("GET {path} HTTP/1.0\r\n\r\n").as_bytes()).unwrap();
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).map(|_| answer)
+        };
+        let address = Some("192.0.2.1:25000".parse().unwrap());
+        let begin = |client: &mut MilterClient, helo: &str| {
+            client.connect("mail.example.com", address).unwrap();
+            assert_eq!(client.helo(helo).unwrap(), Reply::Continue);
+            assert_eq!(client.mail("<amy@example.com>").unwrap(), Reply::Continue);
+        };
+        let word = format!("panic-at-{event}");
+        let (mut client, mut beside) = (daemon.client(), daemon.client());
+        begin(&mut beside, "mail.example.com");
+        client.macros.insert("i".into(), word.clone());
+        begin(&mut client, if event == "write" { &word } else { "mail.example.com" });
+        match event {
+            "abort" | "close" => client.abort().unwrap(),
+            "page" => assert!(ask(&format!("/{word}")).is_ok_and(|answer| answer.is_empty())),
+            _ => {
+                let end = client.message(&[], b"").unwrap();
+                assert!(end.reply == Reply::Continue && !end.edits.is_empty(), "{event}: {end:?}");
+            }
+        }
+        daemon.wait_for_log(&["error: internal error: panicked at src/", "provoked at "]);
+        client.macros.insert("i".into(), "4X".into());
+        // A session that cannot even be ended ends with its connection.
+        let left =
+            client.quit_for_next().and_then(|()| client.connect("mail.example.com", address));
+        assert_eq!(left.is_ok(), event != "close", "{event}");
+        if event != "close" {
+            client.quit_for_next().unwrap();
+            begin(&mut client, "mail.example.com");
+            assert_eq!(client.message(&[], b"").unwrap().reply, Reply::Continue);
+        }
+        assert_eq!(beside.message(&[], b"").unwrap().reply, Reply::Continue);
+        assert!(ask("/metrics").unwrap().contains("spf_milter_panics_total "));
+        let (status, log) = daemon.stop();
+        assert!(status.success() && log.contains(" stopped "), "{log}");
+        assert_eq!(log.contains("log lines dropped: "), event == "write", "{log}");
+    }
+}
+
+/// Where HELO has no answer, the messages behind it would be verified without its name.
+#[test]
+fn a_panic_at_helo_without_an_answer_ends_the_connection() {
+    let nameserver = NameServer::start(Zone::parse(ZONE).unwrap());
+    let config = format!("nameservers = {}\nreject_helo_results =\n", nameserver.address());
+    let daemon = Daemon::launch(&config, |command| {
+        command.env("SPF_MILTER_PANICS", "1");
+    })
+    .unwrap();
+    for event in ["helo", ""] {
+        let answers = message(&mut daemon.client(), event).ok();
+        let is_verified = event.is_empty() || !can_panic();
+        assert_eq!(answers, is_verified.then_some((Reply::Continue, Some(Reply::Continue))));
     }
 }

@@ -52,6 +52,22 @@ impl Conf {
     }
 }
 
+/// A file on which its reader panics is one that cannot be read, and is looked at again.
+#[tokio::test]
+async fn a_panic_of_the_reader_is_survived() {
+    let folder = std::env::temp_dir().join(format!("spf-milter-reader-{}", process::id()));
+    fs::create_dir_all(&folder).unwrap();
+    let conf = Conf { path: folder.join("panics"), events: Arc::default() };
+    let servers = conf.servers();
+    assert_eq!(conf.events(), ["none: internal error; 127.0.0.1"]);
+    assert!(!servers.file.as_ref().unwrap().lock().is_being_read);
+    let mut was_read = servers.file.as_ref().unwrap().was_read.subscribe();
+    assert!(servers.begin(servers.file.as_ref().unwrap(), Duration::ZERO, None));
+    was_read.changed().await.unwrap();
+    drop(conf);
+    fs::remove_dir(folder).unwrap();
+}
+
 impl Drop for Conf {
     fn drop(&mut self) {
         let _ = fs::remove_file(&self.path);
