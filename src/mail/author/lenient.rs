@@ -17,6 +17,13 @@ use crate::mail::{domain::Domain, octets::count_work};
 /// Texts that are looked at as domains. A field that has more never passes.
 const MAX_TEXTS: usize = 1000;
 
+/// Places at which a domain may begin, in all texts together: most may have the same text. A field
+/// that has more never passes.
+const MAX_PLACES: usize = 16_000;
+
+/// The work at a place, in octets that could be read instead.
+const PLACE_WORK: usize = 16;
+
 /// Reads a From header field's value. `None` where no reader finds a domain in it.
 pub(super) fn read(value: &[u8]) -> Option<Reading> {
     let raw = String::from_utf8_lossy(value);
@@ -137,6 +144,7 @@ struct Reader {
     domains: AuthorDomains,
     is_misleading: bool,
     seen: HashSet<String>,
+    places: usize,
 }
 
 impl Reader {
@@ -152,6 +160,12 @@ impl Reader {
 
     /// Takes the domain that a text begins with, as far as readers may take it to go.
     fn domain(&mut self, text: &str) {
+        if self.places >= MAX_PLACES {
+            self.domains.truncated = true;
+            return;
+        }
+        self.places += 1;
+        count_work(PLACE_WORK);
         let skipped = |c: char| " [\"'\\<(".contains(c) || lookalike::is_misleading(c);
         let text = text.trim_start_matches(skipped);
         let plain: String = text.chars().take_while(|c| is_domain_character(*c)).collect();

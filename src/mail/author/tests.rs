@@ -465,6 +465,16 @@ fn names_of_from_fields() {
 
 /// Of a megabyte of any content each octet is stepped over a few times: a quadratic reader would
 /// do so a hundred thousand times.
+/// The first and the last are also looked at for themselves.
+#[test]
+fn places_are_bounded() {
+    for (count, has_more) in [(15_997, false), (15_998, false), (15_999, true)] {
+        let author = author(&"b@x.example ".repeat(count));
+        assert_eq!(author.has_more_domains(), has_more, "{count}");
+        assert_eq!(author.domains()[0].as_str(), "x.example");
+    }
+}
+
 #[test]
 fn a_megabyte_is_read_in_one_pass() {
     let million = |text: &str| text.repeat(1_000_000 / text.len());
@@ -490,6 +500,10 @@ fn a_megabyte_is_read_in_one_pass() {
         million("\r\n a"),
         million("=?"),
         million("\u{fc}"),
+        million("@"),
+        million("\"@"),
+        million("a@x.example "),
+        million("=?utf-8?q?=40=40=40=40=40=40?= "),
     ] {
         let before = WORK.get();
         let author = author(&value);
