@@ -203,4 +203,21 @@ mod tests {
             assert!(pending.lock().is_empty());
         }
     }
+
+    #[tokio::test]
+    async fn a_panic_leaves_nobody_waiting() {
+        async fn broken() -> Outcome {
+            yield_now().await;
+            panic!("provoked")
+        }
+        let (pending, share) = (Pending::default(), Permits::new(1).share());
+        let key = Key { name: Name::new("a.example").unwrap(), record_type: RecordType::A };
+        let join = || pending.join(key.clone(), &share, |_| broken(), || ());
+        let (first, second) = tokio::join!(join(), join());
+        assert_eq!([first, second], [Err(Failure::Network), Err(Failure::Network)]);
+        assert!(pending.lock().is_empty());
+        // The next one does not wait for what is gone.
+        let ask = async { Err(Failure::NoData) };
+        assert_eq!(pending.join(key, &share, |_| ask, || ()).await, Err(Failure::NoData));
+    }
 }
