@@ -258,7 +258,10 @@ fn show_status(options: &StatusOptions, path: &Path) -> ExitCode {
         return if is_so { printed } else { NOT_HEALTHY.into() };
     }
     match socket.and_then(|socket| status::ask_status(&socket)) {
-        Ok(status) if options.json => print(&status.to_json()),
+        Ok(status) if options.json => match status.to_json() {
+            Ok(json) => print(&json),
+            Err(problem) => fail(&anyhow::Error::msg(problem)),
+        },
         Ok(status) => print(&status.to_text(style().has_colours)),
         Err(status::Failure::Configuration(errors)) => report(&errors),
         Err(failure) => {

@@ -35,7 +35,7 @@ use panics::log_panics;
 use reload::{Files, Reloader, log_target, wait_for};
 use report::Reporter;
 use signals::{Signal, Signals};
-use site::{Loads, Site};
+use site::{Loads, Site, UNWRITTEN_INTERVAL};
 use slots::Slots;
 
 use crate::{
@@ -44,7 +44,7 @@ use crate::{
     http::{self, Http},
     internal_error::keep_on,
     listen::{Access, Listener, ListeningSocket, SocketFile, Sockets, listen},
-    log::Log,
+    log::{Log, RateLimit},
     milter::Server,
     observe::{Observer, Reading},
     runtime::{Runtime, Shared},
@@ -254,6 +254,7 @@ impl Daemon {
             slots: slots_of_site,
             loads: Arc::clone(&loads),
             workers: workers.iter().cloned().collect(),
+            unwritten: RateLimit::new(UNWRITTEN_INTERVAL),
         };
         let http = serve(metrics_sockets, site, &log)?;
         let reloader = Reloader::new(

@@ -67,7 +67,11 @@ impl Observer {
 
     /// All metrics in the text format of Prometheus, version 0.0.4: the content of `/metrics`. It
     /// reads files of /proc.
-    pub fn metrics_text(&self) -> String {
+    ///
+    /// # Errors
+    ///
+    /// A metric cannot be written, which is a fault of the program; why, in words.
+    pub fn metrics_text(&self) -> Result<String, String> {
         self.metrics.text()
     }
 

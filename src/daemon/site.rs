@@ -13,6 +13,7 @@ use super::slots::Slots;
 use crate::{
     dns::ServerState,
     http::{self, Health, Page},
+    log::RateLimit,
     observe::{
         Observer,
         status::{
@@ -30,6 +31,9 @@ const TURN_LIMIT: Duration = Duration::from_secs(1);
 /// Name servers that were silent lately answer no look-up; before that, it is not known whether they
 /// would.
 const LATELY: Duration = Duration::from_secs(60);
+
+/// How often it is logged that a page cannot be written.
+pub(super) const UNWRITTEN_INTERVAL: Duration = Duration::from_secs(60);
 
 /// The outcome of loading configurations.
 #[derive(Debug)]
@@ -75,17 +79,24 @@ pub(super) struct Site {
     pub(super) slots: Arc<Slots>,
     pub(super) loads: Arc<Loads>,
     pub(super) workers: Vec<Worker>,
+    /// Limits how often it is logged that a page cannot be written.
+    pub(super) unwritten: RateLimit,
 }
 
 impl http::Site for Site {
     const STYLE: &'static str = STYLE_HASH;
 
-    fn page(&self, page: Page) -> String {
-        match page {
+    fn page(&self, page: Page) -> Result<String, String> {
+        let written = match page {
             Page::Metrics => self.observer.metrics_text(),
-            Page::Status => self.status().to_html(),
+            Page::Status => Ok(self.status().to_html()),
             Page::StatusJson => self.status().to_json(),
-        }
+        };
+        written.inspect_err(|problem| {
+            if self.unwritten.allow() {
+                self.observer.problem(problem);
+            }
+        })
     }
 
     async fn is_healthy(&self) -> Health {

@@ -72,7 +72,10 @@ fn wants_json<B>(request: &Request<B>) -> bool {
 }
 
 fn page(site: &impl Site, page: Page, content_type: &'static str) -> Response<String> {
-    typed(StatusCode::OK, site.page(page), content_type)
+    match site.page(page) {
+        Ok(content) => typed(StatusCode::OK, content, content_type),
+        Err(reason) => plain(StatusCode::INTERNAL_SERVER_ERROR, format!("{reason}\n")),
+    }
 }
 
 fn health(health: Health) -> Response<String> {
@@ -97,14 +100,21 @@ fn typed(status: StatusCode, content: String, content_type: &'static str) -> Res
 mod tests {
     use super::*;
 
-    /// A site that has no name servers.
-    struct Small;
+    /// A site that has no name servers; if it is broken, only its HTML is left.
+    #[derive(Default)]
+    struct Small {
+        is_broken: bool,
+    }
 
     impl Site for Small {
         const STYLE: &'static str = "sha256-AAAA";
 
-        fn page(&self, page: Page) -> String {
-            format!("{page:?}")
+        fn page(&self, page: Page) -> Result<String, String> {
+            match page {
+                Page::StatusJson if self.is_broken => Err("cannot write the status".into()),
+                Page::Metrics if self.is_broken => Err("cannot write metrics".into()),
+                page => Ok(format!("{page:?}")),
+            }
         }
 
         async fn is_healthy(&self) -> Health {
@@ -121,7 +131,7 @@ mod tests {
         for accept in accept {
             request = request.header(ACCEPT, *accept);
         }
-        let response = respond(&request.body(()).unwrap(), &Small).await;
+        let response = respond(&request.body(()).unwrap(), &Small::default()).await;
         let content_type = response.headers()[CONTENT_TYPE].to_str().unwrap().to_owned();
         let policy = response.headers()[CONTENT_SECURITY_POLICY].to_str().unwrap();
         assert!(policy.starts_with("default-src 'none'; style-src 'sha256-AAAA'; "), "{policy}");
@@ -162,6 +172,21 @@ mod tests {
             (&["application/json-seq"], HTML),
         ] {
             assert_eq!(ask(Method::GET, "/", accept).await.1, content_type, "{accept:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_page_that_cannot_be_written_is_an_error() {
+        let site = Small { is_broken: true };
+        for (path, accept, status, content) in [
+            ("/metrics", "*/*", 500, "cannot write metrics\n"),
+            ("/", JSON, 500, "cannot write the status\n"),
+            ("/", "*/*", 200, "Status"),
+        ] {
+            let request = Request::builder().uri(path).header(ACCEPT, accept).body(()).unwrap();
+            let response = respond(&request, &site).await;
+            assert_eq!(response.status(), status, "{path}");
+            assert_eq!(response.into_body(), content, "{path}");
         }
     }
 }

@@ -19,7 +19,11 @@ pub(crate) trait Site: Send + Sync + 'static {
     /// The hash of the style of the status page, as Content-Security-Policy spells it.
     const STYLE: &'static str;
     /// The content of a page.
-    fn page(&self, page: Page) -> String;
+    ///
+    /// # Errors
+    ///
+    /// A fault of the program, which has been logged; what it is, in one line.
+    fn page(&self, page: Page) -> Result<String, String>;
     /// Whether the milter serves the MTA (`/-/healthy`).
     fn is_healthy(&self) -> impl Future<Output = Health> + Send;
     /// Whether it also has the answers of name servers (`/-/ready`).

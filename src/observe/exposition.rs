@@ -34,7 +34,11 @@ struct Exposition(Vec<MetricFamily>);
 
 impl Metrics {
     /// All metrics in the text format of Prometheus, version 0.0.4.
-    pub(super) fn text(&self) -> String {
+    ///
+    /// # Errors
+    ///
+    /// As those of [`Exposition::encode`].
+    pub(super) fn text(&self) -> Result<String, String> {
         let mut exposition = Exposition::default();
         let reading = self.reading();
         exposition.configuration(self, &reading);
@@ -43,12 +47,21 @@ impl Metrics {
         exposition.dns(&reading);
         exposition.program(self, &reading);
         exposition.process(&Process::read(), read(&self.counts.started));
-        // It fails only for a metric without a name or a value.
-        TextEncoder::new().encode_to_string(&exposition.0).unwrap_or_default()
+        exposition.encode()
     }
 }
 
 impl Exposition {
+    /// As text.
+    ///
+    /// # Errors
+    ///
+    /// The encoder refuses a metric, such as one without a value.
+    fn encode(&self) -> Result<String, String> {
+        let text = TextEncoder::new().encode_to_string(&self.0);
+        text.map_err(|error| format!("cannot write metrics: {error}"))
+    }
+
     fn configuration(&mut self, metrics: &Metrics, reading: &Reading) {
         let counts = &metrics.counts;
         let version = vec![("version", env!("CARGO_PKG_VERSION").to_owned())];
@@ -385,4 +398,17 @@ fn read(count: &AtomicU64) -> u64 {
 
 fn widened(count: usize) -> u64 {
     u64::try_from(count).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_metric_that_cannot_be_written_is_an_error() {
+        let empty = family("spf_milter_x".into(), "x", MetricType::GAUGE, []);
+        let error = Exposition(vec![empty]).encode().unwrap_err();
+        assert!(error.starts_with("cannot write metrics: "), "{error}");
+        assert_eq!(Exposition::default().encode().unwrap(), "");
+    }
 }

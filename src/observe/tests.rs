@@ -233,7 +233,7 @@ proptest! {
     fn replies_and_messages_agree(records in prop::collection::vec(any_record(), 0..8)) {
         let observer = Observer::new(Log::keep(LogLevel::Error));
         records.iter().for_each(|record| observer.observe(record));
-        let text = observer.metrics_text();
+        let text = observer.metrics_text().unwrap();
         let count = |condition: &dyn Fn(&Record) -> bool| records.iter().filter(|record| condition(record)).count() as u64;
         let is_refused = |record: &Record| matches!(record.told, Told::Reply(_) | Told::Tempfail);
         let messages = |verdict: &str| sum(&text, "spf_milter_messages_total", verdict);
@@ -296,7 +296,7 @@ fn every_exemption_has_a_place() {
 fn reloads_are_counted() {
     let observer = Observer::new(Log::keep(LogLevel::Error));
     let value =
-        |name: &str| sum(&observer.metrics_text(), &format!("spf_milter_config_{name}"), "");
+        |name: &str| sum(&observer.metrics_text().unwrap(), &format!("spf_milter_config_{name}"), "");
     assert_eq!((value("last_reload_success"), value("reloads_total")), (1, 0));
     observer.metrics().reloaded(false);
     assert_eq!((value("last_reload_success"), value("reloads_total")), (0, 1));
@@ -308,7 +308,7 @@ fn reloads_are_counted() {
 #[test]
 fn all_metrics_are_there_from_the_start() {
     let observer = Observer::new(Log::keep(LogLevel::Warn));
-    let text = observer.metrics_text();
+    let text = observer.metrics_text().unwrap();
     for sample in [
         "spf_milter_messages_total{verdict=\"quarantine\"} 0",
         "spf_milter_results_total{method=\"dkim\",result=\"policy\"} 0",

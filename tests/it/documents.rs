@@ -1470,7 +1470,7 @@ fn the_manual_shows_the_status_as_it_is() {
     let mut status = shown_status();
     status.configuration.failed = Some(FailedReload::default());
     let mut real = BTreeSet::new();
-    keys_of(&serde_json::from_str(&status.to_json()).unwrap(), &mut real);
+    keys_of(&serde_json::from_str(&status.to_json().unwrap()).unwrap(), &mut real);
     let documented: BTreeSet<String> = section
         .lines()
         .filter_map(|line| line.strip_prefix(".It Cm ").or_else(|| line.strip_prefix(".Cm ")))

@@ -33,7 +33,7 @@ fn metrics() -> BTreeMap<String, Metric> {
         ..Reading::default()
     });
     let mut metrics: BTreeMap<String, Metric> = BTreeMap::new();
-    let text = observer.metrics_text();
+    let text = observer.metrics_text().unwrap();
     for line in text.lines() {
         if let Some(rest) = line.strip_prefix("# TYPE ") {
             let (name, kind) = rest.split_once(' ').unwrap();

@@ -59,7 +59,7 @@ fn metrics_are_as_prometheus_wants_them() {
         servers: vec![(Server("[2001:db8::1]:5353".parse().unwrap()), false)],
         ..Reading::default()
     });
-    let output = promtool(&["check", "metrics"], &observer.metrics_text());
+    let output = promtool(&["check", "metrics"], &observer.metrics_text().unwrap());
     assert_good(&output);
     assert!(output.stdout.is_empty() && output.stderr.is_empty(), "{output:?}");
     // It does look.
@@ -167,7 +167,7 @@ fn prometheus_reads_each_sample() {
         ..Reading::default()
     });
     observer.metrics().reloaded(false);
-    let text = observer.metrics_text();
+    let text = observer.metrics_text().unwrap();
     let samples = text.lines().filter(|line| !line.starts_with('#')).count();
     let prometheus = Prometheus::start(&serve(text));
     let query = |query| prometheus.query(query);

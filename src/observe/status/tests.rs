@@ -110,7 +110,7 @@ proptest! {
         let is_plain = |text: &str| text.bytes().all(|octet| matches!(octet, b'\n' | b' '..=b'~'));
         prop_assert!(is_plain(&page));
         // JSON: what was meant is read back.
-        let json = status.to_json();
+        let json = status.to_json().unwrap();
         prop_assert!(is_plain(&json));
         prop_assert_eq!(Status::from_json(json.as_bytes()), Ok(status.clone()));
         // Text: the same lines, and no command for a terminal but our own.
