@@ -2,9 +2,11 @@
 //! nonsense costs mail nothing.
 //!
 //! A connection has one request and one response. `connections` bounds their number, their rate and
-//! their time, `respond` makes responses of requests, whose contents a `Site` has.
+//! their time, `respond` makes responses of requests, whose contents a `Site` has, `hosts` keeps pages
+//! of strangers out.
 
 mod connections;
+mod hosts;
 mod respond;
 mod site;
 

@@ -11,6 +11,7 @@ use tokio::time::timeout;
 
 use super::slots::Slots;
 use crate::{
+    config::SocketSpec,
     dns::ServerState,
     http::{self, Health, Page},
     log::RateLimit,
@@ -97,6 +98,18 @@ impl http::Site for Site {
                 self.observer.problem(problem);
             }
         })
+    }
+
+    fn is_own_name(&self, name: &str) -> bool {
+        let runtime = self.shared.load();
+        let listens = match &runtime.config.metrics_socket {
+            Some(SocketSpec::Inet { host, .. } | SocketSpec::Inet6 { host, .. }) => Some(host),
+            _ => None,
+        };
+        [runtime.host_name(None), &runtime.fallback_host]
+            .into_iter()
+            .chain(listens.map(String::as_str))
+            .any(|own| own.eq_ignore_ascii_case(name))
     }
 
     async fn is_healthy(&self) -> Health {

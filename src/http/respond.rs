@@ -3,18 +3,28 @@
 use hyper::{
     Method, Request, Response, StatusCode,
     header::{
-        ACCEPT, ALLOW, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderValue,
-        REFERRER_POLICY, VARY, X_CONTENT_TYPE_OPTIONS,
+        ACCEPT, ALLOW, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderName,
+        HeaderValue, REFERRER_POLICY, VARY, X_CONTENT_TYPE_OPTIONS,
     },
 };
 
-use super::site::{Health, Page, Site};
+use super::{
+    hosts::is_foreign,
+    site::{Health, Page, Site},
+};
 
 /// The types of the contents.
 const METRICS: &str = "text/plain; version=0.0.4; charset=utf-8";
 const HTML: &str = "text/html; charset=utf-8";
 const JSON: &str = "application/json";
 const TEXT: &str = "text/plain; charset=utf-8";
+
+/// Who may have the answer in a page of theirs.
+const RESOURCE_POLICY: HeaderName = HeaderName::from_static("cross-origin-resource-policy");
+
+/// The answer to who asks for the status under a name that may be a stranger's.
+const OTHER_NAME: &str = "the status is not shown under this name: use an address, localhost, or the \
+                          name in hostname or metrics_socket\n";
 
 /// Nothing of a page comes from elsewhere, runs, or is shown within a page of others; its own style
 /// is named by its hash.
@@ -42,6 +52,9 @@ pub(super) async fn respond<S: Site>(request: &Request<impl Sized>, site: &S) ->
         "/metrics" => page(site, Page::Metrics, METRICS),
         "/-/healthy" => health(site.is_healthy().await),
         "/-/ready" => health(site.is_ready().await),
+        "/" if is_foreign(request, |name| site.is_own_name(name)) => {
+            plain(StatusCode::MISDIRECTED_REQUEST, OTHER_NAME.into())
+        }
         "/" => {
             let mut response = match wants_json(request) {
                 true => page(site, Page::StatusJson, JSON),
@@ -57,6 +70,7 @@ pub(super) async fn respond<S: Site>(request: &Request<impl Sized>, site: &S) ->
     let headers = response.headers_mut();
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     headers.insert(CONTENT_SECURITY_POLICY, policy::<S>());
+    headers.insert(RESOURCE_POLICY, HeaderValue::from_static("same-origin"));
     headers.insert(REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     response
@@ -98,6 +112,8 @@ fn typed(status: StatusCode, content: String, content_type: &'static str) -> Res
 
 #[cfg(test)]
 mod tests {
+    use hyper::header::HOST;
+
     use super::*;
 
     /// A site that has no name servers; if it is broken, only its HTML is left.
@@ -115,6 +131,10 @@ mod tests {
                 Page::Metrics if self.is_broken => Err("cannot write metrics".into()),
                 page => Ok(format!("{page:?}")),
             }
+        }
+
+        fn is_own_name(&self, name: &str) -> bool {
+            name == "mx.example.org"
         }
 
         async fn is_healthy(&self) -> Health {
@@ -187,6 +207,23 @@ mod tests {
             let response = respond(&request, &site).await;
             assert_eq!(response.status(), status, "{path}");
             assert_eq!(response.into_body(), content, "{path}");
+        }
+    }
+
+    #[tokio::test]
+    async fn the_status_is_not_for_names_of_strangers() {
+        for (path, host, status) in [
+            ("/", "mx.example.org:9108", 200),
+            ("/", "localhost", 200),
+            ("/", "evil.example", 421),
+            ("/metrics", "evil.example", 200),
+            ("/-/healthy", "evil.example", 200),
+        ] {
+            let request = Request::builder().uri(path).header(HOST, host).body(()).unwrap();
+            let response = respond(&request, &Small::default()).await;
+            assert_eq!(response.status(), status, "{path} {host}");
+            assert_eq!(response.headers()[RESOURCE_POLICY], "same-origin");
+            assert!(!response.headers().contains_key("access-control-allow-origin"));
         }
     }
 }

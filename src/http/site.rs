@@ -24,6 +24,9 @@ pub(crate) trait Site: Send + Sync + 'static {
     ///
     /// A fault of the program, which has been logged; what it is, in one line.
     fn page(&self, page: Page) -> Result<String, String>;
+    /// Whether a domain name without a port is one of this host's own. (The status is not shown
+    /// under any other: see `hosts`.)
+    fn is_own_name(&self, name: &str) -> bool;
     /// Whether the milter serves the MTA (`/-/healthy`).
     fn is_healthy(&self) -> impl Future<Output = Health> + Send;
     /// Whether it also has the answers of name servers (`/-/ready`).
