@@ -50,11 +50,12 @@ impl Http {
         };
         let (running, to_end) = oneshot::channel();
         thread::Builder::new().name("http".into()).spawn(move || {
-            let connections = Arc::new(Connections::default());
-            let (connections, site, log) = (&connections, &site, &log);
-            let serving =
-                sources.iter().map(|source| keep_on(move || connections.serve(source, site, log)));
             runtime.block_on(async {
+                let connections = Arc::new(Connections::new());
+                let (connections, site, log) = (&connections, &site, &log);
+                let serving = sources
+                    .iter()
+                    .map(|source| keep_on(move || connections.serve(source, site, log)));
                 tokio::select! {
                     // An error, that the other end is gone.
                     _ = to_end => {}
