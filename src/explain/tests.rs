@@ -411,6 +411,7 @@ proptest! {
             reply: None,
             recipient: None,
             exemption: None,
+            is_put_off: false,
             for_dmarc: true,
         };
         let skipped =

@@ -214,6 +214,10 @@ fn reason(line: &LogLine, value: &str) -> Option<&'static str> {
         "no-domain-name" => "The HELO name is not a domain name that can be verified.",
         "skip-senders" => "The identity is in skip_senders.",
         "relayed" => "A relay had accepted the message already: relay_action says what follows.",
+        "put-off" => {
+            "The client would be refused, but that was put off until the end of the message, for DMARC may pass \
+             (defer_spf_rejection): the line of the message has what came of it."
+        }
         "spf-exempt-network" => "The client would be refused, but it is in spf_exempt_networks.",
         "exempt-recipient" => {
             "The recipients are in exempt_recipients, for whom nothing is refused."

@@ -97,9 +97,11 @@ fn identity_pairs(pairs: &mut Pairs<'_>, record: &Record, identity: &IdentityRec
     if identity.for_dmarc {
         pairs.pair("purpose", "dmarc");
     }
-    dry_run(pairs, record.dry_run && identity.reply.is_some());
-    let refused = identity.reply.as_ref().map(|_| Reason::of_identity(verified.identity).as_str());
-    pairs.optional("reason", identity.exemption.map(Exemption::as_str).or(refused));
+    // A refusal that was put off is in the line of the message, so that it is there once.
+    let reply = identity.reply.as_ref().filter(|_| !identity.is_put_off);
+    dry_run(pairs, record.dry_run && reply.is_some());
+    let refused = reply.map(|_| Reason::of_identity(verified.identity).as_str());
+    pairs.optional("reason", identity.why_accepted(record.relay.is_some()).or(refused));
     client(pairs, record);
     pairs.pair("domain", &verified.domain);
     if verified.identity == Identity::Mailfrom {
@@ -122,7 +124,7 @@ fn identity_pairs(pairs: &mut Pairs<'_>, record: &Record, identity: &IdentityRec
     if outcome.void_lookups > 0 {
         pairs.number("void-lookups", outcome.void_lookups);
     }
-    reply(pairs, identity.reply.as_ref());
+    reply_pair(pairs, reply);
     match &identity.recipient {
         Some(Recipient::One(path)) => pairs.pair("recipient", path),
         Some(Recipient::More(count)) => pairs.pair("recipient", &format!("{count} more")),
@@ -183,7 +185,7 @@ fn content_pairs(pairs: &mut Pairs<'_>, record: &Record, content: &ContentRecord
             pairs.pair("problem", &problem.to_string());
         }
     }
-    reply(pairs, content.reply.as_ref());
+    reply_pair(pairs, content.reply.as_ref());
     circumstances(pairs, record);
     if let Some(signatures) = &content.dkim {
         // Last, for a sender can make them long; and a pair for each, so that none is lost behind
@@ -219,7 +221,7 @@ fn signature_word(signature: &SignatureOutcome) -> String {
 
 //--- Pairs that several lines have ---
 
-fn reply(pairs: &mut Pairs<'_>, reply: Option<&Reply>) {
+fn reply_pair(pairs: &mut Pairs<'_>, reply: Option<&Reply>) {
     if let Some(reply) = reply {
         pairs.pair("reply", &format!("{} {}", reply.code(), reply.status()));
     }
@@ -276,6 +278,7 @@ mod tests {
             action: Action::Reject,
             reply: None,
             exemption: None,
+            is_put_off: false,
             for_dmarc: false,
             recipient: None,
         };

@@ -33,6 +33,7 @@ fn identity(
         action,
         reply,
         exemption,
+        is_put_off: false,
         for_dmarc: false,
         recipient: None,
     }
@@ -295,8 +296,9 @@ fn every_exemption_has_a_place() {
 #[test]
 fn reloads_are_counted() {
     let observer = Observer::new(Log::keep(LogLevel::Error));
-    let value =
-        |name: &str| sum(&observer.metrics_text().unwrap(), &format!("spf_milter_config_{name}"), "");
+    let value = |name: &str| {
+        sum(&observer.metrics_text().unwrap(), &format!("spf_milter_config_{name}"), "")
+    };
     assert_eq!((value("last_reload_success"), value("reloads_total")), (1, 0));
     observer.metrics().reloaded(false);
     assert_eq!((value("last_reload_success"), value("reloads_total")), (0, 1));

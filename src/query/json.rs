@@ -128,7 +128,7 @@ fn of_identity(record: &Record, identity: &IdentityRecord, config: &Config) -> V
     object.set("result", outcome.result.as_str());
     object.set("action", identity.action.as_str());
     object.optional("purpose", identity.for_dmarc.then_some("dmarc"));
-    object.optional("reason", identity.exemption.map(|exemption| exemption.as_str()));
+    object.optional("reason", identity.why_accepted(record.relay.is_some()));
     object.optional("client-ip", record.client.map(|address| address.to_string()));
     object.optional("inner-ip", record.inner.map(|address| address.to_string()));
     object.optional("relay-ip", record.relay.map(|address| address.to_string()));

@@ -58,7 +58,7 @@ impl Recipients {
             if !std::mem::replace(&mut self.has_exempt, true) {
                 for (verified, _) in refusals(helo, sender) {
                     let exemption = Some(Exemption::ExemptRecipient);
-                    recorder.identity(Arc::clone(verified), None, exemption, false);
+                    recorder.identity(Arc::clone(verified), None, exemption, false, false);
                 }
             }
             return Verdict::Continue;
@@ -115,7 +115,7 @@ impl Recipients {
         }
         if !was_refused {
             for (verified, reply) in refusals(helo, sender) {
-                recorder.identity(Arc::clone(verified), Some(reply.clone()), None, false);
+                recorder.identity(Arc::clone(verified), Some(reply.clone()), None, false, false);
             }
         }
         let refusal = refusals(helo, sender).next().filter(|_| !context.config().dry_run);

@@ -39,17 +39,34 @@ impl Action {
 pub struct IdentityRecord {
     /// The identity and its outcome.
     pub verified: Arc<Verified>,
-    /// The action, which a dry run only records.
+    /// The action, which a dry run only records. That of a refusal that was put off is to accept: the
+    /// message has the other one.
     pub action: Action,
-    /// The reply, where there was one.
+    /// The reply, where there was one, at once or at the end of the message.
     pub reply: Option<Reply>,
     /// Why the result had no consequence, where it would have had one.
     pub exemption: Option<Exemption>,
+    /// The refusal was put off until the end of the message.
+    pub is_put_off: bool,
     /// Only DMARC asked for it: SPF's own rules would have left it out.
     pub for_dmarc: bool,
     /// Who the reply was about, where it was one to recipients.
     pub recipient: Option<Recipient>,
 }
+
+impl IdentityRecord {
+    /// Why a result that is refused was not refused at its own event, in a word of the log.
+    pub fn why_accepted(&self, is_relayed: bool) -> Option<&'static str> {
+        let put_off = || match is_relayed {
+            true => Exemption::Relayed.as_str(),
+            false => PUT_OFF,
+        };
+        self.exemption.map(Exemption::as_str).or_else(|| self.is_put_off.then(put_off))
+    }
+}
+
+/// The word of the log for a refusal that was put off for DMARC (`defer_spf_rejection`).
+const PUT_OFF: &str = "put-off";
 
 /// A recipient who was refused, or more than are recorded one by one.
 #[derive(Clone, Debug, Eq, PartialEq)]

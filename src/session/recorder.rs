@@ -49,18 +49,25 @@ impl Recorder {
         Arc::make_mut(self.pending.get_or_insert_default())
     }
 
-    /// An identity was verified, and perhaps refused with a reply, or exempt from that.
+    /// An identity was verified, and perhaps refused with a reply, or exempt from that, or its refusal
+    /// put off.
     pub(super) fn identity(
         &mut self,
         verified: Arc<Verified>,
         reply: Option<Reply>,
         exemption: Option<Exemption>,
+        is_put_off: bool,
         for_dmarc: bool,
     ) {
-        let action = reply.as_ref().map_or(Action::Accept, Action::of);
-        let recipient = None;
-        let record = IdentityRecord { verified, action, reply, exemption, for_dmarc, recipient };
-        self.pending().identities.push(record);
+        self.pending().identities.push(IdentityRecord {
+            verified,
+            action: reply.as_ref().map_or(Action::Accept, Action::of),
+            reply,
+            exemption,
+            is_put_off,
+            for_dmarc,
+            recipient: None,
+        });
     }
 
     /// An identity was refused to a recipient, or to several.
@@ -70,6 +77,7 @@ impl Recorder {
             action: Action::of(&reply),
             reply: Some(reply),
             exemption: None,
+            is_put_off: false,
             for_dmarc: false,
             recipient: Some(recipient),
         });
@@ -125,14 +133,13 @@ impl Recorder {
             _ => None,
         };
         let record = self.pending();
-        // A refusal that was put off is one of its identity after all.
+        // The refusal that was put off has come; the record of the message has the action.
         if let Some(reply) = &reply
             && decision.is_decided_by(Refusal::Spf)
             && let Some(identity) = refused.map(|verified| verified.identity)
             && let Some(refused) =
                 record.identities.iter_mut().rfind(|record| record.verified.identity == identity)
         {
-            refused.action = Action::of(reply);
             refused.reply = Some(reply.clone());
             refused.exemption = None;
         }

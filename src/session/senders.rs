@@ -84,8 +84,9 @@ impl Helo {
             let verified =
                 Arc::new(Verified { identity: Identity::Helo, local_part, domain, outcome, trace });
             recorder.pending().timings.helo = Some(took);
-            if let HeloDecision::Accept { exemption, .. } = decision {
-                recorder.identity(Arc::clone(&verified), None, exemption, false);
+            if let HeloDecision::Accept { exemption, deferred, .. } = decision {
+                let is_put_off = deferred.is_some();
+                recorder.identity(Arc::clone(&verified), None, exemption, is_put_off, false);
             }
             self.state = HeloState::Verified(verified, decision);
         }
@@ -96,7 +97,7 @@ impl Helo {
             let name = Some(&*self.name);
             let reply = context.word(*refusal, name, Some(verified), None, deadline).await;
             if !context.runtime.needs.recipients {
-                recorder.identity(Arc::clone(verified), Some(reply.clone()), None, false);
+                recorder.identity(Arc::clone(verified), Some(reply.clone()), None, false, false);
             }
             self.reply = Some(reply);
         }
@@ -260,7 +261,7 @@ impl Sender {
         let outcome = spf::Outcome::without_record(SpfResult::None, None);
         let verified = Verified { identity, local_part, domain, outcome, trace: None };
         let (verified, exemption) = (Arc::new(verified), Some(reason));
-        recorder.identity(Arc::clone(&verified), None, exemption, false);
+        recorder.identity(Arc::clone(&verified), None, exemption, false, false);
         let mailfrom =
             Mailfrom { verified, for_dmarc: false, exemption, reply: None, deferred: None };
         sender.state = SenderState::Verified(mailfrom);
@@ -339,7 +340,8 @@ impl Sender {
         if for_recipients.is_some() {
             exemption = Some(Exemption::ExemptRecipient);
         } else {
-            recorder.identity(Arc::clone(&verified), reply.clone(), exemption, for_dmarc);
+            let (verified, reply) = (Arc::clone(&verified), reply.clone());
+            recorder.identity(verified, reply, exemption, deferred.is_some(), for_dmarc);
         }
         self.state = SenderState::Verified(Mailfrom {
             verified,

@@ -442,6 +442,7 @@ fn full_record() -> Record {
         action: Action::Reject,
         reply: Some(reply.clone()),
         exemption: Some(Exemption::SpfNetwork),
+        is_put_off: false,
         for_dmarc: true,
         recipient: Some(Recipient::One("bob@example.org".into())),
     };

@@ -89,3 +89,20 @@ fn milter_manager_loses_track_of_a_milter_that_does_not_answer() {
         assert!(lost.iter().all(|seen| seen.reply == "ok"), "{name}: {lost:?}");
     }
 }
+
+/// Whoever counts lines with `action=reject` counts refused messages, also where SPF refuses at the
+/// end of the message.
+#[test]
+fn a_refusal_that_was_put_off_is_in_one_line() {
+    let names = ["defer-spf-rejection-yes", "relays-reject"];
+    let mut scenarios = Scenario::read_all(&testkit::root().join("tests/scenarios"));
+    scenarios.retain(|scenario| names.contains(&&*scenario.name));
+    assert_eq!(scenarios.len(), names.len());
+    for scenario in scenarios {
+        let (seen, log) = SessionDriver.play(&scenario).unwrap();
+        let refused = seen.iter().filter(|seen| seen.reply.starts_with("550 ")).count();
+        let lines = log.iter().filter(|line| line.contains("action=reject")).count();
+        assert!(refused > 2, "{}", scenario.name);
+        assert_eq!(lines, refused, "{}: {log:#?}", scenario.name);
+    }
+}
