@@ -144,18 +144,32 @@ fn complete<'a>(
         let reason = saved.as_ref().map(|saved| saved.reason.clone());
         BadQuestion::NoClient(reason.unwrap_or_else(|| "no client is named".into()))
     };
+    let is_recalled = question.is_recalled;
     let client = match (question.ip, received) {
+        (Some(value), Some((line, received)))
+            if is_recalled && received.client.address == value =>
+        {
+            Given { value, source: Source::Line(line.clone()) }
+        }
         (Some(value), _) => Given { value, source: Source::Question },
         (None, Some((line, received))) => {
             Given { value: received.client.address, source: Source::Line(line.clone()) }
         }
         (None, None) => return Err(no_client()),
     };
+    let said = received.and_then(|(_, received)| received.client.helo.clone());
     let helo = match &question.helo {
-        Some(value) => Some(Given { value: value.clone(), source: Source::Question }),
-        None => received.and_then(|(_, received)| received.client.helo.clone()).and_then(line),
+        Some(value) if !is_recalled || said.as_ref() != Some(value) => {
+            Some(Given { value: value.clone(), source: Source::Question })
+        }
+        _ => said.and_then(line),
     };
     let mail_from = match (&question.mail_from, &saved) {
+        (Some(path), Some(Saved { return_path: Some((line, own)), .. }))
+            if is_recalled && in_brackets(path) == in_brackets(own) =>
+        {
+            Some(Given { value: in_brackets(path), source: Source::Line(line.clone()) })
+        }
         (Some(path), _) => Some(Given { value: in_brackets(path), source: Source::Question }),
         (None, None) => None,
         (None, Some(Saved { return_path: Some((line, path)), .. })) => {
@@ -164,6 +178,11 @@ fn complete<'a>(
         (None, Some(_)) => return Err(BadQuestion::NoReversePath),
     };
     let is_authenticated = match received {
+        Some((line, received))
+            if is_recalled && question.is_authenticated && received.is_authenticated =>
+        {
+            Given { value: true, source: Source::Line(line.clone()) }
+        }
         _ if question.is_authenticated => Given { value: true, source: Source::Question },
         Some((line, received)) if question.ip.is_none() && received.is_authenticated => {
             Given { value: true, source: Source::Line(line.clone()) }

@@ -26,6 +26,8 @@ pub struct Question {
     pub received_by: Vec<String>,
     /// The domain that the author is to be taken to have, in place of that of From.
     pub author_domain: Option<Domain>,
+    /// It comes from a record, which repeats what was taken from the message at that time.
+    pub is_recalled: bool,
 }
 
 /// Why a question has no answer: it says too little, or the message is none.

@@ -247,6 +247,7 @@ impl RecordFile {
                 question.received_by
             },
             author_domain: question.author_domain.or(own.author_domain),
+            is_recalled: true,
         }
     }
 
@@ -285,6 +286,7 @@ mod tests {
                     message: None,
                     received_by,
                     author_domain,
+                    is_recalled: false,
                 }
             },
         );

@@ -212,6 +212,37 @@ fn a_record_takes_the_place_of_name_servers() {
     assert!(text(&run(&["query", "--dns-replay", &record])).starts_with("accept"));
 }
 
+/// What a record repeats of a message is shown with its line in the message, as it was at first.
+#[test]
+fn a_message_has_its_lines_again() {
+    let site = Site::new();
+    let (record, config) = (site.path("record"), site.path("conf"));
+    let message = site.scratch.write(
+        "message",
+        "Return-Path: <a@fail.example>\n\
+         Received: from mail.example.com (unknown [192.0.2.1]) by mx.example.net (Postfix) with ESMTPSA id 4X;\n\
+         \tFri, 27 Nov 2026 08:00:00 +0000\n\
+         From: a@fail.example\n\nText\n",
+    );
+    let message = message.to_str().unwrap();
+    fs::write(&config, format!("{CONFIG}trust_authenticated_senders = no\n")).unwrap();
+    let server = site.server.address().to_string();
+    let asking = ["query", "--message", message, "--received-by", "mx.example.net"];
+    let first = [&asking, &["-c", &config, "--nameserver", &server, "--dns-record", &record][..]];
+    let replay = ["query", "--message", message, "--dns-replay", &record];
+    let shown = |arguments: &[&str]| {
+        let text = text(&run(arguments));
+        let lines = text.lines().filter(|line| line.contains("(line "));
+        lines.map(str::to_owned).collect::<Vec<_>>()
+    };
+    let lines = shown(&first.concat());
+    assert_eq!(lines.len(), 5, "{lines:?}");
+    assert_eq!(shown(&replay), lines);
+    // What is asked about instead is not in the message.
+    let other = shown(&[&replay[..], &["--mail-from", "b@fail.example"]].concat());
+    assert_eq!(other.len(), 4, "{other:?}");
+}
+
 /// A record is complete where the configuration names files, and gives no others to somebody who has
 /// a record of a stranger.
 #[test]
