@@ -1,6 +1,6 @@
 //! Scenario files; `tests/it/scenarios.rs` says how they are written.
 
-use std::{env, fs, path::Path};
+use std::{env, fmt, fs, path::Path};
 
 use super::{
     daemon::{Daemon, sets},
@@ -98,6 +98,11 @@ impl Observed {
     pub fn refused(reply: impl Into<String>) -> Self {
         Self { reply: reply.into(), fields: None }
     }
+
+    /// Whether a configuration was taken.
+    pub fn reload(is_taken: bool) -> Self {
+        if is_taken { Self::ok() } else { Self::refused("refused") }
+    }
 }
 
 /// Plays scenarios.
@@ -176,6 +181,31 @@ impl Scenario {
         self.drivers.is_empty() || self.drivers.iter().any(|name| name == driver)
     }
 
+    /// Plays the steps in turn, up to one that comes out otherwise than it should: what follows makes
+    /// no sense then.
+    ///
+    /// # Errors
+    ///
+    /// The step with which there was trouble, the trouble, and the log.
+    pub fn play<E: fmt::Display>(
+        &self,
+        mut play: impl FnMut(&Event) -> Result<Observed, E>,
+        log: impl Fn() -> String,
+    ) -> Result<Vec<Observed>, String> {
+        let mut seen = Vec::new();
+        for step in &self.steps {
+            let observed = play(&step.event).map_err(|error| {
+                format!("{}.scenario:{}: {error}\n{}", self.name, step.line, log())
+            })?;
+            let is_expected = step.expects(&observed);
+            seen.push(observed);
+            if !is_expected {
+                break;
+            }
+        }
+        Ok(seen)
+    }
+
     /// Holds what came of it against what was expected: one sentence for each difference.
     pub fn differences(&self, observed: &[Observed], log: &[String]) -> Vec<String> {
         let mut differences = Vec::new();
@@ -219,6 +249,17 @@ impl Scenario {
         }
         differences
     }
+}
+
+/// A message as text, its lines ending in LF but for those of folded fields.
+pub fn message_text(fields: &[Field], body: &str) -> Vec<u8> {
+    let mut text = Vec::new();
+    for Field { name, value } in fields {
+        text.extend([name.as_bytes(), b":", value, b"\n"].concat());
+    }
+    text.push(b'\n');
+    text.extend_from_slice(body.as_bytes());
+    text
 }
 
 impl Step {

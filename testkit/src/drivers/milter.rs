@@ -78,21 +78,8 @@ impl Driver for MilterDriver {
             nameserver: nameserver.address(),
             client: None,
         };
-        let mut seen = Vec::new();
-        for step in &scenario.steps {
-            let result = conversation.play(&step.event);
-            seen.push(result.map_err(|error| {
-                format!(
-                    "{}.scenario:{}: {error}\n{}",
-                    scenario.name,
-                    step.line,
-                    daemon.log().lines().join("\n")
-                )
-            })?);
-            if seen.last().is_some_and(|seen| !step.expects(seen)) {
-                break;
-            }
-        }
+        let log = || daemon.log().lines().join("\n");
+        let seen = scenario.play(|event| conversation.play(event), log)?;
         if let Some(client) = conversation.client.take() {
             client.quit().map_err(|error| error.to_string())?;
         }
@@ -123,8 +110,8 @@ impl Conversation<'_> {
             return Ok(observed(&reply));
         }
         if let Event::Reload(config) = event {
-            let taken = self.daemon.reload(&self.driver.config(config, self.nameserver));
-            return Ok(if taken { Observed::ok() } else { Observed::refused("refused") });
+            let config = self.driver.config(config, self.nameserver);
+            return Ok(Observed::reload(self.daemon.reload(&config)));
         }
         let Some(client) = &mut self.client else {
             return Err(std::io::Error::other("not connected"));

@@ -6,7 +6,7 @@ use crate::{
     daemon::Daemon,
     nameserver::NameServer,
     postfix::{LOCAL_DOMAIN, Postfix},
-    scenario::{Driver, Event, Observed, Scenario, complete_config, finish},
+    scenario::{Driver, Event, Observed, Scenario, complete_config, finish, message_text},
     scratch::Scratch,
     smtp::{Reply, SmtpClient},
 };
@@ -62,16 +62,7 @@ impl PostfixDriver {
             Event::Rcpt(path) => smtp.command([b"RCPT TO:", path.as_slice()].concat())?,
             Event::Rset => smtp.command("RSET")?,
             Event::Message { fields, body } => {
-                let mut message = Vec::new();
-                for field in fields {
-                    message.extend_from_slice(field.name.as_bytes());
-                    message.push(b':');
-                    message.extend_from_slice(&field.value);
-                    message.push(b'\n');
-                }
-                message.push(b'\n');
-                message.extend_from_slice(body.as_bytes());
-                let reply = smtp.data(&message)?;
+                let reply = smtp.data(&message_text(fields, body))?;
                 let mut observed = observed(&reply);
                 if reply.is_ok() {
                     let (delivered, is_held) = self.postfix.delivered_or_held(&reply);
@@ -108,27 +99,12 @@ impl Driver for PostfixDriver {
         };
         let daemon = Daemon::start(&config(&scenario.config));
         let mut smtp = None;
-        let mut seen = Vec::new();
-        for step in &scenario.steps {
-            if let Event::Reload(lines) = &step.event {
-                let taken = daemon.reload(&config(lines));
-                seen.push(if taken { Observed::ok() } else { Observed::refused("refused") });
-                continue;
-            }
-            let result = self.step(&mut smtp, &step.event);
-            seen.push(result.map_err(|error| {
-                let log = daemon.log().lines().join("\n");
-                format!(
-                    "{}.scenario:{}: {error}\n{log}\n{}",
-                    scenario.name,
-                    step.line,
-                    self.postfix.log()
-                )
-            })?);
-            if seen.last().is_some_and(|seen| !step.expects(seen)) {
-                break;
-            }
-        }
+        let play = |event: &Event| match event {
+            Event::Reload(lines) => Ok(Observed::reload(daemon.reload(&config(lines)))),
+            event => self.step(&mut smtp, event),
+        };
+        let log = || format!("{}\n{}", daemon.log().lines().join("\n"), self.postfix.log());
+        let seen = scenario.play(play, log)?;
         if let Some(mut smtp) = smtp {
             smtp.command("QUIT").map_err(|error| error.to_string())?;
         }

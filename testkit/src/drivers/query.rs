@@ -17,7 +17,7 @@ use super::session::{SOCKET, in_protocol};
 use crate::{
     fields::Field,
     milter_client::{apply, bits},
-    scenario::{Driver, Event, HOST, Observed, Scenario, Step},
+    scenario::{Driver, Event, HOST, Observed, Scenario, Step, message_text},
 };
 
 /// Asks what would become of each step of a scenario.
@@ -32,46 +32,53 @@ impl Driver for QueryDriver {
     fn play(&self, scenario: &Scenario) -> Result<(Vec<Observed>, Vec<String>), String> {
         let dns = Dns::from_zone(Arc::new(Zone::parse(&scenario.zone)?));
         let log = Log::keep(LogLevel::Debug);
-        let observer = Observer::new(log.clone());
         let executor = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
             .map_err(|error| error.to_string())?;
         let shared = Shared::new(load(&scenario.config, &dns)?);
-        let mut runtime = shared.load();
-        let mut question = Question::default();
-        let mut seen = Vec::new();
-        for Step { event, line, .. } in &scenario.steps {
-            let place = |problem: String| format!("{}.scenario:{line}: {problem}", scenario.name);
-            if let Event::Connect { .. } = event {
-                runtime = shared.load();
-            }
-            if let Event::Reload(config) = event {
-                seen.push(match load(config, &dns) {
-                    Ok(other) => {
-                        shared.replace(other);
-                        Observed::ok()
-                    }
-                    Err(_) => Observed::refused("refused"),
-                });
-                continue;
-            }
-            let Some(stage) = hear(&mut question, event) else {
-                seen.push(Observed::ok());
-                continue;
-            };
-            let finding = executor
-                .block_on(ask(&question, &runtime))
-                .map_err(|problem| place(problem.to_string()))?;
-            let step = finding.steps.iter().rfind(|step| step.stage == stage);
-            let step = step.or(finding.deciding()).ok_or("no step")?;
-            let is_refused = step.verdict != Verdict::Continue;
-            if is_refused || stage == Stage::End {
-                finding.records().for_each(|record| observer.observe(record));
-            }
-            seen.push(observe(&finding, step, event).map_err(place)?);
-        }
+        let mut asking = Asking {
+            runtime: shared.load(),
+            shared,
+            dns,
+            observer: Observer::new(log.clone()),
+            question: Question::default(),
+        };
+        let play = |event: &Event| executor.block_on(asking.play(event));
+        let seen = scenario.play(play, String::new)?;
         Ok((seen, log.take_kept()))
+    }
+}
+
+/// A question that grows from event to event.
+struct Asking {
+    dns: Dns,
+    shared: Shared,
+    /// The configuration of the client.
+    runtime: Arc<Runtime>,
+    observer: Observer,
+    question: Question,
+}
+
+impl Asking {
+    async fn play(&mut self, event: &Event) -> Result<Observed, String> {
+        match event {
+            Event::Connect { .. } => self.runtime = self.shared.load(),
+            Event::Reload(config) => {
+                let other = load(config, &self.dns);
+                return Ok(Observed::reload(other.map(|other| self.shared.replace(other)).is_ok()));
+            }
+            _ => {}
+        }
+        let Some(stage) = hear(&mut self.question, event) else { return Ok(Observed::ok()) };
+        let finding = ask(&self.question, &self.runtime).await;
+        let finding = finding.map_err(|problem| problem.to_string())?;
+        let step = finding.steps.iter().rfind(|step| step.stage == stage);
+        let step = step.or(finding.deciding()).ok_or("no step")?;
+        if step.verdict != Verdict::Continue || stage == Stage::End {
+            finding.records().for_each(|record| self.observer.observe(record));
+        }
+        observe(&finding, step, event)
     }
 }
 
@@ -130,16 +137,7 @@ fn hear(question: &mut Question, event: &Event) -> Option<Stage> {
             Some(Stage::Rcpt)
         }
         Event::Message { fields, body } => {
-            let mut message = Vec::new();
-            for field in fields {
-                message.extend_from_slice(field.name.as_bytes());
-                message.push(b':');
-                message.extend_from_slice(&field.value);
-                message.push(b'\n');
-            }
-            message.push(b'\n');
-            message.extend_from_slice(body.as_bytes());
-            question.message = Some(message);
+            question.message = Some(message_text(fields, body));
             Some(Stage::End)
         }
         Event::Rset => {

@@ -53,15 +53,8 @@ impl Driver for SessionDriver {
             .enable_all()
             .build()
             .map_err(|error| error.to_string())?;
-        let mut seen = Vec::new();
-        for step in &scenario.steps {
-            let observed = runtime.block_on(conversation.play(&step.event));
-            seen.push(
-                observed.map_err(|error| {
-                    format!("{}.scenario:{}: {error}", scenario.name, step.line)
-                })?,
-            );
-        }
+        let play = |event: &Event| runtime.block_on(conversation.play(event));
+        let seen = scenario.play(play, String::new)?;
         conversation.close();
         Ok((seen, log.take_kept()))
     }
