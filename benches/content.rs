@@ -10,12 +10,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
 
 use std::{
-    env, fs,
-    hint::black_box,
-    net::SocketAddr,
-    sync::Barrier,
-    thread,
-    time::{Duration, Instant},
+    env, fs, hint::black_box, io, net::SocketAddr, process::ExitCode, sync::Barrier, thread,
+    time::Duration,
 };
 
 use nix::time::{ClockId, clock_gettime};
@@ -23,7 +19,8 @@ use ring::digest::{SHA256, digest};
 use spf_milter::dns::zone::Zone;
 use testkit::{
     bench::{
-        awake,
+        awake, processes, program,
+        report::Report,
         signer::{self, FIELDS, Key, Signed},
     },
     daemon::Daemon,
@@ -34,7 +31,7 @@ use testkit::{
 };
 
 /// The most times that DKIM may cost the floor, milter events left out.
-const TIMES: f64 = 1.5;
+const TIMES: f64 = 1.3;
 
 /// Messages at once, and the most KiB that they may take together over the idle daemon.
 const CONCURRENT: usize = 100;
@@ -69,18 +66,12 @@ impl Milter {
 
     /// CPU time so far, of all threads.
     fn cpu(&self) -> Duration {
-        let tasks = fs::read_dir(format!("/proc/{}/task", self.daemon.id())).unwrap();
-        tasks
-            .map(|task| nanoseconds(&task.unwrap().path().join("schedstat").display().to_string()))
-            .sum()
+        processes::precise_cpu(self.daemon.id()).unwrap()
     }
 
     /// A line of its status, in KiB.
     fn status(&self, name: &str) -> u64 {
-        let text = fs::read_to_string(format!("/proc/{}/status", self.daemon.id())).unwrap();
-        let line =
-            text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).unwrap();
-        line.split_ascii_whitespace().next().unwrap().parse().unwrap()
+        processes::status(self.daemon.id(), name).unwrap()
     }
 
     /// Begins a session.
@@ -94,12 +85,6 @@ impl Milter {
         client.helo("mail.example.com").unwrap();
         client
     }
-}
-
-/// Time on the CPU, the first number of a `schedstat`.
-fn nanoseconds(path: &str) -> Duration {
-    let text = fs::read_to_string(path).unwrap_or_default();
-    Duration::from_nanos(text.split(' ').next().and_then(|number| number.parse().ok()).unwrap_or(0))
 }
 
 /// Sends a message up to the end of its header.
@@ -189,21 +174,18 @@ fn text(size: usize) -> Vec<u8> {
     LINE.repeat(size / LINE.len()).into_bytes()
 }
 
-fn cpu(nameserver: SocketAddr, keys: &[Key]) -> Vec<(String, bool)> {
+fn cpu(report: &mut Report, nameserver: SocketAddr, keys: &[Key]) {
     let spf = Milter::start(nameserver, "");
     let dkim = Milter::start(nameserver, "verify_dkim = yes\n");
-    println!(
-        "\nCPU time in microseconds per message (relaxed/relaxed, one connection, UNIX socket)"
+    report.line(
+        "\nCPU time in microseconds per message (relaxed/relaxed, one connection, UNIX socket)\n\
+         SPF alone; with DKIM but signatures that are none (events); with signatures; floor: hash and signature checks alone\n\
+         times: what signatures add to the events, over the floor",
     );
-    println!(
-        "SPF alone; with DKIM but signatures that are none (events); with signatures; floor: hash and signature checks alone"
-    );
-    println!("times: what signatures add to the events, over the floor");
-    println!(
+    report.line(format!(
         "{:>9} {:>9} {:>5} {:>9} {:>9} {:>9} {:>9} {:>9} {:>6}",
         "octets", "key", "sigs", "SPF", "events", "DKIM", "over SPF", "floor", "times"
-    );
-    let mut goals = Vec::new();
+    ));
     for size in SIZES {
         let text = text(size);
         let cases: Vec<(&Key, Vec<Signed>)> = keys
@@ -229,21 +211,16 @@ fn cpu(nameserver: SocketAddr, keys: &[Key]) -> Vec<(String, bool)> {
         }
         for ((key, signatures), [alone, events, whole, floor]) in cases.iter().zip(figures) {
             let (count, times) = (signatures.len(), (whole - events) / floor);
-            println!(
+            report.line(format!(
                 "{:>9} {:>9} {count:>5} {alone:>9.1} {events:>9.1} {whole:>9.1} {:>9.1} {floor:>9.1} {times:>6.2}",
                 text.len(),
                 key.name(),
                 whole - alone
-            );
-            let what = format!(
-                "{count} x {} at {} octets: {times:.2} times the floor, at most {TIMES}",
-                key.name(),
-                text.len()
-            );
-            goals.push((what, times <= TIMES));
+            ));
+            let what = format!("{count} x {} at {} octets over floor", key.name(), text.len());
+            report.at_most(what, times, TIMES);
         }
     }
-    goals
 }
 
 /// The most memory that messages under way at once take, in KiB over the idle daemon.
@@ -272,52 +249,40 @@ fn peak(nameserver: SocketAddr, text: &[u8], signatures: &[Signed], concurrent: 
     milter.status("VmHWM").saturating_sub(idle)
 }
 
-fn memory(nameserver: SocketAddr, key: &Key) -> Vec<(String, bool)> {
-    println!("\nPeak of resident memory in KiB over the idle daemon, one signature");
-    println!("{:>9} {:>9} {:>9}", "messages", "octets", "KiB");
-    let mut goals = Vec::new();
+fn memory(report: &mut Report, nameserver: SocketAddr, key: &Key) {
+    report.line("\nPeak of resident memory in KiB over the idle daemon, one signature");
+    report.line(format!("{:>9} {:>9} {:>9}", "messages", "octets", "KiB"));
     for (concurrent, size) in
         [(1, SIZES[2]), (CONCURRENT, SIZES[0]), (CONCURRENT, SIZES[1]), (CONCURRENT, SIZES[2])]
     {
         let text = text(size);
         let signatures = [key.sign(&text, 0)];
         let peak = peak(nameserver, &text, &signatures, concurrent);
-        println!("{concurrent:>9} {:>9} {peak:>9}", text.len());
+        report.line(format!("{concurrent:>9} {:>9} {peak:>9}", text.len()));
         if (concurrent, size) == (CONCURRENT, SIZES[2]) {
-            goals.push((
-                format!(
-                    "{concurrent} messages of {} octets: {peak} KiB, at most {MEMORY}",
-                    text.len()
-                ),
-                peak <= MEMORY,
-            ));
+            let octets = text.len();
+            let what = format!("{concurrent} messages of {octets} octets at most {MEMORY} KiB");
+            report.goal(what, format!("{peak} KiB"), peak <= MEMORY);
         }
     }
-    goals
 }
 
-fn main() {
-    if env::args().nth(1).is_some_and(|argument| argument == awake::ARGUMENT) {
-        return awake::stay_awake(env::args().nth(2).and_then(|id| id.parse().ok()));
-    }
-    let _awake = awake::keep_awake().unwrap();
-    let sections: Vec<String> =
-        env::args().skip(1).filter(|argument| !argument.starts_with('-')).collect();
-    let wanted = |name: &str| sections.is_empty() || sections.iter().any(|section| section == name);
+fn main() -> ExitCode {
+    program::main(run)
+}
+
+fn run(sections: &[String]) -> io::Result<()> {
+    let _awake = awake::keep_awake()?;
     let keys = signer::keys();
     let spf = "example.com TXT v=spf1 ip4:192.0.2.0/24 -all\nmail.example.com TXT v=spf1 ip4:192.0.2.0/24 -all\n";
     let zone = signer::key_records(&keys) + spf;
     let nameserver = NameServer::start(Zone::parse(&zone).unwrap());
-    let start = Instant::now();
-    let mut goals = Vec::new();
-    if wanted("cpu") {
-        goals.extend(cpu(nameserver.address(), &keys));
+    let mut report = Report::start("tables-content.txt", &[]);
+    if program::is_wanted(sections, "cpu") {
+        cpu(&mut report, nameserver.address(), &keys);
     }
-    if wanted("memory") {
-        goals.extend(memory(nameserver.address(), &keys[0]));
+    if program::is_wanted(sections, "memory") {
+        memory(&mut report, nameserver.address(), &keys[0]);
     }
-    println!("\nGoals ({} seconds)", start.elapsed().as_secs());
-    for (what, is_met) in goals {
-        println!("{:<8} {what}", if is_met { "met" } else { "not met" });
-    }
+    report.finish()
 }

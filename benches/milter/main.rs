@@ -17,17 +17,18 @@ use std::{
     time::{Duration, Instant},
 };
 
-use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use process::Milter;
-use report::{Goals, header, memory, row};
+use report::{header, memory, row};
 use testkit::{
     bench::{
-        awake, floor,
+        awake,
         load::{self, Figures, Mode, Rig},
         mta::{Message, Mta, Sender, Socket},
+        program,
+        report::Report,
         zones,
     },
-    nameserver::{Behaviour, NameServer},
+    nameserver::NameServer,
 };
 
 /// Senders whose records all fit into the cache.
@@ -44,6 +45,9 @@ const ROUNDS: u32 = 5;
 /// The latency of a far name server.
 const FAR: Duration = Duration::from_millis(20);
 
+/// The most that CPU time may be, as a multiple of the floor's.
+const OVER_FLOOR: f64 = 1.3;
+
 /// Trees of includes to look through.
 const TREES: usize = 15;
 
@@ -58,35 +62,15 @@ struct Bench {
     peer: Option<PathBuf>,
     /// How long each figure is measured.
     time: Duration,
-    goals: Goals,
+    report: Report,
 }
 
 fn main() -> ExitCode {
-    let arguments: Vec<String> =
-        env::args().skip(1).filter(|argument| argument != "--bench").collect();
-    let result = match arguments.split_first() {
-        Some((mode, parent)) if mode == awake::ARGUMENT => {
-            awake::stay_awake(parent.first().and_then(|id| id.parse().ok()));
-            Ok(())
-        }
-        Some((mode, rest)) if mode == floor::ARGUMENT => floor::main(rest)
-            .unwrap_or_else(|| Err(io::Error::other("bad arguments for the floor"))),
-        _ => measure(&arguments),
-    };
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("cannot measure: {error}");
-            ExitCode::FAILURE
-        }
-    }
+    program::main(measure)
 }
 
 fn measure(sections: &[String]) -> io::Result<()> {
-    // A thousand connections, and the children inherit it.
-    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
-    setrlimit(Resource::RLIMIT_NOFILE, hard.min(20_000), hard)?;
-    let seconds = env::var("BENCH_SECONDS").ok().and_then(|text| text.parse().ok()).unwrap_or(2.0);
+    program::raise_limits()?;
     let mut peer = env::var_os("SPF_MILTER_PEER").map(PathBuf::from).filter(|path| path.exists());
     let mut nameserver = None;
     if peer.is_some() {
@@ -99,9 +83,9 @@ fn measure(sections: &[String]) -> io::Result<()> {
         }
     }
     let nameserver = nameserver.unwrap_or_else(|| NameServer::start(zones::zone("hot", 0)));
-    let time = Duration::try_from_secs_f64(seconds).unwrap_or(Duration::from_secs(2));
-    let mut bench = Bench { nameserver, peer, time, goals: Goals::default() };
-    let wanted = |name: &str| sections.is_empty() || sections.iter().any(|section| section == name);
+    let report = Report::start("tables-milter.txt", &[]);
+    let mut bench = Bench { nameserver, peer, time: program::time(), report };
+    let wanted = |name: &str| program::is_wanted(sections, name);
     if wanted("hot") {
         bench.hot()?;
     }
@@ -115,14 +99,12 @@ fn measure(sections: &[String]) -> io::Result<()> {
     if wanted("tree") {
         bench.trees()?;
     }
-    bench.goals.print();
-    Ok(())
+    bench.report.finish()
 }
 
 impl Bench {
     fn serve(&self, zone: spf_milter::dns::zone::Zone, latency: Duration) {
-        self.nameserver.set_zone(zone);
-        self.nameserver.behave("*", Behaviour { latency, ttl: 86400, ..Behaviour::default() });
+        zones::serve(&self.nameserver, zone, latency);
     }
 
     fn daemon(&self, extra: &str) -> io::Result<Milter> {
@@ -189,7 +171,7 @@ impl Bench {
             ("Hot cache, TCP socket, connections kept", Mode::Kept, true),
             ("Hot cache, UNIX socket, a new connection for each message", Mode::New, false),
         ] {
-            header(title);
+            header(&mut self.report, title);
             for connections in [1, 10, 100] {
                 // A connection that waits for each answer lets both sides fall asleep several times
                 // a message.
@@ -200,20 +182,28 @@ impl Bench {
                     .map(|milter| (milter, if tcp { &milter.tcp } else { &milter.unix }))
                     .collect();
                 let figures = self.compare(&milters, mode, connections, &senders)?;
-                let ratio = print_rows(connections, &figures);
+                let ratio = print_rows(&mut self.report, connections, &figures);
                 match figures.get(1) {
                     Some((ours, _)) if tcp && connections == 1 => {
-                        self.goals.tcp_latency(ours.percentile(0.5))
+                        let p50 = ours.percentile(0.5);
+                        self.report.goal(
+                            "TCP p50 under 1 ms at one connection",
+                            format!("{:.3} ms", p50.as_secs_f64() * 1e3),
+                            p50 < Duration::from_millis(1),
+                        );
                     }
                     _ => {}
                 }
                 if !tcp {
-                    self.goals.ratio(mode, connections, ratio);
+                    let mode = if mode == Mode::Kept { "kept" } else { "new" };
+                    let what = format!("hot CPU over floor, {connections} connections, {mode},");
+                    self.report.at_most(what, ratio, OVER_FLOOR);
                 }
             }
         }
         drop((daemon, floor, peer));
         header(
+            &mut self.report,
             "Hot cache, UNIX socket, connections kept, both fields added, forged ones looked for",
         );
         let daemon = self.daemon("header = Received-SPF, Authentication-Results\n")?;
@@ -225,17 +215,18 @@ impl Bench {
             10,
             &senders,
         )?;
-        print_rows(10, &figures);
+        print_rows(&mut self.report, 10, &figures);
         Ok(())
     }
 
     fn cold(&mut self, latency: Duration) -> io::Result<()> {
         self.serve(zones::zone("cold", COLD_SENDERS), latency);
         let senders = zones::senders("cold", COLD_SENDERS);
-        header(&format!(
+        let title = format!(
             "Cold cache, name server {} ms away, UNIX socket, connections kept",
             latency.as_millis()
-        ));
+        );
+        header(&mut self.report, &title);
         for connections in [1, 10, 100] {
             let daemon = self.daemon(COLD_CACHE)?;
             let peer = self.peer();
@@ -248,7 +239,7 @@ impl Bench {
             for (name, (figures, queries)) in
                 ["spf-milter", "SPF Milter 0.7"].into_iter().zip(&figures)
             {
-                row(name, connections, figures, Some(*queries), None);
+                row(&mut self.report, name, connections, figures, Some(*queries), None);
             }
         }
         Ok(())
@@ -257,19 +248,24 @@ impl Bench {
     fn memory(&mut self) -> io::Result<()> {
         self.serve(zones::zone("hot", HOT_SENDERS), Duration::ZERO);
         let senders = zones::senders("hot", HOT_SENDERS);
-        println!("\nResident memory in KiB, connections idle after one message each");
-        println!("{:<16}{:>10}{:>10}{:>10}{:>10}", "connections", 0, 1, 100, 1000);
+        self.report.line(format!(
+            "\nResident memory in KiB, connections idle after one message each\n\
+             {:<16}{:>10}{:>10}{:>10}{:>10}",
+            "connections", 0, 1, 100, 1000
+        ));
         let daemon = self.daemon("")?;
         let floor = Milter::floor(&daemon)?;
         let peer = self.peer();
-        memory("floor", &floor, &senders, &[1, 100, 1000])?;
-        let figures = memory("spf-milter", &daemon, &senders, &[1, 100, 1000])?;
+        memory(&mut self.report, "floor", &floor, &senders, &[1, 100, 1000])?;
+        let figures = memory(&mut self.report, "spf-milter", &daemon, &senders, &[1, 100, 1000])?;
         if let (Some(none), Some(many)) = (figures.first(), figures.last()) {
-            self.goals.memory(many.saturating_sub(*none));
+            let kib = many.saturating_sub(*none);
+            let figure = format!("{}.{} MiB", kib / 1024, kib % 1024 * 10 / 1024);
+            self.report.goal("1000 idle connections at most 8 MiB", figure, kib <= 8 * 1024);
         }
         if let Some(peer) = peer {
             // It serves a hundred at a time.
-            memory("SPF Milter 0.7", &peer, &senders, &[1, 100])?;
+            memory(&mut self.report, "SPF Milter 0.7", &peer, &senders, &[1, 100])?;
         }
         Ok(())
     }
@@ -277,29 +273,40 @@ impl Bench {
     /// Round trips: how often as long as a check of one look-up a check of a tree takes.
     fn trees(&mut self) -> io::Result<()> {
         self.serve(zones::trees(TREES), FAR);
-        println!(
-            "\nA cold three-level include tree, ten terms that ask DNS, name server {} ms away",
-            FAR.as_millis()
-        );
-        println!("{:<16}{:>14}{:>14}{:>14}", "", "one look-up", "tree", "round trips");
+        self.report.line(format!(
+            "\nA cold three-level include tree, ten terms that ask DNS, name server {} ms away\n\
+             {:<16}{:>14}{:>14}{:>14}",
+            FAR.as_millis(),
+            "",
+            "one look-up",
+            "tree",
+            "round trips"
+        ));
         let daemon = self.daemon("")?;
-        let trips = report::trips("spf-milter", times(&daemon, "flat")?, times(&daemon, "tree")?);
-        self.goals.trips(trips);
+        let (flat, tree) = (times(&daemon, "flat")?, times(&daemon, "tree")?);
+        let trips = report::trips(&mut self.report, "spf-milter", flat, tree);
+        // The work in between is not a round trip.
+        self.report.goal(
+            "cold three-level include tree in at most 4 round trips",
+            format!("{trips:.1}"),
+            trips.round() <= 4.0,
+        );
         if let Some(peer) = self.peer() {
-            report::trips("SPF Milter 0.7", times(&peer, "flat")?, times(&peer, "tree")?);
+            let (flat, tree) = (times(&peer, "flat")?, times(&peer, "tree")?);
+            report::trips(&mut self.report, "SPF Milter 0.7", flat, tree);
         }
         Ok(())
     }
 }
 
 /// Prints floor, daemon and peer; the daemon's CPU time as a multiple of the floor's.
-fn print_rows(connections: usize, figures: &[(Figures, f64)]) -> f64 {
+fn print_rows(report: &mut Report, connections: usize, figures: &[(Figures, f64)]) -> f64 {
     let base = figures.first().map(|(base, _)| base);
     let mut ratios = Vec::new();
     for (name, (figures, queries)) in
         ["floor", "spf-milter", "SPF Milter 0.7"].into_iter().zip(figures)
     {
-        ratios.push(row(name, connections, figures, Some(*queries), base));
+        ratios.push(row(report, name, connections, figures, Some(*queries), base));
     }
     ratios.get(1).copied().unwrap_or(f64::NAN)
 }

@@ -10,7 +10,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use testkit::bench::mta::{HOST, Mta, Negotiated, Socket};
+use testkit::bench::{
+    floor,
+    mta::{HOST, Mta, Negotiated, Socket},
+    processes,
+};
 
 /// How long a milter may take to start.
 const START_LIMIT: Duration = Duration::from_secs(10);
@@ -55,7 +59,7 @@ impl Milter {
         let Negotiated { actions, steps } = Mta::connect(&daemon.unix)?.negotiated;
         Self::start(|_, unix, tcp| {
             let mut command = Command::new(env::current_exe()?);
-            command.arg("--floor").arg(unix).args([
+            command.arg(floor::ARGUMENT).arg(unix).args([
                 tcp.to_string(),
                 actions.to_string(),
                 steps.to_string(),
@@ -119,22 +123,12 @@ impl Milter {
 
     /// CPU time used so far, that of its user's and that of the kernel's, of all threads.
     pub(crate) fn cpu(&self) -> io::Result<Duration> {
-        let mut total = 0;
-        for task in fs::read_dir(format!("/proc/{}/task", self.child.id()))? {
-            // Nanoseconds on the CPU come first.
-            let text = fs::read_to_string(task?.path().join("schedstat"))?;
-            total +=
-                text.split(' ').next().and_then(|number| number.parse::<u64>().ok()).unwrap_or(0);
-        }
-        Ok(Duration::from_nanos(total))
+        processes::precise_cpu(self.child.id())
     }
 
     /// Resident memory in KiB.
     pub(crate) fn resident(&self) -> io::Result<u64> {
-        let text = fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
-        let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-        line.and_then(|line| line.split_ascii_whitespace().next()?.parse().ok())
-            .ok_or_else(|| io::Error::other("no VmRSS"))
+        processes::status(self.child.id(), "VmRSS")
     }
 }
 

@@ -1,4 +1,4 @@
-//! Tables, and the goals with their figures.
+//! Tables.
 
 use std::{
     io,
@@ -7,8 +7,9 @@ use std::{
 };
 
 use testkit::bench::{
-    load::{self, Figures, Mode},
+    load::{self, Figures},
     mta::{Message, Sender},
+    report::Report,
 };
 
 use crate::process::Milter;
@@ -18,16 +19,16 @@ const SETTLE_LIMIT: Duration = Duration::from_secs(5);
 const SETTLED: Duration = Duration::from_millis(200);
 
 /// Prints the head of a table of loads.
-pub(crate) fn header(title: &str) {
-    println!("\n{title}");
-    println!(
-        "{:<16}{:>6}{:>12}{:>11}{:>10}{:>10}{:>10}{:>11}{:>9}",
+pub(crate) fn header(report: &mut Report, title: &str) {
+    report.line(format!(
+        "\n{title}\n{:<16}{:>6}{:>12}{:>11}{:>10}{:>10}{:>10}{:>11}{:>9}",
         "", "conns", "CPU us/msg", "msg/s", "p50 ms", "p99 ms", "max ms", "DNS q/msg", "x floor"
-    );
+    ));
 }
 
 /// Prints a line of a table of loads; the CPU time as a multiple of the floor's.
 pub(crate) fn row(
+    report: &mut Report,
     name: &str,
     connections: usize,
     figures: &Figures,
@@ -36,7 +37,7 @@ pub(crate) fn row(
 ) -> f64 {
     let ratio = floor.map_or(f64::NAN, |floor| figures.cpu.as_secs_f64() / floor.cpu.as_secs_f64());
     let milliseconds = |part| figures.percentile(part).as_secs_f64() * 1e3;
-    println!(
+    report.line(format!(
         "{name:<16}{connections:>6}{:>12.1}{:>11.0}{:>10.3}{:>10.3}{:>10.3}{:>11}{:>9}",
         figures.cpu.as_secs_f64() * 1e6,
         figures.rate,
@@ -45,12 +46,13 @@ pub(crate) fn row(
         milliseconds(1.0),
         queries.map_or_else(|| "-".to_owned(), |queries| format!("{queries:.2}")),
         if ratio.is_nan() { "-".to_owned() } else { format!("{ratio:.2}") },
-    );
+    ));
     ratio
 }
 
 /// Prints the resident memory in KiB without connections, and at each number of idle ones.
 pub(crate) fn memory(
+    report: &mut Report,
     name: &str,
     milter: &Milter,
     senders: &[Sender],
@@ -66,7 +68,7 @@ pub(crate) fn memory(
         }
     }
     let columns: String = figures.iter().map(|figure| format!("{figure:>10}")).collect();
-    println!("{name:<16}{columns}");
+    report.line(format!("{name:<16}{columns}"));
     Ok(figures)
 }
 
@@ -87,66 +89,12 @@ fn settled(milter: &Milter) -> io::Result<u64> {
 }
 
 /// Prints how many round trips a tree took.
-pub(crate) fn trips(name: &str, one: Duration, tree: Duration) -> f64 {
+pub(crate) fn trips(report: &mut Report, name: &str, one: Duration, tree: Duration) -> f64 {
     let trips = tree.as_secs_f64() / one.as_secs_f64();
-    println!(
+    report.line(format!(
         "{name:<16}{:>11.1} ms{:>11.1} ms{trips:>14.1}",
         one.as_secs_f64() * 1e3,
         tree.as_secs_f64() * 1e3
-    );
+    ));
     trips
-}
-
-/// A goal, and whether it was met.
-#[derive(Default)]
-pub(crate) struct Goals(Vec<(String, String, bool)>);
-
-impl Goals {
-    fn note(&mut self, goal: String, figure: String, met: bool) {
-        self.0.push((goal, figure, met));
-    }
-
-    /// CPU time as a multiple of the floor's.
-    pub(crate) fn ratio(&mut self, mode: Mode, connections: usize, ratio: f64) {
-        let mode = if mode == Mode::Kept { "kept" } else { "new" };
-        self.note(
-            format!("hot CPU per message at most 1.5 x floor, {connections} connections, {mode}"),
-            format!("{ratio:.2} x"),
-            ratio <= 1.5,
-        );
-    }
-
-    /// The middle latency over TCP.
-    pub(crate) fn tcp_latency(&mut self, p50: Duration) {
-        let figure = format!("{:.3} ms", p50.as_secs_f64() * 1e3);
-        self.note(
-            "TCP p50 under 1 ms at one connection".to_owned(),
-            figure,
-            p50 < Duration::from_millis(1),
-        );
-    }
-
-    /// KiB that a thousand connections take.
-    pub(crate) fn memory(&mut self, kib: u64) {
-        let figure = format!("{}.{} MiB", kib / 1024, kib % 1024 * 10 / 1024);
-        self.note("1000 idle connections at most 8 MiB".to_owned(), figure, kib <= 8 * 1024);
-    }
-
-    /// Round trips of a tree.
-    pub(crate) fn trips(&mut self, trips: f64) {
-        // The work in between is not a round trip.
-        self.note(
-            "cold three-level include tree in at most 5 round trips".to_owned(),
-            format!("{trips:.1}"),
-            trips.round() <= 5.0,
-        );
-    }
-
-    /// Prints them.
-    pub(crate) fn print(&self) {
-        println!("\nGoals");
-        for (goal, figure, met) in &self.0 {
-            println!("{goal:<64}{figure:>10}  {}", if *met { "met" } else { "not met" });
-        }
-    }
 }

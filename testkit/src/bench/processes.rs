@@ -82,3 +82,23 @@ pub fn memory(mark: &str, first: &[u32]) -> io::Result<u64> {
     }
     Ok(total)
 }
+
+/// CPU time that the threads of one process used so far, in nanoseconds; not that of threads that
+/// have ended.
+pub fn precise_cpu(id: u32) -> io::Result<Duration> {
+    let mut total = 0;
+    for task in fs::read_dir(format!("/proc/{id}/task"))? {
+        // Nanoseconds on the CPU come first.
+        let text = fs::read_to_string(task?.path().join("schedstat")).unwrap_or_default();
+        total += text.split(' ').next().and_then(|number| number.parse::<u64>().ok()).unwrap_or(0);
+    }
+    Ok(Duration::from_nanos(total))
+}
+
+/// A line of the status of a process, such as `VmRSS`, in KiB.
+pub fn status(id: u32, name: &str) -> io::Result<u64> {
+    let text = fs::read_to_string(format!("/proc/{id}/status"))?;
+    let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+    line.and_then(|line| line.split_ascii_whitespace().next()?.parse().ok())
+        .ok_or_else(|| io::Error::other(format!("no {name}")))
+}

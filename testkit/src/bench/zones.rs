@@ -1,11 +1,18 @@
 //! Sender domains whose records look like those of real ones, and what the name server is to say
 //! about them.
 
-use std::net::Ipv4Addr;
+use std::{net::Ipv4Addr, time::Duration};
 
 use spf_milter::dns::zone::Zone;
 
 use super::mta::{CLIENT, Sender};
+use crate::nameserver::{Behaviour, NameServer};
+
+/// Has a name server answer from a zone, so late, and for a day.
+pub fn serve(nameserver: &NameServer, zone: Zone, latency: Duration) {
+    nameserver.set_zone(zone);
+    nameserver.behave("*", Behaviour { latency, ttl: 86400, ..Behaviour::default() });
+}
 
 /// Senders `{label}0.example` and so on: five kinds of domains, in turn.
 pub fn senders(label: &str, count: usize) -> Vec<Sender> {
