@@ -9,7 +9,7 @@
 # make soak        mixed traffic for MINUTES=: nothing grows; SEED=
 # make demo        the daemon at work: a few SMTP sessions, printed
 # make bench       measurements
-# make bench-peers   the same load for the daemon and for what people use instead, as root: SECTIONS="hot cold small large open"
+# make bench-peers   the same load for the daemon and for what people use instead, as root: SECTIONS="hot busy cold small large open"
 # make deb rpm sbom  packages, and the list of what is in the program, in target/packages; needs no root after "make package-tools"
 # make test-packages  builds the packages, and tries them in a clean Debian; as root
 # make install     DESTDIR, PREFIX, SYSCONFDIR, UNITDIR, SYSUSERSDIR, TMPFILESDIR and DOCDIR say where to

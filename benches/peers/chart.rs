@@ -2,19 +2,23 @@
 
 use std::{fmt::Write as _, fs, io};
 
-use testkit::scratch::target_folder;
+use testkit::bench::report::folder;
 
 const ROW: f64 = 26.0;
 const LEFT: f64 = 170.0;
 const RIGHT: f64 = 600.0;
 const TOP: f64 = 48.0;
 
-/// Writes a chart; each bar has its name and value, which is above 0.
+/// Writes a chart; each bar has its name and value. A short run can measure 0, which has no bar.
 pub(crate) fn write(name: &str, title: &str, unit: &str, bars: &[(&str, f64)]) -> io::Result<()> {
-    let values = || bars.iter().map(|(_, value)| value.log10());
-    let low = values().fold(f64::INFINITY, f64::min).floor();
+    let values = || bars.iter().filter(|(_, value)| *value > 0.0).map(|(_, value)| value.log10());
+    if values().next().is_none() {
+        return Ok(());
+    }
+    // The shortest bar is long enough to be seen.
+    let low = (values().fold(f64::INFINITY, f64::min) - 0.1).floor();
     let high = values().fold(f64::NEG_INFINITY, f64::max).ceil().max(low + 1.0);
-    let at = |value: f64| LEFT + (value - low) / (high - low) * (RIGHT - LEFT);
+    let at = |value: f64| LEFT + (value.max(low) - low) / (high - low) * (RIGHT - LEFT);
     #[allow(clippy::cast_precision_loss)]
     let bottom = TOP + ROW * bars.len() as f64;
     let mut svg = format!(
@@ -32,7 +36,7 @@ pub(crate) fn write(name: &str, title: &str, unit: &str, bars: &[(&str, f64)]) -
             "<line x1=\"{x:.1}\" y1=\"{TOP}\" x2=\"{x:.1}\" y2=\"{bottom}\" stroke=\"#ccc\"/>\
              <text x=\"{x:.1}\" y=\"{:.1}\" text-anchor=\"middle\" fill=\"#555\">{}</text>",
             bottom + 16.0,
-            10_f64.powf(mark)
+            shown(10_f64.powf(mark))
         );
         mark += 1.0;
     }
@@ -44,18 +48,31 @@ pub(crate) fn write(name: &str, title: &str, unit: &str, bars: &[(&str, f64)]) -
             svg,
             "<text x=\"{:.0}\" y=\"{:.1}\" text-anchor=\"end\">{bar}</text>\
              <rect x=\"{LEFT}\" y=\"{:.1}\" width=\"{:.1}\" height=\"16\" fill=\"{colour}\"/>\
-             <text x=\"{:.1}\" y=\"{:.1}\">{value:.3}</text>",
+             <text x=\"{:.1}\" y=\"{:.1}\" stroke=\"white\" stroke-width=\"4\" paint-order=\"stroke\">{}</text>",
             LEFT - 8.0,
             y + 17.0,
             y + 5.0,
             (end - LEFT).max(1.0),
             end + 6.0,
-            y + 17.0
+            y + 17.0,
+            shown(*value)
         );
         y += ROW;
     }
     svg.push_str("</svg>\n");
-    let folder = target_folder().join("performance");
-    fs::create_dir_all(&folder)?;
-    fs::write(folder.join(format!("{name}.svg")), svg)
+    fs::write(folder()?.join(format!("{name}.svg")), svg)
+}
+
+/// A value with three digits that count, or none too many for a round one.
+fn shown(value: f64) -> String {
+    if value <= 0.0 {
+        return "0".to_owned();
+    }
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+    let decimals = (2.0 - value.log10().floor()).max(0.0) as usize;
+    let text = format!("{value:.decimals$}");
+    match text.contains('.') {
+        true => text.trim_end_matches('0').trim_end_matches('.').to_owned(),
+        false => text,
+    }
 }

@@ -13,7 +13,7 @@ use std::{
 
 use testkit::{
     bench::{
-        floor,
+        floor, machine,
         mta::{HOST, Mta, Socket},
         processes,
     },
@@ -21,8 +21,9 @@ use testkit::{
     scratch::{Scratch, target_folder},
 };
 
-/// How long a milter may take to start.
-const START_LIMIT: Duration = Duration::from_secs(120);
+/// How long a milter may take to start. The first start of rspamd compiles its expressions, which
+/// are kept.
+const START_LIMIT: Duration = Duration::from_secs(600);
 
 /// A milter, or several in a chain.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -59,6 +60,26 @@ impl Peer {
             Self::Rspamd => "rspamd",
         }
     }
+}
+
+/// The versions of all of them.
+pub(crate) fn versions() -> Vec<(String, String)> {
+    let earlier = installed("spf-milter-0.7/bin/spf-milter");
+    let mut versions =
+        vec![("SPF Milter 0.7".into(), machine::output(Command::new(earlier).arg("--version")))];
+    versions.extend(machine::installed(&[
+        "rspamd",
+        "opendkim",
+        "libopendkim11",
+        "libmilter1.0.1",
+        "python3-milter",
+        "python3-spf",
+        "python3-spf-engine",
+    ]));
+    versions.extend(machine::unpacked(&installed("moving"), &["pyspf-milter"]));
+    let opendmarc = ["opendmarc", "libopendmarc2", "libspf2-2"];
+    versions.extend(machine::unpacked(&installed("opendmarc"), &opendmarc));
+    versions
 }
 
 /// Running milters; killed when dropped.
@@ -274,6 +295,8 @@ fn opendkim(folder: &Scratch, socket: PathBuf, setting: Setting) -> (Command, Pa
 
 fn rspamd(folder: &Scratch, socket: PathBuf, setting: Setting) -> (Command, PathBuf) {
     // What is not named here is off: no statistics, no Redis, no rules.
+    let compiled = installed("rspamd-compiled");
+    let _ = fs::create_dir_all(&compiled);
     let modules = if setting.content { "spf, dkim, dmarc" } else { "spf" };
     let path = folder.write(
         "rspamd.conf",
@@ -286,7 +309,7 @@ options {{
     local_addrs = [];
     filters = "{filters}";
     control_socket = "{folder}/control mode=0600";
-    hs_cache_dir = "{folder}";
+    hs_cache_dir = "{compiled}";
     dynamic_conf = "{folder}/dynamic";
     history_rows = 1;
 }}
@@ -317,6 +340,7 @@ milter_headers {{
 modules {{ path = "$PLUGINSDIR"; fallback_path = "$SHAREDIR/lua"; }}
 "#,
             folder = folder.path().display(),
+            compiled = compiled.display(),
             address = setting.nameserver.ip(),
             port = setting.nameserver.port(),
             socket = socket.display(),
@@ -325,6 +349,9 @@ modules {{ path = "$PLUGINSDIR"; fallback_path = "$SHAREDIR/lua"; }}
     );
     let mut command = Command::new("rspamd");
     command.args(["-f", "-i", "-u", "_rspamd", "-g", "_rspamd", "-c"]).arg(path);
-    let _ = fs::set_permissions(folder.path(), std::os::unix::fs::PermissionsExt::from_mode(0o777));
+    for folder in [folder.path(), &compiled] {
+        let for_all = std::os::unix::fs::PermissionsExt::from_mode(0o777);
+        let _ = fs::set_permissions(folder, for_all);
+    }
     (command, socket)
 }
