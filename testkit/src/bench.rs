@@ -1,7 +1,9 @@
 //! The parts that the benchmarks share.
 
 pub mod awake;
+pub mod chart;
 pub mod floor;
+pub mod growth;
 pub mod load;
 pub mod machine;
 pub mod mta;

@@ -13,7 +13,6 @@
     reason = "a test fails by panicking"
 )]
 
-mod chart;
 mod mtas;
 mod nameservers;
 mod overload;

@@ -12,6 +12,7 @@ use std::{
 
 use spf_milter::dns::zone::Zone;
 use testkit::{
+    bench::chart::{Chart, Line, Scale},
     fields::Field,
     milter_client::{MilterClient, Reply, Socket},
     nameserver::{Behaviour, NameServer},
@@ -19,7 +20,6 @@ use testkit::{
 };
 
 use super::{
-    chart::curve,
     rng::Rng,
     sick::{Illness, SickServer},
     subject::{Sample, Subject, Surroundings},
@@ -256,13 +256,12 @@ fn write_files(rows: &[Row]) {
         ("messages", "Messages", "per second", Box::new(|number, _| rate(number))),
     ];
     for (name, title, unit, value) in curves {
-        let points: Vec<(f64, f64)> = rows
-            .iter()
-            .enumerate()
-            .map(|(number, row)| (row.minutes, value(number, row)))
-            .collect();
+        let points = rows.iter().enumerate();
+        let points = points.map(|(number, row)| (row.minutes, value(number, row))).collect();
+        let lines = [Line { name: name.to_owned(), points }];
+        let chart = Chart { title, below: "minutes", unit, scale: Scale::Linear, lines: &lines };
         let path = folder.join(format!("soak-{name}.svg"));
-        fs::write(&path, curve(title, unit, &points)).unwrap();
+        fs::write(&path, chart.svg()).unwrap();
         println!("soak: {}", path.display());
     }
     println!("soak: {}", folder.join("soak.csv").display());

@@ -10,6 +10,7 @@
 
 mod auth_results;
 mod broken_config;
+mod charts;
 mod circles;
 mod daemon;
 mod dkim;
