@@ -8,7 +8,7 @@ use std::{
 use crate::{
     config::{Action, Config, HeaderName},
     dns::{self, Dns},
-    mail::auth_results::AuthservIdPattern,
+    mail::auth_results::{AuthservIdPattern, OwnAuthservIds},
 };
 
 /// A clock.
@@ -148,12 +148,12 @@ impl Runtime {
     }
 
     /// The authserv-ids whose incoming fields are deleted.
-    pub fn own_authserv_ids(&self, host_name: &str) -> Vec<AuthservIdPattern> {
-        let own = self
-            .config
-            .delete_incoming_authentication_results
-            .then(|| AuthservIdPattern::exact(self.authserv_id(host_name)));
-        own.into_iter().chain(self.config.delete_authserv_ids.iter().cloned()).collect()
+    pub fn own_authserv_ids(&self, host_name: &str) -> OwnAuthservIds {
+        let mut ids = OwnAuthservIds::new(self.config.delete_authserv_ids.shared());
+        if self.config.delete_incoming_authentication_results {
+            ids.push(AuthservIdPattern::exact(self.authserv_id(host_name)));
+        }
+        ids
     }
 }
 

@@ -71,7 +71,7 @@ pub use {
 
 use crate::{
     internal_error::InternalError,
-    mail::{auth_results::AuthservIdPattern, envelope::ReversePath},
+    mail::{auth_results::OwnAuthservIds, envelope::ReversePath},
     policy::{self, Admitted, Exemption, MessageFacts},
     runtime::Runtime,
 };
@@ -84,7 +84,7 @@ pub struct Session {
     /// Why nothing of the client is verified.
     exemption: Option<Exemption>,
     /// The authserv-ids whose incoming fields are deleted.
-    own_ids: Vec<AuthservIdPattern>,
+    own_ids: OwnAuthservIds,
     /// The client may bring in fields in our name, as long as it does not authenticate.
     keeps_fields: bool,
     // Boxed, as is what most sessions do not have most of the time: idle sessions are to be small.

@@ -31,7 +31,7 @@ use super::{
     },
 };
 use crate::mail::{
-    auth_results::AuthservIdPattern,
+    auth_results::AuthservIdSet,
     reply::{EnhancedStatusCode, ReplyCode},
     results::SpfResult,
 };
@@ -258,7 +258,7 @@ parameters! {
         delete_incoming_authentication_results: bool =
             Derived { text: "no", rule: "yes if header has Authentication-Results" }, RELOADED, boolean;
         /// More authserv-ids whose incoming Authentication-Results are deleted.
-        delete_authserv_ids: Listed<Vec<AuthservIdPattern>> = Text(""), RELOADED, listed;
+        delete_authserv_ids: Listed<AuthservIdSet> = Text(""), RELOADED, listed;
         /// Networks of clients whose fields in our name are kept, unless they authenticate.
         trusted_authentication_results: Networks =
             Derived { text: "loopback", rule: "the value of trusted_networks" }, RELOADED, networks;

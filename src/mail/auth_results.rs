@@ -5,12 +5,16 @@
 //! says. Names, methods and results are [`Keyword`]s.
 
 mod authserv_id;
+mod authserv_ids;
+mod claims;
 mod field;
 mod grammar;
 #[cfg(test)]
 mod tests;
 
-pub use authserv_id::{AuthservIdPattern, arc_claims_authserv_id, claims_authserv_id};
+pub use authserv_id::AuthservIdPattern;
+pub use authserv_ids::{AuthservIdSet, OwnAuthservIds};
+pub use claims::{arc_claims_authserv_id, claims_authserv_id};
 pub use field::{AuthenticationResults, MethodResult, NAME, Property};
 #[cfg(any(test, feature = "testing"))]
 pub use {authserv_id::AuthservIdPatternError, field::Keyword};

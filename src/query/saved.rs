@@ -4,7 +4,7 @@ use super::message::{Field, InputLine, Message};
 use crate::{
     config::Config,
     mail::{
-        auth_results::{self, AuthservIdPattern, claims_authserv_id},
+        auth_results::{self, OwnAuthservIds, claims_authserv_id},
         received::{Client, Handover},
         received_spf,
     },
@@ -109,7 +109,7 @@ pub(super) fn ours_below(
     message: &Message<'_>,
     added: usize,
     host: &str,
-    ids: &[AuthservIdPattern],
+    ids: &OwnAuthservIds,
     config: &Config,
 ) -> Vec<usize> {
     let deletes = config.delete_incoming_authentication_results;
@@ -138,7 +138,10 @@ pub(super) fn ours_below(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{Overrides, load_text};
+    use crate::{
+        config::{Overrides, load_text},
+        mail::auth_results::AuthservIdPattern,
+    };
 
     #[test]
     fn short_names_stand_for_their_hosts() {
@@ -170,7 +173,7 @@ Received-SPF: pass receiver=mx.example
 
 ";
             let message = Message::read(message.as_bytes()).unwrap();
-            let ids = [AuthservIdPattern::exact("mx.example")];
+            let ids = [AuthservIdPattern::exact("mx.example")].into();
             ours_below(&message, 1, "mx.example", &ids, &config)
         };
         assert_eq!(ours(""), [1, 2]);

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use super::answer::Edit;
 use crate::{
     config::Config,
-    mail::auth_results::{self, AuthservIdPattern, arc_claims_authserv_id, claims_authserv_id},
+    mail::auth_results::{self, OwnAuthservIds, arc_claims_authserv_id, claims_authserv_id},
     policy::Refusal,
 };
 
@@ -36,7 +36,7 @@ impl Forged {
         &mut self,
         name: &[u8],
         value: &[u8],
-        own_ids: &[AuthservIdPattern],
+        own_ids: &OwnAuthservIds,
         tag_name: Option<&str>,
     ) {
         let name = name.trim_ascii_end();

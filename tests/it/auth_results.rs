@@ -202,7 +202,8 @@ fn unreadable_fields_are_refused() {
 /// not end.
 #[test]
 fn large_and_hostile_values_are_read_in_linear_time() {
-    let patterns = ["mail.receiver.example".parse().unwrap(), ".receiver.example".parse().unwrap()];
+    let patterns =
+        ["mail.receiver.example".parse().unwrap(), ".receiver.example".parse().unwrap()].into();
     let repeat = |text: &str| text.repeat(1_000_000 / text.len());
     for unit in [
         "(",
@@ -318,7 +319,7 @@ proptest! {
 
     #[test]
     fn nothing_panics(value: Vec<u8>, text in "[\\x00-\\x20\\\\\"();=?@./1ax{}é\n]{0,60}") {
-        let patterns = ["a.example".parse().unwrap(), ".x".parse().unwrap()];
+        let patterns = ["a.example".parse().unwrap(), ".x".parse().unwrap()].into();
         for value in [value.as_slice(), text.as_bytes()] {
             let _ = read(value);
             let _ = claims_authserv_id(value, &patterns);
@@ -330,13 +331,13 @@ proptest! {
         if let Ok(pattern) = authserv_id.strip_prefix('.').unwrap_or(&authserv_id).parse::<AuthservIdPattern>() {
             prop_assume!(!authserv_id.starts_with('.'));
             let field = AuthenticationResults { authserv_id, version, results }.write();
-            prop_assert!(claims_authserv_id(field.value.as_bytes(), &[pattern]), "{}", field.value);
+            prop_assert!(claims_authserv_id(field.value.as_bytes(), &[pattern].into()), "{}", field.value);
         }
     }
 
     #[test]
     fn fields_of_others_stay(results in prop::collection::vec(method_result(), 0..3), authserv_id in "[a-z]{1,9}\\.[a-z]{1,9}") {
         let field = AuthenticationResults { authserv_id, version: 1, results }.write();
-        prop_assert!(!claims_authserv_id(field.value.as_bytes(), &["mail.receiver.example".parse().unwrap()]), "{}", field.value);
+        prop_assert!(!claims_authserv_id(field.value.as_bytes(), &["mail.receiver.example".parse().unwrap()].into()), "{}", field.value);
     }
 }

@@ -63,6 +63,13 @@ impl<E> Deref for Listed<E> {
     }
 }
 
+impl<E> Listed<E> {
+    /// All entries, shared.
+    pub(crate) fn shared(&self) -> Arc<E> {
+        Arc::clone(&self.entries)
+    }
+}
+
 impl<E: Entries> Spell for Listed<E> {
     const LIST: bool = true;
     const FILES: bool = true;

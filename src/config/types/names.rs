@@ -9,7 +9,7 @@ use super::{
     value::{Parsed, quote, refuse, spell_as_displayed},
 };
 use crate::mail::{
-    auth_results::AuthservIdPattern,
+    auth_results::{AuthservIdPattern, AuthservIdSet},
     domain::{Domain, DomainError},
     tokens::is_token_octet,
 };
@@ -142,7 +142,7 @@ fn is_token_character(c: char) -> bool {
     c != '#' && u8::try_from(c).is_ok_and(is_token_octet)
 }
 
-impl Entries for Vec<AuthservIdPattern> {
+impl Entries for AuthservIdSet {
     type Entry = AuthservIdPattern;
 
     const REFUSES_OTHER_SPELLINGS: bool = true;
@@ -152,11 +152,7 @@ impl Entries for Vec<AuthservIdPattern> {
     }
 
     fn insert(&mut self, entry: &AuthservIdPattern) -> bool {
-        let is_new = !self.contains(entry);
-        if is_new {
-            self.push(entry.clone());
-        }
-        is_new
+        self.insert(entry)
     }
 }
 

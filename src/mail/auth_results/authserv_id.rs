@@ -1,9 +1,7 @@
-//! Whether an incoming Authentication-Results field claims to be ours, and must go (RFC 8601 §5).
+//! Authserv-ids that are ours, and the form in which ids compare.
 
-use super::grammar;
 use crate::mail::{
     domain::{Domain, is_unseen},
-    lexer::Cursor,
     results::words,
     tokens,
 };
@@ -79,7 +77,17 @@ impl AuthservIdPattern {
         self.matches_normalised(&normalise(authserv_id))
     }
 
-    fn matches_normalised(&self, id: &str) -> bool {
+    /// The id, or the domain, normalised.
+    pub(super) fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// Whether the names below the domain are meant.
+    pub(super) fn has_subdomains(&self) -> bool {
+        self.subdomains
+    }
+
+    pub(super) fn matches_normalised(&self, id: &str) -> bool {
         if self.subdomains {
             id.strip_suffix(self.id.as_str())
                 .is_some_and(|rest| rest.len() > 1 && rest.ends_with('.'))
@@ -90,16 +98,20 @@ impl AuthservIdPattern {
 
     /// Whether the id, as A-labels or as U-labels, occurs in one of the texts, which are
     /// [`reduce`]d.
-    fn occurs_in(&self, texts: &[String]) -> bool {
+    pub(super) fn occurs_in(&self, texts: &[String]) -> bool {
+        self.forms().iter().any(|form| texts.iter().any(|text| text.contains(form)))
+    }
+
+    /// The id as A-labels and as U-labels, [`reduce`]d. One of only characters that are taken away
+    /// is empty: it could be anywhere.
+    pub(super) fn forms(&self) -> [String; 2] {
         let forms = [self.id.as_str(), &idna::domain_to_unicode(&self.id).0];
-        let forms = forms.map(|form| reduce(form.as_bytes(), false));
-        // An id of only characters that are taken away could be anywhere.
-        forms.iter().any(|form| form.is_empty() || texts.iter().any(|text| text.contains(form)))
+        forms.map(|form| reduce(form.as_bytes(), false))
     }
 }
 
 /// An id in the form in which ids are compared: as a domain name if it is one, else in lower case.
-fn normalise(id: &str) -> String {
+pub(super) fn normalise(id: &str) -> String {
     let id = fold(id);
     let id = id.trim_end_matches('.');
     Domain::parse(id).map_or_else(|_| id.to_owned(), |domain| domain.to_string())
@@ -128,78 +140,9 @@ fn fold(text: &str) -> String {
     out
 }
 
-/// Whether the value of an incoming Authentication-Results field claims one of these authserv-ids.
-///
-/// The authserv-id is the text that remains without comments (nested or not), folding, quotes and
-/// quoted-pairs; a version may follow it (`id 1`, `id/1`), the `;` may be missing. In doubt the
-/// field is ours, because a reader might take it so:
-///
-/// - It has no authserv-id that can be read: it is empty, begins with `;`, a comment or quoted
-///   string in front does not end, or there are control characters, octets that are not UTF-8 or an
-///   encoded word.
-/// - It is not of the grammar, be it in its last octet, and one of ours occurs anywhere in it,
-///   whatever comments, white space, quotes, backslashes and unseen characters are between its
-///   characters; or an encoded word does, which may be anything.
-///
-/// A field by the grammar with another authserv-id is not ours, whatever its results say. Neither
-/// is one that begins with a result, as some large operators write it: it claims no id.
-///
-/// Takes time in proportion to the length of the value, whatever it is made of.
-pub fn claims_authserv_id(value: &[u8], patterns: &[AuthservIdPattern]) -> bool {
-    claims(value, Cursor::new(value), patterns)
-}
-
-/// Whether the value of an incoming ARC-Authentication-Results field (RFC 8617 §4.1.1) claims one
-/// of these authserv-ids.
-///
-/// It is that of an Authentication-Results field behind an instance, `i=1;`, whatever number that
-/// is.
-pub fn arc_claims_authserv_id(value: &[u8], patterns: &[AuthservIdPattern]) -> bool {
-    claims(value, grammar::behind_instance(value).unwrap_or(Cursor::new(value)), patterns)
-}
-
-/// Whether a value claims one of the ids with what begins at the cursor.
-fn claims(value: &[u8], payload: Cursor<'_>, patterns: &[AuthservIdPattern]) -> bool {
-    if patterns.is_empty() {
-        return false;
-    }
-    let matches = |id: &str| {
-        let id = normalise(id);
-        patterns.iter().any(|pattern| pattern.matches_normalised(&id))
-    };
-    match read_head(payload) {
-        None => true,
-        Some(id) if matches(&id) => true,
-        Some(_) if grammar::is_by_the_grammar(payload) => false,
-        Some(_) => {
-            let texts = [reduce(value, true), reduce(value, false)];
-            value.windows(2).any(|pair| pair == b"=?")
-                || patterns.iter().any(|pattern| pattern.occurs_in(&texts))
-        }
-    }
-}
-
-/// The text where an authserv-id should be: one, the method of a result, or the beginning of
-/// something else. `None` where it cannot be read.
-fn read_head(mut cursor: Cursor<'_>) -> Option<String> {
-    cursor.skip_cfws().ok()?;
-    let id = if cursor.peek() == Some(b'"') {
-        cursor.quoted_string().ok()?
-    } else {
-        let octets = cursor.take_while(|b| !b.is_ascii_control() && !b" ;(\"=/".contains(&b));
-        String::from_utf8_lossy(octets).into_owned()
-    };
-    let control = |b: u8| b.is_ascii_control() && !matches!(b, b'\t' | b'\n' | b'\r');
-    let is_unreadable = id.is_empty()
-        || id.contains("=?")
-        || id.contains(char::REPLACEMENT_CHARACTER)
-        || cursor.peek().is_some_and(|b| control(b) || !b.is_ascii());
-    (!is_unreadable).then_some(id)
-}
-
 /// The value without white space, control characters, quotes and backslashes, [`fold`]ed; without
 /// comments too, or only without their parentheses.
-fn reduce(value: &[u8], drop_comments: bool) -> String {
+pub(super) fn reduce(value: &[u8], drop_comments: bool) -> String {
     let text = String::from_utf8_lossy(value);
     let mut out = String::with_capacity(text.len());
     let mut depth = 0_usize;

@@ -1,7 +1,7 @@
 //! Incoming Authentication-Results: nothing that a reader takes for ours stays.
 
 use spf_milter::mail::auth_results::{
-    AuthservIdPattern, arc_claims_authserv_id, claims_authserv_id,
+    AuthservIdPattern, OwnAuthservIds, arc_claims_authserv_id, claims_authserv_id,
 };
 
 use crate::auth_results;
@@ -9,9 +9,9 @@ use crate::auth_results;
 const OURS: &str = "mx.example.org";
 
 pub(crate) fn check(octets: &[u8]) {
-    let exact = [AuthservIdPattern::exact(OURS)];
+    let exact = OwnAuthservIds::from([AuthservIdPattern::exact(OURS)]);
     let claimed = claims_authserv_id(octets, &exact);
-    assert!(!claims_authserv_id(octets, &[]));
+    assert!(!claims_authserv_id(octets, &OwnAuthservIds::default()));
     if let Ok(read) = auth_results::read(octets) {
         if read.authserv_id.eq_ignore_ascii_case(OURS) {
             assert!(claimed, "read as ours, and stays: {:?}", String::from_utf8_lossy(octets));
@@ -42,6 +42,8 @@ pub(crate) fn check(octets: &[u8]) {
     );
     // More patterns never let more stay.
     if let Ok(below) = ".example.org".parse() {
-        assert!(!claimed || claims_authserv_id(octets, &[exact[0].clone(), below]));
+        assert!(
+            !claimed || claims_authserv_id(octets, &[AuthservIdPattern::exact(OURS), below].into())
+        );
     }
 }
