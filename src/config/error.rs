@@ -22,8 +22,9 @@ pub(super) struct Position {
     pub(super) origin: Origin,
     /// From 1; 0 for the whole of the file, and on the command line.
     pub(super) line: usize,
-    /// Characters from 1.
-    pub(super) column: usize,
+    /// Octets into the line. The column is counted only where the position is shown: a line may be
+    /// long, and have a fault in each item of a list.
+    pub(super) offset: usize,
     /// The line.
     pub(super) source: Arc<str>,
 }
@@ -36,13 +37,18 @@ impl Position {
 
     /// The beginning of a line.
     pub(super) fn line(origin: &Origin, line: usize, source: &Arc<str>) -> Self {
-        Self { origin: origin.clone(), line, column: 1, source: source.clone() }
+        Self { origin: origin.clone(), line, offset: 0, source: source.clone() }
     }
 
     /// The position so many octets into the line.
     pub(super) fn at(&self, octets: usize) -> Self {
-        let before = self.source.char_indices().take_while(|(index, _)| *index < octets).count();
-        Self { column: before + 1, ..self.clone() }
+        Self { offset: octets, ..self.clone() }
+    }
+
+    /// Characters from 1.
+    pub(super) fn column(&self) -> usize {
+        let before = self.source.char_indices().take_while(|(index, _)| *index < self.offset);
+        before.count() + 1
     }
 
     /// Orders the positions of one reading: the configuration file, other files one after the
@@ -53,7 +59,7 @@ impl Position {
             Origin::File(path) => (1, Some(Arc::clone(path))),
             Origin::Option(_) => (2, None),
         };
-        (origin, path, self.line, self.column)
+        (origin, path, self.line, self.offset)
     }
 }
 
@@ -61,7 +67,7 @@ impl fmt::Display for Position {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.origin {
             Origin::File(path) if self.line == 0 => write!(f, "{}", path.display()),
-            Origin::File(path) => write!(f, "{}:{}:{}", path.display(), self.line, self.column),
+            Origin::File(path) => write!(f, "{}:{}:{}", path.display(), self.line, self.column()),
             Origin::Option(name) => f.write_str(name),
         }
     }
@@ -97,10 +103,11 @@ impl ConfigError {
         }
         // Long lines are cut to what is around the position; tabs and control characters take one
         // column.
-        let first = (self.position.column - 1).saturating_sub(BEFORE);
+        let before = self.position.column() - 1;
+        let first = before.saturating_sub(BEFORE);
         let shown = self.position.source.chars().skip(first).take(WIDTH);
         let shown: String = shown.map(|c| if c.is_control() { ' ' } else { c }).collect();
-        let indent = self.position.column - 1 - first;
+        let indent = before - first;
         format!("    {}\n    {}^\n", shown.trim_end(), " ".repeat(indent))
     }
 }
@@ -194,11 +201,11 @@ impl std::error::Error for Errors {}
 mod tests {
     use super::*;
 
-    fn error(source: &str, column: usize) -> ConfigError {
+    fn error(source: &str, offset: usize) -> ConfigError {
         let position = Position {
             origin: Origin::File(Path::new("a.conf").into()),
             line: 3,
-            column,
+            offset,
             source: source.into(),
         };
         ConfigError::new(position, Some("socket"), "wrong")
@@ -221,14 +228,14 @@ mod tests {
         let mut errors = Errors::default();
         errors.push(ConfigError::new(position, Some("socket"), "wrong"));
         assert!(errors.are_of_options());
-        errors.push(error("x", 1));
+        errors.push(error("x", 0));
         assert!(!errors.are_of_options());
     }
 
     #[test]
     fn long_lines_are_cut_around_the_place() {
         let long = "x".repeat(100_000) + "!" + &"y".repeat(1000);
-        let excerpt = error(&long, 100_001).excerpt();
+        let excerpt = error(&long, 100_000).excerpt();
         let (line, caret) = excerpt.split_once('\n').unwrap();
         assert_eq!(line.len(), 104);
         assert_eq!(line.find('!'), caret.find('^'));
@@ -240,7 +247,7 @@ mod tests {
             [(99, ""), (100, ""), (101, "and 1 errors more"), (105, "and 5 errors more")]
         {
             let mut errors = Errors::default();
-            (0..count).for_each(|_| errors.push(error("", 1)));
+            (0..count).for_each(|_| errors.push(error("", 0)));
             let text = errors.to_string();
             assert_eq!(text.lines().count(), count.min(100) + usize::from(count > 100), "{count}");
             assert!(

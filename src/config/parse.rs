@@ -206,7 +206,7 @@ mod tests {
         assert!(errors.is_empty(), "{errors}");
         assignments
             .iter()
-            .map(|a| (a.name, a.value.clone(), a.position.at(a.offset).column))
+            .map(|a| (a.name, a.value.clone(), a.position.at(a.offset).column()))
             .collect()
     }
 

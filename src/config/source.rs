@@ -114,8 +114,9 @@ pub(super) fn control_character(text: &str) -> Option<(usize, String)> {
     Some((offset, format!("control character U+{:04X} (expected text)", u32::from(character))))
 }
 
-/// Lines of one file that are reported as hardly meant; programs write such files.
-const MAX_ODD_LINES: usize = 20;
+/// Entries of a list, or lines of a file of entries, that are reported as hardly meant; programs
+/// write such lists.
+pub(super) const MAX_ODD: usize = 20;
 
 /// Reads one of the files that has one entry of a parameter in each line. Entries that are there twice do no
 /// harm in a list that programs write. `add` takes an entry, and answers what is hardly meant about
@@ -147,15 +148,15 @@ pub(super) fn read_entries(
             ),
             Ok(Ok(Some(oddity))) => {
                 odd_lines += 1;
-                if odd_lines <= MAX_ODD_LINES {
+                if odd_lines <= MAX_ODD {
                     warnings.push(at(line.offset, oddity));
                 }
             }
             Ok(Ok(None)) => {}
         }
     }
-    if odd_lines > MAX_ODD_LINES {
-        let message = format!("{} more lines are hardly meant", odd_lines - MAX_ODD_LINES);
+    if odd_lines > MAX_ODD {
+        let message = format!("{} more lines are hardly meant", odd_lines - MAX_ODD);
         warnings.push(ConfigError::new(Position::file(path), Some(parameter), message));
     }
     Ok(())

@@ -3,6 +3,7 @@
 mod paths;
 
 use std::{
+    collections::HashSet,
     net::{IpAddr, SocketAddr},
     path::Path,
 };
@@ -11,10 +12,11 @@ use super::{
     assignment::{Assignment, Assignments},
     error::Warning,
     params::{Config, Parameter},
+    source::MAX_ODD,
     types::{
         client_map::MappingTable,
         keyword::{Action, HeaderName},
-        listed::{self, Entries, file_of},
+        listed::{self, Entries as _, file_of},
         networks::{Network, oddities},
         socket::SocketSpec,
         suggestion::comment,
@@ -222,9 +224,12 @@ fn unlikely_values(config: &Config, assignments: &Assignments) -> Vec<Warning> {
         let Some(value) = assignment.value.as_deref() else { continue };
         let mut warn =
             |offset: usize, message: &str| warnings.push(assignment.error(offset, message));
-        if Parameter::find(assignment.name).is_some_and(|parameter| parameter.takes_files) {
+        let takes_files = Parameter::find(assignment.name).map(|parameter| parameter.takes_files);
+        if takes_files == Some(true) {
             files(value, &mut warn);
         }
+        let entries = odd_entries(config, assignment.name, value);
+        some(&entries, &mut warn);
         match assignment.name {
             "socket" => sockets(&config.socket, &mut warn),
             "metrics_socket" => metrics_socket(config, &mut warn),
@@ -242,22 +247,9 @@ fn unlikely_values(config: &Config, assignments: &Assignments) -> Vec<Warning> {
                     "is not fully qualified: others do not know the host by this name (expected one such as mx.example.com)",
                 );
             }
-            "trusted_networks" => {
-                networks(value, &mut warn);
-                without_loopback(config, &mut warn);
-            }
-            "nameservers" => {
-                odd_entries::<Vec<SocketAddr>>(value, &mut warn);
-                if !value.is_empty() && config.nameservers.is_empty() {
-                    warn(0, "names no name server: those of /etc/resolv.conf are asked");
-                }
-            }
-            "client_map" => {
-                odd_entries::<MappingTable>(value, &mut warn);
-                useless_mappings(config, value, &mut warn);
-            }
-            name if name.ends_with("_networks") || name == "trusted_relays" => {
-                networks(value, &mut warn);
+            "trusted_networks" => without_loopback(config, &mut warn),
+            "nameservers" if !value.is_empty() && config.nameservers.is_empty() => {
+                warn(0, "names no name server: those of /etc/resolv.conf are asked");
             }
             "timeout_secs" if config.timeout_secs >= POSTFIX_COMMAND_TIMEOUT => {
                 let why = format!(
@@ -292,14 +284,32 @@ fn files(text: &str, warn: &mut impl FnMut(usize, &str)) {
     }
 }
 
-fn odd_entries<E: Entries>(text: &str, warn: &mut impl FnMut(usize, &str)) {
-    for (offset, oddity) in listed::oddities::<E>(text) {
-        warn(offset, &oddity);
+/// Finds entries of a list that are hardly meant: positions, and sentences.
+fn odd_entries(config: &Config, name: &str, text: &str) -> Vec<(usize, String)> {
+    match name {
+        "nameservers" => listed::oddities::<Vec<SocketAddr>>(text).collect(),
+        "client_map" => {
+            let odd = listed::oddities::<MappingTable>(text);
+            odd.chain(useless_mappings(config, text)).collect()
+        }
+        _ if name.ends_with("_networks") || name == "trusted_relays" => {
+            oddities(text).into_iter().map(|oddity| (oddity.offset, oddity.message)).collect()
+        }
+        _ => Vec::new(),
+    }
+}
+
+/// Warns of some entries, and of how many there are more.
+fn some(entries: &[(usize, String)], warn: &mut impl FnMut(usize, &str)) {
+    let more = entries.len().saturating_sub(MAX_ODD);
+    entries.iter().take(MAX_ODD).for_each(|(offset, why)| warn(*offset, why));
+    if more > 0 {
+        warn(0, &format!("{more} more entries are hardly meant"));
     }
 }
 
 /// Finds mappings of clients that are never verified, or never as themselves.
-fn useless_mappings(config: &Config, text: &str, warn: &mut impl FnMut(usize, &str)) {
+fn useless_mappings(config: &Config, text: &str) -> Vec<(usize, String)> {
     let lists = [
         ("trusted_networks", &config.trusted_networks),
         ("trusted_relays", &config.trusted_relays),
@@ -309,21 +319,15 @@ fn useless_mappings(config: &Config, text: &str, warn: &mut impl FnMut(usize, &s
         Some((offset, item.to_owned(), mapping.network()))
     });
     let listed: Vec<_> = listed.collect();
-    let is_listed = |network: &Network| listed.iter().any(|(_, _, other)| other == network);
+    let known: HashSet<Network> = listed.iter().map(|(_, _, network)| *network).collect();
     // Those of files, whose lines are not at hand.
-    let others = config.client_map.networks().filter(|network| !is_listed(network));
+    let others = config.client_map.networks().filter(|network| !known.contains(network));
     let others = others.map(|network| (0, format!("{network} (in a file)"), network));
-    for (offset, item, network) in listed.iter().cloned().chain(others) {
-        if let Some((name, _)) = lists.iter().find(|(_, list)| list.covers(network)) {
-            warn(offset, &format!("{item} has no effect: {name} has all these clients"));
-        }
-    }
-}
-
-fn networks(text: &str, warn: &mut impl FnMut(usize, &str)) {
-    for oddity in oddities(text) {
-        warn(oddity.offset, &oddity.message);
-    }
+    let useless = listed.into_iter().chain(others).filter_map(|(offset, item, network)| {
+        let (name, _) = lists.iter().find(|(_, list)| list.covers(network))?;
+        Some((offset, format!("{item} has no effect: {name} has all these clients")))
+    });
+    useless.collect()
 }
 
 fn without_loopback(config: &Config, warn: &mut impl FnMut(usize, &str)) {

@@ -107,6 +107,17 @@ fn odd_lines_are_reported_where_they_are() {
     let found = warnings(&format!("spf_exempt_networks = file:{many}\n"));
     assert_eq!(found.len(), 21);
     assert_eq!(found[20], format!("{many}: spf_exempt_networks: 10 more lines are hardly meant"));
+    let line = lines.trim_end().replace('\n', ", ");
+    let found = warnings(&format!("spf_exempt_networks = {line}\n"));
+    assert_eq!(found.len(), 21);
+    assert!(found[19].ends_with("10.19.0.1/16 means all of 10.19.0.0/16"), "{found:?}");
+    assert!(found[20].ends_with(":23: spf_exempt_networks: 10 more entries are hardly meant"));
+    // The place of each is found without a look at all that comes before it.
+    let lines: Vec<String> =
+        (0..20_000).map(|n| format!("10.{}.{}.1/24", n / 250, n % 250)).collect();
+    assert_eq!(warnings(&format!("spf_exempt_networks = {}\n", lines.join(","))).len(), 21);
+    let bad = format!("spf_exempt_networks = x{}\n", lines.join("x,x"));
+    assert_eq!(errors(&bad).len(), 100);
     // What is usual is no oddity.
     let usual = folder.write("usual", "10.0.0.1\n10.0.0.1\n10.0.0.1/32\nloopback\n");
     assert_eq!(warnings(&format!("spf_exempt_networks = 10.0.0.1, file:{usual}\n")), [""; 0]);
