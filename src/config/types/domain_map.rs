@@ -137,7 +137,53 @@ pub(crate) fn domain_entry(text: &str) -> Parsed<DomainEntry> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::{collection::vec, prelude::*};
+
     use super::{super::listed::listed, *};
+
+    /// One entry after the other: how many labels of the domain an entry has, if it has it.
+    fn labels_of(entry: &DomainEntry, domain: &Domain) -> Option<usize> {
+        let labels = |domain: &Domain| domain.as_str().split('.').count();
+        match entry {
+            DomainEntry::Domain(it) => (it == domain).then(|| labels(it)),
+            DomainEntry::Subdomains(it) => {
+                domain.as_str().ends_with(&format!(".{it}")).then(|| labels(it))
+            }
+        }
+    }
+
+    proptest! {
+        /// Domains of few labels, so that they often meet.
+        #[test]
+        fn look_ups_are_those_of_the_slow_twin(
+            entries in vec("\\.?(a|b|aa)(\\.(a|b|aa)){1,3}", 0..10),
+            domains in vec("(a|b|aa)(\\.(a|b|aa)){0,4}", 8),
+        ) {
+            let entries: Vec<DomainEntry> =
+                entries.iter().map(|text| domain_entry(text).unwrap()).collect();
+            let mut map = DomainMap::default();
+            for (number, entry) in entries.iter().enumerate() {
+                map.insert(entry, number);
+            }
+            for text in domains {
+                let domain = Domain::parse(&text).unwrap();
+                // The last of those that are the nearest, for a later value replaces an earlier.
+                let nearest = (0..entries.len())
+                    .filter_map(|number| Some((labels_of(&entries[number], &domain)?, number)))
+                    .max();
+                prop_assert_eq!(map.get(&domain).copied(), nearest.map(|it| it.1), "{}", &text);
+                let is_own = |name: &str| {
+                    entries.iter().any(|entry| {
+                        matches!(entry, DomainEntry::Domain(it) if it.as_str() == name)
+                    })
+                };
+                let dots = text.match_indices('.').map(|(dot, _)| dot + 1);
+                let mut names = [0].into_iter().chain(dots).map(|start| &text[start..]);
+                let highest = names.rfind(|name| is_own(name));
+                prop_assert_eq!(map.highest(&domain), highest, "{}", &text);
+            }
+        }
+    }
 
     #[test]
     fn domains_and_subdomains() {

@@ -96,7 +96,69 @@ impl Spell for Entry {
 
 #[cfg(test)]
 mod tests {
-    use super::{super::listed::listed, *};
+    use proptest::{collection::vec, prelude::*};
+
+    use super::{
+        super::{domain_map::DomainEntry, listed::listed},
+        *,
+    };
+
+    /// One entry of a sender after the other.
+    fn has_sender(
+        all: &[Entry],
+        local_part: Option<&str>,
+        domain: &Domain,
+        is_routed: bool,
+    ) -> bool {
+        all.iter().any(|entry| match entry {
+            Entry::LocalPart(_) => false,
+            Entry::Address(skip_senders::Entry::Address(it, of)) => {
+                of == domain && local_part.is_some_and(|text| text.eq_ignore_ascii_case(it))
+            }
+            Entry::Address(skip_senders::Entry::Domain(DomainEntry::Domain(it))) => {
+                !is_routed && it == domain
+            }
+            Entry::Address(skip_senders::Entry::Domain(DomainEntry::Subdomains(it))) => {
+                !is_routed && domain.as_str().ends_with(&format!(".{it}"))
+            }
+        })
+    }
+
+    proptest! {
+        /// Recipients, and senders, of few names, so that they often meet.
+        #[test]
+        fn look_ups_are_those_of_the_slow_twin(
+            entries in vec("(a|B|x%y)@|(\\.|a@|B@|x%y@)?(a|b)(\\.(a|b)){1,2}", 0..10),
+            local_parts in vec("a|A|b|x%y|a!b", 8),
+            domains in vec("(a|b)(\\.(a|b)){0,3}", 8),
+        ) {
+            let entries: Vec<Entry> =
+                entries.iter().map(|text| RecipientSet::read(text).unwrap()).collect();
+            let (mut recipients, mut senders) = (RecipientSet::default(), SenderSet::default());
+            for entry in &entries {
+                recipients.insert(entry);
+                if let Entry::Address(entry) = entry {
+                    senders.insert(entry);
+                }
+            }
+            for (local_part, domain) in local_parts.iter().zip(&domains) {
+                let domain = Domain::parse(domain).unwrap();
+                let is_everywhere = entries.iter().any(|entry| {
+                    matches!(entry, Entry::LocalPart(it) if it.eq_ignore_ascii_case(local_part))
+                });
+                let is_routed = local_part.contains(['%', '!']);
+                let has = |local_part, is_routed| has_sender(&entries, local_part, &domain, is_routed);
+                prop_assert_eq!(
+                    recipients.contains(local_part, Some(&domain)),
+                    is_everywhere || has(Some(local_part.as_str()), is_routed)
+                );
+                prop_assert_eq!(recipients.contains(local_part, None), is_everywhere);
+                for local_part in [Some(local_part.as_str()), None] {
+                    prop_assert_eq!(senders.matches(local_part, &domain), has(local_part, false));
+                }
+            }
+        }
+    }
 
     #[test]
     fn recipients_are_found() {
