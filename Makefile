@@ -9,6 +9,7 @@
 # make soak        mixed traffic for MINUTES=: nothing grows; SEED=
 # make demo        the daemon at work: a few SMTP sessions, printed
 # make bench       measurements
+# make bench-growth  how the cost grows with connections, cached names, signatures, bodies and lists: SECTIONS="connections cache signatures bodies lists"
 # make bench-peers   the same load for the daemon and for what people use instead, as root: SECTIONS="hot busy cold small large open"
 # make deb rpm sbom  packages, and the list of what is in the program, in target/packages; needs no root after "make package-tools"
 # make test-packages  builds the packages, and tries them in a clean Debian; as root
@@ -44,7 +45,7 @@ MONITORING = prometheus-alerts.yml grafana-dashboard.json
 MANPAGES = $(wildcard man/*.[1-9])
 DOCUMENTS = README.md CHANGELOG.md CONTRIBUTING.md SECURITY.md LICENSE $(wildcard docs/*.md)
 
-.PHONY: all check test diff fuzz chaos soak lint deny advisories peers man-lint demo bench bench-peers install uninstall clean package-tools deb rpm sbom test-packages
+.PHONY: all check test diff fuzz chaos soak lint deny advisories peers man-lint demo bench bench-growth bench-peers install uninstall clean package-tools deb rpm sbom test-packages
 
 all:
 	$(CARGO) build --release --locked
@@ -107,6 +108,9 @@ demo:
 # The comparison needs programs of its own.
 bench:
 	$(CARGO) bench --locked --bench milter --bench content --bench dkim
+
+bench-growth:
+	$(CARGO) bench --locked --bench growth -- $(SECTIONS)
 
 bench-peers: peers
 	testkit/bench-peers.sh "$(abspath $(TARGET))"

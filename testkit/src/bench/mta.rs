@@ -206,6 +206,13 @@ impl Mta {
         self.event(b'M', &[mail.as_bytes()], steps::NO_MAIL, steps::NOREPLY_MAIL).map(drop)
     }
 
+    /// MAIL FROM of a message that goes no further.
+    pub fn mail_alone(&mut self, sender: &Sender) -> io::Result<()> {
+        self.mail(sender)?;
+        self.put(b'A', &[]);
+        Ok(())
+    }
+
     /// From RCPT TO to the end of the message; some fields come before those of the message. The
     /// result is what the milter adds.
     pub fn rest(&mut self, before: &[Added], message: &Message) -> io::Result<Vec<Added>> {

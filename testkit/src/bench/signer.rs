@@ -74,11 +74,17 @@ impl Key {
         }
     }
 
-    /// Signs [`FIELDS`] and a body in relaxed form; the number distinguishes signatures.
+    /// Signs [`FIELDS`] and a body in relaxed form, as their author's domain; the number
+    /// distinguishes signatures.
     pub fn sign(&self, body: &[u8], number: usize) -> Signed {
+        self.sign_as("example.com", body, number)
+    }
+
+    /// As [`Key::sign`], as another domain.
+    pub fn sign_as(&self, domain: &str, body: &[u8], number: usize) -> Signed {
         let names: Vec<&str> = FIELDS.iter().map(|(name, _)| *name).collect();
         let tags = format!(
-            "v=1; a={0}-sha256; c=relaxed/relaxed; d=example.com; s={0}; n={number}; h={1}; bh={2}; b=",
+            "v=1; a={0}-sha256; c=relaxed/relaxed; d={domain}; s={0}; n={number}; h={1}; bh={2}; b=",
             self.name(),
             names.join(":"),
             BASE64_STANDARD.encode(digest(&SHA256, body)),
@@ -124,12 +130,17 @@ pub fn keys() -> [Key; 2] {
     ]
 }
 
-/// The key records, a line of a zone for each.
+/// The key records of example.com, a line of a zone for each.
 pub fn key_records(keys: &[Key]) -> String {
+    key_records_of("example.com", keys)
+}
+
+/// As [`key_records`], of another domain.
+pub fn key_records_of(domain: &str, keys: &[Key]) -> String {
     let record = |key: &Key| {
         let name = key.name();
         format!(
-            "{name}._domainkey.example.com TXT v=DKIM1; k={name}; p={}\n",
+            "{name}._domainkey.{domain} TXT v=DKIM1; k={name}; p={}\n",
             BASE64_STANDARD.encode(key.published())
         )
     };
