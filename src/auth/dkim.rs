@@ -34,7 +34,7 @@ pub use super::signed::keys::KeyProblem;
 use super::signed::{
     body::{BodyHash, BodyHashes},
     header::{Field, Header, Index},
-    keys::{KeyLookups, KeyRecord, KeyUse},
+    keys::{KeyLookups, KeyUse, UsableKeys},
 };
 use crate::{dns::Dns, internal_error::InternalError};
 pub use outcome::{DkimResult, Reason, SignatureOutcome, signature_prefixes};
@@ -195,7 +195,7 @@ impl Pending {
     /// Checks body hash and signature. `text` has room for the part of the header that is signed.
     fn check(
         &self,
-        keys: Result<Vec<KeyRecord>, KeyProblem>,
+        keys: Result<UsableKeys<'_>, KeyProblem>,
         body: BodyHash,
         index: &Index<'_>,
         text: &mut Vec<u8>,
@@ -216,7 +216,7 @@ impl Pending {
             return body_matches.and(Err(Reason::Key(problem)));
         }
         let keys = keys.map_err(Reason::Key)?;
-        if let Some(first) = keys.first() {
+        if let Some(first) = keys.iter().next() {
             (outcome.key_bits, outcome.testing) = (Some(first.key.bits()), first.testing);
         }
         if outcome.trace.is_none() {
@@ -227,13 +227,13 @@ impl Pending {
         let (names, own_value) = (&signature.signed_fields, &signature.unsigned_value);
         index.write_signed(canonicalization, names, field, own_value, text);
         if let Some(trace) = &mut outcome.trace {
-            let is_good = keys.iter().any(|record| record.key.verify(text, &signature.signature));
+            let is_good = keys.iter().any(|usable| usable.key.verify(text, &signature.signature));
             trace.header = Some(HeaderTrace::new(text, is_good));
             body_matches?;
         }
         let key = keys
             .iter()
-            .find(|record| record.key.verify(text, &signature.signature))
+            .find(|usable| usable.key.verify(text, &signature.signature))
             .ok_or(Reason::Signature)?;
         (outcome.key_bits, outcome.testing) = (Some(key.key.bits()), key.testing);
         // Anybody on the way can add to a body that is not signed to its end.

@@ -1,6 +1,6 @@
 //! Keys in DNS: key records (RFC 6376 §3.6.1, RFC 8463 §4), and their look-ups.
 
-use std::{collections::HashMap, fmt, time::Duration};
+use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
 
 use futures_util::FutureExt as _;
 use tokio::{task::JoinSet, time};
@@ -10,7 +10,7 @@ use super::{
     tags::{TagList, decode_base64, items},
 };
 use crate::{
-    dns::{Dns, Failure, Lookup, Name},
+    dns::{Answer, Dns, Failure, Name, RecordType},
     internal_error::InternalError,
 };
 
@@ -64,9 +64,12 @@ impl fmt::Display for KeyProblem {
 #[derive(Debug, Default)]
 pub(crate) struct KeyLookups {
     /// The answers; a look-up that is under way counts as timed out.
-    texts: HashMap<Name, Lookup<Box<[u8]>>>,
-    under_way: JoinSet<(Name, Lookup<Box<[u8]>>)>,
+    found: BTreeMap<Name, Found>,
+    under_way: Option<JoinSet<(Name, Found)>>,
 }
+
+/// The key records at a name.
+type Found = Result<Arc<KeyRecords>, Failure>;
 
 impl KeyLookups {
     /// Starts to look up the keys at a name.
@@ -75,25 +78,24 @@ impl KeyLookups {
     ///
     /// Outside of a Tokio runtime.
     pub(crate) fn start(&mut self, dns: &Dns, name: &Name, timeout: Duration) {
-        if self.texts.contains_key(name) {
+        if self.found.contains_key(name) {
             return;
         }
         let (dns, owned) = (dns.clone(), name.clone());
         let mut lookup = Box::pin(async move {
-            let texts =
-                time::timeout(timeout, dns.txt(&owned)).await.unwrap_or(Err(Failure::Timeout));
-            (owned, texts)
+            let found = time::timeout(timeout, look_up(&dns, &owned)).await;
+            (owned, found.unwrap_or(Err(Failure::Timeout)))
         });
         // An answer from the cache is there at once: a task for it would cost more than the rest of
         // the work around a signature check.
-        let texts = match lookup.as_mut().now_or_never() {
-            Some((_, texts)) => texts,
+        let found = match lookup.as_mut().now_or_never() {
+            Some((_, found)) => found,
             None => {
-                self.under_way.spawn(lookup);
+                self.under_way.get_or_insert_default().spawn(lookup);
                 Err(Failure::Timeout)
             }
         };
-        self.texts.insert(name.clone(), texts);
+        self.found.insert(name.clone(), found);
     }
 
     /// Waits for the keys: each look-up ends with its time-out.
@@ -102,18 +104,33 @@ impl KeyLookups {
     ///
     /// A look-up did not come to an end.
     pub(crate) async fn finish(mut self) -> Result<Keys, InternalError> {
-        while let Some(lookup) = self.under_way.join_next().await {
-            let (name, texts) =
-                lookup.map_err(|_| InternalError::new("a key look-up did not come to an end"))?;
-            self.texts.insert(name, texts);
+        if let Some(mut under_way) = self.under_way {
+            while let Some(lookup) = under_way.join_next().await {
+                let (name, found) = lookup
+                    .map_err(|_| InternalError::new("a key look-up did not come to an end"))?;
+                self.found.insert(name, found);
+            }
         }
-        Ok(Keys(self.texts))
+        Ok(Keys(self.found))
     }
 }
 
-/// The texts at the names of keys.
+/// Looks up the key records at a name, and keeps them as they were parsed.
+async fn look_up(dns: &Dns, name: &Name) -> Found {
+    let Answer::Txt(texts) = dns.lookup(name, RecordType::Txt).await? else {
+        return Err(Failure::Network);
+    };
+    if let Some(records) = texts.parsed() {
+        return Ok(records);
+    }
+    let records = Arc::new(KeyRecords::parse(&texts));
+    dns.keep_parsed(name, &texts, Arc::clone(&records), records.size());
+    Ok(records)
+}
+
+/// The keys that were looked up.
 #[derive(Debug)]
-pub(crate) struct Keys(HashMap<Name, Lookup<Box<[u8]>>>);
+pub(crate) struct Keys(BTreeMap<Name, Found>);
 
 /// The requirements of a signature on its key.
 #[derive(Clone, Copy, Debug)]
@@ -126,59 +143,104 @@ pub(crate) struct KeyUse {
     pub(crate) is_subdomain: bool,
 }
 
+/// Keys that a signature may be checked with: one at least, in a fixed order.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct UsableKeys<'a>([Option<UsableKey<'a>>; MAX_KEYS]);
+
+/// A key that a signature may be checked with.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct UsableKey<'a> {
+    pub(crate) key: &'a PublicKey,
+    /// `t=y`: the domain is testing.
+    pub(crate) testing: bool,
+}
+
+impl<'a> UsableKeys<'a> {
+    /// The keys in their order.
+    pub(crate) fn iter(self) -> impl Iterator<Item = UsableKey<'a>> {
+        self.0.into_iter().flatten()
+    }
+}
+
 impl Keys {
-    /// The keys at a name that a signature may be checked with, in a fixed order; never none of
-    /// them. `None` where the name was not looked up.
+    /// The keys at a name that a signature may be checked with. `None` where the name was not
+    /// looked up.
     pub(crate) fn find(
         &self,
         name: &Name,
         wanted: KeyUse,
-    ) -> Option<Result<Vec<KeyRecord>, KeyProblem>> {
-        self.0.get(name).map(|texts| find_usable(texts, wanted))
+    ) -> Option<Result<UsableKeys<'_>, KeyProblem>> {
+        self.0.get(name).map(|found| match found {
+            Ok(records) => records.usable(wanted),
+            Err(failure) if failure.is_void() => Err(KeyProblem::Missing),
+            Err(failure) => Err(KeyProblem::Unavailable(*failure)),
+        })
     }
 }
 
-fn find_usable(texts: &Lookup<Box<[u8]>>, wanted: KeyUse) -> Result<Vec<KeyRecord>, KeyProblem> {
-    let mut texts: Vec<&[u8]> = match texts {
-        Ok(texts) => texts.iter().map(|text| &**text).collect(),
-        Err(failure) if failure.is_void() => return Err(KeyProblem::Missing),
-        Err(failure) => return Err(KeyProblem::Unavailable(*failure)),
-    };
-    // The order of the records in an answer means nothing: the result must not depend on it.
-    texts.sort_unstable();
-    let mut keys = Vec::new();
-    let mut problem = KeyProblem::Syntax;
-    for text in texts {
-        match KeyRecord::parse(text, wanted.algorithm).and_then(|record| record.judge(wanted)) {
-            Ok(key) if keys.len() < MAX_KEYS => keys.push(key),
-            Ok(_) => {}
-            // A text that is not a key record is the weakest reason.
-            Err(other) if problem == KeyProblem::Syntax => problem = other,
-            Err(_) => {}
-        }
-    }
-    if keys.is_empty() { Err(problem) } else { Ok(keys) }
-}
-
-/// A key record that can be used for mail.
+/// The records at the name of a key, in the order of their texts; or why one cannot be used.
 #[derive(Debug)]
-pub(crate) struct KeyRecord {
-    pub(crate) key: PublicKey,
+struct KeyRecords(Vec<Result<KeyRecord, KeyProblem>>);
+
+impl KeyRecords {
+    fn parse(texts: &[Box<[u8]>]) -> Self {
+        let mut texts: Vec<&[u8]> = texts.iter().map(|text| &**text).collect();
+        // The order of the records in an answer means nothing: the result must not depend on it.
+        texts.sort_unstable();
+        Self(texts.into_iter().map(KeyRecord::parse).collect())
+    }
+
+    /// About how many octets of memory they take.
+    fn size(&self) -> usize {
+        let keys = self.0.iter().flatten().filter_map(|record| record.key.as_ref());
+        size_of_val(self.0.as_slice()) + keys.map(PublicKey::size).sum::<usize>()
+    }
+
+    fn usable(&self, wanted: KeyUse) -> Result<UsableKeys<'_>, KeyProblem> {
+        let mut keys = [None; MAX_KEYS];
+        let mut free = keys.iter_mut();
+        let mut problem = KeyProblem::Syntax;
+        for record in &self.0 {
+            match record
+                .as_ref()
+                .map_err(|problem| *problem)
+                .and_then(|record| record.judge(wanted))
+            {
+                Ok(key) => {
+                    if let Some(place) = free.next() {
+                        *place = Some(key);
+                    }
+                }
+                // A text that is not a key record is the weakest reason.
+                Err(other) if problem == KeyProblem::Syntax => problem = other,
+                Err(_) => {}
+            }
+        }
+        if keys.iter().all(Option::is_none) { Err(problem) } else { Ok(UsableKeys(keys)) }
+    }
+}
+
+/// A key record for mail.
+#[derive(Debug)]
+struct KeyRecord {
+    algorithm: Algorithm,
+    /// `None` where `p=` is no key of the algorithm.
+    key: Option<PublicKey>,
     /// `t=y`: the domain is testing.
-    pub(crate) testing: bool,
+    testing: bool,
     /// `t=s`: the key is not for identities of subdomains.
     strict: bool,
 }
 
 impl KeyRecord {
-    /// Reads a key record for a signature of this algorithm.
+    /// Reads a key record.
     ///
     /// `g=`, `n=` and unknown tags mean nothing.
     ///
     /// # Errors
     ///
-    /// Why it cannot be used.
-    fn parse(record: &[u8], algorithm: Algorithm) -> Result<Self, KeyProblem> {
+    /// Why no signature can use it.
+    fn parse(record: &[u8]) -> Result<Self, KeyProblem> {
         let tags = TagList::parse(record).ok_or(KeyProblem::Syntax)?;
         if tags
             .value("v")
@@ -201,95 +263,40 @@ impl KeyRecord {
         if !has("h", &[b"sha256"]) {
             return Err(KeyProblem::Hash);
         }
-        let key_type = match algorithm {
-            Algorithm::Rsa => b"rsa".as_slice(),
-            Algorithm::Ed25519 => b"ed25519",
+        let algorithm = match tags.value("k") {
+            None => Algorithm::Rsa,
+            Some(name) if name.eq_ignore_ascii_case(b"rsa") => Algorithm::Rsa,
+            Some(name) if name.eq_ignore_ascii_case(b"ed25519") => Algorithm::Ed25519,
+            Some(_) => return Err(KeyProblem::Algorithm),
         };
-        if !tags.value("k").unwrap_or(b"rsa").eq_ignore_ascii_case(key_type) {
-            return Err(KeyProblem::Algorithm);
-        }
-        let key = decode_base64(data).and_then(|data| PublicKey::parse(&data, algorithm));
         let flag = |wanted: &[u8]| {
             tags.value("t")
                 .is_some_and(|flags| items(flags).any(|flag| flag.eq_ignore_ascii_case(wanted)))
         };
-        Ok(Self { key: key.ok_or(KeyProblem::Syntax)?, testing: flag(b"y"), strict: flag(b"s") })
+        let key = decode_base64(data).and_then(|data| PublicKey::parse(&data, algorithm));
+        Ok(Self { algorithm, key, testing: flag(b"y"), strict: flag(b"s") })
     }
 
-    /// Judges whether it may be used.
-    fn judge(self, wanted: KeyUse) -> Result<Self, KeyProblem> {
+    /// Judges whether a signature may use it.
+    fn judge(&self, wanted: KeyUse) -> Result<UsableKey<'_>, KeyProblem> {
+        if self.algorithm != wanted.algorithm {
+            return Err(KeyProblem::Algorithm);
+        }
+        let key = self.key.as_ref().ok_or(KeyProblem::Syntax)?;
         if self.strict && wanted.is_subdomain {
             return Err(KeyProblem::Subdomain);
         }
-        match self.key.bits() {
-            _ if wanted.algorithm != Algorithm::Rsa => Ok(self),
-            bits if bits < wanted.min_bits.max(MIN_RSA_BITS) => Err(KeyProblem::TooShort(bits)),
+        match key.bits() {
+            bits if self.algorithm == Algorithm::Rsa
+                && bits < wanted.min_bits.max(MIN_RSA_BITS) =>
+            {
+                Err(KeyProblem::TooShort(bits))
+            }
             bits if bits > MAX_RSA_BITS => Err(KeyProblem::TooLong(bits)),
-            _ => Ok(self),
+            _ => Ok(UsableKey { key, testing: self.testing }),
         }
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::{any, prop, proptest};
-
-    use super::*;
-
-    const ED25519: &str = "11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo=";
-
-    fn ed25519(record: &str) -> Result<(bool, bool), KeyProblem> {
-        let record = record.replace("KEY", ED25519);
-        KeyRecord::parse(record.as_bytes(), Algorithm::Ed25519)
-            .map(|record| (record.testing, record.strict))
-    }
-
-    #[test]
-    fn tags_of_a_key() {
-        assert_eq!(ed25519("v=DKIM1; k=ed25519; p=KEY"), Ok((false, false)));
-        assert_eq!(ed25519("k=ed25519;p=KEY;\n"), Ok((false, false)));
-        assert_eq!(
-            ed25519(
-                "v=DKIM1; t= y : s:x; g=; n=a note; u=1; k=ed25519; h=sha1:sha256; s=tlsrpt:email; p=KEY"
-            ),
-            Ok((true, true))
-        );
-        assert_eq!(
-            ed25519(
-                "v=DKIM1; k=ed25519; s=*; h= sha512 : sha256; p=11qYAYKxCrfVS/7TyWQHOg7 hcvPapiMlrwIaaPcHURo="
-            ),
-            Ok((false, false))
-        );
-        for (record, reason) in [
-            ("v=DKIM1; k=ed25519; p=", KeyProblem::Revoked),
-            ("v=DKIM1; k=ed25519", KeyProblem::Syntax),
-            ("v=DKIM2; k=ed25519; p=KEY", KeyProblem::Syntax),
-            ("k=ed25519; v=DKIM1; p=KEY", KeyProblem::Syntax),
-            ("k=ed25519; k=ed25519; p=KEY", KeyProblem::Syntax),
-            ("k=ed25519\\; p=KEY", KeyProblem::Algorithm),
-            ("v=spf1 -all", KeyProblem::Syntax),
-            ("", KeyProblem::Syntax),
-            ("p=KEY", KeyProblem::Algorithm),
-            ("k=ed25519; p=KEY; s=tlsrpt", KeyProblem::Service),
-            ("k=ed25519; p=KEY; h=sha1", KeyProblem::Hash),
-            ("k=ed25519; p=AAAA", KeyProblem::Syntax),
-            ("k=ed25519; p=?", KeyProblem::Syntax),
-        ] {
-            assert_eq!(ed25519(record), Err(reason), "{record}");
-        }
-    }
-
-    proptest! {
-        #[test]
-        fn any_octets_are_read_without_a_panic(text in prop::collection::vec(any::<u8>(), 0..200)) {
-            let _ = KeyRecord::parse(&text, Algorithm::Rsa);
-            let _ = KeyRecord::parse(&text, Algorithm::Ed25519);
-        }
-
-        #[test]
-        fn any_key_is_read_without_a_panic(key in "[A-Za-z0-9+/]{0,300}") {
-            let record = format!("v=DKIM1; p={key}");
-            let _ = KeyRecord::parse(record.as_bytes(), Algorithm::Rsa);
-        }
-    }
-}
+mod tests;
