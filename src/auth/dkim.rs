@@ -35,6 +35,7 @@ use super::signed::{
     body::{BodyHash, BodyHashes},
     header::{Field, Header, Index},
     keys::{KeyLookups, KeyUse, UsableKeys},
+    tags::around_value,
 };
 use crate::{dns::Dns, internal_error::InternalError};
 pub use outcome::{DkimResult, Reason, SignatureOutcome, signature_prefixes};
@@ -159,7 +160,8 @@ struct Entry {
 /// A signature to be verified.
 #[derive(Debug)]
 struct Pending {
-    field: Field,
+    /// The number of its field.
+    field: usize,
     signature: Signature,
 }
 
@@ -170,38 +172,42 @@ impl Entry {
     }
 
     /// `repeated` are the fields that may occur once and do not, with their number.
-    fn read(field: &Field, repeated: &[(&'static str, usize)], now: u64, is_traced: bool) -> Self {
+    fn read(
+        field: Field<'_>,
+        repeated: &[(&'static str, usize)],
+        now: u64,
+        is_traced: bool,
+    ) -> Self {
         let mut outcome = SignatureOutcome {
             trace: is_traced.then(|| Box::new(Trace::begin(field.value()))),
             ..SignatureOutcome::default()
         };
         let signature = signature::parse(field.value(), now, &mut outcome).and_then(|signature| {
-            let signed = |name: &str| {
-                let names = signature.signed_fields.iter();
-                names.filter(|signed| signed.eq_ignore_ascii_case(name.as_bytes())).count()
-            };
-            match repeated.iter().find(|(name, count)| (1..*count).contains(&signed(name))) {
+            let names = &signature.signed_fields;
+            match repeated.iter().find(|(name, count)| (1..*count).contains(&names.count(name))) {
                 Some((name, _)) => Err(Reason::FieldNotSignedAsOften(name)),
                 None => Ok(signature),
             }
         });
         outcome.reason = signature.as_ref().err().copied();
-        let pending = signature.ok().map(|signature| Pending { field: field.clone(), signature });
+        let pending = signature.ok().map(|signature| Pending { field: field.number(), signature });
         Self { outcome, pending }
     }
 }
 
 impl Pending {
-    /// Checks body hash and signature. `text` has room for the part of the header that is signed.
+    /// Checks body hash and signature, which is in `field`. `text` has room for the part of the
+    /// header that is signed.
     fn check(
         &self,
+        field: Field<'_>,
         keys: Result<UsableKeys<'_>, KeyProblem>,
         body: BodyHash,
         index: &Index<'_>,
         text: &mut Vec<u8>,
         outcome: &mut SignatureOutcome,
     ) -> Result<(), Reason> {
-        let Self { field, signature } = self;
+        let signature = &self.signature;
         let body_matches = match body {
             BodyHash { is_short: true, .. } => Err(Reason::LengthBeyondBody),
             BodyHash { hash, .. } if hash.as_ref() != signature.body_hash => Err(Reason::BodyHash),
@@ -224,8 +230,8 @@ impl Pending {
             body_matches?;
         }
         let canonicalization = signature.header_canonicalization;
-        let (names, own_value) = (&signature.signed_fields, &signature.unsigned_value);
-        index.write_signed(canonicalization, names, field, own_value, text);
+        let unsigned_value = around_value(field.value(), "b");
+        index.write_signed(canonicalization, &signature.signed_fields, field, unsigned_value, text);
         if let Some(trace) = &mut outcome.trace {
             let is_good = keys.iter().any(|usable| usable.key.verify(text, &signature.signature));
             trace.header = Some(HeaderTrace::new(text, is_good));
@@ -309,7 +315,9 @@ impl Verification {
                 let keys = keys
                     .find(&signature.key_name, wanted)
                     .ok_or_else(|| InternalError::new("no key look-up for a signature"))?;
-                let checked = pending.check(keys, body, &index, &mut text, &mut outcome);
+                let field = self.header.get(pending.field);
+                let field = field.ok_or_else(|| InternalError::new("no field of a signature"))?;
+                let checked = pending.check(field, keys, body, &index, &mut text, &mut outcome);
                 outcome.reason = checked.err();
             }
             outcomes.push(outcome);

@@ -7,7 +7,8 @@ use crate::{
     auth::signed::{
         canonical::Canonicalization,
         crypto::Algorithm,
-        tags::{TagList, decode_base64, items, number, without_fws, without_value},
+        header::FieldNames,
+        tags::{TagList, decode_base64, items, number, without_fws},
     },
     dns::Name,
     mail::domain::Domain,
@@ -31,11 +32,8 @@ pub(super) struct Signature {
     /// How many octets of the body it covers (`l=`).
     pub(super) body_length: Option<u64>,
     pub(super) body_hash: [u8; 32],
-    /// The names of the signed fields, lower case.
-    pub(super) signed_fields: Vec<Box<[u8]>>,
+    pub(super) signed_fields: FieldNames,
     pub(super) signature: Vec<u8>,
-    /// The field's value without the signature data, as it is signed.
-    pub(super) unsigned_value: Vec<u8>,
     /// Where the key is: `selector._domainkey.domain`.
     pub(super) key_name: Name,
     /// Whether the domains of `i=` and `d=` are the same.
@@ -55,7 +53,7 @@ pub(super) fn parse(
     outcome: &mut SignatureOutcome,
 ) -> Result<Signature, Reason> {
     let tags = TagList::parse(value).ok_or(Reason::Syntax)?;
-    identify(&tags, outcome);
+    let selector = identify(&tags, outcome);
     let required = |name| tags.value(name).ok_or(Reason::MissingTag(name));
     if required("v")? != b"1" {
         return Err(Reason::Version);
@@ -73,9 +71,10 @@ pub(super) fn parse(
         .ok_or(Reason::BadTag("bh"))?;
     required("d")?;
     let domain = outcome.domain.clone().ok_or(Reason::BadTag("d"))?;
-    let selector = domain_name(required("s")?).ok_or(Reason::BadTag("s"))?;
-    let key_name =
-        Name::new(&format!("{selector}._domainkey.{domain}")).ok_or(Reason::BadTag("s"))?;
+    required("s")?;
+    let selector = selector.ok_or(Reason::BadTag("s"))?;
+    let key_name = [selector.as_str(), "._domainkey.", domain.as_str()].concat();
+    let key_name = Name::new(&key_name).ok_or(Reason::BadTag("s"))?;
     let (header_canonicalization, body_canonicalization) = canonicalizations(&tags)?;
     let signed_fields = signed_fields(required("h")?)?;
     let body_length =
@@ -104,22 +103,22 @@ pub(super) fn parse(
         body_hash,
         signed_fields,
         signature,
-        unsigned_value: without_value(value, "b"),
         key_name,
         identity_is_domain,
     })
 }
 
-/// Records by which domain, selector, algorithm, data and identity the signature is known.
-fn identify(tags: &TagList<'_>, outcome: &mut SignatureOutcome) {
+/// Records by which domain, selector, algorithm, data and identity the signature is known; gives the
+/// selector.
+fn identify(tags: &TagList<'_>, outcome: &mut SignatureOutcome) -> Option<Domain> {
     if let Some(text) = tags.value("d") {
         outcome.domain = domain_name(text);
         outcome.domain_text =
             outcome.domain.as_ref().and_then(|_| str::from_utf8(text).ok()).map(Into::into);
     }
-    if let Some(text) = tags.value("s") {
-        outcome.selector =
-            domain_name(text).and_then(|_| str::from_utf8(text).ok()).map(Into::into);
+    let selector = tags.value("s").and_then(|text| Some((text, domain_name(text)?)));
+    if let Some((text, _)) = &selector {
+        outcome.selector = str::from_utf8(text).ok().map(Into::into);
     }
     if let Some(text) = tags.value("a") {
         let is_word = text.len() <= 32
@@ -134,12 +133,15 @@ fn identify(tags: &TagList<'_>, outcome: &mut SignatureOutcome) {
         text.truncate(MAX_SIGNATURE_TEXT);
         // Text that is no `base64string` (RFC 6376 §2.10) is not shown.
         let data = text.strip_suffix(b"==").or_else(|| text.strip_suffix(b"=")).unwrap_or(&text);
-        if data.iter().all(|&byte| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/')) {
-            outcome.signature = text.into_iter().map(char::from).collect();
+        let is_data = |byte: u8| byte.is_ascii_alphanumeric() | (byte == b'+') | (byte == b'/');
+        // All of it is looked at, so that many octets are at once.
+        if data.iter().fold(true, |all, &byte| all & is_data(byte)) {
+            outcome.signature = String::from_utf8(text).unwrap_or_default().into();
         }
     }
     let identity = tags.value("i").and_then(unquote).and_then(|text| String::from_utf8(text).ok());
     outcome.identity = identity.filter(|text| !text.chars().any(char::is_control)).map(Into::into);
+    selector.map(|(_, selector)| selector)
 }
 
 /// A domain name without a dot at its end: `domain-name` and `selector` (RFC 6376 §3.1, §3.5).
@@ -170,19 +172,18 @@ fn canonicalizations(tags: &TagList<'_>) -> Result<(Canonicalization, Canonicali
 }
 
 /// `sig-h-tag = %x68 [FWS] "=" [FWS] hdr-name *( [FWS] ":" [FWS] hdr-name )`.
-fn signed_fields(text: &[u8]) -> Result<Vec<Box<[u8]>>, Reason> {
-    if items(text).nth(MAX_SIGNED_FIELDS).is_some() {
+fn signed_fields(text: &[u8]) -> Result<FieldNames, Reason> {
+    if text.iter().filter(|&&byte| byte == b':').count() >= MAX_SIGNED_FIELDS {
         return Err(Reason::TooManyFields);
     }
     let is_name = |name: &[u8]| !name.is_empty() && name.iter().all(u8::is_ascii_graphic);
     if !items(text).all(is_name) {
         return Err(Reason::BadTag("h"));
     }
-    let names: Vec<Box<[u8]>> = items(text).map(|name| name.to_ascii_lowercase().into()).collect();
-    if !names.iter().any(|name| **name == *b"from") {
+    if !items(text).any(|name| name.eq_ignore_ascii_case(b"from")) {
         return Err(Reason::FromNotSigned);
     }
-    Ok(names)
+    Ok(FieldNames::new(text))
 }
 
 /// The domain of an identity: `[ Local-part ] "@" domain-name` in DKIM-Quoted-Printable (RFC 6376

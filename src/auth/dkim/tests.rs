@@ -117,7 +117,7 @@ impl Message {
             signature.header_canonicalization,
             &signature.signed_fields,
             own,
-            own.value(),
+            [own.value(), b""],
             &mut text,
         );
         let mut message = message;

@@ -1,6 +1,6 @@
 //! Canonicalization (RFC 6376 §3.4).
 
-use crate::mail::octets::{count_work, split_before};
+use crate::mail::octets::{count_work, split_once, trim};
 
 /// The canonicalization algorithms.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -12,20 +12,27 @@ pub(crate) enum Canonicalization {
 }
 
 impl Canonicalization {
-    /// Appends a header field without the CRLF at its end.
-    pub(crate) fn append_field(self, name: &[u8], value: &[u8], output: &mut Vec<u8>) {
-        count_work(name.len() + value.len());
+    /// Appends the name of a header field, and the colon.
+    pub(crate) fn append_name(self, name: &[u8], output: &mut Vec<u8>) {
+        count_work(name.len());
         match self {
-            Self::Simple => {
-                output.extend_from_slice(name);
-                output.push(b':');
-                output.extend_from_slice(value);
-            }
+            Self::Simple => output.extend_from_slice(name),
             Self::Relaxed => {
                 output.extend(name.trim_ascii_end().iter().map(u8::to_ascii_lowercase));
-                output.push(b':');
-                append_relaxed_value(value, output);
             }
+        }
+        output.push(b':');
+    }
+
+    /// Appends the value of a header field, or a part that neither begins nor ends with white space
+    /// where there is more of it.
+    pub(crate) fn append_value(self, value: &[u8], output: &mut Vec<u8>) {
+        match self {
+            Self::Simple => {
+                count_work(value.len());
+                output.extend_from_slice(value);
+            }
+            Self::Relaxed => append_relaxed_value(value, output),
         }
     }
 }
@@ -33,30 +40,55 @@ impl Canonicalization {
 /// Appends the value unfolded, runs of white space as one space each, none at the beginning and the
 /// end (RFC 6376 §3.4.2).
 fn append_relaxed_value(value: &[u8], output: &mut Vec<u8>) {
+    let is_white_end = |octet: Option<&u8>| octet.is_some_and(|octet| is_white(*octet));
     let (mut white, mut is_empty) = (false, true);
-    let mut rest = value;
-    loop {
-        rest = match rest {
-            [] => return,
-            // A fold: white space follows it, or it would end the field.
-            [b'\r', b'\n', after @ ..] => after,
-            [b' ' | b'\t', after @ ..] => {
-                white = true;
-                after
+    let mut rest = Some(value);
+    while let Some(text) = rest {
+        let line;
+        (line, rest) = split_fold(text);
+        white |= is_white_end(line.first());
+        let words = trim(line, is_white);
+        if !words.is_empty() {
+            if white && !is_empty {
+                output.push(b' ');
             }
-            // A word, which a CR that begins no fold may begin.
-            [first, after @ ..] => {
-                if white && !is_empty {
-                    output.push(b' ');
-                }
-                (white, is_empty) = (false, false);
-                output.push(*first);
-                let (word, after) =
-                    split_before(after, |octet| matches!(octet, b' ' | b'\t' | b'\r'));
-                output.extend_from_slice(word);
-                after
-            }
-        };
+            append_words(words, output);
+            (white, is_empty) = (is_white_end(line.last()), false);
+        }
+    }
+}
+
+/// The text before the first fold, and the text behind it. A fold is a CRLF: white space follows it,
+/// or it would end the field.
+fn split_fold(text: &[u8]) -> (&[u8], Option<&[u8]>) {
+    let mut rest = text;
+    while let Some((_, after)) = split_once(rest, b'\r') {
+        if let [b'\n', next @ ..] = after {
+            let (line, _) = text.split_at(text.len() - after.len() - 1);
+            return (line, Some(next));
+        }
+        rest = after;
+    }
+    (text, None)
+}
+
+/// Appends words with one space between them; the text begins and ends with one.
+fn append_words(text: &[u8], output: &mut Vec<u8>) {
+    // All of it is looked at, so that many octets are at once. Most lines stay as they are.
+    let (_, nexts) = text.split_at(text.len().min(1));
+    let is_clean = text.iter().zip(nexts).fold(true, |is_clean, (&octet, &next)| {
+        is_clean & !((octet == b'\t') | ((octet == b' ') & (next == b' ')))
+    });
+    if is_clean {
+        output.extend_from_slice(text);
+        return;
+    }
+    let words = text.split(|&octet| is_white(octet)).filter(|word| !word.is_empty());
+    for (number, word) in words.enumerate() {
+        if number > 0 {
+            output.push(b' ');
+        }
+        output.extend_from_slice(word);
     }
 }
 

@@ -1,9 +1,9 @@
 //! The header of a message as it was sent, and the part of it that a signature covers.
 
-use std::{cmp::Ordering, collections::BTreeMap};
+use std::cmp::Ordering;
 
-use super::canonical::Canonicalization;
-use crate::mail::octets::count_work;
+use super::{canonical::Canonicalization, tags::items};
+use crate::mail::octets::{count_work, find_octet};
 
 /// The most octets of a header that are kept.
 const MAX_HEADER: usize = 1 << 20;
@@ -11,33 +11,45 @@ const MAX_HEADER: usize = 1 << 20;
 /// The most header fields that are kept: small ones cost more memory than their text.
 const MAX_FIELDS: usize = 20_000;
 
+/// Fields and octets for which there is room from the first one on: most headers have fewer.
+const FIRST_FIELDS: usize = 32;
+const FIRST_OCTETS: usize = 4096;
+
 /// A header field as it was sent.
-#[derive(Clone, Debug)]
-pub(crate) struct Field {
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Field<'a> {
     /// Its number, counted from the top; no two fields of a header have the same.
     number: usize,
     /// As written: white space may follow it.
-    name: Box<[u8]>,
+    name: &'a [u8],
     /// All that follows the colon, without a line end; folds are CRLF.
-    value: Box<[u8]>,
+    value: &'a [u8],
 }
 
-impl Field {
+impl<'a> Field<'a> {
+    /// Its number, for [`Header::get`].
+    pub(crate) fn number(self) -> usize {
+        self.number
+    }
+
     /// The name without white space behind it.
-    pub(crate) fn name(&self) -> &[u8] {
+    pub(crate) fn name(self) -> &'a [u8] {
         self.name.trim_ascii_end()
     }
 
     /// All that follows the colon, without a line end.
-    pub(crate) fn value(&self) -> &[u8] {
-        &self.value
+    pub(crate) fn value(self) -> &'a [u8] {
+        self.value
     }
 }
 
 /// The header fields of a message, one after the other.
 #[derive(Debug, Default)]
 pub(crate) struct Header {
-    fields: Vec<Field>,
+    /// The fields, each name right before its value.
+    text: Vec<u8>,
+    /// Where in the text each name begins, its value begins, and the field ends.
+    fields: Vec<[usize; 3]>,
     /// The octets of the fields, with their colons.
     size: usize,
     is_cut: bool,
@@ -54,17 +66,26 @@ impl Header {
         }
         count_work(name.len() + value.len());
         // Folds grow by an octet each.
-        let folds = value.iter().filter(|&&octet| octet == b'\n').count();
+        let folds = find_octet(value, b'\n')
+            .map_or(0, |_| value.iter().filter(|&&octet| octet == b'\n').count());
         self.size += name.len() + 1 + value.len() + folds;
         if self.size > MAX_HEADER || self.fields.len() >= MAX_FIELDS {
             *self = Self { is_cut: true, ..Self::default() };
             return;
         }
         if self.fields.is_empty() {
-            self.fields.reserve(32);
+            self.fields.reserve(FIRST_FIELDS);
+            self.text.reserve(FIRST_OCTETS);
         }
-        let value = if folds == 0 { value.into() } else { with_crlf(value, folds) };
-        self.fields.push(Field { number: self.fields.len(), name: name.into(), value });
+        let begin = self.text.len();
+        self.text.extend_from_slice(name);
+        let colon = self.text.len();
+        if folds == 0 {
+            self.text.extend_from_slice(value);
+        } else {
+            append_with_crlf(value, &mut self.text);
+        }
+        self.fields.push([begin, colon, self.text.len()]);
     }
 
     /// Whether it was too large and was dropped.
@@ -72,18 +93,34 @@ impl Header {
         self.is_cut
     }
 
+    /// The fields, from the top.
+    fn iter(&self) -> impl Iterator<Item = Field<'_>> {
+        self.fields.iter().enumerate().map(|(number, place)| self.field(number, *place))
+    }
+
+    fn field(&self, number: usize, [begin, colon, end]: [usize; 3]) -> Field<'_> {
+        // The places are those of the text.
+        let part = |begin, end| self.text.get(begin..end).unwrap_or_default();
+        Field { number, name: part(begin, colon), value: part(colon, end) }
+    }
+
+    /// The field of this number.
+    pub(crate) fn get(&self, number: usize) -> Option<Field<'_>> {
+        self.fields.get(number).map(|place| self.field(number, *place))
+    }
+
     /// The fields of this name, from the top.
-    pub(crate) fn find(&self, name: &str) -> impl Iterator<Item = &Field> {
-        self.fields.iter().filter(move |field| field.name().eq_ignore_ascii_case(name.as_bytes()))
+    pub(crate) fn find(&self, name: &str) -> impl Iterator<Item = Field<'_>> {
+        self.iter().filter(move |field| field.name().eq_ignore_ascii_case(name.as_bytes()))
     }
 
     /// The names, of these few, that more than one field has, and the number of fields.
     pub(crate) fn repeated(&self, names: &[&'static str]) -> Vec<(&'static str, usize)> {
         let mut counts: Vec<(&'static str, usize)> = names.iter().map(|name| (*name, 0)).collect();
-        for field in &self.fields {
-            let counted = counts
-                .iter_mut()
-                .find(|(name, _)| name.as_bytes().eq_ignore_ascii_case(field.name()));
+        for field in self.iter() {
+            let name = field.name();
+            let counted =
+                counts.iter_mut().find(|(other, _)| other.as_bytes().eq_ignore_ascii_case(name));
             if let Some((_, count)) = counted {
                 *count += 1;
             }
@@ -94,15 +131,15 @@ impl Header {
 
     /// The fields by their names.
     pub(crate) fn index(&self) -> Index<'_> {
-        let mut fields: Vec<&Field> = self.fields.iter().collect();
+        let mut fields: Vec<(Beginning, Field<'_>)> =
+            self.iter().map(|field| (beginning(field.name()), field)).collect();
         // Stable: the fields of a name stay in their order.
-        fields.sort_by(|a, b| compare_names(a.name(), b.name()));
+        fields.sort_by(|a, (beginning, b)| compare(a, *beginning, b.name()));
         Index { size: self.size, fields }
     }
 }
 
-fn with_crlf(value: &[u8], folds: usize) -> Box<[u8]> {
-    let mut text = Vec::with_capacity(value.len() + folds);
+fn append_with_crlf(value: &[u8], text: &mut Vec<u8>) {
     for line in value.split_inclusive(|&octet| octet == b'\n') {
         match line.strip_suffix(b"\n") {
             Some(line) => {
@@ -112,60 +149,100 @@ fn with_crlf(value: &[u8], folds: usize) -> Box<[u8]> {
             None => text.extend_from_slice(line),
         }
     }
-    text.into()
+}
+
+/// The names of signed fields, as a list with colons between them (`h=`).
+#[derive(Debug, Eq, PartialEq)]
+pub(crate) struct FieldNames(Box<[u8]>);
+
+impl FieldNames {
+    /// The names of a list.
+    pub(crate) fn new(list: &[u8]) -> Self {
+        Self(list.into())
+    }
+
+    /// The names in their order, in the case that they were written in.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &[u8]> {
+        items(&self.0)
+    }
+
+    /// How often a name is there.
+    pub(crate) fn count(&self, name: &str) -> usize {
+        self.iter().filter(|other| other.eq_ignore_ascii_case(name.as_bytes())).count()
+    }
 }
 
 /// The fields of a header by their names.
 #[derive(Debug)]
 pub(crate) struct Index<'a> {
     /// In the order of the names; those of one name from the top.
-    fields: Vec<&'a Field>,
+    fields: Vec<(Beginning, Field<'a>)>,
     /// The octets of the header.
     size: usize,
 }
 
 impl<'a> Index<'a> {
-    /// The fields of a name, from the top.
-    fn find(&self, name: &[u8]) -> &[&'a Field] {
+    /// The fields of a name, from the top, and how many there are before them.
+    fn find(&self, name: &[u8]) -> (usize, &[(Beginning, Field<'a>)]) {
+        let beginning = beginning(name);
         // Each search ends within what it searches.
-        let below = self.fields.partition_point(|field| compare_names(field.name(), name).is_lt());
+        let below = self.fields.partition_point(|field| compare(field, beginning, name).is_lt());
         let (_, rest) = self.fields.split_at(below);
-        let count = rest.partition_point(|field| compare_names(field.name(), name).is_eq());
-        rest.split_at(count).0
+        let count = rest.partition_point(|field| compare(field, beginning, name).is_eq());
+        (below, rest.split_at(count).0)
     }
 
     /// Writes the part of the header that a signature signs (RFC 6376 §3.7): for each of the names
-    /// (`h=`, lower case) the lowest field of that name not yet taken, nothing where there is none
-    /// left; then the field of the signature itself, with the value that it has without the
-    /// signature data, and without a line end.
+    /// (`h=`) the lowest field of that name not yet taken, nothing where there is none left; then
+    /// the field of the signature itself, with the two parts of its value between which the
+    /// signature data is, and without a line end.
     ///
     /// The signature's own field is never one of the named fields (RFC 6376 §3.5).
     pub(crate) fn write_signed(
         &self,
         canonicalization: Canonicalization,
-        names: &[Box<[u8]>],
-        own: &Field,
-        unsigned_value: &[u8],
+        names: &FieldNames,
+        own: Field<'_>,
+        unsigned_value: [&[u8]; 2],
         output: &mut Vec<u8>,
     ) {
         output.clear();
         output.reserve(self.size);
-        let mut left = BTreeMap::new();
-        for name in names {
-            let fields = left.entry(&**name).or_insert_with(|| self.find(name).iter().rev());
-            if let Some(field) = fields.find(|field| field.number != own.number) {
-                canonicalization.append_field(&field.name, &field.value, output);
-                output.extend_from_slice(b"\r\n");
+        // How many of the fields of a name are taken, where the first of them is.
+        let mut taken = vec![0_u32; self.fields.len()];
+        for name in names.iter() {
+            let (place, fields) = self.find(name);
+            let Some(taken) = taken.get_mut(place) else { continue };
+            for (_, field) in fields.iter().rev().skip(*taken as usize) {
+                *taken += 1;
+                if field.number != own.number {
+                    canonicalization.append_name(field.name, output);
+                    canonicalization.append_value(field.value, output);
+                    output.extend_from_slice(b"\r\n");
+                    break;
+                }
             }
         }
-        canonicalization.append_field(&own.name, unsigned_value, output);
+        canonicalization.append_name(own.name, output);
+        // What is on either side of the data is no white space.
+        unsigned_value.iter().for_each(|part| canonicalization.append_value(part, output));
     }
 }
 
-/// The order of names, whose case does not count.
-fn compare_names(a: &[u8], b: &[u8]) -> Ordering {
+/// The first octets of a name, in lower case: their order is that of most names.
+type Beginning = u64;
+
+fn beginning(name: &[u8]) -> Beginning {
+    let mut octets = [0; size_of::<Beginning>()];
+    octets.iter_mut().zip(name).for_each(|(octet, letter)| *octet = letter.to_ascii_lowercase());
+    Beginning::from_be_bytes(octets)
+}
+
+/// The order of a field and a name with this beginning. The case of names does not count.
+fn compare((beginning, field): &(Beginning, Field<'_>), other: Beginning, name: &[u8]) -> Ordering {
     let lower = |octet: &u8| octet.to_ascii_lowercase();
-    a.iter().map(lower).cmp(b.iter().map(lower))
+    let compare_all = || field.name().iter().map(lower).cmp(name.iter().map(lower));
+    beginning.cmp(&other).then_with(compare_all)
 }
 
 #[cfg(test)]
@@ -225,11 +302,12 @@ mod tests {
                 // Folds come as LF or as CRLF.
                 header.push(name.as_bytes(), value.replace("\r\n", if relaxed { "\n" } else { "\r\n" }).as_bytes());
             }
-            let field = header.fields.iter().find(|field| field.number == own).unwrap();
+            let field = header.get(own).unwrap();
             prop_assert_eq!(field.value(), fields[own].1.as_bytes());
-            let signed: Vec<Box<[u8]>> = names.iter().map(|name| name.to_lowercase().into_bytes().into()).collect();
+            let signed = FieldNames::new(names.join(" :\t").as_bytes());
             let mut output = b"left from before".to_vec();
-            header.index().write_signed(canonicalization, &signed, field, unsigned.as_bytes(), &mut output);
+            let (front, back) = unsigned.split_at(4);
+            header.index().write_signed(canonicalization, &signed, field, [front, back].map(str::as_bytes), &mut output);
             prop_assert_eq!(String::from_utf8(output).unwrap(), signed_by_the_letter(&fields, own, &names, relaxed, unsigned));
         }
     }

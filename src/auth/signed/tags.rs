@@ -5,7 +5,7 @@ use base64::{
     engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig},
 };
 
-use crate::mail::octets::{self, count_work, split_once};
+use crate::mail::octets::{self, count_work, find, find_octet, split_once};
 
 /// More tags than this and the list counts as broken; signatures and key records have about fifteen
 /// at most.
@@ -55,9 +55,14 @@ impl<'a> TagList<'a> {
             return None;
         }
         let mut tags: Vec<Tag<'a>> = Vec::with_capacity(12);
-        let mut specs = list.split(|&byte| byte == b';').peekable();
-        while let Some(spec) = specs.next() {
-            if trim(spec).is_empty() && specs.peek().is_none() && !tags.is_empty() {
+        let mut rest = Some(list);
+        while let Some(specs) = rest {
+            let spec;
+            (spec, rest) = match split_once(specs, b';') {
+                Some((spec, after)) => (spec, Some(after)),
+                None => (specs, None),
+            };
+            if rest.is_none() && trim(spec).is_empty() && !tags.is_empty() {
                 break;
             }
             let (name, value) = split_once(spec, b'=')?;
@@ -95,7 +100,7 @@ impl<'a> TagList<'a> {
 
 /// Whether the octet is part of folding white space.
 pub(crate) fn is_fws(byte: u8) -> bool {
-    matches!(byte, b' ' | b'\t' | b'\r' | b'\n')
+    (byte == b' ') | (byte == b'\t') | (byte == b'\r') | (byte == b'\n')
 }
 
 /// The text without folding white space around it.
@@ -103,21 +108,23 @@ pub(crate) fn trim(text: &[u8]) -> &[u8] {
     octets::trim(text, is_fws)
 }
 
-/// A tag-list in which this tag has no value, not even white space: as it is signed (RFC 6376
-/// §3.7).
-pub(crate) fn without_value(list: &[u8], name: &str) -> Vec<u8> {
-    let mut text = Vec::with_capacity(list.len());
-    for spec in list.split_inclusive(|&byte| byte == b';') {
-        match split_once(spec, b'=') {
-            Some((before, value)) if trim(before) == name.as_bytes() => {
-                text.extend_from_slice(before);
-                text.push(b'=');
-                text.extend(value.strip_suffix(b";").map(|_| b';'));
-            }
-            _ => text.extend_from_slice(spec),
+/// The parts of a tag-list before and behind the value of this tag and the white space around that:
+/// as it is signed (RFC 6376 §3.7). Of a list without such a tag the first part is all of it.
+pub(crate) fn around_value<'a>(list: &'a [u8], name: &str) -> [&'a [u8]; 2] {
+    count_work(list.len());
+    let mut rest = list;
+    loop {
+        let end = find_octet(rest, b';').unwrap_or(rest.len());
+        let (spec, after) = rest.split_at(end);
+        if let Some((before, value)) = split_once(spec, b'=')
+            && trim(before) == name.as_bytes()
+        {
+            let (front, _) = list.split_at(list.len() - after.len() - value.len());
+            return [front, after];
         }
+        let [_, next @ ..] = after else { return [list, &[]] };
+        rest = next;
     }
-    text
 }
 
 /// The items of a list with colons between them, each without the white space around it.
@@ -128,9 +135,13 @@ pub(crate) fn items(list: &[u8]) -> impl Iterator<Item = &[u8]> {
 /// The text without any folding white space.
 pub(crate) fn without_fws(text: &[u8]) -> Vec<u8> {
     let mut all = Vec::with_capacity(text.len());
-    for part in text.split(|&byte| is_fws(byte)) {
+    let mut rest = text;
+    while let Some(place) = find(rest, is_fws) {
+        let (part, after) = rest.split_at(place);
         all.extend_from_slice(part);
+        rest = trim(after);
     }
+    all.extend_from_slice(rest);
     all
 }
 
@@ -184,7 +195,11 @@ mod tests {
             ("b=1;", "b", "b=;"),
             ("a=1", "b", "a=1"),
         ] {
-            assert_eq!(without_value(text.as_bytes(), name), without.as_bytes(), "{text:?} {name}");
+            assert_eq!(
+                around_value(text.as_bytes(), name).concat(),
+                without.as_bytes(),
+                "{text:?} {name}"
+            );
         }
     }
 
@@ -199,6 +214,14 @@ mod tests {
         let many = |count: u32| (0..count).map(|n| format!("t{n}=;")).collect::<String>();
         for (count, is_list) in [(63, true), (64, true), (65, false)] {
             assert_eq!(TagList::parse(many(count).as_bytes()).is_some(), is_list, "{count}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn white_space_falls_away(text in "([ \t\r\n]{1,3}|[a-c\x0b]{0,40}){0,6}") {
+            let plain: Vec<u8> = text.bytes().filter(|octet| !b" \t\r\n".contains(octet)).collect();
+            prop_assert_eq!(without_fws(text.as_bytes()), plain);
         }
     }
 
@@ -272,7 +295,7 @@ mod tests {
             prop_assert_eq!(&found, &expected);
             for (name, _) in expected.into_iter().flatten() {
                 let name = String::from_utf8(name).unwrap();
-                let without = without_value(text.as_bytes(), &name);
+                let without = around_value(text.as_bytes(), &name).concat();
                 let specs = |text: &[u8]| text.split(|octet| *octet == b';').map(<[u8]>::to_vec).collect::<Vec<_>>();
                 for (before, after) in specs(text.as_bytes()).into_iter().zip(specs(&without)) {
                     let equals = before.iter().position(|octet| *octet == b'=').unwrap_or(before.len());

@@ -10,7 +10,8 @@ use bodies::{relaxed_by_the_letter, simple_by_the_letter};
 
 fn field(canonicalization: Canonicalization, name: &str, value: &str) -> String {
     let mut output = Vec::new();
-    canonicalization.append_field(name.as_bytes(), value.as_bytes(), &mut output);
+    canonicalization.append_name(name.as_bytes(), &mut output);
+    canonicalization.append_value(value.as_bytes(), &mut output);
     String::from_utf8(output).unwrap()
 }
 
@@ -178,7 +179,8 @@ fn pairs_of_the_suites() {
             {
                 let line = line.replace('\u{1}', "\r\n");
                 let (name, value) = line.split_once(':').unwrap();
-                canonicalization.append_field(name.as_bytes(), value.as_bytes(), &mut output);
+                canonicalization.append_name(name.as_bytes(), &mut output);
+                canonicalization.append_value(value.as_bytes(), &mut output);
                 output.extend_from_slice(b"\r\n");
             }
             output.extend_from_slice(b"\r\n");
