@@ -199,8 +199,8 @@ impl Lines {
 ///
 /// The last octet of a run is the one that stays, unless a line end follows it: so two octets that
 /// follow decide about each octet. Works in steps of [`STEP`] octets, whose two followers are
-/// known: a step that needs no change is copied whole, of another one a mask says which octets
-/// stay. Slices are split by their type, and the text grows as it must: no length can be off.
+/// known: steps that need no change are passed on as they are, of another one a mask says which
+/// octets stay. Slices are split by their type, and the text grows as it must: no length can be off.
 #[cfg_attr(test, derive(Clone))]
 #[derive(Debug, Default)]
 struct Spaces {
@@ -227,22 +227,46 @@ const STEP: usize = 32;
 /// Octets passed on in one go, at the least and but for the end of a chunk.
 const BUFFER: usize = 4096;
 
+/// Octets that need no change are passed on without a copy if there are so many in a row.
+const DIRECT: usize = 256;
+
 impl Spaces {
     fn write(&mut self, chunk: &[u8], mut output: impl FnMut(&[u8])) {
-        // As many as the text can have before it is passed on.
-        self.text.reserve(BUFFER + 2 * STEP);
         let mut rest = self.close(chunk);
+        // From the first octet on that needs no change and is not written yet.
+        let mut clean = rest;
         while let Some((step, after)) = rest.split_first_chunk::<STEP>()
-            && let [next, second, ..] = after
+            && let [_, nexts @ ..] = rest
+            && let [_, seconds @ ..] = nexts
+            && let Some(nexts) = nexts.first_chunk()
+            && let Some(seconds) = seconds.first_chunk()
         {
-            self.write_step(step, *next, *second);
-            if self.text.len() >= BUFFER {
-                self.pass(&mut output);
+            if !is_clean(step, nexts) {
+                self.write_clean(clean, rest, &mut output);
+                self.write_step(step, nexts, seconds);
+                clean = after;
             }
             rest = after;
         }
+        self.write_clean(clean, rest, &mut output);
         self.write_end(rest);
         self.pass(&mut output);
+    }
+
+    /// Adds what needs no change: all of a text but `rest`, which is its end.
+    fn write_clean(&mut self, text: &[u8], rest: &[u8], mut output: impl FnMut(&[u8])) {
+        let (clean, _) = text.split_at(text.len() - rest.len());
+        if clean.len() >= DIRECT {
+            self.pass(&mut output);
+            output(clean);
+            return;
+        }
+        self.text.extend_from_slice(clean);
+        if self.text.len() >= BUFFER {
+            self.pass(&mut output);
+        }
+        // As many as the text can have before it is passed on.
+        self.text.reserve(BUFFER + DIRECT + 2 * STEP - self.text.len());
     }
 
     /// Decides about what the chunk before left open, and gives what is left of this one.
@@ -263,26 +287,14 @@ impl Spaces {
         chunk
     }
 
-    /// Adds a step, which `next` and `second` follow.
-    fn write_step(&mut self, step: &[u8; STEP], next: u8, second: u8) {
-        let (mut nexts, mut seconds) = ([next; STEP], [second; STEP]);
-        {
-            let ([_, step_1 @ ..], [nexts @ .., _]) = (step, &mut nexts);
-            *nexts = *step_1;
-            let ([_, _, step_2 @ ..], [seconds @ .., before_last, _]) = (step, &mut seconds);
-            *seconds = *step_2;
-            *before_last = next;
-        }
-        if is_clean(step, &nexts) {
-            self.text.extend_from_slice(step);
-            return;
-        }
+    /// Adds a step. The octets that follow each of its octets, and the second ones, are there too.
+    fn write_step(&mut self, step: &[u8; STEP], nexts: &[u8; STEP], seconds: &[u8; STEP]) {
         // Twice as long as it has to be, for copies of whole steps.
         let mut text = [b' '; 2 * STEP];
         // In eights, of which bits() makes the mask.
         let mut gone = [[0; 8]; STEP / 8];
         let octets =
-            step.iter().zip(&nexts).zip(&seconds).zip(&mut text).zip(gone.as_flattened_mut());
+            step.iter().zip(nexts).zip(seconds).zip(&mut text).zip(gone.as_flattened_mut());
         for ((((&octet, &next), &second), text), gone) in octets {
             let ends_line = (next == b'\r') & (second == b'\n');
             *gone = u8::from(is_white(octet) & (is_white(next) | ends_line));
