@@ -1,6 +1,7 @@
 use std::sync::Arc;
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
+use futures_util::FutureExt as _;
 use proptest::prelude::{any, prop, proptest};
 use ring::{
     digest,
@@ -342,6 +343,25 @@ async fn keys() {
         (outcome.reason, outcome.identity.as_deref()),
         (Some(Reason::Key(KeyProblem::Subdomain)), Some("a@sub.example.com"))
     );
+}
+
+/// A check of Ed25519 is half of the work after which others get their turn.
+#[tokio::test]
+async fn others_get_their_turn() {
+    let (mut message, dns) = (Message::new(), dns(""));
+    for (count, turns) in [(1, 0), (2, 0), (3, 1), (4, 1), (5, 2)] {
+        message = message.signed(&format!("{TAGS}; n={count}"), &Key::Ed25519);
+        let mut verification = Box::pin(message.verify_with(settings(), &dns));
+        let mut waits = 0;
+        let outcomes = loop {
+            match verification.as_mut().now_or_never() {
+                Some(outcomes) => break outcomes,
+                None => waits += 1,
+            }
+        };
+        assert!(outcomes.len() == count && outcomes.iter().all(|outcome| outcome.reason.is_none()));
+        assert_eq!(waits, turns, "{count}");
+    }
 }
 
 #[tokio::test]

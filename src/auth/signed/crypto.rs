@@ -100,6 +100,14 @@ impl PublicKey {
         }
     }
 
+    /// About how many octets could be hashed in the time of a check.
+    pub(crate) fn work(&self) -> usize {
+        match self {
+            Self::Rsa { modulus, .. } => modulus.len() * modulus.len() / 2,
+            Self::Ed25519(_) => 64 * 1024,
+        }
+    }
+
     /// Whether the signature is that of the text: RSASSA-PKCS1-v1_5 with SHA-256 (RFC 6376 §3.3.2),
     /// or Ed25519 over the SHA-256 of the text (RFC 8463 §3).
     pub(crate) fn verify(&self, text: &[u8], signature: &[u8]) -> bool {
