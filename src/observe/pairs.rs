@@ -45,8 +45,10 @@ impl<'a> Pairs<'a> {
 
     /// Adds a pair with a number.
     pub(super) fn number(&mut self, key: &str, value: usize) {
-        // Writing to a `String` cannot fail.
-        let push_number = |text: &mut String| drop(write!(text, "{value}"));
+        let push_number = |text: &mut String| {
+            // Writing to a `String` cannot fail.
+            let _ = write!(text, "{value}");
+        };
         match self.format {
             LogFormat::Text => {
                 push_key(self.text, key);

@@ -484,7 +484,7 @@ fn keys_in_source() -> BTreeSet<String> {
     let source = read("src/observe/line.rs");
     let source = source.split("#[cfg(test)]").next().unwrap();
     // The first argument, or what a branch chooses for it.
-    let places = [".pair(", ".optional(", ".number(", ".each(", "=> ("]
+    let places = [".pair(", ".optional(", ".number(", ".address(", ".each(", "=> ("]
         .into_iter()
         .flat_map(|before| source.split(before).skip(1));
     let calls = places.map(|call| call.split([',', '\n']).next().unwrap());
