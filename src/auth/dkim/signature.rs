@@ -231,3 +231,39 @@ fn check_times(tags: &TagList<'_>, now: u64) -> Result<(), Reason> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fmt::Write as _;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        /// Each octet is written as it is or as two digits, white space between.
+        #[test]
+        fn quoted_text_is_what_was_quoted(text in prop::collection::vec((any::<u8>(), any::<bool>()), 0..40)) {
+            let mut quoted = String::new();
+            for (octet, is_plain) in &text {
+                match octet {
+                    b'!'..=b'<' | b'>'..=b'~' if *is_plain => quoted.push(char::from(*octet)),
+                    _ => write!(quoted, "={octet:02X} \r\n\t").unwrap(),
+                }
+            }
+            let octets: Vec<u8> = text.into_iter().map(|(octet, _)| octet).collect();
+            prop_assert_eq!(unquote(quoted.as_bytes()), Some(octets));
+        }
+
+        #[test]
+        fn only_two_upper_case_digits_stand_for_an_octet(first in any::<u8>(), second in any::<u8>()) {
+            prop_assume!(!b" \t\r\n".contains(&first) && !b" \t\r\n".contains(&second));
+            let digits = [first, second];
+            let text = str::from_utf8(&digits).ok().filter(|text| {
+                text.bytes().all(|octet| octet.is_ascii_digit() || (b'A'..=b'F').contains(&octet))
+            });
+            let expected = text.map(|text| vec![u8::from_str_radix(text, 16).unwrap()]);
+            prop_assert_eq!(unquote(&[b'=', first, second]), expected);
+        }
+    }
+}

@@ -86,3 +86,19 @@ impl HeaderTrace {
         Self { fields, hash: encode_base64(&sha256(text)), is_good }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::HashTrace;
+
+    #[test]
+    fn a_hash_is_good_where_all_its_octets_are() {
+        let signed = [7; 32];
+        assert!(HashTrace::new(&signed, &signed).is_good());
+        for index in 0..signed.len() {
+            let mut computed = signed;
+            computed[index] ^= 1;
+            assert!(!HashTrace::new(&signed, &computed).is_good(), "{index}");
+        }
+    }
+}

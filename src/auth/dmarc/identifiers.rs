@@ -49,3 +49,43 @@ pub enum DkimStatus {
     /// It is not valid, or not good enough.
     Other,
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::mail::results::Words;
+
+    /// Labels that end alike, so that the end of a name is not always the end of a label.
+    fn name() -> impl Strategy<Value = String> {
+        prop::collection::vec(prop::sample::select(vec!["a", "ba", "bank", "example"]), 1..4)
+            .prop_map(|labels| labels.join("."))
+    }
+
+    /// Whether the last labels of a domain are those of a name.
+    fn is_at_or_below(domain: &str, name: &str) -> bool {
+        let (domain, name): (Vec<_>, Vec<_>) =
+            (domain.split('.').collect(), name.split('.').collect());
+        domain.ends_with(&name)
+    }
+
+    proptest! {
+        #[test]
+        fn only_domains_at_or_below_a_name_may_pass(domain in name(), name in name()) {
+            let parsed = Domain::parse(&domain).unwrap();
+            let is_there = is_at_or_below(&domain, &name);
+            for &(result, _) in SpfResult::ALL {
+                let identifiers = Identifiers { spf: Some((parsed.clone(), result)), dkim: vec![] };
+                let may_pass = matches!(result, SpfResult::Pass | SpfResult::Temperror);
+                prop_assert_eq!(identifiers.may_pass_at_or_below(&name), may_pass && is_there);
+            }
+            for status in [DkimStatus::Pass, DkimStatus::Temperror, DkimStatus::Other] {
+                let dkim = vec![DkimIdentifier { domain: parsed.clone(), status }];
+                let identifiers = Identifiers { spf: None, dkim };
+                let may_pass = status != DkimStatus::Other;
+                prop_assert_eq!(identifiers.may_pass_at_or_below(&name), may_pass && is_there);
+            }
+        }
+    }
+}

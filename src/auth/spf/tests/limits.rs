@@ -140,6 +140,21 @@ fn two_terms_may_find_nothing() {
     assert_eq!((problem(&outcome), outcome.void_lookups), (Some(ProblemKind::NoTarget), 1));
 }
 
+/// The clock cannot count so far.
+#[test]
+fn no_timeout_is_too_long() {
+    for timeout in [Duration::from_secs(3_600), Duration::MAX] {
+        let asked = Asked {
+            limits: Limits { timeout, ..Limits::default() },
+            ..Asked::new("192.0.2.1", "u@example.com")
+        };
+        let mut zone =
+            Zone::parse("example.com TXT \"v=spf1 a -all\"\nexample.com A 192.0.2.1").unwrap();
+        zone.latency = Duration::from_secs(1);
+        assert_eq!(asked.of(&Arc::new(zone)).result, Pass, "{timeout:?}");
+    }
+}
+
 #[test]
 fn one_deadline_for_all() {
     let mut zone = Zone::parse(
