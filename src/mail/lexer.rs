@@ -228,6 +228,22 @@ fn decoded(text: &[u8]) -> String {
 mod tests {
     use super::*;
 
+    /// `quoted-pair = "\\" (VCHAR / WSP)`: no control character but the tab.
+    #[test]
+    fn any_octet_but_a_control_character_is_quoted() {
+        for octet in 0..=u8::MAX {
+            for value in [[b'"', b'\\', octet, b'"'], [b'(', b'\\', octet, b')']] {
+                let mut cursor = Cursor::new(&value);
+                let is_read = match value[0] {
+                    b'"' => cursor.quoted_string().is_ok(),
+                    _ => cursor.skip_cfws().is_ok(),
+                };
+                let is_allowed = !octet.is_ascii_control() || octet == b'\t';
+                assert_eq!(is_read && cursor.peek().is_none(), is_allowed, "{octet:#x}");
+            }
+        }
+    }
+
     #[test]
     fn comments_nest_without_recursion() {
         let depth = 500_000;

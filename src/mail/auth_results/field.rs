@@ -300,3 +300,35 @@ fn is_domain_name(text: &str) -> bool {
 fn is_plain_local_part(text: &str) -> bool {
     tokens::is_dot_atom(text) && text.split(['.', '=', '/']).all(|part| !part.is_empty())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::is_domain_name;
+
+    /// Whether the text has the form of a domain name, by the letter of the grammar.
+    fn is_sub_domain_list(text: &str) -> bool {
+        let labels: Vec<Vec<char>> = text.split('.').map(|label| label.chars().collect()).collect();
+        labels.len() >= 2
+            && labels.iter().all(|label| match label.as_slice() {
+                [] => false,
+                [only] => only.is_ascii_alphanumeric(),
+                [first, inner @ .., last] => {
+                    first.is_ascii_alphanumeric()
+                        && last.is_ascii_alphanumeric()
+                        && inner.iter().all(|c| *c == '-' || c.is_ascii_alphanumeric())
+                }
+            })
+    }
+
+    #[test]
+    fn domain_names_are_told_from_all_short_texts() {
+        let mut texts = vec![String::new()];
+        for _ in 0..6 {
+            for text in &texts {
+                assert_eq!(is_domain_name(text), is_sub_domain_list(text), "{text:?}");
+            }
+            let longer = |text: &String| ["a", "-", ".", "_"].map(|c| format!("{text}{c}"));
+            texts = texts.iter().flat_map(longer).collect();
+        }
+    }
+}

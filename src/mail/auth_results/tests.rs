@@ -79,6 +79,8 @@ fn doubtful_fields_are_ours() {
         b"(unterminated mail.receiver.example; none",
         b"(unterminated",
         b"\"mail.receiver.example; none",
+        // No domain behind the `@`.
+        b"foreign.example; dkim=pass header.i=\"x\"@ header.d=mail.receiver.example",
         b"\"unterminated\\",
         b"\"\"; none",
         b"mail.receiver.example\x01; none",
@@ -224,6 +226,20 @@ fn ids_that_are_not_tokens() {
         b" mx; spf=pass",
         &[AuthservIdPattern::exact("mx example")].into()
     ));
+}
+
+/// The longest id that a field can name is taken, a longer one is not.
+#[test]
+fn ids_have_a_bound() {
+    // Quotes, which another text would need, are included.
+    let read = |length: usize| "a".repeat(length - 2).parse::<AuthservIdPattern>();
+    for (length, is_taken) in [
+        (tokens::MAX_TOKEN_LENGTH - 1, true),
+        (tokens::MAX_TOKEN_LENGTH, true),
+        (tokens::MAX_TOKEN_LENGTH + 1, false),
+    ] {
+        assert_eq!(read(length).is_ok(), is_taken, "{length}");
+    }
 }
 
 #[test]

@@ -154,3 +154,24 @@ fn utf7(text: &[u8]) -> Vec<u8> {
     }
     octets
 }
+
+#[cfg(test)]
+mod tests {
+    use super::decode;
+
+    #[test]
+    fn only_white_space_between_words_falls_away() {
+        let (a, b) = ("=?utf-8?q?a?=", "=?utf-8?q?b?=");
+        for (text, joined, apart) in [
+            (format!("{a} {b}"), "ab", "a b"),
+            (format!("{a} x {b}"), "a x b", "a x b"),
+            (format!("{a}x{b}"), "axb", "axb"),
+            (format!("x {a}"), "x a", "x a"),
+            (format!("{a} x"), "a x", "a x"),
+            (format!("x {a} {b} y"), "x ab y", "x a b y"),
+        ] {
+            assert_eq!(decode(&text, false).as_deref(), Some(joined), "{text}");
+            assert_eq!(decode(&text, true).as_deref(), Some(apart), "{text}");
+        }
+    }
+}

@@ -273,3 +273,22 @@ fn is_domain_character(c: char) -> bool {
         true
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::without_comments;
+
+    #[test]
+    fn quoted_parentheses_begin_and_end_no_comment() {
+        for (text, bare) in [
+            ("a(b)c", "ac"),
+            ("a(b\\)c)d", "ad"),
+            ("a(b(c\\)\\(d)e)f", "af"),
+            ("a(b(c(\\)\\)d)e)f)g", "ag"),
+            ("a\\(b)c", "a\\(b)c"),
+            ("a(b\\\\)c", "ac"),
+        ] {
+            assert_eq!(without_comments(text, false), bare, "{text}");
+        }
+    }
+}

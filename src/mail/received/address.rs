@@ -103,6 +103,14 @@ mod tests {
     }
 
     #[test]
+    fn texts_have_a_bound() {
+        for (length, is_read) in [(99, true), (100, true), (101, false)] {
+            let text = format!("fe80::1%{}", "z".repeat(length - "fe80::1%".len()));
+            assert_eq!(read_ip(text.as_bytes()).is_some(), is_read, "{length}");
+        }
+    }
+
+    #[test]
     fn literals() {
         for (word, address) in [
             ("[198.51.100.7]", "198.51.100.7"),

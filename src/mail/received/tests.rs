@@ -236,6 +236,11 @@ fn what_is_not_read() {
         ("from h (n [203.0.113.66]) (see 198.51.100.200) by gw; date", "unknown-form"),
         ("from h (n [203.0.113.66] (x [198.51.100.200])) by gw; date", "two-addresses"),
         ("from h (Not Verified[203.0.113.66]) by gw; date", "unknown-form"),
+        ("from h (n[203.0.113.66]) by gw; date", "unknown-form"),
+        ("from h (n ([203.0.113.66])) by gw; date", "unknown-form"),
+        // A recipient may have the words of a protocol.
+        ("from h (n [203.0.113.66]) by gw with ESMTP for u with ESMTPA; date", "203.0.113.66 h n"),
+        ("from h (n [203.0.113.66]) by gw for u with ESMTPA; date", "203.0.113.66 h n"),
         ("from h (n [203.0.113.66]) by gw with HTTP; date", "other-protocol"),
         ("from h (n [203.0.113.66]) by gw with id X; date", "other-protocol"),
     ]);
