@@ -202,3 +202,62 @@ fn from_signer(config: &Config, facts: &MessageFacts<'_>) -> Option<Exemption> {
     from_network(config, facts)
         .or_else(|| facts.dkim.iter().any(is_exempt).then_some(Exemption::DmarcDkimDomain))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::{
+        auth::dkim::BodyCoverage,
+        config::{Overrides, load_text},
+        mail::results::Words,
+    };
+
+    fn config(text: &str) -> Config {
+        let text = format!("socket = unix:/nowhere\n{text}\n");
+        load_text(text.as_bytes(), Path::new("test"), &Overrides::default()).unwrap().config
+    }
+
+    #[test]
+    fn a_signature_excuses_the_use_of_a_local_domain_only() {
+        let config = config("dmarc_exempt_dkim_domains = list.example");
+        let signature = SignatureOutcome {
+            domain: Some(Domain::parse("list.example").unwrap()),
+            body: Some(BodyCoverage { covered: 7, total: 7 }),
+            ..SignatureOutcome::default()
+        };
+        let partial = SignatureOutcome {
+            body: Some(BodyCoverage { covered: 6, total: 7 }),
+            ..signature.clone()
+        };
+        for &(refusal, _) in Refusal::ALL {
+            let exempt = |signatures: &[SignatureOutcome]| {
+                let facts = MessageFacts {
+                    dkim: signatures,
+                    ..MessageFacts::of("192.0.2.1".parse().unwrap())
+                };
+                from_failure(&config, &facts, refusal)
+            };
+            let expected = (refusal == Refusal::LocalDomain).then_some(Exemption::DmarcDkimDomain);
+            assert_eq!(exempt(&[partial.clone(), signature.clone()]), expected, "{refusal}");
+            assert_eq!(exempt(std::slice::from_ref(&partial)), None, "{refusal}");
+        }
+    }
+
+    #[test]
+    fn senders_are_exempt_by_address_or_domain() {
+        let config = config("skip_senders = example.com, u@example.net");
+        for (local_part, domain, is_exempt) in [
+            ("u", "example.com", true),
+            ("v", "example.com", true),
+            ("u", "example.net", true),
+            ("v", "example.net", false),
+            ("u", "example.org", false),
+        ] {
+            let found = sender(&config, local_part, &Domain::parse(domain).unwrap());
+            let expected = is_exempt.then_some(Exemption::SkippedSender);
+            assert_eq!(found, expected, "{local_part}@{domain}");
+        }
+    }
+}

@@ -134,3 +134,40 @@ fn may_pass(identifiers: &Identifiers) -> bool {
         .is_some_and(|(_, result)| matches!(result, SpfResult::Pass | SpfResult::Temperror));
     spf || identifiers.dkim.iter().any(|signature| signature.status != DkimStatus::Other)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::{
+        auth::dmarc::DkimIdentifier,
+        config::{Overrides, load_text},
+        mail::{domain::Domain, results::Words},
+    };
+
+    #[test]
+    fn a_message_is_unauthenticated_where_nothing_passes_or_may_pass() {
+        let text = b"socket = unix:/nowhere\nunauthenticated_action = reject\n";
+        let config = load_text(text, Path::new("test"), &Overrides::default()).unwrap().config;
+        let domain = Domain::parse("example.com").unwrap();
+        let signatures = [DkimStatus::Pass, DkimStatus::Temperror, DkimStatus::Other];
+        let spf = SpfResult::ALL.iter().map(|(result, _)| Some(*result)).chain([None]);
+        for spf in spf {
+            for dkim in signatures.into_iter().map(Some).chain([None]) {
+                let status = |status| DkimIdentifier { domain: domain.clone(), status };
+                let identifiers = Identifiers {
+                    spf: spf.map(|result| (domain.clone(), result)),
+                    dkim: dkim.map(status).into_iter().collect(),
+                };
+                let mut facts = MessageFacts::of("192.0.2.1".parse().unwrap());
+                facts.identifiers = Some(&identifiers);
+                let found: Vec<_> = failures(&config, &facts).collect();
+                let may_pass = matches!(spf, Some(SpfResult::Pass | SpfResult::Temperror))
+                    || matches!(dkim, Some(DkimStatus::Pass | DkimStatus::Temperror));
+                let expected = [(Refusal::Unauthenticated, Action::Reject)];
+                assert_eq!(found, if may_pass { &[][..] } else { &expected }, "{spf:?} {dkim:?}");
+            }
+        }
+    }
+}

@@ -30,7 +30,7 @@ pub struct MessageDecision {
 }
 
 impl MessageDecision {
-    fn call_for(&mut self, refusal: Refusal, action: Action) {
+    pub(super) fn call_for(&mut self, refusal: Refusal, action: Action) {
         if action != Action::None {
             self.causes.push(Cause { refusal, action });
         }
@@ -237,4 +237,71 @@ fn from_dmarc(
     }
     let is_enforced = refusal == Refusal::DmarcTemperror || action >= Action::Quarantine;
     Some((Cause { refusal, action }, (!is_enforced).then_some(Exemption::NotEnforced)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mail::results::Words;
+
+    const ACTIONS: [Action; 4] = [Action::Tag, Action::Quarantine, Action::Defer, Action::Reject];
+
+    /// All decisions with one cause.
+    fn decisions() -> impl Iterator<Item = (Refusal, Action, MessageDecision)> {
+        let pairs =
+            Refusal::ALL.iter().flat_map(|(refusal, _)| ACTIONS.map(|action| (*refusal, action)));
+        pairs.map(|(refusal, action)| {
+            let mut decision = MessageDecision::default();
+            decision.call_for(refusal, Action::None);
+            decision.call_for(refusal, action);
+            (refusal, action, decision)
+        })
+    }
+
+    #[test]
+    fn the_disposition_is_that_of_spf_or_dmarc() {
+        for (refusal, action, decision) in decisions() {
+            assert_eq!(decision.causes(), [Cause { refusal, action }]);
+            let expected = match action {
+                _ if refusal.is_of_forged() => Disposition::None,
+                Action::None | Action::Tag => Disposition::None,
+                Action::Quarantine => Disposition::Quarantine,
+                Action::Defer | Action::Reject => Disposition::Reject,
+            };
+            assert_eq!(decision.disposition(), expected, "{refusal} {action:?}");
+            for (other, _) in Refusal::ALL {
+                assert_eq!(decision.is_decided_by(*other), *other == refusal);
+            }
+        }
+        assert_eq!(MessageDecision::default().disposition(), Disposition::None);
+    }
+
+    #[test]
+    fn an_exemption_is_shown_only_where_the_message_goes_on() {
+        for (refusal, action, mut decision) in decisions() {
+            decision.exemption = Some(Exemption::NotEnforced);
+            let goes_on = action == Action::Tag;
+            assert_eq!(decision.exemption().is_some(), goes_on, "{refusal} {action:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_replaced_is_not_enforced() {
+        for exemption in [Exemption::Relayed, Exemption::ExemptRecipient] {
+            for to in [Action::None, Action::Tag, Action::Quarantine] {
+                for (refusal, action, decision) in decisions() {
+                    let found = decision.with(exemption, |_| to);
+                    let is_replaced = !refusal.is_of_forged() && action != to;
+                    let action = if is_replaced { to } else { action };
+                    assert_eq!(found.action(), action, "{refusal}");
+                    assert_eq!(found.causes().is_empty(), action == Action::None);
+                    assert_eq!(found.not_enforced().contains(refusal), is_replaced);
+                    // The deferral of SPF for a relay has been recorded with SPF.
+                    let is_recorded = refusal == Refusal::Spf && exemption == Exemption::Relayed;
+                    let expected = (is_replaced && !is_recorded).then_some(exemption);
+                    assert_eq!(found.exemption, expected, "{refusal}");
+                }
+            }
+        }
+    }
 }

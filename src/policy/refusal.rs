@@ -63,3 +63,47 @@ impl Refusals {
         self.0 & (1 << refusal as u16) != 0
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mail::results::Words;
+
+    #[test]
+    fn refusals_are_a_set() {
+        let all = || Refusal::ALL.iter().map(|(refusal, _)| *refusal).enumerate();
+        for subset in 0..1_u32 << Refusal::ALL.len() {
+            let is_in = |index: usize| subset & (1 << index) != 0;
+            let mut refusals = Refusals::default();
+            // Twice is as good as once.
+            for (index, refusal) in all().chain(all()) {
+                if is_in(index) {
+                    refusals.insert(refusal);
+                }
+            }
+            for (index, refusal) in all() {
+                assert_eq!(refusals.contains(refusal), is_in(index), "{refusal} of {subset:b}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_first_of_the_strictest_causes_is_decisive() {
+        use Action::{Defer, None as Nothing, Quarantine, Reject, Tag};
+        let actions = [Nothing, Tag, Quarantine, Defer, Reject];
+        for index in 0..actions.len().pow(3) {
+            let [a, b, c] = [1, 5, 25].map(|step| actions[index / step % actions.len()]);
+            let causes = [(Refusal::Spf, a), (Refusal::Dmarc, b), (Refusal::Iprev, c)]
+                .map(|(refusal, action)| Cause { refusal, action });
+            let rank = |cause: &Cause| actions.iter().position(|known| *known == cause.action);
+            let mut expected = causes[0];
+            for cause in causes {
+                if rank(&cause) > rank(&expected) {
+                    expected = cause;
+                }
+            }
+            assert_eq!(decisive(&causes), Some(expected));
+        }
+        assert_eq!(decisive(&[]), None);
+    }
+}

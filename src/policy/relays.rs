@@ -31,3 +31,23 @@ pub fn of_exempt_recipients(decision: MessageDecision) -> MessageDecision {
         Action::Quarantine | Action::Defer | Action::Reject => Action::None,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{mail::results::Words, policy::refusal::Refusal};
+
+    #[test]
+    fn messages_to_exempt_recipients_are_neither_refused_nor_kept_back() {
+        for &(refusal, _) in Refusal::ALL {
+            for action in [Action::Tag, Action::Quarantine, Action::Defer, Action::Reject] {
+                let mut decision = MessageDecision::default();
+                decision.call_for(refusal, action);
+                let goes_on = action == Action::Tag || refusal.is_of_forged();
+                let expected = if goes_on { action } else { Action::None };
+                let found = of_exempt_recipients(decision);
+                assert_eq!(found.action(), expected, "{refusal} {action:?}");
+            }
+        }
+    }
+}

@@ -129,3 +129,59 @@ pub fn recorded<'a>(
     let helo = helo.filter(|_| is_definitive || config.include_all_results);
     helo.into_iter().chain(mailfrom)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::{
+        config::{Overrides, load_text},
+        mail::results::Words,
+    };
+
+    /// The parameter that has the code of the reply to a result that is refused.
+    fn parameter(result: SpfResult) -> &'static str {
+        match result {
+            SpfResult::Softfail => "softfail_reply_code",
+            SpfResult::Temperror => "temperror_reply_code",
+            SpfResult::Permerror => "permerror_reply_code",
+            _ => "fail_reply_code",
+        }
+    }
+
+    #[test]
+    fn each_result_has_the_action_of_its_own_code() {
+        const NAMES: [&str; 4] = [
+            "fail_reply_code",
+            "softfail_reply_code",
+            "temperror_reply_code",
+            "permerror_reply_code",
+        ];
+        for (code, other, action) in [("450", "550", Action::Defer), ("550", "450", Action::Reject)]
+        {
+            for name in NAMES {
+                // The enhanced code has to be of the same class.
+                let assignments = |&known: &&str| {
+                    let code = if known == name { code } else { other };
+                    let status = known.replace("reply", "status");
+                    format!("{known} = {code}\n{status} = {}.7.0\n", &code[..1])
+                };
+                let codes: String = NAMES.iter().map(assignments).collect();
+                let text = format!("socket = unix:/nowhere\n{codes}");
+                let config = load_text(text.as_bytes(), Path::new("test"), &Overrides::default())
+                    .unwrap()
+                    .config;
+                for &(result, _) in SpfResult::ALL {
+                    let found = relayed_cause(&config, result);
+                    assert_eq!(found.refusal, Refusal::Spf);
+                    assert_eq!(
+                        found.action == action,
+                        parameter(result) == name,
+                        "{name}: {result}"
+                    );
+                }
+            }
+        }
+    }
+}
