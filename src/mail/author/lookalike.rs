@@ -13,16 +13,18 @@ fn special(c: char) -> Option<char> {
     compatible(c).filter(|ascii| r#"()<>[]:;@\,.""#.contains(*ascii))
 }
 
-/// The ASCII character that a full-width or small form is compatible with.
+/// The ASCII character that a full-width, small, vertical or raised form is compatible with (NFKC).
 fn compatible(c: char) -> Option<char> {
     Some(match c {
         '\u{ff01}'..='\u{ff5e}' => char::from_u32(u32::from(c).checked_sub(0xfee0)?)?,
-        '\u{fe50}' => ',',
+        '\u{fe10}' | '\u{fe50}' => ',',
         '\u{2024}' | '\u{fe52}' => '.',
-        '\u{fe54}' => ';',
-        '\u{fe55}' => ':',
-        '\u{fe59}' => '(',
-        '\u{fe5a}' => ')',
+        '\u{37e}' | '\u{fe14}' | '\u{fe54}' => ';',
+        '\u{fe13}' | '\u{fe55}' => ':',
+        '\u{207d}' | '\u{208d}' | '\u{fe35}' | '\u{fe59}' => '(',
+        '\u{207e}' | '\u{208e}' | '\u{fe36}' | '\u{fe5a}' => ')',
+        '\u{fe47}' => '[',
+        '\u{fe48}' => ']',
         '\u{fe64}' => '<',
         '\u{fe65}' => '>',
         '\u{fe68}' => '\\',
@@ -96,4 +98,56 @@ fn is_invisible(c: char) -> bool {
         | '\u{2060}'..='\u{2065}' | '\u{206a}'..='\u{206f}' | '\u{3164}' | '\u{fe00}'..='\u{fe0f}' | '\u{feff}' | '\u{ffa0}'
         | '\u{fff0}'..='\u{fffd}' | '\u{1bca0}'..='\u{1bca3}' | '\u{1d173}'..='\u{1d17a}' | '\u{e0000}'..='\u{e0fff}'
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// All characters of Unicode whose compatible form (NFKC) is a special of RFC 5322 §3.2.3.
+    const SPECIALS: &[(char, char)] = &[
+        ('\u{37e}', ';'),
+        ('\u{2024}', '.'),
+        ('\u{207d}', '('),
+        ('\u{207e}', ')'),
+        ('\u{208d}', '('),
+        ('\u{208e}', ')'),
+        ('\u{fe10}', ','),
+        ('\u{fe13}', ':'),
+        ('\u{fe14}', ';'),
+        ('\u{fe35}', '('),
+        ('\u{fe36}', ')'),
+        ('\u{fe47}', '['),
+        ('\u{fe48}', ']'),
+        ('\u{fe50}', ','),
+        ('\u{fe52}', '.'),
+        ('\u{fe54}', ';'),
+        ('\u{fe55}', ':'),
+        ('\u{fe59}', '('),
+        ('\u{fe5a}', ')'),
+        ('\u{fe64}', '<'),
+        ('\u{fe65}', '>'),
+        ('\u{fe68}', '\\'),
+        ('\u{fe6b}', '@'),
+        ('\u{ff02}', '"'),
+        ('\u{ff08}', '('),
+        ('\u{ff09}', ')'),
+        ('\u{ff0c}', ','),
+        ('\u{ff0e}', '.'),
+        ('\u{ff1a}', ':'),
+        ('\u{ff1b}', ';'),
+        ('\u{ff1c}', '<'),
+        ('\u{ff1e}', '>'),
+        ('\u{ff20}', '@'),
+        ('\u{ff3b}', '['),
+        ('\u{ff3c}', '\\'),
+        ('\u{ff3d}', ']'),
+    ];
+
+    #[test]
+    fn all_compatible_specials_are_known() {
+        let found: Vec<_> =
+            ('\u{80}'..=char::MAX).filter_map(|c| special(c).map(|ascii| (c, ascii))).collect();
+        assert_eq!(found, SPECIALS);
+    }
 }
