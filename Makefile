@@ -5,6 +5,7 @@
 # make advisories  known faults of what the program depends on; asks the net
 # make diff        ours against other implementations, on cases at random: SEED=, ROUNDS= (each part of them)
 # make fuzz        each reader of strangers' octets, SECONDS= each
+# make mutants     faults put into the code, one at a time, for the unit tests to catch: FILES=src/auth/spf/*.rs, SHARD=1/40
 # make chaos       the daemon under bad treatment, as root: SEED=; CASE= is a part of the name of a case, without spaces
 # make soak        mixed traffic for MINUTES=: nothing grows; SEED=
 # make demo        the daemon at work: a few SMTP sessions, printed
@@ -27,11 +28,14 @@ STRIP = strip --strip-debug
 CARGO = cargo
 TARGET = $(or $(CARGO_TARGET_DIR),target)
 SENDMAIL = $(abspath $(TARGET))/sendmail
-# The version that is installed where there is none.
+# The versions that are installed where there is none.
 CARGO_DENY = 0.20.2
+CARGO_MUTANTS = 27.1.0
 
 SECONDS = 60
 MINUTES = 60
+# What `make mutants` puts faults into: where a wrong answer is forged mail, or lost mail.
+FILES = src/auth/** src/mail/** src/milter/** src/policy/**
 # What `make test` does of it.
 TEST_RUNS = 5000
 
@@ -45,7 +49,7 @@ MONITORING = prometheus-alerts.yml grafana-dashboard.json
 MANPAGES = $(wildcard man/*.[1-9])
 DOCUMENTS = README.md CHANGELOG.md CONTRIBUTING.md SECURITY.md LICENSE $(wildcard docs/*.md)
 
-.PHONY: all check test diff fuzz chaos soak lint deny advisories peers man-lint demo bench bench-growth bench-peers install uninstall clean package-tools deb rpm sbom test-packages
+.PHONY: all check test diff fuzz mutants chaos soak lint deny advisories peers man-lint demo bench bench-growth bench-peers install uninstall clean package-tools deb rpm sbom test-packages
 
 all:
 	$(CARGO) build --release --locked
@@ -91,6 +95,13 @@ diff: peers
 
 fuzz:
 	fuzz/run $(SECONDS)
+
+# Works on a copy of the tree; its report is in TARGET/mutants.out.
+mutants:
+	@$(CARGO) mutants --version >/dev/null 2>&1 || \
+	    { echo "cargo-mutants is missing: cargo install --locked --version $(CARGO_MUTANTS) cargo-mutants" >&2; exit 1; }
+	mkdir -p "$(TARGET)"
+	$(CARGO) mutants --output "$(TARGET)" $(patsubst %,--file '%',$(FILES)) $(if $(SHARD),--shard $(SHARD))
 
 # The program as it is shipped, and the tests as they are built for `make test`.
 chaos: all
