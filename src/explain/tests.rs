@@ -340,7 +340,7 @@ fn every_reason_of_a_signature_is_explained() {
 fn every_key_is_explained() {
     let code = include_str!("../observe/line.rs").split("#[cfg(test)]").next().unwrap();
     let mut keys: BTreeSet<&str> = BTreeSet::new();
-    for call in ["pair(\"", "optional(\""] {
+    for call in ["pair(\"", "optional(\"", "address(\""] {
         keys.extend(code.split(call).skip(1).map(|rest| rest.split('"').next().unwrap()));
     }
     // These are in variables.
