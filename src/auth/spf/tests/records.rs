@@ -53,27 +53,32 @@ fn the_largest_records() {
 #[test]
 fn records_that_are_held_together() {
     let filler = " ?ip4:203.0.113.1".repeat(180);
-    let nested = |count: usize| {
-        let mut text = String::new();
+    // Records within one another, each with so much filler, and perhaps a small one before the next.
+    let nested = |count: usize, filler: &str, before: &str| {
+        let mut text = "side.example TXT \"v=spf1 ?all\"\n".to_owned();
         for depth in 0..count {
             let name =
                 if depth == 0 { "example.com".to_owned() } else { format!("d{depth}.example") };
             let next = if depth + 1 == count {
                 "+all".to_owned()
             } else {
-                format!("include:d{}.example", depth + 1)
+                format!("{before}include:d{}.example", depth + 1)
             };
             text += &format!("{name} TXT \"v=spf1 {next}{filler}\"\n");
         }
         let outcome = check(&text);
         (outcome.result, problem(&outcome), outcome.problem.map(|problem| problem.detail))
     };
-    assert_eq!(nested(9), (Pass, None, None));
-    let (result, reason, detail) = nested(11);
-    assert_eq!((result, reason), (Permerror, Some(ProblemKind::InvalidRecord)));
-    assert!(detail.unwrap().starts_with(
-        "too much to evaluate in this record and those that include it in the SPF record of d"
-    ));
+    assert_eq!(nested(9, &filler, ""), (Pass, None, None));
+    // What was left is not held any more, and all that includes it still is.
+    let (twice, before) = (filler.repeat(2), "include:side.example ");
+    assert_eq!(nested(4, &twice, before), (Pass, None, None));
+    for (result, reason, detail) in [nested(11, &filler, ""), nested(6, &twice, before)] {
+        assert_eq!((result, reason), (Permerror, Some(ProblemKind::InvalidRecord)));
+        assert!(detail.unwrap().starts_with(
+            "too much to evaluate in this record and those that include it in the SPF record of d"
+        ));
+    }
     let side_by_side: String = (0..9)
         .map(|number| format!("s{number}.example TXT \"v=spf1{}\"\n", filler.repeat(2)))
         .collect();
