@@ -17,11 +17,10 @@ use std::{
     time::Duration,
 };
 
-pub use json::push_string;
+pub use json::{is_hidden, push_string};
 pub use queue::Target;
 pub use rate_limit::RateLimit;
 
-use json::is_hidden;
 use queue::{Queue, State, prefix};
 use writer::Writer;
 

@@ -4,6 +4,7 @@ use super::{
     json,
     line::{LogLine, NotOurs, Pair, is_cut, not_ours},
 };
+use crate::log::is_hidden;
 
 /// The most octets of a line: more than any has that the milter writes.
 pub const MAX_LINE: usize = 1 << 18;
@@ -141,7 +142,7 @@ fn unquote(text: &str) -> Result<(String, &str), &'static str> {
                 c @ ('"' | '\\') => value.push(c),
                 'u' => {
                     let rest = chars.as_str();
-                    if let Some((c, after)) = control_character(rest) {
+                    if let Some((c, after)) = hidden_character(rest) {
                         value.push(c);
                         chars = after.chars();
                     } else if let Some(after) = cut_character(rest) {
@@ -159,13 +160,12 @@ fn unquote(text: &str) -> Result<(String, &str), &'static str> {
     }
 }
 
-/// Reads `{HEX}` for a control character.
-fn control_character(text: &str) -> Option<(char, &str)> {
+/// Reads `{HEX}` for a character that is not shown as it is, as it is written: without a 0 in front.
+fn hidden_character(text: &str) -> Option<(char, &str)> {
     let (digits, rest) = text.strip_prefix('{')?.split_once('}')?;
-    let is_hex = (1..=2).contains(&digits.len())
-        && digits.bytes().all(|octet| matches!(octet, b'0'..=b'9' | b'a'..=b'f'));
-    let c = char::from_u32(u32::from_str_radix(digits, 16).ok().filter(|_| is_hex)?)?;
-    c.is_control().then_some((c, rest))
+    let code = u32::from_str_radix(digits, 16).ok()?;
+    let c = char::from_u32(code).filter(|c| is_hidden(*c) && format!("{code:x}") == digits)?;
+    Some((c, rest))
 }
 
 /// Reads the rest of a value that was cut within `\u{HEX}`; returns what follows it.
@@ -223,6 +223,7 @@ mod tests {
                 ("problem".to_owned(), String::new())
             ]
         );
+        assert_eq!(read("helo=\"\\u{2028}\\u{202e}\"")[0].1, "\u{2028}\u{202e}");
         for cut in ["\\u", "\\u{", "\\u{1", "\\u{1b"] {
             let line = format!("helo=\"{}{cut}...\" queue-id=4X", "a ".repeat(255));
             let pairs = read(&line);
@@ -249,6 +250,7 @@ mod tests {
             ("result=\"pa\\ss\"", "a \\ that escapes nothing"),
             ("result=\"\\u{41}\"", "bad \\u{...}"),
             ("result=\"\\u{0001}\"", "bad \\u{...}"),
+            ("result=\"\\u{+1}\"", "bad \\u{...}"),
             ("result=\"a\u{7}\"", "a control character"),
             ("{\"a\":", "JSON"),
         ] {

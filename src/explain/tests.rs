@@ -18,7 +18,7 @@ use crate::{
     config::{self, LogLevel},
     dns,
     internal_error::InternalError,
-    log::Log,
+    log::{Log, is_hidden},
     mail::{
         author::Malformed,
         domain::Domain,
@@ -488,6 +488,9 @@ fn any_text() -> impl Strategy<Value = String> {
         any::<String>(),
         "[a\\\\\"\\x00-\\x1f= é]{0,20}",
         "[a\\\\\"\\x00-\\x1f= é]{150,600}",
+        // What orders other characters, and ends lines of Unicode.
+        "[a\u{200e}\u{202e}\u{2028}]{0,20}",
+        "[a\u{200e}\u{202e}\u{2028}]{50,200}",
     ]
 }
 
@@ -495,7 +498,7 @@ fn any_text() -> impl Strategy<Value = String> {
 fn escaped_length(value: &str) -> usize {
     let length = |c: char| match c {
         '"' | '\\' => 2,
-        c if c.is_control() => format!("\\u{{{:x}}}", u32::from(c)).len(),
+        c if is_hidden(c) => format!("\\u{{{:x}}}", u32::from(c)).len(),
         c => c.len_utf8(),
     };
     value.chars().map(length).sum()

@@ -25,7 +25,7 @@ pub(super) fn end(text: &mut String) {
 
 /// Whether a character can begin another line, command a terminal, or turn the direction of what
 /// follows it.
-pub(super) fn is_hidden(c: char) -> bool {
+pub fn is_hidden(c: char) -> bool {
     c.is_control()
         || matches!(c, '\u{61c}' | '\u{2028}' | '\u{2029}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }

@@ -4,7 +4,7 @@ use std::{fmt::Write as _, net::IpAddr};
 
 use crate::{
     config::LogFormat,
-    log::{MAX_LINE, push_string},
+    log::{MAX_LINE, is_hidden, push_string},
     mail::{ip_address::push_address, octets::first_octets},
 };
 
@@ -139,7 +139,7 @@ fn push_pair(text: &mut String, key: &str, value: &str) {
         && (value.bytes().fold(true, |plain, b| plain & is_plain(b))
             || value
                 .chars()
-                .all(|c| !c.is_whitespace() && !c.is_control() && !matches!(c, '"' | '\\' | '=')));
+                .all(|c| !c.is_whitespace() && !is_hidden(c) && !matches!(c, '"' | '\\' | '=')));
     if plain {
         push_limited(text, value);
     } else {
@@ -148,7 +148,7 @@ fn push_pair(text: &mut String, key: &str, value: &str) {
             match c {
                 '"' | '\\' => escaped.extend(['\\', c]),
                 // Writing to a `String` cannot fail.
-                c if c.is_control() => drop(write!(escaped, "\\u{{{:x}}}", u32::from(c))),
+                c if is_hidden(c) => drop(write!(escaped, "\\u{{{:x}}}", u32::from(c))),
                 c => escaped.push(c),
             }
             escaped
