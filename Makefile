@@ -47,7 +47,7 @@ DROPINS = names-and-groups.conf notify-reload.conf
 EXAMPLES = $(shell find examples -type f ! -name '*.rs' 2>/dev/null)
 MONITORING = prometheus-alerts.yml grafana-dashboard.json
 MANPAGES = $(wildcard man/*.[1-9])
-DOCUMENTS = README.md CHANGELOG.md CONTRIBUTING.md SECURITY.md LICENSE $(wildcard docs/*.md)
+DOCUMENTS = README.md CHANGELOG.md CONTRIBUTING.md SECURITY.md LICENSE $(wildcard docs/*.md docs/*.svg)
 
 .PHONY: all check test diff fuzz mutants chaos soak lint deny advisories peers man-lint demo bench bench-growth bench-peers install uninstall clean package-tools deb rpm sbom test-packages
 
