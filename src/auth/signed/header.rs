@@ -99,9 +99,9 @@ impl Header {
     }
 
     fn field(&self, number: usize, [begin, colon, end]: [usize; 3]) -> Field<'_> {
-        // The places are those of the text.
-        let part = |begin, end| self.text.get(begin..end).unwrap_or_default();
-        Field { number, name: part(begin, colon), value: part(colon, end) }
+        // The places are those of the text, from its beginning to its end.
+        let (name, value) = self.text.split_at(end).0.split_at(colon);
+        Field { number, name: name.split_at(begin).1, value }
     }
 
     /// The field of this number.
@@ -212,6 +212,7 @@ impl<'a> Index<'a> {
         let mut taken = vec![0_u32; self.fields.len()];
         for name in names.iter() {
             let (place, fields) = self.find(name);
+            // The place behind all fields is that of a name that none of them has.
             let Some(taken) = taken.get_mut(place) else { continue };
             for (_, field) in fields.iter().rev().skip(*taken as usize) {
                 *taken += 1;

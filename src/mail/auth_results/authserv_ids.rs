@@ -73,7 +73,7 @@ impl AuthservIdSet {
     fn has_parent_of(&self, id: &str) -> bool {
         let parents = id
             .rmatch_indices('.')
-            .map(|(dot, _)| (dot, id.get(dot + 1..).unwrap_or_default()))
+            .map(|(dot, point)| (dot, id.split_at(dot + point.len()).1))
             .take_while(|(_, parent)| parent.len() <= self.longest_parent);
         // An empty label is below nothing.
         parents.into_iter().any(|(dot, parent)| dot > 0 && self.parents.contains(parent))
@@ -83,9 +83,7 @@ impl AuthservIdSet {
     fn occurs_in(&self, texts: &[String]) -> bool {
         let occurs = |text: &String| {
             let places = text.char_indices().map(|(place, _)| place).chain([text.len()]);
-            places
-                .into_iter()
-                .any(|place| text.get(place..).is_some_and(|it| self.has_beginning_of(it)))
+            places.into_iter().any(|place| self.has_beginning_of(text.split_at(place).1))
         };
         !self.forms.is_empty() && texts.iter().any(occurs)
     }
