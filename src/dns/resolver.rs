@@ -429,6 +429,14 @@ mod tests {
         assert!(resolver.servers.list().upstreams[0].is_ready());
     }
 
+    /// A resolver that asks one question at a time, and its permits.
+    fn with_one_permit(settings: &Settings) -> (Arc<Permits>, Resolver) {
+        let (servers, permits) = (Servers::new(settings, Listener::new(|_| {})), Permits::new(1));
+        let resolver =
+            Resolver::build(settings, servers, Cache::new(1), Arc::clone(&permits), Arc::default());
+        (permits, resolver)
+    }
+
     /// The wait takes nothing of the server's time, but of that of the look-up.
     #[tokio::test(start_paused = true)]
     async fn who_has_next_to_no_time_is_not_to_blame() {
@@ -436,15 +444,7 @@ mod tests {
         for (waited, is_blamed) in [(0, true), (7400, true), (7600, false)] {
             let nameservers = Some(vec![silent.local_addr().unwrap()]);
             let settings = Settings { nameservers, ..Settings::default() };
-            let servers = Servers::new(&settings, Listener::new(|_| {}));
-            let permits = Permits::new(1);
-            let resolver = Resolver::build(
-                &settings,
-                servers,
-                Cache::new(1),
-                Arc::clone(&permits),
-                Arc::default(),
-            );
+            let (permits, resolver) = with_one_permit(&settings);
             let resolver = Arc::new(resolver);
             let first = permits.share().request().permit().await;
             let release = async {
@@ -467,15 +467,7 @@ mod tests {
     async fn failed_look_ups_are_remembered() {
         let server = SocketAddr::from(([127, 0, 0, 1], 9));
         let settings = Settings { nameservers: Some(vec![server]), ..Settings::default() };
-        let servers = Servers::new(&settings, Listener::new(|_| {}));
-        let permits = Permits::new(1);
-        let resolver = Resolver::build(
-            &settings,
-            servers,
-            Cache::new(1),
-            Arc::clone(&permits),
-            Arc::default(),
-        );
+        let (_, resolver) = with_one_permit(&settings);
         let (share, name) =
             (resolver.share(), |n: usize| Name::new(&format!("{n}.example")).unwrap());
         let request = share.request();
