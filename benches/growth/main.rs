@@ -3,8 +3,8 @@
 //!
 //! `cargo bench --bench growth [-- SECTION...]`, with the sections `connections`, `cache`,
 //! `signatures`, `bodies` and `lists`, or the name of the parameter of a list; none means all.
-//! `docs/benchmarks.md` says what is measured and how. The curves are in `target/performance/growth-*.svg`. A goal that is not met is reported, and is not
-//! an error.
+//! `docs/benchmarks.md` says what is measured and how. The curves are in
+//! `target/performance/growth-*.svg`. A goal that is not met is reported, and is not an error.
 
 #![allow(clippy::cast_precision_loss, reason = "sizes and figures are small")]
 #![allow(clippy::indexing_slicing, reason = "tables of constant length")]
@@ -32,6 +32,7 @@ use testkit::{
         growth::Goal,
         load::{self, Mode},
         mta::{Message, Mta, Sender, Socket},
+        program,
         signer::{self, FIELDS, Key},
         zones,
     },
@@ -63,22 +64,7 @@ struct Bench {
 }
 
 fn main() -> ExitCode {
-    let arguments: Vec<String> =
-        env::args().skip(1).filter(|argument| argument != "--bench").collect();
-    let result = match arguments.split_first() {
-        Some((mode, parent)) if mode == awake::ARGUMENT => {
-            awake::stay_awake(parent.first().and_then(|id| id.parse().ok()));
-            Ok(())
-        }
-        _ => run(&arguments),
-    };
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("cannot measure: {error}");
-            ExitCode::FAILURE
-        }
-    }
+    program::main(run)
 }
 
 fn run(sections: &[String]) -> io::Result<()> {
