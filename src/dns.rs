@@ -59,6 +59,15 @@ pub struct Dns {
     source: Source,
 }
 
+/// What the cache knows of a question.
+#[derive(Clone, Debug)]
+pub struct Known {
+    /// The outcome of the look-up.
+    pub outcome: Result<Answer, Failure>,
+    /// When its time is over.
+    pub until: Instant,
+}
+
 #[derive(Clone, Debug)]
 enum Source {
     #[cfg(any(test, feature = "testing"))]
@@ -198,9 +207,23 @@ impl Dns {
                 dns.lookup_and_keep(recording, name, record_type).await
             }
         }?;
+        Self::usable(answer, record_type)
+    }
+
+    /// The answer as methods get it.
+    fn usable(answer: Answer, record_type: RecordType) -> Result<Answer, Failure> {
         let answer = answer.bounded()?;
         // Records of another type answer nothing; they are not the same as none.
         if answer.record_type() == record_type { Ok(answer) } else { Err(Failure::Network) }
+    }
+
+    /// What the cache knows of a question at a time: what [`Dns::lookup`] would give at once. `None`
+    /// where it knows nothing, and without a cache.
+    pub fn known(&self, name: &Name, record_type: RecordType, now: Instant) -> Option<Known> {
+        let Source::Resolver(resolver, _) = &self.source else { return None };
+        let (outcome, until) = resolver.known(name, record_type, now)?;
+        let outcome = outcome.and_then(|answer| Self::usable(answer, record_type));
+        Some(Known { outcome, until })
     }
 
     /// Looks records up, once for each question of a recording.
@@ -280,12 +303,34 @@ impl Dns {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::{answer::TOO_MANY_RECORDS, *};
 
     impl Dns {
         /// A client that knows the texts at a name, and has no name server.
         pub(crate) fn knowing(name: &Name, texts: &Texts) -> Self {
-            Self::of(Arc::new(Resolver::knowing(name, texts)))
+            let dns = Self::knowing_nothing();
+            dns.learn(name, RecordType::Txt, &Ok(Answer::Txt(texts.clone())), reply::MAX_TTL);
+            dns
+        }
+
+        /// A client with an empty cache, and no name server.
+        pub(crate) fn knowing_nothing() -> Self {
+            Self::of(Arc::new(Resolver::knowing_nothing()))
+        }
+
+        /// Puts an outcome into the cache, for so long.
+        pub(crate) fn learn(
+            &self,
+            name: &Name,
+            record_type: RecordType,
+            outcome: &Result<Answer, Failure>,
+            ttl: Duration,
+        ) {
+            if let Some(resolver) = self.resolver() {
+                resolver.learn(name, record_type, outcome, ttl);
+            }
         }
     }
 

@@ -13,6 +13,7 @@
 mod evaluate;
 mod expand;
 mod explanation;
+mod kept;
 mod limits;
 mod lookups;
 mod mechanism;
@@ -30,16 +31,18 @@ use std::{net::IpAddr, time::Duration};
 use tokio::time::{Instant, timeout_at};
 
 use super::reverse;
-use crate::dns::{Dns, Name};
+use crate::dns::{Answer, Dns, Name, RecordType};
 
-use evaluate::Evaluation;
+use evaluate::{Evaluation, Finished};
 pub use expand::{Variables, expand_explain_string};
+use kept::KeptOutcomes;
 pub use limits::Limits;
 use limits::{FOREVER, MAX_NAMES_TIME};
 use lookups::Lookups;
 pub use names::has_client_name;
 pub use outcome::{Outcome, Problem, ProblemKind};
 pub use query::{POSTMASTER, Query, QueryDomain};
+use record::ParsedRecord;
 pub use trace::{Step, Trace};
 
 /// Why a domain name of one label has no policy.
@@ -59,14 +62,34 @@ pub async fn check(
         Ok(_) => return no_policy(SINGLE_LABEL, trace),
         Err(error) => return no_policy(&error.to_string(), trace),
     };
-    // A time-out too long for the clock is none that could run out.
-    let now = Instant::now();
-    let deadline = now.checked_add(limits.timeout).unwrap_or_else(|| now + FOREVER);
+    let (name, now) = (Name::from(&domain), Instant::now());
+    let known = dns.known(&name, RecordType::Txt, now);
+    let texts = known.as_ref().and_then(|known| match &known.outcome {
+        Ok(Answer::Txt(texts)) => Some(texts.clone()),
+        _ => None,
+    });
     let variables = Variables::new(query, &domain);
-    let lookups = Lookups::new(dns, variables, limits, deadline, trace.as_deref_mut());
+    if trace.is_none()
+        && let Some(record) = texts.as_ref().and_then(|texts| texts.parsed::<ParsedRecord>())
+        && let Some(outcome) = record.outcomes.find(variables.client, limits, now)
+    {
+        return outcome;
+    }
+    // A time-out too long for the clock is none that could run out.
+    let deadline = now.checked_add(limits.timeout).unwrap_or_else(|| now + FOREVER);
+    let lookups =
+        Lookups::new(dns, variables, limits, (now, deadline), known, trace.as_deref_mut());
     let mut evaluation = Evaluation::new(lookups);
-    let finished = timeout_at(deadline, evaluation.run(Name::from(&domain))).await;
-    let (mut outcome, wanted) = evaluation.finish(finished.ok());
+    let finished = timeout_at(deadline, evaluation.run(name.clone())).await;
+    let Finished { mut outcome, holds, wanted_explanation: wanted } =
+        evaluation.finish(finished.ok());
+    if let (Some((record, until)), Some(texts), None) = (holds, texts, &wanted)
+        && record.outcomes.keep(variables.client, limits, &outcome, until)
+    {
+        // What is kept counts in the cache.
+        let weight = record.weight + KeptOutcomes::WEIGHT;
+        dns.keep_parsed(&name, &texts, record, weight);
+    }
     // The explanation comes after the result, so that trouble with it cannot change the result.
     if let Some(wanted) = wanted {
         let policy_domain = wanted.domain.clone();

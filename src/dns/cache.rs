@@ -71,8 +71,17 @@ impl Cache {
 
     /// The outcome that is known now.
     pub(super) fn find(&self, key: &Key) -> Option<Result<Answer, Failure>> {
-        let entry = self.entries.as_ref()?.get(key)?;
-        (Instant::now() < entry.expires).then_some(entry.outcome)
+        self.find_at(key, Instant::now()).map(|(outcome, _)| outcome)
+    }
+
+    /// The outcome that is known at a time, and when its time is over.
+    pub(super) fn find_at(
+        &self,
+        key: &Key,
+        now: Instant,
+    ) -> Option<(Result<Answer, Failure>, Instant)> {
+        let Entry { outcome, expires, .. } = self.entries.as_ref()?.get(key)?;
+        (now < expires).then_some((outcome, expires))
     }
 
     /// Keeps an outcome for so long, if it is not too large.

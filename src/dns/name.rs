@@ -48,6 +48,11 @@ impl Name {
         Self(text.into())
     }
 
+    /// The name as shared text.
+    pub fn to_shared_text(&self) -> Arc<str> {
+        Arc::clone(&self.0)
+    }
+
     /// The name as text: lower case, no last dot.
     pub fn as_str(&self) -> &str {
         &self.0

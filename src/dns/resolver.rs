@@ -99,6 +99,18 @@ impl Resolver {
         self.permits.share()
     }
 
+    /// What the cache knows of a question at a time, and when its time is over.
+    pub(super) fn known(
+        &self,
+        name: &Name,
+        record_type: RecordType,
+        now: Instant,
+    ) -> Option<(Result<Answer, Failure>, Instant)> {
+        let found = self.cache.find_at(&Key { name: name.clone(), record_type }, now)?;
+        count(&self.counters.hits);
+        Some(found)
+    }
+
     pub(super) async fn lookup(
         self: &Arc<Self>,
         share: &Arc<Share>,
@@ -392,17 +404,24 @@ impl fmt::Debug for Resolver {
 
 #[cfg(test)]
 mod tests {
-    use super::{super::texts::Texts, *};
+    use super::*;
 
     impl Resolver {
         /// A client that knows the texts at a name, and has no name server.
-        pub(in super::super) fn knowing(name: &Name, texts: &Texts) -> Self {
+        pub(in super::super) fn knowing_nothing() -> Self {
             let nameservers = Some(vec![SocketAddr::from(([127, 0, 0, 1], 9))]);
             let settings = Settings { nameservers, ..Settings::default() };
-            let resolver = Self::new(&settings, Listener::new(|_| {}));
-            let key = Key { name: name.clone(), record_type: RecordType::Txt };
-            resolver.cache.keep(&key, &Ok(Answer::Txt(texts.clone())), MAX_TTL);
-            resolver
+            Self::new(&settings, Listener::new(|_| {}))
+        }
+
+        pub(in super::super) fn learn(
+            &self,
+            name: &Name,
+            record_type: RecordType,
+            outcome: &Result<Answer, Failure>,
+            ttl: Duration,
+        ) {
+            self.cache.keep(&Key { name: name.clone(), record_type }, outcome, ttl);
         }
     }
 

@@ -107,8 +107,8 @@ fn comparisons(line: &LogLine, finding: &Finding) -> Vec<Comparison> {
     }
     if let Some(then) = line.get("mechanism") {
         let outcome = outcome_of(identity).filter(|outcome| outcome.policy_domain.is_some());
-        let now = outcome
-            .map(|outcome| outcome.mechanism.clone().unwrap_or_else(|| "default".to_owned()));
+        let now =
+            outcome.map(|outcome| outcome.mechanism.as_deref().unwrap_or("default").to_owned());
         let cause = "the record has changed, or what it leads to";
         if now.is_some() {
             let (what, then) = ("The term".to_owned(), then.to_owned());

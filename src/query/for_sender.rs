@@ -114,7 +114,7 @@ fn spf(
     let spf::Outcome { result, mechanism, policy_domain, problem, .. } = &verified.outcome;
     let domain = verified.domain.as_str();
     let term = || match (mechanism, policy_domain) {
-        (Some(term), Some(owner)) if term == "all" && owner.eq_ignore_ascii_case(domain) => {
+        (Some(term), Some(owner)) if **term == *"all" && owner.eq_ignore_ascii_case(domain) => {
             "no term before \"all\" matches".to_owned()
         }
         (Some(term), Some(owner)) if owner.eq_ignore_ascii_case(domain) => {

@@ -139,7 +139,7 @@ fn of_identity(record: &Record, identity: &IdentityRecord, config: &Config) -> V
     object.optional("helo", record.helo.as_deref());
     if let Some(domain) = &outcome.policy_domain {
         object.set("mechanism", outcome.mechanism.as_deref().unwrap_or("default"));
-        object.set("policy-domain", domain.as_str());
+        object.set("policy-domain", &**domain);
     }
     if let Some(problem) = &outcome.problem {
         object.set("problem", problem.kind.as_str());

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use tokio::time::Instant;
 use viaspf::record::{Directive, Modifier, Qualifier, SpfRecord, Term};
 
 use super::{
@@ -30,6 +31,17 @@ pub(super) struct Evaluation<'a> {
     /// About how many octets of memory the records on the stack take.
     held: usize,
     wanted_explanation: Option<WantedExplanation>,
+    /// The record of the sender's domain.
+    first: Option<Arc<ParsedRecord>>,
+}
+
+/// What an evaluation came to.
+pub(super) struct Finished {
+    pub(super) outcome: Outcome,
+    /// The record of the sender's domain, and until when the outcome holds for other senders of the
+    /// domain; `None` where it does not.
+    pub(super) holds: Option<(Arc<ParsedRecord>, Instant)>,
+    pub(super) wanted_explanation: Option<WantedExplanation>,
 }
 
 /// A record that is being evaluated.
@@ -66,7 +78,7 @@ enum Next {
 
 impl<'a> Evaluation<'a> {
     pub(super) fn new(lookups: Lookups<'a>) -> Self {
-        Self { lookups, stack: Vec::new(), held: 0, wanted_explanation: None }
+        Self { lookups, stack: Vec::new(), held: 0, wanted_explanation: None, first: None }
     }
 
     /// Evaluates the record of a domain to the end.
@@ -85,16 +97,17 @@ impl<'a> Evaluation<'a> {
     }
 
     /// The outcome, given what the evaluation came to; `None` means that the time ran out.
-    pub(super) fn finish(
-        mut self,
-        finished: Option<Result<Outcome, Problem>>,
-    ) -> (Outcome, Option<WantedExplanation>) {
+    pub(super) fn finish(mut self, finished: Option<Result<Outcome, Problem>>) -> Finished {
         let outcome = finished
             .unwrap_or_else(|| Err(self.lookups.fail_late()))
             .unwrap_or_else(Outcome::with_problem);
         self.lookups.trace_result(outcome.result);
         let (lookups, void_lookups) = self.lookups.counts();
-        (Outcome { lookups, void_lookups, ..outcome }, self.wanted_explanation)
+        Finished {
+            outcome: Outcome { lookups, void_lookups, ..outcome },
+            holds: self.first.zip(self.lookups.holds_until()),
+            wanted_explanation: self.wanted_explanation,
+        }
     }
 
     /// Fetches the record of a domain (RFC 7208 §4.4, §4.5).
@@ -106,7 +119,12 @@ impl<'a> Evaluation<'a> {
     ) -> Result<Next, Problem> {
         let is_target = include.is_some() || redirected;
         self.lookups.want(&domain);
-        let texts = match self.lookups.lookup(&domain, RecordType::Txt).await {
+        let lookup = if is_target {
+            self.lookups.lookup(&domain, RecordType::Txt).await
+        } else {
+            self.lookups.lookup_first(&domain).await
+        };
+        let texts = match lookup {
             Ok(Answer::Txt(texts)) => texts,
             Err(failure) if failure.is_void() => {
                 self.lookups.trace_failure(&domain, RecordType::Txt, failure);
@@ -225,9 +243,9 @@ impl<'a> Evaluation<'a> {
             if result == SpfResult::Fail {
                 self.want_explanation(&frame);
             }
-            let mechanism =
-                frame.last().filter(|_| matched).map(|directive| directive.mechanism.to_string());
-            let policy_domain = Some(frame.domain.to_string());
+            let last = frame.last().filter(|_| matched);
+            let mechanism = last.map(|directive| directive.mechanism.to_string().into());
+            let policy_domain = Some(frame.domain.to_shared_text());
             return Ok(Next::Finish(Outcome {
                 mechanism,
                 policy_domain,
@@ -247,6 +265,10 @@ impl<'a> Evaluation<'a> {
 
     fn push(&mut self, frame: Frame) {
         self.held += frame.record.weight;
+        self.first.get_or_insert_with(|| Arc::clone(&frame.record));
+        if frame.record.has_macros {
+            self.lookups.holds_for_nobody_else();
+        }
         self.lookups.enter(&frame.domain, &frame.record);
         self.stack.push(frame);
     }

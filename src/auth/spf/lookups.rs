@@ -1,7 +1,13 @@
 //! The look-ups of a check: their limits, the answers that came early, the problems that they end
 //! with, and the trace of the check.
 
-use std::{future::Future, net::IpAddr, pin::pin, sync::Arc, task::Poll};
+use std::{
+    future::{Future, ready},
+    net::IpAddr,
+    pin::pin,
+    sync::Arc,
+    task::Poll,
+};
 
 use futures_util::future::Either;
 use tokio::time::{Instant, timeout_at};
@@ -16,7 +22,7 @@ use super::{
     trace::{Trace, describe_answer, list},
 };
 use crate::{
-    dns::{Answer, Dns, Failure, Name, RecordType, Server},
+    dns::{Answer, Dns, Failure, Known, Name, RecordType, Server},
     mail::results::SpfResult,
 };
 
@@ -26,8 +32,15 @@ pub(super) struct Lookups<'a> {
     /// The values of macros in the record of the sender's domain.
     pub(super) variables: Variables<'a>,
     pub(super) limits: &'a Limits,
+    /// When the check began.
+    begin: Instant,
     /// When the time runs out.
     end: Instant,
+    /// Until when all answers so far hold for any sender of the domain; `None` where that is not
+    /// known, or they do not.
+    holds_until: Option<Instant>,
+    /// What the cache knew of the record of the sender's domain when the check began.
+    first: Option<Known>,
     /// Terms that asked DNS.
     terms: usize,
     /// Terms among them that found nothing.
@@ -60,14 +73,18 @@ impl<'a> Lookups<'a> {
         dns: &'a Dns,
         variables: Variables<'a>,
         limits: &'a Limits,
-        end: Instant,
+        (begin, end): (Instant, Instant),
+        first: Option<Known>,
         trace: Option<&'a mut Trace>,
     ) -> Self {
         Self {
             dns,
             variables,
             limits,
+            begin,
             end,
+            holds_until: first.as_ref().map(|known| known.until),
+            first,
             terms: 0,
             void_terms: 0,
             names: None,
@@ -117,12 +134,23 @@ impl<'a> Lookups<'a> {
 
     //--- Look-ups ---
 
+    /// Looks up the record of the sender's domain, where that was not done when the check began.
+    pub(super) async fn lookup_first(&mut self, name: &Name) -> Result<Answer, Failure> {
+        match self.first.take() {
+            Some(known) => known.outcome,
+            None => self.lookup(name, RecordType::Txt).await,
+        }
+    }
+
     /// Looks records up, or takes what was asked early.
     pub(super) async fn lookup(
         &mut self,
         name: &Name,
         kind: RecordType,
     ) -> Result<Answer, Failure> {
+        if let Some(outcome) = self.at_hand(name, kind) {
+            return outcome;
+        }
         let lookup = self.start(name, kind);
         let answer = self.wait(lookup).await;
         self.forget_large(name, kind, &answer);
@@ -158,10 +186,36 @@ impl<'a> Lookups<'a> {
     where
         'a: 'n,
     {
-        match &mut self.prefetch {
+        if let Some(outcome) = self.at_hand(name, kind) {
+            return Either::Left(ready(outcome));
+        }
+        Either::Right(match &mut self.prefetch {
             Some(prefetch) => Either::Left(prefetch.take_up(self.dns, name, kind)),
             None => Either::Right(self.dns.lookup(name, kind)),
-        }
+        })
+    }
+
+    /// What the cache knows, as long as it has known everything: nothing had to be waited for, so
+    /// that the time is still that of the beginning.
+    fn at_hand(&mut self, name: &Name, kind: RecordType) -> Option<Result<Answer, Failure>> {
+        let known = match self.prefetch {
+            None => self.dns.known(name, kind, self.begin),
+            Some(_) => None,
+        };
+        let until = known.as_ref().map(|known| known.until);
+        self.holds_until = self.holds_until.zip(until).map(|(so_far, until)| so_far.min(until));
+        known.map(|known| known.outcome)
+    }
+
+    /// From now on the outcome depends on more than the client and the domain.
+    pub(super) fn holds_for_nobody_else(&mut self) {
+        self.holds_until = None;
+    }
+
+    /// Until when the outcome holds for any sender of the domain; `None` where that is not known, or
+    /// it does not.
+    pub(super) fn holds_until(&self) -> Option<Instant> {
+        self.holds_until
     }
 
     /// Awaits a look-up. While it is pending, the look-ups of later terms are under way.
@@ -203,6 +257,8 @@ impl<'a> Lookups<'a> {
         if self.names.is_some() {
             return None;
         }
+        // The look-ups of the names' addresses are none of these.
+        self.holds_for_nobody_else();
         let (client, deadline) = (self.client(), names_deadline(self.end));
         let reverse = Name::reverse(client);
         let answer = timeout_at(deadline, self.lookup(&reverse, RecordType::Ptr)).await;

@@ -1,5 +1,7 @@
 //! The outcome of a check.
 
+use std::sync::Arc;
+
 use crate::mail::results::{SpfResult, words};
 
 /// The outcome of a check.
@@ -9,9 +11,9 @@ pub struct Outcome {
     pub result: SpfResult,
     /// The mechanism that matched, in canonical form and without its qualifier; `None` where none
     /// did.
-    pub mechanism: Option<String>,
+    pub mechanism: Option<Arc<str>>,
     /// The domain whose record holds it, or whose record ended the check without a match.
-    pub policy_domain: Option<String>,
+    pub policy_domain: Option<Arc<str>>,
     /// The problem: for temperror and permerror always, for none where the domain cannot have a
     /// policy.
     pub problem: Option<Problem>,

@@ -7,7 +7,10 @@ use viaspf::record::{
     Modifier, SpfRecord, Term,
 };
 
-use super::limits::{MAX_KEPT_RECORD, MAX_MACROS, MAX_RECORD, MAX_TERMS};
+use super::{
+    kept::KeptOutcomes,
+    limits::{MAX_KEPT_RECORD, MAX_MACROS, MAX_RECORD, MAX_TERMS},
+};
 use crate::{
     dns::{Dns, Name, Texts},
     mail::octets::count_work,
@@ -44,8 +47,12 @@ pub(super) enum RecordError {
 #[derive(Debug, PartialEq)]
 pub(super) struct ParsedRecord {
     record: SpfRecord,
-    /// About how many octets of memory it takes.
+    /// About how many octets of memory it takes, without the outcomes.
     pub(super) weight: usize,
+    /// Whether the targets of its terms may depend on more than its domain.
+    pub(super) has_macros: bool,
+    /// Outcomes of checks of domains that have this record.
+    pub(super) outcomes: KeptOutcomes,
 }
 
 impl Deref for ParsedRecord {
@@ -95,7 +102,8 @@ fn select(texts: &[Box<[u8]>]) -> Result<ParsedRecord, RecordError> {
     }
     let (text, record) = (record, parse(record)?);
     let weight = text.len() + PART * (record.terms.len() + count_macros(text));
-    Ok(ParsedRecord { record, weight })
+    let has_macros = count_macros(text) > 0;
+    Ok(ParsedRecord { record, weight, has_macros, outcomes: KeptOutcomes::default() })
 }
 
 pub(super) fn is_record(text: &[u8]) -> bool {

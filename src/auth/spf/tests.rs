@@ -2,6 +2,7 @@
 
 mod bounds;
 mod explanations;
+mod kept;
 mod limits;
 mod macros;
 mod mechanisms;

@@ -71,8 +71,8 @@ fn redirect_takes_the_place_of_the_record() {
         let outcome = check_record(record, RESULTS);
         (outcome.result, outcome.policy_domain, outcome.mechanism)
     };
-    let from = |domain: &str| Some(domain.to_owned());
-    let all = || Some("all".to_owned());
+    let from = |domain: &str| Some(domain.into());
+    let all = || Some("all".into());
     assert_eq!(check("v=spf1 redirect=fail.example"), (Fail, from("fail.example"), all()));
     assert_eq!(
         check("v=spf1 redirect=fail.example ip4:192.0.2.1"),

@@ -5,7 +5,7 @@ use proptest::{prelude::*, test_runner::RngSeed};
 use super::*;
 
 /// Names that terms point to and that have records: a graph with loops.
-const NAMES: [&str; 8] = [
+pub(super) const NAMES: [&str; 8] = [
     "example.com",
     "a.example",
     "b.example",
@@ -53,7 +53,7 @@ fn term() -> impl Strategy<Value = String> {
     ]
 }
 
-fn text() -> impl Strategy<Value = Vec<u8>> {
+pub(super) fn text() -> impl Strategy<Value = Vec<u8>> {
     prop_oneof![
         20 => prop::collection::vec(term(), 0..8).prop_map(|terms| format!("v=spf1 {}", terms.join(" ")).into_bytes()),
         1 => prop::collection::vec(any::<u8>(), 0..40),
@@ -63,7 +63,7 @@ fn text() -> impl Strategy<Value = Vec<u8>> {
 
 /// Lines of a zone for one name.
 #[derive(Clone, Debug)]
-enum Line {
+pub(super) enum Line {
     Txt(Vec<u8>),
     A(u8),
     Mx(String),
@@ -72,7 +72,7 @@ enum Line {
     Failure(&'static str),
 }
 
-fn line() -> impl Strategy<Value = Line> {
+pub(super) fn line() -> impl Strategy<Value = Line> {
     prop_oneof![
         4 => text().prop_map(Line::Txt),
         3 => any::<u8>().prop_map(Line::A),
@@ -83,7 +83,7 @@ fn line() -> impl Strategy<Value = Line> {
     ]
 }
 
-fn build(lines: &[(usize, Line)], records: &[Vec<u8>]) -> Zone {
+pub(super) fn build(lines: &[(usize, Line)], records: &[Vec<u8>]) -> Zone {
     let mut text = String::new();
     for (name, line) in lines {
         if let Line::Failure(failure) = line {

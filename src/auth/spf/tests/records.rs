@@ -229,8 +229,8 @@ fn smallest_records() {
         let outcome = check_record(record, "");
         (outcome.result, outcome.mechanism, outcome.policy_domain.unwrap(), outcome.lookups)
     };
-    let all = || Some("all".to_owned());
-    let domain = || "example.com".to_owned();
+    let all = || Some("all".into());
+    let domain = || "example.com".into();
     assert_eq!(result("v=spf1 +all"), (Pass, all(), domain(), 0));
     assert_eq!(result("v=spf1 all"), (Pass, all(), domain(), 0));
     assert_eq!(result("v=spf1 ?all"), (Neutral, all(), domain(), 0));
