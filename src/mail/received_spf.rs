@@ -77,7 +77,7 @@ impl ReceivedSpf<'_> {
         let mut field = Folding::new(NAME);
         field.push(self.result.as_str());
         if let Some(comment) = &self.comment {
-            tokens::write_comment(comment, |word| field.push(word));
+            field.push_comment(comment);
         }
         let mut client_ip = String::with_capacity(40);
         if let Some(ip) = self.client_ip {

@@ -64,16 +64,7 @@ pub fn may_begin_encoded_word(text: &str) -> bool {
 /// do further ones: the condition is given each character, and the octets before it. [`decode`]
 /// undoes it.
 fn encode(text: &str, is_special: impl Fn(char, usize) -> bool) -> Cow<'_, str> {
-    // Nearly no text has one of these; all octets are looked at, so that many are at once.
-    let is_plain = |b| {
-        matches!(b, b' '..=b'~')
-            & (b != b'\\')
-            & (b != b'=')
-            & (b != b'"')
-            & (b != b'(')
-            & (b != b')')
-    };
-    if text.bytes().fold(true, |plain, b| plain & is_plain(b)) {
+    if is_plain(text) {
         return Cow::Borrowed(text);
     }
     let mut out = String::with_capacity(text.len() + 16);
@@ -90,6 +81,32 @@ fn encode(text: &str, is_special: impl Fn(char, usize) -> bool) -> Cow<'_, str> 
         }
     }
     if is_changed { Cow::Owned(out) } else { Cow::Borrowed(text) }
+}
+
+/// Whether the text is printable, and has nothing that is encoded anywhere.
+fn is_plain(text: &str) -> bool {
+    // Nearly no text has one of these; all octets are looked at, so that many are at once.
+    let is_plain = |b| {
+        matches!(b, b' '..=b'~')
+            & (b != b'\\')
+            & (b != b'=')
+            & (b != b'"')
+            & (b != b'(')
+            & (b != b')')
+    };
+    text.bytes().fold(true, |plain, b| plain & is_plain(b))
+}
+
+/// Whether a text has nothing to encode or to shorten as a comment: its words are written as they
+/// are, with one space between two of them.
+pub fn is_plain_comment(text: &str) -> bool {
+    let spaces =
+        |text: &str| text.bytes().zip(text.bytes().skip(1)).all(|pair| pair != (b' ', b' '));
+    text.len() + 2 <= MAX_TOKEN_LENGTH
+        && is_plain(text)
+        && !text.starts_with(' ')
+        && !text.ends_with(' ')
+        && spaces(text)
 }
 
 fn push_escape(out: &mut String, c: char) {

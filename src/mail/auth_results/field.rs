@@ -261,7 +261,7 @@ impl AuthenticationResults {
 
 fn write_comment(comment: Option<&str>, field: &mut Folding) {
     if let Some(comment) = comment {
-        tokens::write_comment(comment, |word| field.push(word));
+        field.push_comment(comment);
     }
 }
 
