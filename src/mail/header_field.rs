@@ -78,25 +78,38 @@ impl Folding {
 
     /// Adds a comment to the group; it may be folded between its words.
     pub fn push_comment(&mut self, text: &str) {
-        if !tokens::is_plain_comment(text) {
-            return tokens::write_comment(text, |word| self.push(word));
+        if !tokens::is_plain_comment(text) || !self.push_plain_comment(text) {
+            tokens::write_comment(text, |word| self.push(word));
         }
-        // The words are in the text as they are to be, so that all are added at once.
+    }
+
+    /// Adds a comment of words that are written as they are, all at once; `false` where there is
+    /// more than one space between two words, or one at an end, which is not written so.
+    fn push_plain_comment(&mut self, text: &str) -> bool {
+        let (text_before, chunks_before) = (self.text.len(), self.chunks.len());
         self.push_space();
         self.text.push('(');
         self.text.push_str(text);
         self.text.push(')');
-        let mut begins_group = std::mem::take(&mut self.begins_group);
-        let mut length = 1;
+        let (mut length, mut begins_group, mut is_empty) = (1, self.begins_group, true);
         for octet in text.bytes() {
-            if octet == b' ' {
-                self.chunks.push(Chunk { length, begins_group });
-                (length, begins_group) = (0, false);
+            if octet != b' ' {
+                (length, is_empty) = (length + 1, false);
+            } else if is_empty {
+                break;
             } else {
-                length += 1;
+                self.chunks.push(Chunk { length, begins_group });
+                (length, begins_group, is_empty) = (0, false, true);
             }
         }
+        if is_empty {
+            self.text.truncate(text_before);
+            self.chunks.truncate(chunks_before);
+            return false;
+        }
         self.chunks.push(Chunk { length: length + 1, begins_group });
+        self.begins_group = false;
+        true
     }
 
     fn push_space(&mut self) {

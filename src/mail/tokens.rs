@@ -97,16 +97,9 @@ fn is_plain(text: &str) -> bool {
     text.bytes().fold(true, |plain, b| plain & is_plain(b))
 }
 
-/// Whether a text has nothing to encode or to shorten as a comment: its words are written as they
-/// are, with one space between two of them.
+/// Whether a text has nothing to encode or to shorten in a comment, apart from spaces.
 pub fn is_plain_comment(text: &str) -> bool {
-    let spaces =
-        |text: &str| text.bytes().zip(text.bytes().skip(1)).all(|pair| pair != (b' ', b' '));
-    text.len() + 2 <= MAX_TOKEN_LENGTH
-        && is_plain(text)
-        && !text.starts_with(' ')
-        && !text.ends_with(' ')
-        && spaces(text)
+    text.len() + 2 <= MAX_TOKEN_LENGTH && is_plain(text)
 }
 
 fn push_escape(out: &mut String, c: char) {

@@ -18,6 +18,7 @@ use indymilter::{
 use tokio::task::yield_now;
 
 use super::{
+    buffers,
     macros::{Macro, Macros},
     negotiation::{Negotiated, negotiate},
     packets::{Framing, Packet, split_text},
@@ -139,11 +140,13 @@ impl<'a> Conversation<'a> {
                 yield_now().await;
             }
             loop {
+                buffers::equip(buffers::Kind::Input, &mut input);
                 match self.socket.read_now(&mut input, framing.is_within_packet())? {
                     Some(0) => return Ok(()),
                     Some(_) => break,
-                    // Most connections are idle most of the time, and are to be small then.
-                    None if !self.is_busy && !owes_octets => input = Vec::new(),
+                    None if input.is_empty() => {
+                        buffers::give_back(buffers::Kind::Input, std::mem::take(&mut input));
+                    }
                     None => {}
                 }
                 reads_in_a_row = 0;
@@ -212,7 +215,11 @@ impl<'a> Conversation<'a> {
             CommandKind::Eoh | CommandKind::Data | CommandKind::Unknown | CommandKind::Quit => {}
         }
         let replies = self.replies.take();
-        if replies.is_empty() { Ok(()) } else { self.socket.write(&replies).await }
+        if !replies.is_empty() {
+            self.socket.write(&replies).await?;
+        }
+        buffers::give_back(buffers::Kind::Output, replies);
+        Ok(())
     }
 
     //--- Events ---

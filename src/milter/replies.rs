@@ -7,6 +7,7 @@ use std::io;
 
 use indymilter::message::reply::ReplyKind;
 
+use super::buffers;
 use crate::{mail::reply::Reply, session::Edit};
 
 /// Packets for the MTA, one behind the other.
@@ -18,6 +19,7 @@ pub(super) struct Replies {
 impl Replies {
     /// Adds an answer that is only a command.
     pub(super) fn push(&mut self, kind: ReplyKind) {
+        buffers::equip(buffers::Kind::Output, &mut self.packets);
         self.packets.extend_from_slice(&[0, 0, 0, 1, u8::from(kind)]);
     }
 
@@ -29,13 +31,14 @@ impl Replies {
     fn push_texts(&mut self, kind: ReplyKind, head: &[u8], texts: &[&[&str]]) -> io::Result<()> {
         let parts = || texts.iter().copied().flatten();
         // Nothing of ours has a NUL; what stands behind one would be read as something else.
-        if parts().any(|part| part.contains('\0')) {
+        if parts().any(|part| part.as_bytes().contains(&0)) {
             return Err(io::Error::new(
                 io::ErrorKind::InvalidData,
                 "internal error: NUL in a text for the MTA",
             ));
         }
         let length = 1 + head.len() + texts.len() + parts().map(|part| part.len()).sum::<usize>();
+        buffers::equip(buffers::Kind::Output, &mut self.packets);
         self.packets.reserve(4 + length);
         self.packets.extend_from_slice(
             &u32::try_from(length).map_err(|_| io::ErrorKind::InvalidData)?.to_be_bytes(),
@@ -116,7 +119,7 @@ impl Replies {
         self.push_texts(ReplyKind::Quarantine, &[], &[&[reason]])
     }
 
-    /// Takes what is to be written. No room is kept: most connections are idle most of the time.
+    /// Takes what is to be written.
     pub(super) fn take(&mut self) -> Vec<u8> {
         std::mem::take(&mut self.packets)
     }
