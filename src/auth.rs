@@ -7,6 +7,8 @@ mod reverse;
 mod signed;
 pub mod spf;
 
+use std::borrow::Cow;
+
 pub use crate::mail::received_spf::Identity;
 
 /// An identity, and the outcome of SPF for it.
@@ -16,7 +18,7 @@ pub struct Verified {
     pub identity: Identity,
     /// Its local-part, `postmaster` where it has none; without a domain the reverse-path as a
     /// whole, `<>` for an empty one.
-    pub local_part: String,
+    pub local_part: Cow<'static, str>,
     /// Its domain as it came; A-labels where it came as U-labels.
     pub domain: String,
     /// The outcome.
@@ -29,7 +31,7 @@ impl Verified {
     /// The sender that the identity stands for: `local-part@domain`, or the text that came in its
     /// place.
     pub fn sender(&self) -> String {
-        match (self.local_part.as_str(), self.domain.as_str()) {
+        match (&*self.local_part, self.domain.as_str()) {
             (local_part, "") => local_part.to_owned(),
             (local_part, domain) => [local_part, "@", domain].concat(),
         }

@@ -201,7 +201,7 @@ impl Session {
             Sender::open()
         } else {
             self.iprev.begin(context);
-            Sender::begin(context, &ReversePath::parse(reverse_path), self.helo.as_deref())
+            Sender::begin(context, ReversePath::parse(reverse_path), self.helo.as_deref())
         };
         let looks_at_content = config.verify_dkim || config.verify_dmarc;
         let mut message = Box::new(Message {

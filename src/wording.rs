@@ -192,7 +192,7 @@ fn expand(
     let domain = identity.map_or("", |identity| identity.domain.as_str());
     let variables = Variables {
         client: facts.client,
-        local_part: identity.map_or("", |identity| identity.local_part.as_str()),
+        local_part: identity.map_or("", |identity| &*identity.local_part),
         sender_domain: domain,
         domain,
         helo: match identity {

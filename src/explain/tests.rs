@@ -238,7 +238,7 @@ fn lines(record: &Record) -> Vec<String> {
 fn verified(local_part: &str, domain: &str) -> Verified {
     Verified {
         identity: Identity::Mailfrom,
-        local_part: local_part.to_owned(),
+        local_part: local_part.to_owned().into(),
         domain: domain.to_owned(),
         outcome: Outcome::without_record(SpfResult::Fail, None),
         trace: None,

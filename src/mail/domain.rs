@@ -96,15 +96,22 @@ impl Domain {
             return Err(DomainError::TooLong);
         }
         let mut length = 0;
-        for octet in text.bytes().chain([b'.']) {
-            match (octet, length) {
-                (b'.', 0) => return Err(DomainError::EmptyLabel),
-                (b'.', 1..=63) => length = 0,
-                (b'.', _) => return Err(DomainError::TooLong),
-                (b'-' | b'_' | b'0'..=b'9' | b'A'..=b'Z' | b'a'..=b'z', _) => length += 1,
+        let end_of_label = |length: usize| match length {
+            0 => Err(DomainError::EmptyLabel),
+            1..=63 => Ok(()),
+            _ => Err(DomainError::TooLong),
+        };
+        for octet in text.bytes() {
+            match octet {
+                b'.' => {
+                    end_of_label(length)?;
+                    length = 0;
+                }
+                b'-' | b'_' | b'0'..=b'9' | b'A'..=b'Z' | b'a'..=b'z' => length += 1,
                 _ => return Err(DomainError::BadCharacter),
             }
         }
+        end_of_label(length)?;
         let mut name: Arc<str> = text.into();
         if let Some(name) = Arc::get_mut(&mut name) {
             name.make_ascii_lowercase();

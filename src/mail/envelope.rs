@@ -45,12 +45,13 @@ impl ReversePath {
             return Self::Empty;
         }
         // The last one: a domain cannot have an `@`, a quoted local-part can.
-        match mailbox.rsplit_once('@') {
-            Some((local_part, domain)) => {
-                Self::Mailbox { local_part: local_part.into(), domain: domain.into() }
-            }
-            None => Self::Other(mailbox.into()),
-        }
+        let Some(at) = mailbox.bytes().rposition(|octet| octet == b'@') else {
+            return Self::Other(mailbox.into());
+        };
+        let (local_part, domain) = mailbox.split_at(at);
+        // It begins with the `@`.
+        let domain = domain.strip_prefix('@').unwrap_or(domain);
+        Self::Mailbox { local_part: local_part.into(), domain: domain.into() }
     }
 }
 
@@ -72,8 +73,10 @@ impl std::fmt::Display for ReversePath {
 /// name.
 pub fn helo_domain(name: &str) -> Option<Domain> {
     let domain = Domain::parse(name).ok().filter(Domain::is_qualified)?;
-    let last = domain.labels().next_back()?;
-    (!last.bytes().all(|b| b.is_ascii_digit())).then_some(domain)
+    // Octets of a short name are compared faster than a dot is searched for.
+    let mut last = domain.as_str().bytes().rev().take_while(|&b| b != b'.');
+    let has_digits_only = last.all(|b| b.is_ascii_digit());
+    (!has_digits_only).then_some(domain)
 }
 
 #[cfg(test)]

@@ -79,34 +79,38 @@ impl ReceivedSpf<'_> {
         if let Some(comment) = &self.comment {
             field.push_comment(comment);
         }
-        let mut client_ip = String::with_capacity(40);
-        if let Some(ip) = self.client_ip {
-            push_address(&mut client_ip, ip.to_canonical());
-        }
         let pairs = [
-            ("receiver", self.receiver.as_deref()),
-            ("client-ip", self.client_ip.map(|_| client_ip.as_str())),
-            ("helo", self.helo.as_deref()),
-            ("envelope-from", self.envelope_from.as_deref()),
-            ("identity", self.identity.map(Identity::as_str)),
-            ("mechanism", self.mechanism.as_deref()),
-            ("problem", self.problem.as_deref()),
+            ("receiver", self.receiver.as_deref().map(Value::Text)),
+            ("client-ip", self.client_ip.map(Value::Address)),
+            ("helo", self.helo.as_deref().map(Value::Text)),
+            ("envelope-from", self.envelope_from.as_deref().map(Value::Text)),
+            ("identity", self.identity.map(|identity| Value::Text(identity.as_str()))),
+            ("mechanism", self.mechanism.as_deref().map(Value::Text)),
+            ("problem", self.problem.as_deref().map(Value::Text)),
         ];
-        let mut first = true;
+        let mut is_first = true;
         for (key, value) in pairs {
             let Some(value) = value else { continue };
-            if !first {
+            if !std::mem::take(&mut is_first) {
                 field.attach(";");
             }
-            first = false;
             field.push_with(|chunk| {
                 chunk.push_str(key);
                 chunk.push('=');
-                push_value(chunk, value);
+                match value {
+                    Value::Text(text) => push_value(chunk, text),
+                    Value::Address(address) => push_client_ip(chunk, address.to_canonical()),
+                }
             });
         }
         field.finish()
     }
+}
+
+/// The value of a pair.
+enum Value<'a> {
+    Text(&'a str),
+    Address(IpAddr),
 }
 
 /// Words for people about a result, to go into the comment.
@@ -162,6 +166,14 @@ pub fn describe_without_domain(sender: &str, receiver: &str) -> String {
 pub fn describe_without_client(sender: &str, receiver: &str) -> String {
     let receiver = if receiver.is_empty() { String::new() } else { [receiver, ": "].concat() };
     [&receiver, "the client that sent for ", &*tokens::shorten(sender), " is not known"].concat()
+}
+
+/// Adds an address: that of IPv4 is a dot-atom, that of IPv6 is not.
+fn push_client_ip(chunk: &mut String, address: IpAddr) {
+    match address {
+        IpAddr::V4(_) => push_address(chunk, address),
+        IpAddr::V6(_) => push_value(chunk, &address.to_string()),
+    }
 }
 
 /// Adds a value: a dot-atom as it is, anything else as a quoted string.

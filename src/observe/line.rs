@@ -268,7 +268,7 @@ mod tests {
         outcome.policy_domain = Some(domain.into());
         let verified = Verified {
             identity: Identity::Mailfrom,
-            local_part: local_part.into(),
+            local_part: local_part.to_owned().into(),
             domain: domain.into(),
             outcome,
             trace: None,

@@ -45,9 +45,11 @@ impl<'a> Pairs<'a> {
 
     /// Adds a pair with a number.
     pub(super) fn number(&mut self, key: &str, value: usize) {
-        let push_number = |text: &mut String| {
+        let push_number = |text: &mut String| match u8::try_from(value) {
+            // Most numbers have one digit, and need no formatting machinery.
+            Ok(digit @ 0..10) => text.push(char::from(b'0' + digit)),
             // Writing to a `String` cannot fail.
-            let _ = write!(text, "{value}");
+            _ => drop(write!(text, "{value}")),
         };
         match self.format {
             LogFormat::Text => {
@@ -209,7 +211,7 @@ mod tests {
         let value = || prop_oneof![odd, "[a-z0-9.@-]{0,40}", any::<String>()];
         prop_oneof![
             value().prop_map(Addition::Pair),
-            any::<usize>().prop_map(Addition::Number),
+            prop_oneof![0_usize..20, any::<usize>()].prop_map(Addition::Number),
             prop::collection::vec(value(), 0..4).prop_map(Addition::Each),
         ]
     }

@@ -62,7 +62,7 @@ impl Relayed {
             Outcome::Authenticated => return Err(Exemption::AuthenticatedAtRelay),
             unknown => {
                 let reason = Exemption::UnknownClient(unknown.as_str());
-                return Ok((None, Sender::of_unknown_client(context, &path, reason, recorder)));
+                return Ok((None, Sender::of_unknown_client(context, path, reason, recorder)));
             }
         };
         context.client = client.address;
@@ -71,7 +71,7 @@ impl Relayed {
         let helo = context.mapped_helo.clone().or(client.helo.map(Arc::from));
         let helo = helo.map(|name| Helo::begin(context, cut(&name), recorder));
         recorder.helo = helo.as_ref().map(|helo| helo.name.clone());
-        let sender = Sender::begin(context, &path, helo.as_ref());
+        let sender = Sender::begin(context, path, helo.as_ref());
         Ok((helo, sender))
     }
 }

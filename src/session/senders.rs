@@ -1,6 +1,6 @@
 //! The identities of senders, verified with SPF.
 
-use std::{sync::Arc, time::Duration};
+use std::{borrow::Cow, pin::pin, sync::Arc, time::Duration};
 
 use futures_util::FutureExt as _;
 use tokio::time::Instant;
@@ -56,7 +56,7 @@ impl Helo {
             Some(Ok(domain)) => {
                 let check =
                     Check { context, local_part: POSTMASTER, domain: Some(&domain), helo: name };
-                HeloState::UnderWay(shown(name, Some(&domain)), check.start())
+                HeloState::UnderWay(shown(name.to_owned(), Some(&domain)), check.start())
             }
         };
         Self { name: name.into(), begun: Instant::now(), state, reply: None }
@@ -80,7 +80,7 @@ impl Helo {
             && let Some(Checked { outcome, trace, took }) = check.take()
         {
             let decision = policy::at_helo(context.config(), context.spf_client(), outcome.result);
-            let (local_part, domain) = (POSTMASTER.to_owned(), std::mem::take(domain));
+            let (local_part, domain) = (POSTMASTER.into(), std::mem::take(domain));
             let verified =
                 Arc::new(Verified { identity: Identity::Helo, local_part, domain, outcome, trace });
             recorder.pending().timings.helo = Some(took);
@@ -206,7 +206,7 @@ pub(super) struct Mailfrom {
 /// A MAIL FROM identity (RFC 7208 §2.4).
 #[derive(Debug, Default)]
 struct SenderIdentity {
-    local_part: String,
+    local_part: Cow<'static, str>,
     /// Its domain as it is shown.
     domain: String,
     parsed: Option<Domain>,
@@ -217,7 +217,7 @@ struct SenderIdentity {
 impl Sender {
     /// Begins the check of MAIL FROM, if SPF's own rules or DMARC ask for it. While HELO is open,
     /// so is whether SPF's do.
-    pub(super) fn begin(context: &Context, path: &ReversePath, helo: Option<&Helo>) -> Self {
+    pub(super) fn begin(context: &Context, path: ReversePath, helo: Option<&Helo>) -> Self {
         let config = context.config();
         let helo_name = helo.map_or("", |helo| &*helo.name);
         let sender = SenderIdentity::new(path, helo_name, config);
@@ -246,7 +246,7 @@ impl Sender {
     /// A sender whose client is not known: there is nothing to verify it by.
     pub(super) fn of_unknown_client(
         context: &Context,
-        path: &ReversePath,
+        path: ReversePath,
         reason: Exemption,
         recorder: &mut Recorder,
     ) -> Self {
@@ -370,26 +370,29 @@ impl Sender {
 
 impl SenderIdentity {
     /// The identity of a reverse-path; that of an empty one is `postmaster` at the HELO name.
-    fn new(path: &ReversePath, helo: &str, config: &Config) -> Self {
+    fn new(path: ReversePath, helo: &str, config: &Config) -> Self {
+        let is_empty = path == ReversePath::Empty;
+        // Without a domain there is nothing that a local-part could belong to: the text that came is shown.
+        let without_domain = match &path {
+            ReversePath::Empty => helo.is_empty(),
+            ReversePath::Mailbox { domain, .. } => domain.is_empty(),
+            ReversePath::Other(_) => true,
+        };
+        let without_domain = without_domain.then(|| path.to_string());
         let (local_part, text) = match path {
-            ReversePath::Empty => (POSTMASTER, helo),
+            ReversePath::Empty => (POSTMASTER.into(), helo.to_owned()),
             ReversePath::Mailbox { local_part, domain } if local_part.is_empty() => {
-                (POSTMASTER, domain.as_str())
+                (POSTMASTER.into(), domain)
             }
-            ReversePath::Mailbox { local_part, domain } => (local_part.as_str(), domain.as_str()),
-            ReversePath::Other(text) => (text.as_str(), ""),
+            ReversePath::Mailbox { local_part, domain } => (Cow::Owned(local_part), domain),
+            ReversePath::Other(text) => (Cow::Owned(text), String::new()),
         };
-        let parsed = match path {
-            ReversePath::Empty => helo_domain(text),
-            _ => Domain::parse(text).ok(),
-        };
+        let parsed = if is_empty { helo_domain(&text) } else { Domain::parse(&text).ok() };
         let exemption =
-            parsed.as_ref().and_then(|parsed| policy::sender(config, local_part, parsed));
+            parsed.as_ref().and_then(|parsed| policy::sender(config, &local_part, parsed));
         let exempt = exemption.map(|exemption| (format!("{local_part}@{text}"), exemption));
         let domain = shown(text, parsed.as_ref());
-        // Without a domain there is nothing that a local-part could belong to: the text that came is shown.
-        let local_part = if domain.is_empty() { path.to_string() } else { local_part.to_owned() };
-        Self { local_part, domain, parsed, exempt }
+        Self { local_part: without_domain.map_or(local_part, Cow::Owned), domain, parsed, exempt }
     }
 }
 
@@ -426,7 +429,8 @@ impl Check<'_> {
     /// wait. The look-ups that it began by then go on for a moment, for the check that is begun
     /// anew where it can wait.
     fn at_once(self) -> Option<Checked> {
-        self.run().now_or_never()
+        // Pinned here: a check is too large to be moved for nothing.
+        pin!(self.run()).now_or_never()
     }
 
     /// The check, with memory of its own.
@@ -480,10 +484,14 @@ pub(super) fn cut(name: &str) -> &str {
 
 /// A domain as it is shown: in the case in which it came, without a dot at the end; U-labels as
 /// A-labels.
-fn shown(text: &str, domain: Option<&Domain>) -> String {
-    match domain {
-        Some(domain) if !text.is_ascii() => domain.to_string(),
-        Some(_) => text.strip_suffix('.').unwrap_or(text).to_owned(),
-        None => text.to_owned(),
+fn shown(mut text: String, domain: Option<&Domain>) -> String {
+    if let Some(domain) = domain {
+        if !text.is_ascii() {
+            return domain.to_string();
+        }
+        if text.ends_with('.') {
+            text.pop();
+        }
     }
+    text
 }
