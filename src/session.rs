@@ -205,7 +205,7 @@ impl Session {
         };
         let looks_at_content = config.verify_dkim || config.verify_dmarc;
         let mut message = Box::new(Message {
-            begun: Instant::now(),
+            begun: sender.begun,
             relayed,
             sender,
             recipients: Recipients::default(),

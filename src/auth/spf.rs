@@ -48,9 +48,22 @@ pub use trace::{Step, Trace};
 /// Why a domain name of one label has no policy.
 const SINGLE_LABEL: &str = "domain name of a single label";
 
-/// Checks whether the domain authorizes the client to use the identity: `check_host()` (RFC 7208
-/// §4). Each step is added to the trace, where there is one.
+/// As [`check_since`], beginning now.
+#[cfg(any(test, feature = "testing"))]
 pub async fn check(
+    dns: &Dns,
+    query: &Query<'_>,
+    limits: &Limits,
+    trace: Option<&mut Trace>,
+) -> Outcome {
+    check_since(Instant::now(), dns, query, limits, trace).await
+}
+
+/// Checks whether the domain authorizes the client to use the identity: `check_host()` (RFC 7208
+/// §4). The check begins at `now`, from which its time-out counts. Each step is added to the trace,
+/// where there is one.
+pub async fn check_since(
+    now: Instant,
     dns: &Dns,
     query: &Query<'_>,
     limits: &Limits,
@@ -62,7 +75,7 @@ pub async fn check(
         Ok(_) => return no_policy(SINGLE_LABEL, trace),
         Err(error) => return no_policy(&error.to_string(), trace),
     };
-    let (name, now) = (Name::from(&domain), Instant::now());
+    let name = Name::from(&domain);
     let known = dns.known(&name, RecordType::Txt, now);
     let texts = known.as_ref().and_then(|known| match &known.outcome {
         Ok(Answer::Txt(texts)) => Some(texts.clone()),

@@ -45,7 +45,7 @@ impl Helo {
     pub(super) fn begin(context: &Context, name: &str, recorder: &mut Recorder) -> Self {
         #[cfg(all(feature = "testing", debug_assertions))]
         crate::internal_error::panic_where_asked("helo", name.as_bytes());
-        let config = context.config();
+        let (begun, config) = (Instant::now(), context.config());
         let domain = config.verify_helo.then(|| policy::helo_identity(config, name));
         let state = match domain {
             None => HeloState::Unverified,
@@ -54,12 +54,12 @@ impl Helo {
                 HeloState::Unverified
             }
             Some(Ok(domain)) => {
-                let check =
-                    Check { context, local_part: POSTMASTER, domain: Some(&domain), helo: name };
+                let (local_part, domain_of) = (POSTMASTER, Some(&domain));
+                let check = Check { begun, context, local_part, domain: domain_of, helo: name };
                 HeloState::UnderWay(shown(name.to_owned(), Some(&domain)), check.start())
             }
         };
-        Self { name: name.into(), begun: Instant::now(), state, reply: None }
+        Self { name: name.into(), begun, state, reply: None }
     }
 
     /// Waits for the check, if it is under way.
@@ -176,7 +176,8 @@ impl Helo {
 /// The MAIL FROM identity of a message.
 #[derive(Debug)]
 pub(super) struct Sender {
-    begun: Instant,
+    /// When MAIL FROM came; of a relay's message, when its header named the client.
+    pub(super) begun: Instant,
     state: SenderState,
 }
 
@@ -218,7 +219,7 @@ impl Sender {
     /// Begins the check of MAIL FROM, if SPF's own rules or DMARC ask for it. While HELO is open,
     /// so is whether SPF's do.
     pub(super) fn begin(context: &Context, path: ReversePath, helo: Option<&Helo>) -> Self {
-        let config = context.config();
+        let (begun, config) = (Instant::now(), context.config());
         let helo_name = helo.map_or("", |helo| &*helo.name);
         let sender = SenderIdentity::new(path, helo_name, config);
         #[cfg(all(feature = "testing", debug_assertions))]
@@ -227,7 +228,7 @@ impl Sender {
         let is_wanted = config.verify_dmarc || sender.exempt.is_none() && !is_definitive;
         let check = is_wanted.then(|| {
             let (local_part, domain) = (&sender.local_part, sender.parsed.as_ref());
-            let check = Check { context, local_part, domain, helo: helo_name };
+            let check = Check { begun, context, local_part, domain, helo: helo_name };
             // A check that the MTA waits for needs no task of its own.
             if context.runtime.needs.mail_reply && context.relay.is_none() {
                 check.hold()
@@ -235,7 +236,7 @@ impl Sender {
                 check.start()
             }
         });
-        Self { begun: Instant::now(), state: SenderState::UnderWay(sender, check) }
+        Self { begun, state: SenderState::UnderWay(sender, check) }
     }
 
     /// A sender of whom nothing is known yet.
@@ -407,6 +408,7 @@ struct Checked {
 /// A check of an identity.
 #[derive(Clone, Copy)]
 struct Check<'a> {
+    begun: Instant,
     context: &'a Context,
     local_part: &'a str,
     /// `None` where the identity has no domain name.
@@ -437,14 +439,14 @@ impl Check<'_> {
     fn to_owned(self) -> impl Future<Output = Checked> + Send + 'static {
         let (context, domain) = (self.context.clone(), self.domain.cloned());
         let [local_part, helo] = [self.local_part, self.helo].map(str::to_owned);
+        let begun = self.begun;
         async move {
             let (context, domain) = (&context, domain.as_ref());
-            Check { context, local_part: &local_part, domain, helo: &helo }.run().await
+            Check { begun, context, local_part: &local_part, domain, helo: &helo }.run().await
         }
     }
 
     async fn run(self) -> Checked {
-        let begin = Instant::now();
         let Context { runtime, dns, client, host_name, .. } = self.context;
         let config = &runtime.config;
         let limits = Limits {
@@ -464,10 +466,10 @@ impl Check<'_> {
                     receiver: host_name,
                     timestamp: runtime.clock.now(),
                 };
-                spf::check(dns, &query, &limits, trace.as_mut()).await
+                spf::check_since(self.begun, dns, &query, &limits, trace.as_mut()).await
             }
         };
-        Checked { outcome, trace, took: begin.elapsed() }
+        Checked { outcome, trace, took: self.begun.elapsed() }
     }
 }
 
