@@ -3,13 +3,17 @@
 use super::results::words;
 use std::{borrow::Cow, fmt, sync::Arc};
 
-use super::octets::count_work;
+use super::octets::{OctetSet, count_work};
 
 /// The most octets of a domain name in text form, without the last dot (RFC 1035 §2.3.4).
 pub const MAX_DOMAIN_LENGTH: usize = 253;
 
 /// No text of more octets can become a name.
 const MAX_TEXT_LENGTH: usize = 4 * MAX_DOMAIN_LENGTH;
+
+/// The octets that may be in a label.
+static LABEL_OCTETS: OctetSet =
+    OctetSet::new(&[(b'-', b'-'), (b'0', b'9'), (b'A', b'Z'), (b'_', b'_'), (b'a', b'z')]);
 
 /// A domain name: A-labels in lower case, without the last dot.
 ///
@@ -102,13 +106,13 @@ impl Domain {
             _ => Err(DomainError::TooLong),
         };
         for octet in text.bytes() {
-            match octet {
-                b'.' => {
-                    end_of_label(length)?;
-                    length = 0;
-                }
-                b'-' | b'_' | b'0'..=b'9' | b'A'..=b'Z' | b'a'..=b'z' => length += 1,
-                _ => return Err(DomainError::BadCharacter),
+            if octet == b'.' {
+                end_of_label(length)?;
+                length = 0;
+            } else if LABEL_OCTETS.has(octet) {
+                length += 1;
+            } else {
+                return Err(DomainError::BadCharacter);
             }
         }
         end_of_label(length)?;

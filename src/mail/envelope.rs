@@ -1,6 +1,6 @@
 //! The envelope as the client gives it: the HELO name and the reverse-path.
 
-use super::domain::Domain;
+use super::{domain::Domain, octets::to_text};
 
 /// The empty reverse-path as text.
 pub const EMPTY_PATH: &str = "<>";
@@ -33,7 +33,7 @@ impl ReversePath {
     /// Path           = "<" [ A-d-l ":" ] Mailbox ">"
     /// ```
     pub fn parse(bytes: &[u8]) -> Self {
-        let text = String::from_utf8_lossy(bytes);
+        let text = to_text(bytes);
         let text = text.trim_matches([' ', '\t', '\r', '\n']);
         let path = text.strip_prefix('<').unwrap_or(text);
         let path = path.strip_suffix('>').unwrap_or(path);

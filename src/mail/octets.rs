@@ -1,5 +1,7 @@
 //! Octets split where a condition says so: by the search itself, so that no index can be off.
 
+use std::borrow::Cow;
+
 /// Splits before the first octet for which the condition holds; where it holds for none, all of the
 /// text is in front.
 pub fn split_before(text: &[u8], condition: impl Fn(u8) -> bool) -> (&[u8], &[u8]) {
@@ -21,6 +23,48 @@ pub fn find(text: &[u8], condition: impl Fn(u8) -> bool) -> Option<usize> {
     // Whole steps of the text.
     let (_, rest) = text.split_at(before);
     rest.iter().position(|&octet| condition(octet)).map(|place| before + place)
+}
+
+/// A set of octets as a table: for short texts quicker than comparisons.
+#[derive(Debug)]
+pub struct OctetSet([bool; 256]);
+
+impl OctetSet {
+    /// The octets in these ranges, both ends included.
+    #[allow(clippy::indexing_slicing, reason = "computed when the program is compiled")]
+    pub const fn new(ranges: &[(u8, u8)]) -> Self {
+        let mut table = [false; 256];
+        let mut range = 0;
+        while range < ranges.len() {
+            let mut octet = ranges[range].0 as usize;
+            while octet <= ranges[range].1 as usize {
+                table[octet] = true;
+                octet += 1;
+            }
+            range += 1;
+        }
+        Self(table)
+    }
+
+    /// Whether the octet is in the set.
+    pub fn has(&self, octet: u8) -> bool {
+        // There is one for each octet.
+        self.0.get(usize::from(octet)).is_some_and(|&has| has)
+    }
+
+    /// Whether all octets are in the set.
+    pub fn has_all(&self, text: &[u8]) -> bool {
+        text.iter().all(|&octet| self.has(octet))
+    }
+}
+
+/// Octets as text, with U+FFFD for what is not UTF-8.
+pub fn to_text(octets: &[u8]) -> Cow<'_, str> {
+    // Nearly all are ASCII, which this sees sooner.
+    match str::from_utf8(octets) {
+        Ok(text) => Cow::Borrowed(text),
+        Err(_) => String::from_utf8_lossy(octets),
+    }
 }
 
 /// Where the first such octet is.
@@ -93,6 +137,22 @@ mod tests {
             (99, "aü\u{1f600}"),
         ] {
             assert_eq!(first_octets("aü\u{1f600}", most), kept, "{most}");
+        }
+    }
+
+    #[test]
+    fn sets_have_what_is_in_their_ranges() {
+        static SET: OctetSet = OctetSet::new(&[(0, 0), (b'a', b'c'), (b'b', b'd'), (255, 255)]);
+        for octet in 0..=u8::MAX {
+            assert_eq!(SET.has(octet), matches!(octet, 0 | b'a'..=b'd' | 255), "{octet}");
+        }
+        assert!(SET.has_all(b"abcd\0\xff") && SET.has_all(b"") && !SET.has_all(b"abe"));
+    }
+
+    #[test]
+    fn octets_as_text() {
+        for octets in [b"".as_slice(), b"a", b"b\xc3\xbc", b"\xff\xc3", b"a\xc3\xbc\x80\xf0\x9f"] {
+            assert_eq!(to_text(octets), String::from_utf8_lossy(octets), "{octets:?}");
         }
     }
 

@@ -13,6 +13,8 @@
 
 use std::borrow::Cow;
 
+use super::octets::OctetSet;
+
 /// The most octets that a token made of text from the network takes as written, quotes included.
 ///
 /// A token cannot be folded, and a line must not be over 998 octets (RFC 5322 §2.1.1): [`shorten`]
@@ -31,9 +33,22 @@ pub fn is_token_octet(octet: u8) -> bool {
     matches!(octet, b'!' | b'#'..=b'\'' | b'*' | b'+' | b'-' | b'.' | b'0'..=b'9' | b'A'..=b'Z' | b'^'..=b'~')
 }
 
+/// The octets that may be in an atom (RFC 5322 §3.2.3, `atext`).
+static ATOM_OCTETS: OctetSet = OctetSet::new(&[
+    (b'!', b'!'),
+    (b'#', b'\''),
+    (b'*', b'+'),
+    (b'-', b'-'),
+    (b'/', b'9'),
+    (b'=', b'='),
+    (b'?', b'?'),
+    (b'A', b'Z'),
+    (b'^', b'~'),
+]);
+
 /// Whether the octet may be in an atom (RFC 5322 §3.2.3, `atext`).
 pub fn is_atom_octet(octet: u8) -> bool {
-    matches!(octet, b'!' | b'#'..=b'\'' | b'*' | b'+' | b'-' | b'/'..=b'9' | b'=' | b'?' | b'A'..=b'Z' | b'^'..=b'~')
+    ATOM_OCTETS.has(octet)
 }
 
 /// Whether the text is a token (RFC 2045 §5.1).
@@ -43,16 +58,15 @@ pub fn is_token(text: &str) -> bool {
 
 /// Whether the text is a `dot-atom-text` (RFC 5322 §3.2.3).
 pub fn is_dot_atom(text: &str) -> bool {
-    let mut atom_is_empty = true;
+    let mut before = b'.';
     for octet in text.bytes() {
-        match octet {
-            b'.' if atom_is_empty => return false,
-            b'.' => atom_is_empty = true,
-            octet if is_atom_octet(octet) => atom_is_empty = false,
-            _ => return false,
+        let is_end_of_atom = octet == b'.' && before != b'.';
+        if !is_end_of_atom && !is_atom_octet(octet) {
+            return false;
         }
+        before = octet;
     }
-    !atom_is_empty
+    before != b'.'
 }
 
 /// Whether a reader could see an encoded word (RFC 2047) in the text.

@@ -29,6 +29,7 @@ use super::{
 };
 use crate::{
     internal_error::contained,
+    mail::octets::to_text,
     runtime::Runtime,
     session::{Answer, Event, Session, Verdict},
 };
@@ -264,7 +265,7 @@ impl<'a> Conversation<'a> {
         let Some(session) = &mut self.session else {
             return self.out_of_order(ProtoOpts::NOREPLY_HELO);
         };
-        let name = String::from_utf8_lossy(name);
+        let name = to_text(name);
         let answer = while_connected(self.socket, self.server, pin!(session.helo(&name))).await;
         let is_lost = answer == Err(Unfinished::Panicked);
         let answer =
@@ -410,7 +411,7 @@ impl<'a> Conversation<'a> {
     }
 
     fn macro_value(&self, name: Macro) -> Option<String> {
-        self.macros.get(name).map(|value| String::from_utf8_lossy(value).into_owned())
+        self.macros.get(name).map(|value| to_text(value).into_owned())
     }
 }
 

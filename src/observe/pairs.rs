@@ -5,11 +5,18 @@ use std::{fmt::Write as _, net::IpAddr};
 use crate::{
     config::LogFormat,
     log::{MAX_LINE, is_hidden, push_string},
-    mail::{ip_address::push_address, octets::first_octets},
+    mail::{
+        ip_address::push_address,
+        octets::{OctetSet, first_octets},
+    },
 };
 
 /// A value longer than this is cut, in octets: the pairs behind it are not to be lost.
 const LIMIT: usize = 512;
+
+/// The octets of ASCII that need no quotes: printable, but for `"`, `=` and `\\`.
+static PLAIN_OCTETS: OctetSet =
+    OctetSet::new(&[(b'!', b'!'), (b'#', b'<'), (b'>', b'['), (b']', b'~')]);
 
 /// What ends a line of JSON that has no room for all pairs.
 const TRUNCATED: &str = ",\"truncated\":true";
@@ -135,10 +142,8 @@ fn push_key(text: &mut String, key: &str) {
 /// escaped.
 fn push_pair(text: &mut String, key: &str, value: &str) {
     push_key(text, key);
-    // All octets are looked at, so that many are at once: nearly all values are plain ASCII.
-    let is_plain = |b: u8| matches!(b, b'!'..=b'~') & (b != b'"') & (b != b'\\') & (b != b'=');
     let plain = !value.is_empty()
-        && (value.bytes().fold(true, |plain, b| plain & is_plain(b))
+        && (PLAIN_OCTETS.has_all(value.as_bytes())
             || value
                 .chars()
                 .all(|c| !c.is_whitespace() && !is_hidden(c) && !matches!(c, '"' | '\\' | '=')));
@@ -184,6 +189,14 @@ mod tests {
 
     use super::*;
     use crate::{config::LogLevel, log::Log};
+
+    #[test]
+    fn octets_that_need_no_quotes() {
+        for octet in 0..=u8::MAX {
+            let is_plain = octet.is_ascii_graphic() && !b"\"=\\".contains(&octet);
+            assert_eq!(PLAIN_OCTETS.has(octet), is_plain, "{octet}");
+        }
+    }
 
     #[test]
     fn values_are_shown_up_to_the_bound() {
