@@ -202,6 +202,21 @@ impl Bench {
             }
         }
         drop((daemon, floor, peer));
+        self.serve(zones::zone_of_new_clients("hot", HOT_SENDERS), Duration::ZERO);
+        header(
+            &mut self.report,
+            "Hot cache, UNIX socket, connections kept, no outcome of SPF kept",
+        );
+        let daemon = self.daemon("")?;
+        let floor = Milter::floor(&daemon)?;
+        warm_up(&daemon, &senders)?;
+        let milters = [(&floor, &floor.unix), (&daemon, &daemon.unix)];
+        for connections in [10, 100] {
+            let figures = self.compare(&milters, Mode::Kept, connections, &senders)?;
+            print_rows(&mut self.report, connections, &figures);
+        }
+        drop((daemon, floor));
+        self.serve(zones::zone("hot", HOT_SENDERS), Duration::ZERO);
         header(
             &mut self.report,
             "Hot cache, UNIX socket, connections kept, both fields added, forged ones looked for",

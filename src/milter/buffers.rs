@@ -4,7 +4,10 @@
 //! idle most of the time. So a thread has one spare buffer of a kind, where each connection would
 //! have to get memory for each packet, or to keep it.
 
-use std::cell::Cell;
+use std::{
+    cell::Cell,
+    ops::{Deref, DerefMut},
+};
 
 /// The most octets that a spare buffer has room for.
 const MAX_SPARE: usize = 8 * 1024;
@@ -23,26 +26,83 @@ pub(super) enum Kind {
     Output,
 }
 
-/// Gives a buffer memory that is spare, where it has none.
-pub(super) fn equip(kind: Kind, buffer: &mut Vec<u8>) {
-    if buffer.capacity() == 0 {
-        *buffer = spare(kind, Cell::take);
+/// A buffer, which begins without memory.
+#[derive(Debug)]
+pub(super) struct Buffer {
+    kind: Kind,
+    octets: Vec<u8>,
+}
+
+impl Buffer {
+    pub(super) fn new(kind: Kind) -> Self {
+        Self { kind, octets: Vec::new() }
+    }
+
+    /// Gives the buffer memory that is spare, where it has none.
+    pub(super) fn equip(&mut self) {
+        if self.octets.capacity() == 0 {
+            self.octets = self.kind.with_spare(Cell::take);
+        }
+    }
+
+    /// Whether its memory is not too large for others.
+    pub(super) fn is_small(&self) -> bool {
+        self.octets.capacity() <= MAX_SPARE
+    }
+
+    /// Lets go of the memory and of what is in it.
+    pub(super) fn give_back(&mut self) {
+        let mut octets = std::mem::take(&mut self.octets);
+        if (1..=MAX_SPARE).contains(&octets.capacity()) {
+            octets.clear();
+            self.kind.with_spare(|spare| spare.set(octets));
+        }
     }
 }
 
-/// Lets go of a buffer and what is in it.
-pub(super) fn give_back(kind: Kind, mut buffer: Vec<u8>) {
-    if (1..=MAX_SPARE).contains(&buffer.capacity()) {
-        buffer.clear();
-        spare(kind, |spare| spare.set(buffer));
+impl Drop for Buffer {
+    fn drop(&mut self) {
+        self.give_back();
     }
 }
 
-fn spare<T>(kind: Kind, f: impl FnOnce(&Cell<Vec<u8>>) -> T) -> T {
-    match kind {
-        Kind::Input => INPUT.with(f),
-        Kind::Output => OUTPUT.with(f),
+impl Deref for Buffer {
+    type Target = Vec<u8>;
+
+    fn deref(&self) -> &Vec<u8> {
+        &self.octets
     }
+}
+
+impl DerefMut for Buffer {
+    fn deref_mut(&mut self) -> &mut Vec<u8> {
+        &mut self.octets
+    }
+}
+
+impl Kind {
+    /// What is done with the spare buffer; with none, where the thread is about to end.
+    fn with_spare<T>(self, f: impl FnOnce(&Cell<Vec<u8>>) -> T) -> T
+    where
+        T: Default,
+    {
+        let spare = match self {
+            Self::Input => &INPUT,
+            Self::Output => &OUTPUT,
+        };
+        spare.try_with(f).unwrap_or_default()
+    }
+}
+
+/// The octets that the spare buffer of this thread has room for.
+#[cfg(test)]
+pub(super) fn spare(kind: Kind) -> usize {
+    kind.with_spare(|spare| {
+        let octets = spare.take();
+        let capacity = octets.capacity();
+        spare.set(octets);
+        capacity
+    })
 }
 
 #[cfg(test)]
@@ -54,28 +114,29 @@ mod tests {
         for kind in [Kind::Input, Kind::Output] {
             for (size, is_kept) in [(100, true), (MAX_SPARE, true), (MAX_SPARE + 1, false)] {
                 // None is spare.
-                let mut buffer = Vec::new();
-                equip(kind, &mut buffer);
-                assert_eq!(buffer.capacity(), 0);
-                let mut buffer = Vec::with_capacity(size);
+                let mut buffer = Buffer::new(kind);
+                buffer.equip();
+                assert_eq!((buffer.capacity(), buffer.is_small()), (0, true));
+                buffer.reserve_exact(size);
                 buffer.extend_from_slice(b"secret");
-                give_back(kind, buffer);
-                let mut next = Vec::new();
-                equip(kind, &mut next);
-                assert_eq!(
-                    (next.is_empty(), next.capacity()),
-                    (true, if is_kept { size } else { 0 })
-                );
+                assert_eq!(buffer.is_small(), is_kept);
+                drop(buffer);
+                assert_eq!(spare(kind), if is_kept { size } else { 0 });
+                let mut next = Buffer::new(kind);
+                next.equip();
+                assert!(next.is_empty() && spare(kind) == 0);
+                // It is lost, so that the next one finds none.
+                next.octets = Vec::new();
             }
             // One that is in use stays as it is, and one without memory is not taken back.
-            give_back(kind, Vec::with_capacity(10));
-            let mut buffer = b"x".to_vec();
-            equip(kind, &mut buffer);
-            assert_eq!(buffer, b"x");
-            give_back(kind, Vec::new());
-            let mut spare = Vec::new();
-            equip(kind, &mut spare);
-            assert_eq!(spare.capacity(), 10);
+            drop(Buffer { kind, octets: Vec::with_capacity(10) });
+            let mut buffer = Buffer { kind, octets: b"x".to_vec() };
+            buffer.equip();
+            assert_eq!((buffer.as_slice(), spare(kind)), (b"x".as_slice(), 10));
+            drop(Buffer::new(kind));
+            assert_eq!(spare(kind), 10);
+            buffer.give_back();
+            assert_eq!((buffer.capacity(), spare(kind)), (0, 1));
         }
     }
 }

@@ -18,7 +18,7 @@ use indymilter::{
 use tokio::task::yield_now;
 
 use super::{
-    buffers,
+    buffers::{Buffer, Kind},
     macros::{Macro, Macros},
     negotiation::{Negotiated, negotiate},
     packets::{Framing, Packet, split_text},
@@ -103,7 +103,7 @@ impl<'a> Conversation<'a> {
         let mut drained =
             pin!(async move { _ = draining.wait_for(|draining| *draining).await }.fuse());
         let mut limit = Limit::new(NEGOTIATION_LIMIT);
-        let (mut framing, mut input) = (Framing::default(), Vec::new());
+        let (mut framing, mut input) = (Framing::default(), Buffer::new(Kind::Input));
         let (mut owes_octets, mut reads_in_a_row, mut given_up) = (false, 0, 0);
         loop {
             let mut rest = input.as_slice();
@@ -128,7 +128,8 @@ impl<'a> Conversation<'a> {
                 }
             }
             let left = rest.len();
-            input.drain(..input.len() - left);
+            let taken = input.len() - left;
+            input.drain(..taken);
             // The time runs from the first octet of what is owed, not from the last that came.
             let owed_octets =
                 std::mem::replace(&mut owes_octets, framing.is_within_packet() || left > 0);
@@ -141,12 +142,13 @@ impl<'a> Conversation<'a> {
                 yield_now().await;
             }
             loop {
-                buffers::equip(buffers::Kind::Input, &mut input);
+                input.equip();
                 match self.socket.read_now(&mut input, framing.is_within_packet())? {
                     Some(0) => return Ok(()),
                     Some(_) => break,
-                    None if input.is_empty() => {
-                        buffers::give_back(buffers::Kind::Input, std::mem::take(&mut input));
+                    // One that is large is kept as long as there is a message under way.
+                    None if input.is_empty() && (!self.is_busy || input.is_small()) => {
+                        input.give_back();
                     }
                     None => {}
                 }
@@ -216,11 +218,7 @@ impl<'a> Conversation<'a> {
             CommandKind::Eoh | CommandKind::Data | CommandKind::Unknown | CommandKind::Quit => {}
         }
         let replies = self.replies.take();
-        if !replies.is_empty() {
-            self.socket.write(&replies).await?;
-        }
-        buffers::give_back(buffers::Kind::Output, replies);
-        Ok(())
+        if replies.is_empty() { Ok(()) } else { self.socket.write(&replies).await }
     }
 
     //--- Events ---

@@ -216,7 +216,7 @@ mod tests {
     fn settle(needs: &Needs, numbers: [u32; 3]) -> (io::Result<Negotiated>, Vec<u8>) {
         let content: Vec<u8> = numbers.into_iter().flat_map(u32::to_be_bytes).collect();
         let mut replies = Replies::default();
-        (negotiate(needs, &content, &mut replies), replies.take())
+        (negotiate(needs, &content, &mut replies), replies.take().to_vec())
     }
 
     #[test]

@@ -7,19 +7,25 @@ use std::io;
 
 use indymilter::message::reply::ReplyKind;
 
-use super::buffers;
+use super::buffers::{Buffer, Kind};
 use crate::{mail::reply::Reply, session::Edit};
 
 /// Packets for the MTA, one behind the other.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Replies {
-    packets: Vec<u8>,
+    packets: Buffer,
+}
+
+impl Default for Replies {
+    fn default() -> Self {
+        Self { packets: Buffer::new(Kind::Output) }
+    }
 }
 
 impl Replies {
     /// Adds an answer that is only a command.
     pub(super) fn push(&mut self, kind: ReplyKind) {
-        buffers::equip(buffers::Kind::Output, &mut self.packets);
+        self.packets.equip();
         self.packets.extend_from_slice(&[0, 0, 0, 1, u8::from(kind)]);
     }
 
@@ -38,7 +44,7 @@ impl Replies {
             ));
         }
         let length = 1 + head.len() + texts.len() + parts().map(|part| part.len()).sum::<usize>();
-        buffers::equip(buffers::Kind::Output, &mut self.packets);
+        self.packets.equip();
         self.packets.reserve(4 + length);
         self.packets.extend_from_slice(
             &u32::try_from(length).map_err(|_| io::ErrorKind::InvalidData)?.to_be_bytes(),
@@ -120,8 +126,8 @@ impl Replies {
     }
 
     /// Takes what is to be written.
-    pub(super) fn take(&mut self) -> Vec<u8> {
-        std::mem::take(&mut self.packets)
+    pub(super) fn take(&mut self) -> Buffer {
+        std::mem::take(self).packets
     }
 }
 
@@ -146,11 +152,11 @@ mod tests {
         replies.push_quarantine("why").unwrap();
         replies.push(ReplyKind::Continue);
         let expected = b"\0\0\0\x0am\0\0\x01\x02A-R\0\0\0\0\0\x0ci\0\0\0\0X\0a\n b\0\0\0\0\x05qwhy\0\0\0\0\x01c";
-        assert_eq!(replies.take(), expected);
+        assert_eq!(replies.take().to_vec(), expected);
         replies.push_edit(true, &insert("a")).unwrap();
-        assert_eq!(replies.take(), b"\0\0\0\x0ai\0\0\0\0X\0 a\0");
+        assert_eq!(replies.take().to_vec(), b"\0\0\0\x0ai\0\0\0\0X\0 a\0");
         assert!(replies.push_edit(true, &insert("a\0b")).is_err());
-        assert!(replies.take().is_empty());
+        assert!(replies.take().to_vec().is_empty());
     }
 
     #[test]
@@ -159,10 +165,10 @@ mod tests {
         replies
             .push_reply(&Reply::new("550".parse().unwrap(), "5.7.23".parse().unwrap(), "50 %"))
             .unwrap();
-        assert_eq!(replies.take(), b"\0\0\0\x12y550 5.7.23 50 %%\0");
+        assert_eq!(replies.take().to_vec(), b"\0\0\0\x12y550 5.7.23 50 %%\0");
         replies.push_negotiation([6, 1, 2], &[(0, "j"), (5, "i")]).unwrap();
         assert_eq!(
-            replies.take(),
+            replies.take().to_vec(),
             b"\0\0\0\x19O\0\0\0\x06\0\0\0\x01\0\0\0\x02\0\0\0\0j\0\0\0\0\x05i\0"
         );
     }

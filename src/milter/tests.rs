@@ -522,3 +522,54 @@ async fn messages_that_are_pipelined_and_given_up_take_no_time() {
     task.await.unwrap().unwrap();
     assert_eq!(log.take_kept().iter().filter(|line| line.contains("mailfrom")).count(), 1);
 }
+
+/// A connection that waits has lent its buffers to the thread, and loses nothing by that, wherever
+/// in a packet it waits.
+#[tokio::test]
+async fn buffers_are_given_back() {
+    let (mut peer, ours) = UnixStream::pair().unwrap();
+    let (server, log, _drain) = server("");
+    let served = tokio::spawn(serve(Socket::Unix(ours), server));
+    let client = [b"mail.example.org\0".as_slice(), b"4\0\x19", b"192.0.2.1\0"].concat();
+    let conversation = [
+        OPEN,
+        &packet(b'C', &client),
+        &packet(b'H', b"mail.example.org\0"),
+        &packet(b'M', b"<amy@example.org>\0"),
+        &packet(b'L', b"Subject\0x\0"),
+        &packet(b'N', b""),
+        &packet(b'B', b"Hello\r\n"),
+        &packet(b'E', b""),
+    ];
+    for octet in conversation.concat() {
+        peer.write_all(&[octet]).await.unwrap();
+        // The other task has its turn, so that it mostly reads the octets one by one.
+        for _ in 0..3 {
+            tokio::task::yield_now().await;
+        }
+    }
+    // The last answer has come: to continue, behind the field.
+    let mut answers = Vec::new();
+    while !answers.ends_with(b"\0\0\0\0\x01c")
+        || !answers.windows(12).any(|part| part == b"Received-SPF")
+    {
+        assert_ne!(peer.read_buf(&mut answers).await.unwrap(), 0);
+    }
+    // A large buffer, in which parts of the body were read, is not for others; the next one is. It
+    // has some turns until it waits.
+    peer.write_all(&packet(b'A', b"")).await.unwrap();
+    for _ in 0..100 {
+        tokio::task::yield_now().await;
+    }
+    for kind in [buffers::Kind::Input, buffers::Kind::Output] {
+        assert!(buffers::spare(kind) > 0, "{kind:?}");
+    }
+    drop(peer);
+    served.await.unwrap().unwrap();
+    let lines = log.take_kept();
+    assert_eq!(
+        lines.iter().filter(|line| line.contains("identity=mailfrom result=none")).count(),
+        1,
+        "{lines:?}"
+    );
+}
