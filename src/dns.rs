@@ -249,17 +249,17 @@ impl Dns {
 
     /// Keeps a value that was parsed from the texts at a name with them, until their time is over:
     /// look-ups that the cache answers bring both. The value takes about `size` octets of memory,
-    /// which count in the cache. Where the cache does not have these texts, nothing is kept.
+    /// which count in the cache. Where the cache does not have these texts, or all of it is too
+    /// large, nothing is kept; whether it is kept now.
     pub fn keep_parsed<T: Any + Send + Sync>(
         &self,
         name: &Name,
         texts: &Texts,
         parsed: Arc<T>,
         size: usize,
-    ) {
-        if let Some(resolver) = self.resolver() {
-            resolver.cache.keep_parsed(name, texts, parsed, size);
-        }
+    ) -> bool {
+        let resolver = self.resolver();
+        resolver.is_some_and(|resolver| resolver.cache.keep_parsed(name, texts, parsed, size))
     }
 
     /// Whether a name exists: it does unless DNS denies the name itself, not what it is an alias of
@@ -331,6 +331,21 @@ mod tests {
             if let Some(resolver) = self.resolver() {
                 resolver.learn(name, record_type, outcome, ttl);
             }
+        }
+
+        /// How many places of the cache an outcome takes; `None` where it is not there.
+        pub(crate) fn places(&self, name: &Name, record_type: RecordType) -> Option<u32> {
+            self.resolver()?.places(name, record_type)
+        }
+
+        /// This client with a cache of another size.
+        pub(crate) fn resized(&self, cache_size: usize) -> Self {
+            let nameservers = self.servers().into_iter().map(|(server, _)| server.0).collect();
+            self.reconfigured(&Settings {
+                nameservers: Some(nameservers),
+                cache_size,
+                ..Settings::default()
+            })
         }
     }
 

@@ -26,7 +26,7 @@ mod record;
 mod tests;
 mod trace;
 
-use std::{net::IpAddr, time::Duration};
+use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use tokio::time::{Instant, timeout_at};
 
@@ -35,9 +35,9 @@ use crate::dns::{Answer, Dns, Name, RecordType};
 
 use evaluate::{Evaluation, Finished};
 pub use expand::{Variables, expand_explain_string};
-use kept::KeptOutcomes;
+use kept::{KeptOutcomes, can_be_kept};
 pub use limits::Limits;
-use limits::{FOREVER, MAX_NAMES_TIME};
+use limits::{FOREVER, MAX_KEPT_RECORD, MAX_NAMES_TIME};
 use lookups::Lookups;
 pub use names::has_client_name;
 pub use outcome::{Outcome, Problem, ProblemKind};
@@ -97,11 +97,16 @@ pub async fn check_since(
     let Finished { mut outcome, holds, wanted_explanation: wanted } =
         evaluation.finish(finished.ok());
     if let (Some((record, until)), Some(texts), None) = (holds, texts, &wanted)
-        && record.outcomes.keep(variables.client, limits, &outcome, until)
+        && can_be_kept(&outcome)
+        && record.weight <= MAX_KEPT_RECORD
     {
-        // What is kept counts in the cache.
+        // Outcomes count in the cache from the first one on.
         let weight = record.weight + KeptOutcomes::WEIGHT;
-        dns.keep_parsed(&name, &texts, record, weight);
+        if !record.outcomes.is_empty()
+            || dns.keep_parsed(&name, &texts, Arc::clone(&record), weight)
+        {
+            record.outcomes.keep(variables.client, limits, &outcome, until);
+        }
     }
     // The explanation comes after the result, so that trouble with it cannot change the result.
     if let Some(wanted) = wanted {

@@ -102,6 +102,14 @@ impl Answer {
         })
     }
 
+    /// The answer without a value that was parsed from its texts.
+    pub(super) fn without_parsed(self) -> Self {
+        match self {
+            Self::Txt(texts) => Self::Txt(texts.into_shared().into()),
+            other => other,
+        }
+    }
+
     /// About how many octets of memory the records take.
     pub(crate) fn size(&self) -> usize {
         /// Octets that an allocation takes beside its content.

@@ -2,7 +2,12 @@
 
 use std::{any::Any, sync::Arc, time::Duration};
 
-use moka::{Entry as Kept, ops::compute::Op, policy::EvictionPolicy, sync::Cache as Entries};
+use moka::{
+    Entry as Kept,
+    ops::compute::{CompResult, Op},
+    policy::EvictionPolicy,
+    sync::Cache as Entries,
+};
 use tokio::time::Instant;
 
 use super::{
@@ -60,10 +65,11 @@ impl Cache {
             return self.clone();
         }
         let resized = Self::new(slots);
-        if let (Some(old), Some(new)) = (&self.entries, &resized.entries) {
+        if let Some(old) = &self.entries {
             let now = Instant::now();
             for (key, entry) in old.iter().filter(|(_, entry)| now < entry.expires) {
-                new.insert(Key::clone(&key), entry);
+                // What was parsed stays with the old cache, where it may go on to grow, and to count.
+                resized.keep(&key, &entry.outcome.map(Answer::without_parsed), entry.expires - now);
             }
         }
         resized
@@ -94,24 +100,28 @@ impl Cache {
     }
 
     /// Keeps a value that was parsed from texts with them, if they are still there and both
-    /// together are not too large.
+    /// together are not too large; whether it is kept now.
     pub(super) fn keep_parsed(
         &self,
         name: &Name,
         texts: &Texts,
         parsed: Arc<dyn Any + Send + Sync>,
         size: usize,
-    ) {
-        let Some(entries) = &self.entries else { return };
+    ) -> bool {
+        let Some(entries) = &self.entries else { return false };
         let key = Key { name: name.clone(), record_type: RecordType::Txt };
-        entries.entry_by_ref(&key).and_compute_with(|kept| match kept.map(Kept::into_value) {
-            Some(Entry { outcome: Ok(Answer::Txt(kept)), expires, .. }) if kept.is_same(texts) => {
-                let outcome = Ok(Answer::Txt(kept.with_parsed(parsed)));
-                slots(&key, &outcome, size)
-                    .map_or(Op::Nop, |slots| Op::Put(Entry { outcome, expires, slots }))
-            }
-            _ => Op::Nop,
-        });
+        let result =
+            entries.entry_by_ref(&key).and_compute_with(|kept| match kept.map(Kept::into_value) {
+                Some(Entry { outcome: Ok(Answer::Txt(kept)), expires, .. })
+                    if kept.is_same(texts) =>
+                {
+                    let outcome = Ok(Answer::Txt(kept.with_parsed(parsed)));
+                    slots(&key, &outcome, size)
+                        .map_or(Op::Nop, |slots| Op::Put(Entry { outcome, expires, slots }))
+                }
+                _ => Op::Nop,
+            });
+        matches!(result, CompResult::ReplacedWith(_))
     }
 
     /// Forgets all.
@@ -132,6 +142,14 @@ impl Cache {
 fn slots(key: &Key, outcome: &Result<Answer, Failure>, parsed: usize) -> Option<u32> {
     let size = key.name.as_str().len() + outcome.as_ref().map_or(0, Answer::size) + parsed;
     if size > MAX_SIZE { None } else { u32::try_from(size.div_ceil(SLOT)).ok() }
+}
+
+#[cfg(test)]
+impl Cache {
+    /// How many slots an entry takes.
+    pub(super) fn places(&self, key: &Key) -> Option<u32> {
+        self.entries.as_ref()?.get(key).map(|entry| entry.slots)
+    }
 }
 
 #[cfg(test)]

@@ -423,6 +423,10 @@ mod tests {
         ) {
             self.cache.keep(&Key { name: name.clone(), record_type }, outcome, ttl);
         }
+
+        pub(in super::super) fn places(&self, name: &Name, record_type: RecordType) -> Option<u32> {
+            self.cache.places(&Key { name: name.clone(), record_type })
+        }
     }
 
     #[tokio::test(start_paused = true)]

@@ -5,7 +5,8 @@
 //! sender is, unless a record has macros.
 //!
 //! Only the outcome of a check that found all of its answers in the cache is kept: of one that had
-//! to wait it is not known how long it holds, and most such clients do not come again.
+//! to wait it is not known how long it holds, and most such clients do not come again. The answers
+//! that a check did not need again are the first that a full cache loses.
 
 use std::{
     net::IpAddr,
@@ -19,6 +20,12 @@ use crate::mail::results::SpfResult;
 
 /// The most outcomes that are kept with a record: those of the clients that came last.
 const MAX_OUTCOMES: usize = 4;
+
+/// The most octets of the texts of an outcome that is kept: a mechanism may have thousands.
+const MAX_TEXTS: usize = 128;
+
+/// Octets that a shared text takes beside its content.
+const SHARED: usize = 4 * size_of::<usize>();
 
 /// Outcomes that are kept with a record.
 #[derive(Debug, Default)]
@@ -49,8 +56,14 @@ struct KeptOutcome {
 }
 
 impl KeptOutcomes {
-    /// About how many octets of memory the most outcomes take, with the text of a mechanism each.
-    pub(super) const WEIGHT: usize = MAX_OUTCOMES * (size_of::<KeptOutcome>() + 64);
+    /// The most octets of memory that outcomes take.
+    pub(super) const WEIGHT: usize =
+        MAX_OUTCOMES * (size_of::<KeptOutcome>() + MAX_TEXTS + 2 * SHARED);
+
+    /// Whether none was kept yet, as far as that is known.
+    pub(super) fn is_empty(&self) -> bool {
+        self.outcomes.try_lock().map_or(true, |outcomes| outcomes.is_empty())
+    }
 
     /// The outcome of a check of this client within these limits, at this time.
     pub(super) fn find(&self, client: IpAddr, limits: &Limits, now: Instant) -> Option<Outcome> {
@@ -66,20 +79,9 @@ impl KeptOutcomes {
         })
     }
 
-    /// Keeps an outcome until then, in place of the oldest if need be, unless it has a problem or an
-    /// explanation; whether it is the first.
-    pub(super) fn keep(
-        &self,
-        client: IpAddr,
-        limits: &Limits,
-        outcome: &Outcome,
-        until: Instant,
-    ) -> bool {
-        if outcome.problem.is_some() || outcome.explanation.is_some() {
-            return false;
-        }
-        let Ok(mut outcomes) = self.outcomes.try_lock() else { return false };
-        let is_first = outcomes.is_empty();
+    /// Keeps an outcome that can be kept until then, in place of the oldest if need be.
+    pub(super) fn keep(&self, client: IpAddr, limits: &Limits, outcome: &Outcome, until: Instant) {
+        let Ok(mut outcomes) = self.outcomes.try_lock() else { return };
         outcomes.retain(|kept| !kept.is_for(client, limits));
         if outcomes.len() >= MAX_OUTCOMES {
             outcomes.remove(0);
@@ -95,8 +97,15 @@ impl KeptOutcomes {
             lookups: outcome.lookups,
             void_lookups: outcome.void_lookups,
         });
-        is_first
     }
+}
+
+/// Whether an outcome is one that can be kept: it has no problem, no explanation and no long texts.
+pub(super) fn can_be_kept(outcome: &Outcome) -> bool {
+    let length = |text: &Option<Arc<str>>| text.as_ref().map_or(0, |text| text.len());
+    outcome.problem.is_none()
+        && outcome.explanation.is_none()
+        && length(&outcome.mechanism) + length(&outcome.policy_domain) <= MAX_TEXTS
 }
 
 impl KeptOutcome {

@@ -396,3 +396,48 @@ impl<'a> Lookups<'a> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{auth::spf::Query, dns::Texts, mail::domain::Domain};
+
+    /// An outcome holds for others only as long as it rests on answers that the cache knew when the
+    /// check began.
+    #[tokio::test]
+    async fn nothing_is_at_hand_once_something_was_waited_for() {
+        let texts: Texts = [b"x".as_slice().into()].into();
+        let [known, unknown] =
+            ["known.example", "unknown.example"].map(|name| Name::new(name).unwrap());
+        let (dns, now) = (Dns::knowing(&known, &texts), Instant::now());
+        let domain = Domain::parse("known.example").unwrap();
+        let query = Query {
+            client: [192, 0, 2, 1].into(),
+            domain: "known.example".into(),
+            local_part: "",
+            helo: "",
+            receiver: "",
+            timestamp: 0,
+        };
+        let (limits, kind) = (Limits::default(), RecordType::Txt);
+        let begin = || {
+            let first = dns.known(&known, kind, now);
+            Lookups::new(&dns, Variables::new(&query, &domain), &limits, (now, now), first, None)
+        };
+        let mut lookups = begin();
+        assert!(lookups.at_hand(&known, kind).is_some() && lookups.holds_until().is_some());
+        assert!(lookups.at_hand(&unknown, kind).is_none() && lookups.holds_until().is_none());
+        assert!(lookups.at_hand(&known, kind).is_some() && lookups.holds_until().is_none());
+        let mut lookups = begin();
+        lookups.prefetch = Some(Prefetch::new(10));
+        assert!(lookups.at_hand(&known, kind).is_none() && lookups.holds_until().is_none());
+        // The record was not known when the check began.
+        let variables = Variables::new(&query, &domain);
+        let mut lookups = Lookups::new(&dns, variables, &limits, (now, now), None, None);
+        assert!(lookups.at_hand(&known, kind).is_some() && lookups.holds_until().is_none());
+        // What is known is what holds when the check begins.
+        let late = now + std::time::Duration::from_secs(1_000_000);
+        let mut lookups = Lookups::new(&dns, variables, &limits, (late, late), None, None);
+        assert!(lookups.at_hand(&known, kind).is_none());
+    }
+}
