@@ -26,7 +26,7 @@ mod record;
 mod tests;
 mod trace;
 
-use std::{net::IpAddr, sync::Arc, time::Duration};
+use std::{net::IpAddr, time::Duration};
 
 use tokio::time::{Instant, timeout_at};
 
@@ -37,7 +37,7 @@ use evaluate::{Evaluation, Finished};
 pub use expand::{Variables, expand_explain_string};
 use kept::{KeptOutcomes, can_be_kept};
 pub use limits::Limits;
-use limits::{FOREVER, MAX_KEPT_RECORD, MAX_NAMES_TIME};
+use limits::{FOREVER, MAX_NAMES_TIME};
 use lookups::Lookups;
 pub use names::has_client_name;
 pub use outcome::{Outcome, Problem, ProblemKind};
@@ -98,15 +98,11 @@ pub async fn check_since(
         evaluation.finish(finished.ok());
     if let (Some((record, until)), Some(texts), None) = (holds, texts, &wanted)
         && can_be_kept(&outcome)
-        && record.weight <= MAX_KEPT_RECORD
-    {
         // Outcomes count in the cache from the first one on.
-        let weight = record.weight + KeptOutcomes::WEIGHT;
-        if !record.outcomes.is_empty()
-            || dns.keep_parsed(&name, &texts, Arc::clone(&record), weight)
-        {
-            record.outcomes.keep(variables.client, limits, &outcome, until);
-        }
+        && (!record.outcomes.is_empty()
+            || record::keep(dns, &name, &texts, &record, KeptOutcomes::WEIGHT))
+    {
+        record.outcomes.keep(variables.client, limits, &outcome, until);
     }
     // The explanation comes after the result, so that trouble with it cannot change the result.
     if let Some(wanted) = wanted {

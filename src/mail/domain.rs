@@ -169,6 +169,8 @@ impl fmt::Display for Domain {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn ok(text: &str) -> String {
@@ -216,5 +218,24 @@ mod tests {
         assert!(!d("badexample.com").is_subdomain_of(&d("example.com")));
         assert_eq!(d("a.example.com").parent(), Some(d("example.com")));
         assert_eq!(d("com").parent(), None);
+    }
+
+    /// The slow twin of [`Domain::from_ascii`]: one label after the other.
+    fn twin(text: &str) -> bool {
+        let is_octet = |octet: u8| octet.is_ascii_alphanumeric() || b"-_".contains(&octet);
+        let is_label = |label: &str| (1..=63).contains(&label.len()) && label.bytes().all(is_octet);
+        text.len() <= 253 && text.split('.').all(is_label)
+    }
+
+    proptest! {
+        #[test]
+        fn names_are_those_of_the_slow_twin(
+            text in prop_oneof!["[a-zA-Z0-9_.-]{0,10}", "[ -~]{0,4}", "[a-z]{60,66}[.]?([a-z]{60,66}[.]?){0,4}", "([a-z]{1,2}[.]){120,130}[a-z]?"],
+        ) {
+            let found = Domain::parse(&text).map(|domain| domain.to_string());
+            let text = text.strip_suffix('.').unwrap_or(&text);
+            prop_assert_eq!(found.is_ok(), twin(text), "{:?}", text);
+            prop_assert!(found.is_err() || found == Ok(text.to_ascii_lowercase()));
+        }
     }
 }

@@ -81,6 +81,8 @@ pub fn helo_domain(name: &str) -> Option<Domain> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn mailbox(local_part: &str, domain: &str) -> ReversePath {
@@ -124,5 +126,23 @@ mod tests {
             assert_eq!(helo_domain(name), None, "{name}");
         }
         assert_eq!(helo_domain(&"a.".repeat(200)), None);
+    }
+
+    proptest! {
+        /// The slow twins search for the last `@` and the last dot.
+        #[test]
+        fn addresses_are_split_as_by_the_slow_twins(text in "[a1@.é]{1,8}") {
+            // Not a source route.
+            let path = format!("x{text}");
+            let expected = match path.rsplit_once('@') {
+                Some((local_part, domain)) => mailbox(local_part, domain),
+                None => ReversePath::Other(path.clone()),
+            };
+            prop_assert_eq!(ReversePath::parse(path.as_bytes()), expected);
+            let domain = Domain::parse(&text).ok().filter(Domain::is_qualified).filter(|domain| {
+                domain.as_str().rsplit_once('.').is_some_and(|(_, last)| !last.bytes().all(|b| b.is_ascii_digit()))
+            });
+            prop_assert_eq!(helo_domain(&text), domain);
+        }
     }
 }

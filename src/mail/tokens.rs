@@ -358,6 +358,13 @@ mod tests {
     }
 
     proptest! {
+        /// The slow twin looks at one atom after the other.
+        #[test]
+        fn dot_atoms_are_those_of_the_slow_twin(text in prop_oneof!["[a-z0-9.@-]{0,8}", "[!-~]{0,4}", ".{0,3}"]) {
+            let is_atom = |atom: &str| !atom.is_empty() && atom.bytes().all(is_atom_octet);
+            prop_assert_eq!(is_dot_atom(&text), text.split('.').all(is_atom), "{:?}", text);
+        }
+
         #[test]
         fn encoding_is_undone(text in "(\\PC|=|\\?|\\\\|x|\\{|4|1|\\}|[\\x00-\\x1f])*") {
             let written = encoded(&text);

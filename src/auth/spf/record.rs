@@ -81,10 +81,21 @@ pub(super) fn find_and_keep(
         return Ok(record);
     }
     let record = Arc::new(select(texts)?);
-    if record.weight <= MAX_KEPT_RECORD {
-        dns.keep_parsed(name, texts, Arc::clone(&record), record.weight);
-    }
+    keep(dns, name, texts, &record, 0);
     Ok(record)
+}
+
+/// Keeps a record with its texts, and counts so many octets for its outcomes; whether it is kept
+/// now, for one that is too large is not.
+pub(super) fn keep(
+    dns: &Dns,
+    name: &Name,
+    texts: &Texts,
+    record: &Arc<ParsedRecord>,
+    outcomes: usize,
+) -> bool {
+    record.weight <= MAX_KEPT_RECORD
+        && dns.keep_parsed(name, texts, Arc::clone(record), record.weight + outcomes)
 }
 
 /// The one SPF record among the texts.
