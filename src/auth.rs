@@ -31,9 +31,14 @@ impl Verified {
     /// The sender that the identity stands for: `local-part@domain`, or the text that came in its
     /// place.
     pub fn sender(&self) -> String {
+        self.sender_parts().concat()
+    }
+
+    /// The parts of the sender, one behind the other.
+    pub fn sender_parts(&self) -> [&str; 3] {
         match (&*self.local_part, self.domain.as_str()) {
-            (local_part, "") => local_part.to_owned(),
-            (local_part, domain) => [local_part, "@", domain].concat(),
+            (local_part, "") => [local_part, "", ""],
+            (local_part, domain) => [local_part, "@", domain],
         }
     }
 }

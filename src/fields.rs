@@ -33,7 +33,7 @@ pub struct Results<'a> {
     /// The authserv-id of this host.
     pub authserv_id: &'a str,
     /// The identities that SPF's rules record.
-    pub recorded: Vec<Recorded<'a>>,
+    pub recorded: [Option<Recorded<'a>>; 2],
     /// The MAIL FROM identity, where only DMARC asked for it.
     pub for_dmarc: Option<&'a Verified>,
     /// The signatures, from the top of the header; `None` where DKIM was not verified.
@@ -51,20 +51,25 @@ pub struct Results<'a> {
 }
 
 impl Results<'_> {
-    /// The fields to add, in the order in which each goes to the very top.
-    pub fn write(&self, config: &Config) -> Vec<HeaderField> {
-        let mut fields: Vec<_> = self.tags(config).collect();
+    /// Gives the fields to add, in the order in which each goes to the very top.
+    pub fn write(&self, config: &Config, mut give: impl FnMut(HeaderField)) {
+        self.tags(config).for_each(&mut give);
         for name in &config.header {
             match name {
                 HeaderName::ReceivedSpf => {
-                    fields.extend(self.recorded.iter().map(|recorded| self.received_spf(recorded)));
+                    self.recorded().for_each(|recorded| give(self.received_spf(recorded)));
                 }
                 HeaderName::AuthenticationResults => {
-                    fields.extend(self.authentication_results(config).map(|field| field.write()));
+                    self.authentication_results(config)
+                        .iter()
+                        .for_each(|field| give(field.write()));
                 }
             }
         }
-        fields
+    }
+
+    fn recorded(&self) -> impl Iterator<Item = &Recorded<'_>> {
+        self.recorded.iter().flatten()
     }
 
     /// The fields that mark the message, where that is the action: in each what the policy of the
@@ -142,7 +147,7 @@ impl Results<'_> {
     fn authentication_results(&self, config: &Config) -> Option<AuthenticationResults> {
         let with_local_part = config.include_mailfrom_local_part;
         let mut methods: Vec<MethodResult> =
-            self.recorded.iter().map(|recorded| recorded_spf(recorded, with_local_part)).collect();
+            self.recorded().map(|recorded| recorded_spf(recorded, with_local_part)).collect();
         methods.extend(
             self.for_dmarc.map(|verified| {
                 spf_result(verified, with_local_part).with_comment("for DMARC alone")

@@ -50,7 +50,7 @@ use std::{
 pub use answer::{Answer, Edit, Records, Verdict};
 use content::{Content, Findings};
 use context::Context;
-use edits::{identity_of, insertions};
+use edits::{identity_of, insert_fields};
 use forged::Forged;
 use futures_util::FutureExt as _;
 use iprev::Iprev;
@@ -209,7 +209,7 @@ impl Session {
             relayed,
             sender,
             recipients: Recipients::default(),
-            content: looks_at_content.then(|| Content::new(context)),
+            content: looks_at_content.then(|| Box::new(Content::new(context))),
             forged,
         });
         // Where MAIL FROM cannot be refused, its check goes on until the end of the message: an MTA
@@ -368,9 +368,9 @@ impl Session {
         // end only if it was also decided on.
         self.recorder.end_of_message(message.forged.as_ref());
         let helo = self.helo.as_deref();
-        let added = insertions(context, helo, mailfrom, &findings, &decision, iprev.as_ref());
         let deletions = message.forged.iter().flat_map(|forged| forged.deletions(context.config()));
-        let edits = deletions.chain(added).collect();
+        let mut edits = deletions.collect();
+        insert_fields(&mut edits, context, helo, mailfrom, &findings, &decision, iprev.as_ref());
         self.recorder.decided(&verdict, &decision, sender, findings, verified.cloned(), iprev);
         self.recorder.pending().timings.total = Some(message.begun.elapsed());
         Ok(self.settle(verdict, edits))

@@ -64,10 +64,10 @@ pub struct Distribution {
 impl Histogram {
     /// Adds something that took so long.
     pub fn observe(&self, took: Duration) {
-        // A bucket has its upper bound in it (as Prometheus has it: `le`).
-        let micros = u64::try_from(took.as_nanos().div_ceil(1000)).unwrap_or(u64::MAX);
-        self.buckets.count(BOUNDS.iter().take_while(|bound| micros > **bound).count());
         let nanos = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
+        // A bucket has its upper bound in it (as Prometheus has it: `le`).
+        let micros = nanos.div_ceil(1000);
+        self.buckets.count(BOUNDS.iter().take_while(|bound| micros > **bound).count());
         self.total.fetch_add(nanos, Ordering::Relaxed);
     }
 

@@ -93,7 +93,7 @@ fn comparisons(line: &LogLine, finding: &Finding) -> Vec<Comparison> {
         let identity = identities().find(|found| found.verified.identity.as_str() == identity)?;
         Some(&identity.verified.outcome)
     };
-    let contents = || finding.records().filter_map(|record| record.content.as_ref());
+    let contents = || finding.records().filter_map(|record| record.content.as_deref());
     let (identity, result) = match line.get("identity") {
         Some(identity) => (identity, line.get("result")),
         None => (Identity::Mailfrom.as_str(), line.get("spf")),

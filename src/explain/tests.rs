@@ -323,7 +323,10 @@ fn every_reason_of_a_signature_is_explained() {
     for outcome in outcomes {
         let record = Record {
             complete: true,
-            content: Some(ContentRecord { dkim: Some(vec![outcome.clone()]), ..content() }),
+            content: Some(Box::new(ContentRecord {
+                dkim: Some(vec![outcome.clone()]),
+                ..content()
+            })),
             ..Record::default()
         };
         let [line] = lines(&record).try_into().unwrap();

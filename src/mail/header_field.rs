@@ -1,8 +1,8 @@
 //! Header fields as they are added to a message, and the folding of their values.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, cell::Cell};
 
-use super::tokens;
+use super::{octets::each_place, tokens};
 
 /// The most octets that a line should have (RFC 5322 §2.1.1).
 const PREFERRED_LINE_LENGTH: usize = 78;
@@ -36,6 +36,14 @@ pub struct Folding {
     begins_group: bool,
 }
 
+thread_local! {
+    /// Memory for the text and the chunks of the next value of this thread: both are empty.
+    static SPARE: Cell<(String, Vec<Chunk>)> = const { Cell::new((String::new(), Vec::new())) };
+}
+
+/// The most octets of text that there is spare memory for. A chunk has one octet at least.
+const MAX_SPARE: usize = 4096;
+
 /// A chunk of the text.
 #[derive(Clone, Copy, Debug)]
 struct Chunk {
@@ -46,12 +54,8 @@ struct Chunk {
 impl Folding {
     /// Begins the value of a field of this name.
     pub fn new(name: impl Into<Cow<'static, str>>) -> Self {
-        Self {
-            name: name.into(),
-            text: String::with_capacity(256),
-            chunks: Vec::with_capacity(32),
-            begins_group: true,
-        }
+        let (text, chunks) = SPARE.take();
+        Self { name: name.into(), text, chunks, begins_group: true }
     }
 
     /// Begins a group of chunks.
@@ -88,26 +92,27 @@ impl Folding {
     fn push_plain_comment(&mut self, text: &str) -> bool {
         let (text_before, chunks_before) = (self.text.len(), self.chunks.len());
         self.push_space();
-        self.text.push('(');
-        self.text.push_str(text);
-        self.text.push(')');
-        let (mut length, mut begins_group, mut is_empty) = (1, self.begins_group, true);
-        for octet in text.bytes() {
-            if octet != b' ' {
-                (length, is_empty) = (length + 1, false);
-            } else if is_empty {
-                break;
-            } else {
-                self.chunks.push(Chunk { length, begins_group });
-                (length, begins_group, is_empty) = (0, false, true);
-            }
-        }
-        if is_empty {
+        self.text.extend(["(", text, ")"]);
+        // The first word has a parenthesis before it, and the last one behind it.
+        let (mut before, mut is_plain, mut begins_group) = (0, true, self.begins_group);
+        let mut end_word = |end: usize, parentheses: usize| {
+            // Behind the space before the word, if there is one.
+            let length = end - before;
+            is_plain &= length > 0;
+            before = end + 1;
+            let begins_group = std::mem::take(&mut begins_group);
+            self.chunks.push(Chunk { length: length + parentheses, begins_group });
+        };
+        let mut parenthesis = 1;
+        each_place(text.as_bytes(), b' ', |place| {
+            end_word(place, std::mem::take(&mut parenthesis))
+        });
+        end_word(text.len(), parenthesis + 1);
+        if !is_plain {
             self.text.truncate(text_before);
             self.chunks.truncate(chunks_before);
             return false;
         }
-        self.chunks.push(Chunk { length: length + 1, begins_group });
         self.begins_group = false;
         true
     }
@@ -160,7 +165,13 @@ impl Folding {
             }
         }
         value.push_str(rest);
-        HeaderField { name: self.name, value }
+        let Self { name, mut text, mut chunks, .. } = self;
+        if text.capacity() <= MAX_SPARE {
+            text.clear();
+            chunks.clear();
+            SPARE.set((text, chunks));
+        }
+        HeaderField { name, value }
     }
 }
 

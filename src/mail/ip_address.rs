@@ -1,10 +1,30 @@
 //! IP addresses as text.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::{
+    cell::RefCell,
+    net::{IpAddr, Ipv4Addr},
+};
 
-/// Adds an address as text, as its `Display` does. Every message has some: that of IPv4 is written
-/// without the formatting machinery.
+thread_local! {
+    /// The address that this thread wrote last, and its text.
+    static LAST: RefCell<Option<(IpAddr, String)>> = const { RefCell::new(None) };
+}
+
+/// Adds an address as text, as its `Display` does. That of a client is written several times for
+/// each message, one time after the other.
 pub fn push_address(text: &mut String, address: IpAddr) {
+    LAST.with_borrow_mut(|last| match last {
+        Some((known, written)) if *known == address => text.push_str(written),
+        _ => {
+            let written = last.insert((address, String::with_capacity(15)));
+            push(&mut written.1, address);
+            text.push_str(&written.1);
+        }
+    });
+}
+
+/// Adds an address: one of IPv4 without the formatting machinery.
+fn push(text: &mut String, address: IpAddr) {
     match address {
         IpAddr::V4(address) => push_v4(text, address),
         IpAddr::V6(address) => text.push_str(&address.to_string()),
@@ -35,10 +55,14 @@ mod tests {
 
     proptest! {
         #[test]
-        fn as_displayed(address: IpAddr) {
-            let mut text = "x".to_owned();
-            push_address(&mut text, address);
-            prop_assert_eq!(text, format!("x{address}"));
+        fn as_displayed(addresses in proptest::collection::vec((any::<IpAddr>(), 1_usize..3), 0..4)) {
+            for (address, times) in addresses {
+                for _ in 0..times {
+                    let mut text = "x".to_owned();
+                    push_address(&mut text, address);
+                    prop_assert_eq!(text, format!("x{address}"));
+                }
+            }
         }
     }
 

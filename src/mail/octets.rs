@@ -25,6 +25,28 @@ pub fn find(text: &[u8], condition: impl Fn(u8) -> bool) -> Option<usize> {
     rest.iter().position(|&octet| condition(octet)).map(|place| before + place)
 }
 
+/// Calls a function with each place that has the octet, from the first to the last.
+pub fn each_place(text: &[u8], octet: u8, mut call: impl FnMut(usize)) {
+    // Eight octets at once. In what is zero where an octet is the wanted one, a bit is set for each
+    // octet that is not: adding to the lower bits carries into the highest where one of them is set.
+    const LOWER_BITS: u64 = u64::from_ne_bytes([0x7f; 8]);
+    let wanted = u64::from_ne_bytes([octet; 8]);
+    let (steps, rest) = text.as_chunks::<8>();
+    for (number, step) in steps.iter().enumerate() {
+        let differences = u64::from_le_bytes(*step) ^ wanted;
+        let others = ((differences & LOWER_BITS) + LOWER_BITS) | differences | LOWER_BITS;
+        let mut places = !others;
+        while places != 0 {
+            call(8 * number + places.trailing_zeros() as usize / 8);
+            // Without the lowest bit.
+            places &= places - 1;
+        }
+    }
+    for (number, _) in rest.iter().enumerate().filter(|(_, other)| **other == octet) {
+        call(8 * steps.len() + number);
+    }
+}
+
 /// A set of octets as a table: for short texts quicker than comparisons.
 #[derive(Debug)]
 pub struct OctetSet([bool; 256]);
@@ -122,6 +144,8 @@ pub fn first_octets(text: &str, most: usize) -> &str {
 
 #[cfg(test)]
 mod tests {
+    use proptest::{collection::vec, prelude::*};
+
     use super::*;
 
     #[test]
@@ -182,6 +206,16 @@ mod tests {
                     assert_eq!(find_octet(&text, b'='), Some(place), "{length} {second}");
                 }
             }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn each_place_is_that_of_the_slow_twin(text in vec(prop_oneof![Just(b' '), Just(b'!'), any::<u8>()], 0..40), octet in prop_oneof![Just(b' '), any::<u8>()]) {
+            let mut places = Vec::new();
+            each_place(&text, octet, |place| places.push(place));
+            let expected: Vec<_> = (0..text.len()).filter(|place| text[*place] == octet).collect();
+            prop_assert_eq!(places, expected);
         }
     }
 }

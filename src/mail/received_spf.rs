@@ -84,7 +84,7 @@ impl ReceivedSpf<'_> {
             ("client-ip", self.client_ip.map(Value::Address)),
             ("helo", self.helo.as_deref().map(Value::Text)),
             ("envelope-from", self.envelope_from.as_deref().map(Value::Text)),
-            ("identity", self.identity.map(|identity| Value::Text(identity.as_str()))),
+            ("identity", self.identity.map(|identity| Value::Word(identity.as_str()))),
             ("mechanism", self.mechanism.as_deref().map(Value::Text)),
             ("problem", self.problem.as_deref().map(Value::Text)),
         ];
@@ -98,6 +98,7 @@ impl ReceivedSpf<'_> {
                 chunk.push_str(key);
                 chunk.push('=');
                 match value {
+                    Value::Word(word) => chunk.push_str(word),
                     Value::Text(text) => push_value(chunk, text),
                     Value::Address(address) => push_client_ip(chunk, address.to_canonical()),
                 }
@@ -109,6 +110,8 @@ impl ReceivedSpf<'_> {
 
 /// The value of a pair.
 enum Value<'a> {
+    /// A word of ours, which is a dot-atom.
+    Word(&'static str),
     Text(&'a str),
     Address(IpAddr),
 }
@@ -123,7 +126,8 @@ pub fn describe(
     client_ip: Option<IpAddr>,
     receiver: &str,
 ) -> String {
-    let mut text = String::with_capacity(160);
+    // The words and the address take less than 100 octets.
+    let mut text = String::with_capacity(receiver.len() + sender.len() + 128);
     if !receiver.is_empty() {
         text.push_str(receiver);
         text.push_str(": ");

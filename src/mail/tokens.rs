@@ -208,6 +208,10 @@ pub fn shorten(text: &str) -> Cow<'_, str> {
 
 /// Adds a text as a quoted string (RFC 5322 §3.2.4), shortened and encoded.
 pub fn push_quoted(out: &mut String, text: &str) {
+    if text.len() + 2 <= MAX_TOKEN_LENGTH && is_plain(text) {
+        // It is written as it is.
+        return out.extend(["\"", text, "\""]);
+    }
     let text = shorten(text);
     let text = encode(&text, |c, before| c == '"' || c == '(' && before == 0);
     out.push('"');
@@ -363,6 +367,30 @@ mod tests {
         fn dot_atoms_are_those_of_the_slow_twin(text in prop_oneof!["[a-z0-9.@-]{0,8}", "[!-~]{0,4}", ".{0,3}"]) {
             let is_atom = |atom: &str| !atom.is_empty() && atom.bytes().all(is_atom_octet);
             prop_assert_eq!(is_dot_atom(&text), text.split('.').all(is_atom), "{:?}", text);
+        }
+
+        /// The slow twin takes one character after the other.
+        #[test]
+        fn quoted_strings_are_those_of_the_slow_twin(
+            text in prop_oneof!["[a-z@.]{0,20}", "[a-z(=?x{\\\\\"é\t]{0,12}", "[a-z]{890,905}", "[a-z=]{120,140}"],
+        ) {
+            let short = shorten(&text);
+            let mut twin = String::from("\"");
+            for (at, c) in short.char_indices() {
+                let (_, rest) = short.split_at(at);
+                let begins_form = rest.starts_with("\\x{") || rest.starts_with("=?");
+                if begins_form || c == '"' || c == '(' && at == 0 || !matches!(c, ' '..='~') {
+                    twin += &format!("\\\\x{{{:X}}}", u32::from(c));
+                } else if c == '\\' {
+                    twin += "\\\\";
+                } else {
+                    twin.push(c);
+                }
+            }
+            twin.push('"');
+            let mut quoted = String::new();
+            push_quoted(&mut quoted, &text);
+            prop_assert_eq!(quoted, twin);
         }
 
         #[test]

@@ -244,7 +244,7 @@ impl<'a> Conversation<'a> {
         if let Some(text) = no_address {
             self.server.observer.client_without_address(&text);
         }
-        let mta_host = self.macro_value(Macro::Host);
+        let mta_host = self.macros.get(Macro::Host).map(to_text);
         let (session, answer) = Session::new(
             Arc::clone(&self.runtime),
             self.negotiated.granted(),
@@ -280,10 +280,10 @@ impl<'a> Conversation<'a> {
         let (reverse_path, _) = split_text(content).ok_or_else(|| unreadable("reverse-path"))?;
         let authenticated =
             self.macros.get(Macro::Authenticated).is_some_and(|name| !name.is_empty());
-        let queue_id = self.macro_value(Macro::QueueId);
         let Some(session) = &mut self.session else {
             return self.out_of_order(ProtoOpts::NOREPLY_MAIL);
         };
+        let queue_id = self.macros.get(Macro::QueueId).map(to_text);
         let work = session.mail(reverse_path, authenticated, queue_id.as_deref());
         let answer = while_connected(self.socket, self.server, pin!(work)).await;
         let answer =
@@ -317,8 +317,8 @@ impl<'a> Conversation<'a> {
     }
 
     async fn end_of_message(&mut self) -> io::Result<()> {
-        let queue_id = self.macro_value(Macro::QueueId);
         let Some(session) = &mut self.session else { return self.out_of_order(ProtoOpts::empty()) };
+        let queue_id = self.macros.get(Macro::QueueId).map(to_text);
         let work = session.end_of_message(queue_id.as_deref());
         let answer = while_connected(self.socket, self.server, pin!(work)).await;
         let answer =
@@ -406,10 +406,6 @@ impl<'a> Conversation<'a> {
         if self.negotiated.is_answered(no_reply) {
             self.replies.push(ReplyKind::Continue);
         }
-    }
-
-    fn macro_value(&self, name: Macro) -> Option<String> {
-        self.macros.get(name).map(|value| to_text(value).into_owned())
     }
 }
 

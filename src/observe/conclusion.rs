@@ -129,7 +129,7 @@ impl Conclusion {
     /// What a record comes to.
     pub fn of(record: &Record) -> Self {
         let action =
-            || record.content.as_ref().and_then(|content| Reason::of_content(record, content));
+            || record.content.as_deref().and_then(|content| Reason::of_content(record, content));
         let is_tagged = |reason: &Option<Reason>| {
             reason.is_some() && record.complete && record.failure.is_none() && !record.dry_run
         };

@@ -91,9 +91,9 @@ pub(super) fn log_record(log: &Log, record: &Record) {
 fn identity_pairs(pairs: &mut Pairs<'_>, record: &Record, identity: &IdentityRecord) {
     let verified = &identity.verified;
     let outcome = &verified.outcome;
-    pairs.pair("identity", verified.identity.as_str());
-    pairs.pair("result", outcome.result.as_str());
-    pairs.pair("action", identity.action.as_str());
+    pairs.word("identity", verified.identity.as_str());
+    pairs.word("result", outcome.result.as_str());
+    pairs.word("action", identity.action.as_str());
     if identity.for_dmarc {
         pairs.pair("purpose", "dmarc");
     }
@@ -105,7 +105,7 @@ fn identity_pairs(pairs: &mut Pairs<'_>, record: &Record, identity: &IdentityRec
     client(pairs, record);
     pairs.pair("domain", &verified.domain);
     if verified.identity == Identity::Mailfrom {
-        pairs.pair("envelope-from", &verified.sender());
+        pairs.joined("envelope-from", &verified.sender_parts());
     }
     pairs.optional("helo", record.helo.as_deref());
     if let Some(domain) = &outcome.policy_domain {
@@ -171,7 +171,7 @@ fn content_pairs(pairs: &mut Pairs<'_>, record: &Record, content: &ContentRecord
         if let Some(verified) = &content.mailfrom {
             pairs.pair("spf", verified.outcome.result.as_str());
             pairs.pair("spf-domain", &verified.domain);
-            pairs.pair("envelope-from", &verified.sender());
+            pairs.joined("envelope-from", &verified.sender_parts());
         }
         let aligned = |is_spf: bool| {
             outcome.aligned.iter().filter_map(move |identifier| match identifier {
@@ -306,7 +306,7 @@ mod tests {
         let record = Record {
             client: Some(IpAddr::from([192, 0, 2, 1])),
             queue_id: Some("4X".into()),
-            content: Some(content),
+            content: Some(Box::new(content)),
             dry_run,
             ..Record::default()
         };

@@ -43,6 +43,32 @@ impl<'a> Pairs<'a> {
         }
     }
 
+    /// Adds a pair with a word of the program, which needs no quotes.
+    pub(super) fn word(&mut self, key: &str, word: &'static str) {
+        debug_assert!(!word.is_empty() && PLAIN_OCTETS.has_all(word.as_bytes()), "{word}");
+        match self.format {
+            LogFormat::Text => self.text_pair(key, &[word]),
+            LogFormat::Json => self.pair(key, word),
+        }
+    }
+
+    /// Adds a pair with a value that has parts.
+    pub(super) fn joined(&mut self, key: &str, parts: &[&str]) {
+        let length: usize = parts.iter().map(|part| part.len()).sum();
+        let is_plain = || parts.iter().all(|part| PLAIN_OCTETS.has_all(part.as_bytes()));
+        if self.format == LogFormat::Text && (1..=LIMIT).contains(&length) && is_plain() {
+            self.text_pair(key, parts);
+        } else {
+            self.pair(key, &parts.concat());
+        }
+    }
+
+    /// Adds a pair whose value needs no quotes and is not too long.
+    fn text_pair(&mut self, key: &str, parts: &[&str]) {
+        push_key(self.text, key);
+        parts.iter().for_each(|part| self.text.push_str(part));
+    }
+
     /// Adds a pair where there is a value.
     pub(super) fn optional(&mut self, key: &str, value: Option<&str>) {
         if let Some(value) = value {
@@ -215,6 +241,7 @@ mod tests {
     #[derive(Clone, Debug)]
     enum Addition {
         Pair(String),
+        Joined(Vec<String>),
         Number(usize),
         Each(Vec<String>),
     }
@@ -224,6 +251,7 @@ mod tests {
         let value = || prop_oneof![odd, "[a-z0-9.@-]{0,40}", any::<String>()];
         prop_oneof![
             value().prop_map(Addition::Pair),
+            prop::collection::vec(value(), 0..4).prop_map(Addition::Joined),
             prop_oneof![0_usize..20, any::<usize>()].prop_map(Addition::Number),
             prop::collection::vec(value(), 0..4).prop_map(Addition::Each),
         ]
@@ -238,6 +266,10 @@ mod tests {
                 let key = format!("key-{number}");
                 match addition {
                     Addition::Pair(value) => pairs.pair(&key, value),
+                    Addition::Joined(parts) => {
+                        let parts: Vec<_> = parts.iter().map(String::as_str).collect();
+                        pairs.joined(&key, &parts);
+                    }
                     Addition::Number(value) => pairs.number(&key, *value),
                     Addition::Each(values) => pairs.each(&key, values),
                 }
@@ -297,6 +329,15 @@ mod tests {
     }
 
     proptest! {
+        /// The slow twin joins the parts first.
+        #[test]
+        fn parts_are_as_one(parts in prop::collection::vec(prop_oneof!["[a-z0-9@.-]{0,9}", "[ -~é]{0,4}", "[a-z]{120,180}"], 0..4)) {
+            for format in [LogFormat::Text, LogFormat::Json] {
+                let joined = line(format, &[Addition::Joined(parts.clone())]);
+                prop_assert_eq!(joined, line(format, &[Addition::Pair(parts.concat())]));
+            }
+        }
+
         /// A line of JSON has the pairs of the line of text, and nothing breaks out of either.
         #[test]
         fn both_forms_say_the_same(additions in prop::collection::vec(any_addition(), 0..4)) {

@@ -108,7 +108,7 @@ fn domain_of(record: &Record, reason: Reason) -> &str {
         identities.find(|verified| verified.identity == identity).map(|found| found.domain.as_str())
     };
     let author = || {
-        let outcome = record.content.as_ref()?.dmarc.as_ref()?;
+        let outcome = record.content.as_deref()?.dmarc.as_ref()?;
         outcome.author_domain.as_ref().map(|domain| domain.as_str())
     };
     let domain = match reason {

@@ -43,8 +43,8 @@ fn reply(code: &str) -> Reply {
     Reply::new(code.parse().unwrap(), EnhancedStatusCode::NOT_AUTHORIZED, "no")
 }
 
-fn content(causes: &[(Refusal, MessageAction)]) -> ContentRecord {
-    ContentRecord {
+fn content(causes: &[(Refusal, MessageAction)]) -> Box<ContentRecord> {
+    Box::new(ContentRecord {
         dkim: None,
         dmarc: None,
         mailfrom: None,
@@ -58,7 +58,7 @@ fn content(causes: &[(Refusal, MessageAction)]) -> ContentRecord {
         exemption: None,
         list: None,
         reply: None,
-    }
+    })
 }
 
 /// A record in short: verdict, reply with its reason, what was not enforced.

@@ -125,9 +125,8 @@ pub fn recorded<'a>(
     helo: Option<Recorded<'a>>,
     is_definitive: bool,
     mailfrom: Option<Recorded<'a>>,
-) -> impl Iterator<Item = Recorded<'a>> {
-    let helo = helo.filter(|_| is_definitive || config.include_all_results);
-    helo.into_iter().chain(mailfrom)
+) -> [Option<Recorded<'a>>; 2] {
+    [helo.filter(|_| is_definitive || config.include_all_results), mailfrom]
 }
 
 #[cfg(test)]

@@ -144,7 +144,7 @@ impl Finding {
             Some(Verdict::Reply(_) | Verdict::Tempfail) => Outcome::Defer,
             Some(Verdict::Quarantine(_)) => Outcome::Quarantine,
             Some(Verdict::Continue | Verdict::Accept) | None => {
-                let mut contents = self.records().filter_map(|record| record.content.as_ref());
+                let mut contents = self.records().filter_map(|record| record.content.as_deref());
                 let is_marked = contents
                     .any(|content| content.causes.iter().any(|cause| cause.action == Action::Tag));
                 if is_marked { Outcome::Tag } else { Outcome::Accept }
@@ -157,7 +157,7 @@ impl Finding {
     /// a temperror of iprev, and of a signature where nothing passes, if this configuration has an
     /// action that only follows from a better answer.
     pub fn is_uncertain(&self, config: &Config) -> bool {
-        let contents = || self.records().filter_map(|record| record.content.as_ref());
+        let contents = || self.records().filter_map(|record| record.content.as_deref());
         if contents().any(|content| is_spared(content, config)) {
             return true;
         }

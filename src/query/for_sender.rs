@@ -94,7 +94,7 @@ fn received(finding: &Finding, time: u64) -> String {
             sender => text.push_str(&format!(", with the sender {sender} in MAIL FROM")),
         }
     }
-    let mut contents = finding.records().filter_map(|record| record.content.as_ref());
+    let mut contents = finding.records().filter_map(|record| record.content.as_deref());
     let author = contents.find_map(|content| content.dmarc.as_ref()?.author_domain.clone());
     if let Some(author) = author {
         text.push_str(&format!(", and {author} as the domain in From"));

@@ -82,7 +82,7 @@ pub(super) fn write(finding: &Finding, config: &Config, places: &Places, exit: u
     object.set("skipped", skipped.collect::<Vec<_>>());
     let exemption = finding.records().find_map(|record| record.exemption);
     object.optional("exempt", exemption.map(|exemption| exemption.as_str()));
-    let content = finding.records().find_map(|record| record.content.as_ref());
+    let content = finding.records().find_map(|record| record.content.as_deref());
     object.optional("content", content.map(of_content));
     let (mut added, mut deleted) = (Vec::new(), Vec::new());
     for edit in finding.edits() {

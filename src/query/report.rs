@@ -81,7 +81,7 @@ fn results(layout: &mut Layout, finding: &Finding, config: &Config) {
     let (mut identities, mut contents) = (Vec::new(), Vec::new());
     for record in finding.records() {
         identities.extend(&record.identities);
-        contents.extend(&record.content);
+        contents.extend(record.content.as_deref());
     }
     let skipped = finding.records().flat_map(|record| &record.skipped);
     let skipped: Vec<_> = skipped.collect();

@@ -45,7 +45,7 @@ impl Why {
             let sentence = format!("the work on the message failed ({})", failure.as_str());
             return Self::new(sentence, Some("error_action"));
         }
-        let content = records.iter().rev().find_map(|record| record.content.as_ref());
+        let content = records.iter().rev().find_map(|record| record.content.as_deref());
         if let Some(record) = records.iter().find(|record| record.has_too_many_forged) {
             let parameter = match record.has_too_many_tags {
                 true => "tag_header",

@@ -12,15 +12,16 @@ use crate::{
     policy::{self, MessageDecision, Recorded, Refusal},
 };
 
-/// The fields to insert, each at the very top.
-pub(super) fn insertions(
+/// Adds the fields to insert, each at the very top.
+pub(super) fn insert_fields(
+    edits: &mut Vec<Edit>,
     context: &Context,
     helo: Option<&Helo>,
     mailfrom: Option<&Mailfrom>,
     findings: &Findings,
     decision: &MessageDecision,
     iprev: Option<&iprev::Outcome>,
-) -> impl Iterator<Item = Edit> {
+) {
     let [for_spf, for_dmarc] = [false, true].map(|for_dmarc| {
         let mailfrom = mailfrom.filter(|mailfrom| mailfrom.for_dmarc == for_dmarc)?;
         Some(Recorded { verified: &mailfrom.verified, exemption: mailfrom.exemption })
@@ -32,7 +33,7 @@ pub(super) fn insertions(
         helo: helo.map(|helo| &*helo.name),
         receiver: &context.host_name,
         authserv_id: context.runtime.authserv_id(&context.host_name),
-        recorded: policy::recorded(context.config(), accepted, is_definitive, for_spf).collect(),
+        recorded: policy::recorded(context.config(), accepted, is_definitive, for_spf),
         for_dmarc: for_dmarc.map(|recorded| recorded.verified),
         dkim: findings.dkim.as_deref(),
         dmarc: findings.dmarc.as_ref(),
@@ -41,8 +42,7 @@ pub(super) fn insertions(
         refused: refused_identity(decision, helo, mailfrom),
         decision,
     };
-    let fields = results.write(context.config());
-    fields.into_iter().map(|field| Edit::Insert { index: 0, field })
+    results.write(context.config(), |field| edits.push(Edit::Insert { index: 0, field }));
 }
 
 /// The identity that a reply at the end of a message is about.

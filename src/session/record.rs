@@ -130,7 +130,7 @@ pub struct Record {
     /// The identities verified since the last record.
     pub identities: Vec<IdentityRecord>,
     /// The outcomes of DKIM, DMARC and iprev, where one of them is on, and the action on the message.
-    pub content: Option<ContentRecord>,
+    pub content: Option<Box<ContentRecord>>,
     /// Why nothing was verified.
     pub exemption: Option<Exemption>,
     /// The identities that were exempt from verification, and why.

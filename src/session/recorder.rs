@@ -149,7 +149,7 @@ impl Recorder {
         record.timings.dmarc = dmarc_took;
         let is_for_spf = decision.causes().iter().any(|cause| cause.refusal == Refusal::Spf);
         if dkim.is_some() || dmarc.is_some() || iprev.is_some() || is_for_spf {
-            record.content = Some(ContentRecord {
+            record.content = Some(Box::new(ContentRecord {
                 dkim,
                 dmarc,
                 mailfrom,
@@ -160,7 +160,7 @@ impl Recorder {
                 exemption: decision.exemption(),
                 list: list.filter(|_| decision.exemption() == Some(Exemption::MailingList)),
                 reply,
-            });
+            }));
         }
     }
 

@@ -31,7 +31,7 @@ pub(super) struct Message {
     pub(super) sender: Sender,
     pub(super) recipients: Recipients,
     /// `None` where nothing of the content is looked at.
-    pub(super) content: Option<Content>,
+    pub(super) content: Option<Box<Content>>,
     /// Fields that claim to be ours; `None` where they are kept.
     pub(super) forged: Option<Forged>,
 }

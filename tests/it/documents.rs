@@ -457,7 +457,7 @@ fn full_record() -> Record {
         identities: vec![record(Identity::Mailfrom), record(Identity::Helo)],
         exemption: Some(Exemption::Authenticated),
         skipped: vec![skipped(Identity::Helo), skipped(Identity::Mailfrom)],
-        content: Some(full_content(reply.clone())),
+        content: Some(Box::new(full_content(reply.clone()))),
         forged_fields: 2,
         forged_tags: 1,
         dry_run: true,
@@ -484,9 +484,10 @@ fn keys_in_source() -> BTreeSet<String> {
     let source = read("src/observe/line.rs");
     let source = source.split("#[cfg(test)]").next().unwrap();
     // The first argument, or what a branch chooses for it.
-    let places = [".pair(", ".optional(", ".number(", ".address(", ".each(", "=> ("]
-        .into_iter()
-        .flat_map(|before| source.split(before).skip(1));
+    let places =
+        [".pair(", ".word(", ".joined(", ".optional(", ".number(", ".address(", ".each(", "=> ("]
+            .into_iter()
+            .flat_map(|before| source.split(before).skip(1));
     let calls = places.map(|call| call.split([',', '\n']).next().unwrap());
     calls.flat_map(|argument| argument.split('"').skip(1).step_by(2)).map(str::to_owned).collect()
 }
