@@ -143,9 +143,12 @@ impl Session {
         if self.helo.as_ref().is_none_or(|helo| *helo.name != *name) {
             // The record so far belongs to the former name.
             earlier = earlier.or_else(|| self.recorder.take());
-            let helo = Box::new(Helo::begin(&self.context, name, &mut self.recorder));
+            let helo = Helo::begin(&self.context, name, &mut self.recorder);
             self.recorder.helo = Some(Arc::clone(&helo.name));
-            self.helo = Some(helo);
+            match &mut self.helo {
+                Some(former) => **former = helo,
+                None => self.helo = Some(Box::new(helo)),
+            }
         }
         let answer = match &mut self.helo {
             Some(helo) if self.context.runtime.needs.helo_reply => match helo.wait().await {
@@ -419,7 +422,7 @@ impl Session {
     }
 
     /// Ends the message under way: its record, if there is one.
-    fn end_transaction(&mut self) -> Option<Arc<Record>> {
+    fn end_transaction(&mut self) -> Option<Box<Record>> {
         match std::mem::take(&mut self.transaction) {
             Transaction::None => return None,
             Transaction::Exempt(_) | Transaction::Failed(_) => {}

@@ -78,16 +78,17 @@ pub async fn check_since(
     let name = Name::from(&domain);
     let known = dns.known(&name, RecordType::Txt, now);
     let texts = known.as_ref().and_then(|known| match &known.outcome {
-        Ok(Answer::Txt(texts)) => Some(texts.clone()),
+        Ok(Answer::Txt(texts)) => Some(texts),
         _ => None,
     });
     let variables = Variables::new(query, &domain);
     if trace.is_none()
-        && let Some(record) = texts.as_ref().and_then(|texts| texts.parsed::<ParsedRecord>())
+        && let Some(record) = texts.and_then(|texts| texts.parsed_ref::<ParsedRecord>())
         && let Some(outcome) = record.outcomes.find(variables.client, limits, now)
     {
         return outcome;
     }
+    let texts = texts.cloned();
     // A time-out too long for the clock is none that could run out.
     let deadline = now.checked_add(limits.timeout).unwrap_or_else(|| now + FOREVER);
     let lookups =

@@ -18,6 +18,11 @@ impl Texts {
         Arc::clone(self.parsed.as_ref()?).downcast().ok()
     }
 
+    /// As [`Self::parsed`], for a look at it.
+    pub fn parsed_ref<T: Any + Send + Sync>(&self) -> Option<&T> {
+        self.parsed.as_ref()?.downcast_ref()
+    }
+
     /// The same texts with a value that was parsed from them.
     pub(super) fn with_parsed(self, parsed: Arc<dyn Any + Send + Sync>) -> Self {
         Self { parsed: Some(parsed), ..self }

@@ -98,7 +98,9 @@ impl<'a> Conversation<'a> {
     /// The fault of the peer, where that ended the connection.
     pub(super) async fn run(&mut self) -> io::Result<()> {
         let mut draining = self.server.draining.clone();
-        let is_draining = self.server.draining.clone();
+        let drains = self.server.draining.clone();
+        // Whether it has changed is known without its lock.
+        let is_draining = || drains.has_changed().unwrap_or(true) && *drains.borrow();
         // The sender lives as long as the daemon; should it be gone, that is the end as well.
         let mut drained =
             pin!(async move { _ = draining.wait_for(|draining| *draining).await }.fuse());
@@ -110,7 +112,8 @@ impl<'a> Conversation<'a> {
             let mut packet_ended = false;
             while let Some(packet) = framing.take(&mut rest)? {
                 // Messages that come now are the next daemon's; the MTA has no answer yet.
-                if !self.is_busy && *is_draining.borrow() || packet.command == CommandKind::Quit {
+                let is_between = !self.is_busy && is_draining();
+                if is_between || packet.command == CommandKind::Quit {
                     return Ok(());
                 }
                 self.take(packet).await?;

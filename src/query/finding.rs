@@ -1,6 +1,6 @@
 //! What a session found and answered.
 
-use std::{net::IpAddr, sync::Arc};
+use std::net::IpAddr;
 
 use super::message::InputLine;
 use crate::{
@@ -96,7 +96,7 @@ pub struct Step {
     /// The changes of the message.
     pub edits: Vec<Edit>,
     /// What happened up to here since the step before.
-    pub records: Vec<Arc<Record>>,
+    pub records: Vec<Record>,
 }
 
 words! {
@@ -117,7 +117,7 @@ words! {
 
 impl Finding {
     /// All records, in order.
-    pub fn records(&self) -> impl Iterator<Item = &Arc<Record>> {
+    pub fn records(&self) -> impl Iterator<Item = &Record> {
         self.steps.iter().flat_map(|step| &step.records)
     }
 

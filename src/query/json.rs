@@ -64,7 +64,7 @@ pub(super) fn write(finding: &Finding, config: &Config, places: &Places, exit: u
             }),
         );
     }
-    object.set("would-pass-if", remedies(finding.records().map(AsRef::as_ref)));
+    object.set("would-pass-if", remedies(finding.records()));
     let records = finding.records();
     let identities = records.flat_map(|record| {
         record.identities.iter().map(|identity| of_identity(record, identity, config))

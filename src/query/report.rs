@@ -25,7 +25,7 @@ pub(super) fn report(finding: &Finding, config: &Config, places: &Places, style:
     if let Some(parameter) = why.parameter {
         layout.item("decided by", &setting(parameter, config, places));
     }
-    let remedies = remedies(finding.records().map(AsRef::as_ref));
+    let remedies = remedies(finding.records());
     if !remedies.is_empty() {
         layout.heading("What would pass");
         remedies.iter().for_each(|remedy| layout.item("", remedy));

@@ -40,7 +40,7 @@ impl Why {
     }
 
     fn search(finding: &Finding, config: &Config) -> Self {
-        let records: Vec<&Record> = finding.records().map(AsRef::as_ref).collect();
+        let records: Vec<&Record> = finding.records().collect();
         if let Some(failure) = records.iter().find_map(|record| record.failure) {
             let sentence = format!("the work on the message failed ({})", failure.as_str());
             return Self::new(sentence, Some("error_action"));

@@ -1,6 +1,6 @@
 //! The answers of a session to events.
 
-use std::{borrow::Cow, sync::Arc};
+use std::borrow::Cow;
 
 use super::{peer::Permission, record::Record};
 use crate::mail::{header_field::HeaderField, reply::Reply};
@@ -23,7 +23,7 @@ impl Answer {
     }
 
     /// The same, where something was recorded before.
-    pub(super) fn after(mut self, earlier: Option<Arc<Record>>) -> Self {
+    pub(super) fn after(mut self, earlier: Option<Box<Record>>) -> Self {
         self.records.earlier = earlier.or(self.records.earlier);
         self
     }
@@ -35,8 +35,8 @@ impl From<Verdict> for Answer {
     }
 }
 
-impl From<Option<Arc<Record>>> for Answer {
-    fn from(latest: Option<Arc<Record>>) -> Self {
+impl From<Option<Box<Record>>> for Answer {
+    fn from(latest: Option<Box<Record>>) -> Self {
         let records = Records { earlier: None, latest };
         Self { verdict: Verdict::Continue, edits: Vec::new(), records }
     }
@@ -90,14 +90,14 @@ impl Edit {
 /// message that was given up without an abort, or another HELO name.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Records {
-    earlier: Option<Arc<Record>>,
-    latest: Option<Arc<Record>>,
+    earlier: Option<Box<Record>>,
+    latest: Option<Box<Record>>,
 }
 
 impl Records {
     /// All records.
-    pub fn iter(&self) -> impl Iterator<Item = &Arc<Record>> {
-        self.earlier.iter().chain(&self.latest)
+    pub fn iter(&self) -> impl Iterator<Item = &Record> {
+        self.earlier.iter().chain(&self.latest).map(|record| &**record)
     }
 
     /// The record of the event itself.
@@ -107,8 +107,8 @@ impl Records {
     }
 }
 
-impl From<Option<Arc<Record>>> for Records {
-    fn from(latest: Option<Arc<Record>>) -> Self {
+impl From<Option<Box<Record>>> for Records {
+    fn from(latest: Option<Box<Record>>) -> Self {
         Self { earlier: None, latest }
     }
 }

@@ -26,7 +26,8 @@ pub(super) struct Recorder {
     dry_run: bool,
     /// The HELO name in force.
     pub(super) helo: Option<Arc<str>>,
-    pending: Option<Arc<Record>>,
+    // Boxed: most sessions are between messages.
+    pending: Option<Box<Record>>,
     /// Nobody takes answers any more.
     pub(super) is_peer_gone: bool,
 }
@@ -45,8 +46,7 @@ impl Recorder {
 
     /// The next record, as far as it has gathered.
     pub(super) fn pending(&mut self) -> &mut Record {
-        // It has no other owner yet, so that nothing is cloned.
-        Arc::make_mut(self.pending.get_or_insert_default())
+        self.pending.get_or_insert_default()
     }
 
     /// An identity was verified, and perhaps refused with a reply, or exempt from that, or its refusal
@@ -174,7 +174,7 @@ impl Recorder {
             Verdict::Reply(reply) => Told::Reply(reply.code()),
             Verdict::Tempfail => Told::Tempfail,
         };
-        Arc::make_mut(record).told = told;
+        record.told = told;
     }
 
     /// Whether there is a message that ends with the next record, or a failure that it is about.
@@ -188,14 +188,13 @@ impl Recorder {
     }
 
     /// The record of all that has gathered since the last one, if it is anything.
-    pub(super) fn take(&mut self) -> Option<Arc<Record>> {
+    pub(super) fn take(&mut self) -> Option<Box<Record>> {
         #[cfg(all(feature = "testing", debug_assertions))]
         crate::internal_error::panic_where_asked(
             "close",
             self.queue_id().unwrap_or_default().as_bytes(),
         );
-        let mut pending = self.pending.take()?;
-        let record = Arc::make_mut(&mut pending);
+        let mut record = self.pending.take()?;
         let is_empty =
             record.identities.is_empty() && record.exemption.is_none() && record.skipped.is_empty();
         if is_empty && record.failure.is_none() && !record.complete {
@@ -206,6 +205,6 @@ impl Recorder {
         record.relay = self.relay;
         record.helo = self.helo.clone();
         record.dry_run = self.dry_run;
-        Some(pending)
+        Some(record)
     }
 }

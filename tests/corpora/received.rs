@@ -132,7 +132,7 @@ async fn play(case: &Case) -> (Vec<Verdict>, Vec<Record>) {
     let (mut session, mut answer) = Session::new(Arc::new(runtime), Granted::ALL, &client, None);
     let (mut verdicts, mut records) = (Vec::new(), Vec::new());
     let mut take = |answer: Answer| {
-        records.extend(answer.records.iter().map(|record| Record::clone(record)));
+        records.extend(answer.records.iter().cloned());
         verdicts.push(answer.verdict.clone());
         answer.verdict == Verdict::Continue
     };
