@@ -78,12 +78,14 @@ impl Reading {
             // It has no end.
             None => return Ok(Self::error(Failure::Rcode("SERVFAIL"))),
         };
+        // What is said to be at a name that does not exist does not count.
+        let has_records = !chain.records.is_empty() && !message.is_nxdomain;
         // Of an alias without a target the target does not exist, but the alias does (RFC 8020 §2).
-        let is_found = !chain.records.is_empty() || chain.aliases > 0;
+        let is_found = has_records || chain.aliases > 0;
         if question.record_type == RecordType::Existence && is_found {
             return Ok(Self::Reply(Reply { outcome: Ok(Answer::Existence), ttl: chain.ttl }));
         }
-        if !chain.records.is_empty() {
+        if has_records {
             return Ok(match answer(question.record_type, &chain.records)? {
                 Some(answer) => Self::Reply(Reply { outcome: Ok(answer), ttl: chain.ttl }),
                 None => Self::negative(Failure::NoData, None, chain.ttl),

@@ -88,12 +88,17 @@ impl Framing {
         if let Some((command, left)) = self.begun {
             return Ok(self.take_part(octets, command, left));
         }
-        let Some((head, rest)) = octets.split_first_chunk::<5>() else { return Ok(None) };
-        let [a, b, c, d, command] = *head;
-        let length = u32::from_be_bytes([a, b, c, d]);
-        let opens =
-            command == u8::from(CommandKind::OptNeg) && NEGOTIATION_LENGTHS.contains(&length);
-        if !self.is_open && !opens {
+        // A length that no packet has need not wait for the command.
+        let Some((length, rest)) = octets.split_first_chunk() else { return Ok(None) };
+        let length = u32::from_be_bytes(*length);
+        if !self.is_open && !NEGOTIATION_LENGTHS.contains(&length) {
+            return Err(PacketError::NotMilter);
+        }
+        if !(1..=MAX_LENGTH).contains(&length) {
+            return Err(PacketError::Length(length));
+        }
+        let Some((&command, rest)) = rest.split_first() else { return Ok(None) };
+        if !self.is_open && command != u8::from(CommandKind::OptNeg) {
             return Err(PacketError::NotMilter);
         }
         let command = CommandKind::try_from(command).map_err(|_| PacketError::Command(command))?;
@@ -210,6 +215,12 @@ mod tests {
             b"\0\0\0\x0cO",
             b"\0\0\x04\x01O",
             b"EHLO x\r\n",
+            b"\0\0\0\x0dQ",
+            // No more is needed.
+            b"\0\0\0\0",
+            b"\0\0\0\x0c",
+            b"\0\0\x04\x01",
+            b"GET ",
         ] {
             assert_eq!(packets(other, 3), Err(PacketError::NotMilter), "{other:?}");
         }
@@ -241,6 +252,12 @@ mod tests {
                 }
             }
         }
+        for length in [0, MAX_LENGTH + 1, u32::MAX] {
+            let octets = [OPEN, &length.to_be_bytes()].concat();
+            assert_eq!(packets(&octets, 100), Err(PacketError::Length(length)));
+        }
+        let (_, left) = packets(&[OPEN, &MAX_LENGTH.to_be_bytes()].concat(), 100).unwrap();
+        assert_eq!(left.len(), 4);
         assert_eq!(
             packets(&[OPEN, &packet(b'X', b"")].concat(), 100),
             Err(PacketError::Command(b'X'))

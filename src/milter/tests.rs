@@ -203,8 +203,8 @@ impl ReplaceSteps for [u8] {
 async fn garbage_has_an_end_at_once() {
     for (said, expected) in [
         (b"GET / HTTP/1.1\r\n".to_vec(), "peer does not speak milter"),
-        ([OPEN, b"\0\0\0\0X"].concat(), "unknown command 'X'"),
-        ([OPEN, b"\0\0\0\0H"].concat(), "packet of 0 octets"),
+        ([OPEN, b"\0\0\0\x01X"].concat(), "unknown command 'X'"),
+        ([OPEN, b"\0\0\0\0"].concat(), "packet of 0 octets"),
         ([OPEN, &packet(b'H', b"x")].concat(), "packet without a HELO name that can be read"),
         ([OPEN, &packet(b'M', b"")].concat(), "packet without a reverse-path that can be read"),
         (

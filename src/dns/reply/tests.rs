@@ -136,6 +136,33 @@ fn aliases_without_their_targets() {
     assert_eq!(read(&denied, &question), (Err(Failure::NxDomain), 5));
 }
 
+/// RFC 7208 §4.4 goes by the response code.
+#[test]
+fn records_of_a_name_that_does_not_exist_do_not_count() {
+    for (record_type, data) in [
+        (RecordType::A, a(1)),
+        (RecordType::Txt, text(vec![b"v=spf1 +all"])),
+        (RecordType::Existence, a(1)),
+    ] {
+        let question = asked("one.example", record_type);
+        let mut message = message("one.example", &question, vec![("one.example", 60, data)]);
+        assert!(read(&message, &question).0.is_ok());
+        message.metadata.response_code = ResponseCode::NXDomain;
+        assert_eq!(read(&message, &question), (Err(Failure::NxDomain), 10));
+        message.authorities = records(vec![("example", 60, soa(7))]);
+        assert_eq!(read(&message, &question), (Err(Failure::NxDomain), 7));
+        message.authorities.clear();
+        message.metadata.recursion_available = false;
+        let lame = Err(Failure::NoRecursion);
+        assert_eq!(read(&message, &question).0, lame);
+    }
+    let question = asked("one.example", RecordType::A);
+    let answers = vec![("one.example", 60, cname("two.example")), ("two.example", 60, a(1))];
+    let mut message = message("one.example", &question, answers);
+    message.metadata.response_code = ResponseCode::NXDomain;
+    assert_eq!(read(&message, &question), (Err(Failure::NxDomain), 10));
+}
+
 #[test]
 fn servers_that_cannot_know_do_not_count() {
     let question = asked("one.example", RecordType::Txt);
