@@ -10,5 +10,7 @@ COPY packaging/container.conf /etc/spf-milter.conf
 # No user of the image: the milter needs no name, no files but these two, and no rights.
 USER 65532:65532
 EXPOSE 8890
+# As in etc/spf-milter.service.
+ENV GLIBC_TUNABLES=glibc.malloc.mmap_threshold=131072
 HEALTHCHECK --interval=30s --timeout=10s CMD ["/usr/sbin/spf-milter", "status", "--health"]
 ENTRYPOINT ["/usr/sbin/spf-milter"]

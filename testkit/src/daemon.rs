@@ -60,6 +60,15 @@ pub fn program() -> PathBuf {
     env::current_exe().unwrap().ancestors().nth(2).unwrap().join("spf-milter")
 }
 
+/// The environment variables that the systemd unit sets.
+pub fn unit_environment() -> Vec<(String, String)> {
+    let unit = Path::new(env!("CARGO_MANIFEST_DIR")).join("../etc/spf-milter.service");
+    let unit = fs::read_to_string(unit).unwrap();
+    let settings = unit.lines().filter_map(|line| line.strip_prefix("Environment="));
+    let variables = settings.map(|setting| setting.split_once('=').unwrap());
+    variables.map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
+}
+
 /// Whether a configuration sets a parameter.
 pub fn sets(config: &str, key: &str) -> bool {
     config.lines().any(|line| line.split('=').next().is_some_and(|name| name.trim() == key))

@@ -10,7 +10,7 @@ use std::{
 };
 
 use testkit::{
-    daemon::{RELOAD_FAILED, RELOADED, program},
+    daemon::{RELOAD_FAILED, RELOADED, program, unit_environment},
     milter_client::Socket,
     process::{Process, send_signal},
     scratch::Scratch,
@@ -219,6 +219,6 @@ fn launch(surroundings: &Surroundings, folder: &Scratch, config: &str) -> Proces
     let words = surroundings.wrapper.iter().map(String::as_str).chain(["sh", "-euc", &script]);
     let words: Vec<&str> = words.collect();
     let mut command = Command::new(words[0]);
-    command.args(&words[1..]).arg(program()).arg(folder.join("c"));
+    command.args(&words[1..]).arg(program()).arg(folder.join("c")).envs(unit_environment());
     Process::start(&mut command)
 }

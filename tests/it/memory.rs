@@ -1,11 +1,10 @@
-//! The memory that answers of name servers can make the daemon take: it is measured, not
-//! reckoned.
+//! The memory that strangers can make the daemon take: it is measured, not reckoned.
 
 use std::{fs, io::Write as _, net::SocketAddr};
 
 use spf_milter::dns::{RecordType, zone::Zone};
 use testkit::{
-    daemon::Daemon,
+    daemon::{Daemon, unit_environment},
     milter_client::{MilterClient, Reply},
     nameserver::{Behaviour, NameServer},
     wait_for,
@@ -189,4 +188,48 @@ fn messages_given_up() {
     client.receive().unwrap();
     let most = peak(&daemon);
     assert!(most <= before + WASTE, "from {before} to {most} KiB");
+}
+
+/// Messages with the largest header, and then all but the end of the largest packet.
+#[test]
+fn memory_of_large_messages_goes_back() {
+    const CONNECTIONS: usize = 60;
+    // The header, and the packet.
+    const HELD: usize = CONNECTIONS * (1024 + 1024);
+    let environment = unit_environment();
+    assert!(environment.iter().any(|(name, _)| name == "GLIBC_TUNABLES"), "{environment:?}");
+    let nameserver = NameServer::start(Zone::new());
+    let daemon = Daemon::launch(
+        &format!(
+            "nameservers = {}\nverify_dkim = yes\nverify_dmarc = yes\nreject_results =\n",
+            nameserver.address()
+        ),
+        |command| _ = command.envs(environment),
+    );
+    let daemon = daemon.unwrap_or_else(|failure| panic!("{failure:?}"));
+    let field = [b"X\0".as_slice(), &[b'x'; 64_000], b"\0"].concat();
+    let before = daemon.memory();
+    for round in 0..3 {
+        let mut clients: Vec<MilterClient> = (0..CONNECTIONS).map(|_| daemon.client()).collect();
+        for client in &mut clients {
+            let address = SocketAddr::from(([192, 0, 2, 9], 40025));
+            client.connect("mail.example.com", Some(address)).unwrap();
+            client.helo("mail.example.com").unwrap();
+            assert_eq!(client.mail("<a@example.com>").unwrap(), Reply::Continue);
+            for _ in 0..16 {
+                client.send(b'L', &field).unwrap();
+            }
+            let packet = [&(1_u32 << 20).to_be_bytes(), b"L".as_slice(), &[b'x'; (1 << 20) - 2]];
+            client.stream().write_all(&packet.concat()).unwrap();
+        }
+        // It has read as much as it was sent: no more comes.
+        wait_for("the memory of the messages", || {
+            (daemon.memory() > before + HELD * 9 / 10).then_some(())
+        });
+        drop(clients);
+        wait_for("the memory to go back", || (daemon.memory() < before + WASTE).then_some(()));
+        let most = peak(&daemon);
+        eprintln!("round {round}: from {before} to {most} KiB");
+        assert!(most <= before + HELD * 3 / 2 + WASTE, "round {round}: {most} KiB");
+    }
 }
