@@ -246,6 +246,25 @@ mod tests {
         assert_eq!(find(&cache, "huge.example"), None);
     }
 
+    /// Whoever has names of his own asked for does not drive out those of everybody else.
+    #[test]
+    fn names_that_come_once_drive_out_no_others() {
+        for slots in [100, 4096] {
+            let cache = Cache::new(slots);
+            let popular: Vec<_> =
+                (0..slots / 4).map(|number| format!("{number}.popular")).collect();
+            let answer = Err(Failure::NoData);
+            for name in &popular {
+                cache.keep(&key(name), &answer, TTL);
+            }
+            for number in 0..20 * slots {
+                cache.keep(&key(&format!("{number}.example")), &answer, TTL);
+                let name = &popular[number % popular.len()];
+                assert!(find(&cache, name).is_some(), "{name} after {number} others");
+            }
+        }
+    }
+
     #[test]
     fn no_cache() {
         let cache = Cache::new(0);
