@@ -136,7 +136,7 @@ fn aliases_without_their_targets() {
     assert_eq!(read(&denied, &question), (Err(Failure::NxDomain), 5));
 }
 
-/// RFC 7208 §4.4 goes by the response code.
+/// RFC 7208 §4.3 goes by the response code.
 #[test]
 fn records_of_a_name_that_does_not_exist_do_not_count() {
     for (record_type, data) in [
