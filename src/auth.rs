@@ -42,3 +42,21 @@ impl Verified {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mail::results::SpfResult;
+
+    #[test]
+    fn senders() {
+        let sender = |local_part: &'static str, domain: &str| {
+            let outcome = spf::Outcome::without_record(SpfResult::None, None);
+            let (local_part, domain) = (local_part.into(), domain.to_owned());
+            let identity = Identity::Mailfrom;
+            Verified { identity, local_part, domain, outcome, trace: None }.sender()
+        };
+        assert_eq!(sender("amy", "example.com"), "amy@example.com");
+        assert_eq!(sender("<>", ""), "<>");
+    }
+}

@@ -21,7 +21,8 @@ const MAX_SIZE: usize = 64 * 1024;
 /// The octets of a slot; a larger answer takes several.
 const SLOT: usize = 1024;
 
-/// The most parts of a cache. Each has a lock of its own, and as large a share of the slots.
+/// The most parts of a cache, a power of two. Each has a lock of its own, and as large a share of the
+/// slots.
 const MAX_PARTS: usize = 8;
 
 /// The fewest slots of a part, unless it is the only one: so many have room for large answers.
@@ -69,7 +70,7 @@ impl Cache {
         let options = OptionsBuilder::new()
             .weight_capacity(u64::try_from(slots).unwrap_or(u64::MAX))
             .estimated_items_capacity(slots)
-            .shards((slots / MIN_PART).clamp(1, MAX_PARTS))
+            .shards(1 << (slots / MIN_PART).clamp(1, MAX_PARTS).ilog2())
             .hot_allocation(POPULAR)
             .build();
         let entries = options.ok().filter(|_| slots > 0).map(|options| {
@@ -135,21 +136,39 @@ impl Cache {
     ) -> bool {
         let Some(entries) = &self.entries else { return false };
         let key = Key { name: name.clone(), record_type: RecordType::Txt };
+        let largest = largest(entries);
         let mut larger = None;
-        // Taken out and put back, so that others make room for what it takes more.
         let taken = entries.entry(&key, Some(Duration::ZERO), |_, entry| {
-            if let Entry { outcome: Ok(Answer::Txt(kept)), expires, .. } = entry
-                && kept.is_same(texts)
-            {
-                let outcome = Ok(Answer::Txt(kept.clone().with_parsed(parsed)));
-                let slots = slots(&key, &outcome, size);
-                larger = slots.map(|slots| Entry { outcome, expires: *expires, slots });
+            let Entry { outcome: Ok(Answer::Txt(kept)), expires, slots: former } = entry else {
+                return EntryAction::Retain(false);
+            };
+            if !kept.is_same(texts) {
+                return EntryAction::Retain(false);
             }
-            if larger.is_some() { EntryAction::ReplaceWithGuard } else { EntryAction::Retain(()) }
+            let outcome = Ok(Answer::Txt(kept.clone().with_parsed(parsed)));
+            match slots(&key, &outcome, size).filter(|slots| u64::from(*slots) <= largest) {
+                Some(slots) if slots == *former => {
+                    entry.outcome = outcome;
+                    EntryAction::Retain(true)
+                }
+                // Taken out and put back, so that others make room for what it takes more. For that
+                // moment it is not found.
+                Some(slots) => {
+                    larger = Some(Entry { outcome, expires: *expires, slots });
+                    EntryAction::ReplaceWithGuard
+                }
+                None => EntryAction::Retain(false),
+            }
         });
         match (taken, larger) {
+            (EntryResult::Retained(is_kept), _) => is_kept,
             // Another answer may have come meanwhile.
-            (EntryResult::Replaced(place, _), Some(larger)) => place.insert(larger).is_ok(),
+            (EntryResult::Replaced(place, _), Some(larger)) => {
+                let is_kept = place.insert(larger).is_ok();
+                // It was asked for before, and is no new name.
+                let _ = entries.get(&key);
+                is_kept
+            }
             _ => false,
         }
     }
@@ -166,6 +185,13 @@ impl Cache {
         let entries = self.entries.as_ref().map_or(0, |entries| entries.len());
         u64::try_from(entries).unwrap_or(u64::MAX)
     }
+}
+
+/// The most slots of an entry: what does not fit into the share of entries that are asked for again is
+/// not kept at all.
+fn largest(entries: &Entries<Key, Entry, Slots>) -> u64 {
+    // As the cache reckons it.
+    (entries.shard_capacity() as f64 * POPULAR) as u64
 }
 
 /// How many slots an outcome takes with a value parsed from it, of so many octets: 64 at most.
@@ -246,7 +272,44 @@ mod tests {
         assert_eq!(find(&cache, "huge.example"), None);
     }
 
-    /// Whoever has names of his own asked for does not drive out those of everybody else.
+    /// A value that does not fit in takes nothing else out.
+    #[test]
+    fn small_caches_keep_answers_without_what_was_parsed() {
+        let (cache, name) = (Cache::new(10), Name::new("a.example").unwrap());
+        let (key, texts) = (
+            Key { name: name.clone(), record_type: RecordType::Txt },
+            Texts::from([b"x".as_slice().into()]),
+        );
+        cache.keep(&key, &Ok(Answer::Txt(texts.clone())), TTL);
+        for (size, is_kept) in [(7 * SLOT - 200, true), (8 * SLOT, false), (SLOT, true)] {
+            assert_eq!(cache.keep_parsed(&name, &texts, Arc::new(size), size), is_kept, "{size}");
+            let Some(Ok(Answer::Txt(found))) = cache.find(&key) else { panic!("{size} is lost") };
+            assert_eq!(found.parsed::<usize>().map(|parsed| *parsed == size), Some(is_kept));
+            assert!(cache.weight() <= 10);
+        }
+    }
+
+    /// An entry whose value is kept goes on as one that was asked for.
+    #[test]
+    fn what_was_parsed_makes_no_new_name_of_it() {
+        let (cache, name) = (Cache::new(100), Name::new("a.example").unwrap());
+        for number in 0..80 {
+            cache.keep(&key(&format!("{number}.before")), &Err(Failure::NoData), TTL);
+        }
+        let (key_of_texts, texts) = (
+            Key { name: name.clone(), record_type: RecordType::Txt },
+            Texts::from([b"x".as_slice().into()]),
+        );
+        cache.keep(&key_of_texts, &Ok(Answer::Txt(texts.clone())), TTL);
+        assert!(cache.find(&key_of_texts).is_some());
+        assert!(cache.keep_parsed(&name, &texts, Arc::new(1), 2 * SLOT));
+        for number in 0..400 {
+            cache.keep(&key(&format!("{number}.example")), &Err(Failure::NoData), TTL);
+        }
+        assert!(cache.find(&key_of_texts).is_some());
+    }
+
+    /// Whoever has names of his own asked for once does not drive out those of everybody else.
     #[test]
     fn names_that_come_once_drive_out_no_others() {
         for slots in [100, 4096] {
@@ -293,14 +356,14 @@ mod tests {
             (MAX_SIZE, Some(64)),
             (MAX_SIZE + 1, None),
         ] {
-            let (cache, key) = (Cache::new(100), key("a.example"));
-            let empty = key.name.as_str().len() + text(0).unwrap().size();
-            cache.keep(&key, &text(size - empty), TTL);
-            assert_eq!(
-                cache.entries.as_ref().unwrap().get(&key).map(|entry| entry.slots),
-                slots,
-                "{size}"
-            );
+            for places in [100, 1024, 2047, 2048, 3072, 5120, 16384] {
+                let (cache, key) = (Cache::new(places), key("a.example"));
+                let empty = key.name.as_str().len() + text(0).unwrap().size();
+                cache.keep(&key, &text(size - empty), TTL);
+                assert_eq!(cache.places(&key), slots, "{size} in {places}");
+                let share = cache.entries.as_ref().unwrap().shard_capacity();
+                assert!(share >= 1024 || share == 100, "{share} of {places}");
+            }
         }
     }
     #[test]

@@ -156,7 +156,7 @@ impl<'a, 'b> Chain<'a, 'b> {
     }
 }
 
-/// The denial of a name or its records, in a reply without records.
+/// The denial of a name or its records, in a reply without records that count.
 struct Denial {
     /// The TTL of the denial; `None` where no zone makes it.
     ttl: Option<Duration>,

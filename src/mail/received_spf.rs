@@ -126,7 +126,7 @@ pub fn describe(
     client_ip: Option<IpAddr>,
     receiver: &str,
 ) -> String {
-    // The words and the address take less than 100 octets.
+    // There is room for the words and the address.
     let mut text = String::with_capacity(receiver.len() + sender.len() + 128);
     if !receiver.is_empty() {
         text.push_str(receiver);
@@ -207,6 +207,9 @@ mod tests {
         assert_eq!(write("2001:db8::1"), "none client-ip=\"2001:db8::1\"");
         assert_eq!(write("::ffff:192.0.2.1"), "none client-ip=192.0.2.1");
         assert_eq!(ReceivedSpf::new(SpfResult::None).write().value, "none");
+        let identity = Some(Identity::Mailfrom);
+        let field = ReceivedSpf { identity, ..ReceivedSpf::new(SpfResult::Pass) }.write();
+        assert_eq!(field.value, "pass identity=mailfrom");
     }
 
     #[test]

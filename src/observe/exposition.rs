@@ -211,7 +211,7 @@ impl Exposition {
             "Look-ups that the cache could not answer.",
             dns.misses,
         );
-        self.gauge("dns_cache_entries", "Answers in the cache, about.", dns.entries);
+        self.gauge("dns_cache_entries", "Answers in the cache.", dns.entries);
         self.gauge(
             "dns_cache_limit",
             "Answers that the cache can have (dns_cache_size); fewer where they are large.",

@@ -241,6 +241,7 @@ mod tests {
     #[derive(Clone, Debug)]
     enum Addition {
         Pair(String),
+        Word,
         Joined(Vec<String>),
         Number(usize),
         Each(Vec<String>),
@@ -251,6 +252,7 @@ mod tests {
         let value = || prop_oneof![odd, "[a-z0-9.@-]{0,40}", any::<String>()];
         prop_oneof![
             value().prop_map(Addition::Pair),
+            Just(Addition::Word),
             prop::collection::vec(value(), 0..4).prop_map(Addition::Joined),
             prop_oneof![0_usize..20, any::<usize>()].prop_map(Addition::Number),
             prop::collection::vec(value(), 0..4).prop_map(Addition::Each),
@@ -266,6 +268,7 @@ mod tests {
                 let key = format!("key-{number}");
                 match addition {
                     Addition::Pair(value) => pairs.pair(&key, value),
+                    Addition::Word => pairs.word(&key, "mailfrom"),
                     Addition::Joined(parts) => {
                         let parts: Vec<_> = parts.iter().map(String::as_str).collect();
                         pairs.joined(&key, &parts);
@@ -328,10 +331,29 @@ mod tests {
         pairs
     }
 
+    #[test]
+    fn words_are_values() {
+        for format in [LogFormat::Text, LogFormat::Json] {
+            assert_eq!(
+                line(format, &[Addition::Word]),
+                line(format, &[Addition::Pair("mailfrom".into())])
+            );
+        }
+        for length in [511, 512, 513] {
+            let parts = vec!["x".repeat(length - 1), "y".to_owned()];
+            let joined = line(LogFormat::Text, &[Addition::Joined(parts.clone())]);
+            assert_eq!(
+                joined,
+                line(LogFormat::Text, &[Addition::Pair(parts.concat())]),
+                "{length}"
+            );
+        }
+    }
+
     proptest! {
         /// The slow twin joins the parts first.
         #[test]
-        fn parts_are_as_one(parts in prop::collection::vec(prop_oneof!["[a-z0-9@.-]{0,9}", "[ -~é]{0,4}", "[a-z]{120,180}"], 0..4)) {
+        fn parts_are_as_one(parts in prop::collection::vec(prop_oneof!["[a-z0-9@.-]{0,9}", "[ -~é]{0,4}", "[a-z]{120,180}", "[a-z]{170,173}", "[a-z]{255,257}"], 0..4)) {
             for format in [LogFormat::Text, LogFormat::Json] {
                 let joined = line(format, &[Addition::Joined(parts.clone())]);
                 prop_assert_eq!(joined, line(format, &[Addition::Pair(parts.concat())]));

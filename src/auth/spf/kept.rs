@@ -5,8 +5,8 @@
 //! sender is, unless a record has macros.
 //!
 //! Only the outcome of a check that found all of its answers in the cache is kept: of one that had
-//! to wait it is not known how long it holds, and most such clients do not come again. The answers
-//! that a check did not need again are the first that a full cache loses.
+//! to wait it is not known how long it holds, and most such clients do not come again. A full
+//! cache may lose answers that a check did not need again; what rests on them holds all the same.
 
 use std::{
     net::IpAddr,

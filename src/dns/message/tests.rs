@@ -42,6 +42,10 @@ fn ours(octets: &[u8], question: &Question) -> Result<Result<Answer, Failure>, &
 /// The addresses or texts that another library reads, each once: slow, and nothing of ours.
 fn twin(octets: &[u8], question: &Question) -> Option<Vec<Vec<u8>>> {
     let message = Theirs::from_vec(octets).ok()?;
+    // What is said to be at a name that does not exist does not count.
+    if message.metadata.response_code == ResponseCode::NXDomain {
+        return None;
+    }
     let mut owner = message.queries.first()?.name().clone();
     let wanted = TheirType::from(question.wire_type());
     for _ in 0..=16 {
