@@ -523,6 +523,31 @@ async fn messages_that_are_pipelined_and_given_up_take_no_time() {
     assert_eq!(log.take_kept().iter().filter(|line| line.contains("mailfrom")).count(), 1);
 }
 
+/// A daemon that is told to drain while a packet is worked on does not take the message behind it,
+/// though that is here already.
+#[tokio::test(start_paused = true)]
+async fn a_message_behind_work_is_the_next_daemons() {
+    for (is_told, continues) in [(false, 3), (true, 2)] {
+        let config = "reject_helo_results = fail\nreject_results = fail\ntimeout_secs = 3\ndns_timeout_secs = 10";
+        let (server, _log, drain) = server_with_zone(config, "bad.example * !silence");
+        let (mut peer, ours) = UnixStream::pair().unwrap();
+        let served = tokio::spawn(serve(Socket::Unix(ours), server));
+        let helo = packet(b'H', b"bad.example\0");
+        let client = [packet(b'C', b"h\x004\0\x01192.0.2.1\0"), helo].concat();
+        let mail = packet(b'M', b"<>\0");
+        peer.write_all(&[OPEN, &client, &mail].concat()).await.unwrap();
+        sleep(Duration::from_secs(1)).await;
+        assert!(!served.is_finished());
+        drain.send(is_told).unwrap();
+        let mut answered = Vec::new();
+        let read = timeout(Duration::from_secs(60), peer.read_to_end(&mut answered)).await;
+        assert_eq!(read.is_ok(), is_told);
+        let count = answered.windows(5).filter(|answer| answer == b"\0\0\0\x01c").count();
+        assert_eq!(count, continues, "{answered:?}");
+        assert_eq!(served.is_finished(), is_told);
+    }
+}
+
 /// A connection that waits has lent its buffers to the thread, and loses nothing by that, wherever
 /// in a packet it waits.
 #[tokio::test]
