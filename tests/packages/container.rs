@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use testkit::{process::Process, root, wait_for};
+use testkit::{daemon::unit_environment, process::Process, root, wait_for};
 
 use super::{
     copy_tree, finish,
@@ -44,6 +44,7 @@ struct Image {
     machine: Option<Machine>,
     folder: String,
     user: String,
+    environment: Vec<(String, String)>,
     entry: Vec<String>,
     health: Vec<String>,
     port: String,
@@ -156,6 +157,10 @@ fn build() -> Image {
             "COPY" => copy_step(&images, &image, &rest),
             "RUN" => run_step(&image, &rest),
             "USER" => image.user = rest,
+            "ENV" => {
+                let (name, value) = rest.split_once('=').unwrap();
+                image.environment.push((name.to_owned(), value.to_owned()));
+            }
             "EXPOSE" => image.port = rest,
             "ENTRYPOINT" => image.entry = list(&rest),
             "HEALTHCHECK" => image.health = list(rest.split_once(" CMD ").unwrap().1),
@@ -166,8 +171,12 @@ fn build() -> Image {
     images.pop().unwrap()
 }
 
-/// A command in a container of the image: its user, no rights, a root that cannot be written.
-fn contain(machine: &Machine, user: &str, command: &[String]) -> Command {
+/// What a container of the image runs as.
+type Surroundings = (String, Vec<(String, String)>);
+
+/// A command in a container of the image: its user and environment, no rights, a root that cannot be
+/// written.
+fn contain(machine: &Machine, (user, environment): &Surroundings, command: &[String]) -> Command {
     // "setpriv" of the image: without rights there is no chroot.
     let script = "mount --bind \"$0\" \"$0\"; mount -t proc proc \"$0/proc\"
         mount -o remount,bind,ro \"$0\"
@@ -177,6 +186,7 @@ fn contain(machine: &Machine, user: &str, command: &[String]) -> Command {
     contain.args(["--mount", "--pid", "--fork", "--kill-child", "bash", "-ec", script]);
     contain.arg(machine.root()).arg(user).args(command);
     contain.env_clear().env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
+    contain.envs(environment.iter().map(|(name, value)| (name, value)));
     contain
 }
 
@@ -194,25 +204,34 @@ fn the_dockerfile_makes_an_image_that_serves() {
     }
     let image = build();
     assert_eq!(image.port, "8890");
-    let container = serde_json::json!([image.user, image.entry, image.health]);
+    assert_eq!(image.environment, unit_environment(), "ENV, and the unit");
+    let container = serde_json::json!([[image.user, image.environment], image.entry, image.health]);
     fs::write(image.machine().path(CONTAINER), container.to_string()).unwrap();
     image.machine().run_in_own_network(BUILDS);
 }
 
 fn serve(machine: &Machine) {
     let text = fs::read_to_string(machine.path(CONTAINER)).unwrap();
-    let (user, entry, health): (String, Vec<String>, Vec<String>) =
+    let (surroundings, entry, health): (Surroundings, Vec<String>, Vec<String>) =
         serde_json::from_str(&text).unwrap();
+    let (user, environment) = &surroundings;
     assert!(!user.is_empty() && !user.starts_with('0') && user != "root", "USER {user}");
     say(&format!("start {entry:?} as {user}"));
     let writes: Vec<String> = ["touch", "/tmp/file"].map(str::to_owned).into();
-    let output = contain(machine, &user, &writes).output().unwrap();
+    let output = contain(machine, &surroundings, &writes).output().unwrap();
     let errors = String::from_utf8_lossy(&output.stderr);
     assert!(errors.contains("Read-only file system"), "the root can be written: {errors}");
     let who: Vec<String> = ["id", "-u"].map(str::to_owned).into();
-    assert_eq!(finish(&mut contain(machine, &user, &who)).trim(), user.split(':').next().unwrap());
+    assert_eq!(
+        finish(&mut contain(machine, &surroundings, &who)).trim(),
+        user.split(':').next().unwrap()
+    );
+    for (name, value) in environment {
+        let print: Vec<String> = ["printenv", name].map(str::to_owned).into();
+        assert_eq!(finish(&mut contain(machine, &surroundings, &print)).trim(), value);
+    }
 
-    let mut milter = Contained(Process::start(&mut contain(machine, &user, &entry)));
+    let mut milter = Contained(Process::start(&mut contain(machine, &surroundings, &entry)));
     let mut stream = wait_for("the port of the container", || {
         assert!(milter.0.ended().is_none(), "it ended:\n{}", milter.0.log.to_end());
         TcpStream::connect("127.0.0.1:8890").ok()
@@ -230,7 +249,7 @@ fn serve(machine: &Machine) {
 
     say(&format!("HEALTHCHECK: {health:?}"));
     wait_for("the container to be healthy", || {
-        let output = contain(machine, &user, &health).output().unwrap();
+        let output = contain(machine, &surroundings, &health).output().unwrap();
         output.status.success().then_some(())
     });
 }
