@@ -73,6 +73,7 @@ impl Cache {
             .shards(1 << (slots / MIN_PART).clamp(1, MAX_PARTS).ilog2())
             .hot_allocation(POPULAR)
             .build();
+        // All that options have to have is there.
         let entries = options.ok().filter(|_| slots > 0).map(|options| {
             let (hashes, lifecycle) = (DefaultHashBuilder::default(), DefaultLifecycle::default());
             Arc::new(Entries::with_options(options, Slots, hashes, lifecycle))
@@ -458,9 +459,15 @@ mod tests {
                         }
                     }
                     Step::Parse { name, size } => {
-                        let Some((texts, parsed, _)) = twin.get_mut(&name) else { continue };
-                        if cache.keep_parsed(&key(name).name, texts, Arc::new(number), size) {
-                            *parsed = Some(number);
+                        let (key, value) = (key(name), Arc::new(number));
+                        let known = twin.get_mut(&name);
+                        let other = Texts::from([b"other".as_slice().into()]);
+                        let texts = known.as_ref().map_or(&other, |(texts, ..)| texts).clone();
+                        let is_kept = cache.keep_parsed(&key.name, &texts, value, size);
+                        match known {
+                            Some((_, parsed, _)) if is_kept => *parsed = Some(number),
+                            Some(_) => {}
+                            None => prop_assert!(!is_kept, "{name} has no texts"),
                         }
                     }
                     Step::Wait(seconds) => now += Duration::from_secs(seconds),

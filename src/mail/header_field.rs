@@ -198,6 +198,20 @@ mod tests {
     }
 
     #[test]
+    fn spare_memory_is_empty_and_bounded() {
+        for length in [10, MAX_SPARE, MAX_SPARE + 1] {
+            let mut folding = Folding::new("Subject");
+            folding.text.reserve_exact(length);
+            folding.push("secret");
+            let capacity = folding.text.capacity();
+            folding.finish();
+            let (text, chunks) = SPARE.take();
+            assert!(text.is_empty() && chunks.is_empty());
+            assert_eq!(text.capacity(), if capacity <= MAX_SPARE { capacity } else { 0 });
+        }
+    }
+
+    #[test]
     fn attached_text_is_not_parted() {
         let mut folding = Folding::new("Subject");
         folding.attach("x");

@@ -112,10 +112,11 @@ impl Framing {
             | CommandKind::OptNeg => MAX_KEPT_LENGTH,
             _ => MAX_LENGTH,
         };
-        // A content of so many octets.
-        let content =
-            length.checked_sub(1).filter(|_| length <= most).ok_or(PacketError::Length(length))?;
-        let content = usize::try_from(content).map_err(|_| PacketError::Length(length))?;
+        if length > most {
+            return Err(PacketError::Length(length));
+        }
+        // The command is one of the octets.
+        let content = usize::try_from(length - 1).map_err(|_| PacketError::Length(length))?;
         if !is_taken_in_parts(command) {
             let Some((content, rest)) = rest.split_at_checked(content) else { return Ok(None) };
             *octets = rest;

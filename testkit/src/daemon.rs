@@ -10,6 +10,7 @@ use std::{
 use super::{
     milter_client::{MilterClient, Socket},
     process::{Log, Process},
+    root,
     scratch::Scratch,
 };
 
@@ -62,8 +63,7 @@ pub fn program() -> PathBuf {
 
 /// The environment variables that the systemd unit sets.
 pub fn unit_environment() -> Vec<(String, String)> {
-    let unit = Path::new(env!("CARGO_MANIFEST_DIR")).join("../etc/spf-milter.service");
-    let unit = fs::read_to_string(unit).unwrap();
+    let unit = fs::read_to_string(root().join("etc/spf-milter.service")).unwrap();
     let settings = unit.lines().filter_map(|line| line.strip_prefix("Environment="));
     let variables = settings.map(|setting| setting.split_once('=').unwrap());
     variables.map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
