@@ -7,7 +7,7 @@ mod reverse;
 mod signed;
 pub mod spf;
 
-use std::borrow::Cow;
+use std::{borrow::Cow, sync::Arc};
 
 pub use crate::mail::received_spf::Identity;
 
@@ -20,9 +20,9 @@ pub struct Verified {
     /// whole, `<>` for an empty one.
     pub local_part: Cow<'static, str>,
     /// Its domain as it came; A-labels where it came as U-labels.
-    pub domain: String,
+    pub domain: Arc<str>,
     /// The outcome.
-    pub outcome: spf::Outcome,
+    pub outcome: Arc<spf::Outcome>,
     /// Each step of the check, where that was asked for.
     pub trace: Option<spf::Trace>,
 }
@@ -36,7 +36,7 @@ impl Verified {
 
     /// The parts of the sender, one behind the other.
     pub fn sender_parts(&self) -> [&str; 3] {
-        match (&*self.local_part, self.domain.as_str()) {
+        match (&*self.local_part, &*self.domain) {
             (local_part, "") => [local_part, "", ""],
             (local_part, domain) => [local_part, "@", domain],
         }
@@ -51,8 +51,8 @@ mod tests {
     #[test]
     fn senders() {
         let sender = |local_part: &'static str, domain: &str| {
-            let outcome = spf::Outcome::without_record(SpfResult::None, None);
-            let (local_part, domain) = (local_part.into(), domain.to_owned());
+            let outcome = spf::Outcome::without_record(SpfResult::None, None).into();
+            let (local_part, domain) = (local_part.into(), domain.into());
             let identity = Identity::Mailfrom;
             Verified { identity, local_part, domain, outcome, trace: None }.sender()
         };

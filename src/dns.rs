@@ -38,6 +38,8 @@ use std::{
 
 use tokio::time::Instant;
 
+use crate::mail::domain::Domain;
+
 pub use answer::{Answer, Failure, Lookup, Mx, RecordType};
 use event::Listener;
 pub use event::{Event, Server};
@@ -224,6 +226,19 @@ impl Dns {
         let (outcome, until) = resolver.known(name, record_type, now)?;
         let outcome = outcome.and_then(|answer| Self::usable(answer, record_type));
         Some(Known { outcome, until })
+    }
+
+    /// What a look at the value gives that was parsed from the texts at a domain and kept with them
+    /// ([`Dns::keep_parsed`]). `None` where the cache does not have them at this time, and without a
+    /// cache.
+    pub fn with_parsed<T: Any + Send + Sync, R>(
+        &self,
+        domain: &Domain,
+        now: Instant,
+        look: impl FnOnce(&T) -> Option<R>,
+    ) -> Option<R> {
+        let Source::Resolver(resolver, _) = &self.source else { return None };
+        resolver.with_parsed(domain.as_str(), now, look)
     }
 
     /// Looks records up, once for each question of a recording.

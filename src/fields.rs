@@ -115,7 +115,7 @@ impl Results<'_> {
         let client_ip = self.client;
         let is_mailfrom = verified.identity == Identity::Mailfrom;
         let described: Cow<'_, str> =
-            if is_mailfrom { verified.sender().into() } else { verified.domain.as_str().into() };
+            if is_mailfrom { verified.sender().into() } else { (&*verified.domain).into() };
         let mut comment = if verified.domain.is_empty() {
             describe_without_domain(&described, self.receiver)
         } else if client_ip.is_none() {
@@ -180,12 +180,12 @@ fn recorded_spf(recorded: &Recorded<'_>, with_local_part: bool) -> MethodResult 
 
 fn spf_result(verified: &Verified, with_local_part: bool) -> MethodResult {
     let property = match verified.identity {
-        Identity::Helo => Property::new("smtp", "helo", verified.domain.as_str()),
+        Identity::Helo => Property::new("smtp", "helo", &*verified.domain),
         // As it came: the quotes of a local-part are a part of it.
         Identity::Mailfrom if with_local_part || verified.local_part == EMPTY_PATH => {
             Property::new("smtp", "mailfrom", verified.sender())
         }
-        Identity::Mailfrom => Property::new("smtp", "mailfrom", verified.domain.as_str()),
+        Identity::Mailfrom => Property::new("smtp", "mailfrom", &*verified.domain),
     };
     let result = MethodResult::new("spf", verified.outcome.result.as_str()).with_property(property);
     let reason = problem_of(verified).map(|problem| problem.kind.to_string());

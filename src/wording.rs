@@ -189,7 +189,7 @@ fn expand(
     client_name: Option<&str>,
 ) -> String {
     let identity = facts.identity;
-    let domain = identity.map_or("", |identity| identity.domain.as_str());
+    let domain = identity.map_or("", |identity| &*identity.domain);
     let variables = Variables {
         client: facts.client,
         local_part: identity.map_or("", |identity| &*identity.local_part),

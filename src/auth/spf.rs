@@ -26,12 +26,15 @@ mod record;
 mod tests;
 mod trace;
 
-use std::{net::IpAddr, time::Duration};
+use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use tokio::time::{Instant, timeout_at};
 
 use super::reverse;
-use crate::dns::{Answer, Dns, Name, RecordType};
+use crate::{
+    dns::{Answer, Dns, Name, RecordType},
+    mail::domain::Domain,
+};
 
 use evaluate::{Evaluation, Finished};
 pub use expand::{Variables, expand_explain_string};
@@ -48,7 +51,7 @@ pub use trace::{Step, Trace};
 /// Why a domain name of one label has no policy.
 const SINGLE_LABEL: &str = "domain name of a single label";
 
-/// As [`check_since`], beginning now.
+/// As [`kept_outcome`] and [`check_since`], beginning now.
 #[cfg(any(test, feature = "testing"))]
 pub async fn check(
     dns: &Dns,
@@ -56,19 +59,38 @@ pub async fn check(
     limits: &Limits,
     trace: Option<&mut Trace>,
 ) -> Outcome {
-    check_since(Instant::now(), dns, query, limits, trace).await
+    let now = Instant::now();
+    let domain = query.domain.parse().ok().filter(|_| trace.is_none());
+    let outcome = match domain.and_then(|it| kept_outcome(now, dns, &it, query.client, limits)) {
+        Some(outcome) => outcome,
+        None => check_since(now, dns, query, limits, trace).await,
+    };
+    Arc::unwrap_or_clone(outcome)
+}
+
+/// The outcome that [`check_since`] would come to, where it was kept from a check before.
+pub fn kept_outcome(
+    now: Instant,
+    dns: &Dns,
+    domain: &Domain,
+    client: IpAddr,
+    limits: &Limits,
+) -> Option<Arc<Outcome>> {
+    dns.with_parsed(domain, now, |record: &ParsedRecord| {
+        record.outcomes.find(client.to_canonical(), limits, now)
+    })
 }
 
 /// Checks whether the domain authorizes the client to use the identity: `check_host()` (RFC 7208
 /// §4). The check begins at `now`, from which its time-out counts. Each step is added to the trace,
-/// where there is one.
+/// where there is one. The outcome is kept for [`kept_outcome`], if it can be.
 pub async fn check_since(
     now: Instant,
     dns: &Dns,
     query: &Query<'_>,
     limits: &Limits,
     mut trace: Option<&mut Trace>,
-) -> Outcome {
+) -> Arc<Outcome> {
     // RFC 7208 §4.3: a malformed domain, or one of a single label, has no policy.
     let domain = match query.domain.parse() {
         Ok(domain) if domain.is_qualified() => domain,
@@ -78,17 +100,10 @@ pub async fn check_since(
     let name = Name::from(&domain);
     let known = dns.known(&name, RecordType::Txt, now);
     let texts = known.as_ref().and_then(|known| match &known.outcome {
-        Ok(Answer::Txt(texts)) => Some(texts),
+        Ok(Answer::Txt(texts)) => Some(texts.clone()),
         _ => None,
     });
     let variables = Variables::new(query, &domain);
-    if trace.is_none()
-        && let Some(record) = texts.and_then(|texts| texts.parsed_ref::<ParsedRecord>())
-        && let Some(outcome) = record.outcomes.find(variables.client, limits, now)
-    {
-        return outcome;
-    }
-    let texts = texts.cloned();
     // A time-out too long for the clock is none that could run out.
     let deadline = now.checked_add(limits.timeout).unwrap_or_else(|| now + FOREVER);
     let lookups =
@@ -97,29 +112,31 @@ pub async fn check_since(
     let finished = timeout_at(deadline, evaluation.run(name.clone())).await;
     let Finished { mut outcome, holds, wanted_explanation: wanted } =
         evaluation.finish(finished.ok());
-    if let (Some((record, until)), Some(texts), None) = (holds, texts, &wanted)
-        && can_be_kept(&outcome)
-        // Outcomes count in the cache from the first one on.
-        && (!record.outcomes.is_empty()
-            || record::keep(dns, &name, &texts, &record, KeptOutcomes::WEIGHT))
-    {
-        record.outcomes.keep(variables.client, limits, &outcome, until);
-    }
-    // The explanation comes after the result, so that trouble with it cannot change the result.
-    if let Some(wanted) = wanted {
-        let policy_domain = wanted.domain.clone();
-        let found = timeout_at(deadline, wanted.fetch(dns, &variables, deadline)).await;
-        let found = found.unwrap_or_else(|_| Err("the time ran out".to_owned()));
-        if let Some(trace) = trace {
-            let event = match &found {
-                Ok(text) => format!("explanation: {text}"),
-                Err(reason) => format!("no explanation: {reason}"),
-            };
-            trace.add(0, policy_domain.as_str(), &event);
+    let Some(wanted) = wanted else {
+        let outcome = Arc::new(outcome);
+        if let (Some((record, until)), Some(texts)) = (holds, texts)
+            && can_be_kept(&outcome)
+            // Outcomes count in the cache from the first one on.
+            && (!record.outcomes.is_empty()
+                || record::keep(dns, &name, &texts, &record, KeptOutcomes::WEIGHT))
+        {
+            record.outcomes.keep(variables.client, limits, &outcome, until);
         }
-        outcome.explanation = found.ok();
+        return outcome;
+    };
+    // The explanation comes after the result, so that trouble with it cannot change the result.
+    let policy_domain = wanted.domain.clone();
+    let found = timeout_at(deadline, wanted.fetch(dns, &variables, deadline)).await;
+    let found = found.unwrap_or_else(|_| Err("the time ran out".to_owned()));
+    if let Some(trace) = trace {
+        let event = match &found {
+            Ok(text) => format!("explanation: {text}"),
+            Err(reason) => format!("no explanation: {reason}"),
+        };
+        trace.add(0, policy_domain.as_str(), &event);
     }
-    outcome
+    outcome.explanation = found.ok();
+    Arc::new(outcome)
 }
 
 /// Finds the validated name of a client, for `%{p}` in a text about a sender of this domain (RFC
@@ -139,9 +156,9 @@ pub async fn client_name(
     }
 }
 
-fn no_policy(problem: &str, trace: Option<&mut Trace>) -> Outcome {
+fn no_policy(problem: &str, trace: Option<&mut Trace>) -> Arc<Outcome> {
     if let Some(trace) = trace {
         trace.add(0, "", &format!("{problem}: result none"));
     }
-    Outcome::without_domain(problem)
+    Outcome::without_domain(problem).into()
 }

@@ -1,9 +1,14 @@
 //! The cache: answers and failures, each until its time is over.
 
-use std::{any::Any, sync::Arc, time::Duration};
+use std::{
+    any::Any,
+    hash::{Hash, Hasher},
+    sync::Arc,
+    time::Duration,
+};
 
 use quick_cache::{
-    DefaultHashBuilder, OptionsBuilder, Weighter,
+    DefaultHashBuilder, Equivalent, OptionsBuilder, Weighter,
     sync::{Cache as Entries, DefaultLifecycle, EntryAction, EntryResult},
 };
 use tokio::time::Instant;
@@ -33,10 +38,36 @@ const MIN_PART: usize = 1024;
 const POPULAR: f64 = 0.75;
 
 /// The name and type of a question.
-#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) struct Key {
     pub(super) name: Name,
     pub(super) record_type: RecordType,
+}
+
+/// As [`Key`], for a look at the cache.
+struct KeyRef<'a> {
+    name: &'a str,
+    record_type: RecordType,
+}
+
+impl Hash for Key {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        KeyRef { name: self.name.as_str(), record_type: self.record_type }.hash(state);
+    }
+}
+
+impl Hash for KeyRef<'_> {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write(self.name.as_bytes());
+        // No name ends like this: they are ASCII.
+        state.write_u8(0x80 | self.record_type as u8);
+    }
+}
+
+impl Equivalent<Key> for KeyRef<'_> {
+    fn equivalent(&self, key: &Key) -> bool {
+        self.record_type == key.record_type && *self.name == *key.name.as_str()
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -50,8 +81,8 @@ struct Entry {
 #[derive(Clone, Debug)]
 struct Slots;
 
-impl Weighter<Key, Entry> for Slots {
-    fn weight(&self, _: &Key, entry: &Entry) -> u64 {
+impl Weighter<Key, Arc<Entry>> for Slots {
+    fn weight(&self, _: &Key, entry: &Arc<Entry>) -> u64 {
         entry.slots.into()
     }
 }
@@ -60,7 +91,7 @@ impl Weighter<Key, Entry> for Slots {
 #[derive(Clone)]
 pub(super) struct Cache {
     /// `None`: nothing is kept.
-    entries: Option<Arc<Entries<Key, Entry, Slots>>>,
+    entries: Option<Arc<Entries<Key, Arc<Entry>, Slots>>>,
     slots: usize,
 }
 
@@ -91,7 +122,7 @@ impl Cache {
             let now = Instant::now();
             for (key, entry) in old.iter().filter(|(_, entry)| now < entry.expires) {
                 // What was parsed stays with the old cache, where it may go on to grow, and to count.
-                let outcome = entry.outcome.map(Answer::without_parsed);
+                let outcome = entry.outcome.clone().map(Answer::without_parsed);
                 resized.keep_at(&key, &outcome, entry.expires - now, now);
             }
         }
@@ -109,8 +140,23 @@ impl Cache {
         key: &Key,
         now: Instant,
     ) -> Option<(Result<Answer, Failure>, Instant)> {
-        let Entry { outcome, expires, .. } = self.entries.as_ref()?.get(key)?;
-        (now < expires).then_some((outcome, expires))
+        let entry = self.entries.as_ref()?.get(key)?;
+        (now < entry.expires).then(|| (entry.outcome.clone(), entry.expires))
+    }
+
+    /// What a look at the texts at a name gives; `None` where there are none at this time.
+    pub(super) fn with_texts<R>(
+        &self,
+        name: &str,
+        now: Instant,
+        look: impl FnOnce(&Texts) -> Option<R>,
+    ) -> Option<R> {
+        let key = KeyRef { name, record_type: RecordType::Txt };
+        let entry = self.entries.as_ref()?.get(&key)?;
+        match &entry.outcome {
+            Ok(Answer::Txt(texts)) if now < entry.expires => look(texts),
+            _ => None,
+        }
     }
 
     /// Keeps an outcome for so long, if it is not too large.
@@ -122,7 +168,7 @@ impl Cache {
         let Some(entries) = &self.entries else { return };
         if let Some(slots) = slots(key, outcome, 0).filter(|_| !ttl.is_zero()) {
             let (outcome, expires) = (outcome.clone(), now + ttl);
-            entries.insert(key.clone(), Entry { outcome, expires, slots });
+            entries.insert(key.clone(), Entry { outcome, expires, slots }.into());
         }
     }
 
@@ -140,7 +186,7 @@ impl Cache {
         let largest = largest(entries);
         let mut larger = None;
         let taken = entries.entry(&key, Some(Duration::ZERO), |_, entry| {
-            let Entry { outcome: Ok(Answer::Txt(kept)), expires, slots: former } = entry else {
+            let Entry { outcome: Ok(Answer::Txt(kept)), expires, slots: former } = &**entry else {
                 return EntryAction::Retain(false);
             };
             if !kept.is_same(texts) {
@@ -149,13 +195,13 @@ impl Cache {
             let outcome = Ok(Answer::Txt(kept.clone().with_parsed(parsed)));
             match slots(&key, &outcome, size).filter(|slots| u64::from(*slots) <= largest) {
                 Some(slots) if slots == *former => {
-                    entry.outcome = outcome;
+                    *entry = Entry { outcome, expires: *expires, slots }.into();
                     EntryAction::Retain(true)
                 }
                 // Taken out and put back, so that others make room for what it takes more. For that
                 // moment it is not found.
                 Some(slots) => {
-                    larger = Some(Entry { outcome, expires: *expires, slots });
+                    larger = Some(Entry { outcome, expires: *expires, slots }.into());
                     EntryAction::ReplaceWithGuard
                 }
                 None => EntryAction::Retain(false),
@@ -190,7 +236,7 @@ impl Cache {
 
 /// The most slots of an entry: what does not fit into the share of entries that are asked for again is
 /// not kept at all.
-fn largest(entries: &Entries<Key, Entry, Slots>) -> u64 {
+fn largest(entries: &Entries<Key, Arc<Entry>, Slots>) -> u64 {
     // As the cache reckons it.
     (entries.shard_capacity() as f64 * POPULAR) as u64
 }

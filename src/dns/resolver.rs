@@ -1,6 +1,7 @@
 //! The client: cache, look-ups under way, and the name servers in turn.
 
 use std::{
+    any::Any,
     collections::{HashSet, VecDeque},
     fmt,
     net::SocketAddr,
@@ -107,6 +108,18 @@ impl Resolver {
         now: Instant,
     ) -> Option<(Result<Answer, Failure>, Instant)> {
         let found = self.cache.find_at(&Key { name: name.clone(), record_type }, now)?;
+        count(&self.counters.hits);
+        Some(found)
+    }
+
+    /// As [`Dns::with_parsed`](super::Dns::with_parsed), by the name of the domain.
+    pub(super) fn with_parsed<T: Any + Send + Sync, R>(
+        &self,
+        name: &str,
+        now: Instant,
+        look: impl FnOnce(&T) -> Option<R>,
+    ) -> Option<R> {
+        let found = self.cache.with_texts(name, now, |texts| look(texts.parsed_ref()?))?;
         count(&self.counters.hits);
         Some(found)
     }

@@ -239,8 +239,8 @@ fn verified(local_part: &str, domain: &str) -> Verified {
     Verified {
         identity: Identity::Mailfrom,
         local_part: local_part.to_owned().into(),
-        domain: domain.to_owned(),
-        outcome: Outcome::without_record(SpfResult::Fail, None),
+        domain: domain.into(),
+        outcome: Outcome::without_record(SpfResult::Fail, None).into(),
         trace: None,
     }
 }
@@ -405,7 +405,8 @@ proptest! {
         verified.outcome = Outcome::without_record(
             SpfResult::Permerror,
             Some(crate::auth::spf::Problem { kind: ProblemKind::InvalidRecord, detail: detail.clone() }),
-        );
+        )
+        .into();
         let client = IpAddr::V4(Ipv4Addr::from(address));
         let sender = verified.sender();
         let identity = IdentityRecord {

@@ -1,5 +1,7 @@
 //! The envelope as the client gives it: the HELO name and the reverse-path.
 
+use std::borrow::Cow;
+
 use super::{domain::Domain, octets::to_text};
 
 /// The empty reverse-path as text.
@@ -7,21 +9,21 @@ pub const EMPTY_PATH: &str = "<>";
 
 /// The reverse-path of MAIL FROM (RFC 5321 §4.1.2), split at the `@` that its domain begins behind.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub enum ReversePath {
+pub enum ReversePath<'a> {
     /// `<>`: a notification, which its sender's HELO name answers for (RFC 7208 §2.4).
     Empty,
     /// A mailbox.
     Mailbox {
         /// The text before the last `@`; may be empty, quoted, or not allowed by RFC 5321.
-        local_part: String,
+        local_part: Cow<'a, str>,
         /// The text behind it; need not be a domain name.
-        domain: String,
+        domain: Cow<'a, str>,
     },
     /// Text without a domain.
-    Other(String),
+    Other(Cow<'a, str>),
 }
 
-impl ReversePath {
+impl<'a> ReversePath<'a> {
     /// Reads what an MTA passes on: with or without angle brackets, with a source route or without
     /// (RFC 5321 §4.1.1.3).
     ///
@@ -32,8 +34,14 @@ impl ReversePath {
     /// Reverse-path   = Path / "<>"
     /// Path           = "<" [ A-d-l ":" ] Mailbox ">"
     /// ```
-    pub fn parse(bytes: &[u8]) -> Self {
-        let text = to_text(bytes);
+    pub fn parse(bytes: &'a [u8]) -> Self {
+        match to_text(bytes) {
+            Cow::Borrowed(text) => Self::parse_text(text),
+            Cow::Owned(text) => ReversePath::parse_text(&text).into_owned(),
+        }
+    }
+
+    fn parse_text(text: &'a str) -> Self {
         let text = text.trim_matches([' ', '\t', '\r', '\n']);
         let path = text.strip_prefix('<').unwrap_or(text);
         let path = path.strip_suffix('>').unwrap_or(path);
@@ -53,10 +61,23 @@ impl ReversePath {
         let domain = domain.strip_prefix('@').unwrap_or(domain);
         Self::Mailbox { local_part: local_part.into(), domain: domain.into() }
     }
+
+    /// The path with text of its own.
+    fn into_owned<'b>(self) -> ReversePath<'b> {
+        let into_owned = |text: Cow<'_, str>| Cow::Owned(text.into_owned());
+        match self {
+            Self::Empty => ReversePath::Empty,
+            Self::Mailbox { local_part, domain } => ReversePath::Mailbox {
+                local_part: into_owned(local_part),
+                domain: into_owned(domain),
+            },
+            Self::Other(text) => ReversePath::Other(into_owned(text)),
+        }
+    }
 }
 
 /// The path without its angle brackets; an empty one with them.
-impl std::fmt::Display for ReversePath {
+impl std::fmt::Display for ReversePath<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Empty => f.write_str(EMPTY_PATH),
@@ -85,13 +106,15 @@ mod tests {
 
     use super::*;
 
-    fn mailbox(local_part: &str, domain: &str) -> ReversePath {
+    fn mailbox<'a>(local_part: &'a str, domain: &'a str) -> ReversePath<'a> {
         ReversePath::Mailbox { local_part: local_part.into(), domain: domain.into() }
     }
 
     #[test]
     fn reverse_paths() {
-        let parse = |text: &str| ReversePath::parse(text.as_bytes());
+        fn parse(text: &str) -> ReversePath<'_> {
+            ReversePath::parse(text.as_bytes())
+        }
         assert_eq!(parse("<>"), ReversePath::Empty);
         assert_eq!(parse(""), ReversePath::Empty);
         assert_eq!(parse("<a@example.com>"), mailbox("a", "example.com"));
@@ -136,7 +159,7 @@ mod tests {
             let path = format!("x{text}");
             let expected = match path.rsplit_once('@') {
                 Some((local_part, domain)) => mailbox(local_part, domain),
-                None => ReversePath::Other(path.clone()),
+                None => ReversePath::Other(path.as_str().into()),
             };
             prop_assert_eq!(ReversePath::parse(path.as_bytes()), expected);
             let domain = Domain::parse(&text).ok().filter(Domain::is_qualified).filter(|domain| {

@@ -270,7 +270,7 @@ mod tests {
             identity: Identity::Mailfrom,
             local_part: local_part.to_owned().into(),
             domain: domain.into(),
-            outcome,
+            outcome: outcome.into(),
             trace: None,
         };
         let identity = IdentityRecord {
@@ -350,7 +350,7 @@ mod tests {
                 identity: Identity::Mailfrom,
                 local_part: "bounce".into(),
                 domain: "list.example".into(),
-                outcome: Outcome::without_record(SpfResult::Softfail, None),
+                outcome: Outcome::without_record(SpfResult::Softfail, None).into(),
                 trace: None,
             })),
             iprev: Some(iprev::Outcome::out_of_time(IpAddr::from([192, 0, 2, 1]))),

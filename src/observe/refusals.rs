@@ -105,7 +105,7 @@ impl Refusals {
 fn domain_of(record: &Record, reason: Reason) -> &str {
     let of = |identity| {
         let mut identities = record.identities.iter().map(|record| &record.verified);
-        identities.find(|verified| verified.identity == identity).map(|found| found.domain.as_str())
+        identities.find(|verified| verified.identity == identity).map(|found| &*found.domain)
     };
     let author = || {
         let outcome = record.content.as_deref()?.dmarc.as_ref()?;

@@ -23,7 +23,7 @@ fn identity(
         identity,
         local_part: "amy".into(),
         domain: "example.com".into(),
-        outcome: Outcome::without_record(SpfResult::Fail, None),
+        outcome: Outcome::without_record(SpfResult::Fail, None).into(),
         trace: None,
     };
     let reply = reply.map(self::reply);

@@ -147,11 +147,11 @@ pub fn sender(config: &Config, local_part: &str, domain: &Domain) -> Option<Exem
 }
 
 /// Whether nothing is refused for a recipient.
-pub fn is_exempt_recipient(config: &Config, recipient: &ReversePath) -> bool {
+pub fn is_exempt_recipient(config: &Config, recipient: &ReversePath<'_>) -> bool {
     let (local_part, domain) = match recipient {
-        ReversePath::Mailbox { local_part, domain } => (local_part, Domain::parse(domain).ok()),
+        ReversePath::Mailbox { local_part, domain } => (&**local_part, Domain::parse(domain).ok()),
         // Postmaster needs no domain (RFC 5321 §4.5.1).
-        ReversePath::Other(text) => (text, None),
+        ReversePath::Other(text) => (&**text, None),
         ReversePath::Empty => return false,
     };
     config.exempt_recipients.contains(local_part, domain.as_ref())

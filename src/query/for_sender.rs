@@ -111,8 +111,8 @@ fn spf(
 ) {
     // Without its address nothing was verified.
     let Some(client) = client else { return };
-    let spf::Outcome { result, mechanism, policy_domain, problem, .. } = &verified.outcome;
-    let domain = verified.domain.as_str();
+    let spf::Outcome { result, mechanism, policy_domain, problem, .. } = &*verified.outcome;
+    let domain = &*verified.domain;
     let term = || match (mechanism, policy_domain) {
         (Some(term), Some(owner)) if **term == *"all" && owner.eq_ignore_ascii_case(domain) => {
             "no term before \"all\" matches".to_owned()

@@ -132,7 +132,7 @@ fn of_identity(record: &Record, identity: &IdentityRecord, config: &Config) -> V
     object.optional("client-ip", record.client.map(|address| address.to_string()));
     object.optional("inner-ip", record.inner.map(|address| address.to_string()));
     object.optional("relay-ip", record.relay.map(|address| address.to_string()));
-    object.set("domain", verified.domain.as_str());
+    object.set("domain", &*verified.domain);
     if verified.identity == Identity::Mailfrom {
         object.set("envelope-from", verified.sender());
     }
@@ -174,7 +174,7 @@ fn of_content(content: &ContentRecord) -> Value {
         object.optional("list", content.list.as_ref().map(|list| list.as_str()));
         if let Some(verified) = &content.mailfrom {
             object.set("spf", verified.outcome.result.as_str());
-            object.set("spf-domain", verified.domain.as_str());
+            object.set("spf-domain", &*verified.domain);
             object.set("envelope-from", verified.sender());
         }
         let aligned = |is_spf: bool| {

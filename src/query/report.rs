@@ -128,7 +128,7 @@ fn spf_line(identity: &IdentityRecord, config: &Config) -> String {
     let verified = &identity.verified;
     let outcome = &verified.outcome;
     let who = match verified.identity {
-        Identity::Helo => verified.domain.clone(),
+        Identity::Helo => verified.domain.to_string(),
         Identity::Mailfrom => verified.sender(),
     };
     let mut line = format!("{} {who}", outcome.result);

@@ -36,7 +36,7 @@ pub(super) struct Helo {
 enum HeloState {
     Unverified,
     /// The domain as it is shown, and its check.
-    UnderWay(String, Task<Checked>),
+    UnderWay(Arc<str>, Task<Checked>),
     Verified(Arc<Verified>, HeloDecision),
 }
 
@@ -47,19 +47,21 @@ impl Helo {
         crate::internal_error::panic_where_asked("helo", name.as_bytes());
         let (begun, config) = (Instant::now(), context.config());
         let domain = config.verify_helo.then(|| policy::helo_identity(config, name));
-        let state = match domain {
-            None => HeloState::Unverified,
+        let (name, state) = match domain {
+            None => (name.into(), HeloState::Unverified),
             Some(Err(exemption)) => {
                 recorder.skip(Identity::Helo, name, exemption);
-                HeloState::Unverified
+                (name.into(), HeloState::Unverified)
             }
             Some(Ok(domain)) => {
                 let (local_part, domain_of) = (POSTMASTER, Some(&domain));
                 let check = Check { begun, context, local_part, domain: domain_of, helo: name };
-                HeloState::UnderWay(shown(name.to_owned(), Some(&domain)), check.start())
+                let shown = shown(name, Some(&domain));
+                let shared = if *shown == *name { Arc::clone(&shown) } else { name.into() };
+                (shared, HeloState::UnderWay(shown, check.start()))
             }
         };
-        Self { name: name.into(), begun, state, reply: None }
+        Self { name, begun, state, reply: None }
     }
 
     /// Waits for the check, if it is under way.
@@ -80,7 +82,7 @@ impl Helo {
             && let Some(Checked { outcome, trace, took }) = check.take()
         {
             let decision = policy::at_helo(context.config(), context.spf_client(), outcome.result);
-            let (local_part, domain) = (POSTMASTER.into(), std::mem::take(domain));
+            let (local_part, domain) = (POSTMASTER.into(), Arc::clone(domain));
             let verified =
                 Arc::new(Verified { identity: Identity::Helo, local_part, domain, outcome, trace });
             recorder.pending().timings.helo = Some(took);
@@ -205,11 +207,11 @@ pub(super) struct Mailfrom {
 }
 
 /// A MAIL FROM identity (RFC 7208 §2.4).
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct SenderIdentity {
     local_part: Cow<'static, str>,
     /// Its domain as it is shown.
-    domain: String,
+    domain: Arc<str>,
     parsed: Option<Domain>,
     /// The sender, where SPF's own rules do not hold for it, and why.
     exempt: Option<(String, Exemption)>,
@@ -218,7 +220,7 @@ struct SenderIdentity {
 impl Sender {
     /// Begins the check of MAIL FROM, if SPF's own rules or DMARC ask for it. While HELO is open,
     /// so is whether SPF's do.
-    pub(super) fn begin(context: &Context, path: ReversePath, helo: Option<&Helo>) -> Self {
+    pub(super) fn begin(context: &Context, path: ReversePath<'_>, helo: Option<&Helo>) -> Self {
         let (begun, config) = (Instant::now(), context.config());
         let helo_name = helo.map_or("", |helo| &*helo.name);
         let sender = SenderIdentity::new(path, helo_name, config);
@@ -247,7 +249,7 @@ impl Sender {
     /// A sender whose client is not known: there is nothing to verify it by.
     pub(super) fn of_unknown_client(
         context: &Context,
-        path: ReversePath,
+        path: ReversePath<'_>,
         reason: Exemption,
         recorder: &mut Recorder,
     ) -> Self {
@@ -259,7 +261,7 @@ impl Sender {
             recorder.skip(identity, &value, exemption);
             return sender;
         }
-        let outcome = spf::Outcome::without_record(SpfResult::None, None);
+        let outcome = spf::Outcome::without_record(SpfResult::None, None).into();
         let verified = Verified { identity, local_part, domain, outcome, trace: None };
         let (verified, exemption) = (Arc::new(verified), Some(reason));
         recorder.identity(Arc::clone(&verified), None, exemption, false, false);
@@ -300,9 +302,7 @@ impl Sender {
         helo: Option<&Helo>,
         recorder: &mut Recorder,
     ) -> Verdict {
-        let SenderState::UnderWay(sender, check) = &mut self.state else {
-            return Verdict::Continue;
-        };
+        let SenderState::UnderWay(_, check) = &mut self.state else { return Verdict::Continue };
         if helo.is_some_and(Helo::is_pending) {
             return Verdict::Continue;
         }
@@ -310,8 +310,9 @@ impl Sender {
         if let Some(None) = checked {
             return Verdict::Continue;
         }
-        let SenderIdentity { local_part, domain, exempt, .. } = std::mem::take(sender);
-        self.state = SenderState::Unverified;
+        let state = std::mem::replace(&mut self.state, SenderState::Unverified);
+        let SenderState::UnderWay(sender, _) = state else { return Verdict::Continue };
+        let SenderIdentity { local_part, domain, exempt, .. } = sender;
         let (config, identity) = (context.config(), Identity::Mailfrom);
         let is_definitive = helo.is_some_and(Helo::is_definitive);
         let for_dmarc = is_definitive || exempt.is_some();
@@ -371,7 +372,7 @@ impl Sender {
 
 impl SenderIdentity {
     /// The identity of a reverse-path; that of an empty one is `postmaster` at the HELO name.
-    fn new(path: ReversePath, helo: &str, config: &Config) -> Self {
+    fn new(path: ReversePath<'_>, helo: &str, config: &Config) -> Self {
         let is_empty = path == ReversePath::Empty;
         // Without a domain there is nothing that a local-part could belong to: the text that came is shown.
         let without_domain = match &path {
@@ -380,19 +381,20 @@ impl SenderIdentity {
             ReversePath::Other(_) => true,
         };
         let without_domain = without_domain.then(|| path.to_string());
+        let owned = |text: Cow<'_, str>| Cow::Owned(text.into_owned());
         let (local_part, text) = match path {
-            ReversePath::Empty => (POSTMASTER.into(), helo.to_owned()),
+            ReversePath::Empty => (POSTMASTER.into(), helo.into()),
             ReversePath::Mailbox { local_part, domain } if local_part.is_empty() => {
                 (POSTMASTER.into(), domain)
             }
-            ReversePath::Mailbox { local_part, domain } => (Cow::Owned(local_part), domain),
-            ReversePath::Other(text) => (Cow::Owned(text), String::new()),
+            ReversePath::Mailbox { local_part, domain } => (owned(local_part), domain),
+            ReversePath::Other(text) => (owned(text), "".into()),
         };
         let parsed = if is_empty { helo_domain(&text) } else { Domain::parse(&text).ok() };
         let exemption =
             parsed.as_ref().and_then(|parsed| policy::sender(config, &local_part, parsed));
         let exempt = exemption.map(|exemption| (format!("{local_part}@{text}"), exemption));
-        let domain = shown(text, parsed.as_ref());
+        let domain = shown(&text, parsed.as_ref());
         Self { local_part: without_domain.map_or(local_part, Cow::Owned), domain, parsed, exempt }
     }
 }
@@ -400,7 +402,7 @@ impl SenderIdentity {
 /// The outcome of a check, and how long it took.
 #[derive(Debug)]
 struct Checked {
-    outcome: spf::Outcome,
+    outcome: Arc<spf::Outcome>,
     trace: Option<Trace>,
     took: Duration,
 }
@@ -431,6 +433,13 @@ impl Check<'_> {
     /// wait. The look-ups that it began by then go on for a moment, for the check that is begun
     /// anew where it can wait.
     fn at_once(self) -> Option<Checked> {
+        let Context { runtime, dns, client, .. } = self.context;
+        if let Some(domain) = self.domain.filter(|_| !runtime.traces)
+            && let Some(outcome) =
+                spf::kept_outcome(self.begun, dns, domain, *client, &self.limits())
+        {
+            return Some(Checked { outcome, trace: None, took: Duration::ZERO });
+        }
         // Pinned here: a check is too large to be moved for nothing.
         pin!(self.run()).now_or_never()
     }
@@ -446,17 +455,21 @@ impl Check<'_> {
         }
     }
 
-    async fn run(self) -> Checked {
-        let Context { runtime, dns, client, host_name, .. } = self.context;
-        let config = &runtime.config;
-        let limits = Limits {
+    fn limits(self) -> Limits {
+        let config = self.context.config();
+        Limits {
             max_lookups: config.max_lookups,
             max_void_lookups: config.max_void_lookups,
             timeout: self.context.timeout(),
-        };
+        }
+    }
+
+    async fn run(self) -> Checked {
+        let Context { runtime, dns, client, host_name, .. } = self.context;
+        let limits = self.limits();
         let mut trace = runtime.traces.then(Trace::default);
         let outcome = match self.domain {
-            None => spf::Outcome::without_domain("no domain name"),
+            None => spf::Outcome::without_domain("no domain name").into(),
             Some(domain) => {
                 let query = Query {
                     client: *client,
@@ -486,14 +499,10 @@ pub(super) fn cut(name: &str) -> &str {
 
 /// A domain as it is shown: in the case in which it came, without a dot at the end; U-labels as
 /// A-labels.
-fn shown(mut text: String, domain: Option<&Domain>) -> String {
-    if let Some(domain) = domain {
-        if !text.is_ascii() {
-            return domain.to_string();
-        }
-        if text.ends_with('.') {
-            text.pop();
-        }
+fn shown(text: &str, domain: Option<&Domain>) -> Arc<str> {
+    match domain {
+        Some(domain) if *text == *domain.as_str() || !text.is_ascii() => domain.to_shared_text(),
+        Some(_) => text.strip_suffix('.').unwrap_or(text).into(),
+        None => text.into(),
     }
-    text
 }

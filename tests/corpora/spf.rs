@@ -12,12 +12,12 @@ async fn check(case: &Case) -> Outcome {
     let (local_part, domain) =
         match ReversePath::parse(case.text("mailfrom").unwrap_or_default().as_bytes()) {
             ReversePath::Mailbox { local_part, domain } => (local_part, domain),
-            ReversePath::Empty => ("postmaster".to_owned(), helo.clone()),
-            ReversePath::Other(text) => ("postmaster".to_owned(), text),
+            ReversePath::Empty => ("postmaster".into(), helo.as_str().into()),
+            ReversePath::Other(text) => ("postmaster".into(), text),
         };
     let query = Query {
         client: case.ip().expect("client address"),
-        domain: domain.as_str().into(),
+        domain: (&*domain).into(),
         local_part: &local_part,
         helo: &helo,
         receiver: "receiver.example",

@@ -68,12 +68,12 @@ async fn check(case: &Case) -> Seen {
     let (local_part, domain) =
         match ReversePath::parse(case.text("mailfrom").unwrap_or_default().as_bytes()) {
             ReversePath::Mailbox { local_part, domain } => (local_part, domain),
-            ReversePath::Empty => (String::new(), helo.clone()),
-            ReversePath::Other(text) => (text, String::new()),
+            ReversePath::Empty => ("".into(), helo.as_str().into()),
+            ReversePath::Other(text) => (text, "".into()),
         };
     let query = Query {
         client: case.ip().expect("client address"),
-        domain: domain.as_str().into(),
+        domain: (&*domain).into(),
         local_part: &local_part,
         helo: &helo,
         receiver: "receiver.example",

@@ -429,7 +429,7 @@ fn verified(identity: Identity) -> Verified {
         identity,
         local_part: "amy".into(),
         domain: "example.org".into(),
-        outcome,
+        outcome: outcome.into(),
         trace: None,
     }
 }

@@ -16,7 +16,6 @@ use std::{
 use tokio::time::Instant;
 
 use super::{limits::Limits, outcome::Outcome};
-use crate::mail::results::SpfResult;
 
 /// The most outcomes that are kept with a record: those of the clients that came last.
 const MAX_OUTCOMES: usize = 4;
@@ -40,7 +39,6 @@ impl PartialEq for KeptOutcomes {
     }
 }
 
-/// An outcome without a problem and without an explanation.
 #[derive(Debug)]
 struct KeptOutcome {
     client: IpAddr,
@@ -48,17 +46,14 @@ struct KeptOutcome {
     max_void_lookups: usize,
     /// When the time of the first answer is over.
     until: Instant,
-    result: SpfResult,
-    mechanism: Option<Arc<str>>,
-    policy_domain: Option<Arc<str>>,
-    lookups: usize,
-    void_lookups: usize,
+    /// It has no problem and no explanation.
+    outcome: Arc<Outcome>,
 }
 
 impl KeptOutcomes {
     /// The most octets of memory that outcomes take.
     pub(super) const WEIGHT: usize =
-        MAX_OUTCOMES * (size_of::<KeptOutcome>() + MAX_TEXTS + 2 * SHARED);
+        MAX_OUTCOMES * (size_of::<KeptOutcome>() + size_of::<Outcome>() + MAX_TEXTS + 3 * SHARED);
 
     /// Whether none was kept yet, as far as that is known.
     pub(super) fn is_empty(&self) -> bool {
@@ -66,21 +61,26 @@ impl KeptOutcomes {
     }
 
     /// The outcome of a check of this client within these limits, at this time.
-    pub(super) fn find(&self, client: IpAddr, limits: &Limits, now: Instant) -> Option<Outcome> {
+    pub(super) fn find(
+        &self,
+        client: IpAddr,
+        limits: &Limits,
+        now: Instant,
+    ) -> Option<Arc<Outcome>> {
         // Another thread is here, or did not survive it: the check goes on without.
         let outcomes = self.outcomes.try_lock().ok()?;
         let kept = outcomes.iter().find(|kept| kept.is_for(client, limits))?;
-        (now < kept.until).then(|| Outcome {
-            mechanism: kept.mechanism.clone(),
-            policy_domain: kept.policy_domain.clone(),
-            lookups: kept.lookups,
-            void_lookups: kept.void_lookups,
-            ..Outcome::without_record(kept.result, None)
-        })
+        (now < kept.until).then(|| Arc::clone(&kept.outcome))
     }
 
     /// Keeps an outcome that can be kept until then, in place of the oldest if need be.
-    pub(super) fn keep(&self, client: IpAddr, limits: &Limits, outcome: &Outcome, until: Instant) {
+    pub(super) fn keep(
+        &self,
+        client: IpAddr,
+        limits: &Limits,
+        outcome: &Arc<Outcome>,
+        until: Instant,
+    ) {
         let Ok(mut outcomes) = self.outcomes.try_lock() else { return };
         outcomes.retain(|kept| !kept.is_for(client, limits));
         if outcomes.len() >= MAX_OUTCOMES {
@@ -91,11 +91,7 @@ impl KeptOutcomes {
             max_lookups: limits.max_lookups,
             max_void_lookups: limits.max_void_lookups,
             until,
-            result: outcome.result,
-            mechanism: outcome.mechanism.clone(),
-            policy_domain: outcome.policy_domain.clone(),
-            lookups: outcome.lookups,
-            void_lookups: outcome.void_lookups,
+            outcome: Arc::clone(outcome),
         });
     }
 }

@@ -10,7 +10,8 @@ pub(crate) fn check(octets: &[u8]) {
         ReversePath::Mailbox { local_part, domain } => {
             assert!(!domain.contains('@'));
             // The path without brackets and route is the same path.
-            let again = ReversePath::parse(format!("<{local_part}@{domain}>").as_bytes());
+            let text = format!("<{local_part}@{domain}>");
+            let again = ReversePath::parse(text.as_bytes());
             if !local_part.is_empty()
                 && !local_part.starts_with(['@', '<'])
                 && !domain.ends_with('>')
