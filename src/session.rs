@@ -143,9 +143,12 @@ impl Session {
         if self.helo.as_ref().is_none_or(|helo| *helo.name != *name) {
             // The record so far belongs to the former name.
             earlier = earlier.or_else(|| self.recorder.take());
-            let helo = Box::new(Helo::begin(&self.context, name, &mut self.recorder));
+            let helo = Helo::begin(&self.context, name, &mut self.recorder);
             self.recorder.helo = Some(Arc::clone(&helo.name));
-            self.helo = Some(helo);
+            match &mut self.helo {
+                Some(earlier) => **earlier = helo,
+                None => self.helo = Some(Box::new(helo)),
+            }
         }
         let answer = match &mut self.helo {
             Some(helo) if self.context.runtime.needs.helo_reply => match helo.wait().await {

@@ -42,13 +42,11 @@ const BOUNDS: [u64; 15] = [
 ];
 
 /// How long something took, in buckets from half a millisecond to half a minute, and in total.
+///
+/// The total, in nanoseconds, comes before the buckets: next to that of most things. There is one
+/// bucket more than there are bounds: what took longer is in the last.
 #[derive(Debug, Default)]
-pub struct Histogram {
-    /// One more than the bounds: what took longer is in the last.
-    buckets: Tally<{ BOUNDS.len() + 1 }>,
-    /// In nanoseconds.
-    total: AtomicU64,
-}
+pub struct Histogram(Tally<{ BOUNDS.len() + 2 }>);
 
 /// A reading of a histogram.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
@@ -67,24 +65,23 @@ impl Histogram {
         let nanos = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
         // A bucket has its upper bound in it (as Prometheus has it: `le`).
         let micros = nanos.div_ceil(1000);
-        self.buckets.count(BOUNDS.iter().take_while(|bound| micros > **bound).count());
-        self.total.fetch_add(nanos, Ordering::Relaxed);
+        self.0.count(1 + BOUNDS.iter().take_while(|bound| micros > **bound).count());
+        if nanos > 0 {
+            self.0.add(0, nanos);
+        }
     }
 
     /// The counts so far.
     pub fn read(&self) -> Distribution {
-        let counts = self.buckets.read();
+        let [total, counts @ ..] = self.0.read();
         let mut count = 0;
         let sums = counts.map(|of_bucket| {
             count += of_bucket;
             count
         });
         let bounds = BOUNDS.into_iter().map(Duration::from_micros);
-        Distribution {
-            count,
-            buckets: bounds.zip(sums).collect(),
-            total: Duration::from_nanos(self.total.load(Ordering::Relaxed)),
-        }
+        let total = Duration::from_nanos(total);
+        Distribution { count, buckets: bounds.zip(sums).collect(), total }
     }
 }
 

@@ -11,8 +11,8 @@ use std::{
 use super::json;
 use crate::config::{LogDestination, LogFormat, LogLevel, SyslogFacility};
 
-/// Capacity for lines that stays allocated, in octets.
-pub(super) const KEPT_CAPACITY: usize = 64 * 1024;
+/// Capacity for lines that stays allocated, in octets: those of a busy moment.
+pub(super) const KEPT_CAPACITY: usize = 256 * 1024;
 
 /// Where the local syslog listens.
 const SYSLOG_SOCKET: &str = "/dev/log";

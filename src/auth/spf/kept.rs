@@ -29,7 +29,15 @@ const SHARED: usize = 4 * size_of::<usize>();
 /// Outcomes that are kept with a record.
 #[derive(Debug, Default)]
 pub(super) struct KeptOutcomes {
-    outcomes: Mutex<Vec<KeptOutcome>>,
+    outcomes: Mutex<ByAge>,
+}
+
+/// Outcomes, the last that was kept without a detour.
+#[derive(Debug, Default)]
+struct ByAge {
+    last: Option<KeptOutcome>,
+    /// From the oldest on.
+    earlier: Vec<KeptOutcome>,
 }
 
 /// What is kept does not make a record another one.
@@ -42,8 +50,7 @@ impl PartialEq for KeptOutcomes {
 #[derive(Debug)]
 struct KeptOutcome {
     client: IpAddr,
-    max_lookups: usize,
-    max_void_lookups: usize,
+    limits: [usize; 2],
     /// When the time of the first answer is over.
     until: Instant,
     /// It has no problem and no explanation.
@@ -57,7 +64,7 @@ impl KeptOutcomes {
 
     /// Whether none was kept yet, as far as that is known.
     pub(super) fn is_empty(&self) -> bool {
-        self.outcomes.try_lock().map_or(true, |outcomes| outcomes.is_empty())
+        self.outcomes.try_lock().map_or(true, |outcomes| outcomes.last.is_none())
     }
 
     /// The outcome of a check of this client within these limits, at this time.
@@ -69,7 +76,8 @@ impl KeptOutcomes {
     ) -> Option<Arc<Outcome>> {
         // Another thread is here, or did not survive it: the check goes on without.
         let outcomes = self.outcomes.try_lock().ok()?;
-        let kept = outcomes.iter().find(|kept| kept.is_for(client, limits))?;
+        let mut all = outcomes.last.iter().chain(&outcomes.earlier);
+        let kept = all.find(|kept| kept.is_for(client, limits))?;
         (now < kept.until).then(|| Arc::clone(&kept.outcome))
     }
 
@@ -82,17 +90,14 @@ impl KeptOutcomes {
         until: Instant,
     ) {
         let Ok(mut outcomes) = self.outcomes.try_lock() else { return };
-        outcomes.retain(|kept| !kept.is_for(client, limits));
-        if outcomes.len() >= MAX_OUTCOMES {
-            outcomes.remove(0);
+        let ByAge { last, earlier } = &mut *outcomes;
+        earlier.extend(last.take());
+        earlier.retain(|kept| !kept.is_for(client, limits));
+        if earlier.len() >= MAX_OUTCOMES {
+            earlier.remove(0);
         }
-        outcomes.push(KeptOutcome {
-            client,
-            max_lookups: limits.max_lookups,
-            max_void_lookups: limits.max_void_lookups,
-            until,
-            outcome: Arc::clone(outcome),
-        });
+        let (limits, outcome) = (allowed(limits), Arc::clone(outcome));
+        *last = Some(KeptOutcome { client, limits, until, outcome });
     }
 }
 
@@ -106,9 +111,12 @@ pub(super) fn can_be_kept(outcome: &Outcome) -> bool {
 
 impl KeptOutcome {
     fn is_for(&self, client: IpAddr, limits: &Limits) -> bool {
-        let Limits { max_lookups, max_void_lookups, timeout: _ } = *limits;
-        self.client == client
-            && self.max_lookups == max_lookups
-            && self.max_void_lookups == max_void_lookups
+        self.client == client && self.limits == allowed(limits)
     }
+}
+
+/// The limits that an outcome may depend on; it does not on time.
+fn allowed(limits: &Limits) -> [usize; 2] {
+    let Limits { max_lookups, max_void_lookups, timeout: _ } = *limits;
+    [max_lookups, max_void_lookups]
 }
