@@ -1,6 +1,6 @@
 //! Outcomes as header fields.
 
-use std::{borrow::Cow, net::IpAddr};
+use std::{cell::Cell, net::IpAddr};
 
 use crate::{
     auth::{
@@ -15,11 +15,22 @@ use crate::{
         domain::{Domain, with_a_labels},
         envelope::EMPTY_PATH,
         header_field::{Folding, HeaderField},
-        received_spf::{ReceivedSpf, describe, describe_without_client, describe_without_domain},
+        received_spf::{
+            ReceivedSpf, describe_without_client, describe_without_domain, push_description,
+        },
         results::SpfResult,
     },
     policy::{Cause, Exemption, MessageDecision, Recorded, Refusal},
 };
+
+thread_local! {
+    /// Memory for the sender and the comment of the next Received-SPF field of this thread: both are
+    /// empty.
+    static SPARE: Cell<(String, String)> = const { Cell::new((String::new(), String::new())) };
+}
+
+/// The most octets that there is spare memory for.
+const MAX_SPARE: usize = 4096;
 
 /// The outcomes that the fields of a message record.
 #[derive(Debug)]
@@ -114,24 +125,30 @@ impl Results<'_> {
         let outcome = &verified.outcome;
         let client_ip = self.client;
         let is_mailfrom = verified.identity == Identity::Mailfrom;
-        let described: Cow<'_, str> =
-            if is_mailfrom { verified.sender().into() } else { (&*verified.domain).into() };
-        let mut comment = if verified.domain.is_empty() {
-            describe_without_domain(&described, self.receiver)
-        } else if client_ip.is_none() {
-            describe_without_client(&described, self.receiver)
+        let (mut sender, mut comment) = SPARE.take();
+        let described: &str = if is_mailfrom {
+            sender.extend(verified.sender_parts());
+            &sender
         } else {
-            describe(outcome.result, verified.identity, &described, client_ip, self.receiver)
+            &verified.domain
         };
+        if verified.domain.is_empty() {
+            comment.push_str(&describe_without_domain(described, self.receiver));
+        } else if client_ip.is_none() {
+            comment.push_str(&describe_without_client(described, self.receiver));
+        } else {
+            let (result, identity) = (outcome.result, verified.identity);
+            push_description(&mut comment, result, identity, described, client_ip, self.receiver);
+        }
         if let Some(exemption) = recorded.exemption {
             comment.extend([", reason=", exemption.as_str()]);
         }
         let field = ReceivedSpf {
-            comment: Some(comment.into()),
+            comment: Some(comment.as_str().into()),
             receiver: Some(self.receiver.into()),
             client_ip,
             helo: self.helo.map(with_a_labels),
-            envelope_from: is_mailfrom.then_some(described),
+            envelope_from: is_mailfrom.then_some(described.into()),
             identity: Some(verified.identity),
             mechanism: outcome
                 .policy_domain
@@ -140,7 +157,13 @@ impl Results<'_> {
             problem: problem_of(verified).map(|problem| problem.kind.as_str().into()),
             ..ReceivedSpf::new(outcome.result)
         };
-        field.write()
+        let written = field.write();
+        if sender.capacity() + comment.capacity() <= MAX_SPARE {
+            sender.clear();
+            comment.clear();
+            SPARE.set((sender, comment));
+        }
+        written
     }
 
     /// RFC 8601. `None` where nothing was verified, so that there is nothing to record.

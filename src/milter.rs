@@ -6,6 +6,7 @@
 //! packet, and writes edits and answer together. So a connection that fails, leaves or falls silent
 //! ends without consequence for others, and one that is between messages can be ended.
 
+mod armed;
 mod buffers;
 mod conversation;
 mod macros;

@@ -126,8 +126,22 @@ pub fn describe(
     client_ip: Option<IpAddr>,
     receiver: &str,
 ) -> String {
+    let mut text = String::new();
+    push_description(&mut text, result, identity, sender, client_ip, receiver);
+    text
+}
+
+/// As [`describe`], behind what is in a text.
+pub fn push_description(
+    text: &mut String,
+    result: SpfResult,
+    identity: Identity,
+    sender: &str,
+    client_ip: Option<IpAddr>,
+    receiver: &str,
+) {
     // There is room for the words and the address.
-    let mut text = String::with_capacity(receiver.len() + sender.len() + 128);
+    text.reserve(receiver.len() + sender.len() + 128);
     if !receiver.is_empty() {
         text.push_str(receiver);
         text.push_str(": ");
@@ -148,13 +162,12 @@ pub fn describe(
     });
     match client_ip {
         _ if result == SpfResult::None => {}
-        Some(client_ip) => push_address(&mut text, client_ip.to_canonical()),
+        Some(client_ip) => push_address(text, client_ip.to_canonical()),
         None => text.push_str("client without address"),
     }
     if result == SpfResult::Temperror {
         text.push_str(", DNS error that may pass");
     }
-    text
 }
 
 /// Words for people about a sender without a domain, of whom nothing can be found out.

@@ -34,7 +34,15 @@ pub fn is_token_octet(octet: u8) -> bool {
 }
 
 /// The octets that may be in an atom (RFC 5322 §3.2.3, `atext`).
-static ATOM_OCTETS: OctetSet = OctetSet::new(&[
+static ATOM_OCTETS: OctetSet = OctetSet::new(&ATOM_RANGES);
+
+/// These, and the dot.
+static DOT_ATOM_OCTETS: OctetSet = {
+    let [a, b, c, d, e, f, g, h, i] = ATOM_RANGES;
+    OctetSet::new(&[a, b, c, d, e, f, g, h, i, (b'.', b'.')])
+};
+
+const ATOM_RANGES: [(u8, u8); 9] = [
     (b'!', b'!'),
     (b'#', b'\''),
     (b'*', b'+'),
@@ -44,7 +52,7 @@ static ATOM_OCTETS: OctetSet = OctetSet::new(&[
     (b'?', b'?'),
     (b'A', b'Z'),
     (b'^', b'~'),
-]);
+];
 
 /// Whether the octet may be in an atom (RFC 5322 §3.2.3, `atext`).
 pub fn is_atom_octet(octet: u8) -> bool {
@@ -58,15 +66,11 @@ pub fn is_token(text: &str) -> bool {
 
 /// Whether the text is a `dot-atom-text` (RFC 5322 §3.2.3).
 pub fn is_dot_atom(text: &str) -> bool {
-    let mut before = b'.';
-    for octet in text.bytes() {
-        let is_end_of_atom = octet == b'.' && before != b'.';
-        if !is_end_of_atom && !is_atom_octet(octet) {
-            return false;
-        }
-        before = octet;
-    }
-    before != b'.'
+    let octets = text.as_bytes();
+    let pairs = || octets.iter().zip(octets.iter().skip(1));
+    DOT_ATOM_OCTETS.has_all(octets)
+        && ![octets.first(), octets.last()].iter().any(|end| matches!(end, None | Some(b'.')))
+        && !pairs().fold(false, |two, (&a, &b)| two | (a == b'.') & (b == b'.'))
 }
 
 /// Whether a reader could see an encoded word (RFC 2047) in the text.

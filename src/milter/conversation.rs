@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use futures_util::{FutureExt as _, future::FusedFuture};
+use futures_util::{FutureExt as _, future::FusedFuture as _};
 use indymilter::{
     ProtoOpts,
     message::{command::CommandKind, reply::ReplyKind},
@@ -18,6 +18,7 @@ use indymilter::{
 use tokio::task::yield_now;
 
 use super::{
+    armed::Armed,
     buffers::{Buffer, Kind},
     macros::{Macro, Macros},
     negotiation::{Negotiated, negotiate},
@@ -104,6 +105,7 @@ impl<'a> Conversation<'a> {
         // The sender lives as long as the daemon; should it be gone, that is the end as well.
         let mut drained =
             pin!(async move { _ = draining.wait_for(|draining| *draining).await }.fuse());
+        let mut drain_armed = Armed::default();
         let mut limit = Limit::new(NEGOTIATION_LIMIT);
         let (mut framing, mut input) = (Framing::default(), Buffer::new(Kind::Input));
         let (mut owes_octets, mut reads_in_a_row, mut given_up) = (false, 0, 0);
@@ -111,6 +113,12 @@ impl<'a> Conversation<'a> {
             let mut rest = input.as_slice();
             let mut packet_ended = false;
             while let Some(packet) = framing.take(&mut rest)? {
+                // An MTA that is quick would keep the thread to itself: its octets are there
+                // whenever it is answered. Nor would look-ups end that were given up.
+                if given_up >= GIVEN_UP_IN_A_ROW {
+                    given_up = 0;
+                    yield_now().await;
+                }
                 // Messages that come now are the next daemon's; the MTA has no answer yet.
                 let is_between = !self.is_busy && is_draining();
                 if is_between || packet.command == CommandKind::Quit {
@@ -123,12 +131,6 @@ impl<'a> Conversation<'a> {
                     CommandKind::Abort | CommandKind::Helo if packet.is_whole => 1,
                     _ => 0,
                 };
-                // An MTA that is quick would keep the thread to itself: its octets are there
-                // whenever it is answered. Nor would look-ups end that were given up.
-                if given_up >= GIVEN_UP_IN_A_ROW {
-                    given_up = 0;
-                    yield_now().await;
-                }
             }
             let left = rest.len();
             let taken = input.len() - left;
@@ -155,33 +157,30 @@ impl<'a> Conversation<'a> {
                     }
                     None => {}
                 }
-                reads_in_a_row = 0;
-                if !self.wait(&mut limit, drained.as_mut()).await? {
+                (reads_in_a_row, given_up) = (0, 0);
+                // What wakes the task is asked for only where it was woken, or where it is there.
+                let mut was_woken = false;
+                let readable = poll_fn(|cx| {
+                    let was_woken = std::mem::replace(&mut was_woken, true);
+                    let may_drain = was_woken || is_draining();
+                    if !self.is_busy
+                        && (drained.is_terminated()
+                            || drain_armed
+                                .poll(cx, may_drain, |cx| drained.as_mut().poll(cx))
+                                .is_ready())
+                    {
+                        return Poll::Ready(Ok(false));
+                    }
+                    if let Poll::Ready(result) = self.socket.poll_readable(cx) {
+                        return Poll::Ready(result.map(|()| true));
+                    }
+                    limit.poll(cx, was_woken).map(|()| Err(too_slow()))
+                });
+                if !readable.await? {
                     return Ok(());
                 }
             }
         }
-    }
-
-    /// Waits until there is something to read; `false` where the daemon drains and no message is
-    /// under way.
-    async fn wait(
-        &self,
-        limit: &mut Limit,
-        mut drained: Pin<&mut impl FusedFuture<Output = ()>>,
-    ) -> io::Result<bool> {
-        poll_fn(|cx| {
-            if !self.is_busy && (drained.is_terminated() || drained.as_mut().poll(cx).is_ready()) {
-                return Poll::Ready(Ok(false));
-            }
-            if let Poll::Ready(result) = self.socket.poll_readable(cx) {
-                return Poll::Ready(result.map(|()| true));
-            }
-            limit.poll(cx).map(|()| {
-                Err(io::Error::new(io::ErrorKind::TimedOut, "peer is too slow to send a packet"))
-            })
-        })
-        .await
     }
 
     /// Takes a packet, and writes what it is answered with.
@@ -410,6 +409,10 @@ impl<'a> Conversation<'a> {
             self.replies.push(ReplyKind::Continue);
         }
     }
+}
+
+fn too_slow() -> io::Error {
+    io::Error::new(io::ErrorKind::TimedOut, "peer is too slow to send a packet")
 }
 
 fn unreadable(what: &str) -> io::Error {

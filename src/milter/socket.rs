@@ -9,6 +9,8 @@ use tokio::{
     time::{Instant, sleep, timeout},
 };
 
+use super::armed::Armed;
+
 /// Octets read at once; most packets are smaller.
 const READ_SIZE: usize = 4096;
 
@@ -159,13 +161,15 @@ impl Socket {
 pub(super) struct Limit {
     deadline: Instant,
     timer: std::pin::Pin<Box<tokio::time::Sleep>>,
+    armed: Armed,
 }
 
 impl Limit {
     /// A limit of so long from now on.
     pub(super) fn new(time: Duration) -> Self {
         let deadline = Instant::now() + time;
-        Self { deadline, timer: Box::pin(tokio::time::sleep_until(deadline)) }
+        let timer = Box::pin(tokio::time::sleep_until(deadline));
+        Self { deadline, timer, armed: Armed::default() }
     }
 
     /// Begins again, with this time.
@@ -173,17 +177,22 @@ impl Limit {
         self.deadline = Instant::now() + time;
         if self.timer.deadline() > self.deadline {
             self.timer.as_mut().reset(self.deadline);
+            self.armed = Armed::default();
         }
     }
 
-    /// Ready when the time is over.
-    pub(super) fn poll(&mut self, cx: &mut std::task::Context<'_>) -> Poll<()> {
-        while self.timer.as_mut().poll(cx).is_ready() {
-            if Instant::now() >= self.deadline {
-                return Poll::Ready(());
+    /// Ready when the time is over. The task `was_woken` since it asked last, perhaps for that.
+    pub(super) fn poll(&mut self, cx: &mut std::task::Context<'_>, was_woken: bool) -> Poll<()> {
+        let Self { deadline, timer, armed } = self;
+        let may_be_over = was_woken || timer.is_elapsed();
+        armed.poll(cx, may_be_over, |cx| {
+            while timer.as_mut().poll(cx).is_ready() {
+                if Instant::now() >= *deadline {
+                    return Poll::Ready(());
+                }
+                timer.as_mut().reset(*deadline);
             }
-            self.timer.as_mut().reset(self.deadline);
-        }
-        Poll::Pending
+            Poll::Pending
+        })
     }
 }
