@@ -45,7 +45,7 @@ use crate::{
     internal_error::keep_on,
     listen::{Access, Listener, ListeningSocket, SocketFile, Sockets, listen},
     log::{Log, RateLimit},
-    milter::Server,
+    milter::{Server, write_gathered},
     observe::{Observer, Reading},
     runtime::{Runtime, Shared},
     workers::{Worker, Workers},
@@ -194,6 +194,9 @@ impl Daemon {
         let Opened { loaded: Loaded { config, warnings, .. }, sockets, dns, events } = opened;
         let Sockets { milter, metrics, notes } = sockets;
         let workers = Workers::start().context("cannot start threads")?;
+        for worker in workers.iter() {
+            worker.runtime().spawn(write_gathered());
+        }
         let (mut sources, mut socket_files, mut names) = (Vec::new(), Vec::new(), Vec::new());
         for ListeningSocket { listener, name, file } in milter {
             socket_files.extend(file);

@@ -11,6 +11,7 @@ mod buffers;
 mod conversation;
 mod macros;
 mod negotiation;
+mod outbox;
 mod packets;
 mod reading;
 mod replies;
@@ -24,6 +25,8 @@ mod tests;
 use std::{io, sync::Arc};
 
 use conversation::Conversation;
+use outbox::Outlet;
+pub(crate) use outbox::write_gathered;
 pub use server::Server;
 pub(crate) use socket::Socket;
 
@@ -33,8 +36,14 @@ pub(crate) use socket::Socket;
 ///
 /// The fault of the peer, where that ended the connection.
 pub(crate) async fn serve(socket: Socket, server: Arc<Server>) -> io::Result<()> {
-    let result = Conversation::new(&socket, &server).run().await;
+    let outlet = Arc::new(Outlet::new(socket));
+    let mut result = Conversation::new(&outlet, &server).run().await;
+    // The last answer may not be written yet.
+    outbox::write_now();
+    if result.is_ok() && outlet.is_stuck() {
+        result = outlet.finish().await;
+    }
     // A peer that idles would not learn of the end before it speaks.
-    socket.shut_down();
+    outlet.socket.shut_down();
     result
 }

@@ -24,6 +24,7 @@
 //! kept, up to 1 MiB, and some hashes.
 
 mod answer;
+mod check;
 mod content;
 mod context;
 mod edits;
@@ -143,12 +144,8 @@ impl Session {
         if self.helo.as_ref().is_none_or(|helo| *helo.name != *name) {
             // The record so far belongs to the former name.
             earlier = earlier.or_else(|| self.recorder.take());
-            let helo = Helo::begin(&self.context, name, &mut self.recorder);
-            self.recorder.helo = Some(Arc::clone(&helo.name));
-            match &mut self.helo {
-                Some(earlier) => **earlier = helo,
-                None => self.helo = Some(Box::new(helo)),
-            }
+            Helo::begin(&self.context, name, &mut self.recorder).put_in(&mut self.helo);
+            self.recorder.helo = self.helo.as_ref().map(|helo| Arc::clone(&helo.name));
         }
         let answer = match &mut self.helo {
             Some(helo) if self.context.runtime.needs.helo_reply => match helo.wait().await {

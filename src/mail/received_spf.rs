@@ -30,7 +30,7 @@ words! {
 pub struct ReceivedSpf<'a> {
     /// The result.
     pub result: SpfResult,
-    /// A remark for people; [`describe`] makes one.
+    /// A remark for people; [`push_description`] makes one.
     pub comment: Option<Cow<'a, str>>,
     /// The name of the host that verified.
     pub receiver: Option<Cow<'a, str>>,
@@ -116,9 +116,8 @@ enum Value<'a> {
     Address(IpAddr),
 }
 
-/// Words for people about a result, to go into the comment.
-///
-/// The sender is the domain of the HELO identity or the address of the MAIL FROM identity.
+/// The words of [`push_description`].
+#[cfg(any(test, feature = "testing"))]
 pub fn describe(
     result: SpfResult,
     identity: Identity,
@@ -131,7 +130,9 @@ pub fn describe(
     text
 }
 
-/// As [`describe`], behind what is in a text.
+/// Adds words for people about a result, to go into the comment.
+///
+/// The sender is the domain of the HELO identity or the address of the MAIL FROM identity.
 pub fn push_description(
     text: &mut String,
     result: SpfResult,

@@ -22,6 +22,7 @@ use super::{
     buffers::{Buffer, Kind},
     macros::{Macro, Macros},
     negotiation::{Negotiated, negotiate},
+    outbox::Outlet,
     packets::{Framing, Packet, split_text},
     reading::{read_client, value_as_sent},
     replies::Replies,
@@ -59,6 +60,7 @@ const INTERNAL_ERROR: &str = "internal error in the work on a message";
 /// The state of one connection.
 #[derive(Debug)]
 pub(super) struct Conversation<'a> {
+    outlet: &'a Arc<Outlet>,
     socket: &'a Socket,
     server: &'a Server,
     /// The configuration in force when the MTA negotiated.
@@ -79,9 +81,10 @@ impl Drop for Conversation<'_> {
 }
 
 impl<'a> Conversation<'a> {
-    pub(super) fn new(socket: &'a Socket, server: &'a Server) -> Self {
+    pub(super) fn new(outlet: &'a Arc<Outlet>, server: &'a Server) -> Self {
         Self {
-            socket,
+            outlet,
+            socket: &outlet.socket,
             server,
             runtime: server.shared.load(),
             negotiated: Negotiated::default(),
@@ -105,7 +108,7 @@ impl<'a> Conversation<'a> {
         // The sender lives as long as the daemon; should it be gone, that is the end as well.
         let mut drained =
             pin!(async move { _ = draining.wait_for(|draining| *draining).await }.fuse());
-        let mut drain_armed = Armed::default();
+        let [mut drain_armed, mut stuck_armed] = [(); 2].map(|()| Armed::default());
         let mut limit = Limit::new(NEGOTIATION_LIMIT);
         let (mut framing, mut input) = (Framing::default(), Buffer::new(Kind::Input));
         let (mut owes_octets, mut reads_in_a_row, mut given_up) = (false, 0, 0);
@@ -160,7 +163,7 @@ impl<'a> Conversation<'a> {
                 (reads_in_a_row, given_up) = (0, 0);
                 // What wakes the task is asked for only where it was woken, or where it is there.
                 let mut was_woken = false;
-                let readable = poll_fn(|cx| {
+                let awaited = poll_fn(|cx| {
                     let was_woken = std::mem::replace(&mut was_woken, true);
                     let may_drain = was_woken || is_draining();
                     if !self.is_busy
@@ -169,15 +172,22 @@ impl<'a> Conversation<'a> {
                                 .poll(cx, may_drain, |cx| drained.as_mut().poll(cx))
                                 .is_ready())
                     {
-                        return Poll::Ready(Ok(false));
+                        return Poll::Ready(Ok(Awaited::End));
+                    }
+                    let may_be_stuck = was_woken || self.outlet.is_stuck();
+                    let stuck = stuck_armed.poll(cx, may_be_stuck, |cx| self.outlet.poll_stuck(cx));
+                    if stuck.is_ready() {
+                        return Poll::Ready(Ok(Awaited::Stuck));
                     }
                     if let Poll::Ready(result) = self.socket.poll_readable(cx) {
-                        return Poll::Ready(result.map(|()| true));
+                        return Poll::Ready(result.map(|()| Awaited::Octets));
                     }
                     limit.poll(cx, was_woken).map(|()| Err(too_slow()))
                 });
-                if !readable.await? {
-                    return Ok(());
+                match awaited.await? {
+                    Awaited::Octets => {}
+                    Awaited::Stuck => self.outlet.finish().await?,
+                    Awaited::End => return Ok(()),
                 }
             }
         }
@@ -220,7 +230,7 @@ impl<'a> Conversation<'a> {
             CommandKind::Eoh | CommandKind::Data | CommandKind::Unknown | CommandKind::Quit => {}
         }
         let replies = self.replies.take();
-        if replies.is_empty() { Ok(()) } else { self.socket.write(&replies).await }
+        if replies.is_empty() { Ok(()) } else { self.outlet.write(&replies).await }
     }
 
     //--- Events ---
@@ -409,6 +419,16 @@ impl<'a> Conversation<'a> {
             self.replies.push(ReplyKind::Continue);
         }
     }
+}
+
+/// What a connection waits for.
+enum Awaited {
+    /// There is something to read.
+    Octets,
+    /// An answer could not be written.
+    Stuck,
+    /// The daemon drains, and no message is under way.
+    End,
 }
 
 fn too_slow() -> io::Error {

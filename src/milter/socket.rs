@@ -48,20 +48,31 @@ impl Socket {
     }
 
     /// Reads what is there, without waiting; `None` where nothing is. 0 octets are the end.
+    ///
+    /// Where less is there than there is room for, the next call does not ask the system before it
+    /// says that there is more.
     pub(super) fn read_now(
         &self,
         input: &mut Vec<u8>,
         is_large: bool,
     ) -> io::Result<Option<usize>> {
         input.reserve(if is_large { LARGE_READ_SIZE } else { READ_SIZE });
+        let room = input.capacity() - input.len();
+        let mut read = None;
+        let mut note = |result: io::Result<usize>| {
+            let count = result?;
+            read = Some(count);
+            // That nothing more is there for now is told as if nothing had been.
+            if (1..room).contains(&count) { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(()) }
+        };
+        let readable = Interest::READABLE;
         let result = match self {
-            Self::Tcp(stream) => stream.try_read_buf(input),
-            Self::Unix(stream) => stream.try_read_buf(input),
+            Self::Tcp(stream) => stream.try_io(readable, || note(stream.try_read_buf(input))),
+            Self::Unix(stream) => stream.try_io(readable, || note(stream.try_read_buf(input))),
         };
         match result {
-            Ok(count) => Ok(Some(count)),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
-            Err(error) => Err(error),
+            Err(error) if error.kind() != io::ErrorKind::WouldBlock => Err(error),
+            _ => Ok(read),
         }
     }
 
@@ -101,7 +112,7 @@ impl Socket {
     }
 
     /// Writes what the system takes now; whether that was all.
-    fn write_now(&self, rest: &mut &[u8]) -> io::Result<bool> {
+    pub(super) fn write_now(&self, rest: &mut &[u8]) -> io::Result<bool> {
         while !rest.is_empty() {
             let result = match self {
                 Self::Tcp(stream) => stream.try_write(rest),

@@ -43,6 +43,16 @@ fn server_with_zone(config: &str, zone: &str) -> (Arc<Server>, Log, watch::Sende
     (Arc::new(Server { shared, observer: Observer::new(log.clone()), draining }), log, drain)
 }
 
+/// Serves a connection as the daemon does: the thread has a task that writes.
+async fn serve(socket: Socket, server: Arc<Server>) -> io::Result<()> {
+    if !outbox::has_writer() {
+        tokio::spawn(write_gathered());
+        tokio::task::yield_now().await;
+        assert!(outbox::has_writer());
+    }
+    super::serve(socket, server).await
+}
+
 /// Serves a peer that says something and then stays silent; how that ended, and after how many
 /// seconds.
 async fn serve_one(said: &[u8]) -> (Result<(), String>, u64) {

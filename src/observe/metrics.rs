@@ -89,23 +89,24 @@ impl fmt::Debug for Source {
     }
 }
 
-/// The counts, by the places of their labels.
+/// The counts, by the places of their labels; those of most messages first, and so close together.
+#[repr(C)]
 #[derive(Debug, Default)]
 pub(super) struct Counts {
+    /// Messages that have begun and have not ended.
+    pub(super) begun: AtomicU64,
+    pub(super) ended: AtomicU64,
     pub(super) verdicts: Tally<{ MessageVerdict::ALL.len() }>,
-    pub(super) replies: [Tally<CODES>; Reason::ALL.len()],
     pub(super) spf_helo: Tally<{ SpfResult::ALL.len() }>,
     pub(super) spf_mailfrom: Tally<{ SpfResult::ALL.len() }>,
+    pub(super) messages: Histogram,
+    pub(super) stages: [Histogram; Method::ALL.len()],
     pub(super) dkim: Tally<{ DkimResult::ALL.len() }>,
     pub(super) dmarc: Tally<{ DmarcResult::ALL.len() }>,
     pub(super) iprev: Tally<{ IprevResult::ALL.len() }>,
     pub(super) exemptions: Tally<{ EXEMPTIONS.len() }>,
     pub(super) not_enforced: Tally<{ Reason::ALL.len() }>,
-    pub(super) stages: [Histogram; Method::ALL.len()],
-    pub(super) messages: Histogram,
-    /// Messages that have begun and have not ended.
-    pub(super) begun: AtomicU64,
-    pub(super) ended: AtomicU64,
+    pub(super) replies: [Tally<CODES>; Reason::ALL.len()],
     pub(super) panics: AtomicU64,
     pub(super) reloads: AtomicU64,
     pub(super) failed_reloads: AtomicU64,
