@@ -11,6 +11,6 @@ COPY packaging/container.conf /etc/spf-milter.conf
 USER 65532:65532
 EXPOSE 8890
 # As in etc/spf-milter.service.
-ENV GLIBC_TUNABLES=glibc.malloc.mmap_threshold=131072
+ENV GLIBC_TUNABLES=glibc.malloc.mmap_threshold=131072:glibc.malloc.tcache_count=127
 HEALTHCHECK --interval=30s --timeout=10s CMD ["/usr/sbin/spf-milter", "status", "--health"]
 ENTRYPOINT ["/usr/sbin/spf-milter"]

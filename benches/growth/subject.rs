@@ -56,7 +56,7 @@ impl Configuration {
 
     fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(daemon::program());
-        command.args(arguments).arg("-c").arg(&self.path);
+        command.args(arguments).arg("-c").arg(&self.path).envs(daemon::unit_environment());
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         command
     }

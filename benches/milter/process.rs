@@ -10,10 +10,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use testkit::bench::{
-    floor,
-    mta::{HOST, Mta, Negotiated, Socket},
-    processes,
+use testkit::{
+    bench::{
+        floor,
+        mta::{HOST, Mta, Negotiated, Socket},
+        processes,
+    },
+    daemon::{program, unit_environment},
 };
 
 /// How long a milter may take to start.
@@ -48,8 +51,8 @@ impl Milter {
             );
             let path = folder.join("spf-milter.conf");
             fs::write(&path, config)?;
-            let mut command = Command::new(testkit::daemon::program());
-            command.arg("-c").arg(path);
+            let mut command = Command::new(program());
+            command.arg("-c").arg(path).envs(unit_environment());
             Ok(command)
         })
     }

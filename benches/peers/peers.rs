@@ -17,6 +17,7 @@ use testkit::{
         mta::{HOST, Mta, Socket},
         processes,
     },
+    daemon::unit_environment,
     process::Process,
     scratch::{Scratch, target_folder},
 };
@@ -221,7 +222,7 @@ fn ours(folder: &Scratch, socket: PathBuf, setting: Setting) -> (Command, PathBu
         ),
     );
     let mut command = Command::new(testkit::daemon::program());
-    command.arg("-c").arg(path);
+    command.arg("-c").arg(path).envs(unit_environment());
     (command, socket)
 }
 
