@@ -111,8 +111,30 @@ impl Lines {
         self.lines.clear();
     }
 
-    pub(super) fn iter(&self) -> impl Iterator<Item = (LogLevel, &str)> {
+    /// The lines in parts of so many at most.
+    pub(super) fn parts(&self, count: usize) -> impl Iterator<Item = Part<'_>> {
         let mut rest = self.text.as_str();
+        self.lines.chunks(count).map(move |lines| {
+            let length = lines.iter().map(|(_, length)| length + 1).sum();
+            // All of them are there.
+            let (text, after) = rest.split_at_checked(length).unwrap_or((rest, ""));
+            rest = after;
+            Part { text, lines }
+        })
+    }
+}
+
+/// Some lines of those.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Part<'a> {
+    /// All of them, each with its line feed.
+    pub(super) text: &'a str,
+    lines: &'a [(LogLevel, usize)],
+}
+
+impl<'a> Part<'a> {
+    pub(super) fn iter(self) -> impl Iterator<Item = (LogLevel, &'a str)> {
+        let mut rest = self.text;
         self.lines.iter().map(move |&(level, length)| {
             let (line, after) = rest.split_at(length);
             rest = after.strip_prefix('\n').unwrap_or(after);
@@ -155,12 +177,15 @@ mod tests {
         {
             lines.push(level, "", line);
         }
-        assert_eq!(
-            lines.iter().collect::<Vec<_>>(),
-            [(LogLevel::Info, "a"), (LogLevel::Warn, ""), (LogLevel::Error, "bc")]
-        );
+        let all = [(LogLevel::Info, "a"), (LogLevel::Warn, ""), (LogLevel::Error, "bc")];
+        for (count, texts) in
+            [(1, vec!["a\n", "\n", "bc\n"]), (2, vec!["a\n\n", "bc\n"]), (3, vec!["a\n\nbc\n"])]
+        {
+            assert_eq!(lines.parts(count).map(|part| part.text).collect::<Vec<_>>(), texts);
+            assert_eq!(lines.parts(count).flat_map(Part::iter).collect::<Vec<_>>(), all);
+        }
         lines.push(LogLevel::Debug, "", &"x".repeat(2 * KEPT_CAPACITY));
         lines.clear();
-        assert!(lines.iter().next().is_none() && lines.text.capacity() <= KEPT_CAPACITY);
+        assert!(lines.parts(1).next().is_none() && lines.text.capacity() <= KEPT_CAPACITY);
     }
 }

@@ -14,7 +14,7 @@ use std::{
 use socket2::{Domain, SockAddr, Socket, Type};
 use syslog::{LogFormat, Severity};
 
-use super::queue::{self, KEPT_CAPACITY, Lines, Queue, State, Target};
+use super::queue::{self, KEPT_CAPACITY, Lines, Part, Queue, State, Target};
 use crate::{
     config::{LogDestination, LogLevel, SyslogFacility},
     internal_error::contained,
@@ -135,12 +135,15 @@ impl Writer {
     pub(super) fn write_batch(&mut self, batch: &Lines, dropped: u64, queue: &Queue) {
         self.report_lost();
         #[cfg(all(feature = "testing", debug_assertions))]
-        for (_, line) in batch.iter() {
+        for (_, line) in batch.parts(PART_LENGTH).flat_map(Part::iter) {
             crate::internal_error::panic_where_asked("write", line.as_bytes());
         }
-        let mut lines = batch.iter().peekable();
-        while lines.peek().is_some() {
-            let lost = self.write(lines.by_ref().take(PART_LENGTH));
+        for part in batch.parts(PART_LENGTH) {
+            let lost = match self.target.destination {
+                // The lines are there as they are to be written.
+                LogDestination::Stderr if !self.prefixed => write_stderr(part.text),
+                _ => self.write(part.iter()),
+            };
             self.lost = self.lost.saturating_add(lost);
             queue.lost.fetch_add(lost, Ordering::Relaxed);
             if lost == 0 {
@@ -179,7 +182,7 @@ impl Writer {
     ) -> u64 {
         let mut lost = 0;
         match self.target.destination {
-            LogDestination::Stderr => lost += self.write_stderr(lines),
+            LogDestination::Stderr => lost += self.write_to_stderr(lines),
             LogDestination::Syslog => {
                 for (level, line) in lines {
                     let Err(error) = self.write_syslog(level, line) else { continue };
@@ -190,9 +193,9 @@ impl Writer {
                         let trouble =
                             format!("cannot write to syslog at {socket}, trying on: {error}");
                         let trouble = queue::line(self.target.format, LogLevel::Warn, &trouble);
-                        self.write_stderr([(LogLevel::Warn, trouble.as_str())]);
+                        self.write_to_stderr([(LogLevel::Warn, trouble.as_str())]);
                     }
-                    lost += self.write_stderr([(level, line)]);
+                    lost += self.write_to_stderr([(level, line)]);
                 }
             }
         }
@@ -200,7 +203,7 @@ impl Writer {
     }
 
     /// Writes lines to stderr, all with one call where it takes them so; how many were lost.
-    fn write_stderr<'a>(&mut self, lines: impl IntoIterator<Item = (LogLevel, &'a str)>) -> u64 {
+    fn write_to_stderr<'a>(&mut self, lines: impl IntoIterator<Item = (LogLevel, &'a str)>) -> u64 {
         let mut text = std::mem::take(&mut self.text);
         for (level, line) in lines {
             if self.prefixed {
@@ -210,16 +213,11 @@ impl Writer {
             text.push_str(line);
             text.push('\n');
         }
-        // Where stderr is gone, or takes no more, only later lines can report the loss.
-        let mut counted = Counted { inner: io::stderr(), written: 0 };
-        let lost = match counted.write_all(text.as_bytes()) {
-            Ok(()) => 0,
-            Err(_) => lines_lost(&text, counted.written),
-        };
+        let lost = write_stderr(&text);
         text.clear();
         text.shrink_to(KEPT_CAPACITY);
         self.text = text;
-        u64::try_from(lost).unwrap_or(u64::MAX)
+        lost
     }
 
     pub(super) fn write_syslog(&mut self, level: LogLevel, line: &str) -> io::Result<()> {
@@ -249,6 +247,17 @@ impl Writer {
         self.reported = false;
         Ok(())
     }
+}
+
+/// Writes lines to stderr; how many were lost.
+fn write_stderr(text: &str) -> u64 {
+    // Where stderr is gone, or takes no more, only later lines can report the loss.
+    let mut counted = Counted { inner: io::stderr(), written: 0 };
+    let lost = match counted.write_all(text.as_bytes()) {
+        Ok(()) => 0,
+        Err(_) => lines_lost(text, counted.written),
+    };
+    u64::try_from(lost).unwrap_or(u64::MAX)
 }
 
 /// Whether the other end of a connection is no longer there.

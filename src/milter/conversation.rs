@@ -161,26 +161,24 @@ impl<'a> Conversation<'a> {
                     None => {}
                 }
                 (reads_in_a_row, given_up) = (0, 0);
-                // What wakes the task is asked for only where it was woken, or where it is there.
-                let mut was_woken = false;
+                // What else wakes the task is asked for only where it was woken without octets, or
+                // where it is there.
+                let (mut was_woken, is_drained) = (false, drained.is_terminated());
                 let awaited = poll_fn(|cx| {
                     let was_woken = std::mem::replace(&mut was_woken, true);
+                    if let Poll::Ready(result) = self.socket.poll_readable(cx) {
+                        return Poll::Ready(result.map(|()| Awaited::Octets));
+                    }
                     let may_drain = was_woken || is_draining();
-                    if !self.is_busy
-                        && (drained.is_terminated()
-                            || drain_armed
-                                .poll(cx, may_drain, |cx| drained.as_mut().poll(cx))
-                                .is_ready())
-                    {
+                    let mut poll_drained =
+                        || drain_armed.poll(cx, may_drain, |cx| drained.as_mut().poll(cx));
+                    if !self.is_busy && (is_drained || poll_drained().is_ready()) {
                         return Poll::Ready(Ok(Awaited::End));
                     }
                     let may_be_stuck = was_woken || self.outlet.is_stuck();
                     let stuck = stuck_armed.poll(cx, may_be_stuck, |cx| self.outlet.poll_stuck(cx));
                     if stuck.is_ready() {
                         return Poll::Ready(Ok(Awaited::Stuck));
-                    }
-                    if let Poll::Ready(result) = self.socket.poll_readable(cx) {
-                        return Poll::Ready(result.map(|()| Awaited::Octets));
                     }
                     limit.poll(cx, was_woken).map(|()| Err(too_slow()))
                 });
