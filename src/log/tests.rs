@@ -299,6 +299,7 @@ fn sentences_begin_with_their_severity() {
     // Lines for programs have no prefix.
     log.write_with(LogLevel::Error, |text, _| text.push_str("action=fail"));
     let queue = log.queue.lock();
-    let lines: Vec<&str> = queue.lines.parts(usize::MAX).flat_map(queue::Part::iter).map(|(_, line)| line).collect();
+    let lines: Vec<&str> =
+        queue.lines.parts(usize::MAX).flat_map(queue::Part::iter).map(|(_, line)| line).collect();
     assert_eq!(lines, ["error: one", "warning: two", "three", "four", "action=fail"]);
 }

@@ -3,7 +3,7 @@
 use super::results::words;
 use std::{borrow::Cow, fmt, sync::Arc};
 
-use super::octets::{OctetSet, count_work};
+use super::octets::{OctetSet, count_work, each_place};
 
 /// The most octets of a domain name in text form, without the last dot (RFC 1035 §2.3.4).
 pub const MAX_DOMAIN_LENGTH: usize = 253;
@@ -11,9 +11,12 @@ pub const MAX_DOMAIN_LENGTH: usize = 253;
 /// No text of more octets can become a name.
 const MAX_TEXT_LENGTH: usize = 4 * MAX_DOMAIN_LENGTH;
 
-/// The octets that may be in a label.
-static LABEL_OCTETS: OctetSet =
-    OctetSet::new(&[(b'-', b'-'), (b'0', b'9'), (b'A', b'Z'), (b'_', b'_'), (b'a', b'z')]);
+/// The octets that may be in a name: those of labels, and the dot between them.
+static NAME_OCTETS: OctetSet =
+    OctetSet::new(&[(b'-', b'.'), (b'0', b'9'), (b'A', b'Z'), (b'_', b'_'), (b'a', b'z')]);
+
+/// The most octets of a label (RFC 1035 §2.3.4).
+const MAX_LABEL_LENGTH: usize = 63;
 
 /// A domain name: A-labels in lower case, without the last dot.
 ///
@@ -99,23 +102,9 @@ impl Domain {
         if text.len() > MAX_DOMAIN_LENGTH {
             return Err(DomainError::TooLong);
         }
-        let mut length = 0;
-        let end_of_label = |length: usize| match length {
-            0 => Err(DomainError::EmptyLabel),
-            1..=63 => Ok(()),
-            _ => Err(DomainError::TooLong),
-        };
-        for octet in text.bytes() {
-            if octet == b'.' {
-                end_of_label(length)?;
-                length = 0;
-            } else if LABEL_OCTETS.has(octet) {
-                length += 1;
-            } else {
-                return Err(DomainError::BadCharacter);
-            }
+        if !NAME_OCTETS.has_all(text.as_bytes()) || !labels_fit(text) {
+            return Err(first_error(text));
         }
-        end_of_label(length)?;
         let mut name: Arc<str> = text.into();
         if let Some(name) = Arc::get_mut(&mut name) {
             name.make_ascii_lowercase();
@@ -153,6 +142,33 @@ impl Domain {
     pub fn is_subdomain_of(&self, other: &Self) -> bool {
         self.0.strip_suffix(other.as_str()).is_some_and(|rest| rest.ends_with('.'))
     }
+}
+
+/// Whether each label has an octet at least, and as many as it may have at most.
+fn labels_fit(text: &str) -> bool {
+    let (mut begin, mut fit) = (0, true);
+    let mut end_label = |end: usize| {
+        fit &= (1..=MAX_LABEL_LENGTH).contains(&(end - begin));
+        begin = end + 1;
+    };
+    each_place(text.as_bytes(), b'.', &mut end_label);
+    end_label(text.len());
+    fit
+}
+
+/// The first thing that is wrong with a text that is not a name.
+fn first_error(text: &str) -> DomainError {
+    let mut length = 0;
+    for octet in text.bytes() {
+        match (octet, length) {
+            (b'.', 0) => return DomainError::EmptyLabel,
+            (b'.', 1..=MAX_LABEL_LENGTH) => length = 0,
+            (b'.', _) => return DomainError::TooLong,
+            (octet, _) if NAME_OCTETS.has(octet) => length += 1,
+            _ => return DomainError::BadCharacter,
+        }
+    }
+    if length == 0 { DomainError::EmptyLabel } else { DomainError::TooLong }
 }
 
 impl AsRef<str> for Domain {
