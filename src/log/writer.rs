@@ -14,7 +14,7 @@ use std::{
 use socket2::{Domain, SockAddr, Socket, Type};
 use syslog::{LogFormat, Severity};
 
-use super::queue::{self, KEPT_CAPACITY, Lines, Part, Queue, State, Target};
+use super::queue::{self, KEPT_CAPACITY, Lines, Queue, State, Target};
 use crate::{
     config::{LogDestination, LogLevel, SyslogFacility},
     internal_error::contained,
@@ -135,7 +135,7 @@ impl Writer {
     pub(super) fn write_batch(&mut self, batch: &Lines, dropped: u64, queue: &Queue) {
         self.report_lost();
         #[cfg(all(feature = "testing", debug_assertions))]
-        for (_, line) in batch.parts(PART_LENGTH).flat_map(Part::iter) {
+        for (_, line) in batch.parts(PART_LENGTH).flat_map(queue::Part::iter) {
             crate::internal_error::panic_where_asked("write", line.as_bytes());
         }
         for part in batch.parts(PART_LENGTH) {
