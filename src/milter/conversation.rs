@@ -22,7 +22,7 @@ use super::{
     buffers::{Buffer, Kind},
     macros::{Macro, Macros},
     negotiation::{Negotiated, negotiate},
-    outbox::Outlet,
+    outbox::{self, Outlet},
     packets::{Framing, Packet, split_text},
     reading::{read_client, value_as_sent},
     replies::Replies,
@@ -147,6 +147,9 @@ impl<'a> Conversation<'a> {
             reads_in_a_row += 1;
             if reads_in_a_row >= READS_IN_A_ROW {
                 reads_in_a_row = 0;
+                if self.outlet.is_stuck() {
+                    self.outlet.finish().await?;
+                }
                 yield_now().await;
             }
             loop {
@@ -211,6 +214,10 @@ impl<'a> Conversation<'a> {
                 self.proceed(ProtoOpts::NOREPLY_EOH);
             }
             CommandKind::BodyChunk | CommandKind::BodyEnd => {
+                if self.runtime.needs.content {
+                    // Answers that are ready do not wait for hashes and signatures of another.
+                    outbox::write_now();
+                }
                 if !content.is_empty() {
                     self.work(|session| session.body(content));
                 }

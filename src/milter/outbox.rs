@@ -19,8 +19,6 @@ use std::{
     task::{Context, Poll, Waker},
 };
 
-use futures_util::task::AtomicWaker;
-
 use super::socket::Socket;
 use crate::internal_error::contained;
 
@@ -52,7 +50,8 @@ pub(super) struct Outlet {
     /// Whether something could not be written.
     is_stuck: AtomicBool,
     stuck: Mutex<Stuck>,
-    waker: AtomicWaker,
+    /// The task to wake when that happens. It stays: who asked once is woken each time.
+    waker: Mutex<Option<Waker>>,
 }
 
 /// What could not be written, and why, if not because the MTA takes no more for now.
@@ -68,7 +67,7 @@ impl Outlet {
             socket,
             is_stuck: AtomicBool::new(false),
             stuck: Mutex::default(),
-            waker: AtomicWaker::new(),
+            waker: Mutex::default(),
         }
     }
 
@@ -96,7 +95,10 @@ impl Outlet {
 
     /// Ready when something could not be written; else the task is woken when that happens.
     pub(super) fn poll_stuck(&self, cx: &mut Context<'_>) -> Poll<()> {
-        self.waker.register(cx.waker());
+        let mut waker = self.waker.lock().unwrap_or_else(PoisonError::into_inner);
+        if !waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
+            *waker = Some(cx.waker().clone());
+        }
         if self.is_stuck() { Poll::Ready(()) } else { Poll::Pending }
     }
 
@@ -134,7 +136,9 @@ impl Outlet {
         stuck.error = stuck.error.take().or(error);
         drop(stuck);
         self.is_stuck.store(true, Ordering::Release);
-        self.waker.wake();
+        if let Some(waker) = &*self.waker.lock().unwrap_or_else(PoisonError::into_inner) {
+            waker.wake_by_ref();
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, Stuck> {
@@ -148,15 +152,19 @@ impl Outbox {
     }
 
     fn write_all(&mut self) {
-        let mut rest = self.octets.as_slice();
-        for (outlet, length) in self.entries.drain(..) {
-            // All of them are there.
-            let (octets, others) = rest.split_at_checked(length).unwrap_or((rest, &[]));
-            outlet.write_now(octets);
+        // Taken out: nothing of it is left for others, whatever happens.
+        let mut octets = std::mem::take(&mut self.octets);
+        let mut entries = std::mem::take(&mut self.entries);
+        let mut rest = octets.as_slice();
+        for (outlet, length) in entries.drain(..) {
+            // All of them are there. What is wrong with one connection is not the end of all.
+            let (packets, others) = rest.split_at_checked(length).unwrap_or((rest, &[]));
+            let _ = contained(|| outlet.write_now(packets));
             rest = others;
         }
-        self.octets.clear();
-        self.octets.shrink_to(KEPT_CAPACITY);
+        octets.clear();
+        octets.shrink_to(KEPT_CAPACITY);
+        (self.octets, self.entries) = (octets, entries);
     }
 }
 
@@ -197,14 +205,11 @@ pub(crate) async fn write_gathered() -> Infallible {
     }
     let _end = End;
     poll_fn(|cx| {
-        // What is wrong with one connection is not the end of all.
-        let _ = contained(|| {
-            OUTBOX.with_borrow_mut(|outbox| {
-                if !outbox.writer.as_ref().is_some_and(|writer| writer.will_wake(cx.waker())) {
-                    outbox.writer = Some(cx.waker().clone());
-                }
-                outbox.write_all();
-            });
+        OUTBOX.with_borrow_mut(|outbox| {
+            if !outbox.writer.as_ref().is_some_and(|writer| writer.will_wake(cx.waker())) {
+                outbox.writer = Some(cx.waker().clone());
+            }
+            outbox.write_all();
         });
         Poll::Pending
     })
@@ -308,6 +313,35 @@ mod tests {
         write_now();
         assert!(outlet.is_stuck());
         assert_eq!(outlet.write(b"b").await.unwrap_err().kind(), io::ErrorKind::BrokenPipe);
+    }
+
+    /// Whoever asked once is woken each time: a connection does not ask again before.
+    #[tokio::test]
+    async fn a_connection_learns_each_time_that_it_is_stuck() {
+        struct Woken(AtomicBool);
+        impl std::task::Wake for Woken {
+            fn wake(self: Arc<Self>) {
+                self.0.store(true, Ordering::Relaxed);
+            }
+        }
+        let _writer = writer().await;
+        let (mut peer, outlet) = pair();
+        let woken = Arc::new(Woken(AtomicBool::new(false)));
+        let waker = Waker::from(Arc::clone(&woken));
+        assert!(outlet.poll_stuck(&mut Context::from_waker(&waker)).is_pending());
+        for _ in 0..3 {
+            let mut count = 0;
+            while !outlet.is_stuck() {
+                assert!(!woken.0.load(Ordering::Relaxed));
+                outlet.write(&[b'x'; 1000]).await.unwrap();
+                write_now();
+                count += 1000;
+            }
+            assert!(woken.0.swap(false, Ordering::Relaxed));
+            let mut octets = vec![0; count];
+            let (finished, read) = tokio::join!(outlet.finish(), peer.read_exact(&mut octets));
+            assert!(finished.is_ok() && read.is_ok() && !outlet.is_stuck());
+        }
     }
 
     /// What connections write, each in turn, and how much of it is read at once.

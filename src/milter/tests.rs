@@ -404,6 +404,52 @@ async fn work_ends_when_the_peer_leaves() {
     assert!(log.take_kept().is_empty());
 }
 
+/// The peer sends without waiting for answers, and reads them late. Where one was lost, or nobody
+/// learned that it could not be written, the clock would go on to a limit.
+#[tokio::test(start_paused = true)]
+async fn a_peer_that_reads_late_gets_all_answers() {
+    for seed in 1..40_u64 {
+        let mut state = seed;
+        let mut random = move |limit: u64| {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            (state >> 33) % limit
+        };
+        let (peer, ours) = UnixStream::pair().unwrap();
+        socket2::SockRef::from(&ours).set_send_buffer_size(1).unwrap();
+        let (mut reader, mut writer) = peer.into_split();
+        let batches: Vec<(usize, u64)> =
+            (0..20).map(|_| (usize::try_from(random(2000)).unwrap(), random(3))).collect();
+        let expected: usize = batches.iter().map(|(count, _)| 5 * count).sum();
+        let (server, _log, _drain) = server("");
+        let served = tokio::spawn(serve(Socket::Unix(ours), server));
+        writer.write_all(&OPEN.replace_steps()).await.unwrap();
+        let mut negotiated = [0; 4];
+        reader.read_exact(&mut negotiated).await.unwrap();
+        let length = usize::try_from(u32::from_be_bytes(negotiated)).unwrap();
+        reader.read_exact(&mut vec![0; length]).await.unwrap();
+        let written = tokio::spawn(async move {
+            for (count, pause) in batches {
+                writer.write_all(&packet(b'U', b"NOOP\0").repeat(count)).await.unwrap();
+                sleep(Duration::from_millis(pause)).await;
+            }
+            writer
+        });
+        let start = Instant::now();
+        let mut answers = Vec::new();
+        while answers.len() < expected {
+            let mut octets = vec![0; usize::try_from(1 + random(5000)).unwrap()];
+            let count = reader.read(&mut octets).await.unwrap();
+            assert!(count > 0, "{seed}: {} of {expected}", answers.len());
+            answers.extend_from_slice(octets.get(..count).unwrap());
+            sleep(Duration::from_millis(random(3))).await;
+        }
+        assert!(start.elapsed() < Duration::from_secs(30), "{seed}");
+        assert!(answers.chunks(5).all(|answer| answer == b"\0\0\0\x01c"), "{seed}");
+        drop((written.await.unwrap(), reader));
+        let _ = served.await.unwrap();
+    }
+}
+
 #[tokio::test]
 async fn answers_of_any_length_are_written() {
     let (mut peer, ours) = UnixStream::pair().unwrap();
