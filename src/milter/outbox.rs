@@ -131,6 +131,11 @@ impl Outlet {
                 Err(failure) => error = Some(failure),
             }
         }
+        self.keep(rest, error);
+    }
+
+    /// Keeps what could not be written, and why, for the connection, which is woken.
+    fn keep(&self, rest: &[u8], error: Option<io::Error>) {
         let mut stuck = self.lock();
         stuck.octets.extend_from_slice(rest);
         stuck.error = stuck.error.take().or(error);
@@ -157,10 +162,13 @@ impl Outbox {
         let mut entries = std::mem::take(&mut self.entries);
         let mut rest = octets.as_slice();
         for (outlet, length) in entries.drain(..) {
-            // All of them are there. What is wrong with one connection is not the end of all.
-            let (packets, others) = rest.split_at_checked(length).unwrap_or((rest, &[]));
-            let _ = contained(|| outlet.write_now(packets));
-            rest = others;
+            // What is wrong with one connection is not the end of all, and its octets are nobody
+            // else's.
+            let (packets, others) = rest.split_at_checked(length).unzip();
+            if packets.and_then(|packets| contained(|| outlet.write_now(packets))).is_none() {
+                outlet.keep(&[], Some(io::Error::other("internal error in writing an answer")));
+            }
+            rest = others.unwrap_or_default();
         }
         octets.clear();
         octets.shrink_to(KEPT_CAPACITY);
