@@ -116,8 +116,7 @@ impl Lines {
         let mut rest = self.text.as_str();
         self.lines.chunks(count).map(move |lines| {
             let length = lines.iter().map(|(_, length)| length + 1).sum();
-            // All of them are there.
-            let (text, after) = rest.split_at_checked(length).unwrap_or((rest, ""));
+            let (text, after) = rest.split_at(length);
             rest = after;
             Part { text, lines }
         })

@@ -47,6 +47,7 @@ impl PartialEq for KeptOutcomes {
     }
 }
 
+/// An outcome, and what it holds for.
 #[derive(Debug)]
 struct KeptOutcome {
     client: IpAddr,
