@@ -8,10 +8,7 @@ use std::io;
 use indymilter::message::reply::ReplyKind;
 
 use super::buffers::{Buffer, Kind};
-use crate::{
-    mail::{octets::find_octet, reply::Reply},
-    session::Edit,
-};
+use crate::{mail::reply::Reply, session::Edit};
 
 /// Packets for the MTA, one behind the other.
 #[derive(Debug)]
@@ -40,7 +37,9 @@ impl Replies {
     fn push_texts(&mut self, kind: ReplyKind, head: &[u8], texts: &[&[&str]]) -> io::Result<()> {
         let parts = || texts.iter().copied().flatten();
         // Nothing of ours has a NUL; what stands behind one would be read as something else.
-        if parts().any(|part| find_octet(part.as_bytes(), 0).is_some()) {
+        let has_nul =
+            |part: &&str| part.bytes().fold(false, |has_one, octet| has_one | (octet == 0));
+        if parts().any(has_nul) {
             return Err(io::Error::new(
                 io::ErrorKind::InvalidData,
                 "internal error: NUL in a text for the MTA",
