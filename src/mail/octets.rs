@@ -81,6 +81,38 @@ impl OctetSet {
     }
 }
 
+/// Classes of octets as a table: each octet has the bits of those that it is in.
+#[derive(Debug)]
+pub struct OctetClasses([u8; 256]);
+
+impl OctetClasses {
+    /// The octets of each class in ranges, both ends included, and its bit.
+    #[allow(clippy::indexing_slicing, reason = "computed when the program is compiled")]
+    pub const fn new(classes: &[(u8, &[(u8, u8)])]) -> Self {
+        let mut table = [0; 256];
+        let mut class = 0;
+        while class < classes.len() {
+            let (bit, ranges) = classes[class];
+            let OctetSet(set) = OctetSet::new(ranges);
+            let mut octet = 0;
+            while octet < 256 {
+                if set[octet] {
+                    table[octet] |= bit;
+                }
+                octet += 1;
+            }
+            class += 1;
+        }
+        Self(table)
+    }
+
+    /// The bits of an octet.
+    pub fn of(&self, octet: u8) -> u8 {
+        // There are some for each octet.
+        self.0.get(usize::from(octet)).copied().unwrap_or_default()
+    }
+}
+
 /// Octets as text, with U+FFFD for what is not UTF-8.
 pub fn to_text(octets: &[u8]) -> Cow<'_, str> {
     // Nearly all are ASCII, which this sees sooner.
@@ -172,6 +204,20 @@ mod tests {
             assert_eq!(SET.has(octet), matches!(octet, 0 | b'a'..=b'd' | 255), "{octet}");
         }
         assert!(SET.has_all(b"abcd\0\xff") && SET.has_all(b"") && !SET.has_all(b"abe"));
+    }
+
+    #[test]
+    fn classes_have_what_is_in_their_ranges() {
+        static CLASSES: OctetClasses = OctetClasses::new(&[
+            (1, &[(0, b'b'), (255, 255)]),
+            (2, &[(b'b', b'c'), (b'a', b'a')]),
+            (8, &[]),
+        ]);
+        for octet in 0..=u8::MAX {
+            let expected = u8::from(octet <= b'b' || octet == 255)
+                + 2 * u8::from((b'a'..=b'c').contains(&octet));
+            assert_eq!(CLASSES.of(octet), expected, "{octet}");
+        }
     }
 
     #[test]

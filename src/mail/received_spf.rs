@@ -79,41 +79,39 @@ impl ReceivedSpf<'_> {
         if let Some(comment) = &self.comment {
             field.push_comment(comment);
         }
-        let pairs = [
-            ("receiver", self.receiver.as_deref().map(Value::Text)),
-            ("client-ip", self.client_ip.map(Value::Address)),
-            ("helo", self.helo.as_deref().map(Value::Text)),
-            ("envelope-from", self.envelope_from.as_deref().map(Value::Text)),
-            ("identity", self.identity.map(|identity| Value::Word(identity.as_str()))),
-            ("mechanism", self.mechanism.as_deref().map(Value::Text)),
-            ("problem", self.problem.as_deref().map(Value::Text)),
-        ];
-        let mut is_first = true;
-        for (key, value) in pairs {
-            let Some(value) = value else { continue };
-            if !std::mem::take(&mut is_first) {
-                field.attach(";");
-            }
-            field.push_with(|chunk| {
-                chunk.push_str(key);
-                chunk.push('=');
-                match value {
-                    Value::Word(word) => chunk.push_str(word),
-                    Value::Text(text) => push_value(chunk, text),
-                    Value::Address(address) => push_client_ip(chunk, address.to_canonical()),
-                }
-            });
-        }
+        let mut pairs = Pairs { field: &mut field, has_one: false };
+        pairs.add("receiver=", self.receiver.as_deref(), push_value);
+        pairs.add("client-ip=", self.client_ip.map(|ip| ip.to_canonical()), push_client_ip);
+        pairs.add("helo=", self.helo.as_deref(), push_value);
+        pairs.add("envelope-from=", self.envelope_from.as_deref(), push_value);
+        // A word of ours, which is a dot-atom.
+        pairs.add("identity=", self.identity, |chunk, identity| chunk.push_str(identity.as_str()));
+        pairs.add("mechanism=", self.mechanism.as_deref(), push_value);
+        pairs.add("problem=", self.problem.as_deref(), push_value);
         field.finish()
     }
 }
 
-/// The value of a pair.
-enum Value<'a> {
-    /// A word of ours, which is a dot-atom.
-    Word(&'static str),
-    Text(&'a str),
-    Address(IpAddr),
+/// The pairs of keys and values of a field.
+struct Pairs<'a> {
+    field: &'a mut Folding,
+    has_one: bool,
+}
+
+impl Pairs<'_> {
+    /// Adds a pair with the value, if there is one. Inlined, for the keys are known when the program is
+    /// compiled.
+    #[inline]
+    fn add<T>(&mut self, key: &str, value: Option<T>, push_value: impl FnOnce(&mut String, T)) {
+        let Some(value) = value else { return };
+        if std::mem::replace(&mut self.has_one, true) {
+            self.field.attach(";");
+        }
+        self.field.push_with(|chunk| {
+            chunk.push_str(key);
+            push_value(chunk, value);
+        });
+    }
 }
 
 /// The words of [`push_description`].

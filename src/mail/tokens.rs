@@ -13,7 +13,7 @@
 
 use std::borrow::Cow;
 
-use super::octets::OctetSet;
+use super::octets::OctetClasses;
 
 /// The most octets that a token made of text from the network takes as written, quotes included.
 ///
@@ -33,22 +33,31 @@ pub fn is_token_octet(octet: u8) -> bool {
     matches!(octet, b'!' | b'#'..=b'\'' | b'*' | b'+' | b'-' | b'.' | b'0'..=b'9' | b'A'..=b'Z' | b'^'..=b'~')
 }
 
-/// The octets that may be in an atom (RFC 5322 §3.2.3, `atext`), and the dot between atoms.
-static DOT_ATOM_OCTETS: OctetSet = OctetSet::new(&[
-    (b'!', b'!'),
-    (b'#', b'\''),
-    (b'*', b'+'),
-    (b'-', b'9'),
-    (b'=', b'='),
-    (b'?', b'?'),
-    (b'A', b'Z'),
-    (b'^', b'~'),
+/// In an atom (RFC 5322 §3.2.3, `atext`), or the dot between atoms.
+const IN_DOT_ATOM: u8 = 1;
+const DOT: u8 = 2;
+
+static CLASSES: OctetClasses = OctetClasses::new(&[
+    (
+        IN_DOT_ATOM,
+        &[
+            (b'!', b'!'),
+            (b'#', b'\''),
+            (b'*', b'+'),
+            (b'-', b'9'),
+            (b'=', b'='),
+            (b'?', b'?'),
+            (b'A', b'Z'),
+            (b'^', b'~'),
+        ],
+    ),
+    (DOT, &[(b'.', b'.')]),
 ]);
 
 /// Whether the octet may be in an atom (RFC 5322 §3.2.3, `atext`).
 #[cfg(any(test, feature = "testing"))]
 pub fn is_atom_octet(octet: u8) -> bool {
-    octet != b'.' && DOT_ATOM_OCTETS.has(octet)
+    CLASSES.of(octet) & (IN_DOT_ATOM | DOT) == IN_DOT_ATOM
 }
 
 /// Whether the text is a token (RFC 2045 §5.1).
@@ -58,11 +67,16 @@ pub fn is_token(text: &str) -> bool {
 
 /// Whether the text is a `dot-atom-text` (RFC 5322 §3.2.3).
 pub fn is_dot_atom(text: &str) -> bool {
-    let octets = text.as_bytes();
-    let pairs = || octets.iter().zip(octets.iter().skip(1));
-    DOT_ATOM_OCTETS.has_all(octets)
-        && ![octets.first(), octets.last()].iter().any(|end| matches!(end, None | Some(b'.')))
-        && !pairs().fold(false, |two, (&a, &b)| two | (a == b'.') & (b == b'.'))
+    // All octets are looked at: texts are short, and a branch costs more. There has to be an atom behind
+    // each dot, and one before it, as if a dot were there before the first octet.
+    let (mut all, mut in_a_row, mut last) = (IN_DOT_ATOM, 0, DOT);
+    for octet in text.bytes() {
+        let classes = CLASSES.of(octet);
+        all &= classes;
+        in_a_row |= classes & last;
+        last = classes;
+    }
+    all == IN_DOT_ATOM && (in_a_row | last) & DOT == 0
 }
 
 /// Whether a reader could see an encoded word (RFC 2047) in the text.
@@ -107,9 +121,19 @@ fn is_plain(text: &str) -> bool {
     text.bytes().fold(true, |plain, b| plain & is_plain(b))
 }
 
-/// Whether a text has nothing to encode or to shorten in a comment, apart from spaces.
+/// Whether a text has nothing to encode or to shorten in a comment, and no space but one between two
+/// words.
 pub fn is_plain_comment(text: &str) -> bool {
-    text.len() + 2 <= MAX_TOKEN_LENGTH && is_plain(text)
+    let (Some((first, rest)), Some(last)) = (text.as_bytes().split_first(), text.bytes().last())
+    else {
+        return false;
+    };
+    let pairs = text.bytes().zip(rest);
+    text.len() + 2 <= MAX_TOKEN_LENGTH
+        && *first != b' '
+        && last != b' '
+        && is_plain(text)
+        && !pairs.fold(false, |two, (a, &b)| two | (a == b' ') & (b == b' '))
 }
 
 fn push_escape(out: &mut String, c: char) {
