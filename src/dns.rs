@@ -241,6 +241,20 @@ impl Dns {
         resolver.with_parsed(domain.as_str(), now, look)
     }
 
+    /// The number of what the cache knows: another one when it has forgotten all, and for each cache.
+    /// `None` without a cache.
+    pub fn generation(&self) -> Option<u64> {
+        let Source::Resolver(resolver, _) = &self.source else { return None };
+        resolver.cache.generation()
+    }
+
+    /// Counts a look-up that need not even ask the cache.
+    pub fn count_hit(&self) {
+        if let Some(resolver) = self.resolver() {
+            resolver.count_hit();
+        }
+    }
+
     /// Looks records up, once for each question of a recording.
     fn lookup_and_keep<'a>(
         &'a self,

@@ -21,6 +21,7 @@ mod names;
 mod outcome;
 mod prefetch;
 mod query;
+mod recent;
 mod record;
 #[cfg(test)]
 mod tests;
@@ -76,9 +77,16 @@ pub fn kept_outcome(
     client: IpAddr,
     limits: &Limits,
 ) -> Option<Arc<Outcome>> {
-    dns.with_parsed(domain, now, |record: &ParsedRecord| {
-        record.outcomes.find(client.to_canonical(), limits, now)
-    })
+    let (generation, client) = (dns.generation()?, client.to_canonical());
+    let asked = recent::Asked { generation, domain, client, limits };
+    if let Some(outcome) = recent::find(&asked, now) {
+        dns.count_hit();
+        return Some(outcome);
+    }
+    let kept = |record: &ParsedRecord| record.outcomes.find(client, limits, now);
+    let (outcome, until) = dns.with_parsed(domain, now, kept)?;
+    recent::keep(&asked, &outcome, until);
+    Some(outcome)
 }
 
 /// Checks whether the domain authorizes the client to use the identity: `check_host()` (RFC 7208

@@ -3,7 +3,10 @@
 use std::{
     any::Any,
     hash::{Hash, Hasher},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -93,6 +96,15 @@ pub(super) struct Cache {
     /// `None`: nothing is kept.
     entries: Option<Arc<Entries<Key, Arc<Entry>, Slots>>>,
     slots: usize,
+    /// The number of what is known, which no other cache has.
+    generation: Arc<AtomicU64>,
+}
+
+/// The next generation of a cache.
+static NEXT_GENERATION: AtomicU64 = AtomicU64::new(0);
+
+fn next_generation() -> u64 {
+    NEXT_GENERATION.fetch_add(1, Ordering::Relaxed)
 }
 
 impl Cache {
@@ -109,7 +121,7 @@ impl Cache {
             let (hashes, lifecycle) = (DefaultHashBuilder::default(), DefaultLifecycle::default());
             Arc::new(Entries::with_options(options, Slots, hashes, lifecycle))
         });
-        Self { entries, slots }
+        Self { entries, slots, generation: Arc::new(next_generation().into()) }
     }
 
     /// A cache of another size with the same entries; this one where the size is the same.
@@ -224,7 +236,14 @@ impl Cache {
     pub(super) fn clear(&self) {
         if let Some(entries) = &self.entries {
             entries.clear();
+            self.generation.store(next_generation(), Ordering::Release);
         }
+    }
+
+    /// The number of what is known: another one once all of it was forgotten. `None` where nothing is
+    /// kept.
+    pub(super) fn generation(&self) -> Option<u64> {
+        self.entries.as_ref().map(|_| self.generation.load(Ordering::Acquire))
     }
 
     /// How many entries there are.
@@ -381,6 +400,18 @@ mod tests {
         cache.keep(&key("a.example"), &Err(Failure::NoData), TTL);
         assert_eq!(find(&cache, "a.example"), None);
         assert_eq!(cache.len(), 0);
+    }
+
+    #[test]
+    fn each_generation_has_a_number_of_its_own() {
+        let (cache, other) = (Cache::new(10), Cache::new(10));
+        let before = cache.generation();
+        assert!(before.is_some() && cache.clone().generation() == before);
+        assert!(other.generation() != before && cache.resized(20).generation() != before);
+        assert_eq!(cache.resized(10).generation(), before);
+        cache.clone().clear();
+        assert!(cache.generation() != before && cache.generation() != other.generation());
+        assert_eq!(Cache::new(0).generation(), None);
     }
 
     #[test]

@@ -124,6 +124,11 @@ impl Resolver {
         Some(found)
     }
 
+    /// Counts a look-up that was answered by what is known.
+    pub(super) fn count_hit(&self) {
+        count(&self.counters.hits);
+    }
+
     pub(super) async fn lookup(
         self: &Arc<Self>,
         share: &Arc<Share>,

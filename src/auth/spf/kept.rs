@@ -68,18 +68,19 @@ impl KeptOutcomes {
         self.outcomes.try_lock().map_or(true, |outcomes| outcomes.last.is_none())
     }
 
-    /// The outcome of a check of this client within these limits, at this time.
+    /// The outcome of a check of this client within these limits, at this time, and when its time is
+    /// over.
     pub(super) fn find(
         &self,
         client: IpAddr,
         limits: &Limits,
         now: Instant,
-    ) -> Option<Arc<Outcome>> {
+    ) -> Option<(Arc<Outcome>, Instant)> {
         // Another thread is here, or did not survive it: the check goes on without.
         let outcomes = self.outcomes.try_lock().ok()?;
         let mut all = outcomes.last.iter().chain(&outcomes.earlier);
         let kept = all.find(|kept| kept.is_for(client, limits))?;
-        (now < kept.until).then(|| Arc::clone(&kept.outcome))
+        (now < kept.until).then(|| (Arc::clone(&kept.outcome), kept.until))
     }
 
     /// Keeps an outcome that can be kept until then, in place of the oldest if need be.
@@ -97,7 +98,7 @@ impl KeptOutcomes {
         if earlier.len() >= MAX_OUTCOMES {
             earlier.remove(0);
         }
-        let (limits, outcome) = (allowed(limits), Arc::clone(outcome));
+        let (limits, outcome) = (limits.allowed(), Arc::clone(outcome));
         *last = Some(KeptOutcome { client, limits, until, outcome });
     }
 }
@@ -112,12 +113,6 @@ pub(super) fn can_be_kept(outcome: &Outcome) -> bool {
 
 impl KeptOutcome {
     fn is_for(&self, client: IpAddr, limits: &Limits) -> bool {
-        self.client == client && self.limits == allowed(limits)
+        self.client == client && self.limits == limits.allowed()
     }
-}
-
-/// The limits that an outcome may depend on; it does not on time.
-fn allowed(limits: &Limits) -> [usize; 2] {
-    let Limits { max_lookups, max_void_lookups, timeout: _ } = *limits;
-    [max_lookups, max_void_lookups]
 }

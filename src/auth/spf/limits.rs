@@ -21,6 +21,14 @@ impl Default for Limits {
     }
 }
 
+impl Limits {
+    /// The limits that an outcome may depend on; it does not on time.
+    pub(super) fn allowed(&self) -> [usize; 2] {
+        let Self { max_lookups, max_void_lookups, timeout: _ } = *self;
+        [max_lookups, max_void_lookups]
+    }
+}
+
 /// Longer than any check.
 pub(super) const FOREVER: Duration = Duration::from_secs(365 * 24 * 3600);
 
