@@ -113,6 +113,8 @@ impl<'a> Conversation<'a> {
         let (mut framing, mut input) = (Framing::default(), Buffer::new(Kind::Input));
         let (mut owes_octets, mut reads_in_a_row, mut given_up) = (false, 0, 0);
         loop {
+            // Whatever packets lead to may have to wait.
+            limit.let_time_pass();
             let mut rest = input.as_slice();
             let mut packet_ended = false;
             while let Some(packet) = framing.take(&mut rest)? {
@@ -147,6 +149,7 @@ impl<'a> Conversation<'a> {
             reads_in_a_row += 1;
             if reads_in_a_row >= READS_IN_A_ROW {
                 reads_in_a_row = 0;
+                limit.let_time_pass();
                 if self.outlet.is_stuck() {
                     self.outlet.finish().await?;
                 }
@@ -185,7 +188,9 @@ impl<'a> Conversation<'a> {
                     }
                     limit.poll(cx, was_woken).map(|()| Err(too_slow()))
                 });
-                match awaited.await? {
+                let awaited = awaited.await?;
+                limit.let_time_pass();
+                match awaited {
                     Awaited::Octets => {}
                     Awaited::Stuck => self.outlet.finish().await?,
                     Awaited::End => return Ok(()),

@@ -43,12 +43,13 @@ struct Outbox {
     writer: Option<Waker>,
 }
 
-/// A connection, and what could not be written to it.
+/// A connection, and what could not be written to it. What each answer needs is close together.
+#[repr(C)]
 #[derive(Debug)]
 pub(super) struct Outlet {
-    pub(super) socket: Socket,
     /// Whether something could not be written.
     is_stuck: AtomicBool,
+    pub(super) socket: Socket,
     stuck: Mutex<Stuck>,
     /// The task to wake when that happens. It stays: who asked once is woken each time.
     waker: Mutex<Option<Waker>>,

@@ -171,6 +171,10 @@ impl Socket {
 #[derive(Debug)]
 pub(super) struct Limit {
     deadline: Instant,
+    /// When the timer fires. It lies elsewhere in memory, and is looked at only where it may have fired.
+    fires: Instant,
+    /// The time, where it was read since the task could last be woken.
+    now: Option<Instant>,
     timer: std::pin::Pin<Box<tokio::time::Sleep>>,
     armed: Armed,
 }
@@ -180,30 +184,72 @@ impl Limit {
     pub(super) fn new(time: Duration) -> Self {
         let deadline = Instant::now() + time;
         let timer = Box::pin(tokio::time::sleep_until(deadline));
-        Self { deadline, timer, armed: Armed::default() }
+        Self { deadline, fires: deadline, now: None, timer, armed: Armed::default() }
     }
 
     /// Begins again, with this time.
     pub(super) fn restart(&mut self, time: Duration) {
-        self.deadline = Instant::now() + time;
-        if self.timer.deadline() > self.deadline {
+        let now = Instant::now();
+        self.now = Some(now);
+        self.deadline = now + time;
+        if self.fires > self.deadline {
+            self.fires = self.deadline;
             self.timer.as_mut().reset(self.deadline);
             self.armed = Armed::default();
         }
     }
 
+    /// The task waits, or has waited: the timer may fire, and wake it together with something else.
+    pub(super) fn let_time_pass(&mut self) {
+        self.now = None;
+    }
+
     /// Ready when the time is over. The task `was_woken` since it asked last, perhaps for that.
     pub(super) fn poll(&mut self, cx: &mut std::task::Context<'_>, was_woken: bool) -> Poll<()> {
-        let Self { deadline, timer, armed } = self;
-        let may_be_over = was_woken || timer.is_elapsed();
-        armed.poll(cx, may_be_over, |cx| {
+        let Self { deadline, fires, now, timer, armed } = self;
+        // A timer does not fire before its time.
+        let may_have_fired = now.map_or_else(|| timer.is_elapsed(), |now| now >= *fires);
+        armed.poll(cx, was_woken || may_have_fired, |cx| {
             while timer.as_mut().poll(cx).is_ready() {
                 if Instant::now() >= *deadline {
                     return Poll::Ready(());
                 }
+                *fires = *deadline;
                 timer.as_mut().reset(*deadline);
             }
             Poll::Pending
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A task that was woken for something else, and at the same time by the timer, is not woken again.
+    #[tokio::test(start_paused = true)]
+    async fn a_limit_is_met_without_a_further_wake() {
+        let minute = Duration::from_secs(60);
+        for (restarts, waited, is_over) in [
+            (None, minute, true),
+            (None, minute - Duration::from_millis(2), false),
+            (Some(minute), minute, true),
+            (Some(2 * minute), minute, false),
+            (Some(2 * minute), 2 * minute, true),
+            (Some(minute / 2), minute / 2, true),
+        ] {
+            let mut limit = Limit::new(minute);
+            let ask = async |limit: &mut Limit| {
+                poll_fn(|cx| Poll::Ready(limit.poll(cx, false).is_ready())).await
+            };
+            assert!(!ask(&mut limit).await);
+            if let Some(time) = restarts {
+                limit.restart(time);
+                assert!(!ask(&mut limit).await);
+            }
+            tokio::time::advance(waited).await;
+            limit.let_time_pass();
+            assert_eq!(ask(&mut limit).await, is_over, "{restarts:?} {waited:?}");
+        }
     }
 }
