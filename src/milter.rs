@@ -8,6 +8,7 @@
 
 mod armed;
 mod buffers;
+mod clock;
 mod conversation;
 mod macros;
 mod negotiation;

@@ -133,10 +133,17 @@ impl Session {
         (self.exemption.is_none() && self.context.relay.is_none()).then_some(self.context.client)
     }
 
+    /// The time of the event that comes next: HELO, MAIL FROM or the end of a message. Without it they
+    /// come when they are told.
+    pub fn at(&mut self, time: Instant) -> &mut Self {
+        self.context.time = Some(time);
+        self
+    }
+
     /// HELO or EHLO. Comes again after STARTTLS; a name is verified once.
     pub async fn helo(&mut self, name: &str) -> Answer {
         // HELO ends a message that is under way (RFC 5321 §4.1.4).
-        let mut earlier = self.end_transaction();
+        let (now, mut earlier) = (self.context.now(), self.end_transaction());
         if self.verified_client().is_none() {
             return Answer::proceed().after(earlier);
         }
@@ -144,7 +151,7 @@ impl Session {
         if self.helo.as_ref().is_none_or(|helo| *helo.name != *name) {
             // The record so far belongs to the former name.
             earlier = earlier.or_else(|| self.recorder.take());
-            Helo::begin(&self.context, name, &mut self.recorder).put_in(&mut self.helo);
+            Helo::begin(&self.context, now, name, &mut self.recorder).put_in(&mut self.helo);
             self.recorder.helo = self.helo.as_ref().map(|helo| Arc::clone(&helo.name));
         }
         let answer = match &mut self.helo {
@@ -192,6 +199,7 @@ impl Session {
 
     /// Begins a message that is verified.
     async fn begin_message(&mut self, reverse_path: &[u8], forged: Option<Forged>) -> Answer {
+        let now = self.context.now();
         let relayed = self.context.relay.is_some().then(|| {
             (self.helo, self.iprev) = (None, Iprev::NotBegun);
             Box::new(Relayed::new(reverse_path, &mut self.context, &mut self.recorder))
@@ -201,7 +209,7 @@ impl Session {
             Sender::open()
         } else {
             self.iprev.begin(context);
-            Sender::begin(context, ReversePath::parse(reverse_path), self.helo.as_deref())
+            Sender::begin(context, now, ReversePath::parse(reverse_path), self.helo.as_deref())
         };
         let looks_at_content = config.verify_dkim || config.verify_dmarc;
         let mut message = Box::new(Message {
@@ -294,18 +302,15 @@ impl Session {
         // The MTA need not send the end of the header.
         self.find_client();
         let transaction = std::mem::take(&mut self.transaction);
-        if matches!(transaction, Transaction::None) {
-            return Answer::proceed();
-        }
-        if let Some(queue_id) = queue_id {
-            self.recorder.pending().queue_id = Some(queue_id.to_owned());
+        if !matches!(transaction, Transaction::None) {
+            self.recorder.learn_queue_id(queue_id);
         }
         match transaction {
             Transaction::None => Answer::proceed(),
             Transaction::Exempt(forged) => {
                 let forged = forged.unwrap_or_default();
                 let decision = policy::at_end_of_exempt(forged.too_many());
-                let (now, helo) = (Instant::now(), self.helo_name());
+                let (now, helo) = (self.context.now(), self.helo.as_deref().map(Helo::name));
                 let verdict = self.context.verdict(&decision, helo, None, None, now).await;
                 self.recorder.end_of_message(Some(&forged));
                 self.settle(verdict, forged.deletions(self.context.config()).collect())
@@ -327,7 +332,7 @@ impl Session {
 
     /// The end of a message that is verified.
     async fn conclude(&mut self, message: &mut Message) -> Result<Answer, InternalError> {
-        let deadline = Instant::now() + self.context.timeout().saturating_mul(2);
+        let deadline = self.context.now() + self.context.timeout().saturating_mul(2);
         // Keys are looked up while SPF is waited for.
         if let Some(content) = &mut message.content {
             content.end_of_header(&self.context.dns);
@@ -362,7 +367,7 @@ impl Session {
         let decision = self.context.decide(&facts, message.recipients.are_exempt());
         let verified = mailfrom.map(|mailfrom| &mailfrom.verified);
         let sender = identity_of(&decision, self.helo.as_deref(), mailfrom);
-        let (context, helo) = (&self.context, self.helo_name());
+        let (context, helo) = (&self.context, self.helo.as_deref().map(Helo::name));
         let verdict = context.verdict(&decision, helo, sender, facts.dmarc, deadline).await;
         // Nothing is awaited from here on: the record says of a message that it was received to its
         // end only if it was also decided on.
@@ -492,10 +497,6 @@ impl Session {
     }
 
     //--- What the session knows ---
-
-    fn helo_name(&self) -> Option<&str> {
-        self.helo.as_ref().map(|helo| &*helo.name)
-    }
 
     /// Whether fields in our name are deleted from the client's messages.
     fn deletes_fields(&self, authenticated: bool) -> bool {

@@ -20,6 +20,7 @@ use tokio::task::yield_now;
 use super::{
     armed::Armed,
     buffers::{Buffer, Kind},
+    clock::Clock,
     macros::{Macro, Macros},
     negotiation::{Negotiated, negotiate},
     outbox::{self, Outlet},
@@ -70,6 +71,7 @@ pub(super) struct Conversation<'a> {
     session: Option<Session>,
     /// Whether a message is under way: its sender was answered, and its end was not.
     is_busy: bool,
+    clock: Clock,
     replies: Replies,
 }
 
@@ -91,6 +93,7 @@ impl<'a> Conversation<'a> {
             macros: Macros::default(),
             session: None,
             is_busy: false,
+            clock: Clock::default(),
             replies: Replies::default(),
         }
     }
@@ -113,8 +116,7 @@ impl<'a> Conversation<'a> {
         let (mut framing, mut input) = (Framing::default(), Buffer::new(Kind::Input));
         let (mut owes_octets, mut reads_in_a_row, mut given_up) = (false, 0, 0);
         loop {
-            // Whatever packets lead to may have to wait.
-            limit.let_time_pass();
+            self.clock.go_on();
             let mut rest = input.as_slice();
             let mut packet_ended = false;
             while let Some(packet) = framing.take(&mut rest)? {
@@ -122,6 +124,7 @@ impl<'a> Conversation<'a> {
                 // whenever it is answered. Nor would look-ups end that were given up.
                 if given_up >= GIVEN_UP_IN_A_ROW {
                     given_up = 0;
+                    self.clock.go_on();
                     yield_now().await;
                 }
                 // Messages that come now are the next daemon's; the MTA has no answer yet.
@@ -144,15 +147,16 @@ impl<'a> Conversation<'a> {
             let owed_octets =
                 std::mem::replace(&mut owes_octets, framing.is_within_packet() || left > 0);
             if framing.is_open() && (packet_ended || owes_octets != owed_octets) {
-                limit.restart(if owes_octets { PACKET_LIMIT } else { IDLE_LIMIT });
+                let time = if owes_octets { PACKET_LIMIT } else { IDLE_LIMIT };
+                limit.restart(self.clock.now(), time);
             }
             reads_in_a_row += 1;
             if reads_in_a_row >= READS_IN_A_ROW {
                 reads_in_a_row = 0;
-                limit.let_time_pass();
                 if self.outlet.is_stuck() {
                     self.outlet.finish().await?;
                 }
+                self.clock.go_on();
                 yield_now().await;
             }
             loop {
@@ -186,10 +190,10 @@ impl<'a> Conversation<'a> {
                     if stuck.is_ready() {
                         return Poll::Ready(Ok(Awaited::Stuck));
                     }
-                    limit.poll(cx, was_woken).map(|()| Err(too_slow()))
+                    limit.poll(cx, &self.clock, was_woken).map(|()| Err(too_slow()))
                 });
                 let awaited = awaited.await?;
-                limit.let_time_pass();
+                self.clock.go_on();
                 match awaited {
                     Awaited::Octets => {}
                     Awaited::Stuck => self.outlet.finish().await?,
@@ -240,7 +244,11 @@ impl<'a> Conversation<'a> {
             CommandKind::Eoh | CommandKind::Data | CommandKind::Unknown | CommandKind::Quit => {}
         }
         let replies = self.replies.take();
-        if replies.is_empty() { Ok(()) } else { self.outlet.write(&replies).await }
+        if replies.is_empty() || self.outlet.put_aside(&replies) {
+            return Ok(());
+        }
+        self.clock.go_on();
+        self.outlet.write(&replies).await
     }
 
     //--- Events ---
@@ -286,7 +294,8 @@ impl<'a> Conversation<'a> {
             return self.out_of_order(ProtoOpts::NOREPLY_HELO);
         };
         let name = to_text(name);
-        let answer = while_connected(self.socket, self.server, pin!(session.helo(&name))).await;
+        let work = session.at(self.clock.now()).helo(&name);
+        let answer = while_connected(self.socket, self.server, &mut self.clock, pin!(work)).await;
         let is_lost = answer == Err(Unfinished::Panicked);
         let answer =
             answer.unwrap_or_else(|end| session.fail(Event::Helo, end == Unfinished::PeerGone));
@@ -306,8 +315,9 @@ impl<'a> Conversation<'a> {
             return self.out_of_order(ProtoOpts::NOREPLY_MAIL);
         };
         let queue_id = self.macros.get(Macro::QueueId).map(to_text);
+        let session = session.at(self.clock.now());
         let work = session.mail(reverse_path, authenticated, queue_id.as_deref());
-        let answer = while_connected(self.socket, self.server, pin!(work)).await;
+        let answer = while_connected(self.socket, self.server, &mut self.clock, pin!(work)).await;
         let answer =
             answer.unwrap_or_else(|end| session.fail(Event::Mail, end == Unfinished::PeerGone));
         self.set_busy(answer.verdict == Verdict::Continue);
@@ -320,7 +330,8 @@ impl<'a> Conversation<'a> {
         let Some(session) = &mut self.session else {
             return self.out_of_order(ProtoOpts::NOREPLY_RCPT);
         };
-        let answer = while_connected(self.socket, self.server, pin!(session.rcpt(path))).await;
+        let work = session.rcpt(path);
+        let answer = while_connected(self.socket, self.server, &mut self.clock, pin!(work)).await;
         let answer =
             answer.unwrap_or_else(|end| session.fail(Event::Content, end == Unfinished::PeerGone));
         self.carry_out(answer, ProtoOpts::NOREPLY_RCPT)
@@ -341,8 +352,8 @@ impl<'a> Conversation<'a> {
     async fn end_of_message(&mut self) -> io::Result<()> {
         let Some(session) = &mut self.session else { return self.out_of_order(ProtoOpts::empty()) };
         let queue_id = self.macros.get(Macro::QueueId).map(to_text);
-        let work = session.end_of_message(queue_id.as_deref());
-        let answer = while_connected(self.socket, self.server, pin!(work)).await;
+        let work = session.at(self.clock.now()).end_of_message(queue_id.as_deref());
+        let answer = while_connected(self.socket, self.server, &mut self.clock, pin!(work)).await;
         let answer =
             answer.unwrap_or_else(|end| session.fail(Event::End, end == Unfinished::PeerGone));
         self.set_busy(false);
@@ -458,13 +469,14 @@ pub(super) enum Unfinished {
     Panicked,
 }
 
-/// Lets the session work as long as the peer is there.
+/// Lets the session work as long as the peer is there. The clock goes on where it has to wait.
 ///
 /// Pinned by the caller: a future has memory for each future that it is given, and again for
 /// awaiting it.
 pub(super) async fn while_connected<T>(
     socket: &Socket,
     server: &Server,
+    clock: &mut Clock,
     work: Pin<&mut (impl Future<Output = T> + Send)>,
 ) -> Result<T, Unfinished> {
     let mut work = AssertUnwindSafe(work).catch_unwind();
@@ -477,6 +489,7 @@ pub(super) async fn while_connected<T>(
             }
             return Poll::Ready(done.map_err(|_| Unfinished::Panicked));
         }
+        clock.go_on();
         let closed = closed.get_or_insert_with(|| Box::pin(socket.closed_by_peer()));
         closed.as_mut().poll(cx).map(|()| Err(Unfinished::PeerGone))
     })

@@ -72,18 +72,19 @@ impl Outlet {
         }
     }
 
-    /// Writes packets, or puts them aside to be written soon.
+    /// Puts packets aside to be written soon; `false` where they are to be written at once. What is
+    /// wrong with the connection comes with the next ones, or with [`Self::finish`].
+    pub(super) fn put_aside(self: &Arc<Self>, octets: &[u8]) -> bool {
+        !self.is_stuck() && put_aside(self, octets)
+    }
+
+    /// Writes packets at once, behind what could not be written before.
     ///
     /// # Errors
     ///
-    /// The MTA has left, or takes no answer; that of packets that were put aside may come with the
-    /// next ones, or with [`Self::finish`].
-    pub(super) async fn write(self: &Arc<Self>, octets: &[u8]) -> io::Result<()> {
-        if !self.is_stuck() {
-            if put_aside(self, octets) {
-                return Ok(());
-            }
-        } else {
+    /// The MTA has left, or takes no answer.
+    pub(super) async fn write(&self, octets: &[u8]) -> io::Result<()> {
+        if self.is_stuck() {
             self.finish().await?;
         }
         self.socket.write(octets).await
@@ -263,31 +264,36 @@ mod tests {
         octets
     }
 
+    /// As a conversation writes an answer.
+    async fn give(outlet: &Arc<Outlet>, octets: &[u8]) -> io::Result<()> {
+        if outlet.put_aside(octets) { Ok(()) } else { outlet.write(octets).await }
+    }
+
     #[tokio::test]
     async fn answers_wait_for_tasks_that_have_work() {
         let (peer, outlet) = pair();
         // Nobody would write.
-        outlet.write(b"a").await.unwrap();
+        give(&outlet, b"a").await.unwrap();
         assert!(peer.readable().await.is_ok() && read(&peer) == b"a");
         let writer = writer().await;
         let other = tokio::spawn({
             let outlet = Arc::clone(&outlet);
             async move {
-                outlet.write(b"c").await.unwrap();
+                give(&outlet, b"c").await.unwrap();
                 read(&peer).is_empty().then_some(peer)
             }
         });
-        outlet.write(b"b").await.unwrap();
+        give(&outlet, b"b").await.unwrap();
         let peer = other.await.unwrap().unwrap();
         peer.readable().await.unwrap();
         assert_eq!(read(&peer), b"bc");
         // At the end of the task, and of a connection, nothing stays behind.
-        outlet.write(b"d").await.unwrap();
+        give(&outlet, b"d").await.unwrap();
         write_now();
-        outlet.write(b"e").await.unwrap();
+        give(&outlet, b"e").await.unwrap();
         writer.abort();
         assert!(writer.await.unwrap_err().is_cancelled() && !has_writer());
-        outlet.write(b"f").await.unwrap();
+        give(&outlet, b"f").await.unwrap();
         assert_eq!(read(&peer), b"def");
     }
 
@@ -297,7 +303,7 @@ mod tests {
         for (length, count) in [(1, MAX_GATHERED), (KEPT_CAPACITY / 2, 2)] {
             let (peer, outlet) = pair();
             for number in 1..=count {
-                outlet.write(&vec![b'x'; length]).await.unwrap();
+                give(&outlet, &vec![b'x'; length]).await.unwrap();
                 let is_empty = OUTBOX.with_borrow(|outbox| {
                     assert!(outbox.octets.capacity() <= 2 * KEPT_CAPACITY);
                     outbox.entries.is_empty() && outbox.octets.is_empty()
@@ -313,15 +319,15 @@ mod tests {
         let _writer = writer().await;
         let (peer, outlet) = pair();
         drop(peer);
-        outlet.write(b"a").await.unwrap();
+        give(&outlet, b"a").await.unwrap();
         poll_fn(|cx| outlet.poll_stuck(cx)).await;
         assert_eq!(outlet.finish().await.unwrap_err().kind(), io::ErrorKind::BrokenPipe);
         let (peer, outlet) = pair();
         drop(peer);
-        outlet.write(b"a").await.unwrap();
+        give(&outlet, b"a").await.unwrap();
         write_now();
         assert!(outlet.is_stuck());
-        assert_eq!(outlet.write(b"b").await.unwrap_err().kind(), io::ErrorKind::BrokenPipe);
+        assert_eq!(give(&outlet, b"b").await.unwrap_err().kind(), io::ErrorKind::BrokenPipe);
     }
 
     /// Whoever asked once is woken each time: a connection does not ask again before.
@@ -342,7 +348,7 @@ mod tests {
             let mut count = 0;
             while !outlet.is_stuck() {
                 assert!(!woken.0.load(Ordering::Relaxed));
-                outlet.write(&[b'x'; 1000]).await.unwrap();
+                give(&outlet, &[b'x'; 1000]).await.unwrap();
                 write_now();
                 count += 1000;
             }
@@ -384,7 +390,7 @@ mod tests {
             let octets = vec![u8::try_from(number % 256).unwrap(); length];
             twin[which].extend_from_slice(&octets);
             let outlet = &outlets[which];
-            outlet.write(&octets).await.unwrap();
+            give(outlet, &octets).await.unwrap();
             if length % 3 == 0 {
                 yield_now().await;
             }

@@ -9,7 +9,7 @@ use tokio::{
     time::{Instant, sleep, timeout},
 };
 
-use super::armed::Armed;
+use super::{armed::Armed, clock::Clock};
 
 /// Octets read at once; most packets are smaller.
 const READ_SIZE: usize = 4096;
@@ -173,8 +173,6 @@ pub(super) struct Limit {
     deadline: Instant,
     /// When the timer fires. It lies elsewhere in memory, and is looked at only where it may have fired.
     fires: Instant,
-    /// The time, where it was read since the task could last be woken.
-    now: Option<Instant>,
     timer: std::pin::Pin<Box<tokio::time::Sleep>>,
     armed: Armed,
 }
@@ -184,13 +182,11 @@ impl Limit {
     pub(super) fn new(time: Duration) -> Self {
         let deadline = Instant::now() + time;
         let timer = Box::pin(tokio::time::sleep_until(deadline));
-        Self { deadline, fires: deadline, now: None, timer, armed: Armed::default() }
+        Self { deadline, fires: deadline, timer, armed: Armed::default() }
     }
 
-    /// Begins again, with this time.
-    pub(super) fn restart(&mut self, time: Duration) {
-        let now = Instant::now();
-        self.now = Some(now);
+    /// Begins again at a time, with this long.
+    pub(super) fn restart(&mut self, now: Instant, time: Duration) {
         self.deadline = now + time;
         if self.fires > self.deadline {
             self.fires = self.deadline;
@@ -199,16 +195,17 @@ impl Limit {
         }
     }
 
-    /// The task waits, or has waited: the timer may fire, and wake it together with something else.
-    pub(super) fn let_time_pass(&mut self) {
-        self.now = None;
-    }
-
-    /// Ready when the time is over. The task `was_woken` since it asked last, perhaps for that.
-    pub(super) fn poll(&mut self, cx: &mut std::task::Context<'_>, was_woken: bool) -> Poll<()> {
-        let Self { deadline, fires, now, timer, armed } = self;
+    /// Ready when the time is over. The task `was_woken` since it asked last, perhaps for that; the
+    /// clock went on when it was woken before.
+    pub(super) fn poll(
+        &mut self,
+        cx: &mut std::task::Context<'_>,
+        clock: &Clock,
+        was_woken: bool,
+    ) -> Poll<()> {
+        let Self { deadline, fires, timer, armed } = self;
         // A timer does not fire before its time.
-        let may_have_fired = now.map_or_else(|| timer.is_elapsed(), |now| now >= *fires);
+        let may_have_fired = clock.known().map_or_else(|| timer.is_elapsed(), |now| now >= *fires);
         armed.poll(cx, was_woken || may_have_fired, |cx| {
             while timer.as_mut().poll(cx).is_ready() {
                 if Instant::now() >= *deadline {
@@ -238,18 +235,21 @@ mod tests {
             (Some(2 * minute), 2 * minute, true),
             (Some(minute / 2), minute / 2, true),
         ] {
-            let mut limit = Limit::new(minute);
-            let ask = async |limit: &mut Limit| {
-                poll_fn(|cx| Poll::Ready(limit.poll(cx, false).is_ready())).await
+            let (mut limit, mut clock) = (Limit::new(minute), Clock::default());
+            let ask = async |limit: &mut Limit, clock: &Clock| {
+                poll_fn(|cx| Poll::Ready(limit.poll(cx, clock, false).is_ready())).await
             };
-            assert!(!ask(&mut limit).await);
+            assert!(!ask(&mut limit, &clock).await);
             if let Some(time) = restarts {
-                limit.restart(time);
-                assert!(!ask(&mut limit).await);
+                limit.restart(clock.now(), time);
+                assert!(!ask(&mut limit, &clock).await);
             }
             tokio::time::advance(waited).await;
-            limit.let_time_pass();
-            assert_eq!(ask(&mut limit).await, is_over, "{restarts:?} {waited:?}");
+            clock.go_on();
+            assert_eq!(ask(&mut limit, &clock).await, is_over, "{restarts:?} {waited:?}");
+            // Also where the time was read meanwhile.
+            clock.now();
+            assert_eq!(ask(&mut limit, &clock).await, is_over, "{restarts:?} {waited:?}");
         }
     }
 }

@@ -9,6 +9,7 @@ use tokio::{
 };
 
 use super::{
+    clock::Clock,
     conversation::{Unfinished, while_connected},
     *,
 };
@@ -381,12 +382,19 @@ async fn a_quick_peer_keeps_nobody_waiting() {
 async fn a_panic_is_an_answer_and_a_log_line() {
     let (peer, ours) = UnixStream::pair().unwrap();
     let (socket, (server, log, _drain)) = (Socket::Unix(ours), server(""));
-    let answer = while_connected(&socket, &server, pin!(async { panic!("provoked") })).await;
+    let answer = while_connected(
+        &socket,
+        &server,
+        &mut Clock::default(),
+        pin!(async { panic!("provoked") }),
+    )
+    .await;
     assert_eq!(answer, Err::<Answer, _>(Unfinished::Panicked));
     assert_eq!(log.take_kept(), ["internal error in the work on a message"]);
     // The connection is as good as before.
     assert_eq!(
-        while_connected(&socket, &server, pin!(async { Answer::proceed() })).await,
+        while_connected(&socket, &server, &mut Clock::default(), pin!(async { Answer::proceed() }))
+            .await,
         Ok(Answer::proceed())
     );
     drop(peer);
@@ -396,8 +404,15 @@ async fn a_panic_is_an_answer_and_a_log_line() {
 async fn work_ends_when_the_peer_leaves() {
     let (peer, ours) = UnixStream::pair().unwrap();
     let (socket, (server, log, _drain)) = (Socket::Unix(ours), server(""));
-    let work =
-        async || while_connected(&socket, &server, pin!(std::future::pending::<Answer>())).await;
+    let work = async || {
+        while_connected(
+            &socket,
+            &server,
+            &mut Clock::default(),
+            pin!(std::future::pending::<Answer>()),
+        )
+        .await
+    };
     assert!(timeout(Duration::from_millis(20), work()).await.is_err());
     drop(peer);
     assert_eq!(timeout(Duration::from_secs(60), work()).await.unwrap(), Err(Unfinished::PeerGone));

@@ -36,6 +36,8 @@ pub(super) struct Context {
     /// The HELO name that counts for that of the client (`client_map`).
     pub(super) mapped_helo: Option<Arc<str>>,
     pub(super) host_name: String,
+    /// The time of the event that comes, where it is known.
+    pub(super) time: Option<Instant>,
 }
 
 impl Context {
@@ -51,7 +53,13 @@ impl Context {
             relay: None,
             mapped_helo: None,
             host_name,
+            time: None,
         }
+    }
+
+    /// The time of the event that has come.
+    pub(super) fn now(&mut self) -> Instant {
+        self.time.take().unwrap_or_else(Instant::now)
     }
 
     pub(super) fn config(&self) -> &Config {

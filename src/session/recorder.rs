@@ -83,6 +83,14 @@ impl Recorder {
         });
     }
 
+    /// The MTA has this queue id for the message by now.
+    pub(super) fn learn_queue_id(&mut self, queue_id: Option<&str>) {
+        let known = &mut self.pending().queue_id;
+        if queue_id.is_some() && known.as_deref() != queue_id {
+            *known = queue_id.map(str::to_owned);
+        }
+    }
+
     /// The MTA's queue id of the message, for a record after the next one.
     pub(super) fn queue_id(&self) -> Option<String> {
         self.pending.as_ref()?.queue_id.clone()

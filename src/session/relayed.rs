@@ -2,6 +2,8 @@
 
 use std::{net::Ipv4Addr, sync::Arc};
 
+use tokio::time::Instant;
+
 use super::{
     context::Context,
     recorder::Recorder,
@@ -69,9 +71,10 @@ impl Relayed {
         recorder.inner = context.map_client();
         recorder.client = Some(context.client);
         let helo = context.mapped_helo.clone().or(client.helo.map(Arc::from));
-        let helo = helo.map(|name| Helo::begin(context, cut(&name), recorder));
+        let now = Instant::now();
+        let helo = helo.map(|name| Helo::begin(context, now, cut(&name), recorder));
         recorder.helo = helo.as_ref().map(|helo| helo.name.clone());
-        let sender = Sender::begin(context, path, helo.as_ref());
+        let sender = Sender::begin(context, now, path, helo.as_ref());
         Ok((helo, sender))
     }
 }

@@ -46,11 +46,16 @@ enum HeloState {
 }
 
 impl Helo {
-    /// Begins the check of a HELO name, if there is to be one.
-    pub(super) fn begin(context: &Context, name: &str, recorder: &mut Recorder) -> Self {
+    /// Begins the check of a HELO name at a time, if there is to be one.
+    pub(super) fn begin(
+        context: &Context,
+        begun: Instant,
+        name: &str,
+        recorder: &mut Recorder,
+    ) -> Self {
         #[cfg(all(feature = "testing", debug_assertions))]
         crate::internal_error::panic_where_asked("helo", name.as_bytes());
-        let (begun, config) = (Instant::now(), context.config());
+        let config = context.config();
         let domain = config.verify_helo.then(|| policy::helo_identity(config, name));
         let (name, state) = match domain {
             None => (name.into(), HeloState::Unverified),
@@ -67,6 +72,11 @@ impl Helo {
             }
         };
         Self { name, begun, state, reply: None }
+    }
+
+    /// The name as it came.
+    pub(super) fn name(&self) -> &str {
+        &self.name
     }
 
     /// Comes in the place of the name before, if there is one.
@@ -231,10 +241,15 @@ struct SenderIdentity {
 }
 
 impl Sender {
-    /// Begins the check of MAIL FROM, if SPF's own rules or DMARC ask for it. While HELO is open,
+    /// Begins the check of MAIL FROM at a time, if SPF's own rules or DMARC ask for it. While HELO is open,
     /// so is whether SPF's do.
-    pub(super) fn begin(context: &Context, path: ReversePath<'_>, helo: Option<&Helo>) -> Self {
-        let (begun, config) = (Instant::now(), context.config());
+    pub(super) fn begin(
+        context: &Context,
+        begun: Instant,
+        path: ReversePath<'_>,
+        helo: Option<&Helo>,
+    ) -> Self {
+        let config = context.config();
         let helo_name = helo.map_or("", |helo| &*helo.name);
         let sender = SenderIdentity::new(path, helo_name, config);
         #[cfg(all(feature = "testing", debug_assertions))]
