@@ -3,7 +3,7 @@
 use super::results::words;
 use std::{borrow::Cow, fmt, sync::Arc};
 
-use super::octets::{OctetSet, count_work, each_place};
+use super::octets::{OctetClasses, count_work, each_place};
 
 /// The most octets of a domain name in text form, without the last dot (RFC 1035 §2.3.4).
 pub const MAX_DOMAIN_LENGTH: usize = 253;
@@ -11,9 +11,16 @@ pub const MAX_DOMAIN_LENGTH: usize = 253;
 /// No text of more octets can become a name.
 const MAX_TEXT_LENGTH: usize = 4 * MAX_DOMAIN_LENGTH;
 
-/// The octets that may be in a name: those of labels, and the dot between them.
-static NAME_OCTETS: OctetSet =
-    OctetSet::new(&[(b'-', b'.'), (b'0', b'9'), (b'A', b'Z'), (b'_', b'_'), (b'a', b'z')]);
+/// In a name: an octet of labels, or the dot between them.
+const IN_NAME: u8 = 1;
+const DOT: u8 = 2;
+const UPPER_CASE: u8 = 4;
+
+static CLASSES: OctetClasses = OctetClasses::new(&[
+    (IN_NAME, &[(b'-', b'.'), (b'0', b'9'), (b'A', b'Z'), (b'_', b'_'), (b'a', b'z')]),
+    (DOT, &[(b'.', b'.')]),
+    (UPPER_CASE, &[(b'A', b'Z')]),
+]);
 
 /// The most octets of a label (RFC 1035 §2.3.4).
 const MAX_LABEL_LENGTH: usize = 63;
@@ -102,11 +109,26 @@ impl Domain {
         if text.len() > MAX_DOMAIN_LENGTH {
             return Err(DomainError::TooLong);
         }
-        if !NAME_OCTETS.has_all(text.as_bytes()) || !labels_fit(text) {
+        // All octets are looked at: names are short, and a branch costs more. As if a dot were before
+        // the first label.
+        let (mut all, mut any, mut in_a_row, mut last) = (IN_NAME, 0, 0, DOT);
+        for octet in text.bytes() {
+            let classes = CLASSES.of(octet);
+            all &= classes;
+            any |= classes;
+            in_a_row |= classes & last;
+            last = classes;
+        }
+        let has_empty_label = (in_a_row | last) & DOT != 0;
+        // No label is longer than the name.
+        let is_short = text.len() <= MAX_LABEL_LENGTH;
+        if all & IN_NAME == 0 || has_empty_label || !(is_short || labels_fit(text)) {
             return Err(first_error(text));
         }
         let mut name: Arc<str> = text.into();
-        if let Some(name) = Arc::get_mut(&mut name) {
+        if any & UPPER_CASE != 0
+            && let Some(name) = Arc::get_mut(&mut name)
+        {
             name.make_ascii_lowercase();
         }
         Ok(Self(name))
@@ -164,7 +186,7 @@ fn first_error(text: &str) -> DomainError {
             (b'.', 0) => return DomainError::EmptyLabel,
             (b'.', 1..=MAX_LABEL_LENGTH) => length = 0,
             (b'.', _) => return DomainError::TooLong,
-            (octet, _) if NAME_OCTETS.has(octet) => length += 1,
+            (octet, _) if CLASSES.of(octet) & IN_NAME != 0 => length += 1,
             _ => return DomainError::BadCharacter,
         }
     }

@@ -110,7 +110,8 @@ fn identity_pairs(pairs: &mut Pairs<'_>, record: &Record, identity: &IdentityRec
     pairs.optional("helo", record.helo.as_deref());
     if let Some(domain) = &outcome.policy_domain {
         pairs.pair("mechanism", outcome.mechanism.as_deref().unwrap_or("default"));
-        if !domain.eq_ignore_ascii_case(&verified.domain) {
+        // Mostly they are equal, which is seen sooner.
+        if *domain != verified.domain && !domain.eq_ignore_ascii_case(&verified.domain) {
             pairs.pair("policy-domain", domain);
         }
     }
