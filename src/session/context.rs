@@ -1,6 +1,7 @@
 //! The surroundings of a session, from its beginning to its end.
 
 use std::{
+    cell::RefCell,
     net::{IpAddr, Ipv4Addr},
     sync::Arc,
     time::Duration,
@@ -21,6 +22,21 @@ use crate::{
     wording,
 };
 
+thread_local! {
+    /// The name of this host in the session of this thread that began last.
+    static HOST_NAME: RefCell<Arc<str>> = RefCell::new("".into());
+}
+
+/// The name of this host, which mostly is the same in all sessions: they share it.
+fn shared(host_name: &str) -> Arc<str> {
+    HOST_NAME.with_borrow_mut(|last| {
+        if **last != *host_name {
+            *last = host_name.into();
+        }
+        Arc::clone(last)
+    })
+}
+
 /// The configuration, the DNS client, the client and this host. They do not change, but for the
 /// client of a relay, which is another for each message.
 #[derive(Clone, Debug)]
@@ -35,7 +51,7 @@ pub(super) struct Context {
     pub(super) relay: Option<IpAddr>,
     /// The HELO name that counts for that of the client (`client_map`).
     pub(super) mapped_helo: Option<Arc<str>>,
-    pub(super) host_name: String,
+    pub(super) host_name: Arc<str>,
     /// The time of the event that comes, where it is known.
     pub(super) time: Option<Instant>,
 }
@@ -45,7 +61,7 @@ impl Context {
         #[cfg(all(feature = "testing", debug_assertions))]
         crate::internal_error::panic_where_asked("connect", host.unwrap_or_default().as_bytes());
         let client = client.map_or(Ipv4Addr::UNSPECIFIED.into(), |client| client.to_canonical());
-        let host_name = runtime.host_name(host).to_owned();
+        let host_name = shared(runtime.host_name(host));
         Self {
             dns: runtime.dns.for_session(),
             runtime,
@@ -143,5 +159,21 @@ impl Context {
         let dns = (!self.config().dry_run).then_some((&self.dns, limit));
         // Boxed, for hardly any message is refused.
         Box::pin(wording::word(self.config(), refusal, &facts, dns)).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn equal_names_of_this_host_are_shared() {
+        let [a, b, other, c] =
+            ["mx.example", "mx.example", "mx2.example", "mx.example"].map(shared);
+        assert_eq!(
+            [&*a, &*b, &*other, &*c],
+            ["mx.example", "mx.example", "mx2.example", "mx.example"]
+        );
+        assert!(Arc::ptr_eq(&a, &b) && !Arc::ptr_eq(&b, &c));
     }
 }
