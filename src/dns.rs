@@ -241,8 +241,8 @@ impl Dns {
         resolver.with_parsed(domain.as_str(), now, look)
     }
 
-    /// The number of what the cache knows: another one when it has forgotten all, and for each cache.
-    /// `None` without a cache.
+    /// A number for the content of the cache: another one once it has forgotten all, and no two caches
+    /// have the same. `None` without a cache.
     pub fn generation(&self) -> Option<u64> {
         let Source::Resolver(resolver, _) = &self.source else { return None };
         resolver.cache.generation()

@@ -133,8 +133,8 @@ impl Session {
         (self.exemption.is_none() && self.context.relay.is_none()).then_some(self.context.client)
     }
 
-    /// The time of the event that comes next: HELO, MAIL FROM or the end of a message. Without it they
-    /// come when they are told.
+    /// Says when the next event came: HELO, MAIL FROM or the end of a message. Whoever says so does before
+    /// each; else the time is read.
     pub fn at(&mut self, time: Instant) -> &mut Self {
         self.context.time = Some(time);
         self

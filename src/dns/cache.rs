@@ -96,7 +96,7 @@ pub(super) struct Cache {
     /// `None`: nothing is kept.
     entries: Option<Arc<Entries<Key, Arc<Entry>, Slots>>>,
     slots: usize,
-    /// The number of what is known, which no other cache has.
+    /// A number for the content, which no other cache has.
     generation: Arc<AtomicU64>,
 }
 
@@ -240,8 +240,7 @@ impl Cache {
         }
     }
 
-    /// The number of what is known: another one once all of it was forgotten. `None` where nothing is
-    /// kept.
+    /// A number for the content: another one once all of it was forgotten. `None` where nothing is kept.
     pub(super) fn generation(&self) -> Option<u64> {
         self.entries.as_ref().map(|_| self.generation.load(Ordering::Acquire))
     }

@@ -22,7 +22,8 @@ pub struct HeaderField {
 
 /// Lays out the value of a header field in lines.
 ///
-/// A value consists of chunks, which are never broken, with one space or fold between two of them.
+/// A value consists of chunks with one space or fold between two of them. They are never broken, but for
+/// comments, which may be between their words.
 /// Chunks that belong together make a group: one that fits into a line of its own is not broken
 /// where it could begin a new one.
 #[derive(Debug)]
@@ -107,8 +108,9 @@ impl Folding {
         }
     }
 
-    /// Adds text to the last chunk, where nothing may come between.
+    /// Adds text without a space to the last chunk, where nothing may come between.
     pub fn attach(&mut self, text: &str) {
+        debug_assert!(!text.contains(' '), "{text:?}");
         match self.chunks.last_mut() {
             Some(chunk) if !self.begins_group => {
                 self.text.push_str(text);
@@ -118,8 +120,8 @@ impl Folding {
         }
     }
 
-    /// Lays out the lines: at most 78 octets, name and colon included, unless a single chunk is
-    /// longer.
+    /// Lays out the lines: at most 78 octets, name and colon included, unless a single chunk, or a word of
+    /// a comment, is longer.
     pub fn finish(self) -> HeaderField {
         let Self { name, mut text, mut chunks, .. } = self;
         // Hardly ever are there more lines.

@@ -9,12 +9,12 @@ pub(super) struct Clock {
 }
 
 impl Clock {
-    /// The time since the task last waited, or a moment later.
+    /// A time that was read after the task last waited.
     pub(super) fn now(&mut self) -> Instant {
         *self.read.get_or_insert_with(Instant::now)
     }
 
-    /// The same, where it is known without a look at the clock of the system.
+    /// The same; `None` where it was not read yet.
     pub(super) fn known(&self) -> Option<Instant> {
         self.read
     }

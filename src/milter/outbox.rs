@@ -78,7 +78,8 @@ impl Outlet {
         !self.is_stuck() && put_aside(self, octets)
     }
 
-    /// Writes packets at once, behind what could not be written before.
+    /// Writes packets that are not to be put aside ([`Self::put_aside`]) at once, behind what could not
+    /// be written before.
     ///
     /// # Errors
     ///

@@ -195,8 +195,8 @@ impl Limit {
         }
     }
 
-    /// Ready when the time is over. The task `was_woken` since it asked last, perhaps for that; the
-    /// clock went on when it was woken before.
+    /// Ready when the time is over. The task `was_woken` since it asked last, perhaps for that. What the
+    /// clock knows was read after the task was last woken: a timer that woke it then fired before.
     pub(super) fn poll(
         &mut self,
         cx: &mut std::task::Context<'_>,
@@ -224,32 +224,45 @@ mod tests {
     use super::*;
 
     /// A task that was woken for something else, and at the same time by the timer, is not woken again.
+    /// Each step has a limit to begin with, if it is to begin again, and the time that goes by.
     #[tokio::test(start_paused = true)]
     async fn a_limit_is_met_without_a_further_wake() {
-        let minute = Duration::from_secs(60);
-        for (restarts, waited, is_over) in [
-            (None, minute, true),
-            (None, minute - Duration::from_millis(2), false),
-            (Some(minute), minute, true),
-            (Some(2 * minute), minute, false),
-            (Some(2 * minute), 2 * minute, true),
-            (Some(minute / 2), minute / 2, true),
-        ] {
+        let (minute, tick) = (Duration::from_secs(60), Duration::from_millis(2));
+        type Step = (Option<Duration>, Duration);
+        let cases: [(&[Step], bool); 8] = [
+            (&[(None, minute)], true),
+            (&[(None, minute - tick)], false),
+            (&[(Some(minute), minute)], true),
+            (&[(Some(2 * minute), minute)], false),
+            (&[(Some(2 * minute), minute), (None, minute)], true),
+            (&[(Some(2 * minute), minute), (None, minute - tick)], false),
+            (&[(Some(minute / 2), minute / 2)], true),
+            (&[(Some(2 * minute), minute), (Some(minute / 2), minute / 2)], true),
+        ];
+        // Whether the time is read before the limit is asked, as it is for a packet.
+        for (steps, is_over, is_read) in cases
+            .into_iter()
+            .flat_map(|(steps, is_over)| [true, false].map(|it| (steps, is_over, it)))
+        {
             let (mut limit, mut clock) = (Limit::new(minute), Clock::default());
             let ask = async |limit: &mut Limit, clock: &Clock| {
                 poll_fn(|cx| Poll::Ready(limit.poll(cx, clock, false).is_ready())).await
             };
-            assert!(!ask(&mut limit, &clock).await);
-            if let Some(time) = restarts {
-                limit.restart(clock.now(), time);
-                assert!(!ask(&mut limit, &clock).await);
+            let mut found = ask(&mut limit, &clock).await;
+            for (restart, waited) in steps {
+                assert!(!found);
+                if let Some(time) = restart {
+                    limit.restart(clock.now(), *time);
+                    assert!(!ask(&mut limit, &clock).await);
+                }
+                clock.go_on();
+                tokio::time::advance(*waited).await;
+                if is_read {
+                    clock.now();
+                }
+                found = ask(&mut limit, &clock).await;
             }
-            tokio::time::advance(waited).await;
-            clock.go_on();
-            assert_eq!(ask(&mut limit, &clock).await, is_over, "{restarts:?} {waited:?}");
-            // Also where the time was read meanwhile.
-            clock.now();
-            assert_eq!(ask(&mut limit, &clock).await, is_over, "{restarts:?} {waited:?}");
+            assert_eq!(found, is_over, "{steps:?} {is_read}");
         }
     }
 }

@@ -619,6 +619,27 @@ async fn a_message_behind_work_is_the_next_daemons() {
     }
 }
 
+/// The time of a check is its own, also where the packets of two came together, and the first has taken
+/// all of its time.
+#[tokio::test(start_paused = true)]
+async fn a_check_behind_another_has_a_time_of_its_own() {
+    let config = "reject_helo_results = fail\nreject_results = fail\ntimeout_secs = 3\ndns_timeout_secs = 10";
+    let (server, _log, _drain) = server_with_zone(config, "bad.example * !silence");
+    let (mut peer, ours) = UnixStream::pair().unwrap();
+    let _served = tokio::spawn(serve(Socket::Unix(ours), server));
+    let client = packet(b'C', b"h\x004\0\x01192.0.2.1\0");
+    let (helo, mail) = (packet(b'H', b"bad.example\0"), packet(b'M', b"<>\0"));
+    let begun = Instant::now();
+    peer.write_all(&[OPEN, &client, &helo, &mail].concat()).await.unwrap();
+    let (mut answered, mut came) = (Vec::new(), Vec::new());
+    while came.len() < 3 {
+        assert_ne!(peer.read_buf(&mut answered).await.unwrap(), 0);
+        let count = answered.windows(5).filter(|answer| answer == b"\0\0\0\x01c").count();
+        came.resize(count, begun.elapsed().as_secs());
+    }
+    assert_eq!(came, [0, 3, 6]);
+}
+
 /// A connection that waits has lent its buffers to the thread, and loses nothing by that, wherever
 /// in a packet it waits.
 #[tokio::test]

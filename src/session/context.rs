@@ -52,7 +52,7 @@ pub(super) struct Context {
     /// The HELO name that counts for that of the client (`client_map`).
     pub(super) mapped_helo: Option<Arc<str>>,
     pub(super) host_name: Arc<str>,
-    /// The time of the event that comes, where it is known.
+    /// When the next event came, where that was said.
     pub(super) time: Option<Instant>,
 }
 
@@ -73,7 +73,7 @@ impl Context {
         }
     }
 
-    /// The time of the event that has come.
+    /// When the event under way came.
     pub(super) fn now(&mut self) -> Instant {
         self.time.take().unwrap_or_else(Instant::now)
     }
