@@ -6,8 +6,9 @@
 //! comes at once. Whoever makes others share a place with his domains makes them take the longer way,
 //! and no other outcome.
 //!
-//! An outcome holds until the time of its answers is over, also where a full cache has lost them
-//! meanwhile.
+//! An outcome holds until the time of its answers is over. Now and then it is looked for in the cache all
+//! the same: so the cache knows that the record is asked for and keeps it, and if it has lost it, the
+//! check is made anew.
 
 use std::{cell::RefCell, net::IpAddr, sync::Arc};
 
@@ -19,6 +20,9 @@ use crate::mail::domain::Domain;
 /// The places of a thread: pairs, of which an outcome may be in one, a power of two.
 const PLACES: usize = 2048;
 const PAIRS: usize = PLACES / 2;
+
+/// How often an outcome is found before it is looked for in the cache again.
+const USES: u8 = 31;
 
 /// The most octets of a domain that is remembered; few that send mail have more.
 const MAX_NAME: usize = 47;
@@ -48,16 +52,20 @@ struct Recent {
     limits: [usize; 2],
     until: Instant,
     outcome: Arc<Outcome>,
+    /// How often it is still found.
+    uses: u8,
     /// The octets of the domain, of which there are so many.
     name: [u8; MAX_NAME],
     length: u8,
 }
 
-/// The outcome that this thread remembers, if it holds at this time.
+/// The outcome that this thread remembers, if it holds at this time and need not be looked for in the
+/// cache.
 pub(super) fn find(asked: &Asked<'_>, now: Instant) -> Option<Arc<Outcome>> {
-    RECENT.with_borrow(|pairs| {
-        let mut pair = pairs.get(asked.pair())?.iter().flatten();
+    RECENT.with_borrow_mut(|pairs| {
+        let mut pair = pairs.get_mut(asked.pair())?.iter_mut().flatten();
         let recent = pair.find(|recent| recent.is_for(asked))?;
+        recent.uses = recent.uses.checked_sub(1)?;
         (now < recent.until).then(|| Arc::clone(&recent.outcome))
     })
 }
@@ -74,7 +82,7 @@ pub(super) fn keep(asked: &Asked<'_>, outcome: &Arc<Outcome>, until: Instant) {
     beginning.copy_from_slice(octets);
     let Asked { generation, client, .. } = *asked;
     let (limits, outcome) = (asked.limits.allowed(), Arc::clone(outcome));
-    let recent = Recent { generation, client, limits, until, outcome, name, length };
+    let recent = Recent { generation, client, limits, until, outcome, uses: USES, name, length };
     RECENT.with_borrow_mut(|pairs| {
         if pairs.is_empty() {
             pairs.resize_with(PAIRS, Default::default);
@@ -179,6 +187,24 @@ mod tests {
                     prop_assert_eq!(Some(&outcome), known.map(|(outcome, _)| outcome));
                 }
             }
+        }
+    }
+
+    /// What is found often is looked for in the cache in between.
+    #[test]
+    fn outcomes_are_found_so_often() {
+        forget();
+        let (domain, limits, now) =
+            (Domain::parse("a.example").unwrap(), Limits::default(), Instant::now());
+        let client = Ipv4Addr::LOCALHOST.into();
+        let asked = Asked { generation: OWN, domain: &domain, client, limits: &limits };
+        let outcome = Arc::new(Outcome::without_record(SpfResult::Pass, None));
+        for _ in 0..2 {
+            keep(&asked, &outcome, now + Duration::from_secs(1));
+            for _ in 0..USES {
+                assert_eq!(find(&asked, now), Some(Arc::clone(&outcome)));
+            }
+            assert_eq!((find(&asked, now), find(&asked, now)), (None, None));
         }
     }
 
