@@ -109,24 +109,16 @@ impl Domain {
         if text.len() > MAX_DOMAIN_LENGTH {
             return Err(DomainError::TooLong);
         }
-        // All octets are looked at: names are short, and a branch costs more. As if a dot were before
-        // the first label.
-        let (mut all, mut any, mut in_a_row, mut last) = (IN_NAME, 0, 0, DOT);
-        for octet in text.bytes() {
-            let classes = CLASSES.of(octet);
-            all &= classes;
-            any |= classes;
-            in_a_row |= classes & last;
-            last = classes;
-        }
-        let has_empty_label = (in_a_row | last) & DOT != 0;
+        // As if a dot were before the first label.
+        let found = CLASSES.of_all(text, DOT);
+        let has_empty_label = (found.in_a_row | found.last) & DOT != 0;
         // No label is longer than the name.
         let is_short = text.len() <= MAX_LABEL_LENGTH;
-        if all & IN_NAME == 0 || has_empty_label || !(is_short || labels_fit(text)) {
+        if found.all & IN_NAME == 0 || has_empty_label || !(is_short || labels_fit(text)) {
             return Err(first_error(text));
         }
         let mut name: Arc<str> = text.into();
-        if any & UPPER_CASE != 0
+        if found.any & UPPER_CASE != 0
             && let Some(name) = Arc::get_mut(&mut name)
         {
             name.make_ascii_lowercase();

@@ -106,11 +106,38 @@ impl OctetClasses {
         Self(table)
     }
 
+    /// The bits of all octets of a text, with those of an octet as if it were `before` the text.
+    pub fn of_all(&self, text: &str, before: u8) -> TextClasses {
+        // All octets are looked at: texts are short, and a branch costs more.
+        let mut found = TextClasses { all: u8::MAX, any: 0, in_a_row: 0, last: before };
+        for octet in text.bytes() {
+            let classes = self.of(octet);
+            found.all &= classes;
+            found.any |= classes;
+            found.in_a_row |= classes & found.last;
+            found.last = classes;
+        }
+        found
+    }
+
     /// The bits of an octet.
     pub fn of(&self, octet: u8) -> u8 {
         // There are some for each octet.
         self.0.get(usize::from(octet)).copied().unwrap_or_default()
     }
+}
+
+/// The classes of the octets of a text.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct TextClasses {
+    /// Those of every octet.
+    pub all: u8,
+    /// Those of any octet.
+    pub any: u8,
+    /// Those of two octets in a row.
+    pub in_a_row: u8,
+    /// Those of the last octet; of the one before the text, where it is empty.
+    pub last: u8,
 }
 
 /// Octets as text, with U+FFFD for what is not UTF-8.

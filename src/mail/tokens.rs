@@ -67,16 +67,9 @@ pub fn is_token(text: &str) -> bool {
 
 /// Whether the text is a `dot-atom-text` (RFC 5322 §3.2.3).
 pub fn is_dot_atom(text: &str) -> bool {
-    // All octets are looked at: texts are short, and a branch costs more. There has to be an atom behind
-    // each dot, and one before it, as if a dot were there before the first octet.
-    let (mut all, mut in_a_row, mut last) = (IN_DOT_ATOM, 0, DOT);
-    for octet in text.bytes() {
-        let classes = CLASSES.of(octet);
-        all &= classes;
-        in_a_row |= classes & last;
-        last = classes;
-    }
-    all == IN_DOT_ATOM && (in_a_row | last) & DOT == 0
+    // There has to be an atom behind each dot, and one before it, as if a dot were before the text.
+    let found = CLASSES.of_all(text, DOT);
+    found.all & IN_DOT_ATOM != 0 && (found.in_a_row | found.last) & DOT == 0
 }
 
 /// Whether a reader could see an encoded word (RFC 2047) in the text.

@@ -37,9 +37,7 @@ impl Replies {
     fn push_texts(&mut self, kind: ReplyKind, head: &[u8], texts: &[&[&str]]) -> io::Result<()> {
         let parts = || texts.iter().copied().flatten();
         // Nothing of ours has a NUL; what stands behind one would be read as something else.
-        let has_nul =
-            |part: &&str| part.bytes().fold(false, |has_one, octet| has_one | (octet == 0));
-        if parts().any(has_nul) {
+        if parts().any(|part| part.contains('\0')) {
             return Err(io::Error::new(
                 io::ErrorKind::InvalidData,
                 "internal error: NUL in a text for the MTA",
