@@ -45,9 +45,12 @@ impl Buffer {
         }
     }
 
-    /// Whether its memory is not too large for others.
-    pub(super) fn is_small(&self) -> bool {
-        self.octets.capacity() <= MAX_SPARE
+    /// Lets go of the memory where nothing is in it. One that is too large for others is kept as long as
+    /// there is a message under way.
+    pub(super) fn rest(&mut self, is_busy: bool) {
+        if self.octets.is_empty() && (!is_busy || self.octets.capacity() <= MAX_SPARE) {
+            self.give_back();
+        }
     }
 
     /// Lets go of the memory and of what is in it.
@@ -116,10 +119,12 @@ mod tests {
                 // None is spare.
                 let mut buffer = Buffer::new(kind);
                 buffer.equip();
-                assert_eq!((buffer.capacity(), buffer.is_small()), (0, true));
+                assert_eq!(buffer.capacity(), 0);
                 buffer.reserve_exact(size);
                 buffer.extend_from_slice(b"secret");
-                assert_eq!(buffer.is_small(), is_kept);
+                // What is in it is still needed.
+                buffer.rest(false);
+                assert_eq!(buffer.as_slice(), b"secret");
                 drop(buffer);
                 assert_eq!(spare(kind), if is_kept { size } else { 0 });
                 let mut next = Buffer::new(kind);
@@ -137,6 +142,21 @@ mod tests {
             assert_eq!(spare(kind), 10);
             buffer.give_back();
             assert_eq!((buffer.capacity(), spare(kind)), (0, 1));
+        }
+    }
+
+    #[test]
+    fn empty_buffers_rest() {
+        // A large one is kept for what is left of a message.
+        for (size, is_busy, rests) in [
+            (MAX_SPARE, true, true),
+            (MAX_SPARE, false, true),
+            (MAX_SPARE + 1, true, false),
+            (MAX_SPARE + 1, false, true),
+        ] {
+            let mut buffer = Buffer { kind: Kind::Input, octets: Vec::with_capacity(size) };
+            buffer.rest(is_busy);
+            assert_eq!(buffer.capacity() == 0, rests, "{size} {is_busy}");
         }
     }
 }

@@ -114,7 +114,7 @@ impl<'a> Conversation<'a> {
         let [mut drain_armed, mut stuck_armed] = [(); 2].map(|()| Armed::default());
         let mut limit = Limit::new(NEGOTIATION_LIMIT);
         let (mut framing, mut input) = (Framing::default(), Buffer::new(Kind::Input));
-        let (mut owes_octets, mut reads_in_a_row, mut given_up) = (false, 0, 0);
+        let (mut owes_octets, mut may_read, mut reads_in_a_row, mut given_up) = (false, true, 0, 0);
         loop {
             self.clock.go_on();
             let mut rest = input.as_slice();
@@ -160,22 +160,17 @@ impl<'a> Conversation<'a> {
                 yield_now().await;
             }
             loop {
-                input.equip();
-                match self.socket.read_now(&mut input, framing.is_within_packet())? {
+                match self.socket.read_now(&mut input, framing.is_within_packet(), &mut may_read)? {
                     Some(0) => return Ok(()),
                     Some(_) => break,
-                    // One that is large is kept as long as there is a message under way.
-                    None if input.is_empty() && (!self.is_busy || input.is_small()) => {
-                        input.give_back();
-                    }
-                    None => {}
+                    None => input.rest(self.is_busy),
                 }
-                (reads_in_a_row, given_up) = (0, 0);
                 // What else wakes the task is asked for only where it was woken without octets, or
                 // where it is there.
-                let (mut was_woken, is_drained) = (false, drained.is_terminated());
+                let (mut polls, is_drained) = (0_u32, drained.is_terminated());
                 let awaited = poll_fn(|cx| {
-                    let was_woken = std::mem::replace(&mut was_woken, true);
+                    polls += 1;
+                    let was_woken = polls > 1;
                     if let Poll::Ready(result) = self.socket.poll_readable(cx) {
                         return Poll::Ready(result.map(|()| Awaited::Octets));
                     }
@@ -193,9 +188,13 @@ impl<'a> Conversation<'a> {
                     limit.poll(cx, &self.clock, was_woken).map(|()| Err(too_slow()))
                 });
                 let awaited = awaited.await?;
+                // Others of the thread have had their turn.
+                if polls > 1 {
+                    (reads_in_a_row, given_up) = (0, 0);
+                }
                 self.clock.go_on();
                 match awaited {
-                    Awaited::Octets => {}
+                    Awaited::Octets => may_read = true,
                     Awaited::Stuck => self.outlet.finish().await?,
                     Awaited::End => return Ok(()),
                 }

@@ -9,7 +9,7 @@ use tokio::{
     time::{Instant, sleep, timeout},
 };
 
-use super::{armed::Armed, clock::Clock};
+use super::{armed::Armed, buffers::Buffer, clock::Clock};
 
 /// Octets read at once; most packets are smaller.
 const READ_SIZE: usize = 4096;
@@ -47,15 +47,21 @@ impl Socket {
         Self::Tcp(stream)
     }
 
-    /// Reads what is there, without waiting; `None` where nothing is. 0 octets are the end.
+    /// Reads what is there, without waiting, if there `may_be` something; `None` where nothing is. 0 octets
+    /// are the end.
     ///
-    /// Where less is there than there is room for, the next call does not ask the system before it
-    /// says that there is more.
+    /// Where less is there than there is room for, there is no more for now: that takes a wait
+    /// ([`Self::poll_readable`]).
     pub(super) fn read_now(
         &self,
-        input: &mut Vec<u8>,
+        input: &mut Buffer,
         is_large: bool,
+        may_be: &mut bool,
     ) -> io::Result<Option<usize>> {
+        if !*may_be {
+            return Ok(None);
+        }
+        input.equip();
         input.reserve(if is_large { LARGE_READ_SIZE } else { READ_SIZE });
         let room = input.capacity() - input.len();
         let mut read = None;
@@ -67,13 +73,19 @@ impl Socket {
         };
         let readable = Interest::READABLE;
         let result = match self {
-            Self::Tcp(stream) => stream.try_io(readable, || note(stream.try_read_buf(input))),
-            Self::Unix(stream) => stream.try_io(readable, || note(stream.try_read_buf(input))),
+            Self::Tcp(stream) => {
+                stream.try_io(readable, || note(stream.try_read_buf(&mut **input)))
+            }
+            Self::Unix(stream) => {
+                stream.try_io(readable, || note(stream.try_read_buf(&mut **input)))
+            }
         };
         match result {
-            Err(error) if error.kind() != io::ErrorKind::WouldBlock => Err(error),
-            _ => Ok(read),
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => *may_be = false,
+            Err(error) => return Err(error),
         }
+        Ok(read)
     }
 
     /// Whether there may be something to read; else the task is woken when there is.
