@@ -1,4 +1,11 @@
-//! Counts of atomics, which cost a few nanoseconds each: what is counted, others know.
+//! Counts of atomics: what is counted, others know.
+//!
+//! To count for all threads costs some nanoseconds, and more where another thread counted last. What only
+//! one thread counts (`*_alone`) costs next to nothing, and can be read by all.
+
+mod by_thread;
+
+pub use by_thread::{ByThread, Own, Part};
 
 use std::{
     array,
@@ -29,10 +36,28 @@ impl<const N: usize> Tally<N> {
         }
     }
 
+    /// Adds so many to the count of a kind, which no other thread adds to.
+    pub fn add_alone(&self, kind: usize, number: u64) {
+        if let Some(count) = self.0.get(kind) {
+            add_alone(count, number);
+        }
+    }
+
+    /// Adds what was counted elsewhere; no other thread adds to this.
+    pub fn absorb(&self, other: &Self) {
+        self.0.iter().zip(other.read()).for_each(|(count, number)| add_alone(count, number));
+    }
+
     /// The counts.
     pub fn read(&self) -> [u64; N] {
         self.0.each_ref().map(|count| count.load(Ordering::Relaxed))
     }
+}
+
+/// Adds to a count that no other thread adds to.
+pub fn add_alone(count: &AtomicU64, number: u64) {
+    // What was counted before is seen by who sees this.
+    count.store(count.load(Ordering::Relaxed).wrapping_add(number), Ordering::Release);
 }
 
 /// The upper bounds of a histogram's buckets, in microseconds.
@@ -62,13 +87,31 @@ pub struct Distribution {
 impl Histogram {
     /// Adds something that took so long.
     pub fn observe(&self, took: Duration) {
-        let nanos = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
-        // A bucket has its upper bound in it (as Prometheus has it: `le`).
-        let micros = nanos.div_ceil(1000);
-        self.0.count(1 + BOUNDS.iter().take_while(|bound| micros > **bound).count());
+        let (bucket, nanos) = Self::place(took);
+        self.0.count(bucket);
         if nanos > 0 {
             self.0.add(0, nanos);
         }
+    }
+
+    /// Adds something that took so long; no other thread does.
+    pub fn observe_alone(&self, took: Duration) {
+        let (bucket, nanos) = Self::place(took);
+        self.0.add_alone(bucket, 1);
+        self.0.add_alone(0, nanos);
+    }
+
+    /// Adds what was observed elsewhere; no other thread adds to this.
+    pub fn absorb(&self, other: &Self) {
+        self.0.absorb(&other.0);
+    }
+
+    /// The bucket, and the nanoseconds for the total.
+    fn place(took: Duration) -> (usize, u64) {
+        let nanos = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
+        // A bucket has its upper bound in it (as Prometheus has it: `le`).
+        let micros = nanos.div_ceil(1000);
+        (1 + BOUNDS.iter().take_while(|bound| micros > **bound).count(), nanos)
     }
 
     /// The counts so far.
@@ -111,6 +154,9 @@ mod tests {
             micros(30_000_001),
         ];
         took.iter().for_each(|took| histogram.observe(*took));
+        let alone = Histogram::default();
+        took.iter().for_each(|took| alone.observe_alone(*took));
+        assert_eq!(alone.read(), histogram.read());
         let Distribution { buckets, count, total } = histogram.read();
         assert_eq!((count, total), (5, took.iter().sum()));
         assert_eq!(buckets[..2], [(micros(500), 2), (micros(1000), 3)]);

@@ -108,7 +108,7 @@ impl Resolver {
         now: Instant,
     ) -> Option<(Result<Answer, Failure>, Instant)> {
         let found = self.cache.find_at(&Key { name: name.clone(), record_type }, now)?;
-        count(&self.counters.hits);
+        self.counters.hit();
         Some(found)
     }
 
@@ -120,13 +120,13 @@ impl Resolver {
         look: impl FnOnce(&T) -> Option<R>,
     ) -> Option<R> {
         let found = self.cache.with_texts(name, now, |texts| look(texts.parsed_ref()?))?;
-        count(&self.counters.hits);
+        self.counters.hit();
         Some(found)
     }
 
     /// Counts a look-up that was answered by what is known.
     pub(super) fn count_hit(&self) {
-        count(&self.counters.hits);
+        self.counters.hit();
     }
 
     pub(super) async fn lookup(
@@ -137,7 +137,7 @@ impl Resolver {
     ) -> Result<Answer, Failure> {
         let key = Key { name: name.clone(), record_type };
         if let Some(outcome) = self.cache.find(&key) {
-            count(&self.counters.hits);
+            self.counters.hit();
             return outcome;
         }
         count(&self.counters.misses);

@@ -2,13 +2,14 @@
 
 use std::{
     sync::atomic::{AtomicU64, Ordering},
+    thread::LocalKey,
     time::Duration,
 };
 
 use super::answer::{Answer, Failure, RecordType};
 use crate::{
     mail::results::{Words, words},
-    tally::{Distribution, Histogram, Tally},
+    tally::{ByThread, Distribution, Histogram, Own, Part, Tally, add_alone},
 };
 
 words! {
@@ -54,8 +55,8 @@ type Outcomes<T> = [T; RecordType::ALL.len()];
 /// Totals of a [`Dns`](super::Dns) since the start, as they grow, kept over a reload.
 #[derive(Debug, Default)]
 pub(super) struct Counters {
-    /// Look-ups answered from the cache.
-    pub(super) hits: AtomicU64,
+    /// Look-ups answered from the cache, which most are.
+    pub(super) hits: ByThread<Hits>,
     /// Look-ups that the cache could not answer.
     pub(super) misses: AtomicU64,
     /// Look-ups that waited for an equal one already under way; part of `misses`.
@@ -75,6 +76,23 @@ pub(super) struct Counters {
     /// Look-ups that were begun before their turn: those whose turn came, and the others.
     prefetches_used: AtomicU64,
     prefetches_unused: AtomicU64,
+}
+
+/// The look-ups that a thread answered from the cache.
+#[derive(Debug, Default)]
+pub(super) struct Hits(AtomicU64);
+
+impl Part for Hits {
+    fn own() -> &'static LocalKey<Own<Self>> {
+        thread_local! {
+            static OWN: Own<Hits> = const { Own::new() };
+        }
+        &OWN
+    }
+
+    fn absorb(&self, other: &Self) {
+        add_alone(&self.0, other.0.load(Ordering::Relaxed));
+    }
 }
 
 /// A reading of the counts.
@@ -120,6 +138,11 @@ impl Counters {
         self.seconds.observe(took);
     }
 
+    /// Counts a look-up that was answered from the cache.
+    pub(super) fn hit(&self) {
+        self.hits.with_own(|hits| add_alone(&hits.0, 1));
+    }
+
     /// Counts look-ups that were begun before their turn, when it is known whether that came.
     pub(super) fn prefetched(&self, used: u64, unused: u64) {
         self.prefetches_used.fetch_add(used, Ordering::Relaxed);
@@ -129,7 +152,7 @@ impl Counters {
     pub(super) fn read(&self, in_flight: u64, entries: u64) -> Statistics {
         let read = |count: &AtomicU64| count.load(Ordering::Relaxed);
         Statistics {
-            hits: read(&self.hits),
+            hits: read(&self.hits.total().0),
             misses: read(&self.misses),
             coalesced: read(&self.coalesced),
             queries: read(&self.queries),

@@ -11,7 +11,7 @@ use prometheus::{
 use super::{
     conclusion::{MessageVerdict, Reason},
     family::{Sample, Value, as_float, family, number},
-    metrics::{CODES, EXEMPTIONS, Method, Metrics, code_at, place_of},
+    metrics::{CODES, Counts, EXEMPTIONS, Method, Metrics, Program, code_at, place_of},
     process::Process,
     reading::Reading,
 };
@@ -41,12 +41,13 @@ impl Metrics {
     pub(super) fn text(&self) -> Result<String, String> {
         let mut exposition = Exposition::default();
         let reading = self.reading();
-        exposition.configuration(self, &reading);
-        exposition.mail(self, &reading);
-        exposition.times(self);
+        let (mail, program) = (self.mail(), &*self.program);
+        exposition.configuration(program, &reading);
+        exposition.mail(&mail, &reading);
+        exposition.times(&mail);
         exposition.dns(&reading);
-        exposition.program(self, &reading);
-        exposition.process(&Process::read(), read(&self.counts.started));
+        exposition.program(program, &mail, &reading);
+        exposition.process(&Process::read(), read(&program.started));
         exposition.encode()
     }
 }
@@ -62,8 +63,7 @@ impl Exposition {
         text.map_err(|error| format!("cannot write metrics: {error}"))
     }
 
-    fn configuration(&mut self, metrics: &Metrics, reading: &Reading) {
-        let counts = &metrics.counts;
+    fn configuration(&mut self, program: &Program, reading: &Reading) {
         let version = vec![("version", env!("CARGO_PKG_VERSION").to_owned())];
         self.add(
             "build_info",
@@ -81,11 +81,11 @@ impl Exposition {
             "Reloads of the configuration, by outcome. After a failure the former one stays in force.",
             "outcome",
             [
-                ("success", read(&counts.reloads)),
-                ("failure", read(&counts.failed_reloads)),
+                ("success", read(&program.reloads)),
+                ("failure", read(&program.failed_reloads)),
             ],
         );
-        let has_failed = counts.has_reload_failed.load(Ordering::Relaxed);
+        let has_failed = program.has_reload_failed.load(Ordering::Relaxed);
         self.gauge(
             "config_last_reload_success",
             "Whether the last reload succeeded; 1 if there was none.",
@@ -94,12 +94,11 @@ impl Exposition {
         self.gauge(
             "config_last_reload_timestamp_seconds",
             "When the configuration in force was loaded, in seconds since 1970.",
-            read(&counts.loaded),
+            read(&program.loaded),
         );
     }
 
-    fn mail(&mut self, metrics: &Metrics, reading: &Reading) {
-        let counts = &metrics.counts;
+    fn mail(&mut self, counts: &Counts, reading: &Reading) {
         self.counters(
             "messages_total",
             "Messages that were received to their end, by what the MTA was told. What was refused at HELO, MAIL FROM or RCPT TO \
@@ -159,8 +158,7 @@ impl Exposition {
         );
     }
 
-    fn times(&mut self, metrics: &Metrics) {
-        let counts = &metrics.counts;
+    fn times(&mut self, counts: &Counts) {
         let stages = Method::ALL.iter().zip(&counts.stages).map(|((_, word), histogram)| {
             (vec![("stage", (*word).to_owned())], Value::Distribution(histogram.read()))
         });
@@ -239,8 +237,7 @@ impl Exposition {
         );
     }
 
-    fn program(&mut self, metrics: &Metrics, reading: &Reading) {
-        let counts = &metrics.counts;
+    fn program(&mut self, program: &Program, mail: &Counts, reading: &Reading) {
         self.gauge(
             "connections",
             "Connections of MTAs that are served.",
@@ -256,16 +253,16 @@ impl Exposition {
             "Connections that were accepted and wait to be served. More wait with the system.",
             widened(reading.connections_waiting),
         );
-        let ended = read(&counts.ended);
+        let ended = read(&mail.ended);
         self.gauge(
             "messages_in_flight",
             "Messages between MAIL FROM and their end.",
-            read(&counts.begun).saturating_sub(ended),
+            read(&mail.begun).saturating_sub(ended),
         );
         self.counter(
             "panics_total",
             "Internal errors that ended the work on something; the log has them.",
-            read(&counts.panics),
+            read(&program.panics),
         );
         self.counter(
             "log_lines_dropped_total",

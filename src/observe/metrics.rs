@@ -7,6 +7,7 @@ use std::{
         Arc, OnceLock,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
+    thread::LocalKey,
     time::{SystemTime, UNIX_EPOCH},
 };
 
@@ -22,7 +23,7 @@ use crate::{
     },
     policy::Exemption,
     session::{IdentityRecord, Recipient, Record},
-    tally::{Histogram, Tally},
+    tally::{self, ByThread, Histogram, Own, Part, Tally},
 };
 
 words! {
@@ -77,11 +78,12 @@ pub(super) fn code_at(place: usize) -> usize {
 /// The counts. Cheap to clone; all clones are the same counts.
 #[derive(Clone, Debug, Default)]
 pub struct Metrics {
-    pub(super) counts: Arc<Counts>,
+    mail: ByThread<Counts>,
+    pub(super) program: Arc<Program>,
 }
 
 /// Where the figures come from that others keep.
-pub(super) struct Source(Box<dyn Fn() -> Reading + Send + Sync>);
+struct Source(Box<dyn Fn() -> Reading + Send + Sync>);
 
 impl fmt::Debug for Source {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -89,7 +91,7 @@ impl fmt::Debug for Source {
     }
 }
 
-/// The counts, by the places of their labels; those of most messages first, and so close together.
+/// The counts of mail, by the places of their labels; those of most messages first, and so close together.
 #[repr(C)]
 #[derive(Debug, Default)]
 pub(super) struct Counts {
@@ -107,6 +109,11 @@ pub(super) struct Counts {
     pub(super) exemptions: Tally<{ EXEMPTIONS.len() }>,
     pub(super) not_enforced: Tally<{ Reason::ALL.len() }>,
     pub(super) replies: [Tally<CODES>; Reason::ALL.len()],
+}
+
+/// What happens to the program, which is seldom.
+#[derive(Debug, Default)]
+pub(super) struct Program {
     pub(super) panics: AtomicU64,
     pub(super) reloads: AtomicU64,
     pub(super) failed_reloads: AtomicU64,
@@ -118,104 +125,141 @@ pub(super) struct Counts {
     source: OnceLock<Source>,
 }
 
+impl Part for Counts {
+    fn own() -> &'static LocalKey<Own<Self>> {
+        thread_local! {
+            static OWN: Own<Counts> = const { Own::new() };
+        }
+        &OWN
+    }
+
+    fn absorb(&self, other: &Self) {
+        // Of a message that begins and ends in between, the beginning is read.
+        tally::add_alone(&self.ended, other.ended.load(Ordering::Acquire));
+        tally::add_alone(&self.begun, other.begun.load(Ordering::Relaxed));
+        self.verdicts.absorb(&other.verdicts);
+        self.spf_helo.absorb(&other.spf_helo);
+        self.spf_mailfrom.absorb(&other.spf_mailfrom);
+        self.messages.absorb(&other.messages);
+        self.stages.iter().zip(&other.stages).for_each(|(stage, other)| stage.absorb(other));
+        self.dkim.absorb(&other.dkim);
+        self.dmarc.absorb(&other.dmarc);
+        self.iprev.absorb(&other.iprev);
+        self.exemptions.absorb(&other.exemptions);
+        self.not_enforced.absorb(&other.not_enforced);
+        self.replies.iter().zip(&other.replies).for_each(|(replies, other)| replies.absorb(other));
+    }
+}
+
 impl Metrics {
     /// Counts from now on; the configuration in force was loaded now.
     pub(super) fn new() -> Self {
         let metrics = Self::default();
-        metrics.counts.loaded.store(now(), Ordering::Relaxed);
-        metrics.counts.started.store(now(), Ordering::Relaxed);
+        metrics.program.loaded.store(now(), Ordering::Relaxed);
+        metrics.program.started.store(now(), Ordering::Relaxed);
         metrics
     }
 
     /// From here on figures that others keep come from there, each time somebody wants to know. The
     /// first caller's source is taken.
     pub fn read_from(&self, source: impl Fn() -> Reading + Send + Sync + 'static) {
-        let _ = self.counts.source.set(Source(Box::new(source)));
+        let _ = self.program.source.set(Source(Box::new(source)));
+    }
+
+    /// The counts of mail so far.
+    pub(super) fn mail(&self) -> Box<Counts> {
+        self.mail.total()
     }
 
     /// The figures that others keep.
     pub(super) fn reading(&self) -> Reading {
-        self.counts.source.get().map_or_else(Reading::default, |source| (source.0)())
+        self.program.source.get().map_or_else(Reading::default, |source| (source.0)())
     }
 
     /// Messages that were received to their end.
     pub fn messages(&self) -> u64 {
-        self.counts.verdicts.read().iter().sum()
+        self.mail().verdicts.read().iter().sum()
     }
 
     /// Refusals, for now or for good, also those before the end of a message.
     pub fn refusals(&self) -> u64 {
-        self.counts.replies.iter().flat_map(Tally::read).sum()
+        self.mail().replies.iter().flat_map(Tally::read).sum()
     }
 
     /// A message has begun, or has ended.
     pub fn message_under_way(&self, is_under_way: bool) {
-        let counts = &self.counts;
-        let count = if is_under_way { &counts.begun } else { &counts.ended };
-        count.fetch_add(1, Ordering::Relaxed);
+        self.mail.with_own(|counts| {
+            let count = if is_under_way { &counts.begun } else { &counts.ended };
+            tally::add_alone(count, 1);
+        });
     }
 
     /// Something in the program panicked.
     pub fn panicked(&self) {
-        self.counts.panics.fetch_add(1, Ordering::Relaxed);
+        self.program.panics.fetch_add(1, Ordering::Relaxed);
     }
 
     /// The configuration was loaded again, or stays as it was because that failed.
     pub fn reloaded(&self, is_success: bool) {
-        let counts = &self.counts;
-        let count = if is_success { &counts.reloads } else { &counts.failed_reloads };
+        let program = &self.program;
+        let count = if is_success { &program.reloads } else { &program.failed_reloads };
         count.fetch_add(1, Ordering::Relaxed);
-        counts.has_reload_failed.store(!is_success, Ordering::Relaxed);
+        program.has_reload_failed.store(!is_success, Ordering::Relaxed);
         if is_success {
-            counts.loaded.store(now(), Ordering::Relaxed);
+            program.loaded.store(now(), Ordering::Relaxed);
         }
     }
 
     /// Counts what a record says, and comes to.
     pub(super) fn count(&self, record: &Record, conclusion: &Conclusion) {
-        let counts = &*self.counts;
+        self.mail.with_own(|counts| counts.count(record, conclusion));
+    }
+}
+
+impl Counts {
+    fn count(&self, record: &Record, conclusion: &Conclusion) {
         if let Some(verdict) = conclusion.verdict {
-            counts.verdicts.count(verdict as usize);
+            self.verdicts.add_alone(verdict as usize, 1);
         }
         if let (Some(code), Some(reason)) = (conclusion.reply, conclusion.reason)
-            && let Some(replies) = counts.replies.get(reason as usize)
+            && let Some(replies) = self.replies.get(reason as usize)
         {
-            replies.count(place_of(code));
+            replies.add_alone(place_of(code), 1);
         }
         conclusion
             .not_enforced
             .iter()
-            .for_each(|policy| counts.not_enforced.count(policy as usize));
+            .for_each(|policy| self.not_enforced.add_alone(policy as usize, 1));
         for identity in &record.identities {
             let results = match identity.verified.identity {
-                Identity::Helo => &counts.spf_helo,
-                Identity::Mailfrom => &counts.spf_mailfrom,
+                Identity::Helo => &self.spf_helo,
+                Identity::Mailfrom => &self.spf_mailfrom,
             };
             if !is_repeated(record, identity) {
-                results.count(identity.verified.outcome.result as usize);
+                results.add_alone(identity.verified.outcome.result as usize, 1);
             }
             self.exempted(identity.exemption);
             if let (Some(Recipient::More(number)), Some(reply), false) =
                 (&identity.recipient, &identity.reply, record.dry_run)
                 && let reason = Reason::of_identity(identity.verified.identity)
-                && let Some(replies) = counts.replies.get(reason as usize)
+                && let Some(replies) = self.replies.get(reason as usize)
             {
-                replies.add(place_of(reply.code()), u64::from(*number));
+                replies.add_alone(place_of(reply.code()), u64::from(*number));
             }
         }
         if let Some(content) = &record.content {
             match content.dkim.as_deref() {
-                Some([]) => counts.dkim.count(DkimResult::None as usize),
+                Some([]) => self.dkim.add_alone(DkimResult::None as usize, 1),
                 signatures => signatures
                     .into_iter()
                     .flatten()
-                    .for_each(|signature| counts.dkim.count(signature.result() as usize)),
+                    .for_each(|signature| self.dkim.add_alone(signature.result() as usize, 1)),
             }
             if let Some(outcome) = &content.dmarc {
-                counts.dmarc.count(outcome.result as usize);
+                self.dmarc.add_alone(outcome.result as usize, 1);
             }
             if let Some(outcome) = &content.iprev {
-                counts.iprev.count(outcome.result as usize);
+                self.iprev.add_alone(outcome.result as usize, 1);
             }
             self.exempted(content.exemption);
         }
@@ -223,13 +267,13 @@ impl Metrics {
         record.skipped.iter().for_each(|skipped| self.exempted(Some(skipped.reason)));
         let timings = &record.timings;
         let stages = [timings.helo, timings.mail_from, timings.dkim, timings.dmarc, timings.iprev];
-        for (stage, took) in counts.stages.iter().zip(stages) {
+        for (stage, took) in self.stages.iter().zip(stages) {
             if let Some(took) = took {
-                stage.observe(took);
+                stage.observe_alone(took);
             }
         }
         if let Some(total) = timings.total {
-            counts.messages.observe(total);
+            self.messages.observe_alone(total);
         }
     }
 
@@ -238,7 +282,7 @@ impl Metrics {
             && let Some(place) =
                 EXEMPTIONS.iter().position(|known| discriminant(known) == discriminant(&exemption))
         {
-            self.counts.exemptions.count(place);
+            self.exemptions.add_alone(place, 1);
         }
     }
 }

@@ -109,7 +109,7 @@ impl Today {
 
 impl Totals {
     fn read(metrics: &Metrics) -> Self {
-        let counts = &metrics.counts;
+        let counts = metrics.mail();
         Self {
             verdicts: counts.verdicts.read().into(),
             refused: counts.replies.iter().map(|codes| codes.read().iter().sum()).collect(),
