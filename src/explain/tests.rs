@@ -424,7 +424,7 @@ proptest! {
             queue_id: Some(queue_id.clone()),
             client: Some(client),
             helo: Some(helo.as_str().into()),
-            identities: vec![identity],
+            identities: vec![identity].into(),
             skipped: vec![skipped],
             ..Record::default()
         };

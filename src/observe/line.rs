@@ -286,7 +286,7 @@ mod tests {
         let record = Record {
             client: Some(IpAddr::from([192, 0, 2, 1])),
             queue_id: Some("4X".into()),
-            identities: vec![identity],
+            identities: vec![identity].into(),
             ..Record::default()
         };
         let log = Log::keep(LogLevel::Info);

@@ -86,9 +86,12 @@ fn what_records_come_to() {
         (none(), "-"),
         (end(), "accept"),
         // Before a message.
-        (Record { told: code("550"), identities: refused(Helo), ..none() }, "- 550 spf_helo"),
         (
-            Record { told: code("451"), identities: refused(Mailfrom), ..none() },
+            Record { told: code("550"), identities: refused(Helo).into(), ..none() },
+            "- 550 spf_helo",
+        ),
+        (
+            Record { told: code("451"), identities: refused(Mailfrom).into(), ..none() },
             "- 451 spf_mailfrom",
         ),
         // At its end.
@@ -112,7 +115,9 @@ fn what_records_come_to() {
             Record {
                 told: code("550"),
                 content: Some(content(&[(Refusal::Spf, Reject), (Refusal::Dmarc, Reject)])),
-                identities: [exempt(Helo, Exemption::SpfNetwork), refused(Mailfrom)].concat(),
+                identities: [exempt(Helo, Exemption::SpfNetwork), refused(Mailfrom)]
+                    .concat()
+                    .into(),
                 ..end()
             },
             "reject 550 spf_mailfrom not:spf_helo",
@@ -151,7 +156,7 @@ fn what_records_come_to() {
         // Of a relay: marked instead of refused.
         (
             Record {
-                identities: exempt(Mailfrom, Exemption::Relayed),
+                identities: exempt(Mailfrom, Exemption::Relayed).into(),
                 content: Some(content(&[(Refusal::Spf, Tag)])),
                 ..end()
             },
@@ -161,7 +166,7 @@ fn what_records_come_to() {
         (
             Record {
                 dry_run: true,
-                identities: [refused(Helo), refused(Mailfrom)].concat(),
+                identities: [refused(Helo), refused(Mailfrom)].concat().into(),
                 content: Some(content(&[
                     (Refusal::Dmarc, Reject),
                     (Refusal::Unauthenticated, Tag),

@@ -2,6 +2,8 @@
 
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
+use smallvec::SmallVec;
+
 use super::peer::Permission;
 use crate::{
     auth::{Identity, Verified, dkim, dmarc, iprev},
@@ -128,7 +130,7 @@ pub struct Record {
     /// The HELO name.
     pub helo: Option<Arc<str>>,
     /// The identities verified since the last record.
-    pub identities: Vec<IdentityRecord>,
+    pub identities: SmallVec<[IdentityRecord; 2]>,
     /// The outcomes of DKIM, DMARC and iprev, where one of them is on, and the action on the message.
     pub content: Option<Box<ContentRecord>>,
     /// Why nothing was verified.

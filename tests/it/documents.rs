@@ -454,7 +454,7 @@ fn full_record() -> Record {
         inner: Some(IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1))),
         relay: Some(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 2))),
         helo: Some("mail.example.org".into()),
-        identities: vec![record(Identity::Mailfrom), record(Identity::Helo)],
+        identities: vec![record(Identity::Mailfrom), record(Identity::Helo)].into(),
         exemption: Some(Exemption::Authenticated),
         skipped: vec![skipped(Identity::Helo), skipped(Identity::Mailfrom)],
         content: Some(Box::new(full_content(reply.clone()))),
