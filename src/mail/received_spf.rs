@@ -195,7 +195,7 @@ fn push_client_ip(chunk: &mut String, address: IpAddr) {
 /// Adds a value: a dot-atom as it is, anything else as a quoted string.
 fn push_value(chunk: &mut String, value: &str) {
     let value = tokens::shorten(value);
-    if tokens::is_dot_atom(&value) && !tokens::may_begin_encoded_word(&value) {
+    if tokens::is_harmless_dot_atom(&value) {
         chunk.push_str(&value);
     } else {
         tokens::push_quoted(chunk, &value);

@@ -13,7 +13,7 @@
 
 use std::borrow::Cow;
 
-use super::octets::OctetClasses;
+use super::octets::{OctetClasses, TextClasses};
 
 /// The most octets that a token made of text from the network takes as written, quotes included.
 ///
@@ -36,6 +36,8 @@ pub fn is_token_octet(octet: u8) -> bool {
 /// In an atom (RFC 5322 §3.2.3, `atext`), or the dot between atoms.
 const IN_DOT_ATOM: u8 = 1;
 const DOT: u8 = 2;
+/// What an encoded word (RFC 2047) begins with.
+const EQUALS: u8 = 4;
 
 static CLASSES: OctetClasses = OctetClasses::new(&[
     (
@@ -52,6 +54,7 @@ static CLASSES: OctetClasses = OctetClasses::new(&[
         ],
     ),
     (DOT, &[(b'.', b'.')]),
+    (EQUALS, &[(b'=', b'=')]),
 ]);
 
 /// Whether the octet may be in an atom (RFC 5322 §3.2.3, `atext`).
@@ -67,8 +70,18 @@ pub fn is_token(text: &str) -> bool {
 
 /// Whether the text is a `dot-atom-text` (RFC 5322 §3.2.3).
 pub fn is_dot_atom(text: &str) -> bool {
-    // There has to be an atom behind each dot, and one before it, as if a dot were before the text.
+    are_of_dot_atom(CLASSES.of_all(text, DOT))
+}
+
+/// Whether the text is a `dot-atom-text` in which no reader could see an encoded word (RFC 2047).
+pub fn is_harmless_dot_atom(text: &str) -> bool {
     let found = CLASSES.of_all(text, DOT);
+    are_of_dot_atom(found) && (found.any & EQUALS == 0 || !text.contains("=?"))
+}
+
+/// Whether these classes are those of a `dot-atom-text`. There has to be an atom behind each dot, and one
+/// before it, as if a dot were before the text.
+fn are_of_dot_atom(found: TextClasses) -> bool {
     found.all & IN_DOT_ATOM != 0 && (found.in_a_row | found.last) & DOT == 0
 }
 
@@ -194,10 +207,15 @@ pub fn token_length(text: &str) -> usize {
 ///
 /// Of an address the local-part is cut, not the domain (what follows the last `@`), which says more
 /// about a sender.
+#[inline]
 pub fn shorten(text: &str) -> Cow<'_, str> {
     // No character takes more than 11 octets: short texts, which is nearly all of them, need not be
     // counted.
-    if text.len() * 11 + 2 <= MAX_TOKEN_LENGTH || token_length(text) <= MAX_TOKEN_LENGTH {
+    if text.len() * 11 + 2 <= MAX_TOKEN_LENGTH { Cow::Borrowed(text) } else { shorten_long(text) }
+}
+
+fn shorten_long(text: &str) -> Cow<'_, str> {
+    if token_length(text) <= MAX_TOKEN_LENGTH {
         return Cow::Borrowed(text);
     }
     let tail = text
@@ -377,9 +395,11 @@ mod tests {
     proptest! {
         /// The slow twin looks at one atom after the other.
         #[test]
-        fn dot_atoms_are_those_of_the_slow_twin(text in prop_oneof!["[a-z0-9.@-]{0,8}", "[!-~]{0,4}", ".{0,3}"]) {
+        fn dot_atoms_are_those_of_the_slow_twin(text in prop_oneof!["[a-z0-9.@-]{0,8}", "[!-~]{0,4}", "[=?.a]{0,6}", ".{0,3}"]) {
             let is_atom = |atom: &str| !atom.is_empty() && atom.bytes().all(is_atom_octet);
             prop_assert_eq!(is_dot_atom(&text), text.split('.').all(is_atom), "{:?}", text);
+            let is_harmless = text.split('.').all(is_atom) && !text.contains("=?");
+            prop_assert_eq!(is_harmless_dot_atom(&text), is_harmless, "{:?}", text);
         }
 
         /// The slow twin takes one character after the other.
