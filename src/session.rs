@@ -373,10 +373,11 @@ impl Session {
         // end only if it was also decided on.
         self.recorder.end_of_message(message.forged.as_ref());
         let helo = self.helo.as_deref();
-        let deletions = message.forged.iter().flat_map(|forged| forged.deletions(context.config()));
-        let mut edits = deletions.collect();
+        // Mostly one field is inserted, and none is deleted.
+        let mut edits = Vec::with_capacity(1);
+        edits.extend(message.forged.iter().flat_map(|forged| forged.deletions(context.config())));
         insert_fields(&mut edits, context, helo, mailfrom, &findings, &decision, iprev.as_ref());
-        self.recorder.decided(&verdict, &decision, sender, findings, verified.cloned(), iprev);
+        self.recorder.decided(&verdict, &decision, sender, findings, verified, iprev);
         self.recorder.pending().timings.total = Some(message.begun.elapsed());
         Ok(self.settle(verdict, edits))
     }

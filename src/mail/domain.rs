@@ -131,6 +131,11 @@ impl Domain {
         Arc::clone(&self.0)
     }
 
+    /// As [`Self::to_shared_text`], where the domain itself is no longer needed.
+    pub fn into_shared_text(self) -> Arc<str> {
+        self.0
+    }
+
     /// The name as text: A-labels, lower case, no last dot.
     pub fn as_str(&self) -> &str {
         &self.0

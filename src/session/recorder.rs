@@ -133,7 +133,7 @@ impl Recorder {
         decision: &MessageDecision,
         refused: Option<&Verified>,
         findings: Findings,
-        mailfrom: Option<Arc<Verified>>,
+        mailfrom: Option<&Arc<Verified>>,
         iprev: Option<iprev::Outcome>,
     ) {
         let reply = match verdict {
@@ -160,7 +160,7 @@ impl Recorder {
             record.content = Some(Box::new(ContentRecord {
                 dkim,
                 dmarc,
-                mailfrom,
+                mailfrom: mailfrom.cloned(),
                 iprev,
                 own_policy: decision.own_policy(),
                 causes: decision.causes().to_vec(),

@@ -66,9 +66,10 @@ impl Helo {
             Some(Ok(domain)) => {
                 let (local_part, domain_of) = (POSTMASTER, Some(&domain));
                 let check = Check { begun, context, local_part, domain: domain_of, helo: name };
-                let shown = shown(name, Some(&domain));
+                let check = check.start();
+                let shown = shown(shown_otherwise(name, Some(&domain)), Some(domain));
                 let shared = if *shown == *name { Arc::clone(&shown) } else { name.into() };
-                (shared, HeloState::UnderWay(shown, check.start()))
+                (shared, HeloState::UnderWay(shown, check))
             }
         };
         Self { name, begun, state, reply: None }
@@ -101,11 +102,16 @@ impl Helo {
 
     /// Decides on the identity as soon as its check is done, and words a refusal, once.
     pub(super) async fn decide(&mut self, context: &Context, recorder: &mut Recorder) {
-        if let HeloState::UnderWay(domain, check) = &mut self.state
-            && let Some(Checked { outcome, trace, took }) = check.take()
+        let checked = match &mut self.state {
+            HeloState::UnderWay(_, check) => check.take(),
+            HeloState::Unverified | HeloState::Verified(..) => None,
+        };
+        if let Some(Checked { outcome, trace, took }) = checked
+            && let before = std::mem::replace(&mut self.state, HeloState::Unverified)
+            && let HeloState::UnderWay(domain, _) = before
         {
             let decision = policy::at_helo(context.config(), context.spf_client(), outcome.result);
-            let (local_part, domain) = (POSTMASTER.into(), Arc::clone(domain));
+            let local_part = POSTMASTER.into();
             let verified =
                 Arc::new(Verified { identity: Identity::Helo, local_part, domain, outcome, trace });
             recorder.pending().timings.helo = Some(took);
@@ -233,9 +239,9 @@ pub(super) struct Mailfrom {
 #[derive(Debug)]
 struct SenderIdentity {
     local_part: Cow<'static, str>,
-    /// Its domain as it is shown.
-    domain: Arc<str>,
     parsed: Option<Domain>,
+    /// Its domain as it is shown, where that is not as it is parsed.
+    shown: Option<Arc<str>>,
     /// The sender, where SPF's own rules do not hold for it, and why.
     exempt: Option<(String, Exemption)>,
 }
@@ -282,8 +288,9 @@ impl Sender {
         recorder: &mut Recorder,
     ) -> Self {
         let mut sender = Self::open();
-        let SenderIdentity { local_part, domain, exempt, .. } =
+        let SenderIdentity { local_part, parsed, shown: other, exempt } =
             SenderIdentity::new(path, "", context.config());
+        let domain = shown(other, parsed);
         let identity = Identity::Mailfrom;
         if let Some((value, exemption)) = exempt {
             recorder.skip(identity, &value, exemption);
@@ -340,7 +347,8 @@ impl Sender {
         }
         let state = std::mem::replace(&mut self.state, SenderState::Unverified);
         let SenderState::UnderWay(sender, _) = state else { return Verdict::Continue };
-        let SenderIdentity { local_part, domain, exempt, .. } = sender;
+        let SenderIdentity { local_part, parsed, shown: other, exempt } = sender;
+        let domain = shown(other, parsed);
         let (config, identity) = (context.config(), Identity::Mailfrom);
         let is_definitive = helo.is_some_and(Helo::is_definitive);
         let for_dmarc = is_definitive || exempt.is_some();
@@ -422,8 +430,8 @@ impl SenderIdentity {
         let exemption =
             parsed.as_ref().and_then(|parsed| policy::sender(config, &local_part, parsed));
         let exempt = exemption.map(|exemption| (format!("{local_part}@{text}"), exemption));
-        let domain = shown(&text, parsed.as_ref());
-        Self { local_part: without_domain.map_or(local_part, Cow::Owned), domain, parsed, exempt }
+        let shown = shown_otherwise(&text, parsed.as_ref());
+        Self { local_part: without_domain.map_or(local_part, Cow::Owned), parsed, shown, exempt }
     }
 }
 
@@ -438,12 +446,17 @@ pub(super) fn cut(name: &str) -> &str {
     rest.as_str()
 }
 
-/// A domain as it is shown: in the case in which it came, without a dot at the end; U-labels as
-/// A-labels.
-fn shown(text: &str, domain: Option<&Domain>) -> Arc<str> {
+/// A domain as it is shown, where that is not as it is parsed: in the case in which it came, without a dot
+/// at the end. U-labels are shown as A-labels.
+fn shown_otherwise(text: &str, domain: Option<&Domain>) -> Option<Arc<str>> {
     match domain {
-        Some(domain) if *text == *domain.as_str() || !text.is_ascii() => domain.to_shared_text(),
-        Some(_) => text.strip_suffix('.').unwrap_or(text).into(),
-        None => text.into(),
+        Some(domain) if *text == *domain.as_str() || !text.is_ascii() => None,
+        Some(_) => Some(text.strip_suffix('.').unwrap_or(text).into()),
+        None => Some(text.into()),
     }
+}
+
+/// A domain as it is shown: otherwise than it is parsed, or so.
+fn shown(otherwise: Option<Arc<str>>, domain: Option<Domain>) -> Arc<str> {
+    otherwise.or(domain.map(Domain::into_shared_text)).unwrap_or_default()
 }
