@@ -115,31 +115,30 @@ fn encode(text: &str, is_special: impl Fn(char, usize) -> bool) -> Cow<'_, str> 
 
 /// Whether the text is printable, and has nothing that is encoded anywhere.
 fn is_plain(text: &str) -> bool {
-    // Nearly no text has one of these; all octets are looked at, so that many are at once.
-    let is_plain = |b| {
-        matches!(b, b' '..=b'~')
-            & (b != b'\\')
-            & (b != b'=')
-            & (b != b'"')
-            & (b != b'(')
-            & (b != b')')
-    };
-    text.bytes().fold(true, |plain, b| plain & is_plain(b))
+    // Nearly no text has another; all octets are looked at, so that many are at once.
+    text.bytes().fold(true, |plain, b| plain & is_plain_octet(b))
+}
+
+/// Whether the octet is printable, and encoded nowhere.
+fn is_plain_octet(b: u8) -> bool {
+    matches!(b, b' '..=b'~') & (b != b'\\') & (b != b'=') & (b != b'"') & (b != b'(') & (b != b')')
 }
 
 /// Whether a text has nothing to encode or to shorten in a comment, and no space but one between two
 /// words.
 pub fn is_plain_comment(text: &str) -> bool {
-    let (Some((first, rest)), Some(last)) = (text.as_bytes().split_first(), text.bytes().last())
+    let (Some((first, behind)), Some(last)) = (text.as_bytes().split_first(), text.bytes().last())
     else {
         return false;
     };
-    let pairs = text.bytes().zip(rest);
+    // Each octet but the last, and the one behind it.
+    let pairs = text.bytes().zip(behind);
+    let is_good = |a, b| is_plain_octet(a) & ((a != b' ') | (b != b' '));
     text.len() + 2 <= MAX_TOKEN_LENGTH
         && *first != b' '
         && last != b' '
-        && is_plain(text)
-        && !pairs.fold(false, |two, (a, &b)| two | (a == b' ') & (b == b' '))
+        && is_plain_octet(last)
+        && pairs.fold(true, |good, (a, &b)| good & is_good(a, b))
 }
 
 fn push_escape(out: &mut String, c: char) {

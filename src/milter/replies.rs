@@ -8,7 +8,10 @@ use std::io;
 use indymilter::message::reply::ReplyKind;
 
 use super::buffers::{Buffer, Kind};
-use crate::{mail::reply::Reply, session::Edit};
+use crate::{
+    mail::{octets::has_rare, reply::Reply},
+    session::Edit,
+};
 
 /// Packets for the MTA, one behind the other.
 #[derive(Debug)]
@@ -37,7 +40,7 @@ impl Replies {
     fn push_texts(&mut self, kind: ReplyKind, head: &[u8], texts: &[&[&str]]) -> io::Result<()> {
         let parts = || texts.iter().copied().flatten();
         // Nothing of ours has a NUL; what stands behind one would be read as something else.
-        if parts().any(|part| part.contains('\0')) {
+        if parts().any(|part| has_rare(part.as_bytes(), 0)) {
             return Err(io::Error::new(
                 io::ErrorKind::InvalidData,
                 "internal error: NUL in a text for the MTA",

@@ -7,7 +7,7 @@ use crate::{
         reply::ReplyCode,
         results::{Words, words},
     },
-    policy::{Cause, Exemption, Refusal, decisive},
+    policy::{Cause, Exemption, Refusal, Refusals, decisive},
     session::{ContentRecord, IdentityRecord, Record, Told},
 };
 
@@ -106,7 +106,9 @@ impl Reasons {
 
     /// All of them.
     pub fn iter(self) -> impl Iterator<Item = Reason> {
-        Reason::ALL.iter().map(|(reason, _)| *reason).filter(move |reason| self.contains(*reason))
+        // Mostly there are none.
+        let all = if self == Self::default() { &[] } else { Reason::ALL };
+        all.iter().map(|(reason, _)| *reason).filter(move |reason| self.contains(*reason))
     }
 }
 
@@ -171,6 +173,10 @@ fn not_enforced(record: &Record) -> Reasons {
         if is_exempt_from_refusal(identity) || record.dry_run && identity.reply.is_some() {
             reasons.insert(Reason::of_identity(identity.verified.identity));
         }
+    }
+    // Mostly that is all.
+    if !record.dry_run && record.not_enforced == Refusals::default() {
+        return reasons;
     }
     let causes = record.content.iter().flat_map(|content| &content.causes);
     let causes = causes.filter(|_| record.dry_run).map(|cause| cause.refusal);

@@ -56,4 +56,25 @@ impl MessageFacts<'_> {
             too_many_forged: None,
         }
     }
+
+    /// Whether there is nothing that could call for an action.
+    pub(super) fn say_nothing(&self) -> bool {
+        let Self {
+            deferred_helo,
+            deferred,
+            author,
+            identifiers,
+            dmarc,
+            iprev,
+            too_many_forged,
+            ..
+        } = self;
+        deferred_helo.is_none()
+            && deferred.is_none()
+            && author.is_none()
+            && identifiers.is_none()
+            && dmarc.is_none()
+            && iprev.is_none()
+            && too_many_forged.is_none()
+    }
 }

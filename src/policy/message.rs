@@ -144,9 +144,16 @@ pub fn at_end_of_exempt(too_many_forged: Option<Refusal>) -> MessageDecision {
 ///    may go away calls for none.
 pub fn at_end(config: &Config, facts: &MessageFacts<'_>) -> MessageDecision {
     let mut decision = at_end_of_exempt(facts.too_many_forged);
-    if facts.too_many_forged.is_some() {
+    // Most messages are verified with SPF alone.
+    if facts.too_many_forged.is_some() || facts.say_nothing() {
         return decision;
     }
+    consider(&mut decision, config, facts);
+    decision
+}
+
+/// Adds to a decision what the facts call for.
+fn consider(decision: &mut MessageDecision, config: &Config, facts: &MessageFacts<'_>) {
     let published = facts.dmarc.map_or(Policy::None, |outcome| published_policy(facts, outcome));
     decision.own_policy = own_policy(config, facts, published);
     let (cause, exemption) = from_dmarc(config, facts, decision.own_policy, published).unzip();
@@ -178,7 +185,6 @@ pub fn at_end(config: &Config, facts: &MessageFacts<'_>) -> MessageDecision {
             decision.call_for(refusal, action);
         }
     }
-    decision
 }
 
 /// Whether DMARC had DNS trouble.
@@ -241,8 +247,67 @@ fn from_dmarc(
 
 #[cfg(test)]
 mod tests {
+    use std::{net::IpAddr, path::Path};
+
     use super::*;
-    use crate::mail::results::Words;
+    use crate::{
+        auth::{
+            dmarc::Identifiers,
+            iprev::{self, IprevResult},
+        },
+        config::{Overrides, load_text},
+        mail::{domain::Domain, results::Words},
+    };
+
+    /// Every combination of facts and settings. The slow twin looks at all of them, also where they say
+    /// nothing.
+    #[test]
+    fn decisions_are_those_of_the_slow_twin() {
+        let client: IpAddr = [192, 0, 2, 1].into();
+        let domain = Domain::parse("author.example").unwrap();
+        let author = Author::One(domain.clone());
+        let identifiers = Identifiers { spf: None, dkim: Vec::new() };
+        let dmarc = dmarc::Outcome::new(DmarcResult::None, Some(domain), None);
+        let iprev = iprev::Outcome {
+            result: IprevResult::Fail,
+            address: client,
+            name: None,
+            failure: None,
+        };
+        let cause = Cause { refusal: Refusal::Spf, action: Action::Reject };
+        let everything = "verify_dkim = yes\nverify_dmarc = yes\nverify_iprev = yes\n\
+                          local_domains = author.example\nlocal_domain_action = reject\n\
+                          malformed_author_action = reject\nunauthenticated_action = reject\n\
+                          iprev_fail_action = reject\ndefer_spf_rejection = yes\n";
+        let mut kinds = [0, 0];
+        for settings in ["", everything] {
+            let text = format!("socket = unix:/nowhere\n{settings}");
+            let loaded = load_text(text.as_bytes(), Path::new("test"), &Overrides::default());
+            let config = loaded.unwrap().config;
+            for bits in 0..128 {
+                let is_set = |bit: u32| bits & 1 << bit != 0;
+                let facts = MessageFacts {
+                    deferred_helo: is_set(0).then_some(cause),
+                    deferred: is_set(1).then_some(cause),
+                    author: is_set(2).then_some(&author),
+                    identifiers: is_set(3).then_some(&identifiers),
+                    dmarc: is_set(4).then_some(&dmarc),
+                    iprev: is_set(5).then_some(&iprev),
+                    too_many_forged: is_set(6).then_some(Refusal::ForgedTags),
+                    ..MessageFacts::of(client)
+                };
+                let mut twin = at_end_of_exempt(facts.too_many_forged);
+                if facts.too_many_forged.is_none() {
+                    consider(&mut twin, &config, &facts);
+                }
+                let found = at_end(&config, &facts);
+                assert_eq!(found, twin, "{bits:b}");
+                kinds[usize::from(found == MessageDecision::default())] += 1;
+                assert_eq!(facts.say_nothing(), bits == 0);
+            }
+        }
+        assert!(kinds.into_iter().all(|count| count > 4), "{kinds:?}");
+    }
 
     const ACTIONS: [Action; 4] = [Action::Tag, Action::Quarantine, Action::Defer, Action::Reject];
 

@@ -85,6 +85,7 @@ impl<T: Part> ByThread<T> {
     }
 
     /// Counts for a thread.
+    #[cold]
     fn new_part(&self) -> Arc<T> {
         let part = Arc::<T>::default();
         let mut parts = self.lock();
