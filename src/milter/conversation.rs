@@ -165,12 +165,12 @@ impl<'a> Conversation<'a> {
                     Some(_) => break,
                     None => input.rest(self.is_busy),
                 }
+                (reads_in_a_row, given_up) = (0, 0);
                 // What else wakes the task is asked for only where it was woken without octets, or
                 // where it is there.
-                let (mut polls, is_drained) = (0_u32, drained.is_terminated());
+                let (mut was_woken, is_drained) = (false, drained.is_terminated());
                 let awaited = poll_fn(|cx| {
-                    polls += 1;
-                    let was_woken = polls > 1;
+                    let was_woken = std::mem::replace(&mut was_woken, true);
                     if let Poll::Ready(result) = self.socket.poll_readable(cx) {
                         return Poll::Ready(result.map(|()| Awaited::Octets));
                     }
@@ -188,10 +188,6 @@ impl<'a> Conversation<'a> {
                     limit.poll(cx, &self.clock, was_woken).map(|()| Err(too_slow()))
                 });
                 let awaited = awaited.await?;
-                // Others of the thread have had their turn.
-                if polls > 1 {
-                    (reads_in_a_row, given_up) = (0, 0);
-                }
                 self.clock.go_on();
                 match awaited {
                     Awaited::Octets => may_read = true,

@@ -50,8 +50,8 @@ impl Socket {
     /// Reads what is there, without waiting, if there `may_be` something; `None` where nothing is. 0 octets
     /// are the end.
     ///
-    /// Where less is there than there is room for, there is no more for now: that takes a wait
-    /// ([`Self::poll_readable`]).
+    /// Where less is there than there is room for, there is no more for now, and `may_be` is `false` from then
+    /// on: until [`Self::poll_readable`] is ready, after which the caller makes it `true`.
     pub(super) fn read_now(
         &self,
         input: &mut Buffer,

@@ -134,20 +134,35 @@ impl Part for Counts {
     }
 
     fn absorb(&self, other: &Self) {
+        let Self {
+            begun,
+            ended,
+            verdicts,
+            spf_helo,
+            spf_mailfrom,
+            messages,
+            stages,
+            dkim,
+            dmarc,
+            iprev,
+            exemptions,
+            not_enforced,
+            replies,
+        } = self;
         // Of a message that begins and ends in between, the beginning is read.
-        tally::add_alone(&self.ended, other.ended.load(Ordering::Acquire));
-        tally::add_alone(&self.begun, other.begun.load(Ordering::Relaxed));
-        self.verdicts.absorb(&other.verdicts);
-        self.spf_helo.absorb(&other.spf_helo);
-        self.spf_mailfrom.absorb(&other.spf_mailfrom);
-        self.messages.absorb(&other.messages);
-        self.stages.iter().zip(&other.stages).for_each(|(stage, other)| stage.absorb(other));
-        self.dkim.absorb(&other.dkim);
-        self.dmarc.absorb(&other.dmarc);
-        self.iprev.absorb(&other.iprev);
-        self.exemptions.absorb(&other.exemptions);
-        self.not_enforced.absorb(&other.not_enforced);
-        self.replies.iter().zip(&other.replies).for_each(|(replies, other)| replies.absorb(other));
+        tally::add_alone(ended, other.ended.load(Ordering::Acquire));
+        tally::add_alone(begun, other.begun.load(Ordering::Relaxed));
+        verdicts.absorb(&other.verdicts);
+        spf_helo.absorb(&other.spf_helo);
+        spf_mailfrom.absorb(&other.spf_mailfrom);
+        messages.absorb(&other.messages);
+        stages.iter().zip(&other.stages).for_each(|(stage, other)| stage.absorb(other));
+        dkim.absorb(&other.dkim);
+        dmarc.absorb(&other.dmarc);
+        iprev.absorb(&other.iprev);
+        exemptions.absorb(&other.exemptions);
+        not_enforced.absorb(&other.not_enforced);
+        replies.iter().zip(&other.replies).for_each(|(replies, other)| replies.absorb(other));
     }
 }
 
@@ -304,4 +319,79 @@ fn is_repeated(record: &Record, identity: &IdentityRecord) -> bool {
 /// The time, in seconds since 1970.
 fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{thread, time::Duration};
+
+    use super::*;
+
+    /// Counts something of every kind, each another number of times.
+    fn count_everything(counts: &Counts) {
+        fn fill<const N: usize>(tally: &Tally<N>, next: &mut u64) {
+            for kind in 0..N {
+                *next += 1;
+                tally.add_alone(kind, *next);
+            }
+        }
+        let Counts {
+            begun,
+            ended,
+            verdicts,
+            spf_helo,
+            spf_mailfrom,
+            messages,
+            stages,
+            dkim,
+            dmarc,
+            iprev,
+            exemptions,
+            not_enforced,
+            replies,
+        } = counts;
+        let next = &mut 2;
+        tally::add_alone(begun, 2);
+        tally::add_alone(ended, 1);
+        fill(verdicts, next);
+        fill(spf_helo, next);
+        fill(spf_mailfrom, next);
+        for histogram in stages.iter().chain([messages]) {
+            for took in 0..16 {
+                *next += 1;
+                histogram.observe_alone(Duration::from_micros(400 << took) * (*next as u32 % 3));
+            }
+        }
+        fill(dkim, next);
+        fill(dmarc, next);
+        fill(iprev, next);
+        fill(exemptions, next);
+        fill(not_enforced, next);
+        replies.iter().for_each(|replies| fill(replies, next));
+    }
+
+    #[test]
+    fn everything_that_threads_count_is_in_the_total() {
+        let metrics = Metrics::new();
+        // One thread has ended when it is read, the other one has not.
+        thread::scope(|scope| {
+            scope.spawn(|| metrics.mail.with_own(count_everything)).join().unwrap();
+        });
+        metrics.mail.with_own(count_everything);
+        let expected = Counts::default();
+        count_everything(&expected);
+        let once = format!("{expected:?}");
+        count_everything(&expected);
+        let twice = format!("{expected:?}");
+        assert_eq!(format!("{:?}", metrics.mail()), twice);
+        assert_ne!(once, twice);
+        // Each number is twice what it was.
+        let numbers = |text: &str| -> Vec<u64> {
+            text.split(|c: char| !c.is_ascii_digit()).filter_map(|it| it.parse().ok()).collect()
+        };
+        let doubled: Vec<u64> = numbers(&once).into_iter().map(|number| 2 * number).collect();
+        assert_eq!(numbers(&twice), doubled);
+        metrics.message_under_way(true);
+        assert_eq!(metrics.mail().begun.load(Ordering::Relaxed), 5);
+    }
 }

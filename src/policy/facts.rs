@@ -67,7 +67,11 @@ impl MessageFacts<'_> {
             dmarc,
             iprev,
             too_many_forged,
-            ..
+            // These say something only with others.
+            client: _,
+            alignment: _,
+            dkim: _,
+            is_list: _,
         } = self;
         deferred_helo.is_none()
             && deferred.is_none()

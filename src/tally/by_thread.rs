@@ -143,20 +143,22 @@ mod tests {
     #[test]
     fn what_threads_count_is_added_up() {
         let counts = ByThread::<Count>::default();
+        // Threads end, and others begin, while it is read.
+        let count = || (0..200).for_each(|_| add(&counts, 3));
+        let begin_one = || thread::scope(|scope| scope.spawn(count).join().unwrap());
+        let begin_some = || (0..100).for_each(|_| begin_one());
         thread::scope(|scope| {
-            for number in 0..4 {
-                let counts = &counts;
-                scope.spawn(move || (0..10_000).for_each(|_| add(counts, number)));
-            }
-            // In between it only grows.
+            let begun = [(); 4].map(|()| scope.spawn(begin_some));
             let mut before = 0;
-            while before < 60_000 {
+            while !begun.iter().all(thread::ScopedJoinHandle::is_finished) {
                 let now = total(&counts);
-                assert!((before..=60_000).contains(&now));
+                assert!((before..=240_000).contains(&now), "{before} {now}");
                 before = now;
             }
         });
-        assert_eq!(total(&counts), 60_000);
+        assert_eq!(total(&counts), 240_000);
+        add(&counts, 1);
+        assert_eq!((total(&counts), parts(&counts)), (240_001, 1));
     }
 
     #[test]
