@@ -25,11 +25,6 @@ pub fn find(text: &[u8], condition: impl Fn(u8) -> bool) -> Option<usize> {
     rest.iter().position(|&octet| condition(octet)).map(|place| before + place)
 }
 
-/// Whether an octet is in a text that hardly ever has it: all octets are looked at, and so many at once.
-pub fn has_rare(text: &[u8], wanted: u8) -> bool {
-    text.iter().fold(false, |has_one, &octet| has_one | (octet == wanted))
-}
-
 /// Calls a function with each place that has the octet, from the first to the last.
 pub fn each_place(text: &[u8], octet: u8, mut call: impl FnMut(usize)) {
     // Eight octets at once. In what is zero where an octet is the wanted one, a bit is set for each
@@ -233,10 +228,10 @@ mod tests {
     fn an_octet_is_found_wherever_it_is() {
         for length in 0..70 {
             let mut text = vec![b'a'; length];
-            assert!(!has_rare(&text, 0));
+            assert_eq!(find_octet(&text, 0), None);
             for place in 0..length {
                 text[place] = 0;
-                assert!(has_rare(&text, 0), "{length} {place}");
+                assert_eq!(find_octet(&text, 0), Some(place), "{length}");
                 text[place] = b'a';
             }
         }

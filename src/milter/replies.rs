@@ -9,7 +9,7 @@ use indymilter::message::reply::ReplyKind;
 
 use super::buffers::{Buffer, Kind};
 use crate::{
-    mail::{octets::has_rare, reply::Reply},
+    mail::{octets::find_octet, reply::Reply},
     session::Edit,
 };
 
@@ -40,7 +40,7 @@ impl Replies {
     fn push_texts(&mut self, kind: ReplyKind, head: &[u8], texts: &[&[&str]]) -> io::Result<()> {
         let parts = || texts.iter().copied().flatten();
         // Nothing of ours has a NUL; what stands behind one would be read as something else.
-        if parts().any(|part| has_rare(part.as_bytes(), 0)) {
+        if parts().any(|part| find_octet(part.as_bytes(), 0).is_some()) {
             return Err(io::Error::new(
                 io::ErrorKind::InvalidData,
                 "internal error: NUL in a text for the MTA",

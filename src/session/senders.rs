@@ -64,10 +64,10 @@ impl Helo {
                 (name.into(), HeloState::Unverified)
             }
             Some(Ok(domain)) => {
-                let (local_part, domain_of) = (POSTMASTER, Some(&domain));
-                let check = Check { begun, context, local_part, domain: domain_of, helo: name };
-                let check = check.start();
-                let shown = shown(shown_otherwise(name, Some(&domain)), Some(domain));
+                let shown = ShownDomain::new(name, Some(domain));
+                let (local_part, domain) = (POSTMASTER, shown.parsed());
+                let check = Check { begun, context, local_part, domain, helo: name }.start();
+                let shown = shown.into_text();
                 let shared = if *shown == *name { Arc::clone(&shown) } else { name.into() };
                 (shared, HeloState::UnderWay(shown, check))
             }
@@ -239,9 +239,7 @@ pub(super) struct Mailfrom {
 #[derive(Debug)]
 struct SenderIdentity {
     local_part: Cow<'static, str>,
-    parsed: Option<Domain>,
-    /// Its domain as it is shown, where that is not as it is parsed.
-    shown: Option<Arc<str>>,
+    domain: ShownDomain,
     /// The sender, where SPF's own rules do not hold for it, and why.
     exempt: Option<(String, Exemption)>,
 }
@@ -263,7 +261,7 @@ impl Sender {
         let is_definitive = helo.is_some_and(Helo::is_definitive);
         let is_wanted = config.verify_dmarc || sender.exempt.is_none() && !is_definitive;
         let check = is_wanted.then(|| {
-            let (local_part, domain) = (&sender.local_part, sender.parsed.as_ref());
+            let (local_part, domain) = (&sender.local_part, sender.domain.parsed());
             let check = Check { begun, context, local_part, domain, helo: helo_name };
             // A check that the MTA waits for needs no task of its own.
             if context.runtime.needs.mail_reply && context.relay.is_none() {
@@ -288,9 +286,9 @@ impl Sender {
         recorder: &mut Recorder,
     ) -> Self {
         let mut sender = Self::open();
-        let SenderIdentity { local_part, parsed, shown: other, exempt } =
+        let SenderIdentity { local_part, domain, exempt } =
             SenderIdentity::new(path, "", context.config());
-        let domain = shown(other, parsed);
+        let domain = domain.into_text();
         let identity = Identity::Mailfrom;
         if let Some((value, exemption)) = exempt {
             recorder.skip(identity, &value, exemption);
@@ -347,8 +345,8 @@ impl Sender {
         }
         let state = std::mem::replace(&mut self.state, SenderState::Unverified);
         let SenderState::UnderWay(sender, _) = state else { return Verdict::Continue };
-        let SenderIdentity { local_part, parsed, shown: other, exempt } = sender;
-        let domain = shown(other, parsed);
+        let SenderIdentity { local_part, domain, exempt } = sender;
+        let domain = domain.into_text();
         let (config, identity) = (context.config(), Identity::Mailfrom);
         let is_definitive = helo.is_some_and(Helo::is_definitive);
         let for_dmarc = is_definitive || exempt.is_some();
@@ -430,8 +428,8 @@ impl SenderIdentity {
         let exemption =
             parsed.as_ref().and_then(|parsed| policy::sender(config, &local_part, parsed));
         let exempt = exemption.map(|exemption| (format!("{local_part}@{text}"), exemption));
-        let shown = shown_otherwise(&text, parsed.as_ref());
-        Self { local_part: without_domain.map_or(local_part, Cow::Owned), parsed, shown, exempt }
+        let domain = ShownDomain::new(&text, parsed);
+        Self { local_part: without_domain.map_or(local_part, Cow::Owned), domain, exempt }
     }
 }
 
@@ -446,17 +444,37 @@ pub(super) fn cut(name: &str) -> &str {
     rest.as_str()
 }
 
-/// A domain as it is shown, where that is not as it is parsed: in the case in which it came, without a dot
-/// at the end. U-labels are shown as A-labels.
-fn shown_otherwise(text: &str, domain: Option<&Domain>) -> Option<Arc<str>> {
-    match domain {
-        Some(domain) if *text == *domain.as_str() || !text.is_ascii() => None,
-        Some(_) => Some(text.strip_suffix('.').unwrap_or(text).into()),
-        None => Some(text.into()),
-    }
+/// A domain as it is shown: in the case in which it came, without a dot at the end; U-labels as
+/// A-labels.
+#[derive(Debug)]
+enum ShownDomain {
+    /// It is shown as it is parsed, and so most are.
+    Parsed(Domain),
+    /// It is shown otherwise, whether it can be parsed or not.
+    Otherwise(Arc<str>, Option<Domain>),
 }
 
-/// A domain as it is shown: otherwise than it is parsed, or so.
-fn shown(otherwise: Option<Arc<str>>, domain: Option<Domain>) -> Arc<str> {
-    otherwise.or(domain.map(Domain::into_shared_text)).unwrap_or_default()
+impl ShownDomain {
+    /// A domain as it came, and as it is parsed if it can be.
+    fn new(text: &str, parsed: Option<Domain>) -> Self {
+        match parsed {
+            Some(domain) if *text == *domain.as_str() || !text.is_ascii() => Self::Parsed(domain),
+            Some(_) => Self::Otherwise(text.strip_suffix('.').unwrap_or(text).into(), parsed),
+            None => Self::Otherwise(text.into(), None),
+        }
+    }
+
+    fn parsed(&self) -> Option<&Domain> {
+        match self {
+            Self::Parsed(domain) => Some(domain),
+            Self::Otherwise(_, domain) => domain.as_ref(),
+        }
+    }
+
+    fn into_text(self) -> Arc<str> {
+        match self {
+            Self::Parsed(domain) => domain.into_shared_text(),
+            Self::Otherwise(text, _) => text,
+        }
+    }
 }

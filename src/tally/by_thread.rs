@@ -30,12 +30,12 @@ impl<T> Own<T> {
     }
 }
 
-/// Counts in parts, one for each thread that counts. Cheap to clone; all clones are the same counts.
+/// Counts in parts, one for each thread that counts.
 #[derive(Debug)]
 pub struct ByThread<T> {
     /// No others have the same number.
     number: u64,
-    parts: Arc<Mutex<Parts<T>>>,
+    parts: Mutex<Parts<T>>,
 }
 
 #[derive(Debug, Default)]
@@ -48,13 +48,7 @@ struct Parts<T> {
 impl<T: Part> Default for ByThread<T> {
     fn default() -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(0);
-        Self { number: NEXT.fetch_add(1, Ordering::Relaxed), parts: Arc::default() }
-    }
-}
-
-impl<T> Clone for ByThread<T> {
-    fn clone(&self) -> Self {
-        Self { number: self.number, parts: Arc::clone(&self.parts) }
+        Self { number: NEXT.fetch_add(1, Ordering::Relaxed), parts: Mutex::default() }
     }
 }
 
@@ -168,7 +162,7 @@ mod tests {
             thread::scope(|scope| _ = scope.spawn(|| add(&counts, 1)).join());
             assert_eq!((total(&counts), parts(&counts)), (number, 1));
         }
-        add(&counts.clone(), 1);
+        add(&counts, 1);
         assert_eq!((total(&counts), parts(&counts)), (21, 1));
     }
 
@@ -186,7 +180,7 @@ mod tests {
     /// What is counted when a thread has let go of its own, as destructors of others may.
     #[test]
     fn a_thread_that_is_about_to_end_counts_as_well() {
-        struct AtEnd(ByThread<Count>);
+        struct AtEnd(Arc<ByThread<Count>>);
         impl Drop for AtEnd {
             fn drop(&mut self) {
                 add(&self.0, 5);
@@ -195,10 +189,10 @@ mod tests {
         thread_local! {
             static AT_END: RefCell<Option<AtEnd>> = const { RefCell::new(None) };
         }
-        let counts = ByThread::<Count>::default();
+        let counts = Arc::<ByThread<Count>>::default();
         thread::scope(|scope| {
             let ended = scope.spawn(|| {
-                AT_END.set(Some(AtEnd(counts.clone())));
+                AT_END.set(Some(AtEnd(Arc::clone(&counts))));
                 add(&counts, 1);
             });
             ended.join().unwrap();
