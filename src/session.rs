@@ -28,6 +28,7 @@ mod check;
 mod content;
 mod context;
 mod edits;
+mod ending;
 mod forged;
 mod iprev;
 mod peer;
@@ -49,9 +50,8 @@ use std::{
 };
 
 pub use answer::{Answer, Edit, Records, Verdict};
-use content::{Content, Findings};
+use content::Content;
 use context::Context;
-use edits::{identity_of, insert_fields};
 use forged::Forged;
 use futures_util::FutureExt as _;
 use iprev::Iprev;
@@ -73,7 +73,7 @@ pub use {
 use crate::{
     internal_error::InternalError,
     mail::{auth_results::OwnAuthservIds, envelope::ReversePath},
-    policy::{self, Admitted, Exemption, MessageFacts},
+    policy::{self, Admitted, Exemption},
     runtime::Runtime,
 };
 
@@ -311,7 +311,12 @@ impl Session {
                 let forged = forged.unwrap_or_default();
                 let decision = policy::at_end_of_exempt(forged.too_many());
                 let (now, helo) = (self.context.now(), self.helo.as_deref().map(Helo::name));
-                let verdict = self.context.verdict(&decision, helo, None, None, now).await;
+                let verdict = match Context::verdict(&decision, None) {
+                    Ok(verdict) => verdict,
+                    Err(refusal) => {
+                        Verdict::Reply(self.context.word(refusal, helo, None, None, now).await)
+                    }
+                };
                 self.recorder.end_of_message(Some(&forged));
                 self.settle(verdict, forged.deletions(self.context.config()).collect())
             }
@@ -328,58 +333,6 @@ impl Session {
                 }
             }
         }
-    }
-
-    /// The end of a message that is verified.
-    async fn conclude(&mut self, message: &mut Message) -> Result<Answer, InternalError> {
-        let deadline = self.context.now() + self.context.timeout().saturating_mul(2);
-        // Keys are looked up while SPF is waited for.
-        if let Some(content) = &mut message.content {
-            content.end_of_header(&self.context.dns);
-        }
-        let too_many_forged = message.forged.as_ref().and_then(Forged::too_many);
-        let (mut findings, mut iprev) = (Findings::default(), None);
-        // No outcome is waited for where the message is refused for its forged fields.
-        if too_many_forged.is_some() && !self.context.config().dry_run {
-            self.decide_senders(&mut message.sender).await;
-        } else {
-            self.join_senders(message).await?;
-            let (helo, recorder) = (self.helo.as_deref(), &mut self.recorder);
-            let Message { recipients, sender, .. } = &mut *message;
-            if let Some(verdict) = recipients.conclude(&self.context, helo, sender, recorder) {
-                self.recorder.end_of_message(message.forged.as_ref());
-                return Ok(self.settle(verdict, Vec::new()));
-            }
-            if let Some(content) = message.content.take() {
-                let mailfrom = message.sender.mailfrom().map(|mailfrom| &*mailfrom.verified);
-                findings = Box::pin(content.finish(&self.context, mailfrom)).await?;
-            }
-            iprev = self.iprev.join(&mut self.recorder.pending().timings).await?;
-        }
-        let mailfrom = message.sender.mailfrom();
-        let facts = findings.facts(MessageFacts {
-            deferred_helo: self.helo.as_deref().and_then(Helo::deferred),
-            deferred: mailfrom.and_then(|mailfrom| mailfrom.deferred),
-            iprev: iprev.as_ref(),
-            too_many_forged,
-            ..MessageFacts::of(self.context.client)
-        });
-        let decision = self.context.decide(&facts, message.recipients.are_exempt());
-        let verified = mailfrom.map(|mailfrom| &mailfrom.verified);
-        let sender = identity_of(&decision, self.helo.as_deref(), mailfrom);
-        let (context, helo) = (&self.context, self.helo.as_deref().map(Helo::name));
-        let verdict = context.verdict(&decision, helo, sender, facts.dmarc, deadline).await;
-        // Nothing is awaited from here on: the record says of a message that it was received to its
-        // end only if it was also decided on.
-        self.recorder.end_of_message(message.forged.as_ref());
-        let helo = self.helo.as_deref();
-        // Mostly one field is inserted, and none is deleted.
-        let mut edits = Vec::with_capacity(1);
-        edits.extend(message.forged.iter().flat_map(|forged| forged.deletions(context.config())));
-        insert_fields(&mut edits, context, helo, mailfrom, &findings, &decision, iprev.as_ref());
-        self.recorder.decided(&verdict, &decision, sender, findings, verified, iprev);
-        self.recorder.pending().timings.total = Some(message.begun.elapsed());
-        Ok(self.settle(verdict, edits))
     }
 
     /// The message under way is given up.

@@ -160,19 +160,26 @@ impl<'a> Conversation<'a> {
                 yield_now().await;
             }
             loop {
-                match self.socket.read_now(&mut input, framing.is_within_packet(), &mut may_read)? {
-                    Some(0) => return Ok(()),
-                    Some(_) => break,
-                    None => input.rest(self.is_busy),
-                }
-                (reads_in_a_row, given_up) = (0, 0);
                 // What else wakes the task is asked for only where it was woken without octets, or
                 // where it is there.
                 let (mut was_woken, is_drained) = (false, drained.is_terminated());
                 let awaited = poll_fn(|cx| {
                     let was_woken = std::mem::replace(&mut was_woken, true);
-                    if let Poll::Ready(result) = self.socket.poll_readable(cx) {
-                        return Poll::Ready(result.map(|()| Awaited::Octets));
+                    // Perhaps for octets.
+                    may_read |= was_woken;
+                    loop {
+                        let is_large = framing.is_within_packet();
+                        if let Some(count) =
+                            self.socket.read_now(&mut input, is_large, &mut may_read)?
+                        {
+                            return Poll::Ready(Ok(Awaited::Octets(count)));
+                        }
+                        input.rest(self.is_busy);
+                        (reads_in_a_row, given_up) = (0, 0);
+                        if self.socket.poll_readable(cx)?.is_pending() {
+                            break;
+                        }
+                        may_read = true;
                     }
                     let may_drain = was_woken || is_draining();
                     let mut poll_drained =
@@ -187,12 +194,13 @@ impl<'a> Conversation<'a> {
                     }
                     limit.poll(cx, &self.clock, was_woken).map(|()| Err(too_slow()))
                 });
-                let awaited = awaited.await?;
-                self.clock.go_on();
-                match awaited {
-                    Awaited::Octets => may_read = true,
-                    Awaited::Stuck => self.outlet.finish().await?,
-                    Awaited::End => return Ok(()),
+                match awaited.await? {
+                    Awaited::Octets(1..) => break,
+                    Awaited::Octets(0) | Awaited::End => return Ok(()),
+                    Awaited::Stuck => {
+                        self.clock.go_on();
+                        self.outlet.finish().await?;
+                    }
                 }
             }
         }
@@ -439,8 +447,8 @@ impl<'a> Conversation<'a> {
 
 /// What a connection waits for.
 enum Awaited {
-    /// There is something to read.
-    Octets,
+    /// So many octets were read; 0 are the end.
+    Octets(usize),
     /// An answer could not be written.
     Stuck,
     /// The daemon drains, and no message is under way.

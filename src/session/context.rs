@@ -7,10 +7,10 @@ use std::{
     time::Duration,
 };
 
+use futures_util::future::BoxFuture;
 use tokio::time::Instant;
 
 use super::answer::Verdict;
-
 use crate::{
     auth::{Verified, dmarc},
     config::Action,
@@ -118,34 +118,34 @@ impl Context {
         decision
     }
 
-    /// The verdict of a decision on a message.
-    pub(super) async fn verdict(
-        &self,
+    /// The verdict of a decision on a message, or the refusal that is to be worded for it.
+    pub(super) fn verdict(
         decision: &MessageDecision,
-        helo: Option<&str>,
-        sender: Option<&Verified>,
         dmarc: Option<&dmarc::Outcome>,
-        deadline: Instant,
-    ) -> Verdict {
-        let Some(Cause { refusal, action }) = decision.decisive() else { return Verdict::Continue };
+    ) -> Result<Verdict, Refusal> {
+        let Some(Cause { refusal, action }) = decision.decisive() else {
+            return Ok(Verdict::Continue);
+        };
         match action {
-            Action::None | Action::Tag => Verdict::Continue,
-            Action::Quarantine => Verdict::Quarantine(wording::quarantine_reason(refusal, dmarc)),
-            Action::Defer | Action::Reject => {
-                Verdict::Reply(self.word(refusal, helo, sender, dmarc, deadline).await)
+            Action::None | Action::Tag => Ok(Verdict::Continue),
+            Action::Quarantine => {
+                Ok(Verdict::Quarantine(wording::quarantine_reason(refusal, dmarc)))
             }
+            Action::Defer | Action::Reject => Err(refusal),
         }
     }
 
     /// Words a refusal; the client's name is looked up until `deadline`.
-    pub(super) async fn word(
-        &self,
+    ///
+    /// Boxed, for hardly any message is refused, and a future keeps room for each that it may await.
+    pub(super) fn word<'a>(
+        &'a self,
         refusal: Refusal,
-        helo: Option<&str>,
-        identity: Option<&Verified>,
-        dmarc: Option<&dmarc::Outcome>,
+        helo: Option<&'a str>,
+        identity: Option<&'a Verified>,
+        dmarc: Option<&'a dmarc::Outcome>,
         deadline: Instant,
-    ) -> Reply {
+    ) -> BoxFuture<'a, Reply> {
         let facts = wording::Facts {
             client: self.client,
             helo: helo.unwrap_or(""),
@@ -157,8 +157,7 @@ impl Context {
         let limit = deadline.saturating_duration_since(Instant::now());
         // No reply of a dry run is sent.
         let dns = (!self.config().dry_run).then_some((&self.dns, limit));
-        // Boxed, for hardly any message is refused.
-        Box::pin(wording::word(self.config(), refusal, &facts, dns)).await
+        Box::pin(async move { wording::word(self.config(), refusal, &facts, dns).await })
     }
 }
 

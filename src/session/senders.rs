@@ -24,7 +24,7 @@ use crate::{
         reply::Reply,
         results::SpfResult,
     },
-    policy::{self, Cause, Exemption, HeloDecision, MailDecision, Recorded},
+    policy::{self, Cause, Exemption, HeloDecision, MailDecision, Recorded, Refusal},
 };
 
 /// The HELO name in force.
@@ -102,6 +102,22 @@ impl Helo {
 
     /// Decides on the identity as soon as its check is done, and words a refusal, once.
     pub(super) async fn decide(&mut self, context: &Context, recorder: &mut Recorder) {
+        self.decide_at_once(context, recorder);
+        if let HeloState::Verified(verified, HeloDecision::Refuse(refusal)) = &self.state
+            && self.reply.is_none()
+        {
+            let deadline = self.begun + context.timeout();
+            let name = Some(&*self.name);
+            let reply = context.word(*refusal, name, Some(verified), None, deadline).await;
+            if !context.runtime.needs.recipients {
+                recorder.identity(Arc::clone(verified), Some(reply.clone()), None, false, false);
+            }
+            self.reply = Some(reply);
+        }
+    }
+
+    /// Decides on the identity if its check is done now.
+    fn decide_at_once(&mut self, context: &Context, recorder: &mut Recorder) {
         let checked = match &mut self.state {
             HeloState::UnderWay(_, check) => check.take(),
             HeloState::Unverified | HeloState::Verified(..) => None,
@@ -120,17 +136,6 @@ impl Helo {
                 recorder.identity(Arc::clone(&verified), None, exemption, is_put_off, false);
             }
             self.state = HeloState::Verified(verified, decision);
-        }
-        if let HeloState::Verified(verified, HeloDecision::Refuse(refusal)) = &self.state
-            && self.reply.is_none()
-        {
-            let deadline = self.begun + context.timeout();
-            let name = Some(&*self.name);
-            let reply = context.word(*refusal, name, Some(verified), None, deadline).await;
-            if !context.runtime.needs.recipients {
-                recorder.identity(Arc::clone(verified), Some(reply.clone()), None, false, false);
-            }
-            self.reply = Some(reply);
         }
     }
 
@@ -235,6 +240,13 @@ pub(super) struct Mailfrom {
     pub(super) deferred: Option<Cause>,
 }
 
+/// A MAIL FROM identity that is refused.
+struct Refused {
+    refusal: Refusal,
+    verified: Arc<Verified>,
+    for_dmarc: bool,
+}
+
 /// A MAIL FROM identity (RFC 7208 §2.4).
 #[derive(Debug)]
 struct SenderIdentity {
@@ -335,16 +347,46 @@ impl Sender {
         helo: Option<&Helo>,
         recorder: &mut Recorder,
     ) -> Verdict {
-        let SenderState::UnderWay(_, check) = &mut self.state else { return Verdict::Continue };
-        if helo.is_some_and(Helo::is_pending) {
+        let Some(refused) = self.decide_at_once(context, helo, recorder) else {
             return Verdict::Continue;
+        };
+        let Refused { refusal, verified, for_dmarc } = refused;
+        let deadline = self.begun + context.timeout();
+        let name = helo.map(|helo| &*helo.name);
+        let reply = context.word(refusal, name, Some(&verified), None, deadline).await;
+        let for_recipients = context.runtime.needs.recipients.then(|| reply.clone());
+        let exemption = for_recipients.as_ref().map(|_| Exemption::ExemptRecipient);
+        if for_recipients.is_none() {
+            let (verified, reply) = (Arc::clone(&verified), Some(reply.clone()));
+            recorder.identity(verified, reply, None, false, for_dmarc);
+        }
+        self.state = SenderState::Verified(Mailfrom {
+            verified,
+            for_dmarc,
+            exemption,
+            reply: for_recipients,
+            deferred: None,
+        });
+        Verdict::Reply(reply)
+    }
+
+    /// Decides on the identity if its check and that of HELO are done now; a refusal is still to be worded.
+    fn decide_at_once(
+        &mut self,
+        context: &Context,
+        helo: Option<&Helo>,
+        recorder: &mut Recorder,
+    ) -> Option<Refused> {
+        let SenderState::UnderWay(_, check) = &mut self.state else { return None };
+        if helo.is_some_and(Helo::is_pending) {
+            return None;
         }
         let checked = check.as_mut().map(Task::take);
         if let Some(None) = checked {
-            return Verdict::Continue;
+            return None;
         }
         let state = std::mem::replace(&mut self.state, SenderState::Unverified);
-        let SenderState::UnderWay(sender, _) = state else { return Verdict::Continue };
+        let SenderState::UnderWay(sender, _) = state else { return None };
         let SenderIdentity { local_part, domain, exempt } = sender;
         let domain = domain.into_text();
         let (config, identity) = (context.config(), Identity::Mailfrom);
@@ -354,39 +396,27 @@ impl Sender {
             recorder.skip(identity, &sender, exemption);
         }
         let checked = checked.flatten().filter(|_| !for_dmarc || config.verify_dmarc);
-        let Some(Checked { outcome, trace, took }) = checked else { return Verdict::Continue };
+        let Checked { outcome, trace, took } = checked?;
         recorder.pending().timings.mail_from = Some(took);
         let decision = policy::at_mail(config, context.spf_client(), outcome.result, for_dmarc);
-        let (reply, deferred, exemption) = match decision {
-            MailDecision::Accept { exemption } => (None, None, exemption),
-            MailDecision::Defer { cause, exemption } => (None, Some(cause), exemption),
-            MailDecision::Refuse(refusal) => (Some(refusal), None, None),
-        };
         let verified = Arc::new(Verified { identity, local_part, domain, outcome, trace });
-        let reply = match reply {
-            Some(refusal) => {
-                let deadline = self.begun + context.timeout();
-                let helo = helo.map(|helo| &*helo.name);
-                Some(context.word(refusal, helo, Some(&verified), None, deadline).await)
+        let (deferred, exemption) = match decision {
+            MailDecision::Accept { exemption } => (None, exemption),
+            MailDecision::Defer { cause, exemption } => (Some(cause), exemption),
+            MailDecision::Refuse(refusal) => {
+                return Some(Refused { refusal, verified, for_dmarc });
             }
-            None => None,
         };
-        let for_recipients = reply.clone().filter(|_| context.runtime.needs.recipients);
-        let mut exemption = exemption;
-        if for_recipients.is_some() {
-            exemption = Some(Exemption::ExemptRecipient);
-        } else {
-            let (verified, reply) = (Arc::clone(&verified), reply.clone());
-            recorder.identity(verified, reply, exemption, deferred.is_some(), for_dmarc);
-        }
+        let is_put_off = deferred.is_some();
+        recorder.identity(Arc::clone(&verified), None, exemption, is_put_off, for_dmarc);
         self.state = SenderState::Verified(Mailfrom {
             verified,
             for_dmarc,
             exemption,
-            reply: for_recipients,
+            reply: None,
             deferred,
         });
-        reply.map_or(Verdict::Continue, Verdict::Reply)
+        None
     }
 
     /// The identity that is refused to each recipient that is not exempt, and the reply.
