@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use futures_util::{FutureExt as _, future::FusedFuture as _};
+use futures_util::FutureExt as _;
 use indymilter::{
     ProtoOpts,
     message::{command::CommandKind, reply::ReplyKind},
@@ -105,12 +105,14 @@ impl<'a> Conversation<'a> {
     /// The fault of the peer, where that ended the connection.
     pub(super) async fn run(&mut self) -> io::Result<()> {
         let mut draining = self.server.draining.clone();
-        let drains = self.server.draining.clone();
+        let server = self.server;
         // Whether it has changed is known without its lock.
-        let is_draining = || drains.has_changed().unwrap_or(true) && *drains.borrow();
-        // The sender lives as long as the daemon; should it be gone, that is the end as well.
-        let mut drained =
-            pin!(async move { _ = draining.wait_for(|draining| *draining).await }.fuse());
+        let is_draining =
+            || server.draining.has_changed().unwrap_or(true) && *server.draining.borrow();
+        // The sender lives as long as the daemon; should it be gone, that is the end as well. Boxed: what each
+        // packet needs is close together.
+        let mut drained = Box::pin(async move { _ = draining.wait_for(|draining| *draining).await });
+        let mut is_drained = false;
         let [mut drain_armed, mut stuck_armed] = [(); 2].map(|()| Armed::default());
         let mut limit = Limit::new(NEGOTIATION_LIMIT);
         let (mut framing, mut input) = (Framing::default(), Buffer::new(Kind::Input));
@@ -162,7 +164,7 @@ impl<'a> Conversation<'a> {
             loop {
                 // What else wakes the task is asked for only where it was woken without octets, or
                 // where it is there.
-                let (mut was_woken, is_drained) = (false, drained.is_terminated());
+                let mut was_woken = false;
                 let awaited = poll_fn(|cx| {
                     let was_woken = std::mem::replace(&mut was_woken, true);
                     // Perhaps for octets.
@@ -181,11 +183,14 @@ impl<'a> Conversation<'a> {
                         }
                         may_read = true;
                     }
-                    let may_drain = was_woken || is_draining();
-                    let mut poll_drained =
-                        || drain_armed.poll(cx, may_drain, |cx| drained.as_mut().poll(cx));
-                    if !self.is_busy && (is_drained || poll_drained().is_ready()) {
-                        return Poll::Ready(Ok(Awaited::End));
+                    if !self.is_busy {
+                        let may_drain = was_woken || is_draining();
+                        let mut poll_drained =
+                            || drain_armed.poll(cx, may_drain, |cx| drained.as_mut().poll(cx));
+                        is_drained = is_drained || poll_drained().is_ready();
+                        if is_drained {
+                            return Poll::Ready(Ok(Awaited::End));
+                        }
                     }
                     let may_be_stuck = was_woken || self.outlet.is_stuck();
                     let stuck = stuck_armed.poll(cx, may_be_stuck, |cx| self.outlet.poll_stuck(cx));
