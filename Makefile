@@ -9,7 +9,7 @@
 # make chaos       the daemon under bad treatment, as root: SEED=; CASE= is a part of the name of a case, without spaces
 # make soak        mixed traffic for MINUTES=: nothing grows; SEED=
 # make demo        the daemon at work: a few SMTP sessions, printed
-# make bench       measurements
+# make bench       measurements: BENCHES=milter is one of them, SECTIONS="hot cold memory tree" are parts of it
 # make bench-growth  how the cost grows with connections, cached names, signatures, bodies and lists: SECTIONS="connections cache signatures bodies lists"
 # make bench-peers   the same load for the daemon and for what people use instead, as root: SECTIONS="hot busy cold small large open"
 # make deb rpm sbom  packages, and the list of what is in the program, in target/packages; needs no root after "make package-tools"
@@ -28,12 +28,14 @@ STRIP = strip --strip-debug
 CARGO = cargo
 TARGET = $(or $(CARGO_TARGET_DIR),target)
 SENDMAIL = $(abspath $(TARGET))/sendmail
+SHIPPED = $(abspath $(TARGET))/performance/spf-milter
 # The versions that are installed where there is none.
 CARGO_DENY = 0.20.2
 CARGO_MUTANTS = 27.1.0
 
 SECONDS = 60
 MINUTES = 60
+BENCHES = milter content dkim
 # What `make mutants` puts faults into: where a wrong answer is forged mail, or lost mail.
 FILES = src/auth/** src/mail/** src/milter/** src/policy/**
 # What `make test` does of it.
@@ -49,7 +51,7 @@ MONITORING = prometheus-alerts.yml grafana-dashboard.json
 MANPAGES = $(wildcard man/*.[1-9])
 DOCUMENTS = README.md CHANGELOG.md CONTRIBUTING.md SECURITY.md LICENSE $(wildcard docs/*.md docs/*.svg)
 
-.PHONY: all check test diff fuzz mutants chaos soak lint deny advisories peers man-lint demo bench bench-growth bench-peers install uninstall clean package-tools deb rpm sbom test-packages
+.PHONY: all check test diff fuzz mutants chaos soak lint deny advisories peers man-lint demo shipped bench bench-growth bench-peers install uninstall clean package-tools deb rpm sbom test-packages
 
 all:
 	$(CARGO) build --release --locked
@@ -116,16 +118,20 @@ demo:
 	$(CARGO) build --locked
 	$(CARGO) run --locked --quiet --example demo
 
+# The program as it is shipped, kept apart: in its place Cargo puts one with what tests want of the runtime.
+shipped: all
+	install -D "$(TARGET)/release/spf-milter" "$(SHIPPED)"
+
+bench: shipped
+	SPF_MILTER_BIN="$(SHIPPED)" $(CARGO) bench --locked $(patsubst %,--bench %,$(BENCHES)) -- $(SECTIONS)
+
+bench-growth: shipped
+	SPF_MILTER_BIN="$(SHIPPED)" $(CARGO) bench --locked --bench growth -- $(SECTIONS)
+
 # The comparison needs programs of its own.
-bench:
-	$(CARGO) bench --locked --bench milter --bench content --bench dkim
-
-bench-growth:
-	$(CARGO) bench --locked --bench growth -- $(SECTIONS)
-
-bench-peers: peers
+bench-peers: peers shipped
 	testkit/bench-peers.sh "$(abspath $(TARGET))"
-	$(CARGO) bench --locked --bench peers -- $(SECTIONS)
+	SPF_MILTER_BIN="$(SHIPPED)" $(CARGO) bench --locked --bench peers -- $(SECTIONS)
 
 package-tools:
 	packaging/tools.sh

@@ -111,7 +111,8 @@ impl<'a> Conversation<'a> {
             || server.draining.has_changed().unwrap_or(true) && *server.draining.borrow();
         // The sender lives as long as the daemon; should it be gone, that is the end as well. Boxed: what each
         // packet needs is close together.
-        let mut drained = Box::pin(async move { _ = draining.wait_for(|draining| *draining).await });
+        let mut drained =
+            Box::pin(async move { _ = draining.wait_for(|draining| *draining).await });
         let mut is_drained = false;
         let [mut drain_armed, mut stuck_armed] = [(); 2].map(|()| Armed::default());
         let mut limit = Limit::new(NEGOTIATION_LIMIT);

@@ -1,6 +1,7 @@
 //! The macros of an MTA, as far as they matter here.
 
 use indymilter::message::command::CommandKind;
+use smallvec::SmallVec;
 
 /// The stages that macros are defined for, by the commands that begin them, in the order of SMTP.
 const STAGES: &[u8] = b"CHMRTNE";
@@ -31,15 +32,17 @@ impl Macro {
 /// The macros that are defined now.
 #[derive(Debug, Default)]
 pub(super) struct Macros {
-    definitions: Vec<Definition>,
+    /// Mostly the name of the host, and the queue id once or twice.
+    definitions: SmallVec<[Definition; 3]>,
 }
 
 #[derive(Debug)]
 struct Definition {
     /// Its index in [`STAGES`].
-    stage: usize,
+    stage: u8,
     name: Macro,
-    value: Box<[u8]>,
+    /// Queue ids are shorter, and most names of hosts are.
+    value: SmallVec<[u8; 24]>,
 }
 
 impl Macros {
@@ -89,8 +92,9 @@ impl Macros {
     }
 }
 
-fn position(command: u8) -> Option<usize> {
-    STAGES.iter().position(|&stage| stage == command)
+/// The index of a command in [`STAGES`].
+fn position(command: u8) -> Option<u8> {
+    (0..).zip(STAGES).find(|(_, stage)| **stage == command).map(|(index, _)| index)
 }
 
 #[cfg(test)]
