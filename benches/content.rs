@@ -1,7 +1,7 @@
 //! The time that the daemon spends on DKIM, beside that of only hash and signature check, and the
 //! memory that large messages take.
 //!
-//! `cargo bench --bench content [-- cpu | memory]`. Times are in microseconds per message: CPU time
+//! `make bench BENCHES=content [SECTIONS="cpu | memory"]`. Times are in microseconds per message: CPU time
 //! of the daemon, all of its threads together, and for the floor that of this program's thread.
 //! Each is the least of many rounds, because others use the machine as well. The milter events are
 //! measured with the same messages, their signatures under another name, which nobody verifies.

@@ -1,6 +1,6 @@
 //! The time to verify a signature, beside that of only its hash and its signature check.
 //!
-//! `cargo bench --bench dkim`. Times are the best of several rounds, in microseconds per message.
+//! `make bench BENCHES=dkim`. Times are the best of several rounds, in microseconds per message.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
 

@@ -311,7 +311,7 @@ impl Session {
                 let forged = forged.unwrap_or_default();
                 let decision = policy::at_end_of_exempt(forged.too_many());
                 let (now, helo) = (self.context.now(), self.helo.as_deref().map(Helo::name));
-                let verdict = match Context::verdict(&decision, None) {
+                let verdict = match context::verdict(&decision, None) {
                     Ok(verdict) => verdict,
                     Err(refusal) => {
                         Verdict::Reply(self.context.word(refusal, helo, None, None, now).await)

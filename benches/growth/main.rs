@@ -1,7 +1,7 @@
 //! How the cost of the daemon grows with connections, cached names, signatures, bodies, and the
 //! lists of its configuration.
 //!
-//! `cargo bench --bench growth [-- SECTION...]`, with the sections `connections`, `cache`,
+//! `make bench-growth [SECTIONS=...]`, with the sections `connections`, `cache`,
 //! `signatures`, `bodies` and `lists`, or the name of the parameter of a list; none means all.
 //! `docs/benchmarks.md` says what is measured and how. The curves are in
 //! `target/performance/growth-*.svg`. A goal that is not met is reported, and is not an error.

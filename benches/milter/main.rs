@@ -1,7 +1,7 @@
 //! Measures the daemon: CPU time per message, messages per second, latency, memory, and round trips
 //! to name servers.
 //!
-//! `cargo bench --bench milter [-- SECTION...]`, with the sections `hot`, `cold`, `memory` and
+//! `make bench BENCHES=milter [SECTIONS=...]`, with the sections `hot`, `cold`, `memory` and
 //! `tree`; none means all. `docs/benchmarks.md` says what is measured and how. Slowness is
 //! reported, and is not an error.
 

@@ -1,6 +1,6 @@
 //! Measures the daemon beside the milters that people use instead: one load, one run, in turn.
 //!
-//! `make bench-peers`, or `cargo bench --bench peers [-- SECTION...]` with the sections `hot`, `busy`
+//! `make bench-peers [SECTIONS=...]`, with the sections `hot`, `busy`
 //! (a hundred connections on one processor), `cold`, `small` and `large` (4 KB and 1 MB with a
 //! signature) and `open`; none means all. `BENCH_SECONDS` says how long each figure is measured in each
 //! of the rounds. It needs root, and the programs that `testkit/bench-peers.sh` puts in place.
@@ -152,8 +152,9 @@ fn on_one_processor<T>(work: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
     let this = Pid::from_raw(0);
     let all = sched_getaffinity(this)?;
     let mut one = CpuSet::new();
-    let first = (0..CpuSet::count()).find(|number| all.is_set(*number).unwrap_or(false));
-    one.set(first.unwrap_or_default())?;
+    // The system does more of its own work on the first.
+    let last = (0..CpuSet::count()).rfind(|number| all.is_set(*number).unwrap_or(false));
+    one.set(last.unwrap_or_default())?;
     sched_setaffinity(this, &one)?;
     let result = work();
     sched_setaffinity(this, &all)?;

@@ -113,7 +113,6 @@ impl<'a> Conversation<'a> {
         // packet needs is close together.
         let mut drained =
             Box::pin(async move { _ = draining.wait_for(|draining| *draining).await });
-        let mut is_drained = false;
         let [mut drain_armed, mut stuck_armed] = [(); 2].map(|()| Armed::default());
         let mut limit = Limit::new(NEGOTIATION_LIMIT);
         let (mut framing, mut input) = (Framing::default(), Buffer::new(Kind::Input));
@@ -168,7 +167,7 @@ impl<'a> Conversation<'a> {
                 let mut was_woken = false;
                 let awaited = poll_fn(|cx| {
                     let was_woken = std::mem::replace(&mut was_woken, true);
-                    // Perhaps for octets.
+                    // Perhaps for octets. Where none have come, that is known without asking the system.
                     may_read |= was_woken;
                     loop {
                         let is_large = framing.is_within_packet();
@@ -186,10 +185,9 @@ impl<'a> Conversation<'a> {
                     }
                     if !self.is_busy {
                         let may_drain = was_woken || is_draining();
-                        let mut poll_drained =
-                            || drain_armed.poll(cx, may_drain, |cx| drained.as_mut().poll(cx));
-                        is_drained = is_drained || poll_drained().is_ready();
-                        if is_drained {
+                        let drained =
+                            drain_armed.poll(cx, may_drain, |cx| drained.as_mut().poll(cx));
+                        if drained.is_ready() {
                             return Poll::Ready(Ok(Awaited::End));
                         }
                     }

@@ -32,8 +32,9 @@ impl Macro {
 /// The macros that are defined now.
 #[derive(Debug, Default)]
 pub(super) struct Macros {
-    /// Mostly the name of the host, and the queue id once or twice.
-    definitions: SmallVec<[Definition; 3]>,
+    /// Hardly ever more than the name of the host, the queue id of two stages and a name that was
+    /// authenticated.
+    definitions: SmallVec<[Definition; 4]>,
 }
 
 #[derive(Debug)]
@@ -67,7 +68,8 @@ impl Macros {
                     .iter()
                     .any(|definition| definition.stage == stage && definition.name == name)
             {
-                self.definitions.push(Definition { stage, name, value: value.into() });
+                let value = SmallVec::from_slice(value);
+                self.definitions.push(Definition { stage, name, value });
             }
         }
     }

@@ -51,7 +51,7 @@ impl Socket {
     /// are the end.
     ///
     /// Where less is there than there is room for, there is no more for now, and `may_be` is `false` from then
-    /// on: until [`Self::poll_readable`] is ready, after which the caller makes it `true`.
+    /// on: until the task is woken, or [`Self::poll_readable`] is ready, after which the caller makes it `true`.
     pub(super) fn read_now(
         &self,
         input: &mut Buffer,
@@ -207,8 +207,8 @@ impl Limit {
         }
     }
 
-    /// Ready when the time is over. The task `was_woken` since it asked last, perhaps for that. What the
-    /// clock knows was read after the task was last woken: a timer that woke it then fired before.
+    /// Ready when the time is over. The task `was_woken` since it asked last, perhaps for that. Where it was
+    /// not, what the clock knows was read after the task was last woken: a timer that woke it then fired before.
     pub(super) fn poll(
         &mut self,
         cx: &mut std::task::Context<'_>,

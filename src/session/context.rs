@@ -118,23 +118,6 @@ impl Context {
         decision
     }
 
-    /// The verdict of a decision on a message, or the refusal that is to be worded for it.
-    pub(super) fn verdict(
-        decision: &MessageDecision,
-        dmarc: Option<&dmarc::Outcome>,
-    ) -> Result<Verdict, Refusal> {
-        let Some(Cause { refusal, action }) = decision.decisive() else {
-            return Ok(Verdict::Continue);
-        };
-        match action {
-            Action::None | Action::Tag => Ok(Verdict::Continue),
-            Action::Quarantine => {
-                Ok(Verdict::Quarantine(wording::quarantine_reason(refusal, dmarc)))
-            }
-            Action::Defer | Action::Reject => Err(refusal),
-        }
-    }
-
     /// Words a refusal; the client's name is looked up until `deadline`.
     ///
     /// Boxed, for hardly any message is refused, and a future keeps room for each that it may await.
@@ -158,6 +141,21 @@ impl Context {
         // No reply of a dry run is sent.
         let dns = (!self.config().dry_run).then_some((&self.dns, limit));
         Box::pin(async move { wording::word(self.config(), refusal, &facts, dns).await })
+    }
+}
+
+/// The verdict of a decision on a message, or the refusal that is to be worded for it.
+pub(super) fn verdict(
+    decision: &MessageDecision,
+    dmarc: Option<&dmarc::Outcome>,
+) -> Result<Verdict, Refusal> {
+    let Some(Cause { refusal, action }) = decision.decisive() else {
+        return Ok(Verdict::Continue);
+    };
+    match action {
+        Action::None | Action::Tag => Ok(Verdict::Continue),
+        Action::Quarantine => Ok(Verdict::Quarantine(wording::quarantine_reason(refusal, dmarc))),
+        Action::Defer | Action::Reject => Err(refusal),
     }
 }
 

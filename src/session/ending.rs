@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use super::{
     Answer, Session, Verdict,
     content::Findings,
-    context::Context,
+    context,
     edits::{identity_of, insert_fields},
     forged::Forged,
     senders::Helo,
@@ -22,7 +22,7 @@ use crate::{
     policy::{MessageDecision, MessageFacts, Refusal},
 };
 
-/// A message that is refused, and on what grounds.
+/// A message that is to be refused, and on what grounds.
 struct Ending {
     refusal: Refusal,
     decision: MessageDecision,
@@ -62,11 +62,12 @@ impl Session {
         };
         match self.end_at_once(message, too_many_forged, findings, iprev) {
             Ok(answer) => Ok(answer),
-            Err(ending) => Box::pin(self.refuse(message, ending, deadline)).await,
+            Err(ending) => Ok(Box::pin(self.refuse(message, ending, deadline)).await),
         }
     }
 
-    /// Decides on a message of which all is known, and ends it, unless a refusal is to be worded before.
+    /// Decides on a message of which all is known, and ends it, unless a refusal is to be worded before. The
+    /// findings are boxed, for they have to wait for iprev.
     fn end_at_once(
         &mut self,
         message: &Message,
@@ -84,7 +85,7 @@ impl Session {
             ..MessageFacts::of(self.context.client)
         });
         let decision = self.context.decide(&facts, message.recipients.are_exempt());
-        match Context::verdict(&decision, findings.dmarc.as_ref()) {
+        match context::verdict(&decision, findings.dmarc.as_ref()) {
             Ok(verdict) => Ok(self.end(message, &decision, findings, iprev, verdict)),
             Err(refusal) => Err(Box::new(Ending { refusal, decision, findings, iprev })),
         }
@@ -96,13 +97,13 @@ impl Session {
         message: &Message,
         ending: Box<Ending>,
         deadline: Instant,
-    ) -> Result<Answer, InternalError> {
+    ) -> Answer {
         let Ending { refusal, decision, findings, iprev } = *ending;
         let helo = self.helo.as_deref();
         let sender = identity_of(&decision, helo, message.sender.mailfrom());
         let (name, dmarc) = (helo.map(Helo::name), findings.dmarc.as_ref());
         let reply = self.context.word(refusal, name, sender, dmarc, deadline).await;
-        Ok(self.end(message, &decision, findings, iprev, Verdict::Reply(reply)))
+        self.end(message, &decision, findings, iprev, Verdict::Reply(reply))
     }
 
     /// Ends a message with a verdict. Nothing is awaited from here on: the record says of a message that it

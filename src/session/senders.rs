@@ -240,8 +240,8 @@ pub(super) struct Mailfrom {
     pub(super) deferred: Option<Cause>,
 }
 
-/// A MAIL FROM identity that is refused.
-struct Refused {
+/// A MAIL FROM identity that is to be refused, as soon as that is worded.
+struct Refusable {
     refusal: Refusal,
     verified: Arc<Verified>,
     for_dmarc: bool,
@@ -347,10 +347,10 @@ impl Sender {
         helo: Option<&Helo>,
         recorder: &mut Recorder,
     ) -> Verdict {
-        let Some(refused) = self.decide_at_once(context, helo, recorder) else {
+        let Some(refusable) = self.decide_at_once(context, helo, recorder) else {
             return Verdict::Continue;
         };
-        let Refused { refusal, verified, for_dmarc } = refused;
+        let Refusable { refusal, verified, for_dmarc } = refusable;
         let deadline = self.begun + context.timeout();
         let name = helo.map(|helo| &*helo.name);
         let reply = context.word(refusal, name, Some(&verified), None, deadline).await;
@@ -376,7 +376,7 @@ impl Sender {
         context: &Context,
         helo: Option<&Helo>,
         recorder: &mut Recorder,
-    ) -> Option<Refused> {
+    ) -> Option<Refusable> {
         let SenderState::UnderWay(_, check) = &mut self.state else { return None };
         if helo.is_some_and(Helo::is_pending) {
             return None;
@@ -404,7 +404,7 @@ impl Sender {
             MailDecision::Accept { exemption } => (None, exemption),
             MailDecision::Defer { cause, exemption } => (Some(cause), exemption),
             MailDecision::Refuse(refusal) => {
-                return Some(Refused { refusal, verified, for_dmarc });
+                return Some(Refusable { refusal, verified, for_dmarc });
             }
         };
         let is_put_off = deferred.is_some();
