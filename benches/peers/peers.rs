@@ -85,6 +85,7 @@ pub(crate) fn versions() -> Vec<(String, String)> {
 
 /// Running milters; killed when dropped.
 pub(crate) struct Running {
+    peer: Peer,
     /// The first process of each.
     processes: Vec<Process>,
     /// The mark of all of their processes.
@@ -142,24 +143,21 @@ impl Running {
         };
         let mark = folder.path().display().to_string();
         let mut running =
-            Self { processes: Vec::new(), mark, sockets: Vec::new(), _folder: folder };
+            Self { peer, processes: Vec::new(), mark, sockets: Vec::new(), _folder: folder };
         for (mut command, path) in started {
             processes::mark(&mut command, &running.mark);
-            let mut process = Process::start(&mut command);
+            let mut process = Process::start_unheard(&mut command);
             let socket = Socket::Unix(path);
-            let deadline = Instant::now() + START_LIMIT;
-            loop {
-                match Mta::connect(&socket).and_then(Mta::quit) {
-                    Ok(()) => break,
-                    Err(error) if Instant::now() > deadline || process.ended().is_some() => {
-                        let log = process.log.lines().join("\n");
-                        return Err(io::Error::other(format!(
-                            "{} did not start: {error}: {command:?}\n{log}",
-                            peer.name()
-                        )));
-                    }
-                    Err(_) => std::thread::sleep(Duration::from_millis(20)),
-                }
+            if let Err(error) = wait_for_answer(&mut process, &socket) {
+                drop(process);
+                // Once more, to hear why.
+                let mut process = Process::start(&mut command);
+                let _ = wait_for_answer(&mut process, &socket);
+                let log = process.log.lines().join("\n");
+                return Err(io::Error::other(format!(
+                    "{} did not start: {error}: {command:?}\n{log}",
+                    peer.name()
+                )));
             }
             running.processes.push(process);
             running.sockets.push(socket);
@@ -167,13 +165,11 @@ impl Running {
         Ok(running)
     }
 
-    /// How its processes ended, if they did, and their last lines.
+    /// How its processes ended, if they did.
     pub(crate) fn report(&mut self) -> String {
         let mut text = String::new();
         for process in &mut self.processes {
-            let lines = process.log.lines();
-            let last = lines.get(lines.len().saturating_sub(5)..).unwrap_or_default().join("\n");
-            let _ = writeln!(text, "ended: {:?}\n{last}", process.ended());
+            let _ = writeln!(text, "ended: {:?}", process.ended());
         }
         text
     }
@@ -182,14 +178,31 @@ impl Running {
         self.processes.iter().map(Process::id).collect()
     }
 
-    /// CPU time of all of their processes and threads so far.
+    /// CPU time of all of their processes and threads so far; to the nanosecond where there is one process, and
+    /// the threads that serve go on.
     pub(crate) fn cpu(&self) -> io::Result<Duration> {
-        processes::cpu(&self.mark, &self.first())
+        match (self.peer, self.processes.as_slice()) {
+            (Peer::Floor | Peer::Ours, [process]) => processes::precise_cpu(process.id()),
+            _ => processes::cpu(&self.mark, &self.first()),
+        }
     }
 
     /// Memory of all of their processes in KiB.
     pub(crate) fn memory(&self) -> io::Result<u64> {
         processes::memory(&self.mark, &self.first())
+    }
+}
+
+/// Waits until a milter takes a connection.
+fn wait_for_answer(process: &mut Process, socket: &Socket) -> io::Result<()> {
+    let deadline = Instant::now() + START_LIMIT;
+    loop {
+        match Mta::connect(socket).and_then(Mta::quit) {
+            Err(_) if Instant::now() <= deadline && process.ended().is_none() => {
+                std::thread::sleep(Duration::from_millis(20));
+            }
+            result => return result,
+        }
     }
 }
 

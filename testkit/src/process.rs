@@ -41,6 +41,15 @@ impl Process {
         Self { child, log }
     }
 
+    /// Starts a process with its input closed, and its output lost: whoever reads output takes time of a
+    /// processor and room in caches from what is measured.
+    pub fn start_unheard(command: &mut Command) -> Self {
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        let child =
+            command.spawn().unwrap_or_else(|error| panic!("cannot start {command:?}: {error}"));
+        Self { child, log: Log::default() }
+    }
+
     /// The process id.
     pub fn id(&self) -> u32 {
         self.child.id()
