@@ -9,6 +9,7 @@
 mod armed;
 mod buffers;
 mod clock;
+mod connected;
 mod conversation;
 mod macros;
 mod negotiation;

@@ -38,6 +38,7 @@ mod recorder;
 mod relayed;
 mod senders;
 mod settle;
+mod shown_domain;
 mod task;
 #[cfg(test)]
 mod tests;
@@ -52,8 +53,9 @@ use std::{
 pub use answer::{Answer, Edit, Records, Verdict};
 use content::Content;
 use context::Context;
+use ending::Ending;
 use forged::Forged;
-use futures_util::FutureExt as _;
+use futures_util::{FutureExt as _, future::OptionFuture};
 use iprev::Iprev;
 pub use peer::{Client, Granted};
 use recipients::Recipients;
@@ -333,6 +335,43 @@ impl Session {
                 }
             }
         }
+    }
+
+    /// The end of a message that is verified.
+    async fn conclude(&mut self, message: &mut Message) -> Result<Answer, InternalError> {
+        let deadline = self.context.now() + self.context.timeout().saturating_mul(2);
+        // Keys are looked up while SPF is waited for.
+        if let Some(content) = &mut message.content {
+            content.end_of_header(&self.context.dns);
+        }
+        let too_many_forged = message.forged.as_ref().and_then(Forged::too_many);
+        // No outcome is waited for where the message is refused for its forged fields.
+        let (findings, iprev) = if too_many_forged.is_some() && !self.context.config().dry_run {
+            self.decide_senders(&mut message.sender).await;
+            (None, None)
+        } else {
+            self.join_senders(message).await?;
+            let (helo, recorder) = (self.helo.as_deref(), &mut self.recorder);
+            let Message { recipients, sender, .. } = &mut *message;
+            if let Some(verdict) = recipients.conclude(&self.context, helo, sender, recorder) {
+                self.recorder.end_of_message(message.forged.as_ref());
+                return Ok(self.settle(verdict, Vec::new()));
+            }
+            let mailfrom = message.sender.mailfrom().map(|mailfrom| &*mailfrom.verified);
+            let content = message.content.take();
+            let finish = content.map(|content| Box::pin(content.finish(&self.context, mailfrom)));
+            let findings = OptionFuture::from(finish).await.transpose()?.map(Box::new);
+            (findings, self.iprev.join(&mut self.recorder.pending().timings).await?)
+        };
+        match self.ending(message).at_once(too_many_forged, findings, iprev) {
+            Ok(answer) => Ok(answer),
+            Err(refusable) => Ok(Box::pin(self.ending(message).refuse(refusable, deadline)).await),
+        }
+    }
+
+    fn ending<'a>(&'a mut self, message: &'a Message) -> Ending<'a> {
+        let Self { context, granted, recorder, .. } = self;
+        Ending { context, granted, helo: self.helo.as_deref(), recorder, message }
     }
 
     /// The message under way is given up.

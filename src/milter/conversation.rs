@@ -1,16 +1,7 @@
 //! One MTA connection: packets in, events to the [`Session`], its answers back.
 
-use std::{
-    future::poll_fn,
-    io,
-    panic::AssertUnwindSafe,
-    pin::{Pin, pin},
-    sync::Arc,
-    task::Poll,
-    time::Duration,
-};
+use std::{future::poll_fn, io, pin::pin, sync::Arc, task::Poll, time::Duration};
 
-use futures_util::FutureExt as _;
 use indymilter::{
     ProtoOpts,
     message::{command::CommandKind, reply::ReplyKind},
@@ -21,6 +12,7 @@ use super::{
     armed::Armed,
     buffers::{Buffer, Kind},
     clock::Clock,
+    connected::{INTERNAL_ERROR, Unfinished, while_connected},
     macros::{Macro, Macros},
     negotiation::{Negotiated, negotiate},
     outbox::{self, Outlet},
@@ -54,9 +46,6 @@ const READS_IN_A_ROW: u32 = 16;
 /// How many messages and HELO names an MTA may give up in a row before others of the thread have
 /// their turn, and look-ups for these messages end.
 const GIVEN_UP_IN_A_ROW: u32 = 8;
-
-/// What is logged after a panic, which has lines of its own.
-const INTERNAL_ERROR: &str = "internal error in the work on a message";
 
 /// The state of one connection.
 #[derive(Debug)]
@@ -465,40 +454,4 @@ fn too_slow() -> io::Error {
 
 fn unreadable(what: &str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, format!("packet without a {what} that can be read"))
-}
-
-/// Why the session did not finish work.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Unfinished {
-    /// The peer is gone.
-    PeerGone,
-    /// The work panicked.
-    Panicked,
-}
-
-/// Lets the session work as long as the peer is there. The clock goes on where it has to wait.
-///
-/// Pinned by the caller: a future has memory for each future that it is given, and again for
-/// awaiting it.
-pub(super) async fn while_connected<T>(
-    socket: &Socket,
-    server: &Server,
-    clock: &mut Clock,
-    work: Pin<&mut (impl Future<Output = T> + Send)>,
-) -> Result<T, Unfinished> {
-    let mut work = AssertUnwindSafe(work).catch_unwind();
-    // Mostly the work is done at once.
-    let mut closed = None;
-    poll_fn(|cx| {
-        if let Poll::Ready(done) = work.poll_unpin(cx) {
-            if done.is_err() {
-                server.observer.problem(INTERNAL_ERROR);
-            }
-            return Poll::Ready(done.map_err(|_| Unfinished::Panicked));
-        }
-        clock.go_on();
-        let closed = closed.get_or_insert_with(|| Box::pin(socket.closed_by_peer()));
-        closed.as_mut().poll(cx).map(|()| Err(Unfinished::PeerGone))
-    })
-    .await
 }

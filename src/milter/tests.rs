@@ -10,7 +10,7 @@ use tokio::{
 
 use super::{
     clock::Clock,
-    conversation::{Unfinished, while_connected},
+    connected::{Unfinished, while_connected},
     *,
 };
 use crate::{

@@ -9,6 +9,7 @@ use super::{
     check::{Check, Checked},
     context::Context,
     recorder::Recorder,
+    shown_domain::ShownDomain,
     task::Task,
 };
 use crate::{
@@ -472,39 +473,4 @@ pub(super) fn cut(name: &str) -> &str {
         rest.next();
     }
     rest.as_str()
-}
-
-/// A domain as it is shown: in the case in which it came, without a dot at the end; U-labels as
-/// A-labels.
-#[derive(Debug)]
-enum ShownDomain {
-    /// It is shown as it is parsed, and so most are.
-    Parsed(Domain),
-    /// It is shown otherwise, whether it can be parsed or not.
-    Otherwise(Arc<str>, Option<Domain>),
-}
-
-impl ShownDomain {
-    /// A domain as it came, and as it is parsed if it can be.
-    fn new(text: &str, parsed: Option<Domain>) -> Self {
-        match parsed {
-            Some(domain) if *text == *domain.as_str() || !text.is_ascii() => Self::Parsed(domain),
-            Some(_) => Self::Otherwise(text.strip_suffix('.').unwrap_or(text).into(), parsed),
-            None => Self::Otherwise(text.into(), None),
-        }
-    }
-
-    fn parsed(&self) -> Option<&Domain> {
-        match self {
-            Self::Parsed(domain) => Some(domain),
-            Self::Otherwise(_, domain) => domain.as_ref(),
-        }
-    }
-
-    fn into_text(self) -> Arc<str> {
-        match self {
-            Self::Parsed(domain) => domain.into_shared_text(),
-            Self::Otherwise(text, _) => text,
-        }
-    }
 }
