@@ -9,6 +9,7 @@
 # make chaos       the daemon under bad treatment, as root: SEED=; CASE= is a part of the name of a case, without spaces
 # make soak        mixed traffic for MINUTES=: nothing grows; SEED=
 # make demo        the daemon at work: a few SMTP sessions, printed
+# make shipped     the program as it is shipped, in target/performance: what the next three measure
 # make bench       measurements: BENCHES=milter is one of them, SECTIONS="hot cold memory tree" are parts of it
 # make bench-growth  how the cost grows with connections, cached names, signatures, bodies and lists: SECTIONS="connections cache signatures bodies lists"
 # make bench-peers   the same load for the daemon and for what people use instead, as root: SECTIONS="hot busy cold small large open"

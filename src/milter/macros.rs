@@ -101,6 +101,10 @@ fn position(command: u8) -> Option<u8> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
+    use proptest::prelude::*;
+
     use super::*;
 
     fn values(macros: &Macros) -> [Option<&str>; 3] {
@@ -122,6 +126,52 @@ mod tests {
         assert_eq!(values(&macros), [Some("mx.example"), None, None]);
         macros.define(b"C{j}\0mx2.example\0");
         assert_eq!(values(&macros), [Some("mx2.example"), None, None]);
+    }
+
+    proptest! {
+        /// The slow twin has a value for each stage and macro. More definitions and longer values come than
+        /// there is room for without further memory.
+        #[test]
+        fn values_are_those_of_the_slow_twin(
+            packets in prop::collection::vec(
+                (0..STAGES.len(), any::<bool>(), prop::collection::vec((0..4_usize, "[a-z]{0,50}"), 0..5)),
+                1..40,
+            ),
+        ) {
+            const NAMES: [(&str, Option<Macro>); 4] = [
+                ("j", Some(Macro::Host)),
+                ("i", Some(Macro::QueueId)),
+                ("{auth_authen}", Some(Macro::Authenticated)),
+                ("v", None),
+            ];
+            let (mut macros, mut twin) = (Macros::default(), BTreeMap::new());
+            for (stage, begins, values) in packets {
+                let command = STAGES[stage];
+                let mut content = vec![command];
+                twin.retain(|(of, _), _| *of != stage);
+                for (name, value) in values {
+                    let (text, known) = NAMES[name];
+                    content.extend([text.as_bytes(), b"\0", value.as_bytes(), b"\0"].concat());
+                    if known.is_some() {
+                        twin.entry((stage, name)).or_insert(value);
+                    }
+                }
+                macros.define(&content);
+                if begins {
+                    macros.begin(CommandKind::try_from(command).unwrap());
+                    // Commands from DATA on end no stage.
+                    if b"CHMR".contains(&command) {
+                        twin.retain(|(of, _), _| *of <= stage);
+                    }
+                }
+                for (name, (_, known)) in NAMES.iter().enumerate() {
+                    let Some(known) = known else { continue };
+                    let latest = twin.iter().rfind(|((_, of), _)| *of == name);
+                    let found = macros.get(*known);
+                    prop_assert_eq!(found, latest.map(|(_, value)| value.as_bytes()));
+                }
+            }
+        }
     }
 
     #[test]

@@ -32,7 +32,7 @@ pub(super) struct Ending<'a> {
 }
 
 /// A message that is to be refused, and on what grounds.
-pub(super) struct Refusable {
+pub(super) struct RefusableMessage {
     refusal: Refusal,
     decision: MessageDecision,
     findings: Findings,
@@ -47,8 +47,9 @@ impl Ending<'_> {
         too_many_forged: Option<Refusal>,
         findings: Option<Box<Findings>>,
         iprev: Option<iprev::Outcome>,
-    ) -> Result<Answer, Box<Refusable>> {
-        let findings = findings.map(|findings| *findings).unwrap_or_default();
+    ) -> Result<Answer, Box<RefusableMessage>> {
+        // Of a message whose content was not looked at there are none.
+        let findings = findings.map_or_else(Findings::default, |findings| *findings);
         let mailfrom = self.message.sender.mailfrom();
         let facts = findings.facts(MessageFacts {
             deferred_helo: self.helo.and_then(Helo::deferred),
@@ -60,13 +61,17 @@ impl Ending<'_> {
         let decision = self.context.decide(&facts, self.message.recipients.are_exempt());
         match context::verdict(&decision, findings.dmarc.as_ref()) {
             Ok(verdict) => Ok(self.finish(&decision, findings, iprev, verdict)),
-            Err(refusal) => Err(Box::new(Refusable { refusal, decision, findings, iprev })),
+            Err(refusal) => Err(Box::new(RefusableMessage { refusal, decision, findings, iprev })),
         }
     }
 
     /// Words a refusal, and ends the message with it.
-    pub(super) async fn refuse(self, refusable: Box<Refusable>, deadline: Instant) -> Answer {
-        let Refusable { refusal, decision, findings, iprev } = *refusable;
+    pub(super) async fn refuse(
+        self,
+        refusable: Box<RefusableMessage>,
+        deadline: Instant,
+    ) -> Answer {
+        let RefusableMessage { refusal, decision, findings, iprev } = *refusable;
         let sender = identity_of(&decision, self.helo, self.message.sender.mailfrom());
         let (name, dmarc) = (self.helo.map(Helo::name), findings.dmarc.as_ref());
         let reply = self.context.word(refusal, name, sender, dmarc, deadline).await;

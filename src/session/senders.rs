@@ -242,7 +242,7 @@ pub(super) struct Mailfrom {
 }
 
 /// A MAIL FROM identity that is to be refused, as soon as that is worded.
-struct Refusable {
+struct RefusableSender {
     refusal: Refusal,
     verified: Arc<Verified>,
     for_dmarc: bool,
@@ -351,7 +351,7 @@ impl Sender {
         let Some(refusable) = self.decide_at_once(context, helo, recorder) else {
             return Verdict::Continue;
         };
-        let Refusable { refusal, verified, for_dmarc } = refusable;
+        let RefusableSender { refusal, verified, for_dmarc } = refusable;
         let deadline = self.begun + context.timeout();
         let name = helo.map(|helo| &*helo.name);
         let reply = context.word(refusal, name, Some(&verified), None, deadline).await;
@@ -377,7 +377,7 @@ impl Sender {
         context: &Context,
         helo: Option<&Helo>,
         recorder: &mut Recorder,
-    ) -> Option<Refusable> {
+    ) -> Option<RefusableSender> {
         let SenderState::UnderWay(_, check) = &mut self.state else { return None };
         if helo.is_some_and(Helo::is_pending) {
             return None;
@@ -405,7 +405,7 @@ impl Sender {
             MailDecision::Accept { exemption } => (None, exemption),
             MailDecision::Defer { cause, exemption } => (Some(cause), exemption),
             MailDecision::Refuse(refusal) => {
-                return Some(Refusable { refusal, verified, for_dmarc });
+                return Some(RefusableSender { refusal, verified, for_dmarc });
             }
         };
         let is_put_off = deferred.is_some();

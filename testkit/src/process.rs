@@ -31,9 +31,7 @@ struct Lines {
 impl Process {
     /// Starts a process with its input closed and its output collected.
     pub fn start(command: &mut Command) -> Self {
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut child =
-            command.spawn().unwrap_or_else(|error| panic!("cannot start {command:?}: {error}"));
+        let mut child = spawn(command.stdout(Stdio::piped()).stderr(Stdio::piped()));
         let log = Log::default();
         log.lock().open = 2;
         log.follow(child.stdout.take().unwrap());
@@ -44,9 +42,7 @@ impl Process {
     /// Starts a process with its input closed, and its output lost: whoever reads output takes time of a
     /// processor and room in caches from what is measured.
     pub fn start_unheard(command: &mut Command) -> Self {
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        let child =
-            command.spawn().unwrap_or_else(|error| panic!("cannot start {command:?}: {error}"));
+        let child = spawn(command.stdout(Stdio::null()).stderr(Stdio::null()));
         Self { child, log: Log::default() }
     }
 
@@ -97,6 +93,12 @@ impl Drop for Process {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// Starts a process with its input closed.
+fn spawn(command: &mut Command) -> Child {
+    let spawned = command.stdin(Stdio::null()).spawn();
+    spawned.unwrap_or_else(|error| panic!("cannot start {command:?}: {error}"))
 }
 
 /// Sends a signal to a process; whether that worked.
